@@ -1,0 +1,126 @@
+/**
+ * The contract between the harness and whatever executes an engine.
+ *
+ * Small on purpose: probe, supports, build, load; then a session that runs and an execution that can be timed. Backends
+ * never print, never read flags or the environment beyond what their driver demands, and raise TsrtError for what a user
+ * can mend.
+ */
+import type { Binding, BuildOptions, Engine, EngineHeader, MemoryLedger } from '../engine/engine.ts';
+import type { Graph } from '../ir/graph.ts';
+import type { Tensor } from '../ir/tensor.ts';
+
+/** A device that a backend can use. */
+export interface DeviceInfo {
+  /** Short and stable, fit for a folder name: `nvidia-h200`, `cpu-amd-epyc-9b14-2c`. Same slug: records are comparable. */
+  readonly slug: string;
+  readonly kind: 'cpu' | 'gpu' | 'fake';
+  readonly description: string;
+  /** Vendor, architecture, driver, feature list, limits: whatever changes results, as strings. */
+  readonly properties: Readonly<Record<string, string>>;
+}
+
+/** What `doctor` shows, and what decides between running and `skipped`. */
+export type Availability =
+  | { readonly status: 'available'; readonly version: string; readonly devices: readonly DeviceInfo[] }
+  | { readonly status: 'unavailable'; readonly reason: string; readonly fix: string };
+
+/** One reason why a graph can't be built as asked. All of them are reported at once. */
+export interface Unsupported {
+  readonly node: string;
+  /** The op, with domain where it is not ONNX's own. */
+  readonly op: string;
+  readonly reason: string;
+}
+
+/** A model on its way to an engine. */
+export interface BuildInput {
+  /**
+   * The imported graph, or why the IR can't hold the model (control flow, sequences, data-dependent shapes …). A backend
+   * that can run the model's own bytes may still do so and must say it in the header's notices.
+   */
+  readonly graph: { readonly ok: true; readonly graph: Graph } | { readonly ok: false; readonly unsupported: readonly Unsupported[] };
+  readonly model: {
+    readonly name: string;
+    readonly sha256: string;
+    /** The ONNX file itself. */
+    readonly bytes: Uint8Array;
+    /** Its folder where it came from disk: external data lies there. */
+    readonly folder: string | undefined;
+    readonly inputs: readonly Binding[] | undefined;
+    readonly outputs: readonly Binding[] | undefined;
+  };
+  readonly options: BuildOptions;
+}
+
+export interface BuildContext {
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: ((step: string, done: number, total: number) => void) | undefined;
+}
+
+export interface LoadOptions {
+  /** Which of the backend's devices, by slug; undefined: the first. */
+  readonly device: string | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Tensors by binding name. */
+export type TensorMap = Readonly<Record<string, Tensor>>;
+
+/** Bytes seen, not planned. */
+export interface ObservedMemory {
+  /** Device memory this session holds, where the backend can tell. */
+  readonly deviceBytes: number | undefined;
+}
+
+/**
+ * An engine loaded on a device, with its buffers. Not reentrant unless `maxInFlight` > 1.
+ * Calls after `dispose()` reject; `dispose()` twice is fine.
+ */
+export interface Session {
+  readonly header: EngineHeader;
+  readonly device: DeviceInfo;
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+  /** Requests that may be under way at once. */
+  readonly maxInFlight: number;
+  /** One whole request: upload, execute, download. Inputs are checked against the bindings (TsrtError USAGE). */
+  run(inputs: TensorMap): Promise<TensorMap>;
+  /** Puts inputs where the device reads them, so that execution can be timed without transfers. */
+  prepare(inputs: TensorMap): Promise<Execution>;
+  /** Planned bytes. */
+  readonly memory: MemoryLedger;
+  observeMemory(): ObservedMemory;
+  /** Device time per layer of one execution, in graph order, where the backend can tell; times in nanoseconds. */
+  profile?(inputs: TensorMap): Promise<readonly LayerTime[]>;
+  dispose(): Promise<void>;
+}
+
+export interface LayerTime {
+  readonly layer: string;
+  readonly durationNs: number;
+}
+
+/** Inputs bound on a device. */
+export interface Execution {
+  /**
+   * Executes `count` times in order and resolves when the last has finished on the device; nothing is uploaded or downloaded.
+   * The i-th execution starts after the (i−1)-th in queue order; a backend may overlap their host work.
+   */
+  execute(count: number): Promise<void>;
+  /** The outputs of the last execution. */
+  download(): Promise<TensorMap>;
+  dispose(): Promise<void>;
+}
+
+export interface Backend {
+  readonly name: string;
+  /** One sentence for `doctor` and help. */
+  readonly description: string;
+  probe(): Promise<Availability>;
+  /** Why this input can't be built as asked; empty where it can. Does not need the device. */
+  supports(input: BuildInput): readonly Unsupported[];
+  build(input: BuildInput, context: BuildContext): Promise<Engine>;
+  load(engine: Engine, options: LoadOptions): Promise<Session>;
+  /** Environment that a worker process must have before it starts (driver paths, say). */
+  workerEnvironment?(): Promise<Readonly<Record<string, string>>>;
+}

@@ -1,0 +1,97 @@
+/**
+ * What an engine is: the header that describes it and the named binary parts that it runs from.
+ *
+ * An engine is bound to a backend and (where the backend says so) to a device fingerprint. Running one needs neither the
+ * model nor the compiler. The file form is file.ts; prior art: TensorRT's serialized engine, ONNX Runtime's ORT format.
+ */
+import type { DType } from '../ir/tensor.ts';
+
+export const PRECISIONS = ['fp32', 'fp16', 'int8', 'mixed'] as const;
+export type Precision = (typeof PRECISIONS)[number];
+
+export const FUSIONS = ['on', 'off'] as const;
+export type Fusion = (typeof FUSIONS)[number];
+
+/** Everything that decides what a build gives. Every field is part of the engine's identity. */
+export interface BuildOptions {
+  readonly backend: string;
+  readonly precision: Precision;
+  readonly fusion: Fusion;
+  /** Binds the model's symbolic batch dimension. */
+  readonly batch: number;
+  /** Sizes for other symbolic dimensions, by the model's name for each. */
+  readonly dims: Readonly<Record<string, number>>;
+  /** Shapes for inputs, by name; wins over `batch` and `dims`. */
+  readonly inputShapes: Readonly<Record<string, readonly number[]>>;
+  /** Passes switched off by name. */
+  readonly disabledPasses: readonly string[];
+  /** Upper bound for scratch memory in bytes. */
+  readonly workspaceBytes: number | undefined;
+  /** Options that only the backend knows, such as `threads` (onnxruntime) or `tune` (webgpu); schema given by the backend. */
+  readonly backendOptions: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** An input or output of an engine. Shapes are static. */
+export interface Binding {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly dims: readonly number[];
+}
+
+/** Bytes by purpose, as planned at build. */
+export interface MemoryLedger {
+  readonly weightBytes: number;
+  readonly activationBytes: number;
+  readonly workspaceBytes: number;
+  /** Upload and readback buffers. */
+  readonly stagingBytes: number;
+}
+
+/** What one pass changed, for `inspect --passes`. */
+export interface PassReport {
+  readonly pass: string;
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  /** Rewrites by rule name. */
+  readonly rewrites: Readonly<Record<string, number>>;
+}
+
+/** One executed unit (a kernel, or a node that the backend runs whole), for `inspect` and for proofs of precision. */
+export interface EngineLayer {
+  readonly name: string;
+  /** The op or kernel kind, such as `Conv`, `FusedConv`. */
+  readonly kind: string;
+  /** Precision in which its arithmetic runs. */
+  readonly precision: DType;
+  /** ONNX node names whose work it does. */
+  readonly origins: readonly string[];
+  readonly flops: number;
+  readonly bytes: number;
+  /** Chosen tactic, where the backend has tactics. */
+  readonly tactic?: string;
+}
+
+export interface EngineHeader {
+  readonly formatVersion: 1;
+  readonly tool: { readonly name: 'tsrt-bench'; readonly version: string };
+  readonly backend: string;
+  readonly model: { readonly name: string; readonly sha256: string };
+  readonly options: BuildOptions;
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+  readonly memory: MemoryLedger;
+  readonly passes: readonly PassReport[];
+  readonly layers: readonly EngineLayer[];
+  /** What the loading device must have, key by key; compared by name at load (fingerprint.ts). Empty: runs anywhere. */
+  readonly requires: Readonly<Record<string, string>>;
+  /** Things a user should know about the build: a model passed through unoptimized, a bound that was assumed. */
+  readonly notices: readonly string[];
+  /** Data that only the backend reads, such as a plan. JSON. */
+  readonly backendData: unknown;
+}
+
+/** An engine in memory. Parts are views of the file's bytes where it came from one. */
+export interface Engine {
+  readonly header: EngineHeader;
+  readonly parts: ReadonlyMap<string, Uint8Array>;
+}

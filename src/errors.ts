@@ -1,0 +1,117 @@
+/**
+ * Expected errors: what a user can get into, with the way out. Everything else is a bug and is thrown plainly.
+ *
+ * The prior art is clig.dev and cargo's diagnostics: one line that says what is wrong, one that says what to do.
+ */
+
+/** Exit statuses of the command line; 1 is reserved for "regressed" so that a gate's answer is never mistaken. */
+export const EXIT = {
+  ok: 0,
+  /** The gate found a regression, or `verify` a mismatch: the tool worked, the answer is no. */
+  failed: 1,
+  /** Wrong usage or broken input. */
+  usage: 2,
+  /** Nothing comparable: no baseline, or one of another device. */
+  incomparable: 3,
+  /** The gate could not decide within its budget. */
+  inconclusive: 4,
+  /** A device, driver or package that the request needs is missing. */
+  unavailable: 5,
+  /** Ended by the user; what was finished is kept (128 + SIGINT, as shells have it). */
+  interrupted: 130,
+} as const;
+
+export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
+
+/** Codes of expected errors, with the exit status each gives. Stable: scripts match on them in `--json` output. */
+export const ERROR_EXIT = {
+  USAGE: EXIT.usage,
+  CONFIG_INVALID: EXIT.usage,
+  SUITE_NOT_FOUND: EXIT.usage,
+  SUITE_INVALID: EXIT.usage,
+  MODEL_NOT_FOUND: EXIT.usage,
+  MODEL_INVALID: EXIT.usage,
+  MODEL_UNSUPPORTED: EXIT.usage,
+  MODEL_DOWNLOAD: EXIT.unavailable,
+  DATASET_INVALID: EXIT.usage,
+  ENGINE_INVALID: EXIT.usage,
+  ENGINE_INCOMPATIBLE: EXIT.usage,
+  RESULTS_INVALID: EXIT.usage,
+  RESULTS_LOCKED: EXIT.usage,
+  RESULTS_UNWRITABLE: EXIT.usage,
+  BASELINE_NOT_FOUND: EXIT.incomparable,
+  BASELINE_INCOMPARABLE: EXIT.incomparable,
+  BACKEND_UNKNOWN: EXIT.usage,
+  BACKEND_UNAVAILABLE: EXIT.unavailable,
+  DEVICE_LOST: EXIT.unavailable,
+  OUT_OF_MEMORY: EXIT.unavailable,
+  PLUGIN_INVALID: EXIT.usage,
+  INTERRUPTED: EXIT.interrupted,
+} as const satisfies Record<string, ExitStatus>;
+
+export type ErrorCode = keyof typeof ERROR_EXIT;
+
+export interface ErrorOptions {
+  /** The way out, as a sentence or a command. */
+  readonly fix?: string;
+  /** Where: a file, `file:line`, or a path inside a document. */
+  readonly place?: string;
+  /** Further lines, for reports that list all of a kind at once. */
+  readonly details?: readonly string[];
+  /** The plugin that raised it. */
+  readonly plugin?: string;
+  readonly cause?: unknown;
+}
+
+/** An expected error. `message` is one sentence without a trailing full stop's worth of advice; the advice is `fix`. */
+export class TsrtError extends Error {
+  override readonly name = 'TsrtError';
+  readonly code: ErrorCode;
+  readonly fix: string | undefined;
+  readonly place: string | undefined;
+  readonly details: readonly string[];
+  readonly plugin: string | undefined;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.fix = options.fix;
+    this.place = options.place;
+    this.details = options.details ?? [];
+    this.plugin = options.plugin;
+  }
+
+  get exitStatus(): ExitStatus {
+    return ERROR_EXIT[this.code];
+  }
+}
+
+/** The form that `--json` prints and that crosses process borders. */
+export interface ErrorReport {
+  readonly code: ErrorCode | 'INTERNAL';
+  readonly message: string;
+  readonly fix?: string;
+  readonly place?: string;
+  readonly details?: readonly string[];
+  readonly plugin?: string;
+  /** Only for bugs. */
+  readonly stack?: string;
+}
+
+/** Any thrown value as data. */
+export function reportError(error: unknown): ErrorReport {
+  if (error instanceof TsrtError) {
+    return {
+      code: error.code,
+      message: error.message,
+      ...(error.fix !== undefined && { fix: error.fix }),
+      ...(error.place !== undefined && { place: error.place }),
+      ...(error.details.length > 0 && { details: error.details }),
+      ...(error.plugin !== undefined && { plugin: error.plugin }),
+    };
+  }
+  if (error instanceof Error) {
+    return { code: 'INTERNAL', message: error.message, ...(error.stack !== undefined && { stack: error.stack }) };
+  }
+  return { code: 'INTERNAL', message: String(error) };
+}

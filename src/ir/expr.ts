@@ -1,0 +1,24 @@
+/**
+ * Scalar expressions: what a fused elementwise kernel or an epilogue computes per element.
+ *
+ * A small tree language, so that a fusion is data that prints itself, costs itself and generates code for any backend.
+ */
+import type { DType } from './tensor.ts';
+
+export type UnaryFn =
+  | 'abs' | 'acos' | 'acosh' | 'asin' | 'asinh' | 'atan' | 'atanh' | 'ceil' | 'cos' | 'cosh' | 'erf' | 'exp' | 'floor' | 'log'
+  | 'neg' | 'not' | 'bitnot' | 'reciprocal' | 'round' | 'sign' | 'sin' | 'sinh' | 'sqrt' | 'tan' | 'tanh' | 'isnan' | 'isposinf'
+  | 'isneginf';
+
+export type BinaryFn =
+  | 'add' | 'sub' | 'mul' | 'div' | 'pow' | 'min' | 'max' | 'mod' | 'fmod' | 'and' | 'or' | 'xor' | 'bitand' | 'bitor' | 'bitxor'
+  | 'shl' | 'shr' | 'eq' | 'lt' | 'le' | 'gt' | 'ge';
+
+/** Comparisons and logic give `bool`; every other function gives its operands' type. */
+export type Expr =
+  | { readonly kind: 'input'; readonly index: number; readonly dtype: DType }
+  | { readonly kind: 'const'; readonly value: number; readonly dtype: DType }
+  | { readonly kind: 'unary'; readonly fn: UnaryFn; readonly x: Expr }
+  | { readonly kind: 'binary'; readonly fn: BinaryFn; readonly a: Expr; readonly b: Expr }
+  | { readonly kind: 'select'; readonly condition: Expr; readonly a: Expr; readonly b: Expr }
+  | { readonly kind: 'cast'; readonly to: DType; readonly x: Expr };

@@ -1,0 +1,171 @@
+/**
+ * Element types, tensor types and tensor values: the nouns that every stage shares.
+ *
+ * A tensor value holds its elements as raw little-endian bytes, in row-major order, so that weights can stay views of the
+ * model file (zero-copy) and engine files can be written without conversion. ONNX stores `raw_data` the same way
+ * (onnx.proto3, TensorProto.raw_data).
+ */
+
+/** Bits per element of every element type that the project can hold. Names are ONNX's, in lower case. */
+export const DTYPE_BITS = {
+  float32: 32,
+  float16: 16,
+  bfloat16: 16,
+  float64: 64,
+  int8: 8,
+  uint8: 8,
+  int16: 16,
+  uint16: 16,
+  int32: 32,
+  uint32: 32,
+  int64: 64,
+  uint64: 64,
+  bool: 8,
+} as const;
+
+/** An element type. `bool` takes one byte per element, 0 or 1. */
+export type DType = keyof typeof DTYPE_BITS;
+
+export const DTYPES = Object.keys(DTYPE_BITS) as readonly DType[];
+
+/** A static shape: non-negative integers, outermost first; `[]` is a scalar. */
+export type Dims = readonly number[];
+
+/** The type of a value in a graph: element type and static shape. */
+export interface TensorType {
+  readonly dtype: DType;
+  readonly dims: Dims;
+}
+
+/** A tensor value. `data` holds exactly `tensorBytes(type)` bytes, little-endian, row-major; it may be unaligned. */
+export interface Tensor extends TensorType {
+  readonly data: Uint8Array;
+}
+
+/** Number of elements of a shape; 1 for a scalar. */
+export function elementCount(dims: Dims): number {
+  let count = 1;
+  for (const dim of dims) count *= dim;
+  return count;
+}
+
+/** Bytes that a tensor of this type takes, without padding. */
+export function tensorBytes(type: TensorType): number {
+  return (elementCount(type.dims) * DTYPE_BITS[type.dtype]) / 8;
+}
+
+export function sameDims(a: Dims, b: Dims): boolean {
+  return a.length === b.length && a.every((dim, axis) => dim === b[axis]);
+}
+
+/** `float32[1,3,224,224]`, the form used in every print and message. */
+export function formatType(type: TensorType): string {
+  return `${type.dtype}[${type.dims.join(',')}]`;
+}
+
+type NumberArray = Float32Array | Float64Array | Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array;
+
+/** The bytes of `data` as a typed array, copied only where the alignment demands it. Float16 and bfloat16 come as their bits. */
+export function typedView(tensor: Tensor): NumberArray | BigInt64Array | BigUint64Array {
+  const { dtype, data } = tensor;
+  const width = DTYPE_BITS[dtype] / 8;
+  const aligned = data.byteOffset % width === 0 ? data : data.slice();
+  const { buffer, byteOffset } = aligned;
+  const length = Math.floor(aligned.byteLength / width);
+  switch (dtype) {
+    case 'float32':
+      return new Float32Array(buffer, byteOffset, length);
+    case 'float64':
+      return new Float64Array(buffer, byteOffset, length);
+    case 'float16':
+    case 'bfloat16':
+    case 'uint16':
+      return new Uint16Array(buffer, byteOffset, length);
+    case 'int16':
+      return new Int16Array(buffer, byteOffset, length);
+    case 'int8':
+      return new Int8Array(buffer, byteOffset, length);
+    case 'uint8':
+    case 'bool':
+      return new Uint8Array(buffer, byteOffset, length);
+    case 'int32':
+      return new Int32Array(buffer, byteOffset, length);
+    case 'uint32':
+      return new Uint32Array(buffer, byteOffset, length);
+    case 'int64':
+      return new BigInt64Array(buffer, byteOffset, length);
+    case 'uint64':
+      return new BigUint64Array(buffer, byteOffset, length);
+    default:
+      return dtype satisfies never;
+  }
+}
+
+/** The elements as JavaScript numbers. 64-bit integers beyond ±2^53 lose their low bits; callers that care use `typedView`. */
+export function toNumbers(tensor: Tensor): number[] {
+  const view = typedView(tensor);
+  if (tensor.dtype === 'float16') return Array.from(view as Uint16Array, float16ToNumber);
+  if (tensor.dtype === 'bfloat16') return Array.from(view as Uint16Array, bfloat16ToNumber);
+  return Array.from(view as ArrayLike<number | bigint>, Number);
+}
+
+/** A tensor of `dtype` from JavaScript numbers; rounds to nearest even for the floating types, truncates for integers. */
+export function fromNumbers(dtype: DType, dims: Dims, values: ArrayLike<number>): Tensor {
+  const data = new Uint8Array((values.length * DTYPE_BITS[dtype]) / 8);
+  const view = typedView({ dtype, dims, data });
+  if (view instanceof BigInt64Array || view instanceof BigUint64Array) {
+    for (let i = 0; i < values.length; i++) view[i] = BigInt(Math.trunc(values[i]!));
+  } else if (dtype === 'float16') {
+    for (let i = 0; i < values.length; i++) view[i] = numberToFloat16(values[i]!);
+  } else if (dtype === 'bfloat16') {
+    for (let i = 0; i < values.length; i++) view[i] = numberToBfloat16(values[i]!);
+  } else {
+    for (let i = 0; i < values.length; i++) view[i] = values[i]!;
+  }
+  return { dtype, dims, data };
+}
+
+const scratch = new DataView(new ArrayBuffer(8));
+
+/** IEEE 754 binary16 bits to a number. */
+export function float16ToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 0x1f;
+  const fraction = bits & 0x3ff;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** A number to IEEE 754 binary16 bits, rounded to nearest even. */
+export function numberToFloat16(value: number): number {
+  if (Number.isNaN(value)) return 0x7e00;
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const magnitude = Math.abs(value);
+  if (magnitude >= 65520) return sign | 0x7c00;
+  if (magnitude < 2 ** -14) return sign | roundHalfEven(magnitude * 2 ** 24);
+  const exponent = Math.floor(Math.log2(magnitude));
+  const exact = magnitude >= 2 ** (exponent + 1) ? exponent + 1 : magnitude < 2 ** exponent ? exponent - 1 : exponent;
+  return sign | (((exact + 15) << 10) + roundHalfEven((magnitude / 2 ** exact - 1) * 1024));
+}
+
+/** bfloat16 bits to a number. */
+export function bfloat16ToNumber(bits: number): number {
+  scratch.setUint32(0, bits << 16);
+  return scratch.getFloat32(0);
+}
+
+/** A number to bfloat16 bits, rounded to nearest even. */
+export function numberToBfloat16(value: number): number {
+  if (Number.isNaN(value)) return 0x7fc0;
+  scratch.setFloat32(0, value);
+  const bits = scratch.getUint32(0);
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
+}
+
+function roundHalfEven(value: number): number {
+  const floor = Math.floor(value);
+  const rest = value - floor;
+  if (rest !== 0.5) return Math.round(value);
+  return floor % 2 === 0 ? floor : floor + 1;
+}

@@ -1,0 +1,21 @@
+/** The contract of a reporter: a pure function from records to text. Writing the text is the caller's. */
+import type { BenchRecord } from '../results/record.ts';
+
+export interface ReportInput {
+  readonly suite: string;
+  readonly records: readonly BenchRecord[];
+  /** Variant that speed-ups are stated against, by case id prefix; undefined: the first completed. */
+  readonly baselineVariant: string | undefined;
+  /** Terminal colours wanted. */
+  readonly color: boolean;
+  /** Terminal width in columns, for formats that care. */
+  readonly width: number;
+}
+
+export interface Reporter {
+  /** The name given to `--format`. */
+  readonly name: string;
+  readonly description: string;
+  readonly fileExtension: string;
+  render(input: ReportInput): string;
+}

@@ -1,0 +1,176 @@
+/**
+ * A record: what one case of one run gave. The in-memory form; the wire form and its schema are in codec.ts.
+ *
+ * A failure is a record too. Raw samples are kept, so that everything shown later can be derived again (rebar's rule).
+ */
+import type { DeviceInfo } from '../backends/backend.ts';
+import type { BuildOptions, MemoryLedger } from '../engine/engine.ts';
+import type { ErrorReport } from '../errors.ts';
+
+export const RECORD_SCHEMA_VERSION = 1;
+
+export const SCENARIOS = ['single-stream', 'multi-stream', 'offline', 'server'] as const;
+/** How load is offered: MLPerf Inference's four (Reddi et al., 2020). */
+export type ScenarioName = (typeof SCENARIOS)[number];
+
+export interface Scenario {
+  readonly name: ScenarioName;
+  /** Concurrent requests, for multi-stream and offline. */
+  readonly streams: number;
+  /** Offered load in requests per second, for server; Poisson arrivals. */
+  readonly targetQps: number | undefined;
+  /** Whether upload and download are inside the timed part. */
+  readonly transfers: boolean;
+}
+
+/** One point of a sweep: which engine, on what, under which load. */
+export interface Case {
+  /** `onnxruntime/fp32/fusion-on/threads-2/b8/single-stream`: unique in the suite, stable between runs. */
+  readonly id: string;
+  readonly suite: string;
+  readonly variant: Variant;
+  readonly scenario: Scenario;
+}
+
+/** An engine variant: everything of a case that decides what is built. */
+export interface Variant {
+  /** `onnxruntime/fp32/fusion-on/threads-2`: the case id without batch and scenario. */
+  readonly id: string;
+  readonly options: BuildOptions;
+}
+
+/** Samples of one round of one case, in measurement order. */
+export interface Round {
+  readonly index: number;
+  /** Position among the cases of its round: order effects can be told from it. */
+  readonly position: number;
+  readonly startedAt: string;
+  /** Wall time of each timed sample. A sample may hold several executions: `executionsPerSample`. */
+  readonly samplesNs: readonly number[];
+  readonly executionsPerSample: number;
+  /** Requests that ended in the round and the wall time they took together: throughput. One request holds `batch` items. */
+  readonly requests: number;
+  readonly elapsedNs: number;
+  readonly warmup: { readonly executions: number; readonly durationMs: number; readonly steady: boolean };
+  readonly yardstick: readonly YardstickReading[];
+  readonly cpuLoad: number;
+  readonly clockMhz: number | undefined;
+}
+
+/** A fixed workload timed in every round: it moves only when the machine does. */
+export interface YardstickReading {
+  readonly workload: 'cpu-arithmetic' | 'memory' | 'gpu';
+  readonly durationNs: number;
+}
+
+/** Bytes by source; `undefined` where the platform can't tell. */
+export interface MemoryReading {
+  readonly planned: MemoryLedger;
+  readonly residentAfterLoadBytes: number;
+  readonly residentPeakBytes: number;
+  /** Resident set of the worker before the engine was loaded: what the harness itself takes. */
+  readonly residentBaselineBytes: number;
+  readonly deviceBytes: number | undefined;
+}
+
+/** Agreement of a variant with the fp32 reference and, where there are labels, with the truth. */
+export interface AccuracyReading {
+  readonly samples: number;
+  /** Percent, 0–100; undefined without labels. */
+  readonly top1Percent: number | undefined;
+  readonly top5Percent: number | undefined;
+  /** Share of samples whose first class is the reference's, percent; undefined where outputs are no class scores. */
+  readonly agreementPercent: number | undefined;
+  /** Smallest over samples. */
+  readonly cosineMin: number;
+  readonly maxAbsError: number;
+  /** Signal-to-noise ratio against the reference, decibels; undefined where the outputs are identical (infinite). */
+  readonly snrDb: number | undefined;
+  /** What the inputs were: a dataset's name and hash, or `synthetic`. */
+  readonly inputs: string;
+  /** Weights are seeded, not trained: accuracy only compares variants with each other. */
+  readonly untrained: boolean;
+}
+
+/** Where and on what a record was made. */
+export interface Environment {
+  readonly device: DeviceInfo;
+  readonly cpu: { readonly model: string; readonly cores: number; readonly governor: string | undefined };
+  readonly memoryBytes: number;
+  readonly os: string;
+  readonly node: string;
+  readonly packages: Readonly<Record<string, string>>;
+  readonly loadAverage: readonly number[];
+}
+
+export interface Provenance {
+  readonly runId: string;
+  readonly startedAt: string;
+  readonly tool: { readonly version: string; readonly revision: string | undefined };
+  readonly model: { readonly name: string; readonly sha256: string; readonly source: string };
+  readonly suiteSha256: string;
+  readonly seed: number;
+  readonly environment: Environment;
+}
+
+export type RecordWarning =
+  | { readonly kind: 'not-steady'; readonly rounds: number }
+  | { readonly kind: 'busy-machine'; readonly loadAverage: number; readonly cores: number }
+  | { readonly kind: 'clock-quantum'; readonly quantumNs: number; readonly executionsPerSample: number }
+  | { readonly kind: 'few-samples'; readonly samples: number; readonly percentile: number }
+  | { readonly kind: 'drift'; readonly yardstick: YardstickReading['workload']; readonly ratio: number }
+  | { readonly kind: 'outliers'; readonly share: number }
+  | { readonly kind: 'untrained-weights' }
+  | { readonly kind: 'notice'; readonly text: string };
+
+/** What every state shares. */
+interface RecordBase {
+  readonly schemaVersion: typeof RECORD_SCHEMA_VERSION;
+  readonly case: Case;
+  readonly provenance: Provenance;
+  readonly warnings: readonly RecordWarning[];
+}
+
+export interface BuildReading {
+  readonly engineSha256: string;
+  readonly engineBytes: number;
+  readonly buildMs: number;
+  readonly loadMs: number;
+  readonly firstRunMs: number;
+}
+
+/** Ended as asked. */
+export interface CompletedRecord extends RecordBase {
+  readonly status: 'completed';
+  readonly build: BuildReading;
+  readonly rounds: readonly Round[];
+  readonly memory: MemoryReading;
+  readonly accuracy: AccuracyReading | undefined;
+}
+
+export type FailureStage = 'build' | 'load' | 'answer' | 'warmup' | 'measure';
+
+/** Something broke: an error, a crash, a hang, no memory, a wrong answer. Rounds that had ended are kept. */
+export interface FailedRecord extends RecordBase {
+  readonly status: 'failed';
+  readonly stage: FailureStage;
+  readonly cause: 'error' | 'crashed' | 'timed-out' | 'out-of-memory' | 'wrong-answer';
+  readonly error: ErrorReport;
+  readonly stderr: string;
+  readonly rounds: readonly Round[];
+}
+
+/** Not attempted, for a reason known beforehand. */
+export interface SkippedRecord extends RecordBase {
+  readonly status: 'skipped';
+  readonly reason: string;
+  readonly fix: string | undefined;
+}
+
+/** Cut off by the user or a time budget; rounds that had ended are kept and `--resume` goes on. */
+export interface AbortedRecord extends RecordBase {
+  readonly status: 'aborted';
+  readonly rounds: readonly Round[];
+}
+
+export type BenchRecord = CompletedRecord | FailedRecord | SkippedRecord | AbortedRecord;
