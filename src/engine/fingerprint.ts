@@ -1,0 +1,51 @@
+/**
+ * Whether an engine may run here: the tool's version and the device's fingerprint, compared key by key before anything runs.
+ *
+ * An engine's `requires` names the device properties that its build relied on; a backend puts there only what matters
+ * (TensorRT binds an engine to the whole device model; a portable engine has none).
+ */
+import { TsrtError } from '../errors.ts';
+import type { EngineHeader } from './engine.ts';
+import { compatibilityOf, TOOL_VERSION } from './version.ts';
+
+/** One property that differs. `found` is undefined where the device does not have it at all. */
+export interface Difference {
+  readonly key: string;
+  readonly required: string;
+  readonly found: string | undefined;
+}
+
+/** Every required property that the device lacks or has otherwise, in the order of their names. */
+export function compareRequirements(
+  requires: Readonly<Record<string, string>>,
+  properties: Readonly<Record<string, string>>,
+): Difference[] {
+  return Object.keys(requires)
+    .sort()
+    .map((key) => ({ key, required: requires[key]!, found: Object.hasOwn(properties, key) ? properties[key] : undefined }))
+    .filter(({ required, found }) => found !== required);
+}
+
+/**
+ * Refuses an engine that was built for something else. Backends call this first in `load`.
+ * Throws TsrtError ENGINE_INCOMPATIBLE whose details name each difference.
+ */
+export function checkCompatible(
+  header: EngineHeader,
+  backend: string,
+  device: { readonly slug: string; readonly properties: Readonly<Record<string, string>> },
+): void {
+  const details: string[] = [];
+  if (header.backend !== backend) details.push(`backend: engine ${header.backend}, here ${backend}`);
+  if (compatibilityOf(header.tool.version) !== compatibilityOf(TOOL_VERSION)) {
+    details.push(`tool version: engine ${header.tool.version}, here ${TOOL_VERSION}`);
+  }
+  for (const { key, required, found } of compareRequirements(header.requires, device.properties)) {
+    details.push(`${key}: engine ${required}, here ${found ?? 'missing'}`);
+  }
+  if (details.length === 0) return;
+  throw new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} was not built for ${device.slug}`, {
+    fix: 'Build it again on this device, with this version: tsrt-bench build, or --rebuild.',
+    details,
+  });
+}

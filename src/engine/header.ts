@@ -1,0 +1,155 @@
+/**
+ * Reads an engine header from untrusted JSON. Every field is checked and every unknown one refused, with its place.
+ *
+ * Written by hand and without a schema library: the runtime that loads engines in a browser has no dependencies.
+ */
+import { DTYPES, tensorBytes, type DType } from '../ir/tensor.ts';
+import {
+  FUSIONS,
+  PRECISIONS,
+  type Binding,
+  type BuildOptions,
+  type EngineHeader,
+  type EngineLayer,
+  type MemoryLedger,
+  type PassReport,
+} from './engine.ts';
+
+/** What is wrong with a header, and where: `options.batch: expected a whole number, found "8"`. */
+export class HeaderError extends Error {
+  override readonly name = 'HeaderError';
+}
+
+/** One JSON value and its path from the root. */
+interface Field {
+  readonly value: unknown;
+  readonly path: string;
+}
+
+type Reader<T> = (field: Field) => T;
+
+/** Checks the JSON form of a header. Throws HeaderError. */
+export function readHeader(value: unknown): EngineHeader {
+  return object<EngineHeader>({
+    formatVersion: oneOf([1] as const),
+    tool: object({ name: oneOf(['tsrt-bench'] as const), version: text }),
+    backend: text,
+    model: object({ name: text, sha256: text }),
+    options: readBuildOptions,
+    inputs: array(readBinding),
+    outputs: array(readBinding),
+    memory: readLedger,
+    passes: array(readPass),
+    layers: array(readLayer),
+    requires: record(text),
+    notices: array(text),
+    backendData: (field) => field.value,
+  })({ value, path: '' });
+}
+
+const readBuildOptions: Reader<BuildOptions> = (field) =>
+  object<BuildOptions>({
+    backend: text,
+    precision: oneOf(PRECISIONS),
+    fusion: oneOf(FUSIONS),
+    batch: count,
+    dims: record(count),
+    inputShapes: record(array(count)),
+    disabledPasses: array(text),
+    workspaceBytes: optional(count),
+    backendOptions: record(scalar),
+  })(field);
+
+const readBinding: Reader<Binding> = (field) => {
+  const binding = object<Binding>({ name: text, dtype: oneOf(DTYPES), dims: array(count) })(field);
+  if (!Number.isSafeInteger(tensorBytes(binding))) fail(field, 'a shape of fewer than 2^53 bytes');
+  return binding;
+};
+
+const readLedger: Reader<MemoryLedger> = (field) =>
+  object<MemoryLedger>({ weightBytes: count, activationBytes: count, workspaceBytes: count, stagingBytes: count })(field);
+
+const readPass: Reader<PassReport> = (field) =>
+  object<PassReport>({ pass: text, nodesBefore: count, nodesAfter: count, rewrites: record(count) })(field);
+
+const readLayer: Reader<EngineLayer> = (field) => {
+  const { tactic, ...layer } = object<Omit<EngineLayer, 'tactic'> & { tactic: string | undefined }>({
+    name: text,
+    kind: text,
+    precision: oneOf<DType>(DTYPES),
+    origins: array(text),
+    flops: amount,
+    bytes: amount,
+    tactic: optional(text),
+  })(field);
+  return tactic === undefined ? layer : { ...layer, tactic };
+};
+
+function fail(field: Field, expected: string): never {
+  const shown = field.value === undefined ? 'nothing' : (JSON.stringify(field.value) ?? typeof field.value);
+  const short = shown.length > 40 ? `${shown.slice(0, 40)}…` : shown;
+  throw new HeaderError(`${field.path || 'header'}: expected ${expected}, found ${short}`);
+}
+
+const text: Reader<string> = (field) => (typeof field.value === 'string' ? field.value : fail(field, 'text'));
+
+const count: Reader<number> = (field) =>
+  Number.isSafeInteger(field.value) && (field.value as number) >= 0 ? (field.value as number) : fail(field, 'a whole number');
+
+/** FLOPs and bytes are estimates and may exceed 2^53. */
+const amount: Reader<number> = (field) =>
+  typeof field.value === 'number' && field.value >= 0 ? field.value : fail(field, 'a number from 0');
+
+const scalar: Reader<string | number | boolean> = (field) => {
+  const { value } = field;
+  if (typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean') return value;
+  return fail(field, 'text, a number, true or false');
+};
+
+function oneOf<T extends string | number>(choices: readonly T[]): Reader<T> {
+  return (field) => choices.find((choice) => choice === field.value) ?? fail(field, `one of ${choices.join(', ')}`);
+}
+
+function optional<T>(read: Reader<T>): Reader<T | undefined> {
+  return (field) => (field.value === undefined ? undefined : read(field));
+}
+
+function array<T>(read: Reader<T>): Reader<readonly T[]> {
+  return (field) => {
+    if (!Array.isArray(field.value)) return fail(field, 'a list');
+    return field.value.map((value: unknown, index) => read({ value, path: `${field.path}[${index}]` }));
+  };
+}
+
+/** Keys are data here; the result has no prototype, so that a key such as `__proto__` is only a key. */
+function record<T>(read: Reader<T>): Reader<Readonly<Record<string, T>>> {
+  return (field) => {
+    const result = Object.create(null) as Record<string, T>;
+    for (const [key, value] of Object.entries(members(field))) result[key] = read({ value, path: join(field.path, key) });
+    return result;
+  };
+}
+
+function object<T extends object>(readers: { readonly [K in keyof T]-?: Reader<T[K]> }): Reader<T> {
+  return (field) => {
+    const source = members(field);
+    for (const key of Object.keys(source)) {
+      if (!Object.hasOwn(readers, key)) fail({ value: source[key], path: join(field.path, key) }, 'no such field');
+    }
+    const entries = Object.keys(readers).map((key) => {
+      const read = readers[key as keyof T] as Reader<unknown>;
+      return [key, read({ value: Object.hasOwn(source, key) ? source[key] : undefined, path: join(field.path, key) })] as const;
+    });
+    return Object.fromEntries(entries) as T;
+  };
+}
+
+function members(field: Field): Record<string, unknown> {
+  const { value } = field;
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return fail(field, 'an object');
+  return value as Record<string, unknown>;
+}
+
+function join(path: string, key: string): string {
+  return path ? `${path}.${key}` : key;
+}
