@@ -1,0 +1,126 @@
+import { describe, expect, test } from 'vitest';
+import { bootstrap, quantilesOfRounds, ratioOfQuantiles } from '../../../src/stats/bootstrap.ts';
+import { quantileInterval, samplesNeeded } from '../../../src/stats/interval.ts';
+import { type Random, createRandom, normal } from '../../../src/stats/random.ts';
+import { quantile, sortSamples } from '../../../src/stats/samples.ts';
+import { blocksAgree } from '../../../src/stats/steady.ts';
+
+const TRIALS = 300;
+
+/** Share of simulated experiments whose interval holds the truth. */
+function coverage(truth: number, interval: (random: Random) => { readonly low: number; readonly high: number }): number {
+  const random = createRandom(2024);
+  let covered = 0;
+  for (let trial = 0; trial < TRIALS; trial++) {
+    const { low, high } = interval(random);
+    if (low <= truth && truth <= high) covered++;
+  }
+  return covered / TRIALS;
+}
+
+/** Rounds with a shift of their own, as processes have; the true median is 100. */
+function simulateRounds(random: Random, rounds: number, samples: number, betweenSd: number, withinSd: number): number[][] {
+  return Array.from({ length: rounds }, () => {
+    const shift = betweenSd * normal(random);
+    return Array.from({ length: samples }, () => 100 + shift + withinSd * normal(random));
+  });
+}
+
+describe('quantileInterval', () => {
+  test('known ranks: the median of 10 lies between the 2nd and the 9th', () => {
+    const interval = quantileInterval(sortSamples([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]), 0.5);
+    expect(interval).toEqual({ point: 5.5, low: 2, high: 9, confidence: 0.95 });
+  });
+
+  test('is open where the samples cannot bound the quantile, and closed from samplesNeeded on', () => {
+    const ramp = (count: number): ReturnType<typeof sortSamples> => sortSamples(Array.from({ length: count }, (_, i) => i));
+    expect(samplesNeeded(0.99)).toBe(368);
+    expect(quantileInterval(ramp(367), 0.99).high).toBe(Infinity);
+    expect(quantileInterval(ramp(368), 0.99).high).toBe(367);
+    expect(quantileInterval(ramp(368), 0.01).low).toBe(0);
+    expect(quantileInterval(ramp(367), 0.01).low).toBe(-Infinity);
+    expect(() => quantileInterval(ramp(3), 1)).toThrow(RangeError);
+  });
+
+  test.each([0.5, 0.9, 0.95])('covers the true quantile at p = %f at least as often as it says', (p) => {
+    const truth = -Math.log(1 - p);
+    const share = coverage(truth, (random) => {
+      const samples = Array.from({ length: 100 }, () => -Math.log1p(-random.uniform()));
+      return quantileInterval(sortSamples(samples), p);
+    });
+    expect(share).toBeGreaterThanOrEqual(0.93);
+  });
+});
+
+describe('bootstrap', () => {
+  test('covers a mean about as often as it says', () => {
+    const mean = (items: readonly number[]): number => items.reduce((sum, value) => sum + value, 0) / items.length;
+    const share = coverage(0, (random) =>
+      bootstrap(Array.from({ length: 40 }, () => normal(random)), mean, { random, resamples: 300 }),
+    );
+    expect(share).toBeGreaterThan(0.9);
+    expect(share).toBeLessThan(0.985);
+  });
+
+  test('over rounds it covers where pooled samples would not', () => {
+    const hierarchical = coverage(100, (random) => {
+      const rounds = simulateRounds(random, 12, 20, 2, 1);
+      return quantilesOfRounds(rounds, [0.5], { random, resamples: 200 })[0]!;
+    });
+    const pooled = coverage(100, (random) => quantileInterval(sortSamples(simulateRounds(random, 12, 20, 2, 1).flat()), 0.5));
+    expect(hierarchical).toBeGreaterThan(0.88);
+    expect(pooled).toBeLessThan(0.6);
+  });
+
+  test('a ratio of medians covers the true ratio', () => {
+    const share = coverage(1, (random) =>
+      ratioOfQuantiles(simulateRounds(random, 12, 10, 2, 1), simulateRounds(random, 12, 10, 2, 1), { random, resamples: 200 }),
+    );
+    expect(share).toBeGreaterThan(0.88);
+  });
+
+  test('points are the pooled quantiles, and constant samples give a closed interval', () => {
+    const random = createRandom(1);
+    const rounds = simulateRounds(random, 3, 9, 1, 1);
+    const estimates = quantilesOfRounds(rounds, [0.5, 0.95], { random });
+    expect(estimates.map(({ point }) => point)).toEqual([0.5, 0.95].map((p) => quantile(sortSamples(rounds.flat()), p)));
+    expect(quantilesOfRounds([[4, 4], [4]], [0.5], { random })).toEqual([{ point: 4, low: 4, high: 4, confidence: 0.95 }]);
+    expect(ratioOfQuantiles([[6]], [[4]], { random })).toEqual({ point: 1.5, low: 1.5, high: 1.5, confidence: 0.95 });
+  });
+
+  test('counted resamples have the distribution of sorted ones', () => {
+    const rounds = [[1, 2, 3, 4, 5, 6, 7, 8, 9]];
+    const estimate = quantilesOfRounds(rounds, [0.5], { random: createRandom(9), resamples: 4000 })[0]!;
+    const naive = bootstrap(rounds[0]!, (items) => quantile(sortSamples(items), 0.5), { random: createRandom(9), resamples: 4000 });
+    expect(Math.abs(estimate.low - naive.low)).toBeLessThanOrEqual(1);
+    expect(Math.abs(estimate.high - naive.high)).toBeLessThanOrEqual(1);
+  });
+
+  test('the seed decides the interval', () => {
+    const rounds = simulateRounds(createRandom(4), 4, 8, 1, 1);
+    const run = (seed: number): unknown => quantilesOfRounds(rounds, [0.5], { random: createRandom(seed), resamples: 50 });
+    expect(run(1)).toEqual(run(1));
+    expect(run(1)).not.toEqual(run(2));
+    expect(() => quantilesOfRounds([[1], []], [0.5], { random: createRandom(1) })).toThrow(RangeError);
+  });
+});
+
+describe('blocksAgree', () => {
+  test('a ramp does not agree, its end does', () => {
+    expect(blocksAgree([[50, 50], [40, 40], [30, 30]], 0.05)).toBe(false);
+    expect(blocksAgree([[30, 30], [30.5, 30.5], [29.9, 29.9]], 0.05)).toBe(true);
+  });
+
+  test('one block is never steady', () => {
+    expect(blocksAgree([[1, 1, 1]], 0.5)).toBe(false);
+    expect(blocksAgree([], 0.5)).toBe(false);
+  });
+
+  test('noise is not taken for a trend', () => {
+    const random = createRandom(6);
+    const block = (): number[] => Array.from({ length: 20 }, () => 100 + 20 * normal(random));
+    const agreed = Array.from({ length: 200 }, () => blocksAgree([block(), block(), block()], 0.001)).filter(Boolean).length;
+    expect(agreed).toBeGreaterThan(160);
+    expect(blocksAgree([block(), block().map((value) => value / 2)], 0.001)).toBe(false);
+  });
+});
