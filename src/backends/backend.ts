@@ -8,6 +8,7 @@
 import type { Binding, BuildOptions, Engine, EngineHeader, MemoryLedger } from '../engine/engine.ts';
 import type { Graph } from '../ir/graph.ts';
 import type { Tensor } from '../ir/tensor.ts';
+import type { OptionSpecs } from './options.ts';
 
 /** A device that a backend can use. */
 export interface DeviceInfo {
@@ -72,6 +73,14 @@ export interface ObservedMemory {
   readonly deviceBytes: number | undefined;
 }
 
+/** A source of time. Only a fake device brings one of its own; everything else is timed by the machine's. */
+export interface Clock {
+  /** Monotonic, in nanoseconds. */
+  now(): bigint;
+  /** Resolves when `now()` has advanced by `durationNs`; on a fake clock, at once. */
+  sleep(durationNs: number): Promise<void>;
+}
+
 /**
  * An engine loaded on a device, with its buffers. Not reentrant unless `maxInFlight` > 1.
  * Calls after `dispose()` reject; `dispose()` twice is fine.
@@ -90,6 +99,8 @@ export interface Session {
   /** Planned bytes. */
   readonly memory: MemoryLedger;
   observeMemory(): ObservedMemory;
+  /** Where present, the harness times and waits by this clock and not by the machine's. */
+  readonly clock?: Clock;
   /** Device time per layer of one execution, in graph order, where the backend can tell; times in nanoseconds. */
   profile?(inputs: TensorMap): Promise<readonly LayerTime[]>;
   dispose(): Promise<void>;
@@ -116,6 +127,8 @@ export interface Backend {
   readonly name: string;
   /** One sentence for `doctor` and help. */
   readonly description: string;
+  /** What it reads from `BuildOptions.backendOptions`, for help and docs. */
+  readonly options?: OptionSpecs;
   probe(): Promise<Availability>;
   /** Why this input can't be built as asked; empty where it can. Does not need the device. */
   supports(input: BuildInput): readonly Unsupported[];

@@ -5,8 +5,8 @@
  * (TensorRT binds an engine to the whole device model; a portable engine has none).
  */
 import { TsrtError } from '../errors.ts';
+import { TOOL_VERSION } from '../version.ts';
 import type { EngineHeader } from './engine.ts';
-import { compatibilityOf, TOOL_VERSION } from './version.ts';
 
 /** One property that differs. `found` is undefined where the device does not have it at all. */
 export interface Difference {
@@ -24,6 +24,15 @@ export function compareRequirements(
     .sort()
     .map((key) => ({ key, required: requires[key]!, found: Object.hasOwn(properties, key) ? properties[key] : undefined }))
     .filter(({ required, found }) => found !== required);
+}
+
+/**
+ * The part of a semantic version that must agree for an engine to load: the major, or `0.minor` before 1.0
+ * (https://semver.org/#spec-item-4).
+ */
+export function compatibilityOf(version: string): string {
+  const [major = '', minor = ''] = version.split('.');
+  return major === '0' ? `0.${minor}` : major;
 }
 
 /**

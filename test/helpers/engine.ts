@@ -1,6 +1,6 @@
 /** A small, complete engine that exercises every optional field. */
 import type { Engine, EngineHeader } from '../../src/engine/engine.ts';
-import { TOOL_VERSION } from '../../src/engine/version.ts';
+import { TOOL_VERSION } from '../../src/version.ts';
 
 export function sampleHeader(overrides: Partial<EngineHeader> = {}): EngineHeader {
   return {
