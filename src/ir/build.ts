@@ -34,7 +34,7 @@ export class GraphBuilder {
   readonly #inputs: ValueId[] = [];
   readonly #types = new Map<ValueId, TensorType>();
   readonly #constants = new Map<ValueId, Tensor>();
-  readonly #ints = new Map<ValueId, readonly number[]>();
+  readonly #known = new Map<ValueId, readonly number[]>();
   readonly #nodes: AnyNode[] = [];
   readonly #values = new Set<string>();
   readonly #nodeNames = new Set<string>();
@@ -44,7 +44,7 @@ export class GraphBuilder {
   constructor(name: string, rules: OpRules) {
     this.#name = name;
     this.#rules = rules;
-    this.scope = createScope(this.#types, this.#constants, this.#ints);
+    this.scope = createScope(this.#types, this.#constants, this.#known);
   }
 
   /** Declares a graph input. Throws where the name is taken: inputs are bindings, which may not be renamed. */
@@ -83,7 +83,7 @@ export class GraphBuilder {
     const placeholders = named ?? Array.from({ length: count }, (_, index) => `${name}:${index}`);
     const shape = { op, name, inputs: withoutTrailingAbsent(inputs), outputs: placeholders, attrs, origins: options.origins ?? [name] };
     const inferred = options.types
-      ? { types: options.types, ints: [] }
+      ? { types: options.types, known: [] }
       : this.#rules.infer(shape satisfies Node<K> as unknown as AnyNode, this.scope);
     const outputs = placeholders.map((output) => {
       if (!output) return output;
@@ -96,8 +96,8 @@ export class GraphBuilder {
       const type = inferred.types[index];
       if (!type) throw new Error(`${op} '${name}' has no type for output ${index}`);
       this.#types.set(output, { dtype: type.dtype, dims: type.dims });
-      const ints = inferred.ints[index];
-      if (ints) this.#ints.set(output, ints);
+      const known = inferred.known[index];
+      if (known) this.#known.set(output, known);
     });
     this.#nodes.push({ ...shape, outputs } satisfies Node<K> as unknown as AnyNode);
     return outputs;

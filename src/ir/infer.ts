@@ -5,20 +5,20 @@
  */
 import type { AnyNode, ValueId } from './graph.ts';
 import type { OpKind } from './ops.ts';
-import { elementCount, toNumbers, type Tensor, type TensorType } from './tensor.ts';
+import type { Tensor, TensorType } from './tensor.ts';
 
 /** The values that a node can see while its types are inferred. */
 export interface ValueScope {
   type(id: ValueId): TensorType | undefined;
   constant(id: ValueId): Tensor | undefined;
-  /** Integers known at build: an integer constant, or the result of shape arithmetic. */
-  ints(id: ValueId): readonly number[] | undefined;
+  /** The small value that an earlier node was found to compute whatever the graph's inputs hold (shape arithmetic). */
+  known(id: ValueId): readonly number[] | undefined;
 }
 
 /** What is known of a node's outputs, one entry per output. */
 export interface InferredOutputs {
   readonly types: readonly TensorType[];
-  readonly ints: readonly (readonly number[] | undefined)[];
+  readonly known: readonly (readonly number[] | undefined)[];
 }
 
 export interface Arity {
@@ -33,24 +33,11 @@ export interface OpRules {
   infer(node: AnyNode, scope: ValueScope): InferredOutputs;
 }
 
-/** Shape arithmetic is done on vectors; anything longer is data. */
-const MAX_KNOWN_INTS = 4096;
-
-/** A scope over the given maps; `known` holds the integers found by shape arithmetic so far. */
+/** A scope over the given maps. */
 export function createScope(
   types: ReadonlyMap<ValueId, TensorType>,
   constants: ReadonlyMap<ValueId, Tensor>,
   known: ReadonlyMap<ValueId, readonly number[]>,
 ): ValueScope {
-  return {
-    type: (id) => types.get(id),
-    constant: (id) => constants.get(id),
-    ints: (id) => {
-      const computed = known.get(id);
-      if (computed) return computed;
-      const tensor = constants.get(id);
-      if (!tensor || (tensor.dtype !== 'int64' && tensor.dtype !== 'int32')) return undefined;
-      return elementCount(tensor.dims) <= MAX_KNOWN_INTS ? toNumbers(tensor) : undefined;
-    },
-  };
+  return { type: (id) => types.get(id), constant: (id) => constants.get(id), known: (id) => known.get(id) };
 }

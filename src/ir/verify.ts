@@ -80,7 +80,7 @@ function constantProblems(graph: Graph): string[] {
   return problems;
 }
 
-/** Arity, and types against inference. Records known integers on the way, for the nodes that follow. */
+/** Arity, and types against inference. Records known values on the way, for the nodes that follow. */
 function ruleProblems(
   graph: Graph,
   node: AnyNode,
@@ -111,8 +111,8 @@ function ruleProblems(
     if (id && declared && type && !sameType(declared, type)) {
       problems.push(`${label} declares '${id}' ${formatType(declared)} but gives ${formatType(type)}`);
     }
-    const ints = inferred.ints[index];
-    if (id && ints) known.set(id, ints);
+    const value = inferred.known[index];
+    if (id && value) known.set(id, value);
   });
   return problems;
 }
