@@ -8,6 +8,7 @@
 import type { Binding, BuildOptions, Engine, EngineHeader, MemoryLedger } from '../engine/engine.ts';
 import type { Graph } from '../ir/graph.ts';
 import type { Tensor } from '../ir/tensor.ts';
+import type { TensorValue } from '../onnx/tensor.ts';
 import type { OptionSpecs } from './options.ts';
 
 /** A device that a backend can use. */
@@ -103,6 +104,8 @@ export interface Session {
   readonly clock?: Clock;
   /** Device time per layer of one execution, in graph order, where the backend can tell; times in nanoseconds. */
   profile?(inputs: TensorMap): Promise<readonly LayerTime[]>;
+  /** Runs a fixed workload of the device's own, warmed up, and gives its time in nanoseconds: it moves only when the device does. */
+  yardstick?(): Promise<number>;
   dispose(): Promise<void>;
 }
 
@@ -123,6 +126,14 @@ export interface Execution {
   dispose(): Promise<void>;
 }
 
+/** A model's own bytes, loaded once and run on any number of inputs. */
+export interface ReferenceModel {
+  readonly inputNames: readonly string[];
+  readonly outputNames: readonly string[];
+  run(inputs: ReadonlyMap<string, TensorValue>): Promise<ReadonlyMap<string, TensorValue>>;
+  dispose(): Promise<void>;
+}
+
 export interface Backend {
   readonly name: string;
   /** One sentence for `doctor` and help. */
@@ -134,6 +145,11 @@ export interface Backend {
   supports(input: BuildInput): readonly Unsupported[];
   build(input: BuildInput, context: BuildContext): Promise<Engine>;
   load(engine: Engine, options: LoadOptions): Promise<Session>;
+  /**
+   * Opens a model as it is, without a build and unoptimized: the reference of numerical checks, and the only way to run
+   * values that no engine binds (strings). Never timed.
+   */
+  reference?(model: { readonly bytes: Uint8Array; readonly folder: string | undefined }): Promise<ReferenceModel>;
   /** Environment that a worker process must have before it starts (driver paths, say). */
   workerEnvironment?(): Promise<Readonly<Record<string, string>>>;
 }
