@@ -202,7 +202,7 @@ export interface OpAttrs {
       | 'align_corners'
       | 'asymmetric'
       | 'tf_crop_and_resize'
-      /** Resize-10 and Upsample: asymmetric scaling, nearest rounds down. */
+      /** Only in opset 11 and 12; Resize-10 and Upsample are `asymmetric` with `floor`. */
       | 'tf_half_pixel_for_nn';
     readonly cubic_coeff_a: number;
     readonly exclude_outside: 0 | 1;
@@ -245,8 +245,11 @@ export interface OpAttrs {
   LSTM: RnnAttrs & { readonly input_forget: 0 | 1 };
   RNN: RnnAttrs;
 
-  /** Output length depends on data: [selected, 3] int64. */
+  // Outputs whose length depends on data: static only where the data are known at build.
+  /** [selected, 3] int64. */
   NonMaxSuppression: { readonly center_point_box: 0 | 1 };
+  /** [rank, nonzeros] int64. */
+  NonZero: None;
 
   /** An op that the vocabulary lacks, kept as it came. Types come from the model's value_info or a plugin. */
   Custom: {

@@ -7,10 +7,10 @@ import type { Tensor, TensorType } from '../ir/tensor.ts';
 
 /** How one attribute is read from and written to ONNX. */
 export type AttrSpec<T> = {
-  readonly type: 'int' | 'float' | 'string' | 'ints' | 'floats' | 'strings' | 'tensor';
+  /** ONNX's attribute type; `internal` for what ONNX cannot say (attributes of internal and custom ops). */
+  readonly type: 'int' | 'float' | 'string' | 'ints' | 'floats' | 'strings' | 'tensor' | 'internal';
   /** Value where the model gives none; absent: the attribute is required. `undefined` as a value: optional. */
   readonly default?: T;
-  readonly required?: boolean;
   /** From ONNX's raw value (number, string, arrays of them, Tensor) to the IR's; also the place to reject bad values. */
   readonly decode?: (raw: RawAttribute) => T;
   /** Back to ONNX; `undefined` leaves the attribute out. */
@@ -33,9 +33,14 @@ export interface InferContext {
   constant(index: number): Tensor | undefined;
   /**
    * The integers of input `index` where they are known at build: a constant, or computed from shapes by `propagate`.
-   * This is ONNX's "data propagation" for shape inference.
+   * This is ONNX's "data propagation" for shape inference. Undefined where one is not a safe integer.
    */
   ints(index: number): readonly number[] | undefined;
+  /**
+   * As `ints`, for any element type. Integers beyond ±2^53 have lost their low bits: good enough to clamp with (the
+   * INT64_MAX of a slice's end), not to compute with.
+   */
+  numbers(index: number): readonly number[] | undefined;
 }
 
 export interface OpCost {
@@ -55,7 +60,7 @@ export interface OpDef<K extends OpKind> {
   readonly attrs: AttrSpecs<K>;
   /** Output types. Throws ShapeError for inputs that the op forbids, NotStaticError where a shape depends on data. */
   infer(attrs: OpAttrs[K], context: InferContext): readonly TensorType[];
-  /** Integer outputs known at build (shape arithmetic), one entry per output. */
+  /** Small outputs known at build (shape arithmetic), one entry per output; integers beyond ±2^53 only as `numbers` has them. */
   propagate?(attrs: OpAttrs[K], context: InferContext): readonly (readonly number[] | undefined)[];
   /** Default where absent: one operation per output element, every tensor crossing memory once. */
   cost?(attrs: OpAttrs[K], inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost;
@@ -72,4 +77,9 @@ export class ShapeError extends Error {
 /** The model is fine but an output's shape depends on data, which the IR does not hold. */
 export class NotStaticError extends Error {
   override readonly name = 'NotStaticError';
+}
+
+/** The model is fine but asks for something that the op's definition leaves out: training, an attribute of a newer opset. */
+export class UnsupportedError extends Error {
+  override readonly name = 'UnsupportedError';
 }

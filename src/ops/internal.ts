@@ -1,0 +1,176 @@
+/**
+ * Ops that no ONNX model contains: what fusion passes make, and the one kind that carries any custom op.
+ */
+import type { Expr } from '../ir/expr.ts';
+import { elementCount } from '../ir/tensor.ts';
+import type { DType, Dims, TensorType } from '../ir/tensor.ts';
+import { CONV_ATTRS, convDims, convFlops, convInputs } from './conv.ts';
+import { bytesMoved } from './cost.ts';
+import { NotStaticError, ShapeError } from './def.ts';
+import type { AttrSpec, AttrSpecs, InferContext, OpCost, OpTable } from './def.ts';
+import { FLOAT, NUMBER } from './dtypes.ts';
+import { matMulDims, matMulFlops } from './matmul.ts';
+import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
+import { flag, float, internal } from './specs.ts';
+
+type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul';
+
+const ONE = { min: 1, max: 1 };
+const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
+const TWO_OR_MORE = { min: 2, max: Number.POSITIVE_INFINITY };
+
+/** The element type that an expression gives. */
+export function exprDtype(expr: Expr): DType {
+  switch (expr.kind) {
+    case 'input':
+    case 'const':
+      return expr.dtype;
+    case 'unary':
+      return expr.fn === 'not' || expr.fn.startsWith('is') ? 'bool' : exprDtype(expr.x);
+    case 'binary':
+      return COMPARISONS.has(expr.fn) ? 'bool' : exprDtype(expr.a);
+    case 'select':
+      return exprDtype(expr.a);
+    case 'cast':
+      return expr.to;
+    default:
+      return expr satisfies never;
+  }
+}
+
+const COMPARISONS: ReadonlySet<string> = new Set(['and', 'or', 'xor', 'eq', 'lt', 'le', 'gt', 'ge']);
+
+/** Operations that an expression takes per element. */
+export function exprFlops(expr: Expr): number {
+  switch (expr.kind) {
+    case 'input':
+    case 'const':
+      return 0;
+    case 'unary':
+      return 1 + exprFlops(expr.x);
+    case 'binary':
+      return 1 + exprFlops(expr.a) + exprFlops(expr.b);
+    case 'select':
+      return 1 + exprFlops(expr.condition) + exprFlops(expr.a) + exprFlops(expr.b);
+    case 'cast':
+      return exprFlops(expr.x);
+    default:
+      return expr satisfies never;
+  }
+}
+
+/** Checks that the inputs from `first` on broadcast to the output's shape. */
+function checkExtras(context: InferContext, first: number, dims: Dims): void {
+  for (let i = first; i < context.inputCount; i++) {
+    const extra = context.optionalType(i);
+    if (extra && !broadcastsTo(extra.dims, dims)) rejectInput(context, i, `extra ${i - first}`, `must broadcast to [${dims.join(',')}]`);
+  }
+}
+
+function withEpilogue(flops: number, epilogue: Expr, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+  const output = elementCount(outputs[0]?.dims ?? []);
+  return { flops: flops + (inputs[2] ? output : 0) + exprFlops(epilogue) * output, bytes: bytesMoved(inputs, outputs) };
+}
+
+/** Scores and weighted sum as multiply-adds, five operations per score for the softmax. */
+function attentionCost(_attrs: unknown, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+  const q = inputs[0]?.dims ?? [];
+  const v = inputs[2]?.dims ?? [];
+  const scores = elementCount(q.slice(0, -1)) * (v.at(-2) ?? 0);
+  return { flops: scores * (2 * (q.at(-1) ?? 0) + 2 * (v.at(-1) ?? 0) + 5), bytes: bytesMoved(inputs, outputs) };
+}
+
+function inferAttention(attrs: { readonly transposedK: 0 | 1 }, context: InferContext): readonly TensorType[] {
+  const q = input(context, 0, 'q', { dtypes: FLOAT, rank: 4 });
+  const k = input(context, 1, 'k', { dtype: q.dtype, rank: 4 });
+  const v = input(context, 2, 'v', { dtype: q.dtype, rank: 4 });
+  const scores = matMulDims(q.dims, k.dims, false, attrs.transposedK === 0);
+  const mask = optionalInput(context, 3, 'mask');
+  if (mask && !broadcastsTo(mask.dims, scores)) rejectInput(context, 3, 'mask', `must broadcast to the scores [${scores.join(',')}]`);
+  return [{ dtype: q.dtype, dims: matMulDims(scores, v.dims) }];
+}
+
+/** `internal` for every attribute whose type only the compiler knows. */
+function compilerOnly<T>(): AttrSpec<T> {
+  return internal;
+}
+
+const CUSTOM_ATTRS: AttrSpecs<'Custom'> = {
+  domain: compilerOnly(),
+  opType: compilerOnly(),
+  opset: compilerOnly(),
+  attributes: compilerOnly(),
+};
+
+export const INTERNAL: Pick<OpTable, InternalOp> = {
+  Custom: {
+    since: 1,
+    domain: 'custom',
+    inputs: { min: 0, max: Number.POSITIVE_INFINITY },
+    outputs: SOME,
+    attrs: CUSTOM_ATTRS,
+    infer(attrs) {
+      throw new NotStaticError(`types of ${attrs.domain || 'ai.onnx'}::${attrs.opType} come from the model's value_info or a plugin`);
+    },
+  },
+  FusedAttention: {
+    since: 1,
+    domain: 'internal',
+    inputs: { min: 3, max: 4 },
+    outputs: ONE,
+    attrs: { scale: float(), transposedK: flag(0) },
+    infer: inferAttention,
+    cost: attentionCost,
+  },
+  FusedConv: {
+    since: 1,
+    domain: 'internal',
+    inputs: TWO_OR_MORE,
+    outputs: ONE,
+    attrs: { ...CONV_ATTRS, epilogue: compilerOnly() },
+    infer(attrs, context) {
+      convInputs(context);
+      const dims = convDims(attrs, context);
+      expectDims(context, 2, 'B', [dims[1]!], 'to match the filters');
+      checkExtras(context, 3, dims);
+      return [{ dtype: exprDtype(attrs.epilogue), dims }];
+    },
+    cost: (attrs, inputs, outputs) =>
+      withEpilogue(convFlops(inputs[1]?.dims ?? [], outputs[0]?.dims ?? [], false), attrs.epilogue, inputs, outputs),
+  },
+  FusedElementwise: {
+    since: 1,
+    domain: 'internal',
+    inputs: SOME,
+    outputs: SOME,
+    attrs: { exprs: compilerOnly() },
+    infer(attrs, context) {
+      if (attrs.exprs.length !== context.outputCount) {
+        throw new ShapeError(`attribute 'exprs' must hold ${context.outputCount} expressions, found ${attrs.exprs.length}`);
+      }
+      const shapes = Array.from({ length: context.inputCount }, (_, index) => context.type(index).dims);
+      const dims = broadcast(...shapes);
+      return attrs.exprs.map((expr) => ({ dtype: exprDtype(expr), dims }));
+    },
+    cost(attrs, inputs, outputs) {
+      const perElement = attrs.exprs.reduce((sum, expr) => sum + exprFlops(expr), 0);
+      return { flops: perElement * elementCount(outputs[0]?.dims ?? []), bytes: bytesMoved(inputs, outputs) };
+    },
+  },
+  FusedMatMul: {
+    since: 1,
+    domain: 'internal',
+    inputs: TWO_OR_MORE,
+    outputs: ONE,
+    attrs: { alpha: float(1), transA: flag(0), transB: flag(0), epilogue: compilerOnly() },
+    infer(attrs, context) {
+      const a = input(context, 0, 'A', { dtypes: NUMBER });
+      const b = input(context, 1, 'B', { dtype: a.dtype });
+      const dims = matMulDims(a.dims, b.dims, attrs.transA === 1, attrs.transB === 1);
+      checkExtras(context, 2, dims);
+      return [{ dtype: exprDtype(attrs.epilogue), dims }];
+    },
+    cost: (attrs, inputs, outputs) =>
+      withEpilogue(matMulFlops(inputs[0]?.dims ?? [], outputs[0]?.dims ?? [], attrs.transA === 1), attrs.epilogue, inputs, outputs),
+  },
+};
