@@ -1,0 +1,146 @@
+/**
+ * Binding of a model's open dimensions: from declared inputs, with symbols, to static types.
+ *
+ * Rules, strongest first: a shape given for the input; a size given for the symbol; the batch for the batch symbol and for
+ * unnamed leading dimensions. What stays open is an error that lists all of it.
+ */
+import type { Dims, TensorType } from '../ir/tensor.ts';
+import { invalid, quote, unsupported } from './invalid.ts';
+import type { OnnxDim, OnnxType, OnnxValue } from './model.ts';
+import { MAX_ELEMENTS } from './tensor.ts';
+
+export interface BindOptions {
+  /** Size of the batch symbol; default 1. */
+  readonly batch?: number | undefined;
+  /** Sizes of symbols by name. */
+  readonly dims?: Readonly<Record<string, number>> | undefined;
+  /** Whole shapes of inputs by name; wins over the others. */
+  readonly inputShapes?: Readonly<Record<string, readonly number[]>> | undefined;
+  /** Where every input has the same fixed leading dimension: put `batch` in its place. */
+  readonly rebatch?: boolean | undefined;
+}
+
+export interface Binding {
+  /** Types of the inputs, in model order. */
+  readonly inputs: ReadonlyMap<string, TensorType>;
+  /** Size of every symbol that the inputs bind. */
+  readonly symbols: ReadonlyMap<string, number>;
+  /** Where a fixed batch was replaced. */
+  readonly rebatched: { readonly from: number; readonly to: number } | undefined;
+  /** Whether a size that the model fixes was replaced: what it declares of inner values no longer holds. */
+  readonly overridden: boolean;
+}
+
+/** A tensor input of an element type that the IR holds; the importer reports all others before it binds. */
+export interface BindableInput {
+  readonly name: string;
+  readonly type: Extract<OnnxType, { kind: 'tensor' }> & { readonly dtype: TensorType['dtype'] };
+}
+
+export function isBindable(value: OnnxValue): value is BindableInput {
+  return value.type.kind === 'tensor' && value.type.dtype !== undefined;
+}
+
+/** Static types for the inputs. Throws MODEL_UNSUPPORTED for sizes that are missing or contradict the model. */
+export function bindInputs(inputs: readonly BindableInput[], options: BindOptions): Binding {
+  checkSizes(inputs, options);
+  const batch = options.batch ?? 1;
+  const rebatched = options.rebatch ? fixedBatch(inputs, batch) : undefined;
+  const symbols = bindSymbols(inputs, options, batch);
+  const open: string[] = [];
+  const types = new Map<string, TensorType>();
+  for (const { name, type } of inputs) {
+    const given = own(options.inputShapes, name);
+    const dims = given ?? type.dims;
+    if (!dims) {
+      open.push(`input ${quote(name)} has no declared rank: give its whole shape`);
+      continue;
+    }
+    const sizes = dims.map((dim, axis): number | undefined => {
+      if (typeof dim !== 'number') return dim === '' ? (axis === 0 ? batch : undefined) : symbols.get(dim);
+      return rebatched && !given && axis === 0 ? rebatched.to : dim;
+    });
+    for (const [axis, size] of sizes.entries()) if (size === undefined) open.push(openDimension(name, dims, axis));
+    types.set(name, { dtype: type.dtype, dims: sizes.map((size) => size ?? 0) });
+  }
+  if (open.length > 0) {
+    const fix = 'Give a size for each symbol (dims), or the whole shape of the input (inputShapes)';
+    throw unsupported(open.length === 1 ? open[0]! : `${open.length} input dimensions have no size`, 'inputs', fix, open.length === 1 ? [] : open);
+  }
+  for (const [name, type] of types) checkMagnitude(name, type.dims);
+  const overridden = inputs.some(({ name, type }) => type.dims?.some((dim, axis) => typeof dim === 'number' && dim !== types.get(name)?.dims[axis]));
+  return { inputs: types, symbols, rebatched, overridden };
+}
+
+/** The static form of a declared type, where every dimension is a size or a bound symbol. */
+export function resolveType(type: OnnxType | undefined, symbols: ReadonlyMap<string, number>): TensorType | undefined {
+  if (type?.kind !== 'tensor' || !type.dtype || !type.dims) return undefined;
+  const dims = type.dims.map((dim) => (typeof dim === 'number' ? dim : symbols.get(dim)));
+  return dims.every((dim) => dim !== undefined) ? { dtype: type.dtype, dims } : undefined;
+}
+
+function bindSymbols(inputs: readonly BindableInput[], options: BindOptions, batch: number): Map<string, number> {
+  const symbols = new Map(Object.entries(options.dims ?? {}));
+  for (const { name, type } of inputs) {
+    for (const [axis, size] of (own(options.inputShapes, name) ?? []).entries()) {
+      const dim = type.dims?.[axis];
+      if (typeof dim !== 'string' || dim === '') continue;
+      const known = symbols.get(dim);
+      if (known !== undefined && known !== size && own(options.dims, dim) === undefined) {
+        throw unsupported(`the dimension ${quote(dim)} is given both as ${known} and as ${size}`, `input ${quote(name)}`, 'Give shapes in which it is the same everywhere');
+      }
+      symbols.set(dim, size);
+    }
+  }
+  const symbol = batchSymbol(inputs);
+  if (symbol !== undefined && !symbols.has(symbol)) symbols.set(symbol, batch);
+  return symbols;
+}
+
+/** Names that exporters give the batch: N, batch, batch_size, bs, None, unk__17, DynamicDimension.0, ?. */
+const BATCH_NAME = /^(n|b|bs|none|\?|.*batch.*|unk.*|dynamicdimension\.0)$/i;
+
+/** The symbol that stands for the batch: one named like it, else the first that leads an input. */
+function batchSymbol(inputs: readonly BindableInput[]): string | undefined {
+  const leading = inputs.flatMap(({ type }) => (typeof type.dims?.[0] === 'string' && type.dims[0] !== '' ? [type.dims[0]] : []));
+  const anywhere = inputs.flatMap(({ type }) => (type.dims ?? []).filter((dim): dim is string => typeof dim === 'string' && /batch/i.test(dim)));
+  return leading.find((name) => BATCH_NAME.test(name)) ?? anywhere[0] ?? leading[0];
+}
+
+/** The leading dimension that all inputs share, where the model fixes it. */
+function fixedBatch(inputs: readonly BindableInput[], batch: number): Binding['rebatched'] {
+  const leading = new Set(inputs.map(({ type }) => type.dims?.[0]));
+  const [from] = leading;
+  if (typeof from !== 'number' || leading.size !== 1 || from === batch) return undefined;
+  return { from, to: batch };
+}
+
+function openDimension(name: string, dims: readonly OnnxDim[], axis: number): string {
+  const dim = dims[axis];
+  const what = typeof dim === 'string' && dim !== '' ? `dimension ${quote(dim)}` : `dimension ${axis}`;
+  return `the ${what} of input ${quote(name)} has no size`;
+}
+
+function checkSizes(inputs: readonly BindableInput[], { batch, dims, inputShapes }: BindOptions): void {
+  const sizes = [batch ?? 1, ...Object.values(dims ?? {}), ...Object.values(inputShapes ?? {}).flat()];
+  const wrong = sizes.find((size) => !Number.isSafeInteger(size) || size < 0);
+  if (wrong !== undefined) throw unsupported(`${wrong} is not the size of a dimension`, 'shapes', 'Give sizes as whole numbers');
+  const names = inputs.map((input) => quote(input.name)).join(', ');
+  for (const [name, shape] of Object.entries(inputShapes ?? {})) {
+    const input = inputs.find((candidate) => candidate.name === name);
+    if (!input) throw unsupported(`a shape is given for ${quote(name)}, which is no input of the model`, 'inputShapes', `Its inputs are ${names}`);
+    const rank = input.type.dims?.length;
+    if (rank !== undefined && rank !== shape.length) {
+      throw unsupported(`input ${quote(name)} has ${rank} dimensions, and the shape given has ${shape.length}`, 'inputShapes', `Give ${rank} sizes`);
+    }
+  }
+}
+
+function checkMagnitude(name: string, dims: Dims): void {
+  const count = dims.reduce((product, dim) => product * Math.max(dim, 1), 1);
+  if (count > MAX_ELEMENTS) throw invalid(`input ${quote(name)} has dimensions [${dims.join(',')}], more elements than any memory holds`, 'inputs');
+}
+
+function own<T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined {
+  return record && Object.hasOwn(record, key) ? record[key] : undefined;
+}

@@ -1,0 +1,84 @@
+/**
+ * Model-local functions, inlined: each call becomes the nodes of its body, with names of their own
+ * (https://github.com/onnx/onnx/blob/main/docs/IR.md, "Functions").
+ */
+import type { OnnxAttribute } from './attribute.ts';
+import { invalid } from './invalid.ts';
+import { functionKey, type OnnxFunction, type OnnxModel, type OnnxNode } from './model.ts';
+import { nodePlace } from './order.ts';
+
+/** A body may call further functions twice over, and so on: a small file can describe any number of nodes. */
+const MAX_NODES = 1_000_000;
+
+interface Inliner {
+  readonly functions: ReadonlyMap<string, OnnxFunction>;
+  readonly taken: Set<string>;
+  readonly nodes: OnnxNode[];
+}
+
+/** The model's nodes with every call replaced. Throws MODEL_INVALID for functions that call themselves. */
+export function inlineFunctions(model: OnnxModel): readonly OnnxNode[] {
+  if (model.functions.length === 0) return model.nodes;
+  const functions = new Map(model.functions.map((fn) => [functionKey(fn.domain, fn.name), fn]));
+  const values = model.nodes.flatMap((node) => node.outputs);
+  const taken = new Set([...values, ...model.initializers.keys(), ...model.inputs.map((input) => input.name)]);
+  const inliner: Inliner = { functions, taken, nodes: [] };
+  for (const node of model.nodes) expand(inliner, node, []);
+  return inliner.nodes;
+}
+
+function expand(inliner: Inliner, node: OnnxNode, callers: readonly string[]): void {
+  const key = functionKey(node.domain, node.opType);
+  const fn = inliner.functions.get(key);
+  if (!fn) {
+    if (inliner.nodes.push(node) > MAX_NODES) throw invalid(`functions expand to more than ${MAX_NODES} nodes`, nodePlace(node));
+    return;
+  }
+  if (callers.includes(key)) throw invalid(`the function '${fn.name}' calls itself`, nodePlace(node));
+  const prefix = node.name || fn.name;
+  const names = new Map<string, string>([['', '']]);
+  for (const [index, input] of fn.inputs.entries()) names.set(input, node.inputs[index] ?? '');
+  const aliases: [string, string][] = [];
+  for (const [index, output] of fn.outputs.entries()) {
+    const target = node.outputs[index] ?? '';
+    if (target === '') continue;
+    if (names.has(output)) aliases.push([names.get(output)!, target]);
+    else names.set(output, target);
+  }
+  const rename = (value: string): string => {
+    const known = names.get(value);
+    if (known !== undefined) return known;
+    const fresh = freshValue(inliner.taken, `${prefix}/${value}`);
+    names.set(value, fresh);
+    return fresh;
+  };
+  for (const inner of fn.nodes) {
+    const attributes = bindAttributes(inner.attributes, node.attributes, fn.defaults);
+    const name = `${prefix}/${inner.name || inner.opType}`;
+    expand(inliner, { ...inner, name, inputs: inner.inputs.map(rename), outputs: inner.outputs.map(rename), attributes }, [...callers, key]);
+  }
+  for (const [source, target] of aliases) {
+    expand(inliner, { name: `${prefix}/${target}`, opType: 'Identity', domain: '', opset: 22, inputs: [source], outputs: [target], attributes: new Map() }, [...callers, key]);
+  }
+}
+
+/** References replaced by the call's attribute, else the function's default; with neither the attribute is left out. */
+function bindAttributes(
+  attributes: ReadonlyMap<string, OnnxAttribute>,
+  call: ReadonlyMap<string, OnnxAttribute>,
+  defaults: ReadonlyMap<string, OnnxAttribute>,
+): Map<string, OnnxAttribute> {
+  const bound = new Map<string, OnnxAttribute>();
+  for (const [name, attribute] of attributes) {
+    const value = attribute.kind === 'reference' ? (call.get(attribute.name) ?? defaults.get(attribute.name)) : attribute;
+    if (value) bound.set(name, value);
+  }
+  return bound;
+}
+
+function freshValue(taken: Set<string>, hint: string): string {
+  let name = hint;
+  for (let suffix = 1; taken.has(name); suffix++) name = `${hint}_${suffix}`;
+  taken.add(name);
+  return name;
+}

@@ -1,0 +1,215 @@
+/**
+ * Import: a model and a choice of sizes to a Graph with static shapes, every node at the reference opset.
+ *
+ * One walk over the nodes in topological order: upgrade, infer, follow shape arithmetic. What the IR can't hold is
+ * collected, so that a user sees all of it at once; what is wrong ends the import.
+ */
+import type { Graph, ValueId } from '../ir/graph.ts';
+import { formatType, sameDims, type TensorType } from '../ir/tensor.ts';
+import { freshName } from '../ir/build.ts';
+import { NotStaticError, ShapeError, UnsupportedError, type RawAttribute } from '../ops/def.ts';
+import { bindInputs, isBindable, resolveType, type Binding, type BindOptions } from './bind.ts';
+import { customAttributes, keptOpset, reasonFor, type CustomTypes } from './custom.ts';
+import { inlineFunctions } from './functions.ts';
+import { invalid, quote, unsupported } from './invalid.ts';
+import type { OnnxModel, OnnxNode } from './model.ts';
+import { nodePlace } from './order.ts';
+import { createImportScope, type ScopeState, type SourceNode } from './scope.ts';
+import { ruleFor } from './upgrade.ts';
+
+export interface ImportOptions extends BindOptions {
+  /** Types of ops that the vocabulary lacks, asked before the model's value_info. */
+  readonly customTypes?: CustomTypes | undefined;
+}
+
+/** Something of a model that the IR can't hold. */
+export interface UnsupportedNode {
+  readonly node: string;
+  /** The op, with domain where it is not ONNX's own; `input` and `initializer` for those. */
+  readonly op: string;
+  readonly reason: string;
+}
+
+export type ImportResult =
+  | { readonly ok: true; readonly graph: Graph }
+  | { readonly ok: false; readonly unsupported: readonly UnsupportedNode[] };
+
+/** The walk's state. */
+interface Importer {
+  readonly model: OnnxModel;
+  readonly options: ImportOptions;
+  readonly binding: Binding;
+  readonly scope: ScopeState;
+  readonly unsupported: UnsupportedNode[];
+  /** Values whose types an unsupported node left unknown. */
+  readonly unknown: Set<ValueId>;
+}
+
+/**
+ * The graph of a model, its open dimensions bound.
+ *
+ * Throws TsrtError MODEL_INVALID where the model contradicts itself, MODEL_UNSUPPORTED where the sizes asked for don't fit
+ * it; gives the list of what the IR can't hold where the model itself is fine.
+ */
+export function importGraph(model: OnnxModel, options: ImportOptions = {}): ImportResult {
+  const nodes = nameNodes(inlineFunctions(model));
+  const inputs = model.inputs.filter(isBindable);
+  if (inputs.length < model.inputs.length) return { ok: false, unsupported: [...foreignInputs(model), ...foreignNodes(nodes)] };
+  const binding = bindInputs(inputs, options);
+  const importer: Importer = { model, options, binding, scope: createScope(model, nodes), unsupported: [], unknown: new Set() };
+  for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
+  addInitializers(importer);
+  for (const node of nodes) importNode(importer, node);
+  if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported };
+  checkOutputs(importer);
+  return { ok: true, graph: finish(importer) };
+}
+
+/** Every node with a name of its own; names that the model gives come first. */
+function nameNodes(nodes: readonly OnnxNode[]): OnnxNode[] {
+  const given = new Set(nodes.map((node) => node.name));
+  const taken = new Set(given);
+  return nodes.map((node, index) => {
+    if (node.name !== '' && given.delete(node.name)) return node;
+    return { ...node, name: freshName(taken, node.name || `${node.opType}_${index}`) };
+  });
+}
+
+function createScope(model: OnnxModel, nodes: readonly OnnxNode[]): ScopeState {
+  const graphOutputs = new Set(model.outputs.map((output) => output.name));
+  const used = new Set([...graphOutputs, ...nodes.flatMap((node) => node.inputs)]);
+  const names = new Set([...used, ...model.initializers.keys(), ...model.inputs.map((input) => input.name)]);
+  for (const node of nodes) for (const output of node.outputs) names.add(output);
+  return createImportScope({ names, nodeNames: new Set(nodes.map((node) => node.name)), used, graphOutputs });
+}
+
+function addInitializers({ model, scope, unsupported: list, unknown }: Importer): void {
+  for (const [name, value] of model.initializers) {
+    if (!scope.isUsed(name)) continue;
+    if (value.kind === 'tensor') {
+      scope.addConstant(value.tensor, name);
+      continue;
+    }
+    unknown.add(name);
+    const what = value.kind === 'strings' ? 'string' : value.dtype;
+    list.push({ node: name, op: 'initializer', reason: `elements of type ${what} are not supported` });
+  }
+}
+
+function importNode(importer: Importer, node: OnnxNode): void {
+  const { scope, binding, unknown } = importer;
+  const rule = ruleFor(node);
+  try {
+    if (!rule) {
+      importCustom(importer, node);
+      return;
+    }
+    if (node.inputs.some((input) => unknown.has(input))) {
+      for (const output of node.outputs) unknown.add(output);
+      return;
+    }
+    const source = sourceNode(node);
+    checkRebatch(importer, source);
+    rule(source, scope);
+    const missing = node.outputs.find((output) => output !== '' && scope.isUsed(output) && !scope.types.has(output));
+    if (missing !== undefined) throw new UnsupportedError(`output ${quote(missing)} is not supported`);
+  } catch (error) {
+    if (error instanceof NotStaticError || error instanceof UnsupportedError) {
+      refuse(importer, node, error.message);
+    } else if (error instanceof ShapeError) {
+      throw binding.overridden
+        ? unsupported(`the model does not fit the sizes asked for: ${error.message}`, nodePlace(node), 'Ask for the sizes that the model was exported with, or export it with dynamic axes')
+        : invalid(error.message, nodePlace(node));
+    } else {
+      throw error;
+    }
+  }
+}
+
+function importCustom(importer: Importer, node: OnnxNode): void {
+  const { scope, options, model, binding, unknown } = importer;
+  const opset = keptOpset(node);
+  if (opset === undefined) return refuse(importer, node, reasonFor(node));
+  const attributes = customAttributes(node);
+  const isKnown = !node.inputs.some((input) => unknown.has(input));
+  const inputTypes = node.inputs.map((input) => (input === '' ? undefined : scope.types.get(input)));
+  const declared = (): (TensorType | undefined)[] => node.outputs.map((output) => (binding.overridden ? undefined : resolveType(model.valueInfo.get(output), binding.symbols)));
+  const types = (isKnown && options.customTypes?.(node, inputTypes)) || declared();
+  if (!node.outputs.every((output, index) => output === '' || types[index] !== undefined)) return refuse(importer, node, reasonFor(node));
+  if (!isKnown) {
+    for (const output of node.outputs) unknown.add(output);
+    return;
+  }
+  const source = { ...node, attributes: new Map<string, RawAttribute>() };
+  scope.emitTyped(source, 'Custom', { domain: node.domain, opType: node.opType, opset, attributes }, types as readonly TensorType[]);
+}
+
+function refuse({ unsupported: list, unknown }: Importer, node: OnnxNode, reason: string): void {
+  list.push({ node: node.name, op: qualified(node), reason });
+  for (const output of node.outputs) unknown.add(output);
+}
+
+function qualified(node: OnnxNode): string {
+  return node.domain === '' ? node.opType : `${node.domain}.${node.opType}`;
+}
+
+/** Attributes as the op table reads them. */
+function sourceNode(node: OnnxNode): SourceNode {
+  const attributes = new Map(customAttributes(node).map(({ name, value }): [string, RawAttribute] => [name, value]));
+  return { ...node, attributes };
+}
+
+/**
+ * A Reshape to a constant shape that leads with the old batch mixes the images of the new one: it would infer, and give
+ * wrong answers.
+ */
+function checkRebatch({ binding, scope }: Importer, node: SourceNode): void {
+  const { rebatched } = binding;
+  const [data, shape] = node.inputs;
+  if (!rebatched || node.opType !== 'Reshape' || !data || !shape) return;
+  const target = scope.known(shape);
+  if (target?.[0] !== rebatched.from || scope.types.get(data)?.dims[0] !== rebatched.to) return;
+  throw unsupported(
+    `the model is fixed at batch ${rebatched.from}: a Reshape to [${target.join(',')}] spells it out`,
+    nodePlace(node),
+    `Use batch ${rebatched.from}, or export the model with a dynamic batch axis`,
+  );
+}
+
+/** With another batch than the model's own, every output must have followed. */
+function checkOutputs({ model, binding, scope }: Importer): void {
+  const { rebatched } = binding;
+  if (!rebatched) return;
+  for (const { name, type } of model.outputs) {
+    const inferred = scope.type(name);
+    if (type.kind !== 'tensor' || type.dims?.[0] !== rebatched.from) continue;
+    const expected = type.dims.map((dim, axis) => (axis === 0 ? rebatched.to : typeof dim === 'number' ? dim : (inferred.dims[axis] ?? 0)));
+    if (sameDims(expected, inferred.dims)) continue;
+    throw unsupported(
+      `the model is fixed at batch ${rebatched.from}: at ${rebatched.to}, output ${quote(name)} would be ${formatType(inferred)}`,
+      'outputs',
+      `Use batch ${rebatched.from}, or export the model with a dynamic batch axis`,
+    );
+  }
+}
+
+function foreignInputs(model: OnnxModel): UnsupportedNode[] {
+  return model.inputs
+    .filter((input) => !isBindable(input))
+    .map(({ name, type }) => ({ node: name, op: 'input', reason: `inputs of type ${type.kind === 'tensor' ? type.dtypeName : type.what} are not supported` }));
+}
+
+function foreignNodes(nodes: readonly OnnxNode[]): UnsupportedNode[] {
+  return nodes
+    .filter((node) => !ruleFor(node) && keptOpset(node) === undefined)
+    .map((node) => ({ node: node.name, op: qualified(node), reason: reasonFor(node) }));
+}
+
+/** The graph, without constants that folding left unread. */
+function finish({ model, binding, scope }: Importer): Graph {
+  const outputs = model.outputs.map((output) => output.name);
+  const read = new Set([...outputs, ...scope.nodes.flatMap((node) => node.inputs)]);
+  const constants = new Map([...scope.constants].filter(([name]) => read.has(name)));
+  const types = new Map([...scope.types].filter(([name]) => constants.has(name) || !scope.constants.has(name)));
+  return { name: model.name || 'graph', inputs: [...binding.inputs.keys()], outputs, types, constants, nodes: [...scope.nodes] };
+}

@@ -1,0 +1,155 @@
+/**
+ * The graph under construction: what the importer knows of every value so far, and the only place where nodes are added.
+ *
+ * Adding a node completes its attributes, infers its types and follows small integers (shape arithmetic), so that what an
+ * upgrade rule emits is checked like anything else.
+ */
+import { freshName } from '../ir/build.ts';
+import type { AnyNode, ValueId } from '../ir/graph.ts';
+import type { OpAttrs, OpKind } from '../ir/ops.ts';
+import { fromNumbers, type DType, type Dims, type Tensor, type TensorType } from '../ir/tensor.ts';
+import { importAttributes } from '../ops/attributes.ts';
+import { ShapeError, type InferContext, type RawAttribute } from '../ops/def.ts';
+import { inferContext, inferNode, propagateNode } from '../ops/infer.ts';
+import { materialize } from '../ops/values.ts';
+
+/** A node on its way in: ONNX's, with attributes in the op table's raw form. */
+export interface SourceNode {
+  /** Unique in the model. */
+  readonly name: string;
+  readonly opType: string;
+  readonly domain: string;
+  readonly opset: number;
+  readonly inputs: readonly ValueId[];
+  readonly outputs: readonly ValueId[];
+  readonly attributes: ReadonlyMap<string, RawAttribute>;
+}
+
+export type RawRecord = Readonly<Record<string, RawAttribute | undefined>>;
+
+export interface Scope {
+  /** Type of a value; throws ShapeError for `''` or a value that is not known. */
+  type(id: ValueId): TensorType;
+  /** Its value where it is a constant. */
+  constant(id: ValueId): Tensor | undefined;
+  /** Its elements where they are few and known at build. */
+  known(id: ValueId): readonly number[] | undefined;
+  /** Whether a node or the graph's outputs read the value. */
+  isUsed(id: ValueId): boolean;
+  /** Adds a constant, under a fresh name unless one is given. */
+  addConstant(tensor: Tensor, name?: ValueId): ValueId;
+  /**
+   * Adds a node for `source`; gives its outputs. `outputs` default to one fresh value. The node that carries the source's
+   * outputs takes its name, helpers get a suffix.
+   */
+  emit<K extends OpKind>(source: SourceNode, op: K, inputs: readonly ValueId[], attributes: RawRecord, outputs?: readonly ValueId[]): readonly ValueId[];
+  /** Adds a node whose types are given. */
+  emitTyped<K extends OpKind>(source: SourceNode, op: K, attrs: OpAttrs[K], types: readonly TensorType[]): void;
+}
+
+export interface ScopeState extends Scope {
+  readonly types: Map<ValueId, TensorType>;
+  readonly constants: Map<ValueId, Tensor>;
+  readonly nodes: AnyNode[];
+}
+
+export interface ScopeOptions {
+  /** Every name that the model uses; fresh names avoid them. */
+  readonly names: Set<string>;
+  readonly nodeNames: Set<string>;
+  /** Values that nodes or the graph's outputs read. */
+  readonly used: ReadonlySet<ValueId>;
+  readonly graphOutputs: ReadonlySet<ValueId>;
+}
+
+/** Shape arithmetic in these types is replaced by its result. */
+const FOLDED: ReadonlySet<DType> = new Set<DType>(['int64', 'int32', 'bool']);
+
+/** A scalar or vector of int64, the type of shapes and axes. */
+export function int64(values: readonly number[], dims: Dims = [values.length]): Tensor {
+  return fromNumbers('int64', dims, values);
+}
+
+export function createImportScope(options: ScopeOptions): ScopeState {
+  const types = new Map<ValueId, TensorType>();
+  const constants = new Map<ValueId, Tensor>();
+  const known = new Map<ValueId, readonly number[]>();
+  const nodes: AnyNode[] = [];
+  const named = new Set<string>();
+
+  const contextOf = (inputs: readonly ValueId[], outputCount: number): InferContext =>
+    inferContext(
+      inputs.map((id) => (id === '' ? undefined : { type: scope.type(id), constant: constants.get(id), known: known.get(id) })),
+      outputCount,
+    );
+
+  const push = (source: SourceNode, op: OpKind, attrs: OpAttrs[OpKind], inputs: readonly ValueId[], outputs: readonly ValueId[]): void => {
+    const isMain = outputs.some((output) => source.outputs.includes(output));
+    const name = isMain && !named.has(source.name) ? source.name : freshName(options.nodeNames, `${source.name}/${op}`);
+    named.add(name);
+    nodes.push({ op, name, inputs, outputs, attrs, origins: [source.name] } as AnyNode);
+  };
+
+  /** Small integers known in full become constants, so that no backend computes shapes. */
+  const fold = (inferred: readonly TensorType[], values: readonly (readonly number[] | undefined)[], outputs: readonly ValueId[]): boolean => {
+    const folded = outputs.map((id, index) => {
+      const type = inferred[index];
+      const elements = values[index];
+      if (id === '' || !type || !elements || !FOLDED.has(type.dtype) || options.graphOutputs.has(id)) return undefined;
+      return materialize(type, elements);
+    });
+    if (!folded.every((tensor) => tensor !== undefined)) return false;
+    for (const [index, tensor] of folded.entries()) scope.addConstant(tensor, outputs[index]!);
+    return true;
+  };
+
+  const scope: ScopeState = {
+    types,
+    constants,
+    nodes,
+    type(id) {
+      const type = types.get(id);
+      if (!type) throw new ShapeError(id === '' ? 'a required input is left out' : `the value '${id}' has no known type`);
+      return type;
+    },
+    constant: (id) => constants.get(id),
+    known: (id) => (id === '' ? undefined : contextOf([id], 0).numbers(0)),
+    isUsed: (id) => options.used.has(id),
+    addConstant(tensor, name = freshName(options.names, 'constant')) {
+      types.set(name, { dtype: tensor.dtype, dims: tensor.dims });
+      constants.set(name, tensor);
+      return name;
+    },
+    emit(source, op, inputs, attributes, outputs = [freshName(options.names, `${source.name}/${op}`)]) {
+      const given = trimmed(inputs);
+      const wanted = trimmed(outputs);
+      const context = contextOf(given, wanted.length);
+      const raw = new Map(Object.entries(attributes).filter((entry): entry is [string, RawAttribute] => entry[1] !== undefined));
+      const attrs = importAttributes(op, raw, context);
+      const inferred = inferNode(op, attrs, context);
+      const values = propagateNode(op, attrs, context);
+      if (fold(inferred, values, wanted)) return outputs;
+      for (const [index, id] of wanted.entries()) {
+        if (id === '') continue;
+        const type = inferred[index];
+        if (!type) throw new ShapeError(`output ${index} has no type`);
+        types.set(id, { dtype: type.dtype, dims: type.dims });
+        const elements = values[index];
+        if (elements) known.set(id, elements);
+      }
+      push(source, op, attrs, given, wanted);
+      return outputs;
+    },
+    emitTyped(source, op, attrs, outputTypes) {
+      const outputs = trimmed(source.outputs);
+      for (const [index, id] of outputs.entries()) if (id !== '') types.set(id, outputTypes[index]!);
+      push(source, op, attrs, trimmed(source.inputs), outputs);
+    },
+  };
+  return scope;
+}
+
+function trimmed(ids: readonly ValueId[]): readonly ValueId[] {
+  const last = ids.findLastIndex((id) => id !== '');
+  return last === ids.length - 1 ? ids : ids.slice(0, last + 1);
+}

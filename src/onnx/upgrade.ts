@@ -1,0 +1,26 @@
+/**
+ * From a node of any opset to the vocabulary at the reference opset: the rule for its op, or the node as it is.
+ */
+import type { OpKind } from '../ir/ops.ts';
+import { OPS } from '../ops/table.ts';
+import type { SourceNode } from './scope.ts';
+import { CONTRIB_RULES } from './upgrade/contrib.ts';
+import { MEANING_RULES } from './upgrade/meaning.ts';
+import { OPERAND_RULES } from './upgrade/operands.ts';
+import { emitAs, type Rule } from './upgrade/rule.ts';
+
+const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...OPERAND_RULES, ...MEANING_RULES]);
+
+/** The rule that imports a node, or undefined where the vocabulary lacks its op. */
+export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): Rule | undefined {
+  if (domain === 'com.microsoft') return CONTRIB_RULES.get(opType);
+  if (domain !== '') return undefined;
+  const rule = ONNX_RULES.get(opType);
+  if (rule) return rule;
+  if (!isOnnxOp(opType)) return undefined;
+  return (node, scope) => emitAs(opType, node, scope);
+}
+
+function isOnnxOp(opType: string): opType is OpKind {
+  return Object.hasOwn(OPS, opType) && OPS[opType as OpKind].domain === '';
+}
