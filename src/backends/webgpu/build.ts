@@ -1,0 +1,33 @@
+/** Graph → the parts of an engine: kernels, plan and weights. Needs no device, only a profile of one. */
+import type { Binding, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
+import type { Plan } from '../../engine/plan.ts';
+import { TsrtError } from '../../errors.ts';
+import { type Graph, typeOf } from '../../ir/graph.ts';
+import { assemble } from './lower/assemble.ts';
+import { lowerGraph } from './lower/lower.ts';
+import type { DeviceProfile } from './profile.ts';
+
+export interface Built {
+  readonly plan: Plan;
+  readonly weights: Uint8Array;
+  readonly layers: readonly EngineLayer[];
+  readonly memory: MemoryLedger;
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+}
+
+/**
+ * Lowers a graph that the backend supports.
+ * Throws TsrtError OUT_OF_MEMORY where the arena exceeds `workspaceBytes`, saying what it would need.
+ */
+export function buildPlan(graph: Graph, profile: DeviceProfile, workspaceBytes?: number): Built {
+  const program = lowerGraph(graph, profile);
+  const { plan, weights, memory } = assemble(program, profile);
+  if (workspaceBytes !== undefined && memory.workspaceBytes > workspaceBytes) {
+    throw new TsrtError('OUT_OF_MEMORY', `the build needs ${memory.workspaceBytes} bytes of workspace, and --workspace allows ${workspaceBytes}`, {
+      fix: `Give it --workspace ${memory.workspaceBytes}, or a smaller batch.`,
+    });
+  }
+  const binding = (name: string): Binding => ({ name, ...typeOf(graph, name) });
+  return { plan, weights, layers: program.layers, memory, inputs: graph.inputs.map(binding), outputs: graph.outputs.map(binding) };
+}

@@ -1,0 +1,21 @@
+/** Grids: one flat index over workgroups, folded into two dimensions where one cannot hold it. */
+import type { DeviceProfile } from '../profile.ts';
+
+/** Workgroup counts whose product covers `count`; kernels bound-check the flat index. */
+export function foldWorkgroups(count: number, profile: DeviceProfile): [number, number, number] {
+  const limit = profile.maxWorkgroupsPerDimension;
+  if (count <= limit) return [Math.max(1, count), 1, 1];
+  const y = Math.ceil(count / limit);
+  return [Math.ceil(count / y), y, 1];
+}
+
+/** WGSL for the flat workgroup index of a grid made by {@link foldWorkgroups}. */
+export function flatWorkgroup(grid: readonly [number, number, number]): string {
+  return grid[1] === 1 ? 'wid.x' : '(wid.x + wid.y * groups.x)';
+}
+
+/** Invocations per workgroup for `threads` independent threads: small groups while they are needed to fill the device. */
+export function flatInvocations(threads: number, profile: DeviceProfile): number {
+  const wanted = threads >= 256 * profile.busyWorkgroups ? 256 : 64;
+  return Math.min(wanted, profile.maxInvocations);
+}

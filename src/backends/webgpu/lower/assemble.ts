@@ -1,0 +1,154 @@
+/**
+ * Program → plan: addresses for every tensor, weights laid out in one part, identical shaders shared.
+ */
+import type { MemoryLedger } from '../../../engine/engine.ts';
+import { type Lifetime, planMemory } from '../../../engine/memory.ts';
+import {
+  BINDING_ALIGNMENT,
+  type BufferRange,
+  type Plan,
+  PLAN_VERSION,
+  planBytes,
+  type PlanBinding,
+  type PlanBuffer,
+  type PlanShader,
+  type PlanStep,
+  REQUESTS_IN_FLIGHT,
+} from '../../../engine/plan.ts';
+import type { DeviceProfile } from '../profile.ts';
+import type { Program } from './context.ts';
+
+export interface Assembled {
+  readonly plan: Plan;
+  /** The engine's part 'weights'. */
+  readonly weights: Uint8Array;
+  readonly memory: MemoryLedger;
+}
+
+/** Where every tensor of the program lies, by tensor id. */
+type Addresses = ReadonlyMap<number, BufferRange>;
+
+export function assemble(program: Program, profile: DeviceProfile): Assembled {
+  const buffers: PlanBuffer[] = [];
+  const addresses = new Map<number, BufferRange>();
+  const weights = placeWeights(program, profile, buffers, addresses);
+  placeBindings(program, buffers, addresses);
+  placeArena(program, profile, buffers, addresses);
+  const { shaders, steps } = emitSteps(program, addresses);
+  const binding = (list: Program['inputs']): PlanBinding[] =>
+    list.map(({ name, tensor }) => ({
+      name,
+      dtype: tensor.dtype,
+      dims: tensor.dims,
+      storage: tensor.storage,
+      buffer: addresses.get(tensor.id)!.buffer,
+    }));
+  const plan: Plan = {
+    version: PLAN_VERSION,
+    buffers,
+    shaders,
+    steps,
+    inputs: binding(program.inputs),
+    outputs: binding(program.outputs),
+    layerCount: program.layers.length,
+  };
+  return { plan, weights, memory: ledger(plan) };
+}
+
+function align(bytes: number): number {
+  return Math.ceil(bytes / BINDING_ALIGNMENT) * BINDING_ALIGNMENT;
+}
+
+/** Constants that a step reads, packed into as few buffers as the device's limit allows. */
+function placeWeights(program: Program, profile: DeviceProfile, buffers: PlanBuffer[], addresses: Map<number, BufferRange>): Uint8Array {
+  const used = new Set(program.steps.flatMap((step) => step.call.operands.map((tensor) => tensor.id)));
+  const ids = [...program.constants.keys()].filter((id) => used.has(id));
+  let partBytes = 0;
+  let open: { readonly index: number; readonly offset: number; bytes: number } | undefined;
+  const close = (): void => {
+    if (open) buffers[open.index] = { kind: 'weights', offset: open.offset, bytes: open.bytes };
+  };
+  for (const id of ids) {
+    const bytes = program.tensorBytes[id]!;
+    if (!open || align(open.bytes) + bytes > profile.maxBufferBytes) {
+      close();
+      partBytes = align(partBytes);
+      open = { index: buffers.push({ kind: 'weights', offset: partBytes, bytes: 0 }) - 1, offset: partBytes, bytes: 0 };
+    }
+    const offset = align(open.bytes);
+    addresses.set(id, { buffer: open.index, offset, bytes });
+    open.bytes = offset + bytes;
+    partBytes = open.offset + open.bytes;
+  }
+  close();
+  const part = new Uint8Array(partBytes);
+  for (const id of ids) {
+    const { buffer, offset } = addresses.get(id)!;
+    const values = program.constants.get(id)!;
+    const base = buffers[buffer] as Extract<PlanBuffer, { kind: 'weights' }>;
+    part.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), base.offset + offset);
+  }
+  return part;
+}
+
+function placeBindings(program: Program, buffers: PlanBuffer[], addresses: Map<number, BufferRange>): void {
+  const place = (kind: 'input' | 'output', id: number): void => {
+    const bytes = program.tensorBytes[id]!;
+    addresses.set(id, { buffer: buffers.push({ kind, bytes }) - 1, offset: 0, bytes });
+  };
+  for (const { tensor } of program.inputs) place('input', tensor.id);
+  for (const { tensor } of program.outputs) place('output', tensor.id);
+}
+
+function placeArena(program: Program, profile: DeviceProfile, buffers: PlanBuffer[], addresses: Map<number, BufferRange>): void {
+  const index = new Map<number, number>();
+  const lifetimes: (Lifetime & { readonly id: number })[] = [];
+  const apart: [number, number][] = [];
+  for (const [at, { call }] of program.steps.entries()) {
+    const inside: { readonly i: number; readonly write: boolean }[] = [];
+    for (const [slot, { id }] of call.operands.entries()) {
+      if (addresses.has(id)) continue;
+      const known = index.get(id);
+      const i = known ?? lifetimes.push({ id, bytes: program.tensorBytes[id]!, first: at, last: at }) - 1;
+      if (known === undefined) index.set(id, i);
+      else lifetimes[i] = { ...lifetimes[i]!, last: at };
+      inside.push({ i, write: call.source.access[slot] === 'read_write' });
+    }
+    for (const a of inside) for (const b of inside) if (a.write && !b.write) apart.push([a.i, b.i]);
+  }
+  const maxBufferBytes = profile.maxBufferBytes;
+  const placed = planMemory({ tensors: lifetimes, apart, alignment: BINDING_ALIGNMENT, maxBufferBytes });
+  const base = buffers.length;
+  for (const bytes of placed.buffers) buffers.push({ kind: 'arena', bytes });
+  for (const [i, { id, bytes }] of lifetimes.entries()) {
+    const { buffer, offset } = placed.placements[i]!;
+    addresses.set(id, { buffer: base + buffer, offset, bytes });
+  }
+}
+
+function emitSteps(program: Program, addresses: Addresses): { shaders: PlanShader[]; steps: PlanStep[] } {
+  const shaders: PlanShader[] = [];
+  const known = new Map<string, number>();
+  const steps = program.steps.map(({ call, layer }): PlanStep => {
+    const { label, wgsl, access } = call.source;
+    let shader = known.get(wgsl);
+    if (shader === undefined) {
+      shader = shaders.push({ label, wgsl, access }) - 1;
+      known.set(wgsl, shader);
+    }
+    const bindings = call.operands.map((tensor) => addresses.get(tensor.id)!);
+    return { kind: 'dispatch', shader, bindings, workgroups: call.workgroups, layer };
+  });
+  return { shaders, steps };
+}
+
+function ledger(plan: Plan): MemoryLedger {
+  const bound = planBytes(plan, 'input') + planBytes(plan, 'output');
+  return {
+    weightBytes: planBytes(plan, 'weights'),
+    activationBytes: planBytes(plan, 'arena') + bound,
+    workspaceBytes: 0,
+    // One readback copy of the outputs per request in flight.
+    stagingBytes: planBytes(plan, 'output') * REQUESTS_IN_FLIGHT,
+  };
+}

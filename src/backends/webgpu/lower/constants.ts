@@ -1,0 +1,29 @@
+/** Constants as the device stores them. */
+import { type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
+import type { HostArray } from './context.ts';
+import { storageOf } from './tensor.ts';
+
+const INT32_MIN = -(2n ** 31n);
+const INT32_MAX = 2n ** 31n - 1n;
+
+/** Whether every element has a value in the device's 32-bit types. */
+export function fitsDevice(tensor: Tensor): boolean {
+  if (tensor.dtype !== 'int64') return true;
+  return (typedView(tensor) as BigInt64Array).every((value) => value >= INT32_MIN && value <= INT32_MAX);
+}
+
+/** The elements in row-major order, converted to the device's type; a view of the constant's bytes where they are the same. */
+export function constantArray(tensor: Tensor): HostArray {
+  const view = typedView(tensor);
+  if (view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array) return view;
+  switch (storageOf(tensor.dtype)) {
+    case 'f32':
+      return Float32Array.from(toNumbers(tensor));
+    case 'i32':
+      return Int32Array.from(toNumbers(tensor));
+    case 'u32':
+      return Uint32Array.from(toNumbers(tensor));
+    default:
+      throw new Error(`no device type holds ${tensor.dtype}`);
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * Graph → program: every node lowered to kernels over device tensors, layouts converted where a kernel asks for another.
+ */
+import type { EngineLayer } from '../../../engine/engine.ts';
+import type { AnyNode, Graph, Node, ValueId } from '../../../ir/graph.ts';
+import { typeOf } from '../../../ir/graph.ts';
+import type { OpKind } from '../../../ir/ops.ts';
+import { type Dims, type DType, toNumbers } from '../../../ir/tensor.ts';
+import { nodeCost } from '../../../ops/infer.ts';
+import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.ts';
+import type { Unsupported } from '../../backend.ts';
+import { inputExpr, mapKernel } from '../kernels/map.ts';
+import type { DeviceProfile } from '../profile.ts';
+import type { HostArray, KernelCall, LowerContext, Lowering, Program, ProgramStep } from './context.ts';
+import { constantArray, fitsDevice } from './constants.ts';
+import { LOWERINGS } from './table.ts';
+import { type DeviceTensor, type Layout, layoutsAgree, storageOf, storedBytes, storedElements, stridesOf } from './tensor.ts';
+
+/** Everything in the graph that has no kernel, at once. */
+export function unsupportedNodes(graph: Graph): Unsupported[] {
+  const found: Unsupported[] = [];
+  for (const node of graph.nodes) {
+    const reason = unsupportedReason(node, graph);
+    if (reason !== undefined) found.push({ node: node.name, op: opName(node), reason });
+  }
+  for (const id of [...graph.inputs, ...graph.outputs]) {
+    const type = typeOf(graph, id);
+    if (!storageOf(type.dtype)) found.push({ node: id, op: 'binding', reason: `no device type holds ${type.dtype}` });
+  }
+  return found;
+}
+
+function opName(node: AnyNode): string {
+  return node.op === 'Custom' ? `${node.attrs.domain}.${node.attrs.opType}` : node.op;
+}
+
+/** The table's row for an op, with the node's kind forgotten: the pair comes from one lookup. */
+function loweringOf(op: OpKind): Lowering<OpKind> | undefined {
+  return LOWERINGS[op] as Lowering<OpKind> | undefined;
+}
+
+function unsupportedReason(node: AnyNode, graph: Graph): string | undefined {
+  const lowering = loweringOf(node.op);
+  if (!lowering) return 'the webgpu backend has no kernel for this op';
+  for (const id of [...node.inputs, ...node.outputs]) {
+    if (id === '') continue;
+    const type = typeOf(graph, id);
+    if (!storageOf(type.dtype)) return `no device type holds ${type.dtype} (value ${id})`;
+    const constant = graph.constants.get(id);
+    if (constant && !fitsDevice(constant)) return `constant ${id} has ${type.dtype} values beyond 32 bits`;
+  }
+  return lowering.unsupported?.(node as Node<OpKind>, graph);
+}
+
+/** Lowers a graph of which {@link unsupportedNodes} found nothing. */
+export function lowerGraph(graph: Graph, profile: DeviceProfile): Program {
+  const builder = new ProgramBuilder(graph, profile);
+  for (const node of graph.nodes) builder.lower(node);
+  return builder.finish();
+}
+
+class ProgramBuilder implements LowerContext {
+  readonly graph: Graph;
+  readonly profile: DeviceProfile;
+  readonly #bytes: number[] = [];
+  readonly #steps: ProgramStep[] = [];
+  readonly #layers: EngineLayer[] = [];
+  readonly #constants = new Map<number, HostArray>();
+  readonly #packed = new Map<string, DeviceTensor>();
+  readonly #values = new Map<ValueId, DeviceTensor>();
+  readonly #converted = new Map<string, DeviceTensor>();
+  readonly #inputs: { readonly name: string; readonly tensor: DeviceTensor }[] = [];
+  #node: AnyNode | undefined;
+  #layer: number | undefined;
+
+  constructor(graph: Graph, profile: DeviceProfile) {
+    this.graph = graph;
+    this.profile = profile;
+    for (const name of graph.inputs) {
+      const { dtype, dims } = typeOf(graph, name);
+      const tensor = this.#allocate(dtype, dims, 'linear');
+      this.#values.set(name, tensor);
+      this.#inputs.push({ name, tensor });
+    }
+  }
+
+  lower(node: AnyNode): void {
+    this.#node = node;
+    this.#layer = undefined;
+    loweringOf(node.op)!.lower(node as Node<OpKind>, this);
+  }
+
+  finish(): Program {
+    this.#node = undefined;
+    const taken = new Set(this.#inputs.map(({ tensor }) => tensor.id));
+    const outputs = this.graph.outputs.map((name) => {
+      const lies = this.tensorIn(name, 'linear');
+      // An output needs a buffer of its own: inputs, constants and values that are outputs twice are copied.
+      const tensor = taken.has(lies.id) || this.#constants.has(lies.id) ? this.#convert(name, lies, 'linear') : lies;
+      taken.add(tensor.id);
+      return { name, tensor };
+    });
+    return {
+      steps: this.#steps,
+      layers: this.#layers,
+      tensorBytes: this.#bytes,
+      constants: this.#constants,
+      inputs: this.#inputs,
+      outputs,
+    };
+  }
+
+  type(id: ValueId) {
+    return typeOf(this.graph, id);
+  }
+
+  constant(id: ValueId) {
+    return this.graph.constants.get(id);
+  }
+
+  ints(id: ValueId): readonly number[] | undefined {
+    const constant = this.constant(id);
+    return constant && toNumbers(constant);
+  }
+
+  tensor(id: ValueId): DeviceTensor {
+    const known = this.#values.get(id);
+    if (known) return known;
+    const constant = this.constant(id);
+    if (!constant) throw new Error(`value '${id}' is read before it is written`);
+    const { dtype, dims } = constant;
+    const tensor = this.pack(`${id}:linear`, { dtype, dims, storage: requireStorage(dtype) }, () => constantArray(constant));
+    this.#values.set(id, tensor);
+    return tensor;
+  }
+
+  tensorIn(id: ValueId, layout: Layout): DeviceTensor {
+    const tensor = this.tensor(id);
+    if (tensor.layout === layout) return tensor;
+    if (layoutsAgree(tensor.dims, tensor.storage)) return { ...tensor, layout };
+    const key = `${id}:${layout}`;
+    const known = this.#converted.get(key);
+    if (known) return known;
+    const converted = this.#convert(id, tensor, layout);
+    this.#converted.set(key, converted);
+    return converted;
+  }
+
+  pack(key: string, spec: { dtype: DType; dims: Dims; storage: Storage }, make: () => HostArray): DeviceTensor {
+    const known = this.#packed.get(key);
+    if (known) return known;
+    const tensor = this.#allocate(spec.dtype, spec.dims, 'linear', spec.storage);
+    const values = make();
+    const count = storedElements(tensor);
+    if (values.length !== count) throw new Error(`constant '${key}' was packed into ${values.length} elements, not ${count}`);
+    this.#constants.set(tensor.id, values);
+    this.#packed.set(key, tensor);
+    return tensor;
+  }
+
+  scratch(dtype: DType, dims: Dims): DeviceTensor {
+    return this.#allocate(dtype, dims, 'linear');
+  }
+
+  define(id: ValueId, layout: Layout): DeviceTensor {
+    const { dtype, dims } = this.type(id);
+    const tensor = this.#allocate(dtype, dims, layout);
+    this.#values.set(id, tensor);
+    return tensor;
+  }
+
+  alias(id: ValueId, source: DeviceTensor, layout: Layout): void {
+    const { dtype, dims } = this.type(id);
+    const tensor: DeviceTensor = { ...source, dtype, dims, layout };
+    if (storedBytes(tensor) > this.#bytes[source.id]!) throw new Error(`'${id}' does not fit the tensor that it aliases`);
+    this.#values.set(id, tensor);
+  }
+
+  dispatch(call: KernelCall): void {
+    this.#layer ??= this.#addLayer(call);
+    this.#steps.push({ kind: 'dispatch', call, layer: this.#layer });
+  }
+
+  #addLayer(call: KernelCall): number {
+    const node = this.#node!;
+    const cost = nodeCost(this.graph, node);
+    return this.#layers.push({
+      name: node.name,
+      kind: node.op,
+      precision: this.type(node.outputs.find((id) => id !== '')!).dtype,
+      origins: node.origins,
+      flops: cost.flops,
+      bytes: cost.bytes,
+      ...(call.tactic !== undefined && { tactic: call.tactic }),
+    }) - 1;
+  }
+
+  #allocate(dtype: DType, dims: Dims, layout: Layout, storage: Storage = requireStorage(dtype)): DeviceTensor {
+    const id = this.#bytes.length;
+    const tensor: DeviceTensor = { id, dtype, dims, storage, layout };
+    this.#bytes.push(paddedBytes(storedElements(tensor) * STORAGE_BYTES[storage]));
+    return tensor;
+  }
+
+  /** A copy in another layout, as a layer of its own: no ONNX node asked for it, but its time counts. */
+  #convert(id: ValueId, source: DeviceTensor, layout: Layout): DeviceTensor {
+    const target = this.#allocate(source.dtype, source.dims, layout);
+    const call = mapKernel(
+      {
+        label: 'Reformat',
+        dims: source.dims,
+        inputs: [{ tensor: source, view: { offset: 0, strides: stridesOf(source) } }],
+        outputs: [{ tensor: target, view: { offset: 0, strides: stridesOf(target) }, expr: inputExpr(source.dtype) }],
+        padChannels: layout === 'channels-last',
+      },
+      this.profile,
+    );
+    const bytes = this.#bytes[source.id]! + this.#bytes[target.id]!;
+    const layer: EngineLayer = { name: `${id} to ${layout}`, kind: 'Reformat', precision: source.dtype, origins: [], flops: 0, bytes };
+    this.#steps.push({ kind: 'dispatch', call, layer: this.#layers.push(layer) - 1 });
+    return target;
+  }
+}
+
+function requireStorage(dtype: DType): Storage {
+  const storage = storageOf(dtype);
+  if (!storage) throw new Error(`no device type holds ${dtype}`);
+  return storage;
+}

@@ -1,0 +1,59 @@
+/** Elementwise ops and their fusions: one map kernel each, with whatever layouts the inputs lie in. */
+import type { Expr } from '../../../../ir/expr.ts';
+import type { AnyNode, Graph, Node } from '../../../../ir/graph.ts';
+import { typeOf } from '../../../../ir/graph.ts';
+import type { OpKind } from '../../../../ir/ops.ts';
+import { type Dims, sameDims } from '../../../../ir/tensor.ts';
+import { type ElementwiseOp, ELEMENTWISE_OPS, exprOf } from '../../../../passes/expr-of.ts';
+import { mapKernel } from '../../kernels/map.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { broadcastView, type Layout } from '../tensor.ts';
+
+/** The layout that a result of these dims takes: channels-last where an input of the same shape has it. */
+export function inheritedLayout(inputs: readonly string[], dims: Dims, context: LowerContext): Layout {
+  const follows = inputs.some(
+    (id) => id !== '' && !context.constant(id) && sameDims(context.type(id).dims, dims) && context.tensor(id).layout === 'channels-last',
+  );
+  return follows ? 'channels-last' : 'linear';
+}
+
+/** out_i = exprs[i](inputs), with inputs broadcast. Absent inputs must not occur in the expressions. */
+export function lowerExprs(node: AnyNode, exprs: readonly Expr[], context: LowerContext): void {
+  const outputs = node.outputs.flatMap((id, i) => (id === '' ? [] : [{ id, expr: exprs[i]! }]));
+  const { dims } = context.type(outputs[0]!.id);
+  const layout = inheritedLayout(node.inputs, dims, context);
+  const inputs = node.inputs.map((id) => {
+    const tensor = context.tensor(id);
+    return { tensor, view: broadcastView(tensor, dims) };
+  });
+  const defined = outputs.map(({ id, expr }) => {
+    const tensor = context.define(id, layout);
+    return { tensor, view: broadcastView(tensor, dims), expr };
+  });
+  context.dispatch(mapKernel({ label: node.op, dims, inputs, outputs: defined, padChannels: layout === 'channels-last' }, context.profile));
+}
+
+/** The node's expression over those of its inputs that are present, numbered in order. */
+function singleExpr(node: AnyNode, graph: Graph): Expr | undefined {
+  let index = 0;
+  return exprOf(
+    node,
+    node.inputs.map((id) => (id === '' ? undefined : { kind: 'input', index: index++, dtype: typeOf(graph, id).dtype })),
+  );
+}
+
+const elementwise: Lowering<OpKind> = {
+  unsupported: (node, graph) => (singleExpr(node as AnyNode, graph) ? undefined : 'no expression for these element types'),
+  lower(node, context) {
+    const expr = singleExpr(node as AnyNode, context.graph)!;
+    lowerExprs({ ...node, inputs: node.inputs.filter((id) => id !== '') } as AnyNode, [expr], context);
+  },
+};
+
+const fused: Lowering<'FusedElementwise'> = {
+  lower: (node: Node<'FusedElementwise'>, context) => lowerExprs(node as AnyNode, node.attrs.exprs, context),
+};
+
+const singles = Object.fromEntries(ELEMENTWISE_OPS.map((op) => [op, elementwise])) as { readonly [K in ElementwiseOp]: Lowering<K> };
+
+export const ELEMENTWISE_LOWERINGS: LoweringTable = { ...singles, FusedElementwise: fused };

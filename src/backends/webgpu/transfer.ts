@@ -1,0 +1,66 @@
+/**
+ * Tensors between the host's types and the device's: int64 as i32, narrow integers and bool as words, float16 as f32.
+ */
+import type { PlanBinding } from '../../engine/plan.ts';
+import { bindingBytes } from '../../engine/plan.ts';
+import { TsrtError } from '../../errors.ts';
+import { fromNumbers, type Tensor, toNumbers, typedView } from '../../ir/tensor.ts';
+
+const INT32_MIN = -(2n ** 31n);
+const INT32_MAX = 2n ** 31n - 1n;
+
+/** The tensor's elements as the device stores them; a view of its bytes where they are the same. Throws TsrtError USAGE. */
+export function toDevice(binding: PlanBinding, tensor: Tensor): Uint8Array<ArrayBuffer> {
+  const view = typedView(tensor);
+  if (view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array) return bytesOf(view);
+  if (view instanceof BigInt64Array) checkRange(binding.name, view);
+  const numbers = toNumbers(tensor);
+  switch (binding.storage) {
+    case 'f32':
+      return bytesOf(Float32Array.from(numbers));
+    case 'i32':
+      return bytesOf(Int32Array.from(numbers));
+    case 'u32':
+      return bytesOf(Uint32Array.from(numbers));
+    case 'f16':
+      return bytesOf(typedView(fromNumbers('float16', tensor.dims, numbers)) as Uint16Array);
+    default:
+      return binding.storage satisfies never;
+  }
+}
+
+/** A tensor of the binding's type from the device's bytes, which may be padded at the end. */
+export function fromDevice(binding: PlanBinding, bytes: ArrayBuffer): Tensor {
+  const { dtype, dims } = binding;
+  const count = dims.reduce((product, dim) => product * dim, 1);
+  switch (binding.storage) {
+    case 'f32':
+      if (dtype === 'float32') return { dtype, dims, data: new Uint8Array(bytes.slice(0, count * 4)) };
+      return fromNumbers(dtype, dims, new Float32Array(bytes, 0, count));
+    case 'i32':
+      return fromNumbers(dtype, dims, new Int32Array(bytes, 0, count));
+    case 'u32':
+      return fromNumbers(dtype, dims, new Uint32Array(bytes, 0, count));
+    case 'f16':
+      return { dtype: 'float16', dims, data: new Uint8Array(bytes.slice(0, count * 2)) };
+    default:
+      return binding.storage satisfies never;
+  }
+}
+
+/** Bytes of a binding's readback copy. */
+export function readbackBytes(binding: PlanBinding): number {
+  return bindingBytes(binding);
+}
+
+function bytesOf(view: Float32Array | Int32Array | Uint32Array | Uint16Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength);
+}
+
+function checkRange(name: string, values: BigInt64Array): void {
+  const beyond = values.find((value) => value < INT32_MIN || value > INT32_MAX);
+  if (beyond === undefined) return;
+  throw new TsrtError('USAGE', `input ${name} holds ${beyond}, and the webgpu backend keeps int64 in 32 bits`, {
+    fix: 'Use values between -2147483648 and 2147483647, or the onnxruntime backend.',
+  });
+}

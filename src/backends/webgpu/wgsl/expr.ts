@@ -1,0 +1,236 @@
+/**
+ * Expressions (ir/expr.ts) to WGSL, for scalars and vec4s alike.
+ *
+ * Floating types are computed in f32 whatever the tensors hold. Narrow integers live in 32 bits and are wrapped after every
+ * operation that can leave their range. Equal subtrees are computed once.
+ */
+import type { Expr, UnaryFn } from '../../../ir/expr.ts';
+import { exprDtype } from '../../../passes/expr-of.ts';
+import { DTYPE_BITS, type DType } from '../../../ir/tensor.ts';
+import { type Block, type ModuleBuilder, type Scalar, typeName, type Width } from './module.ts';
+
+/** The register type that holds a value of an element type. */
+export function registerType(dtype: DType): Scalar {
+  switch (dtype) {
+    case 'float32':
+    case 'float16':
+    case 'bfloat16':
+    case 'float64':
+      return 'f32';
+    case 'int8':
+    case 'int16':
+    case 'int32':
+    case 'int64':
+      return 'i32';
+    case 'uint8':
+    case 'uint16':
+    case 'uint32':
+    case 'uint64':
+      return 'u32';
+    case 'bool':
+      return 'bool';
+    default:
+      return dtype satisfies never;
+  }
+}
+
+/** A literal of the register type; infinities and NaN come from helpers, because WGSL has no such constants. */
+export function literal(module: ModuleBuilder, value: number, scalar: Scalar): string {
+  switch (scalar) {
+    case 'bool':
+      return value ? 'true' : 'false';
+    case 'u32':
+      return `${value < 0 ? value + 2 ** 32 : value}u`;
+    case 'i32':
+      return value === -(2 ** 31) ? `(-2147483647i - 1i)` : `${value}i`;
+    case 'f16':
+    case 'f32':
+      return floatLiteral(module, value);
+    default:
+      return scalar satisfies never;
+  }
+}
+
+function floatLiteral(module: ModuleBuilder, value: number): string {
+  if (Number.isNaN(value)) return `${module.helper('nan')}()`;
+  const rounded = Math.fround(value);
+  if (!Number.isFinite(rounded)) return `${rounded < 0 ? '-' : ''}${module.helper('inf')}()`;
+  return `${Object.is(rounded, -0) ? '-0.0' : rounded}f`;
+}
+
+/** Emits expressions into one block; results are names of registers. */
+export class ExprEmitter {
+  readonly #module: ModuleBuilder;
+  readonly #block: Block;
+  readonly #width: Width;
+  readonly #inputs: readonly string[];
+  readonly #prefix: string;
+  readonly #known = new Map<string, string>();
+
+  /** `inputs` are the registers of the expression's inputs, each of the expression's type and of `width` lanes. */
+  constructor(module: ModuleBuilder, block: Block, width: Width, inputs: readonly string[], prefix = 't') {
+    this.#module = module;
+    this.#block = block;
+    this.#width = width;
+    this.#inputs = inputs;
+    this.#prefix = prefix;
+  }
+
+  emit(expr: Expr): string {
+    if (expr.kind === 'input') return this.#inputs[expr.index]!;
+    const { code, dtype } = this.#code(expr);
+    const known = this.#known.get(code);
+    if (known !== undefined) return known;
+    const name = this.#block.let(`${this.#prefix}${this.#known.size}`, wrapNarrow(code, expr, dtype, this.#width));
+    this.#known.set(code, name);
+    return name;
+  }
+
+  #code(expr: Exclude<Expr, { kind: 'input' }>): { code: string; dtype: DType } {
+    const dtype = exprDtype(expr);
+    switch (expr.kind) {
+      case 'const':
+        // A `let` keeps Tint from folding it: a folded division by zero or overflow would not compile.
+        return { code: this.#splat(literal(this.#module, expr.value, registerType(dtype)), registerType(dtype)), dtype };
+      case 'unary':
+        return { code: this.#unary(expr.fn, this.emit(expr.x), exprDtype(expr.x)), dtype };
+      case 'binary':
+        return { code: this.#binary(expr), dtype };
+      case 'select':
+        return { code: `select(${this.emit(expr.b)}, ${this.emit(expr.a)}, ${this.emit(expr.condition)})`, dtype };
+      case 'cast':
+        return { code: this.#cast(this.emit(expr.x), exprDtype(expr.x), expr.to), dtype };
+      default:
+        return expr satisfies never;
+    }
+  }
+
+  #splat(code: string, scalar: Scalar): string {
+    return this.#width === 1 ? code : `${typeName(scalar, 4)}(${code})`;
+  }
+
+  #constant(value: number, scalar: Scalar): string {
+    return this.#splat(literal(this.#module, value, scalar), scalar);
+  }
+
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'tanh1' | 'pow1' | 'imod' | 'fmodf' | 'ipow' | 'asinh1'): string {
+    return this.#module.helper(this.#width === 1 ? name : `${name}4`);
+  }
+
+  #unary(fn: UnaryFn, x: string, dtype: DType): string {
+    const scalar = registerType(dtype);
+    switch (fn) {
+      case 'neg':
+        return scalar === 'u32' ? `(~${x} + ${this.#constant(1, 'u32')})` : `-${x}`;
+      case 'not':
+        return `!${x}`;
+      case 'bitnot':
+        return `~${x}`;
+      case 'reciprocal':
+        return `${this.#constant(1, scalar)} / ${x}`;
+      case 'sign':
+        return scalar === 'u32' ? `min(${x}, ${this.#constant(1, 'u32')})` : `sign(${x})`;
+      case 'erf':
+        return `${this.#help('erf1')}(${x})`;
+      case 'tanh':
+        return `${this.#help('tanh1')}(${x})`;
+      case 'asinh':
+        return `${this.#help('asinh1')}(${x})`;
+      case 'isnan':
+        return `${this.#help('is_nan')}(${x})`;
+      case 'isposinf':
+        return `${this.#help('is_posinf')}(${x})`;
+      case 'isneginf':
+        return `${this.#help('is_neginf')}(${x})`;
+      case 'abs': case 'acos': case 'acosh': case 'asin': case 'atan': case 'atanh': case 'ceil': case 'cos': case 'cosh':
+      case 'exp': case 'floor': case 'log': case 'round': case 'sin': case 'sinh': case 'sqrt': case 'tan':
+        return `${fn}(${x})`;
+      default:
+        return fn satisfies never;
+    }
+  }
+
+  #binary(expr: Extract<Expr, { kind: 'binary' }>): string {
+    const dtype = exprDtype(expr.a);
+    const scalar = registerType(dtype);
+    const a = this.emit(expr.a);
+    if (expr.fn === 'pow') return this.#pow(a, scalar, expr.b);
+    const b = this.emit(expr.b);
+    switch (expr.fn) {
+      case 'add': return `${a} + ${b}`;
+      case 'sub': return `${a} - ${b}`;
+      case 'mul': return `${a} * ${b}`;
+      case 'div': return `${a} / ${b}`;
+      case 'min': return `min(${a}, ${b})`;
+      case 'max': return `max(${a}, ${b})`;
+      case 'mod':
+        return scalar === 'u32' ? `${a} % ${b}` : `${this.#help(scalar === 'i32' ? 'imod' : 'fmodf')}(${a}, ${b})`;
+      case 'fmod': return `${a} % ${b}`;
+      case 'and': case 'bitand': return `${a} & ${b}`;
+      case 'or': case 'bitor': return `${a} | ${b}`;
+      case 'xor': return `${a} != ${b}`;
+      case 'bitxor': return `${a} ^ ${b}`;
+      case 'shl': return `${a} << ${this.#shift(b, expr.b)}`;
+      case 'shr': return `${a} >> ${this.#shift(b, expr.b)}`;
+      case 'eq': return `${a} == ${b}`;
+      case 'lt': return `${a} < ${b}`;
+      case 'le': return `${a} <= ${b}`;
+      case 'gt': return `${a} > ${b}`;
+      case 'ge': return `${a} >= ${b}`;
+      default:
+        return expr.fn satisfies never;
+    }
+  }
+
+  #shift(b: string, expr: Expr): string {
+    return registerType(exprDtype(expr)) === 'u32' ? b : `${typeName('u32', this.#width)}(${b})`;
+  }
+
+  #pow(a: string, scalar: Scalar, exponent: Expr): string {
+    if (exponent.kind === 'const' && scalar === 'f32') {
+      const { value } = exponent;
+      if (value === 1) return a;
+      if (value === 2) return `${a} * ${a}`;
+      if (value === 3) return `${a} * ${a} * ${a}`;
+      if (value === 0.5) return `sqrt(${a})`;
+      if (value === -1) return `${this.#constant(1, 'f32')} / ${a}`;
+    }
+    const base = scalar === 'u32' ? `${typeName('i32', this.#width)}(${a})` : a;
+    const type: DType = scalar === 'f32' ? 'float32' : 'int32';
+    const power = this.emit(registerType(exprDtype(exponent)) === registerType(type) ? exponent : { kind: 'cast', to: type, x: exponent });
+    if (scalar === 'f32') return `${this.#help('pow1')}(${base}, ${power})`;
+    const result = `${this.#help('ipow')}(${base}, ${power})`;
+    return scalar === 'u32' ? `${typeName('u32', this.#width)}(${result})` : result;
+  }
+
+  #cast(x: string, from: DType, to: DType): string {
+    const [source, target] = [registerType(from), registerType(to)];
+    if (target === 'bool') return source === 'bool' ? x : `${x} != ${this.#constant(0, source)}`;
+    if (to === 'float16' && from !== 'float16') return this.#toFloat16(source === 'f32' ? x : `${typeName('f32', this.#width)}(${x})`);
+    if (source === target) return x;
+    // Negative numbers wrap on their way to an unsigned type, as in C; WGSL alone would clamp them to zero.
+    if (source === 'f32' && target === 'u32' && DTYPE_BITS[to] < 32) {
+      return `${typeName('u32', this.#width)}(${typeName('i32', this.#width)}(${x}))`;
+    }
+    return `${typeName(target, this.#width)}(${x})`;
+  }
+
+  /** Rounds to binary16; beyond its range, where `quantizeToF16` is indeterminate, gives infinity. */
+  #toFloat16(x: string): string {
+    const limit = this.#constant(65504, 'f32');
+    const infinite = `sign(${x}) * ${this.#splat(`${this.#module.helper('inf')}()`, 'f32')}`;
+    return `select(quantizeToF16(clamp(${x}, -${limit}, ${limit})), ${infinite}, abs(${x}) >= ${this.#constant(65520, 'f32')})`;
+  }
+}
+
+const WRAPPING: ReadonlySet<string> = new Set(['add', 'sub', 'mul', 'div', 'pow', 'shl', 'neg', 'bitnot', 'abs']);
+
+/** `code` brought back into the range of an 8- or 16-bit integer, where the operation can leave it. */
+function wrapNarrow(code: string, expr: Expr, dtype: DType, width: Width): string {
+  const bits = DTYPE_BITS[dtype];
+  const scalar = registerType(dtype);
+  if (bits >= 32 || (scalar !== 'i32' && scalar !== 'u32')) return code;
+  const leaves = expr.kind === 'cast' || ((expr.kind === 'unary' || expr.kind === 'binary') && WRAPPING.has(expr.fn));
+  if (!leaves) return code;
+  return scalar === 'u32' ? `(${code}) & ${typeName('u32', width)}(${2 ** bits - 1}u)` : `extractBits(${code}, 0u, ${bits}u)`;
+}

@@ -1,0 +1,98 @@
+/**
+ * WGSL functions that the language lacks or leaves undefined where ONNX defines them. Vector forms end in `4`.
+ *
+ * WGSL lets an implementation assume that no NaN or infinity occurs (section 15.7, "Floating Point Evaluation") and makes
+ * constant expressions that give one an error, so both are made and recognized from bits, through a `var`.
+ */
+interface Helper {
+  readonly code: string;
+  readonly needs: readonly HelperName[];
+}
+
+export type HelperName =
+  | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'tanh1' | 'tanh14'
+  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14';
+
+/** A helper whose vec4 form applies it to each lane. */
+function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
+  const declared = params.map((p) => `${p}: vec4<${scalar}>`).join(', ');
+  const call = ['x', 'y', 'z', 'w'].map((lane) => `${name}(${params.map((p) => `${p}.${lane}`).join(', ')})`).join(', ');
+  return `fn ${name}4(${declared}) -> vec4<${result}> { return vec4<${result}>(${call}); }\n`;
+}
+
+export const HELPERS: { readonly [K in HelperName]: Helper } = {
+  inf: { code: 'fn inf() -> f32 { var bits = 0x7f800000u; return bitcast<f32>(bits); }\n', needs: [] },
+  nan: { code: 'fn nan() -> f32 { var bits = 0x7fc00000u; return bitcast<f32>(bits); }\n', needs: [] },
+  is_nan: { code: 'fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }\n', needs: [] },
+  is_nan4: {
+    code: 'fn is_nan4(x: vec4<f32>) -> vec4<bool> { return (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u); }\n',
+    needs: [],
+  },
+  is_posinf: { code: 'fn is_posinf(x: f32) -> bool { return bitcast<u32>(x) == 0x7f800000u; }\n', needs: [] },
+  is_posinf4: { code: 'fn is_posinf4(x: vec4<f32>) -> vec4<bool> { return bitcast<vec4<u32>>(x) == vec4<u32>(0x7f800000u); }\n', needs: [] },
+  is_neginf: { code: 'fn is_neginf(x: f32) -> bool { return bitcast<u32>(x) == 0xff800000u; }\n', needs: [] },
+  is_neginf4: { code: 'fn is_neginf4(x: vec4<f32>) -> vec4<bool> { return bitcast<vec4<u32>>(x) == vec4<u32>(0xff800000u); }\n', needs: [] },
+  // Near zero, the Maclaurin series of erf (7 terms, |x| < 0.5); elsewhere 1 − P(t)·exp(−x²), Numerical Recipes' erfcc
+  // (fractional error below 1.2e-7).
+  erf1: {
+    code: `fn erf1(x: f32) -> f32 {
+  let a = min(abs(x), 10.0);
+  let s = a * a;
+  let near = a * 1.1283791671 * (1.0 + s * (-0.33333333333 + s * (0.1 + s * (-0.0238095238 + s * (0.00462962963 + s * (-0.000757575758 + s * 0.000106837607))))));
+  let t = 1.0 / (1.0 + 0.5 * a);
+  let p = -s - 1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806 + t * (0.27886807
+    + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))));
+  let far = 1.0 - t * exp(p);
+  return select(1.0, -1.0, x < 0.0) * select(far, near, a < 0.5);
+}
+`,
+    needs: [],
+  },
+  erf14: { code: lanes('erf1', ['x'], 'f32', 'f32'), needs: ['erf1'] },
+  // tanh of large arguments overflows to NaN where a driver computes it from exp.
+  tanh1: { code: 'fn tanh1(x: f32) -> f32 { return tanh(clamp(x, -15.0, 15.0)); }\n', needs: [] },
+  tanh14: { code: 'fn tanh14(x: vec4<f32>) -> vec4<f32> { return tanh(clamp(x, vec4<f32>(-15.0), vec4<f32>(15.0))); }\n', needs: [] },
+  // asinh(x) = sign(x)·log(|x| + √(x²+1)); WGSL's own may lose everything for negative x.
+  asinh1: { code: 'fn asinh1(x: f32) -> f32 { let a = abs(x); return sign(x) * log(a + sqrt(a * a + 1.0)); }\n', needs: [] },
+  asinh14: { code: lanes('asinh1', ['x'], 'f32', 'f32'), needs: ['asinh1'] },
+  // WGSL's pow is undefined for negative bases; C's gives a value for whole exponents and NaN otherwise.
+  pow1: {
+    code: `fn pow1(x: f32, y: f32) -> f32 {
+  if (y == 0.0 || x == 1.0) { return 1.0; }
+  if (x == 0.0) {
+    let odd = y == trunc(y) && abs(y - 2.0 * trunc(y * 0.5)) == 1.0;
+    if (y > 0.0) { return select(0.0, x, odd); }
+    return inf();
+  }
+  let magnitude = pow(abs(x), y);
+  if (x > 0.0) { return magnitude; }
+  if (y != trunc(y)) { return nan(); }
+  return select(magnitude, -magnitude, abs(y - 2.0 * trunc(y * 0.5)) == 1.0);
+}
+`,
+    needs: ['inf', 'nan'],
+  },
+  pow14: { code: lanes('pow1', ['x', 'y'], 'f32', 'f32'), needs: ['pow1'] },
+  ipow: {
+    code: `fn ipow(x: i32, y: i32) -> i32 {
+  var base = x;
+  var exponent = y;
+  if (exponent < 0) { return select(0, select(x, 1, (exponent & 1) == 0), x == 1 || x == -1); }
+  var result = 1i;
+  while (exponent > 0) {
+    if ((exponent & 1) == 1) { result *= base; }
+    base *= base;
+    exponent >>= 1u;
+  }
+  return result;
+}
+`,
+    needs: [],
+  },
+  ipow4: { code: lanes('ipow', ['x', 'y'], 'i32', 'i32'), needs: ['ipow'] },
+  // Mod with fmod = 0: the result has the divisor's sign.
+  imod: { code: 'fn imod(x: i32, y: i32) -> i32 { let r = x % y; return select(r, r + y, r != 0 && ((r < 0) != (y < 0))); }\n', needs: [] },
+  imod4: { code: lanes('imod', ['x', 'y'], 'i32', 'i32'), needs: ['imod'] },
+  fmodf: { code: 'fn fmodf(x: f32, y: f32) -> f32 { let r = x - y * floor(x / y); return select(r, 0.0, r == y); }\n', needs: [] },
+  fmodf4: { code: lanes('fmodf', ['x', 'y'], 'f32', 'f32'), needs: ['fmodf'] },
+};

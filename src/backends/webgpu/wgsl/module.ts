@@ -1,0 +1,146 @@
+/**
+ * A small builder for WGSL compute modules: bindings, workgroup memory, helper functions and an indented body.
+ *
+ * Templates describe a kernel with it; nothing patches generated text afterwards. Two traps it guards against, both seen with
+ * the `webgpu` package 0.6.2: a `var` without an initializer inside a loop keeps its value from the iteration before (so
+ * {@link Block.var} always takes one), and runtime-sized arrays cost a length query and a clamp per access (so every binding
+ * is a sized array).
+ */
+import type { Access } from '../../../engine/plan.ts';
+import { HELPERS, type HelperName } from './helpers.ts';
+
+export type Scalar = 'f32' | 'f16' | 'i32' | 'u32' | 'bool';
+
+/** Elements per value in a register: a scalar or a vec4. */
+export type Width = 1 | 4;
+
+/** `f32` or `vec4<f32>`. */
+export function typeName(scalar: Scalar, width: Width): string {
+  return width === 1 ? scalar : `vec4<${scalar}>`;
+}
+
+/** What a finished module tells the plan. */
+export interface KernelSource {
+  readonly label: string;
+  readonly wgsl: string;
+  readonly access: readonly Access[];
+  /** Invocations per workgroup, for the device's limits. */
+  readonly invocations: number;
+  readonly workgroupBytes: number;
+}
+
+const SCALAR_BYTES = { f32: 4, f16: 2, i32: 4, u32: 4, bool: 4 } as const satisfies Record<Scalar, number>;
+
+/** Statements at one depth of indentation. */
+export class Block {
+  readonly lines: string[] = [];
+  readonly #depth: number;
+
+  constructor(depth: number) {
+    this.#depth = depth;
+  }
+
+  /** A statement, without its semicolon. */
+  line(statement: string): void {
+    this.lines.push(`${'  '.repeat(this.#depth)}${statement};`);
+  }
+
+  let(name: string, value: string): string {
+    this.line(`let ${name} = ${value}`);
+    return name;
+  }
+
+  var(name: string, value: string): string {
+    this.line(`var ${name} = ${value}`);
+    return name;
+  }
+
+  if(condition: string, then: (block: Block) => void, otherwise?: (block: Block) => void): void {
+    this.#nest(`if (${condition})`, then);
+    if (otherwise) this.#nest('else', otherwise);
+  }
+
+  /** `for (var name = from; name < to; name += step)` over u32. */
+  for(name: string, from: string, to: string, step: string, body: (block: Block) => void): void {
+    this.#nest(`for (var ${name} = ${from}; ${name} < ${to}; ${name} += ${step})`, body);
+  }
+
+  #nest(head: string, body: (block: Block) => void): void {
+    const inner = new Block(this.#depth + 1);
+    body(inner);
+    const indent = '  '.repeat(this.#depth);
+    this.lines.push(`${indent}${head} {`, ...inner.lines, `${indent}}`);
+  }
+}
+
+/** Builtins that {@link ModuleBuilder.main} passes: `wid`, `lid` (flat), `gid` and `groups`. */
+const MAIN_BUILTINS = [
+  '@builtin(workgroup_id) wid: vec3<u32>',
+  '@builtin(local_invocation_index) lid: u32',
+  '@builtin(num_workgroups) groups: vec3<u32>',
+].join(', ');
+
+export class ModuleBuilder {
+  readonly #label: string;
+  readonly #declarations: string[] = [];
+  readonly #access: Access[] = [];
+  readonly #helpers = new Set<HelperName>();
+  #f16 = false;
+  #workgroupBytes = 0;
+  #main: { readonly invocations: number; readonly block: Block } | undefined;
+
+  constructor(label: string) {
+    this.#label = label;
+  }
+
+  /** Binds `count` values of the type at the next slot of group 0. */
+  storage(name: string, scalar: Exclude<Scalar, 'bool'>, width: Width, count: number, access: Access): string {
+    this.#note(scalar);
+    const slot = this.#access.push(access) - 1;
+    const qualifier = access === 'read' ? 'storage, read' : 'storage, read_write';
+    this.#declarations.push(`@group(0) @binding(${slot}) var<${qualifier}> ${name}: array<${typeName(scalar, width)}, ${count}>;`);
+    return name;
+  }
+
+  workgroup(name: string, scalar: Scalar, width: Width, count: number): string {
+    this.#note(scalar);
+    this.#workgroupBytes += SCALAR_BYTES[scalar] * width * count;
+    this.#declarations.push(`var<workgroup> ${name}: array<${typeName(scalar, width)}, ${count}>;`);
+    return name;
+  }
+
+  /** Makes a helper function of helpers.ts available, with those it needs, and returns its name. */
+  helper(name: HelperName): string {
+    for (const needed of HELPERS[name].needs) this.helper(needed);
+    this.#helpers.add(name);
+    return name;
+  }
+
+  #note(scalar: Scalar): void {
+    if (scalar === 'f16') this.#f16 = true;
+  }
+
+  /** The entry point: a flat workgroup of `invocations`. */
+  main(invocations: number, body: (block: Block) => void): void {
+    const block = new Block(1);
+    body(block);
+    this.#main = { invocations, block };
+  }
+
+  finish(): KernelSource {
+    if (!this.#main) throw new Error(`kernel ${this.#label} has no entry point`);
+    const { invocations, block } = this.#main;
+    const parts = [
+      ...(this.#f16 ? ['enable f16;', ''] : []),
+      ...this.#declarations,
+      '',
+      ...[...this.#helpers].map((name) => HELPERS[name].code),
+      `@compute @workgroup_size(${invocations})`,
+      `fn main(${MAIN_BUILTINS}) {`,
+      ...block.lines,
+      '}',
+      '',
+    ];
+    return { label: this.#label, wgsl: parts.join('\n'), access: this.#access, invocations, workgroupBytes: this.#workgroupBytes };
+  }
+}

@@ -1,0 +1,153 @@
+/** Elementwise kernels on SwiftShader against references written here. */
+import { describe, expect, it } from 'vitest';
+import type { OpKind } from '../../src/ir/ops.ts';
+import { type Dims, elementCount, fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
+import { newGraphBuilder } from '../../src/ops/builder.ts';
+import { distance, noDevice, noise, runGraph } from './helpers.ts';
+
+/** Row-major index of `coordinates` in a tensor of `dims` broadcast to a higher or equal rank. */
+function broadcastIndex(coordinates: readonly number[], dims: Dims): number {
+  return dims.reduce((index, dim, axis) => index * dim + (dim === 1 ? 0 : coordinates[coordinates.length - dims.length + axis]!), 0);
+}
+
+function eachCoordinate(dims: Dims): number[][] {
+  return dims.reduce<number[][]>((all, dim) => all.flatMap((c) => Array.from({ length: dim }, (_, i) => [...c, i])), [[]]);
+}
+
+const BROADCASTS: readonly (readonly [Dims, Dims, Dims])[] = [
+  [[2, 3, 4], [2, 3, 4], [2, 3, 4]],
+  [[5], [5], [5]],
+  [[2, 3, 5], [3, 1], [2, 3, 5]],
+  [[2, 3, 8], [8], [2, 3, 8]],
+  [[4, 1, 8], [3, 1], [4, 3, 8]],
+  [[1, 1], [7, 6], [7, 6]],
+  [[], [2, 2], [2, 2]],
+  [[2, 1, 3, 1], [1, 4, 1, 5], [2, 4, 3, 5]],
+];
+
+describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', () => {
+  it.each(BROADCASTS)('broadcasts %j with %j', async (a, b, out) => {
+    const graph = newGraphBuilder('broadcast');
+    graph.input('a', { dtype: 'float32', dims: a });
+    graph.input('b', { dtype: 'float32', dims: b });
+    const y = graph.node('Sub', ['a', 'b'], {}, { outputs: ['y'] });
+    const [x0, x1] = [noise(elementCount(a), 1), noise(elementCount(b), 2)];
+    const outputs = await runGraph(graph.finish([y]), { a: fromNumbers('float32', a, x0), b: fromNumbers('float32', b, x1) });
+    expect(outputs['y']!.dims).toEqual(out);
+    const expected = eachCoordinate(out).map((c) => x0[broadcastIndex(c, a)]! - x1[broadcastIndex(c, b)]!);
+    expect(distance(outputs['y']!, expected)).toBeLessThan(1);
+  });
+
+  const unary: readonly (readonly [OpKind, (x: number) => number, number])[] = [
+    ['Abs', Math.abs, 3],
+    ['Acos', Math.acos, 1],
+    ['Asin', Math.asin, 1],
+    ['Asinh', Math.asinh, 30],
+    ['Atan', Math.atan, 9],
+    ['Atanh', Math.atanh, 0.95],
+    ['Ceil', Math.ceil, 5],
+    ['Cos', Math.cos, 3],
+    ['Cosh', Math.cosh, 3],
+    ['Exp', Math.exp, 5],
+    ['Floor', Math.floor, 5],
+    ['Neg', (x) => -x, 5],
+    ['Reciprocal', (x) => 1 / x, 5],
+    ['Relu', (x) => Math.max(x, 0), 5],
+    ['Sigmoid', (x) => 1 / (1 + Math.exp(-x)), 20],
+    ['Sign', Math.sign, 5],
+    ['Sin', Math.sin, 3],
+    ['Sinh', Math.sinh, 3],
+    ['Softplus', (x) => Math.log1p(Math.exp(x)), 9],
+    ['Tanh', Math.tanh, 60],
+    ['HardSwish', (x) => (x * Math.min(6, Math.max(0, x + 3))) / 6, 6],
+  ];
+  it.each(unary)('%s', async (op, reference, range) => {
+    const graph = newGraphBuilder(op);
+    graph.input('x', { dtype: 'float32', dims: [37] });
+    const y = graph.node(op, ['x'], {} as never, { outputs: ['y'] });
+    const x = noise(37, 5).map((value) => Math.fround(value * range));
+    const outputs = await runGraph(graph.finish([y]), { x: fromNumbers('float32', [37], x) });
+    // WGSL guarantees 4096 ULP for the inverse trigonometric functions, and less for the others.
+    expect(distance(outputs['y']!, Array.from(x, reference), { absolute: 2e-4, relative: 1e-4 })).toBeLessThan(1);
+  });
+
+  it('computes erf to single precision', async () => {
+    // Abramowitz & Stegun, table 7.1.
+    const table = [[0, 0], [0.1, 0.1124629160], [0.5, 0.5204998778], [1, 0.8427007929], [1.5, 0.9661051465], [2, 0.9953222650], [-1, -0.8427007929], [9, 1]] as const;
+    const graph = newGraphBuilder('erf');
+    graph.input('x', { dtype: 'float32', dims: [table.length] });
+    const y = graph.node('Erf', ['x'], {}, { outputs: ['y'] });
+    const outputs = await runGraph(graph.finish([y]), { x: fromNumbers('float32', [table.length], table.map(([x]) => x)) });
+    expect(distance(outputs['y']!, table.map(([, value]) => value), { absolute: 3e-7, relative: 3e-7 })).toBeLessThan(1);
+  });
+
+  it('raises negative bases to whole exponents and gives NaN for others', async () => {
+    const cases = [[-2, 3], [-2, 2], [-2, 0.5], [0, 0], [0, 2], [0, -1], [3, -2], [-1, 5], [2.5, 1.5]] as const;
+    const graph = newGraphBuilder('pow');
+    graph.input('x', { dtype: 'float32', dims: [cases.length] });
+    graph.input('e', { dtype: 'float32', dims: [cases.length] });
+    const y = graph.node('Pow', ['x', 'e'], {}, { outputs: ['y'] });
+    const outputs = await runGraph(graph.finish([y]), {
+      x: fromNumbers('float32', [cases.length], cases.map(([x]) => x)),
+      e: fromNumbers('float32', [cases.length], cases.map(([, e]) => e)),
+    });
+    expect(distance(outputs['y']!, cases.map(([x, e]) => x ** e))).toBeLessThan(1);
+  });
+
+  it('keeps int64, bool and uint8 exact, and wraps as C does', async () => {
+    const graph = newGraphBuilder('integers');
+    graph.input('n', { dtype: 'int64', dims: [5] });
+    graph.input('u', { dtype: 'uint8', dims: [5] });
+    const quotient = graph.node('Div', ['n', graph.constant(fromNumbers('int64', [], [3]))], {});
+    const rest = graph.node('Mod', ['n', graph.constant(fromNumbers('int64', [], [3]))], { fmod: 0 });
+    const sum = graph.node('Add', ['u', graph.constant(fromNumbers('uint8', [], [200]))], {});
+    const less = graph.node('Less', ['n', graph.constant(fromNumbers('int64', [], [2]))], {});
+    const n = [-7, -1, 0, 2, 1_000_000_007];
+    const u = [0, 55, 56, 100, 255];
+    const outputs = await runGraph(graph.finish([quotient, rest, sum, less]), {
+      n: fromNumbers('int64', [5], n),
+      u: fromNumbers('uint8', [5], u),
+    });
+    expect(toNumbers(outputs[quotient]!)).toEqual(n.map((value) => Math.trunc(value / 3) + 0));
+    expect(toNumbers(outputs[rest]!)).toEqual(n.map((value) => ((value % 3) + 3) % 3));
+    expect(toNumbers(outputs[sum]!)).toEqual(u.map((value) => (value + 200) & 255));
+    expect(outputs[less]!.dtype).toBe('bool');
+    expect(toNumbers(outputs[less]!)).toEqual([1, 1, 1, 0, 0]);
+  });
+
+  it('recognizes NaN and infinities', async () => {
+    const values = [1, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
+    const graph = newGraphBuilder('tests');
+    graph.input('x', { dtype: 'float32', dims: [5] });
+    const nan = graph.node('IsNaN', ['x'], {});
+    const inf = graph.node('IsInf', ['x'], { detect_negative: 1, detect_positive: 1 });
+    const outputs = await runGraph(graph.finish([nan, inf]), { x: fromNumbers('float32', [5], values) });
+    expect(toNumbers(outputs[nan]!)).toEqual([0, 1, 0, 0, 0]);
+    expect(toNumbers(outputs[inf]!)).toEqual([0, 0, 1, 1, 0]);
+  });
+
+  it.each([[[2, 3, 4, 5], [0, 2, 3, 1]], [[3, 5], [1, 0]], [[2, 8, 4], [1, 0, 2]], [[1, 4, 1, 6], [2, 1, 0, 3]]])('transposes %j by %j', async (dims, perm) => {
+    const graph = newGraphBuilder('transpose');
+    graph.input('x', { dtype: 'float32', dims });
+    const y = graph.node('Transpose', ['x'], { perm }, { outputs: ['y'] });
+    const x = noise(elementCount(dims));
+    const outputs = await runGraph(graph.finish([y]), { x: fromNumbers('float32', dims, x) });
+    const outDims = perm.map((axis) => dims[axis]!);
+    const expected = eachCoordinate(outDims).map((c) => {
+      const source = dims.map(() => 0);
+      for (const [axis, from] of perm.entries()) source[from] = c[axis]!;
+      return x[broadcastIndex(source, dims)]!;
+    });
+    expect(outputs['y']!.dims).toEqual(outDims);
+    expect(distance(outputs['y']!, expected)).toBe(0);
+  });
+
+  it('passes inputs and constants through as outputs', async () => {
+    const graph = newGraphBuilder('through');
+    graph.input('x', { dtype: 'float32', dims: [3] });
+    const constant = graph.constant(fromNumbers('float32', [2], [4, 5]), 'c');
+    const outputs = await runGraph(graph.finish(['x', constant]), { x: fromNumbers('float32', [3], [1, 2, 3]) });
+    expect(toNumbers(outputs['x']!)).toEqual([1, 2, 3]);
+    expect(toNumbers(outputs['c']!)).toEqual([4, 5]);
+  });
+});

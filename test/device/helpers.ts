@@ -1,0 +1,107 @@
+/**
+ * Graphs run on SwiftShader, and validated on Dawn's null backend. SwiftShader comes with a dev dependency; where it can't run
+ * (anything but Linux x64) the device tests skip and say so.
+ */
+import type { Engine } from '../../src/engine/engine.ts';
+import type { Graph } from '../../src/ir/graph.ts';
+import { type Tensor, toNumbers } from '../../src/ir/tensor.ts';
+import type { Session, TensorMap } from '../../src/backends/backend.ts';
+import { buildPlan } from '../../src/backends/webgpu/build.ts';
+import { requestAdapter } from '../../src/backends/webgpu/dawn.ts';
+import { openDevice, type WebgpuDevice } from '../../src/backends/webgpu/device.ts';
+import { unsupportedNodes } from '../../src/backends/webgpu/lower/lower.ts';
+import { type DeviceProfile, PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { createSession } from '../../src/backends/webgpu/session.ts';
+import { findSwiftshader } from '../../src/backends/webgpu/swiftshader.ts';
+
+export const swiftshader = await findSwiftshader();
+
+/** Reads well as `describe.skipIf(noDevice)('… (skipped: …)')`. */
+export const noDevice = swiftshader === undefined;
+
+let opened: Promise<WebgpuDevice> | undefined;
+
+/** SwiftShader, opened once per test file. */
+export function testDevice(): Promise<WebgpuDevice> {
+  opened ??= open();
+  return opened;
+}
+
+async function open(): Promise<WebgpuDevice> {
+  const adapter = await requestAdapter({ swiftshader });
+  if (!adapter) throw new Error('SwiftShader is installed and gives no adapter');
+  return openDevice(adapter);
+}
+
+/** An engine of a graph, without the passes and without a model behind it. */
+export function engineOf(graph: Graph, profile: DeviceProfile = PORTABLE_PROFILE): Engine {
+  const unsupported = unsupportedNodes(graph);
+  if (unsupported.length > 0) throw new Error(unsupported.map((u) => `${u.node}: ${u.op}: ${u.reason}`).join('\n'));
+  const built = buildPlan(graph, profile);
+  return {
+    header: {
+      formatVersion: 1,
+      tool: { name: 'tsrt-bench', version: '0.1.0' },
+      backend: 'webgpu',
+      model: { name: graph.name, sha256: '' },
+      options: {
+        backend: 'webgpu',
+        precision: 'fp32',
+        fusion: 'on',
+        batch: 1,
+        dims: {},
+        inputShapes: {},
+        disabledPasses: [],
+        workspaceBytes: undefined,
+        backendOptions: {},
+      },
+      inputs: built.inputs,
+      outputs: built.outputs,
+      memory: built.memory,
+      passes: [],
+      layers: built.layers,
+      requires: {},
+      notices: [],
+      // As it comes out of an engine file.
+      backendData: JSON.parse(JSON.stringify(built.plan)) as unknown,
+    },
+    parts: new Map([['weights', built.weights]]),
+  };
+}
+
+export async function withSession<T>(graph: Graph, use: (session: Session) => Promise<T>, profile?: DeviceProfile): Promise<T> {
+  const session = await createSession(engineOf(graph, profile), await testDevice());
+  try {
+    return await use(session);
+  } finally {
+    await session.dispose();
+  }
+}
+
+/** The graph's outputs, computed on the device. */
+export async function runGraph(graph: Graph, inputs: TensorMap, profile?: DeviceProfile): Promise<TensorMap> {
+  return withSession(graph, (session) => session.run(inputs), profile);
+}
+
+/** Largest |a − b| / (absolute + relative·|b|) over all elements: 1 or less means close. NaN and infinities must agree. */
+export function distance(actual: Tensor, expected: ArrayLike<number>, { absolute = 1e-5, relative = 1e-5 } = {}): number {
+  const values = toNumbers(actual);
+  if (values.length !== expected.length) throw new Error(`${values.length} elements, expected ${expected.length}`);
+  let worst = 0;
+  for (const [i, value] of values.entries()) {
+    const wanted = expected[i]!;
+    const same = Object.is(value, wanted) || value === wanted || (Number.isNaN(value) && Number.isNaN(wanted));
+    const gap = same ? 0 : Math.abs(value - wanted) / (absolute + relative * Math.abs(wanted));
+    if (!(gap <= worst)) worst = Number.isNaN(gap) ? Number.POSITIVE_INFINITY : gap;
+  }
+  return worst;
+}
+
+/** Deterministic numbers in [-1, 1): a linear congruential generator (Numerical Recipes' constants). */
+export function noise(count: number, seed = 1): Float64Array {
+  let state = seed >>> 0;
+  return Float64Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return Math.fround(state / 2 ** 31 - 1);
+  });
+}
