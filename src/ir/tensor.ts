@@ -69,7 +69,8 @@ type NumberArray = Float32Array | Float64Array | Int8Array | Uint8Array | Int16A
 export function typedView(tensor: Tensor): NumberArray | BigInt64Array | BigUint64Array {
   const { dtype, data } = tensor;
   const width = DTYPE_BITS[dtype] / 8;
-  const aligned = data.byteOffset % width === 0 ? data : data.slice();
+  // Not data.slice(): a Node Buffer's slice is a view, as unaligned as the Buffer.
+  const aligned = data.byteOffset % width === 0 ? data : new Uint8Array(data);
   const { buffer, byteOffset } = aligned;
   const length = Math.floor(aligned.byteLength / width);
   switch (dtype) {

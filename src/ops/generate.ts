@@ -6,7 +6,7 @@ import type { DType } from '../ir/tensor.ts';
 import { movement } from './cost.ts';
 import { ShapeError } from './def.ts';
 import type { InferContext, OpTable } from './def.ts';
-import { INT64, NUMBER } from './dtypes.ts';
+import { INT64, isInteger, NUMBER } from './dtypes.ts';
 import { expectScalar, input, staticInts, staticNumbers } from './shapes.ts';
 import { int, optionalDtype, scalarTensor } from './specs.ts';
 import { MAX_KNOWN_VALUES, operandValues, roundAll, roundTo } from './values.ts';
@@ -15,10 +15,11 @@ type GenerateOp = 'ConstantOfShape' | 'EyeLike' | 'Range';
 
 const ONE = { min: 1, max: 1 };
 
-/** max(⌈(limit − start) / delta⌉, 0), the difference in the element type as runtimes take it. */
+/** max(⌈(limit − start) / delta⌉, 0), difference and quotient in the element type where it is floating, as runtimes take them. */
 function rangeLength(dtype: DType, start: number, limit: number, delta: number): number {
   if (delta === 0) throw new ShapeError('delta must not be 0');
-  return Math.max(0, Math.ceil((roundTo(dtype, limit - start) ?? limit - start) / delta));
+  const round = (value: number): number => (isInteger(dtype) ? value : roundTo(dtype, value)!);
+  return Math.max(0, Math.ceil(round(round(limit - start) / delta)));
 }
 
 function rangeBounds(context: InferContext): readonly [number, number, number] {

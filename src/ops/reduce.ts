@@ -7,7 +7,7 @@ import type { Dims, TensorType } from '../ir/tensor.ts';
 import { bytesMoved, perInput } from './cost.ts';
 import { ShapeError } from './def.ts';
 import type { InferContext, OpDef, OpTable } from './def.ts';
-import { BOOL, INDEX, INT64, NUMBER } from './dtypes.ts';
+import { BOOL, INDEX, INT64, isInteger, NUMBER } from './dtypes.ts';
 import type { DTypeSet } from './dtypes.ts';
 import { expectScalar, input, normalizeAxes, normalizeAxis, rejectInput, staticInts } from './shapes.ts';
 import { flag, int } from './specs.ts';
@@ -34,10 +34,10 @@ function withoutAxes(dims: Dims, axes: readonly number[], keepdims: 0 | 1): numb
   return dims.filter((_, axis) => !axes.includes(axis));
 }
 
-/** Folds known values over the reduced axes. */
+/** Folds known integers over the reduced axes; the value of a floating sum is its runtime's, who chooses the order. */
 function reduceKnown(attrs: ReduceAttrs, context: InferContext, fn: (a: number, b: number) => number): Known {
-  const values = operandValues(context, 0);
   const { dims, dtype } = context.type(0);
+  const values = isInteger(dtype) ? operandValues(context, 0) : undefined;
   if (!values || (context.optionalType(1) && !context.ints(1))) return undefined;
   const axes = reducedAxes(attrs, context);
   const strides = rowMajorStrides(dims);

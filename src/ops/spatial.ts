@@ -6,7 +6,7 @@ import { elementCount } from '../ir/tensor.ts';
 import type { Dims, TensorType } from '../ir/tensor.ts';
 import { bytesMoved, movement } from './cost.ts';
 import { NotStaticError, ShapeError } from './def.ts';
-import type { AttrSpecs, InferContext, OpTable } from './def.ts';
+import type { AttrSpecs, InferContext, OpCost, OpTable } from './def.ts';
 import { FLOAT, FLOAT32, INDEX, INT64 } from './dtypes.ts';
 import { expectScalar, input, normalizeAxes, optionalInput, rejectInput, staticInts } from './shapes.ts';
 import { flag, float, int, oneOf, optionalInts } from './specs.ts';
@@ -95,10 +95,10 @@ const RESIZE_ATTRS: AttrSpecs<'Resize'> = {
 };
 
 /** Taps per output element along one axis. */
-const TAPS = { nearest: 0, linear: 2, cubic: 4 } as const;
+const TAPS = { linear: 2, cubic: 4 } as const;
 
 /** Every tap is one multiply-add; nearest has none. */
-function interpolation(mode: keyof typeof TAPS, axes: number, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]) {
+function interpolation(mode: 'nearest' | keyof typeof TAPS, axes: number, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
   const taps = mode === 'nearest' ? 0 : TAPS[mode] ** axes;
   return { flops: 2 * taps * elementCount(outputs[0]?.dims ?? []), bytes: bytesMoved(inputs, outputs) };
 }

@@ -20,16 +20,16 @@ export function effectiveKernel(kernel: number, dilation: number): number {
 }
 
 /** Checks that every list fits the number of spatial axes and holds values that make sense. */
-export function checkWindow(window: Window, rank: number, allowNegativePads = false): void {
+export function checkWindow(window: Window, rank: number): void {
   checkList('kernel_shape', window.kernel_shape, rank, 1);
   checkList('dilations', window.dilations, rank, 1);
   checkList('strides', window.strides, rank, 1);
-  checkList('pads', window.pads, 2 * rank, allowNegativePads ? Number.NEGATIVE_INFINITY : 0);
+  checkList('pads', window.pads, 2 * rank, 0);
 }
 
 function checkList(name: string, values: readonly number[], length: number, min: number): void {
   if (values.length !== length || !values.every((value) => value >= min)) {
-    throw new ShapeError(`attribute '${name}' must hold ${length} integers${min >= 0 ? ` of ${min} or more` : ''}, found [${values.join(',')}]`);
+    throw new ShapeError(`attribute '${name}' must hold ${length} integers of ${min} or more, found [${values.join(',')}]`);
   }
 }
 
@@ -102,9 +102,9 @@ export function resolveAutoPad(mode: AutoPad, spatial: Dims, window: Omit<Window
 }
 
 /**
- * Pads and output padding of a transposed convolution that reach `outputShape` (ONNX's attribute of that name), or
- * size · stride for SAME. Where the output is larger than the unpadded one, the rest is output padding, which is what
- * runtimes do.
+ * Pads and output padding of a transposed convolution that reach `outputShape` (ONNX's attribute of that name), or cut
+ * down to size · stride for SAME. As in onnxruntime, an output shape larger than the unpadded one is reached by output
+ * padding; SAME never adds any.
  */
 export function resolveTransposedPads(
   mode: AutoPad,
@@ -120,6 +120,6 @@ export function resolveTransposedPads(
   const surplus = transposedSizes(spatial, unpadded, outputPadding).map((size, axis) => size - target[axis]!);
   return {
     pads: distribute(surplus.map((total) => Math.max(0, total)), mode),
-    output_padding: outputPadding.map((padding, axis) => padding + Math.max(0, -surplus[axis]!)),
+    output_padding: outputPadding.map((padding, axis) => padding + (outputShape ? Math.max(0, -surplus[axis]!) : 0)),
   };
 }
