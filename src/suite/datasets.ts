@@ -1,0 +1,256 @@
+/**
+ * Datasets as batches of tensors: photographs from a folder, or seeded synthetic samples. Memory holds a few batches at
+ * most; order is always the same.
+ */
+import { availableParallelism } from 'node:os';
+import { basename } from 'node:path';
+import type { TensorMap } from '../backends/backend.ts';
+import type { Binding } from '../engine/engine.ts';
+import { TsrtError } from '../errors.ts';
+import { fromNumbers, sameDims, type Tensor } from '../ir/tensor.ts';
+import { hashImages, type ImageFile, readImageFolder, spread } from './images.ts';
+import { imageDims, normalizePixels, readImage } from './preprocess.ts';
+import type { ImageInput, SuiteInput } from './schema.ts';
+import { stack, syntheticSample } from './synthetic.ts';
+
+export interface DatasetRequest {
+  readonly inputs: readonly SuiteInput[];
+  /** The model's inputs with static shapes, the batch included. */
+  readonly bindings: readonly Binding[];
+  readonly batch: number;
+  /** A folder of images (absolute); undefined: synthetic. */
+  readonly folder: string | undefined;
+  /** Number of the model's classes, where it has classes. */
+  readonly classes: number | undefined;
+  readonly labelsFile: string | undefined;
+  /** Added to every label. */
+  readonly labelOffset: number;
+  readonly limit: number | undefined;
+  readonly skipBroken: boolean;
+  /** Samples of a synthetic set. */
+  readonly samples: number;
+  readonly seed: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Samples that run together. The last batch of a set is filled up by repeating its last sample. */
+export interface Batch {
+  readonly inputs: TensorMap;
+  /** Real samples in it; at most the batch size. */
+  readonly count: number;
+  /** Class index as the model counts, per real sample. */
+  readonly labels: readonly (number | undefined)[];
+  readonly names: readonly string[];
+}
+
+export interface Dataset {
+  /** `imagenet-sample (500 images, sha256 …)` or `synthetic (32 samples, seed 1)`; goes into accuracy readings. */
+  readonly description: string;
+  /** Hash of names, labels and contents; undefined for a synthetic set. */
+  readonly sha256: string | undefined;
+  readonly size: number;
+  readonly labelled: number;
+  readonly notices: readonly string[];
+  /** Files left out because they could not be decoded, known once the batches have been read. */
+  readonly skipped: readonly string[];
+  batches(signal?: AbortSignal): AsyncIterable<Batch>;
+}
+
+/** Throws DATASET_INVALID, and SUITE_INVALID where the suite's inputs are not the model's. */
+export async function openDataset(request: DatasetRequest): Promise<Dataset> {
+  const slots = matchInputs(request);
+  const image = slots.find((slot): slot is ImageSlot => slot.input.kind === 'image');
+  if (request.folder === undefined) return syntheticDataset(request, slots);
+  if (image === undefined) {
+    throw new TsrtError('DATASET_INVALID', 'the suite takes no image, so a folder of images has no use', {
+      place: request.folder,
+      fix: 'run without --dataset: the inputs are synthetic',
+    });
+  }
+  return imageDataset(request, request.folder, slots, image);
+}
+
+/** An input of the suite with the model's input that it feeds. */
+interface Slot {
+  readonly input: SuiteInput;
+  readonly binding: Binding;
+  /** Shape of one sample; the whole shape where the binding has no batch dimension. */
+  readonly sampleDims: readonly number[];
+  readonly batched: boolean;
+}
+type ImageSlot = Slot & { readonly input: ImageInput };
+
+/** Suite inputs by name, or by position where the suite gives none. */
+function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
+  const listed = bindings.map((binding) => binding.name).join(', ');
+  if (inputs.length !== bindings.length) {
+    throw new TsrtError('SUITE_INVALID', `the suite describes ${inputs.length} inputs, the model has ${bindings.length} (${listed})`, {
+      fix: 'describe every input of the model under `inputs`',
+    });
+  }
+  return inputs.map((input, index) => {
+    const binding = input.name === undefined ? bindings[index] : bindings.find(({ name }) => name === input.name);
+    if (binding === undefined) {
+      throw new TsrtError('SUITE_INVALID', `the model has no input '${input.name}'; it has ${listed}`, {
+        fix: 'name one of them, or leave `name` out to go by position',
+      });
+    }
+    if (input.dtype !== undefined && input.dtype !== binding.dtype) {
+      throw new TsrtError('SUITE_INVALID', `input '${binding.name}' is ${binding.dtype} in the model, ${input.dtype} in the suite`, {
+        fix: 'leave `dtype` out to take the model’s',
+      });
+    }
+    const batched = binding.dims[0] === batch;
+    const slot = { input, binding, batched, sampleDims: batched ? binding.dims.slice(1) : binding.dims };
+    if (input.kind === 'image' && !(batched && sameDims(slot.sampleDims, imageDims(input.preprocess)))) {
+      const wanted = [batch, ...imageDims(input.preprocess)].join(',');
+      throw new TsrtError('SUITE_INVALID', `preprocessing gives [${wanted}], the model's input '${binding.name}' is [${binding.dims.join(',')}]`, {
+        fix: 'set `preprocess.crop` and `preprocess.layout` to what the model takes',
+      });
+    }
+    return slot;
+  });
+}
+
+function syntheticDataset(request: DatasetRequest, slots: readonly Slot[]): Dataset {
+  const { samples, seed, batch } = request;
+  return {
+    description: `synthetic (${samples} samples, seed ${seed})`,
+    sha256: undefined,
+    size: samples,
+    labelled: 0,
+    notices: [],
+    skipped: [],
+    async *batches(signal) {
+      for (let start = 0; start < samples; start += batch) {
+        signal?.throwIfAborted();
+        const count = Math.min(batch, samples - start);
+        const indices = Array.from({ length: batch }, (_, i) => Math.min(start + i, samples - 1));
+        yield {
+          inputs: Object.fromEntries(slots.map((slot) => [slot.binding.name, syntheticBatch(slot, seed, indices)])),
+          count,
+          labels: Array.from({ length: count }, () => undefined),
+          names: indices.slice(0, count).map((index) => `synthetic ${index}`),
+        };
+      }
+    },
+  };
+}
+
+function syntheticBatch(slot: Slot, seed: number, indices: readonly number[]): Tensor {
+  const { input, binding, sampleDims, batched } = slot;
+  const draw = (index: number) => syntheticSample(input, binding.name, { dtype: binding.dtype, dims: sampleDims }, seed, index);
+  return batched ? stack(indices.map(draw), binding.dims) : draw(indices[0] ?? 0);
+}
+
+async function imageDataset(request: DatasetRequest, folder: string, slots: readonly Slot[], slot: ImageSlot): Promise<Dataset> {
+  const { labelsFile, classes, labelOffset, limit } = request;
+  const found = await readImageFolder(folder, { labelsFile, classes: classes === undefined ? undefined : classes - labelOffset });
+  const images = spread(found.images, limit).map((image) => checkLabel(image, classes, labelOffset));
+  const sha256 = await hashImages(images, request.signal);
+  const skipped: string[] = [];
+  return {
+    description: `${basename(folder)} (${images.length} images, sha256 ${sha256})`,
+    sha256,
+    size: images.length,
+    labelled: images.filter((image) => image.label !== undefined).length,
+    notices: found.notices,
+    skipped,
+    batches: (signal) => imageBatches(request, images, slots, slot, skipped, signal),
+  };
+}
+
+function checkLabel(image: ImageFile, classes: number | undefined, offset: number): ImageFile {
+  if (image.label === undefined) return image;
+  const label = image.label + offset;
+  if (classes !== undefined && label >= classes) {
+    throw new TsrtError('DATASET_INVALID', `class ${image.label} of ${image.name} is beyond the model's ${classes} classes`, {
+      place: image.path,
+      fix: 'check the labels, and `dataset.labelOffset` of the suite',
+    });
+  }
+  return { ...image, label };
+}
+
+async function* imageBatches(
+  request: DatasetRequest,
+  images: readonly ImageFile[],
+  slots: readonly Slot[],
+  slot: ImageSlot,
+  skipped: string[],
+  signal: AbortSignal | undefined,
+): AsyncGenerator<Batch> {
+  const { batch, seed } = request;
+  skipped.length = 0;
+  let index = 0;
+  let ready: Decoded[] = [];
+  const emit = (): Batch => {
+    const filled = Array.from({ length: batch }, (_, i) => ready[Math.min(i, ready.length - 1)]!);
+    const indices = filled.map((_, i) => index + i);
+    const inputs = slots.map((other) => [
+      other.binding.name,
+      other === slot ? stack(filled.map(({ tensor }) => tensor), slot.binding.dims) : syntheticBatch(other, seed, indices),
+    ]);
+    const result = {
+      inputs: Object.fromEntries(inputs) as TensorMap,
+      count: ready.length,
+      labels: ready.map(({ image }) => image.label),
+      names: ready.map(({ image }) => image.name),
+    };
+    index += ready.length;
+    ready = [];
+    return result;
+  };
+  for await (const item of decodeAhead(images, slot)) {
+    signal?.throwIfAborted();
+    if ('error' in item) {
+      if (!request.skipBroken) throw brokenImage(item);
+      skipped.push(item.image.name);
+    } else if (ready.push(item) === batch) yield emit();
+  }
+  if (ready.length > 0) yield emit();
+  if (index === 0) {
+    throw new TsrtError('DATASET_INVALID', `none of the ${images.length} images can be decoded`, {
+      place: request.folder ?? '',
+      fix: 'check that the folder holds pictures',
+    });
+  }
+}
+
+interface Decoded {
+  readonly image: ImageFile;
+  readonly tensor: Tensor;
+}
+interface Broken {
+  readonly image: ImageFile;
+  readonly error: Error;
+}
+
+function brokenImage({ image, error }: Broken): TsrtError {
+  const reason = error.message.split('\n')[0]?.replace(/^.*?: /, '') ?? 'unknown';
+  return new TsrtError('DATASET_INVALID', `the image ${image.name} can't be used: ${reason}`, {
+    place: image.path,
+    fix: 'mend or remove the file, or set `dataset.skipBroken: true` in the suite to leave such files out and count them',
+    cause: error,
+  });
+}
+
+/** Decodes in order, a few pictures ahead of the reader: one per thread that libuv gives to sharp. */
+async function* decodeAhead(images: readonly ImageFile[], slot: ImageSlot): AsyncGenerator<Decoded | Broken> {
+  const window = 2 * Math.min(4, availableParallelism());
+  const decode = async (image: ImageFile): Promise<Decoded | Broken> => {
+    try {
+      const values = normalizePixels(await readImage(image.path, slot.input.preprocess), slot.input.preprocess);
+      return { image, tensor: fromNumbers(slot.binding.dtype, slot.sampleDims, values) };
+    } catch (error) {
+      return { image, error: error instanceof Error ? error : new Error(String(error)) };
+    }
+  };
+  const pending = images.slice(0, window).map(decode);
+  for (let i = 0; i < images.length; i++) {
+    const item = await pending.shift()!;
+    const next = images[i + window];
+    if (next) pending.push(decode(next));
+    yield item;
+  }
+}

@@ -1,0 +1,178 @@
+/**
+ * Suite × overrides → cases: the cross product of the variant axes, batches and scenarios, in the order the file gives,
+ * without duplicates. Ids are stable: they name every option that a suite can vary.
+ */
+import { TsrtError } from '../errors.ts';
+import type { BuildOptions, Fusion, Precision } from '../engine/engine.ts';
+import type { Case, Scenario, Variant } from '../results/record.ts';
+import type { Suite, VariantAxes, VariantMatch } from './schema.ts';
+
+/** What the command line may say instead of the suite; undefined leaves the suite's word. */
+export interface SuiteOverrides {
+  readonly backend?: readonly string[] | undefined;
+  readonly precision?: readonly Precision[] | undefined;
+  readonly fusion?: readonly Fusion[] | undefined;
+  readonly batch?: readonly number[] | undefined;
+  readonly backendOptions?: Readonly<Record<string, readonly (string | number | boolean)[]>> | undefined;
+  readonly rounds?: number | undefined;
+  readonly timeMs?: number | undefined;
+  readonly budgetMs?: number | undefined;
+  /** Absolute. */
+  readonly dataset?: string | undefined;
+}
+
+export interface Machine {
+  /** Logical cores, what `threads: all` means. */
+  readonly cores: number;
+}
+
+type OptionValue = string | number | boolean;
+
+/** The suite with the overrides put in. Doing it twice gives the same. */
+export function overrideSuite(suite: Suite, overrides: SuiteOverrides): Suite {
+  const change = (list: readonly VariantAxes[]) => overrideBackend(list, overrides.backend).map((axes) => overrideAxes(axes, overrides));
+  return {
+    ...suite,
+    variants: change(suite.variants),
+    include: change(suite.include),
+    batches: [...(overrides.batch ?? suite.batches)],
+    measure: {
+      ...suite.measure,
+      ...(overrides.rounds !== undefined && { rounds: overrides.rounds }),
+      ...(overrides.timeMs !== undefined && { timeMs: overrides.timeMs }),
+      ...(overrides.budgetMs !== undefined && { budgetMs: overrides.budgetMs }),
+    },
+    dataset: { ...suite.dataset, ...(overrides.dataset !== undefined && { path: overrides.dataset }) },
+  };
+}
+
+/**
+ * A backend that the suite names keeps the options the suite gives it. One that it does not name takes over the other axes
+ * without options, which are another backend's.
+ */
+function overrideBackend(list: readonly VariantAxes[], backends: readonly string[] | undefined): VariantAxes[] {
+  if (backends === undefined) return [...list];
+  return backends.flatMap((backend) => {
+    const own = list.filter((axes) => axes.backend.includes(backend));
+    const options = own.length > 0 ? {} : { backendOptions: {} };
+    return (own.length > 0 ? own : list).map((axes) => Object.assign({}, axes, options, { backend: [backend] }));
+  });
+}
+
+function overrideAxes(axes: VariantAxes, overrides: SuiteOverrides): VariantAxes {
+  const backendOptions = { ...axes.backendOptions };
+  for (const [key, values] of Object.entries(overrides.backendOptions ?? {})) backendOptions[key] = [...values];
+  return {
+    ...axes,
+    precision: [...(overrides.precision ?? axes.precision)],
+    fusion: [...(overrides.fusion ?? axes.fusion)],
+    backendOptions,
+  };
+}
+
+/** Every case of the suite, in order. Throws SUITE_INVALID where nothing is left, or two variants would share an id. */
+export function expandCases(suite: Suite, overrides: SuiteOverrides, machine: Machine): readonly Case[] {
+  const asked = overrideSuite(suite, overrides);
+  const fromAxes = asked.variants
+    .flatMap((axes) => expandAxes(asked, axes, machine))
+    .filter((variant) => !asked.exclude.some((match) => matchesVariant(match, variant.options, machine)));
+  const variants = [...fromAxes, ...asked.include.flatMap((axes) => expandAxes(asked, axes, machine))];
+  const cases = new Map<string, Case>();
+  for (const variant of variants) {
+    for (const scenario of asked.scenarios) {
+      const full: Scenario = { ...scenario, targetQps: scenario.targetQps };
+      const entry: Case = { id: `${variant.id}/b${variant.options.batch}/${scenarioId(full)}`, suite: suite.name, variant, scenario: full };
+      const known = cases.get(entry.id);
+      if (known && JSON.stringify(known) !== JSON.stringify(entry)) {
+        throw new TsrtError('SUITE_INVALID', `two different cases have the id ${entry.id}`, {
+          place: suite.file,
+          fix: 'make the option values differ in letters and digits: those are what an id keeps',
+        });
+      }
+      cases.set(entry.id, entry);
+    }
+  }
+  if (cases.size === 0) {
+    throw new TsrtError('SUITE_INVALID', 'the suite has no cases: exclude takes every variant away', {
+      place: suite.file,
+      fix: 'loosen exclude, or add variants',
+    });
+  }
+  return [...cases.values()];
+}
+
+function expandAxes(suite: Suite, axes: VariantAxes, machine: Machine): Variant[] {
+  const options = product(Object.entries(axes.backendOptions).sort(([a], [b]) => (a < b ? -1 : 1)));
+  return axes.backend.flatMap((backend) =>
+    axes.precision.flatMap((precision) =>
+      axes.fusion.flatMap((fusion) =>
+        options.flatMap((backendOptions) =>
+          suite.batches.map((batch): Variant => {
+            const build: BuildOptions = {
+              backend,
+              precision,
+              fusion,
+              batch,
+              dims: suite.dims,
+              inputShapes: suite.inputShapes,
+              disabledPasses: axes.disabledPasses,
+              workspaceBytes: axes.workspaceBytes,
+              backendOptions: resolveOptions(backendOptions, machine),
+            };
+            return { id: variantId(build), options: build };
+          }),
+        ),
+      ),
+    ),
+  );
+}
+
+function product(axes: readonly (readonly [string, readonly OptionValue[]])[]): Record<string, OptionValue>[] {
+  return axes.reduce<Record<string, OptionValue>[]>(
+    (rows, [key, values]) => rows.flatMap((row) => values.map((value) => ({ ...row, [key]: value }))),
+    [{}],
+  );
+}
+
+function resolveOptions(options: Readonly<Record<string, OptionValue>>, machine: Machine): Record<string, OptionValue> {
+  return options['threads'] === 'all' ? { ...options, threads: machine.cores } : { ...options };
+}
+
+/** `onnxruntime/fp32/fusion-on/threads-2`: no batch, no scenario. */
+export function variantId(options: Omit<BuildOptions, 'batch'>): string {
+  const parts = [
+    options.backend,
+    options.precision,
+    `fusion-${options.fusion}`,
+    ...Object.entries(options.backendOptions)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, value]) => `${key}-${value}`),
+    ...[...options.disabledPasses].sort().map((pass) => `without-${pass}`),
+    ...(options.workspaceBytes === undefined ? [] : [`workspace-${options.workspaceBytes}`]),
+  ];
+  return parts.map((part) => part.replace(/[^A-Za-z0-9._-]+/g, '_')).join('/');
+}
+
+function scenarioId(scenario: Scenario): string {
+  const streams = scenario.streams === 1 ? '' : `-${scenario.streams}`;
+  const load = scenario.targetQps === undefined ? '' : `-${scenario.targetQps}qps`;
+  return `${scenario.name}${streams}${load}${scenario.transfers ? '' : '-without-transfers'}`;
+}
+
+/** Whether a variant agrees with every field that the match gives. */
+export function matchesVariant(match: VariantMatch, options: BuildOptions, machine: Machine): boolean {
+  return (
+    (match.backend === undefined || match.backend === options.backend) &&
+    (match.precision === undefined || match.precision === options.precision) &&
+    (match.fusion === undefined || match.fusion === options.fusion) &&
+    (match.batch === undefined || match.batch === options.batch) &&
+    Object.entries(resolveOptions(match.backendOptions ?? {}, machine)).every(([key, value]) => options.backendOptions[key] === value)
+  );
+}
+
+/** Id of the variant that speed-ups are stated against: the first that matches, or the first of all. */
+export function baselineVariantId(suite: Suite, cases: readonly Case[], machine: Machine): string | undefined {
+  const match = suite.baselineVariant;
+  const found = match === undefined ? undefined : cases.find((entry) => matchesVariant(match, entry.variant.options, machine));
+  return (found ?? cases[0])?.variant.id;
+}

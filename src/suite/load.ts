@@ -1,0 +1,129 @@
+/**
+ * Finds and reads a suite: a folder path, a suite file, or a bare name looked up in `./suites` and then among the suites
+ * that ship with the package. File formats are those of cosmiconfig's loaders.
+ */
+import { createHash } from 'node:crypto';
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, dirname, extname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { defaultLoaders } from 'cosmiconfig';
+import { TsrtError } from '../errors.ts';
+import { nearest } from '../nearest.ts';
+import { type Suite, type SuiteDefinition, suiteSchema } from './schema.ts';
+import { validate } from './validate.ts';
+
+const SUITE_FILES = ['suite.yaml', 'suite.yml', 'suite.json', 'suite.js', 'suite.mjs'] as const;
+
+export interface SuiteLookup {
+  readonly cwd: string;
+  /** Folder of the suites that ship with the package; default: found from this module. */
+  readonly bundled?: string;
+}
+
+/** A suite that a bare name can reach. */
+export interface KnownSuite {
+  readonly name: string;
+  readonly folder: string;
+}
+
+/** Reads the suite called `nameOrPath`. Throws SUITE_NOT_FOUND or SUITE_INVALID. */
+export async function loadSuite(nameOrPath: string, lookup: SuiteLookup = { cwd: process.cwd() }): Promise<Suite> {
+  const file = await findSuite(nameOrPath, lookup);
+  return parseSuite(await readSuiteFile(file), file);
+}
+
+/** Every suite that a bare name reaches, nearest folder first; a name in `./suites` hides the shipped one. */
+export async function listSuites(lookup: SuiteLookup): Promise<readonly KnownSuite[]> {
+  const found = new Map<string, string>();
+  for (const root of await searchRoots(lookup)) {
+    for (const entry of await readdir(root).catch(() => [])) {
+      const folder = join(root, entry);
+      if (!found.has(entry) && (await suiteFileIn(folder)) !== undefined) found.set(entry, folder);
+    }
+  }
+  return [...found].map(([name, folder]) => ({ name, folder })).sort((a, b) => (a.name < b.name ? -1 : 1));
+}
+
+/** A suite from data that was read (or written in a test). `file` is for messages and relative paths. */
+export function parseSuite(data: unknown, file: string): Suite {
+  const result = validate<SuiteDefinition>(suiteSchema, data);
+  if (!result.ok) {
+    const count = result.mistakes.length;
+    throw new TsrtError('SUITE_INVALID', `the suite has ${count === 1 ? 'a mistake' : `${count} mistakes`}: ${result.mistakes[0]}`, {
+      place: file,
+      details: result.mistakes,
+      fix: 'mend the keys named above; the shipped suites are commented examples',
+    });
+  }
+  const sha256 = createHash('sha256').update(JSON.stringify(sortKeys(result.value))).digest('hex');
+  return { ...result.value, file, folder: dirname(file), sha256 };
+}
+
+async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<string> {
+  const path = resolve(lookup.cwd, nameOrPath);
+  const info = await stat(path).catch(() => undefined);
+  if (info?.isFile() && extname(path) in defaultLoaders) return path;
+  const here = info?.isDirectory() ? await suiteFileIn(path) : undefined;
+  if (here !== undefined) return here;
+
+  const known = await listSuites(lookup);
+  const name = basename(nameOrPath);
+  // `suites/resnet50` means the shipped suite also where the working folder has no suites of its own.
+  const reachable = nameOrPath === name || dirname(nameOrPath) === 'suites' || dirname(nameOrPath) === './suites';
+  const match = info === undefined && reachable ? known.find((suite) => suite.name === name) : undefined;
+  if (match) return (await suiteFileIn(match.folder))!;
+
+  const guess = nearest(name, known.map((suite) => suite.name));
+  const reason = info?.isDirectory() ? `the folder ${nameOrPath} holds no suite file` : `there is no suite '${nameOrPath}'`;
+  throw new TsrtError('SUITE_NOT_FOUND', reason, {
+    place: path,
+    details: known.map((suite) => `${suite.name}: ${suite.folder}`),
+    fix: guess === undefined
+      ? `name one of ${known.map((suite) => suite.name).join(', ')}, or a folder that holds one of ${SUITE_FILES.join(', ')}`
+      : `did you mean '${guess}'?`,
+  });
+}
+
+async function suiteFileIn(folder: string): Promise<string | undefined> {
+  const entries: readonly string[] = await readdir(folder).catch(() => []);
+  const name = SUITE_FILES.find((file) => entries.includes(file));
+  return name === undefined ? undefined : join(folder, name);
+}
+
+async function searchRoots(lookup: SuiteLookup): Promise<readonly string[]> {
+  const bundled = lookup.bundled ?? (await bundledSuites());
+  const local = resolve(lookup.cwd, 'suites');
+  return bundled === undefined || bundled === local ? [local] : [local, bundled];
+}
+
+/** `suites` of the package that this module belongs to; it runs from `src` and from `dist/src`. */
+async function bundledSuites(): Promise<string | undefined> {
+  for (let folder = dirname(fileURLToPath(import.meta.url)); dirname(folder) !== folder; folder = dirname(folder)) {
+    const entries: readonly string[] = await readdir(folder).catch(() => []);
+    if (entries.includes('package.json') && entries.includes('suites')) return join(folder, 'suites');
+  }
+  return undefined;
+}
+
+async function readSuiteFile(file: string): Promise<unknown> {
+  const loader = defaultLoaders[extname(file) as keyof typeof defaultLoaders];
+  try {
+    return await loader(file, await readFile(file, 'utf8'));
+  } catch (cause) {
+    const lines = (cause instanceof Error ? cause.message : String(cause)).split('\n').filter((line) => line.trim() !== '');
+    // cosmiconfig's loaders put "YAML Error in <file>:" on a line of its own; the place says that already.
+    const [reason = 'it cannot be read', ...rest] = lines.length > 1 && lines[0]?.includes(file) ? lines.slice(1) : lines;
+    throw new TsrtError('SUITE_INVALID', `the suite file can't be read: ${reason}`, {
+      place: file,
+      details: rest,
+      fix: 'mend the syntax at the place named above',
+      cause,
+    });
+  }
+}
+
+function sortKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sortKeys);
+  if (value === null || typeof value !== 'object') return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, item]) => [key, sortKeys(item)]));
+}
