@@ -1,0 +1,134 @@
+/**
+ * Scaled dot-product attention as one kernel: softmax(s·QKᵀ + mask)·V (Vaswani et al. 2017, arXiv:1706.03762).
+ *
+ * The scale may stand after the product or on Q and K (exporters split it as √s on each); K may come transposed or with the
+ * transpose to take in. Three-dimensional attention (batch and heads in one axis) runs as a batch of one.
+ */
+import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
+import type { AnyNode, ValueId } from '../ir/graph.ts';
+import { elementCount } from '../ir/tensor.ts';
+import { broadcastsTo } from '../ops/shapes.ts';
+import { rulePass } from './pass.ts';
+import { uniformValue } from './pattern.ts';
+import { becomeReshape } from './reshapes.ts';
+import { addInts, FLOATS, positiveAxis } from './tensors.ts';
+
+/** A value with the factors taken off it, and the nodes that applied them. */
+interface Scaled {
+  readonly id: ValueId;
+  readonly scale: number;
+  readonly nodes: readonly AnyNode[];
+}
+
+interface Scores {
+  readonly query: ValueId;
+  readonly key: ValueId;
+  readonly transposedKey: 0 | 1;
+  readonly mask: ValueId | undefined;
+  readonly scale: number;
+  readonly nodes: readonly AnyNode[];
+}
+
+function fuse(node: AnyNode, edit: GraphEditor): boolean {
+  const softmax = node.op === 'MatMul' ? soleProducer(node.inputs[0]!, node, edit) : undefined;
+  if (softmax?.op !== 'Softmax') return false;
+  const { dims, dtype } = edit.type(softmax.outputs[0]!);
+  const rank = dims.length;
+  if ((rank !== 3 && rank !== 4) || !FLOATS.has(dtype) || positiveAxis(softmax.attrs.axis, rank) !== rank - 1) return false;
+  const scores = findScores(softmax, edit);
+  const value = node.inputs[1]!;
+  if (!scores || !sameBatch([scores.query, scores.key, value], dims.slice(0, -2), edit)) return false;
+  if (scores.mask && !broadcastsTo(edit.type(scores.mask).dims, dims)) return false;
+  replace(node, { ...scores, nodes: [...scores.nodes, softmax, node] }, value, edit);
+  return true;
+}
+
+/** The node that gives `id`, where only `reader` reads it. */
+function soleProducer(id: ValueId, reader: AnyNode, edit: GraphEditor): AnyNode | undefined {
+  return edit.onlyConsumer(id) === reader ? edit.producer(id) : undefined;
+}
+
+/** s·QKᵀ + mask, with the mask on either side. */
+function findScores(softmax: AnyNode, edit: GraphEditor): Scores | undefined {
+  const sum = soleProducer(softmax.inputs[0]!, softmax, edit);
+  const direct = findProduct(softmax.inputs[0]!, softmax, edit);
+  if (direct || sum?.op !== 'Add') return direct;
+  for (const side of [0, 1]) {
+    const product = findProduct(sum.inputs[side]!, sum, edit);
+    if (product) return { ...product, mask: sum.inputs[1 - side]!, nodes: [...product.nodes, sum] };
+  }
+  return undefined;
+}
+
+function findProduct(id: ValueId, reader: AnyNode, edit: GraphEditor): Scores | undefined {
+  const outer = unscale({ id, scale: 1, nodes: [] }, reader, edit);
+  const product = soleProducer(outer.id, outer.nodes[0] ?? reader, edit);
+  if (product?.op !== 'MatMul') return undefined;
+  const query = unscale({ id: product.inputs[0]!, scale: 1, nodes: [] }, product, edit);
+  const key = unscale({ id: product.inputs[1]!, scale: 1, nodes: [] }, product, edit);
+  const transpose = soleProducer(key.id, key.nodes[0] ?? product, edit);
+  const isSwap = transpose?.op === 'Transpose' && swapsLastTwo(transpose.attrs.perm);
+  const inner = isSwap ? unscale({ ...key, id: transpose.inputs[0]!, nodes: [transpose, ...key.nodes] }, transpose, edit) : key;
+  return {
+    query: query.id,
+    key: inner.id,
+    transposedKey: isSwap ? 0 : 1,
+    mask: undefined,
+    scale: outer.scale * query.scale * inner.scale,
+    nodes: [...query.nodes, ...inner.nodes, product, ...outer.nodes],
+  };
+}
+
+function swapsLastTwo(perm: readonly number[]): boolean {
+  const last = perm.length - 1;
+  return perm.every((axis, index) => axis === (index === last ? last - 1 : index === last - 1 ? last : index));
+}
+
+/** Takes multiplications and divisions by a number off a value that only `reader` reads. */
+function unscale(scaled: Scaled, reader: AnyNode, edit: GraphEditor): Scaled {
+  const node = soleProducer(scaled.id, reader, edit);
+  if (node?.op !== 'Mul' && node?.op !== 'Div') return scaled;
+  const side = node.op === 'Mul' && edit.constant(node.inputs[0]) ? 1 : 0;
+  const factor = edit.constant(node.inputs[1 - side]);
+  const number = factor && elementCount(factor.dims) === 1 ? uniformValue(factor) : undefined;
+  const keepsRank = edit.type(node.inputs[side]!).dims.length === edit.type(scaled.id).dims.length;
+  if (!number || !keepsRank) return scaled;
+  const scale = node.op === 'Mul' ? scaled.scale * number : scaled.scale / number;
+  return unscale({ id: node.inputs[side]!, scale, nodes: [node, ...scaled.nodes] }, node, edit);
+}
+
+/** The kernel takes every head from every operand: none of them is broadcast. */
+function sameBatch(ids: readonly ValueId[], batch: readonly number[], edit: GraphEditor): boolean {
+  return ids.every((id) => edit.type(id).dims.slice(0, -2).join() === batch.join() && edit.type(id).dims.length === batch.length + 2);
+}
+
+function replace(node: AnyNode, scores: Scores, value: ValueId, edit: GraphEditor): void {
+  const output = edit.type(node.outputs[0]!);
+  const attrs = { scale: scores.scale, transposedK: scores.transposedKey };
+  const origins = unionOrigins(...scores.nodes);
+  const operands = [scores.query, scores.key, value];
+  if (output.dims.length === 4) {
+    edit.replaceNode(node, { op: 'FusedAttention', inputs: [...operands, scores.mask ?? ''], attrs, origins });
+    return;
+  }
+  const batched = operands.map((id) => unsqueeze(id, node, edit));
+  const type = { dtype: output.dtype, dims: [1, ...output.dims] };
+  // A mask of rank 3 or less broadcasts to [1, B, S, L] as it stands.
+  const inputs = [...batched, scores.mask ?? ''];
+  const attention = edit.add({ op: 'FusedAttention', inputs, attrs, origins, name: node.name, type });
+  becomeReshape(node, attention, node.origins, edit);
+}
+
+function unsqueeze(id: ValueId, node: AnyNode, edit: GraphEditor): ValueId {
+  const { dtype, dims } = edit.type(id);
+  const batched = [1, ...dims];
+  const inputs = [id, addInts(edit, batched, `${id}_shape`)];
+  const attrs = { allowzero: batched.includes(0) ? (1 as const) : (0 as const) };
+  return edit.add({ op: 'Reshape', inputs, attrs, origins: node.origins, name: `${id}_batched`, type: { dtype, dims: batched } });
+}
+
+// softmax(s·QKᵀ + mask)·V = attention(Q, K, V, mask)
+export const fuseAttention = rulePass(
+  { name: 'fuse-attention', summary: 'softmax(QK)V as one kernel', targets: ['webgpu'] },
+  [{ name: 'attention', ops: ['MatMul'], rewrite: fuse }],
+);

@@ -1,0 +1,79 @@
+/**
+ * What a pass is: a named function Graph → Graph that counts what it rewrote, switchable by name.
+ *
+ * Most passes are lists of rules run to a fixpoint; a rule is a row with a name, the ops at which it is tried and a rewrite.
+ * Prior art: tinygrad's PatternMatcher and its list of named rewrites, MLIR's greedy pattern driver.
+ */
+import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
+import { GraphEditor } from '../ir/edit.ts';
+import type { OpKind } from '../ir/ops.ts';
+import type { Tensor } from '../ir/tensor.ts';
+
+export type Target = 'onnx' | 'webgpu';
+
+/**
+ * Computes the outputs of a graph without inputs, whose values are all constants. May reject where it lacks an op: what it
+ * can't compute stays in the graph.
+ */
+export type Evaluator = (graph: Graph) => Promise<ReadonlyMap<ValueId, Tensor>>;
+
+export interface PassContext {
+  readonly target: Target;
+  readonly fusion: 'on' | 'off';
+  readonly fold: Evaluator | undefined;
+}
+
+export interface PassResult {
+  readonly graph: Graph;
+  /** Rewrites by rule. */
+  readonly rewrites: Readonly<Record<string, number>>;
+}
+
+export interface Pass {
+  readonly name: string;
+  /** One line for `inspect --passes`. */
+  readonly summary: string;
+  /** Where it applies; default: every target. */
+  readonly targets?: readonly Target[];
+  /** Needed for correctness or for plain kernels, so that it runs with fusion off too. */
+  readonly basic?: true;
+  run(graph: Graph, context: PassContext): PassResult | Promise<PassResult>;
+}
+
+/** One rewrite: tried at each node of the given ops. Gives true where it changed the graph; must then not apply forever. */
+export interface Rule {
+  readonly name: string;
+  readonly ops: readonly OpKind[];
+  rewrite(node: AnyNode, edit: GraphEditor): boolean;
+}
+
+/** A sweep visits every node; a rule set that still rewrites after this many does not terminate. */
+const MAX_SWEEPS = 200;
+
+/** Runs rules over the graph until none applies. */
+export function applyRules(graph: Graph, rules: readonly Rule[]): PassResult {
+  const edit = new GraphEditor(graph);
+  const rewrites: Record<string, number> = {};
+  for (let sweep = 0; sweepOnce(edit, rules, rewrites); sweep++) {
+    if (sweep === MAX_SWEEPS) throw new Error(`rules don't terminate: ${Object.keys(rewrites).join(', ')}`);
+  }
+  return { graph: edit.finish(), rewrites };
+}
+
+function sweepOnce(edit: GraphEditor, rules: readonly Rule[], rewrites: Record<string, number>): boolean {
+  let changed = false;
+  for (const name of edit.names()) {
+    for (const rule of rules) {
+      const node = edit.node(name);
+      if (!node || !rule.ops.includes(node.op) || !rule.rewrite(node, edit)) continue;
+      rewrites[rule.name] = (rewrites[rule.name] ?? 0) + 1;
+      changed = true;
+    }
+  }
+  return changed;
+}
+
+/** A pass that is a list of rules. */
+export function rulePass(description: Omit<Pass, 'run'>, rules: readonly Rule[]): Pass {
+  return { ...description, run: (graph) => applyRules(graph, rules) };
+}

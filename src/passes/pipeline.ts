@@ -1,0 +1,106 @@
+/**
+ * The pass pipeline: the ordered list of every pass, and the one function that runs it.
+ */
+import type { Graph } from '../ir/graph.ts';
+import { verifyGraph, type Stage } from '../ir/verify.ts';
+import { OP_RULES } from '../ops/builder.ts';
+import { batchNormToAffine } from './batch-norm.ts';
+import { constantFolding } from './constant-folding.ts';
+import { commonSubexpressions } from './cse.ts';
+import { deadCode } from './dead-code.ts';
+import { foldLinear } from './fold-linear.ts';
+import { foldPads } from './fold-pads.ts';
+import { fuseAttention } from './fuse-attention.ts';
+import { fuseElementwise } from './fuse-elementwise.ts';
+import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
+import { matmulAdd } from './gemm.ts';
+import { identities } from './identities.ts';
+import type { Evaluator, Pass, PassContext, Target } from './pass.ts';
+import { recoverActivations, recoverSwish } from './recover-activations.ts';
+import { recoverLayerNorm, recoverRmsNorm } from './recover-norms.ts';
+import { reshapes } from './reshapes.ts';
+import { shapeConstants } from './shape-constants.ts';
+import { transposes } from './transposes.ts';
+
+/** Every pass, in the order in which they run. Names are unique: they are what `--disable-pass` takes. */
+export const PASSES: readonly Pass[] = [
+  deadCode,
+  shapeConstants,
+  constantFolding,
+  identities,
+  reshapes,
+  transposes,
+  commonSubexpressions,
+  recoverActivations,
+  recoverLayerNorm,
+  recoverRmsNorm,
+  foldLinear,
+  foldPads,
+  matmulAdd,
+  recoverSwish,
+  batchNormToAffine,
+  fuseAttention,
+  fuseConvEpilogues,
+  fuseMatMulEpilogues,
+  fuseElementwise,
+];
+
+export interface PipelineOptions {
+  readonly target: Target;
+  /** `off` runs only the basic passes, so that each op stays a kernel of its own. */
+  readonly fusion: 'on' | 'off';
+  /** Names of passes to leave out. Names that no pass has are ignored here; whoever reads them from a user checks them. */
+  readonly disabled: readonly string[];
+  /** Without it, constant subgraphs stay. */
+  readonly fold: Evaluator | undefined;
+  /** Verify the graph before the first pass and after every one; on in tests. */
+  readonly verify?: boolean;
+  /** Between passes. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What one pass changed, for `inspect --passes`. */
+export interface PassReport {
+  readonly pass: string;
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  /** Rewrites by rule name; rules that did not apply are left out. */
+  readonly rewrites: Readonly<Record<string, number>>;
+}
+
+export interface PipelineResult {
+  readonly graph: Graph;
+  readonly reports: readonly PassReport[];
+}
+
+/** The passes that these options choose, in order. */
+export function selectPasses({ target, fusion, disabled }: Pick<PipelineOptions, 'target' | 'fusion' | 'disabled'>): readonly Pass[] {
+  return PASSES.filter(
+    (pass) => (fusion === 'on' || pass.basic) && (pass.targets?.includes(target) ?? true) && !disabled.includes(pass.name),
+  );
+}
+
+/** Runs the chosen passes over an imported graph. Rejects with the signal's reason when it aborts. */
+export async function runPasses(graph: Graph, options: PipelineOptions): Promise<PipelineResult> {
+  const context: PassContext = { target: options.target, fusion: options.fusion, fold: options.fold };
+  const reports: PassReport[] = [];
+  let current = graph;
+  if (options.verify) verifyAfter('import', current, 'imported');
+  for (const pass of selectPasses(options)) {
+    options.signal?.throwIfAborted();
+    const result = await pass.run(current, context);
+    if (options.verify) verifyAfter(pass.name, result.graph, options.target);
+    const rewrites = Object.fromEntries(Object.entries(result.rewrites).filter(([, count]) => count > 0));
+    reports.push({ pass: pass.name, nodesBefore: current.nodes.length, nodesAfter: result.graph.nodes.length, rewrites });
+    current = result.graph;
+  }
+  return { graph: current, reports };
+}
+
+function verifyAfter(step: string, graph: Graph, stage: Stage): void {
+  try {
+    verifyGraph(graph, { stage, rules: OP_RULES });
+  } catch (error) {
+    throw new Error(`after ${step}: ${(error as Error).message}`, { cause: error });
+  }
+}

@@ -1,0 +1,59 @@
+/**
+ * A region of elementwise nodes on its way to one kernel: the expression of each value in it, and what it reads.
+ */
+import type { GraphEditor } from '../ir/edit.ts';
+import type { Expr } from '../ir/expr.ts';
+import type { AnyNode, ValueId } from '../ir/graph.ts';
+import { elementCount, sameDims, toNumbers, type DType, type Dims } from '../ir/tensor.ts';
+import { exprOf, exprSize, isElementwise } from './expr-of.ts';
+
+export interface Region {
+  /** Values read from memory; input i of the expressions is entry i. */
+  readonly inputs: readonly ValueId[];
+  readonly exprs: ReadonlyMap<ValueId, Expr>;
+  /** In the order in which they were taken in. */
+  readonly nodes: readonly AnyNode[];
+}
+
+/** Larger trees cost more to compile than the memory traffic that they save. */
+const MAX_EXPR_SIZE = 160;
+
+/** Element types whose arithmetic is the same in a register as in memory; narrower integers would have to wrap at each step. */
+const REGISTER_DTYPES: ReadonlySet<DType> = new Set(['float32', 'float16', 'int32', 'uint32', 'int64', 'bool']);
+
+/** Whether a node maps elements to elements, all of types that a kernel can hold in registers. */
+export function isFusable(node: AnyNode, edit: GraphEditor): boolean {
+  if (!isElementwise(node.op) || node.outputs.length !== 1) return false;
+  return [...node.inputs, ...node.outputs].every((id) => !id || REGISTER_DTYPES.has(edit.type(id).dtype));
+}
+
+/** The region with one more node, whose operands inside the region must have been taken in before; undefined where it can't be said. */
+export function takeIn(region: Region, node: AnyNode, edit: GraphEditor): Region | undefined {
+  const inputs = [...region.inputs];
+  const operands = node.inputs.map((id) => (id ? (region.exprs.get(id) ?? operandExpr(id, inputs, edit)) : undefined));
+  const expr = exprOf(node, operands);
+  if (!expr || exprSize(expr) > MAX_EXPR_SIZE) return undefined;
+  return { inputs, exprs: new Map([...region.exprs, [node.outputs[0]!, expr]]), nodes: [...region.nodes, node] };
+}
+
+/** A number where the value is a constant of one element, else an input. Infinities have no literal in shading languages. */
+function operandExpr(id: ValueId, inputs: ValueId[], edit: GraphEditor): Expr {
+  const { dtype, dims } = edit.type(id);
+  const tensor = edit.constant(id);
+  const value = tensor && elementCount(dims) === 1 ? toNumbers(tensor)[0]! : Number.NaN;
+  const isExact = dtype === 'int64' ? Number.isSafeInteger(value) : Number.isFinite(value);
+  if (isExact) return { kind: 'const', value, dtype };
+  const known = inputs.indexOf(id);
+  const index = known >= 0 ? known : inputs.push(id) - 1;
+  return { kind: 'input', index, dtype };
+}
+
+/** Whether the inputs broadcast to `dims` without the constants that became numbers. */
+export function spans(inputs: readonly ValueId[], dims: Dims, edit: GraphEditor): boolean {
+  const rank = Math.max(0, ...inputs.map((id) => edit.type(id).dims.length));
+  const broadcast = Array.from({ length: rank }, (_, axis) => {
+    const sizes = inputs.map((id) => edit.type(id).dims.at(axis - rank) ?? 1);
+    return sizes.find((size) => size !== 1) ?? 1;
+  });
+  return sameDims(broadcast, dims);
+}

@@ -1,0 +1,107 @@
+/**
+ * Transposes cancelled, composed, folded into Gemm, and sunk below elementwise ops where they can then cancel.
+ *
+ * tf2onnx brackets every convolution of an NHWC network with two of them; sinking brings the brackets together. A transpose
+ * only ever moves towards the outputs, so that the rules terminate.
+ */
+import type { GraphEditor } from '../ir/edit.ts';
+import { unionOrigins } from '../ir/edit.ts';
+import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
+import { elementCount } from '../ir/tensor.ts';
+import { ELEMENTWISE_OPS, isElementwise } from './expr-of.ts';
+import { rulePass, type Rule } from './pass.ts';
+import { composePerms, isIdentityPerm, positiveAxis } from './tensors.ts';
+
+type Transpose = Node<'Transpose'>;
+
+const RULES: readonly Rule[] = [
+  // transpose(transpose(x, p), q) = transpose(x, p∘q); x where p∘q is the identity
+  { name: 'transpose-of-transpose', ops: ['Transpose'], rewrite: compose },
+  // gemm(Aᵀ, B) with transA flipped
+  { name: 'transpose-into-gemm', ops: ['Gemm'], rewrite: intoGemm },
+  // f(transpose(a), transpose(b), …) = transpose(f(a, b, …)) with f's axis renamed
+  { name: 'transpose-below', ops: [...ELEMENTWISE_OPS, 'Concat', 'Softmax', 'LogSoftmax'], rewrite: sink },
+];
+
+function compose(node: AnyNode, edit: GraphEditor): boolean {
+  const outer = node as Transpose;
+  const inner = transposeOf(outer.inputs[0]!, edit);
+  if (!inner) return false;
+  const perm = composePerms(inner.attrs.perm, outer.attrs.perm);
+  const [source, output] = [inner.inputs[0]!, outer.outputs[0]!];
+  if (isIdentityPerm(perm) && edit.canReplaceValue(output, source)) edit.replaceValue(output, source);
+  else edit.replaceNode(node, { op: 'Transpose', inputs: [source], attrs: { perm }, origins: unionOrigins(inner, outer) });
+  return true;
+}
+
+function intoGemm(node: AnyNode, edit: GraphEditor): boolean {
+  if (node.op !== 'Gemm') return false;
+  const swapped = (id: ValueId): Transpose | undefined => {
+    const transpose = transposeOf(id, edit);
+    return transpose && !isIdentityPerm(transpose.attrs.perm) ? transpose : undefined;
+  };
+  const [a, b] = [swapped(node.inputs[0]!), swapped(node.inputs[1]!)];
+  if (!a && !b) return false;
+  const inputs = [a?.inputs[0] ?? node.inputs[0]!, b?.inputs[0] ?? node.inputs[1]!, node.inputs[2] ?? ''];
+  const flip = (flag: 0 | 1, by: unknown): 0 | 1 => (by ? (flag ? 0 : 1) : flag);
+  const attrs = { ...node.attrs, transA: flip(node.attrs.transA, a), transB: flip(node.attrs.transB, b) };
+  edit.replaceNode(node, { op: 'Gemm', inputs, attrs, origins: unionOrigins(...[a, b].filter((t) => t !== undefined), node) });
+  return true;
+}
+
+function transposeOf(id: ValueId, edit: GraphEditor): Transpose | undefined {
+  const node = edit.producer(id);
+  return node?.op === 'Transpose' ? node : undefined;
+}
+
+function sink(node: AnyNode, edit: GraphEditor): boolean {
+  const output = node.outputs[0]!;
+  const { dims } = edit.type(output);
+  const [perm, ...others] = commonPerms(node, dims.length, edit);
+  if (!perm || others.length > 0 || !pays(node, edit)) return false;
+  const inverse = perm.map((_, axis) => perm.indexOf(axis));
+  const inputs = node.inputs.map((id) => transposeOf(id, edit)?.inputs[0] ?? moveConstant(id, inverse, edit));
+  const before = { dtype: edit.type(output).dtype, dims: inverse.map((axis) => dims[axis]!) };
+  const origins = unionOrigins(...node.inputs.map((id) => transposeOf(id, edit)).filter((t) => t !== undefined));
+  const attrs = 'axis' in node.attrs ? { ...node.attrs, axis: perm[positiveAxis(node.attrs.axis as number, dims.length)]! } : node.attrs;
+  const moved = edit.add({ op: node.op, inputs, attrs: attrs as never, origins: node.origins, name: node.name, type: before });
+  edit.replaceNode(node, { op: 'Transpose', inputs: [moved], attrs: { perm }, origins });
+  return true;
+}
+
+/** The distinct permutations that reach the node; two are returned where an operand can't be moved at all. */
+function commonPerms(node: AnyNode, rank: number, edit: GraphEditor): (readonly number[])[] {
+  const perms = new Map<string, readonly number[]>();
+  for (const id of node.inputs) {
+    if (!id || (isElementwise(node.op) && isMovableConstant(id, edit))) continue;
+    const transpose = transposeOf(id, edit);
+    const perm = transpose && edit.onlyConsumer(id) && transpose.attrs.perm.length === rank ? transpose.attrs.perm : undefined;
+    perms.set(perm ? perm.join() : 'none', perm ?? []);
+  }
+  return [...perms.values()];
+}
+
+/** A constant with at most one axis longer than 1: its elements keep their order under any permutation. */
+function isMovableConstant(id: ValueId, edit: GraphEditor): boolean {
+  return edit.constant(id) !== undefined && edit.type(id).dims.filter((dim) => dim !== 1).length <= 1;
+}
+
+/** The constant as it broadcasts before the transpose: its shape, filled up to the full rank, with the axes moved back. */
+function moveConstant(id: ValueId, inverse: readonly number[], edit: GraphEditor): ValueId {
+  const tensor = edit.constant(id);
+  if (!tensor || elementCount(tensor.dims) === 1) return id;
+  const aligned = [...Array.from({ length: inverse.length - tensor.dims.length }, () => 1), ...tensor.dims];
+  return edit.addConstant({ ...tensor, dims: inverse.map((axis) => aligned[axis]!) }, id);
+}
+
+/** Sinking pays where it merges transposes, or where the moved one meets another below and both may cancel. */
+function pays(node: AnyNode, edit: GraphEditor): boolean {
+  if (new Set(node.inputs.filter((id) => transposeOf(id, edit))).size > 1) return true;
+  let reader = edit.onlyConsumer(node.outputs[0]!);
+  while (reader && isElementwise(reader.op) && reader.inputs.filter((id) => id && !isMovableConstant(id, edit)).length === 1) {
+    reader = edit.onlyConsumer(reader.outputs[0]!);
+  }
+  return reader?.op === 'Transpose';
+}
+
+export const transposes = rulePass({ name: 'transposes', summary: 'cancel, compose and sink transposes' }, RULES);
