@@ -1,0 +1,44 @@
+/** Joins what the processes of one case saw into its outcome. */
+import type { Case, MemoryReading, Round } from '../results/record.ts';
+import { quantile, sortSamples } from '../stats/samples.ts';
+import type { CompletedOutcome } from './plan.ts';
+import type { Sitting } from './sitting.ts';
+import { availableCores } from './environment.ts';
+import { warningsOf } from './warnings.ts';
+
+type Ended = Pick<Sitting, 'loaded' | 'answered' | 'memory'>;
+
+/** `rounds` and `sittings` hold at least one each. */
+export function completedOutcome(
+  about: { readonly case: Case; readonly plannedRounds: number },
+  rounds: readonly Round[],
+  sittings: readonly Ended[],
+): CompletedOutcome {
+  const median = (values: readonly number[]): number => quantile(sortSamples(values), 0.5);
+  return {
+    status: 'completed',
+    rounds,
+    device: sittings[0]!.loaded.device,
+    loadMs: median(sittings.map(({ loaded }) => loaded.loadMs)),
+    firstRunMs: median(sittings.map(({ answered }) => answered.firstRunMs)),
+    memory: medianMemory(sittings),
+    warnings: warningsOf({ ...about, rounds, quantumNs: sittings[0]!.loaded.quantumNs, cores: availableCores() }),
+  };
+}
+
+/** The readings of one process, so that they belong together: the one whose peak is the (lower) median. */
+function medianMemory(sittings: readonly Ended[]): MemoryReading {
+  const readings = sittings.map(({ loaded, memory }): MemoryReading => {
+    const { residentAfterLoadBytes, residentBaselineBytes, planned } = loaded;
+    const observed = memory();
+    return {
+      planned,
+      residentAfterLoadBytes,
+      residentBaselineBytes,
+      residentPeakBytes: observed?.residentPeakBytes ?? residentAfterLoadBytes,
+      deviceBytes: observed?.deviceBytes,
+    };
+  });
+  readings.sort((a, b) => a.residentPeakBytes - b.residentPeakBytes);
+  return readings[Math.floor((readings.length - 1) / 2)]!;
+}

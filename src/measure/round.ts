@@ -1,0 +1,61 @@
+/** One round of one case, inside the worker: warm-up until steady, then the scenario's samples. */
+import type { Session, TensorMap } from '../backends/backend.ts';
+import type { Scenario } from '../results/record.ts';
+import type { TimeSource } from './clock.ts';
+import { openLanes } from './lanes.ts';
+import { readClockMhz, watchCpuLoad } from './machine.ts';
+import type { RoundReading, TimingPolicy } from './messages.ts';
+import { timeLoad } from './scenarios.ts';
+import { warmUp, warmupPolicy } from './warmup.ts';
+
+/** A sample is at least this many quanta of the clock, so that the quantum is at most 0.1 % of it. */
+export const QUANTA_PER_SAMPLE = 1000;
+
+export interface RoundOptions {
+  readonly session: Session;
+  readonly inputs: TensorMap;
+  readonly clock: TimeSource;
+  /** Of the clock. */
+  readonly quantumNs: number;
+  readonly scenario: Scenario;
+  readonly timing: TimingPolicy;
+  /** Of arrival times. */
+  readonly seed: number;
+  /** The warm-up is over. */
+  onSampling(): void;
+}
+
+export async function measureRound(options: RoundOptions): Promise<RoundReading> {
+  const { session, clock, scenario, timing, seed, onSampling } = options;
+  const startedAt = new Date().toISOString();
+  const minSampleNs = options.quantumNs * QUANTA_PER_SAMPLE;
+  const streams = scenario.name === 'single-stream' ? 1 : scenario.streams;
+  const lanes = await openLanes(session, options.inputs, streams, scenario.transfers);
+  try {
+    const step = async (repeat: number): Promise<void> => {
+      await Promise.all(Array.from({ length: lanes.count }, () => lanes.request(repeat)));
+    };
+    const policy = warmupPolicy(session.device.kind, timing.maxWarmupMs);
+    const yardstickNs = await session.yardstick?.();
+    collectGarbage();
+    const warmup = await warmUp(step, clock, policy, minSampleNs);
+    onSampling();
+    const cpuLoad = watchCpuLoad();
+    const timings = await timeLoad({ lanes, clock, scenario, policy: timing, executionNs: warmup.executionNs, minSampleNs, seed });
+    return {
+      ...timings,
+      startedAt,
+      warmup: warmup.reading,
+      yardstick: yardstickNs === undefined ? [] : [{ workload: 'gpu', durationNs: yardstickNs }],
+      cpuLoad: cpuLoad(),
+      clockMhz: readClockMhz(),
+    };
+  } finally {
+    await lanes.dispose();
+  }
+}
+
+/** Garbage of loading should not be collected in a sample. Workers are started with --expose-gc; elsewhere nothing happens. */
+export function collectGarbage(): void {
+  globalThis.gc?.();
+}

@@ -1,0 +1,92 @@
+/** The worker's side of the conversation, without the process around it: answers requests one at a time. */
+import type { Backend, Session, TensorMap } from '../backends/backend.ts';
+import type { Engine } from '../engine/engine.ts';
+import { type TimeSource, createSessionClock, measureQuantum } from './clock.ts';
+import { readInputs } from './inputs.ts';
+import { readResident } from './memory.ts';
+import type { AnsweredReply, LoadedReply, MemoryReply, Reply, Request, WorkerTask } from './messages.ts';
+import { collectGarbage, measureRound } from './round.ts';
+
+/** What a worker finds outside of itself. */
+export interface WorkerServices {
+  openBackend(name: string, plugins: readonly string[]): Promise<Backend>;
+  readEngine(path: string): Promise<Engine>;
+  readonly clock: TimeSource;
+}
+
+export type Serve = (request: Request) => Promise<Reply>;
+
+/** A loaded engine and what it is measured with. */
+interface Bench {
+  readonly task: WorkerTask;
+  readonly session: Session;
+  readonly inputs: TensorMap;
+  readonly clock: TimeSource;
+  readonly quantumNs: number;
+}
+
+/** A server of one task: `load` comes first, `bye` last. Rejects with whatever the backend raises. */
+export function createServer(services: WorkerServices, onSampling: () => void): Serve {
+  let loaded: Bench | undefined;
+  const bench = (): Bench => {
+    if (!loaded) throw new Error('a request came before the engine was loaded');
+    return loaded;
+  };
+  return async (request) => {
+    switch (request.kind) {
+      case 'load': {
+        const { reply, ...rest } = await load(services, request.task);
+        loaded = rest;
+        return reply;
+      }
+      case 'answer':
+        return answer(bench(), request.wantOutputs);
+      case 'infer':
+        return { kind: 'inferred', outputs: await bench().session.run(request.inputs) };
+      case 'round': {
+        const { task, ...rest } = bench();
+        const reading = await measureRound({ ...rest, scenario: task.scenario, timing: task.timing, seed: request.seed, onSampling });
+        return { kind: 'round', reading };
+      }
+      case 'memory':
+        return observeMemory(bench().session);
+      case 'bye':
+        await loaded?.session.dispose();
+        return { kind: 'bye' };
+      default:
+        return request satisfies never;
+    }
+  };
+}
+
+async function load(services: WorkerServices, task: WorkerTask): Promise<Bench & { readonly reply: LoadedReply }> {
+  const backend = await services.openBackend(task.backend, task.plugins);
+  collectGarbage();
+  const residentBaselineBytes = readResident().nowBytes;
+  const startNs = services.clock.nowNs();
+  const session = await loadSession(services, backend, task);
+  const loadMs = (services.clock.nowNs() - startNs) / 1e6;
+  collectGarbage();
+  const residentAfterLoadBytes = readResident().nowBytes;
+  const inputs = await readInputs(task.inputs, session.inputs);
+  const clock = session.clock ? createSessionClock(session.clock) : services.clock;
+  const quantumNs = measureQuantum(() => clock.nowNs());
+  const { device, memory: planned } = session;
+  const reply = { kind: 'loaded', loadMs, residentBaselineBytes, residentAfterLoadBytes, device, planned, quantumNs } as const;
+  return { task, session, inputs, clock, quantumNs, reply };
+}
+
+/** In a function of its own, so that the engine's bytes are garbage once the session has what it needs of them. */
+async function loadSession(services: WorkerServices, backend: Backend, task: WorkerTask): Promise<Session> {
+  return backend.load(await services.readEngine(task.enginePath), { device: task.device, signal: undefined });
+}
+
+async function answer({ session, inputs, clock }: Bench, wantOutputs: boolean): Promise<AnsweredReply> {
+  const startNs = clock.nowNs();
+  const outputs = await session.run(inputs);
+  return { kind: 'answered', firstRunMs: (clock.nowNs() - startNs) / 1e6, outputs: wantOutputs ? outputs : undefined };
+}
+
+function observeMemory(session: Session): MemoryReply {
+  return { kind: 'memory', residentPeakBytes: readResident().peakBytes, ...session.observeMemory() };
+}

@@ -1,0 +1,99 @@
+/** A sitting: one worker process with one case's engine loaded, from its start to its end. */
+import type { RoundReading } from './messages.ts';
+import { WorkerFailure, wrongAnswer } from './failure.ts';
+import type { AnsweredReply, LoadedReply, MemoryReply } from './messages.ts';
+import type { CasePlan, MeasurePlan } from './plan.ts';
+import type { StartWorker, WorkerProcess } from './process.ts';
+
+export interface Sitting {
+  readonly loaded: LoadedReply;
+  readonly answered: AnsweredReply;
+  /** After the last round; undefined before the first. */
+  memory(): MemoryReply | undefined;
+  /** One round. Rejects with WorkerFailure. */
+  measure(seed: number): Promise<RoundReading>;
+  /** Ends the process in peace. Again: nothing happens. */
+  close(): Promise<void>;
+  /** Ends it at once. After close: nothing happens. */
+  kill(): Promise<void>;
+}
+
+/** A session that hangs in its last moment gets this long. */
+const GOODBYE_MS = 5000;
+
+/**
+ * Starts a worker, loads the engine, runs it once and checks the answer: nothing with a wrong answer is timed. Rejects with
+ * WorkerFailure, the process ended. When `signal` fires the process is killed.
+ */
+export async function openSitting(plan: MeasurePlan, casePlan: CasePlan, start: StartWorker, signal: AbortSignal | undefined): Promise<Sitting> {
+  const { nodeArguments = [], timeoutMs } = plan;
+  const worker = start({ environment: casePlan.environment, nodeArguments });
+  const onAbort = (): void => void worker.kill();
+  signal?.addEventListener('abort', onAbort);
+  if (signal?.aborted) onAbort();
+  const kill = async (): Promise<void> => {
+    signal?.removeEventListener('abort', onAbort);
+    await worker.kill();
+  };
+  try {
+    const loaded = await worker.ask<'load'>({ kind: 'load', task: taskOf(plan, casePlan) }, timeoutMs);
+    const answered = await askAnswer(worker, casePlan, timeoutMs);
+    return converse({ worker, loaded, answered, kill, roundTimeoutMs: timeoutMs + roundLimitMs(plan, casePlan, answered.firstRunMs) });
+  } catch (error) {
+    await kill();
+    throw error;
+  }
+}
+
+interface Conversation {
+  readonly worker: WorkerProcess;
+  readonly loaded: LoadedReply;
+  readonly answered: AnsweredReply;
+  readonly roundTimeoutMs: number;
+  kill(): Promise<void>;
+}
+
+function converse({ worker, loaded, answered, roundTimeoutMs, kill }: Conversation): Sitting {
+  let memory: MemoryReply | undefined;
+  let open = true;
+  return {
+    loaded,
+    answered,
+    memory: () => memory,
+    async measure(seed) {
+      const { reading } = await worker.ask<'round'>({ kind: 'round', seed }, roundTimeoutMs);
+      memory = await worker.ask<'memory'>({ kind: 'memory' }, roundTimeoutMs);
+      return reading;
+    },
+    async close() {
+      if (!open) return;
+      open = false;
+      // All that was to be measured is measured: how the process takes its leave changes nothing.
+      await worker.ask<'bye'>({ kind: 'bye' }, GOODBYE_MS).catch(() => {});
+      await kill();
+    },
+    async kill() {
+      open = false;
+      await kill();
+    },
+  };
+}
+
+async function askAnswer(worker: WorkerProcess, { checkAnswer }: CasePlan, timeoutMs: number): Promise<AnsweredReply> {
+  const answered = await worker.ask<'answer'>({ kind: 'answer', wantOutputs: checkAnswer !== undefined }, timeoutMs);
+  const wrong = answered.outputs && checkAnswer?.(answered.outputs);
+  if (wrong !== undefined) throw new WorkerFailure(wrongAnswer(wrong, worker.output()));
+  return { ...answered, outputs: undefined };
+}
+
+function taskOf({ plugins, timing }: MeasurePlan, { case: { variant, scenario }, ...casePlan }: CasePlan) {
+  const { enginePath, device, inputs } = casePlan;
+  return { backend: variant.options.backend, plugins, enginePath, device, inputs, scenario, timing };
+}
+
+/** What a round may take if every execution were four times as slow as the first one was. */
+function roundLimitMs({ timing }: MeasurePlan, { case: { scenario } }: CasePlan, firstRunMs: number): number {
+  const { sampleMs, minSamples, maxWarmupMs } = timing;
+  const arrivalsMs = scenario.targetQps === undefined ? 0 : (minSamples / scenario.targetQps) * 1000;
+  return 4 * (maxWarmupMs + sampleMs + arrivalsMs + (minSamples + 3) * scenario.streams * firstRunMs);
+}

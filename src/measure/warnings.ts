@@ -1,0 +1,92 @@
+/** What the rounds of a case say against trusting them: derived from the readings, nothing measured again. */
+import type { Case, RecordWarning, Round, YardstickReading } from '../results/record.ts';
+import { tukeyOutliers } from '../stats/describe.ts';
+import { samplesNeeded } from '../stats/interval.ts';
+import { quantile, sortSamples } from '../stats/samples.ts';
+
+/** Share of the machine's cores that others may keep busy. */
+const BUSY_SHARE = 0.15;
+
+/** Ratio of a yardstick's slowest to its fastest round from which on the machine has drifted. */
+const DRIFT_RATIO = 1.1;
+
+/** Share of outliers in a round that is more than a machine's usual interruptions. */
+const OUTLIER_SHARE = 0.1;
+
+/** Percentiles that reports show; the lowest that the samples can't bound is named. */
+const REPORTED_PERCENTILES = [50, 95, 99];
+
+export interface WarningInput {
+  readonly case: Case;
+  readonly rounds: readonly Round[];
+  readonly plannedRounds: number;
+  /** Of the clock. */
+  readonly quantumNs: number;
+  readonly cores: number;
+}
+
+/** In a fixed order, each kind at most once per cause. */
+export function warningsOf(input: WarningInput): readonly RecordWarning[] {
+  return [
+    ...notSteady(input),
+    ...busyMachine(input),
+    ...clockQuantum(input),
+    ...fewSamples(input),
+    ...drift(input),
+    ...outliers(input),
+    ...fewerRounds(input),
+  ];
+}
+
+function notSteady({ rounds }: WarningInput): RecordWarning[] {
+  const unsteady = rounds.filter(({ warmup }) => !warmup.steady).length;
+  return unsteady > 0 ? [{ kind: 'not-steady', rounds: unsteady }] : [];
+}
+
+function busyMachine({ rounds, cores }: WarningInput): RecordWarning[] {
+  const loadAverage = quantile(sortSamples(rounds.map(({ cpuLoad }) => cpuLoad)), 0.5);
+  return loadAverage > BUSY_SHARE * cores ? [{ kind: 'busy-machine', loadAverage, cores }] : [];
+}
+
+/** Offline samples hold many requests by design. */
+function clockQuantum({ case: { scenario }, rounds, quantumNs }: WarningInput): RecordWarning[] {
+  const executionsPerSample = Math.max(...rounds.map((round) => round.executionsPerSample));
+  if (scenario.name === 'offline' || executionsPerSample === 1) return [];
+  return [{ kind: 'clock-quantum', quantumNs, executionsPerSample }];
+}
+
+/** Offline samples stand for throughput and have no percentiles worth the name. */
+function fewSamples({ case: { scenario }, rounds }: WarningInput): RecordWarning[] {
+  const samples = rounds.reduce((sum, { samplesNs }) => sum + samplesNs.length, 0);
+  const percentile = REPORTED_PERCENTILES.find((percentile) => samples < samplesNeeded(percentile / 100));
+  return percentile === undefined || scenario.name === 'offline' ? [] : [{ kind: 'few-samples', samples, percentile }];
+}
+
+function drift({ rounds }: WarningInput): RecordWarning[] {
+  const byWorkload = new Map<YardstickReading['workload'], number[]>();
+  for (const { workload, durationNs } of rounds.flatMap(({ yardstick }) => yardstick)) {
+    byWorkload.set(workload, [...(byWorkload.get(workload) ?? []), durationNs]);
+  }
+  return [...byWorkload].flatMap(([yardstick, durations]): RecordWarning[] => {
+    const ratio = Math.max(...durations) / Math.min(...durations);
+    return ratio > DRIFT_RATIO ? [{ kind: 'drift', yardstick, ratio }] : [];
+  });
+}
+
+/** Counted inside each round, against its own quartiles: a shift between rounds is no outlier. */
+function outliers({ rounds }: WarningInput): RecordWarning[] {
+  let outside = 0;
+  let total = 0;
+  for (const { samplesNs } of rounds) {
+    const { mildLow, mildHigh, severeLow, severeHigh } = tukeyOutliers(sortSamples(samplesNs));
+    outside += mildLow + mildHigh + severeLow + severeHigh;
+    total += samplesNs.length;
+  }
+  const share = outside / total;
+  return share > OUTLIER_SHARE ? [{ kind: 'outliers', share }] : [];
+}
+
+function fewerRounds({ rounds, plannedRounds }: WarningInput): RecordWarning[] {
+  if (rounds.length === plannedRounds) return [];
+  return [{ kind: 'notice', text: `the time budget ended after ${rounds.length} of ${plannedRounds} rounds` }];
+}

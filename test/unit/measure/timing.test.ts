@@ -1,0 +1,195 @@
+/** Warm-up, scenarios and lanes on simulated time. */
+import { describe, expect, test } from 'vitest';
+import type { Session } from '../../../src/backends/backend.ts';
+import { openNullSession } from '../../../src/backends/null/session.ts';
+import { NULL_DEVICE } from '../../../src/backends/null/null.ts';
+import { createSessionClock, createSystemClock, measureQuantum } from '../../../src/measure/clock.ts';
+import { seededInputs } from '../../../src/measure/inputs.ts';
+import { openLanes } from '../../../src/measure/lanes.ts';
+import { measureRound } from '../../../src/measure/round.ts';
+import { type Timings, timeLoad } from '../../../src/measure/scenarios.ts';
+import { type WarmupPolicy, warmUp, warmupPolicy } from '../../../src/measure/warmup.ts';
+import type { Scenario } from '../../../src/results/record.ts';
+import { createRandom, exponential } from '../../../src/stats/random.ts';
+import { sampleHeader } from '../../helpers/engine.ts';
+import { SINGLE_STREAM, nullBuild } from '../../helpers/measure.ts';
+
+const MS = 1e6;
+
+/** A null session whose executions end in a later turn of the event loop, as a device's do. */
+async function nullSession(options: Record<string, string | number> = {}): Promise<Session> {
+  const session = await openNullSession({ header: sampleHeader({ options: nullBuild(options) }), parts: new Map() }, NULL_DEVICE);
+  return {
+    ...session,
+    async run(inputs) {
+      await new Promise((resolve) => void setImmediate(resolve));
+      return session.run(inputs);
+    },
+  };
+}
+
+async function load(scenario: Partial<Scenario>, options: Record<string, string | number> = {}, executionNs = MS): Promise<Timings> {
+  const session = await nullSession(options);
+  const full = { ...SINGLE_STREAM, ...scenario };
+  const lanes = await openLanes(session, seededInputs(session.inputs, 1), full.streams, full.transfers);
+  const policy = { sampleMs: 100, minSamples: 5, maxSamples: 200 };
+  return timeLoad({ lanes, clock: createSessionClock(session.clock!), scenario: full, policy, executionNs, minSampleNs: 0, seed: 3 });
+}
+
+describe('clock', () => {
+  test('the system clock has a quantum, a simulated one reads exactly', async () => {
+    const clock = createSystemClock();
+    const quantum = measureQuantum(() => clock.nowNs());
+    expect(quantum).toBeGreaterThan(0);
+    expect(quantum).toBeLessThan(1e6);
+    const { clock: simulated } = await nullSession();
+    expect(measureQuantum(() => Number(simulated!.now()))).toBe(0);
+  });
+
+  test('measureQuantum finds the step of a coarse clock', () => {
+    let calls = 0;
+    expect(measureQuantum(() => Math.floor(calls++ / 3) * 100)).toBe(100);
+  });
+
+  test('waiting never ends early, nor waits for what is past', async () => {
+    const clock = createSystemClock();
+    const until = clock.nowNs() + 4 * MS;
+    await clock.waitUntil(until, () => Promise.resolve());
+    expect(clock.nowNs()).toBeGreaterThanOrEqual(until);
+    await clock.waitUntil(0, () => Promise.resolve());
+  });
+});
+
+describe('warmUp', () => {
+  const policy: WarmupPolicy = { minMs: 100, minExecutions: 3, maxMs: 1000, blockMs: 25, tolerance: 0.03 };
+
+  async function warm(times: (execution: number) => number, overrides: Partial<WarmupPolicy> = {}, minStepNs = 0) {
+    let nowNs = 0;
+    let executions = 0;
+    const clock = { nowNs: () => nowNs, waitUntil: () => Promise.reject(new Error('nobody waits')) };
+    const step = async (repeat: number): Promise<void> => {
+      for (let i = 0; i < repeat; i++) nowNs += times(executions++);
+    };
+    return { ...(await warmUp(step, clock, { ...policy, ...overrides }, minStepNs)), executions };
+  }
+
+  test('a steady load ends at the minimum', async () => {
+    const { reading, executionNs, executions } = await warm(() => MS);
+    expect(reading).toEqual({ executions: 100, durationMs: 100, steady: true });
+    expect(executions).toBe(100);
+    expect(executionNs).toBe(MS);
+  });
+
+  test('a load that still gets faster goes on until it does not', async () => {
+    // A GPU that raises its clock over 300 executions.
+    const { reading, executionNs } = await warm((execution) => MS * (execution < 300 ? 4 - execution / 100 : 1));
+    expect(reading.steady).toBe(true);
+    expect(reading.executions).toBeGreaterThan(300);
+    expect(executionNs).toBe(MS);
+  });
+
+  test('one that never settles ends at the bound and says so', async () => {
+    const { reading } = await warm((execution) => MS * 1.01 ** execution);
+    expect(reading.steady).toBe(false);
+    expect(reading.durationMs).toBeGreaterThanOrEqual(1000);
+    expect(reading.durationMs).toBeLessThan(1100);
+  });
+
+  test('slow executions: three of them are enough', async () => {
+    const { reading } = await warm(() => 300 * MS);
+    expect(reading).toEqual({ executions: 3, durationMs: 900, steady: true });
+  });
+
+  test('executions below the clock are repeated, and the estimate is of one', async () => {
+    const { reading, executionNs } = await warm(() => 100, {}, 10_000);
+    expect(executionNs).toBe(100);
+    expect(reading.steady).toBe(true);
+  });
+
+  test('a clock that stands still ends too', async () => {
+    expect((await warm(() => 0)).reading.steady).toBe(false);
+  });
+
+  test('a GPU gets 500 ms of continuous load before anything is believed', () => {
+    expect(warmupPolicy('gpu', 3000).minMs).toBe(500);
+    expect(warmupPolicy('cpu', 3000)).toMatchObject({ minMs: 100, minExecutions: 3, maxMs: 3000 });
+  });
+});
+
+describe('scenarios', () => {
+  test('single-stream: samples in the order in which they were measured', async () => {
+    const timings = await load({}, { drift: 0.5, latencyNs: 1000 }, 2 * MS);
+    expect(timings.samplesNs).toHaveLength(50);
+    expect([...timings.samplesNs]).toEqual([...timings.samplesNs].sort((a, b) => a - b));
+    expect(timings.samplesNs.slice(0, 3)).toEqual([1000, 1500, 2250]);
+    expect(timings.elapsedNs).toBe(timings.samplesNs.reduce((sum, ns) => sum + ns, 0));
+    expect(timings.requests).toBe(50);
+  });
+
+  test('the fewest and the most samples win over the time', async () => {
+    expect((await load({}, {}, 1000 * MS)).samplesNs).toHaveLength(5);
+    expect((await load({}, {}, 0.01 * MS)).samplesNs).toHaveLength(200);
+  });
+
+  test('multi-stream on one lane: every request but the first waits for the others', async () => {
+    const timings = await load({ name: 'multi-stream', streams: 4 }, {}, MS);
+    expect(timings.samplesNs[0]).toBe(MS);
+    expect(timings.samplesNs.slice(4, -4).every((ns) => ns === 4 * MS)).toBe(true);
+    expect(timings.requests).toBe(200);
+    expect(timings.elapsedNs).toBe(200 * MS);
+  });
+
+  test('offline: a sample is a burst that holds every stream', async () => {
+    const timings = await load({ name: 'offline', streams: 8, transfers: false }, { maxInFlight: 2 }, 2 * MS);
+    expect(timings.executionsPerSample).toBe(8);
+    expect(timings.samplesNs.every((ns) => ns === 8 * MS)).toBe(true);
+    expect(timings.requests).toBe(8 * timings.samplesNs.length);
+    expect(timings.elapsedNs / timings.requests).toBe(MS);
+  });
+
+  test('server: latency counts from the scheduled arrival, as a queue computed by hand has it', async () => {
+    const timings = await load({ name: 'server', targetQps: 900 });
+    const random = createRandom(3);
+    let arrival = 0;
+    let free = 0;
+    const expected = timings.samplesNs.map(() => {
+      arrival += exponential(900, random) * 1e9;
+      free = Math.max(arrival, free) + MS;
+      return free - arrival;
+    });
+    expect(timings.samplesNs).toHaveLength(90);
+    for (const [i, ns] of timings.samplesNs.entries()) expect(Math.abs(ns - expected[i]!)).toBeLessThan(100);
+    expect(Math.max(...timings.samplesNs)).toBeGreaterThan(2 * MS);
+  });
+
+  test('server beyond capacity: the queue, and with it the latency, only grows', async () => {
+    const { samplesNs, requests, elapsedNs } = await load({ name: 'server', targetQps: 5000 });
+    expect(samplesNs.at(-1)).toBeGreaterThan(100 * MS);
+    expect((requests / elapsedNs) * 1e9).toBeLessThan(1001);
+  });
+
+  test.each(['single-stream', 'multi-stream', 'offline', 'server'] as const)('%s: the session’s error comes out as it is', async (name) => {
+    const options = { fault: 'error', faultAfter: 3 };
+    await expect(load({ name, streams: 2, targetQps: 10 }, options)).rejects.toMatchObject({ code: 'DEVICE_LOST' });
+  });
+});
+
+describe('measureRound', () => {
+  test('repeats inside a sample what is too short for the clock', async () => {
+    const session = await nullSession({ latencyNs: 1000 });
+    const timing = { sampleMs: 1, minSamples: 5, maxSamples: 20, maxWarmupMs: 200 };
+    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
+    const reading = await measureRound({ ...options, session, timing, quantumNs: 40, seed: 1, onSampling: () => {} });
+    expect(reading.executionsPerSample).toBe(40);
+    expect(reading.samplesNs).toEqual(Array.from({ length: 20 }, () => 40_000));
+    expect(reading.requests).toBe(800);
+  });
+
+  test('reads a device’s own yardstick before the warm-up', async () => {
+    const session: Session = { ...(await nullSession()), yardstick: () => Promise.resolve(1234) };
+    const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
+    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
+    const reading = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
+    expect(reading.yardstick).toEqual([{ workload: 'gpu', durationNs: 1234 }]);
+  });
+});
