@@ -31,11 +31,13 @@ export interface BuildOptions {
   readonly backendOptions: Readonly<Record<string, string | number | boolean>>;
 }
 
-/** An input or output of an engine. Shapes are static. */
+/** An input or output of an engine. Shapes are static, but for an output marked `dynamic`. */
 export interface Binding {
   readonly name: string;
   readonly dtype: DType;
   readonly dims: readonly number[];
+  /** An output whose shape depends on data, from a backend that ran the model unchanged; `dims` are those of a trial run. */
+  readonly dynamic?: true;
 }
 
 /** Bytes by purpose, as planned at build. */

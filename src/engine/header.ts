@@ -61,9 +61,14 @@ const readBuildOptions: Reader<BuildOptions> = (field) =>
   })(field);
 
 const readBinding: Reader<Binding> = (field) => {
-  const binding = object<Binding>({ name: text, dtype: oneOf(DTYPES), dims: array(count) })(field);
+  const { dynamic, ...binding } = object<Omit<Binding, 'dynamic'> & { dynamic: true | undefined }>({
+    name: text,
+    dtype: oneOf(DTYPES),
+    dims: array(count),
+    dynamic: optional((flag) => (flag.value === true ? true : fail(flag, 'true or nothing'))),
+  })(field);
   if (!Number.isSafeInteger(tensorBytes(binding))) fail(field, 'a shape of fewer than 2^53 bytes');
-  return binding;
+  return dynamic === undefined ? binding : { ...binding, dynamic };
 };
 
 const readLedger: Reader<MemoryLedger> = (field) =>

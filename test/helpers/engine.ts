@@ -20,7 +20,10 @@ export function sampleHeader(overrides: Partial<EngineHeader> = {}): EngineHeade
       backendOptions: { latencyNs: 1000, note: 'a "quoted" ünïcode', steady: true },
     },
     inputs: [{ name: 'x', dtype: 'float32', dims: [2, 3] }],
-    outputs: [{ name: 'y', dtype: 'int64', dims: [] }],
+    outputs: [
+      { name: 'y', dtype: 'int64', dims: [] },
+      { name: 'kept', dtype: 'int64', dims: [3], dynamic: true },
+    ],
     memory: { weightBytes: 10, activationBytes: 20, workspaceBytes: 0, stagingBytes: 4 },
     passes: [{ pass: 'fold-constants', nodesBefore: 3, nodesAfter: 2, rewrites: { folded: 1 } }],
     layers: [

@@ -1,0 +1,6 @@
+/** The backends that come with the project, the default first. */
+import type { Backend } from './backend.ts';
+import { nullBackend } from './null/null.ts';
+import { onnxruntimeBackend } from './onnxruntime/onnxruntime.ts';
+
+export const BACKENDS: readonly Backend[] = [onnxruntimeBackend, nullBackend];

@@ -1,0 +1,99 @@
+/**
+ * Model bytes to engine: read, import, ask the backend, build.
+ */
+import type { Binding, BuildOptions, Engine } from '../engine/engine.ts';
+import { sha256Hex } from '../engine/sha256.ts';
+import { TsrtError } from '../errors.ts';
+import { bindInputs, isBindable, resolveType } from '../onnx/bind.ts';
+import { importGraph } from '../onnx/import.ts';
+import { readModel, type OnnxModel } from '../onnx/model.ts';
+import type { TensorValue } from '../onnx/tensor.ts';
+import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
+
+export const COMPILE_STEPS = ['read', 'import', 'build'] as const;
+export type CompileStep = (typeof COMPILE_STEPS)[number];
+
+export interface CompileRequest {
+  readonly modelBytes: Uint8Array;
+  /** For messages and the engine's header. */
+  readonly modelName: string;
+  /** The model file's folder, where external data lies; undefined where the bytes came from elsewhere. */
+  readonly folder: string | undefined;
+  readonly options: BuildOptions;
+  readonly backend: Backend;
+  readonly context: BuildContext;
+  /**
+   * Inputs that are given once, at build: they become constants, and the engine lacks them. For models whose shapes depend
+   * on the values of small inputs (TensorRT's shape tensors).
+   */
+  readonly frozenInputs?: ReadonlyMap<string, TensorValue>;
+  /** Told how long each step took, in milliseconds, as it ends. */
+  readonly onStep?: (step: CompileStep, durationMs: number) => void;
+}
+
+/**
+ * Compiles a model for a backend. Throws TsrtError: MODEL_INVALID for a file that is no sound model, MODEL_UNSUPPORTED with
+ * every reason at once, and whatever the backend's build raises.
+ */
+export async function compileModel(request: CompileRequest): Promise<Engine> {
+  const { backend, context } = request;
+  const input = await readBuildInput(request);
+  const unsupported = backend.supports(input);
+  if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported);
+  context.signal?.throwIfAborted();
+  return timed(request, 'build', () => backend.build(input, context));
+}
+
+/** What a backend builds from: the file read and imported. Whether a backend supports it is for `supports` to say. */
+export async function readBuildInput(request: Omit<CompileRequest, 'backend' | 'context'>): Promise<BuildInput> {
+  const { options, modelBytes, modelName, folder } = request;
+  const model = await timed(request, 'read', () => freeze(readModel(modelBytes, { folder }), request.frozenInputs));
+  const graph = await timed(request, 'import', () => importGraph(model, options));
+  return {
+    graph,
+    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...ownBindings(model, options) },
+    options,
+  };
+}
+
+function freeze(model: OnnxModel, frozen: ReadonlyMap<string, TensorValue> | undefined): OnnxModel {
+  if (!frozen) return model;
+  return {
+    ...model,
+    inputs: model.inputs.filter((input) => !frozen.has(input.name)),
+    initializers: new Map([...model.initializers, ...frozen]),
+  };
+}
+
+async function timed<T>({ onStep }: Pick<CompileRequest, 'onStep'>, step: CompileStep, work: () => T | Promise<T>): Promise<T> {
+  const start = performance.now();
+  const result = await work();
+  onStep?.(step, performance.now() - start);
+  return result;
+}
+
+/** The model's own inputs and outputs as static types, each list undefined where the model does not give them. */
+function ownBindings(model: OnnxModel, options: BuildOptions): Pick<BuildInput['model'], 'inputs' | 'outputs'> {
+  const bindable = model.inputs.filter(isBindable);
+  if (bindable.length < model.inputs.length) return { inputs: undefined, outputs: undefined };
+  const { inputs, symbols } = bindInputs(bindable, options);
+  const bindings: Binding[] = [];
+  for (const [name, { dtype, dims }] of inputs) bindings.push({ name, dtype, dims });
+  const outputs = model.outputs.map(({ name, type }): Binding | undefined => {
+    const resolved = resolveType(type, symbols);
+    return resolved && { name, ...resolved };
+  });
+  return {
+    inputs: bindings,
+    outputs: outputs.every((output) => output !== undefined) ? outputs : undefined,
+  };
+}
+
+/** All reasons in one error, one line each. */
+export function unsupportedError(model: string, backend: string, unsupported: readonly Unsupported[]): TsrtError {
+  const ops = [...new Set(unsupported.map(({ op }) => op))].join(', ');
+  return new TsrtError('MODEL_UNSUPPORTED', `the backend ${backend} can't build ${model}: ${ops}`, {
+    details: unsupported.map(({ node, op, reason }) => `${op} '${node}': ${reason}`),
+    fix: backend === 'onnxruntime' ? 'Export the model without these.' : 'Use --backend onnxruntime, or a plugin that has these ops.',
+  });
+}

@@ -1,0 +1,196 @@
+/**
+ * Builds onnxruntime engines: the optimized graph written back as ONNX, or the model's own bytes where the IR can't hold it.
+ */
+import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
+import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger, PassReport } from '../../engine/engine.ts';
+import { TsrtError } from '../../errors.ts';
+import { typeOf, type Graph } from '../../ir/graph.ts';
+import { tensorBytes } from '../../ir/tensor.ts';
+import { exportGraph } from '../../onnx/export.ts';
+import { nodeCost } from '../../ops/infer.ts';
+import { runPasses } from '../../passes/pipeline.ts';
+import { TOOL_VERSION } from '../../version.ts';
+import type { BuildContext, BuildInput } from '../backend.ts';
+import { evaluateConstants } from './evaluate.ts';
+import { externalFiles } from './external.ts';
+import { reasonOf, loadOrt, type OrtSession, type SessionOptions } from './library.ts';
+import { sessionOptions } from './options.ts';
+import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
+import { fromOrt, isOrtDtype, toOrt } from './tensors.ts';
+
+/** What differs between an engine of ours and a model passed through. */
+interface Content {
+  readonly parts: ReadonlyMap<string, Uint8Array>;
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+  readonly memory: MemoryLedger;
+  readonly passes: readonly PassReport[];
+  readonly layers: readonly EngineLayer[];
+  readonly notices: readonly string[];
+}
+
+/** Builds, and loads once to see that onnxruntime takes what was written. */
+export async function buildOrtEngine(input: BuildInput, context: BuildContext): Promise<Engine> {
+  const content = input.graph.ok ? await compiled(input, input.graph.graph, context) : await passedThrough(input, whyNot(input));
+  const header: EngineHeader = {
+    formatVersion: 1,
+    tool: { name: 'tsrt-bench', version: TOOL_VERSION },
+    backend: 'onnxruntime',
+    model: { name: input.model.name, sha256: input.model.sha256 },
+    options: input.options,
+    inputs: content.inputs,
+    outputs: content.outputs,
+    memory: content.memory,
+    passes: content.passes,
+    layers: content.layers,
+    requires: {},
+    notices: content.notices,
+    backendData: null,
+  };
+  return { header, parts: content.parts };
+}
+
+async function compiled(input: BuildInput, imported: Graph, { signal, onProgress }: BuildContext): Promise<Content> {
+  onProgress?.('passes', 0, 3);
+  const { graph, reports } = await runPasses(imported, {
+    target: 'onnx',
+    fusion: input.options.fusion,
+    disabled: input.options.disabledPasses,
+    fold: evaluateConstants,
+  });
+  signal?.throwIfAborted();
+  onProgress?.('export', 1, 3);
+  const bytes = exportGraph(graph);
+  onProgress?.('check', 2, 3);
+  const refusal = await loadError(bytes, input);
+  if (refusal !== undefined) {
+    return passedThrough(input, `onnxruntime does not take the compiled graph (${refusal})`);
+  }
+  const bind = (name: string): Binding => ({ name, ...typeOf(graph, name) });
+  const [inputs, outputs] = [graph.inputs.map(bind), graph.outputs.map(bind)];
+  return {
+    parts: new Map([[MODEL_PART, bytes]]),
+    inputs,
+    outputs,
+    memory: ledger(graph, inputs, outputs),
+    passes: reports,
+    layers: graph.nodes.map((node) => layerOf(graph, node)),
+    notices: [],
+  };
+}
+
+/** The model's own bytes as the engine. `why` becomes a notice: nothing is passed through silently. */
+async function passedThrough(input: BuildInput, why: string): Promise<Content> {
+  const { model } = input;
+  if (!model.inputs) throw new Error('build was called for a model that supports() refuses');
+  const files = externalFiles(model.bytes, model.folder);
+  const ort = await loadOrt();
+  const session = await openOrRefuse(model.bytes, { ...sessionOptions(input.options), externalData: files }, model.name);
+  try {
+    const feeds = Object.fromEntries(model.inputs.map((binding) => [binding.name, toOrt(ort, zeros(binding))]));
+    // Zeros may be no valid input; then shapes that depend on data stay unknown.
+    const trial = await session.run(feeds).catch(() => undefined);
+    const outputs = session.outputNames.map((name): Binding => {
+      const declared = model.outputs?.find((binding) => binding.name === name);
+      if (declared) return declared;
+      const seen = trial?.[name];
+      return seen ? { ...typeOnly(fromOrt(seen)), name, dynamic: true } : { name, ...declaredType(session, name), dynamic: true };
+    });
+    const weightBytes = model.bytes.byteLength + files.reduce((sum, file) => sum + file.data.byteLength, 0);
+    return {
+      parts: new Map([[MODEL_PART, model.bytes], ...files.map((file) => [EXTERNAL_PREFIX + file.path, file.data] as const)]),
+      inputs: model.inputs,
+      outputs,
+      memory: { weightBytes, activationBytes: 0, workspaceBytes: 0, stagingBytes: sumBytes([...model.inputs, ...outputs]) },
+      passes: [],
+      layers: [],
+      notices: [`The model runs unchanged, without our passes: ${why}. Its activations are not in the memory ledger.`],
+    };
+  } finally {
+    await session.release();
+  }
+}
+
+function whyNot({ graph }: BuildInput): string {
+  if (graph.ok) throw new Error('the graph is representable');
+  const reasons = graph.unsupported.map(({ node, op, reason }) => `${op} '${node}': ${reason}`);
+  const more = reasons.length > 3 ? ` and ${reasons.length - 3} more` : '';
+  return reasons.slice(0, 3).join('; ') + more;
+}
+
+/** What onnxruntime says against a model, or undefined where it loads. */
+async function loadError(bytes: Uint8Array, input: BuildInput): Promise<string | undefined> {
+  const ort = await loadOrt();
+  try {
+    const options: SessionOptions = { ...sessionOptions(input.options), graphOptimizationLevel: 'disabled' };
+    const session = await ort.InferenceSession.create(bytes, options);
+    await session.release();
+    return undefined;
+  } catch (error) {
+    return reasonOf(error);
+  }
+}
+
+async function openOrRefuse(bytes: Uint8Array, options: SessionOptions, name: string): Promise<OrtSession> {
+  const ort = await loadOrt();
+  try {
+    return await ort.InferenceSession.create(bytes, options);
+  } catch (cause) {
+    throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime can't load ${name}`, {
+      details: [reasonOf(cause)],
+      fix: 'Export the model for an older opset, or with other types.',
+      cause,
+    });
+  }
+}
+
+function declaredType(session: OrtSession, name: string): Pick<Binding, 'dtype' | 'dims'> {
+  const metadata = session.outputMetadata.find((output) => output.name === name);
+  if (!metadata?.isTensor || !isOrtDtype(metadata.type)) {
+    throw new TsrtError('MODEL_UNSUPPORTED', `the output '${name}' is no tensor of numbers`, {
+      fix: 'Export the model with tensors of numbers as outputs.',
+    });
+  }
+  return { dtype: metadata.type as Binding['dtype'], dims: [] };
+}
+
+function typeOnly({ dtype, dims }: Pick<Binding, 'dtype' | 'dims'>): Pick<Binding, 'dtype' | 'dims'> {
+  return { dtype, dims };
+}
+
+function zeros(binding: Binding) {
+  return { dtype: binding.dtype, dims: binding.dims, data: new Uint8Array(tensorBytes(binding)) };
+}
+
+function layerOf(graph: Graph, node: Graph['nodes'][number]): EngineLayer {
+  const operand = node.inputs.find(Boolean) ?? node.outputs.find(Boolean)!;
+  const { flops, bytes } = nodeCost(graph, node);
+  return { name: node.name, kind: node.op, precision: typeOf(graph, operand).dtype, origins: node.origins, flops, bytes };
+}
+
+/** Weights are the constants; activations the most that is alive at once, which onnxruntime's own planner can't beat. */
+function ledger(graph: Graph, inputs: readonly Binding[], outputs: readonly Binding[]): MemoryLedger {
+  let weightBytes = 0;
+  for (const tensor of graph.constants.values()) weightBytes += tensor.data.byteLength;
+  return {
+    weightBytes,
+    activationBytes: liveLowerBound(lifetimes(graph)),
+    workspaceBytes: 0,
+    stagingBytes: sumBytes([...inputs, ...outputs]),
+  };
+}
+
+function lifetimes(graph: Graph): Lifetime[] {
+  const last = new Map<string, number>();
+  graph.nodes.forEach((node, step) => node.inputs.forEach((id) => last.set(id, step)));
+  for (const id of graph.outputs) last.set(id, graph.nodes.length);
+  return graph.nodes.flatMap((node, step) =>
+    node.outputs
+      .filter(Boolean)
+      .map((id): Lifetime => ({ bytes: tensorBytes(typeOf(graph, id)), first: step, last: last.get(id) ?? step })),
+  );
+}
+
+function sumBytes(bindings: readonly Binding[]): number {
+  return bindings.reduce((sum, binding) => sum + tensorBytes(binding), 0);
+}

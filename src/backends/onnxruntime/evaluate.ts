@@ -1,0 +1,48 @@
+/**
+ * Evaluates models with onnxruntime as they are, unoptimized: constant subgraphs for the folding pass, and whole models as
+ * the reference that every numerical check compares with. Never timed.
+ */
+import { TsrtError } from '../../errors.ts';
+import type { Graph, ValueId } from '../../ir/graph.ts';
+import type { Tensor } from '../../ir/tensor.ts';
+import { exportGraph } from '../../onnx/export.ts';
+import type { ReferenceModel } from '../backend.ts';
+import { externalFiles } from './external.ts';
+import { loadOrt, reasonOf, SILENT } from './library.ts';
+import { fromOrt, valueFromOrt, valueToOrt } from './tensors.ts';
+
+const PLAIN = { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1, enableCpuMemArena: false } as const;
+
+/** The outputs of a graph without inputs. Rejects where onnxruntime lacks an op or a type. */
+export async function evaluateConstants(graph: Graph): Promise<ReadonlyMap<ValueId, Tensor>> {
+  const session = await (await loadOrt()).InferenceSession.create(exportGraph(graph), PLAIN);
+  try {
+    const outputs = await session.run({});
+    return new Map(graph.outputs.map((id) => [id, fromOrt(outputs[id]!)]));
+  } finally {
+    await session.release();
+  }
+}
+
+/** Loads a model as its exporter wrote it. Throws TsrtError MODEL_UNSUPPORTED with onnxruntime's reason where it can't. */
+export async function openReference(model: { readonly bytes: Uint8Array; readonly folder: string | undefined }): Promise<ReferenceModel> {
+  const ort = await loadOrt();
+  const externalData = externalFiles(model.bytes, model.folder);
+  const session = await ort.InferenceSession.create(model.bytes, { ...PLAIN, externalData }).catch((cause: unknown) => {
+    throw new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't load the model", {
+      details: [reasonOf(cause)],
+      fix: 'Export the model for an older opset, or give expected outputs beside it.',
+      cause,
+    });
+  });
+  return {
+    inputNames: session.inputNames,
+    outputNames: session.outputNames,
+    async run(inputs) {
+      const feeds = Object.fromEntries([...inputs].map(([name, value]) => [name, valueToOrt(ort, value)]));
+      const outputs = await session.run(feeds);
+      return new Map(session.outputNames.map((name) => [name, valueFromOrt(outputs[name]!)]));
+    },
+    dispose: () => session.release(),
+  };
+}

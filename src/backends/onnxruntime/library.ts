@@ -1,0 +1,45 @@
+/**
+ * onnxruntime-node, loaded when first needed: its native library takes longer to load than a command may take to print help.
+ */
+import type * as OrtModule from 'onnxruntime-node';
+import { TsrtError } from '../../errors.ts';
+
+export type Ort = typeof OrtModule;
+export type OrtSession = OrtModule.InferenceSession;
+export type OrtTensor = OrtModule.Tensor;
+export type SessionOptions = OrtModule.InferenceSession.SessionOptions;
+
+let loading: Promise<Ort> | undefined;
+
+/** The library, silenced: it would write warnings to the process's stderr, where they are nobody's. */
+export function loadOrt(): Promise<Ort> {
+  loading ??= importOrt();
+  return loading;
+}
+
+async function importOrt(): Promise<Ort> {
+  try {
+    const module = (await import('onnxruntime-node')) as Ort & { readonly default?: Ort };
+    const ort = module.default ?? module;
+    ort.env.logLevel = 'fatal';
+    return ort;
+  } catch (cause) {
+    throw new TsrtError('BACKEND_UNAVAILABLE', `onnxruntime-node does not load here: ${reasonOf(cause)}`, {
+      fix: 'Run npm ci again, on a platform that onnxruntime-node has binaries for (Linux, macOS, Windows; x64, arm64).',
+      cause,
+    });
+  }
+}
+
+/** Logging of one session: nothing below fatal. */
+export const SILENT = { logSeverityLevel: 4 } as const;
+
+/** A C++ signature that onnxruntime puts before what went wrong in it. */
+const SIGNATURE = /[\w:<>~&* ]*onnxruntime::[^()]*(?:\(\))?\([^()]*\)(?: const)?(?:::\S+)? /g;
+
+/** What onnxruntime says, in one line, without its own source paths and function signatures. */
+export function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const [line = ''] = message.split('\n');
+  return line.replace(/\/onnxruntime_src\/\S+ /g, '').replace(SIGNATURE, ' ').replace(/\s+/g, ' ').trim();
+}

@@ -1,0 +1,47 @@
+/** The onnxruntime backend's options, and the session options that they and the build options make. */
+import type { BuildOptions } from '../../engine/engine.ts';
+import type { OptionSpecs, OptionValues } from '../options.ts';
+import { readOptions } from '../options.ts';
+import { SILENT, type SessionOptions } from './library.ts';
+
+export const ORT_OPTIONS = {
+  threads: { type: 'number', default: 0, min: 0, max: 1024, description: 'threads inside one operator; 0: one per physical core' },
+  provider: {
+    type: 'choice',
+    default: 'cpu',
+    choices: ['cpu', 'webgpu', 'cuda', 'tensorrt'],
+    description: 'execution provider; what it can not run, onnxruntime gives to the processor',
+  },
+  executionMode: {
+    type: 'choice',
+    default: 'sequential',
+    choices: ['sequential', 'parallel'],
+    description: 'whether independent operators run at once',
+  },
+  memoryArena: { type: 'boolean', default: true, description: 'keep freed memory for the next run' },
+  memoryPattern: { type: 'boolean', default: true, description: 'plan activations into one block after the first run' },
+  spinning: { type: 'boolean', default: true, description: 'let idle threads spin; faster, and it burns their cores' },
+} as const satisfies OptionSpecs;
+
+export type OrtOptions = OptionValues<typeof ORT_OPTIONS>;
+export type Provider = OrtOptions['provider'];
+
+/** Throws TsrtError USAGE for options that do not exist. */
+export function ortOptions(options: BuildOptions): OrtOptions {
+  return readOptions(ORT_OPTIONS, options);
+}
+
+/** Fusion off also keeps onnxruntime's own rewrites off, so that what fusion brings can be seen. */
+export function sessionOptions(build: BuildOptions): SessionOptions {
+  const options = ortOptions(build);
+  return {
+    ...SILENT,
+    executionProviders: [options.provider],
+    graphOptimizationLevel: build.fusion === 'on' ? 'all' : 'disabled',
+    intraOpNumThreads: options.threads,
+    executionMode: options.executionMode,
+    enableCpuMemArena: options.memoryArena,
+    enableMemPattern: options.memoryPattern,
+    extra: { session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } } },
+  };
+}

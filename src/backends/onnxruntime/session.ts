@@ -1,0 +1,114 @@
+/**
+ * An onnxruntime engine loaded. onnxruntime-node computes on the calling thread (its `run` only waits for the next turn of
+ * the event loop), so that requests follow one another and a request that hangs can only be ended from outside the process.
+ */
+import type { Engine } from '../../engine/engine.ts';
+import { TsrtError } from '../../errors.ts';
+import type { DeviceInfo, Execution, Session, TensorMap } from '../backend.ts';
+import { checkInputs } from '../inputs.ts';
+import { reasonOf, loadOrt, type Ort, type OrtSession, type OrtTensor } from './library.ts';
+import { sessionOptions } from './options.ts';
+import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
+import { profileRun } from './profile.ts';
+import { fromOrt, toOrt } from './tensors.ts';
+
+type Feeds = Record<string, OrtTensor>;
+
+/** Throws TsrtError ENGINE_INVALID for an engine that onnxruntime can't load. */
+export async function openOrtSession(engine: Engine, device: DeviceInfo): Promise<Session> {
+  const ort = await loadOrt();
+  const { header } = engine;
+  let session: OrtSession | undefined = await createSession(ort, engine, {});
+
+  const toFeeds = (inputs: TensorMap): Feeds => {
+    const tensors = checkInputs(header.inputs, inputs);
+    return Object.fromEntries(header.inputs.map((binding, index) => [binding.name, toOrt(ort, tensors[index]!)]));
+  };
+  const toOutputs = (results: Readonly<Record<string, OrtTensor>>): TensorMap =>
+    Object.fromEntries(header.outputs.map(({ name }) => [name, fromOrt(results[name]!)]));
+  const open = (): OrtSession => {
+    if (session) return session;
+    throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'Load the engine again.' });
+  };
+  const runOnce = async (feeds: Feeds) => {
+    try {
+      return await open().run(feeds);
+    } catch (cause) {
+      throw cause instanceof TsrtError ? cause : runError(cause);
+    }
+  };
+
+  return {
+    header,
+    device,
+    inputs: header.inputs,
+    outputs: header.outputs,
+    maxInFlight: 1,
+    memory: header.memory,
+    observeMemory: () => ({ deviceBytes: undefined }),
+    run: async (inputs) => toOutputs(await runOnce(toFeeds(inputs))),
+    async prepare(inputs): Promise<Execution> {
+      const feeds = toFeeds(inputs);
+      let results: Awaited<ReturnType<typeof runOnce>> | undefined;
+      return {
+        async execute(count) {
+          for (let i = 0; i < count; i++) results = await runOnce(feeds);
+        },
+        download: async () => toOutputs((results ??= await runOnce(feeds))),
+        async dispose() {
+          results = undefined;
+        },
+      };
+    },
+    profile: async (inputs) => {
+      open();
+      return profileRun((options) => createSession(ort, engine, options), toFeeds(inputs));
+    },
+    async dispose() {
+      const closing = session;
+      session = undefined;
+      await closing?.release();
+    },
+  };
+}
+
+async function createSession(ort: Ort, { header, parts }: Engine, extra: object): Promise<OrtSession> {
+  const model = parts.get(MODEL_PART);
+  if (!model) throw invalidEngine(`it has no part '${MODEL_PART}'`);
+  const externalData = [...parts]
+    .filter(([name]) => name.startsWith(EXTERNAL_PREFIX))
+    .map(([name, data]) => ({ path: name.slice(EXTERNAL_PREFIX.length), data }));
+  try {
+    return await ort.InferenceSession.create(model, { ...sessionOptions(header.options), externalData, ...extra });
+  } catch (cause) {
+    const provider = header.options.backendOptions['provider'] ?? 'cpu';
+    if (provider !== 'cpu') throw providerError(String(provider), cause);
+    throw invalidEngine(reasonOf(cause), cause);
+  }
+}
+
+function invalidEngine(why: string, cause?: unknown): TsrtError {
+  return new TsrtError('ENGINE_INVALID', `onnxruntime can't load the engine: ${why}`, {
+    fix: 'Build the engine again: tsrt-bench build.',
+    cause,
+  });
+}
+
+function providerError(provider: string, cause: unknown): TsrtError {
+  return new TsrtError('BACKEND_UNAVAILABLE', `onnxruntime's provider ${provider} does not work here: ${reasonOf(cause)}`, {
+    fix: `Use the option provider=cpu, or install what ${provider} needs (a GPU, its driver, and for cuda and tensorrt onnxruntime-node's CUDA libraries).`,
+    cause,
+  });
+}
+
+function runError(cause: unknown): Error {
+  const message = reasonOf(cause);
+  if (/bad_alloc|failed to allocate|out of memory/i.test(message)) {
+    return new TsrtError('OUT_OF_MEMORY', `onnxruntime ran out of memory: ${message}`, { fix: 'Use a smaller batch.', cause });
+  }
+  return new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't run the model on these inputs", {
+    details: [message],
+    fix: 'Check that the inputs are what the model expects.',
+    cause,
+  });
+}

@@ -1,0 +1,55 @@
+/**
+ * Tensors to and from onnxruntime's. Elements are shared, not copied, in both directions (but for unaligned ones).
+ */
+import { TsrtError } from '../../errors.ts';
+import { typedView, type DType, type Tensor } from '../../ir/tensor.ts';
+import type { TensorValue } from '../../onnx/tensor.ts';
+import type { Ort, OrtTensor } from './library.ts';
+
+/** What onnxruntime-node's tensors can be. It has no bfloat16; float16 is its bits. */
+const ORT_DTYPES: ReadonlySet<string> = new Set<DType>([
+  'float32', 'float16', 'float64', 'int8', 'uint8', 'int16', 'uint16', 'int32', 'uint32', 'int64', 'uint64', 'bool',
+]);
+
+export function isOrtDtype(dtype: string): boolean {
+  return ORT_DTYPES.has(dtype);
+}
+
+/** Throws TsrtError MODEL_UNSUPPORTED for bfloat16. */
+export function toOrt(ort: Ort, tensor: Tensor): OrtTensor {
+  if (!isOrtDtype(tensor.dtype)) throw unsupportedDtype(tensor.dtype);
+  const make = ort.Tensor as unknown as new (type: string, data: unknown, dims: readonly number[]) => OrtTensor;
+  return new make(tensor.dtype, typedView(tensor), tensor.dims);
+}
+
+/** Throws TsrtError MODEL_UNSUPPORTED for strings and 4-bit integers. */
+export function fromOrt(tensor: OrtTensor): Tensor {
+  const { type, dims, data } = tensor;
+  if (!isOrtDtype(type) || !ArrayBuffer.isView(data)) throw unsupportedDtype(type);
+  return { dtype: type as DType, dims: [...dims], data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
+}
+
+/** With strings, which the IR does not have. */
+export function valueToOrt(ort: Ort, value: TensorValue): OrtTensor {
+  switch (value.kind) {
+    case 'tensor':
+      return toOrt(ort, value.tensor);
+    case 'strings':
+      return new ort.Tensor('string', [...value.strings], value.dims);
+    case 'unsupported':
+      throw unsupportedDtype(value.dtype);
+    default:
+      return value satisfies never;
+  }
+}
+
+export function valueFromOrt(tensor: OrtTensor): TensorValue {
+  if (tensor.type === 'string') return { kind: 'strings', dims: [...tensor.dims], strings: tensor.data as string[] };
+  return { kind: 'tensor', tensor: fromOrt(tensor) };
+}
+
+function unsupportedDtype(dtype: string): TsrtError {
+  return new TsrtError('MODEL_UNSUPPORTED', `onnxruntime-node has no ${dtype} tensors`, {
+    fix: 'Convert the model’s inputs and outputs to another type, such as float32.',
+  });
+}

@@ -1,0 +1,39 @@
+/** Values of flags that oclif does not parse: KEY=VALUE pairs, sizes, tolerances. All throw TsrtError USAGE. */
+import { TsrtError } from '../errors.ts';
+
+type Scalar = string | number | boolean;
+
+/** `['threads=2', 'spinning=false']` as a record; of a key given twice, the last counts. */
+export function parsePairs(flag: string, words: readonly string[] | undefined): Record<string, Scalar> {
+  const pairs = (words ?? []).map((word): [string, Scalar] => {
+    const at = word.indexOf('=');
+    if (at < 1) throw new TsrtError('USAGE', `${flag} takes KEY=VALUE, found '${word}'`, { fix: `for example: ${flag} threads=2` });
+    return [word.slice(0, at), parseScalar(word.slice(at + 1))];
+  });
+  return Object.fromEntries(pairs);
+}
+
+function parseScalar(text: string): Scalar {
+  if (text === 'true' || text === 'false') return text === 'true';
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}
+
+/** Sizes of dimensions by name. */
+export function parseSizes(flag: string, words: readonly string[] | undefined): Record<string, number> {
+  const sizes: Record<string, number> = {};
+  for (const [name, size] of Object.entries(parsePairs(flag, words))) {
+    if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
+      throw new TsrtError('USAGE', `${flag} takes NAME=N with a whole number, found '${name}=${String(size)}'`, {
+        fix: `for example: ${flag} sequence=128`,
+      });
+    }
+    sizes[name] = size;
+  }
+  return sizes;
+}
+
+export function parseTolerance(flag: string, value: string): number {
+  const number = Number(value);
+  if (value.trim() !== '' && number >= 0) return number;
+  throw new TsrtError('USAGE', `${flag} takes a number from 0, found '${value}'`, { fix: `for example: ${flag} 1e-3` });
+}

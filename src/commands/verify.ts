@@ -1,0 +1,89 @@
+/** `tsrt-bench verify MODEL|FOLDER`. */
+import { Args, Flags } from '@oclif/core';
+import { EXIT } from '../errors.ts';
+import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engine.ts';
+import type { CaseResult, VerifySummary } from '../workflows/verify/result.ts';
+import { BaseCommand } from './base.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { onInterrupt } from './interrupt.ts';
+import { parseDuration } from './suite-flags.ts';
+import { parsePairs, parseSizes, parseTolerance } from './values.ts';
+
+interface VerifyReport {
+  readonly summary: VerifySummary;
+  readonly cases: readonly CaseResult[];
+}
+
+export default class Verify extends BaseCommand {
+  static override summary = 'Run models on a backend and compare with expected outputs';
+  static override description =
+    "A folder may hold ONNX's own test layout at any depth: CASE/model.onnx with CASE/test_data_set_N/input_K.pb and output_K.pb, or the .pb files beside the model. A model without expected outputs is compared with onnxruntime, unoptimized, on seeded inputs. Integers, bools and strings must be equal; floats may differ by ATOL × max(1, largest expected magnitude) + RTOL × |expected| (the defaults are onnxruntime's for ONNX's own tests). Exits with 1 if a case failed.";
+  static override examples = [
+    '<%= config.bin %> verify model.onnx --backend webgpu',
+    '<%= config.bin %> verify conformance/ --backend onnxruntime --json',
+    '<%= config.bin %> verify model.onnx --batch 4 --dim sequence=128 --rtol 1e-2',
+  ];
+  static override args = { path: Args.string({ required: true, description: 'an .onnx file, or a folder that holds some' }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    backend: Flags.string({ description: 'backend to run on', default: 'onnxruntime', helpValue: 'NAME' }),
+    precision: Flags.string({ description: 'precision to build', options: [...PRECISIONS], default: 'fp32' }),
+    fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
+    option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
+    device: Flags.string({ description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
+    rtol: Flags.string({ description: 'relative tolerance', default: '1e-3', helpValue: 'X' }),
+    atol: Flags.string({ description: "absolute tolerance, relative to the output's scale", default: '1e-5', helpValue: 'X' }),
+    batch: Flags.integer({ description: 'batch of models without test data', default: 1, min: 1, helpValue: 'N' }),
+    dim: Flags.string({ description: 'size of another symbolic dimension', helpValue: 'NAME=N', multiple: true }),
+    seed: Flags.integer({ description: 'seed of the inputs of models without test data', default: 0, min: 0, helpValue: 'N' }),
+    jobs: Flags.integer({ char: 'j', description: 'cases at a time, each in a process of its own', default: 1, min: 1, helpValue: 'N' }),
+    timeout: Flags.string({ description: 'end a case that takes longer', default: '5m', helpValue: 'TIME' }),
+    'fail-fast': Flags.boolean({ description: 'stop at the first case that fails' }),
+  };
+
+  async run(): Promise<VerifyReport> {
+    const { args, flags } = await this.parse(Verify);
+    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+    const [{ verify }, { summarize }, text] = await Promise.all([
+      import('../workflows/verify.ts'),
+      import('../workflows/verify/result.ts'),
+      import('../workflows/verify/describe.ts'),
+    ]);
+    const tolerance = { rtol: parseTolerance('--rtol', flags.rtol), atol: parseTolerance('--atol', flags.atol) };
+    const interrupt = onInterrupt(() => {});
+    const cases: CaseResult[] = [];
+    try {
+      const { results } = await verify({
+        path: args.path,
+        backend: flags.backend,
+        plugins: config.plugins,
+        tolerance,
+        options: {
+          batch: flags.batch,
+          dims: parseSizes('--dim', flags.dim),
+          precision: flags.precision as Precision,
+          fusion: flags.fusion as Fusion,
+          disabledPasses: [],
+          backendOptions: parsePairs('--option', flags.option),
+        },
+        device: flags.device,
+        seed: flags.seed,
+        jobs: flags.jobs,
+        caseTimeoutMs: parseDuration('--timeout', flags.timeout),
+        signal: interrupt.signal,
+      });
+      for await (const result of results) {
+        cases.push(result);
+        const lines = text.describeFailure(result);
+        for (const line of lines) this.log(line);
+        if (flags['fail-fast'] && lines.length > 0) break;
+      }
+    } finally {
+      interrupt.dispose();
+    }
+    const summary = summarize(cases);
+    for (const line of [...text.describeUnsupported(cases), ...text.describeSummary(cases, summary, tolerance)]) this.log(line);
+    if (summary.failed + summary.error > 0) this.exitWith(EXIT.failed);
+    return { summary, cases };
+  }
+}

@@ -1,0 +1,232 @@
+/**
+ * Verifies one case: compiles the model, runs its data sets, compares. Never throws: whatever goes wrong is the result.
+ */
+import { readFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Backend, BuildInput, TensorMap, Unsupported } from '../../backends/backend.ts';
+import { readBuildInput } from '../../backends/compile.ts';
+import type { BuildOptions } from '../../engine/engine.ts';
+import { reportError, TsrtError } from '../../errors.ts';
+import { DTYPES, elementCount, type DType } from '../../ir/tensor.ts';
+import { seededInputs } from '../../measure/inputs.ts';
+import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
+import type { TensorValue } from '../../onnx/tensor.ts';
+import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
+import type { VerifyCase } from './cases.ts';
+import { compareValues, type OutputComparison, type Tolerance } from './compare.ts';
+import type { CaseResult, Yardstick } from './result.ts';
+
+export interface CheckSettings {
+  readonly tolerance: Tolerance;
+  /** Batch, dims and the rest; shapes of inputs come from the test data where there is any. */
+  readonly options: BuildOptions;
+  readonly device: string | undefined;
+  /** Of random inputs. */
+  readonly seed: number;
+}
+
+export interface CheckTools {
+  readonly backend: Backend;
+  /** Has `reference`: gives the expected outputs where a case has none. */
+  readonly referenceBackend: Backend;
+}
+
+/** A shape has few entries; Resize's roi has two per axis. */
+const MAX_SHAPE_ELEMENTS = 32;
+
+type Values = ReadonlyMap<string, TensorValue>;
+
+/** Inputs and expected outputs. `expected` undefined: ask the reference. */
+interface Trial {
+  readonly inputs: Values;
+  readonly expected: Values | undefined;
+}
+
+interface Checked {
+  readonly outputs: readonly OutputComparison[];
+  readonly notices: readonly string[];
+}
+
+/** Raised inside this file only: the case can't be built or run as asked. */
+class Unfit extends Error {
+  readonly reasons: readonly Unsupported[];
+  constructor(reasons: readonly Unsupported[]) {
+    super('unsupported');
+    this.reasons = reasons;
+  }
+}
+
+export async function checkCase(testCase: VerifyCase, settings: CheckSettings, tools: CheckTools): Promise<CaseResult> {
+  const { name, modelFile } = testCase;
+  try {
+    const bytes = new Uint8Array(await readFile(modelFile));
+    const model = readModel(bytes, { folder: dirname(modelFile) });
+    const trials = await readTrials(testCase, model);
+    const comparedWith: Yardstick = trials.length > 0 ? 'expected outputs' : 'reference';
+    const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, settings, tools });
+    const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
+    return { name, modelFile, status, comparedWith, outputs, notices };
+  } catch (error) {
+    if (error instanceof Unfit) return { name, modelFile, status: 'unsupported', reasons: error.reasons };
+    if (error instanceof TsrtError && error.code === 'MODEL_UNSUPPORTED') {
+      const reasons = (error.details.length > 0 ? error.details : [error.message]).map((reason) => ({ node: '', op: 'model', reason }));
+      return { name, modelFile, status: 'unsupported', reasons };
+    }
+    return { name, modelFile, status: 'error', error: reportError(error) };
+  }
+}
+
+interface Work {
+  readonly testCase: VerifyCase;
+  readonly bytes: Uint8Array;
+  readonly model: OnnxModel;
+  readonly trials: readonly Trial[];
+  readonly settings: CheckSettings;
+  readonly tools: CheckTools;
+}
+
+/** Values that engines don't bind go through the backend's reference, where it has one; everything else through an engine. */
+async function checkTrials(work: Work): Promise<Checked> {
+  const { trials, tools } = work;
+  const values: TensorValue[] = [];
+  for (const { inputs, expected } of trials) values.push(...inputs.values(), ...(expected?.values() ?? []));
+  const foreign = values.filter((value) => value.kind !== 'tensor');
+  if (foreign.length === 0) return checkEngine(work);
+  const kinds = new Set(foreign.map((value) => (value.kind === 'unsupported' ? value.dtype : 'string')));
+  const stringsOnly = foreign.every((value) => value.kind === 'strings');
+  if (!stringsOnly || !tools.backend.reference) {
+    throw new Unfit([...kinds].map((kind) => ({ node: '', op: 'binding', reason: `no engine binds ${kind} tensors` })));
+  }
+  return checkReference(work);
+}
+
+async function checkReference({ bytes, trials, settings, tools, testCase }: Work): Promise<Checked> {
+  const reference = await tools.backend.reference!({ bytes, folder: dirname(testCase.modelFile) });
+  try {
+    const outputs: OutputComparison[] = [];
+    for (const { inputs, expected } of trials) outputs.push(...compareAll(await reference.run(inputs), expected!, settings.tolerance));
+    return { outputs, notices: ['The model ran unchanged and without an engine: it has tensors of strings.'] };
+  } finally {
+    await reference.dispose();
+  }
+}
+
+async function checkEngine(work: Work): Promise<Checked> {
+  const { settings, tools } = work;
+  const outputs: OutputComparison[] = [];
+  const notices = new Set<string>();
+  // Without data there is one trial, whose inputs follow from the bindings.
+  for (const trial of work.trials.length > 0 ? work.trials : [undefined]) {
+    const { input, frozen } = await buildable(work, trial?.inputs ?? new Map<string, TensorValue>());
+    const engine = await tools.backend.build(input, { signal: undefined, onProgress: undefined });
+    const session = await tools.backend.load(engine, { device: settings.device, signal: undefined });
+    try {
+      for (const notice of engine.header.notices) notices.add(notice);
+      if (frozen.length > 0) notices.add(`Shapes depend on the values of ${frozen.join(', ')}: built in as constants.`);
+      const inputs = trial?.inputs ?? fromTensors(seededInputs(session.inputs, settings.seed));
+      const given = new Map([...inputs].filter(([name]) => !frozen.includes(name)));
+      const found = fromTensors(await session.run(toTensors(given)));
+      const expected = trial?.expected ?? (await runReference(work, inputs));
+      outputs.push(...compareAll(found, expected, settings.tolerance));
+    } finally {
+      await session.dispose();
+    }
+  }
+  return { outputs, notices: [...notices] };
+}
+
+interface Buildable {
+  readonly input: BuildInput;
+  /** Names of inputs that became constants. */
+  readonly frozen: readonly string[];
+}
+
+/** What the backend can build: the model as it is, or with its small inputs built in where shapes depend on their values. */
+async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Values): Promise<Buildable> {
+  const attempts = [new Map<string, TensorValue>(), smallInputs(inputs, ['int32', 'int64']), smallInputs(inputs, DTYPES)];
+  let reasons: readonly Unsupported[] = [];
+  for (const frozenInputs of attempts) {
+    if (reasons.length > 0 && frozenInputs.size === 0) continue;
+    const shapes = [...inputs].filter(([name]) => !frozenInputs.has(name)).map(([name, value]) => [name, dimsOf(value)] as const);
+    const input = await readBuildInput({
+      modelBytes: bytes,
+      modelName: testCase.name,
+      folder: dirname(testCase.modelFile),
+      options: { ...settings.options, inputShapes: Object.fromEntries(shapes) },
+      frozenInputs,
+    });
+    const found = tools.backend.supports(input);
+    if (found.length === 0) return { input, frozen: [...frozenInputs.keys()] };
+    if (reasons.length === 0) reasons = found;
+    if (input.graph.ok) break;
+  }
+  throw new Unfit(reasons);
+}
+
+/** Inputs that may say how large something is: scalars and short lists. */
+function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, TensorValue> {
+  return new Map(
+    [...inputs].filter(([, value]) => {
+      if (value.kind !== 'tensor' || !dtypes.includes(value.tensor.dtype)) return false;
+      return value.tensor.dims.length <= 1 && elementCount(value.tensor.dims) <= MAX_SHAPE_ELEMENTS;
+    }),
+  );
+}
+
+async function runReference({ tools, bytes, testCase }: Work, inputs: Values): Promise<Values> {
+  const { referenceBackend } = tools;
+  if (!referenceBackend.reference) throw new Error(`the backend ${referenceBackend.name} has no reference`);
+  const reference = await referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) });
+  try {
+    return await reference.run(inputs);
+  } finally {
+    await reference.dispose();
+  }
+}
+
+function compareAll(found: Values, expected: Values, tolerance: Tolerance): OutputComparison[] {
+  return [...expected].map(([name, want]) => {
+    const got = found.get(name);
+    if (got) return compareValues(name, got, want, tolerance);
+    return { output: name, passed: false, maxAbsError: Infinity, maxRelError: Infinity, mismatches: 0, elements: 0, detail: 'is missing' };
+  });
+}
+
+async function readTrials(testCase: VerifyCase, model: OnnxModel): Promise<Trial[]> {
+  return Promise.all(
+    testCase.dataSets.map(async (set) => ({
+      inputs: await readValues(set.inputs, model.inputs),
+      expected: await readValues(set.outputs, model.outputs),
+    })),
+  );
+}
+
+/** Files by index, to values by the model's names. */
+async function readValues(files: readonly (string | undefined)[], declared: readonly OnnxValue[]): Promise<Values> {
+  const values = new Map<string, TensorValue>();
+  for (const [index, { name, type }] of declared.entries()) {
+    const file = files[index];
+    if (file === undefined) continue;
+    const kind = type.kind === 'tensor' ? 'tensor' : type.what;
+    if (kind !== 'tensor') throw new Unfit([{ node: name, op: 'binding', reason: `no engine binds a ${kind}` }]);
+    values.set(name, plain(readTensorFile(new Uint8Array(await readFile(file)), 'tensor', file)));
+  }
+  return values;
+}
+
+function plain(value: TestValue): TensorValue {
+  if (value.kind === 'sequence' || value.kind === 'optional') throw new Error('a tensor file gave no tensor');
+  return value;
+}
+
+function dimsOf(value: TensorValue): readonly number[] {
+  return value.kind === 'tensor' ? value.tensor.dims : value.dims;
+}
+
+function toTensors(values: Values): TensorMap {
+  return Object.fromEntries([...values].flatMap(([name, value]) => (value.kind === 'tensor' ? [[name, value.tensor]] : [])));
+}
+
+function fromTensors(tensors: TensorMap): Values {
+  return new Map(Object.entries(tensors).map(([name, tensor]) => [name, { kind: 'tensor', tensor }]));
+}

@@ -1,0 +1,94 @@
+/**
+ * Compares an output with what was expected.
+ *
+ * Integers, bools and strings must be equal. A floating-point element passes where
+ * |found − expected| ≤ atol · max(1, largest |expected| of the tensor) + rtol · |expected|; NaN equals NaN and infinity
+ * itself. The defaults are onnxruntime's for ONNX's tests (onnx_backend_test_series_overrides.jsonc): rtol 1e-3, atol 1e-5.
+ * The absolute part grows with the tensor because an element near zero among large ones carries their rounding errors
+ * (a Fourier transform's zeros, say).
+ */
+import { formatType, toNumbers, typedView, type Tensor } from '../../ir/tensor.ts';
+import type { TensorValue } from '../../onnx/tensor.ts';
+
+export interface Tolerance {
+  readonly rtol: number;
+  readonly atol: number;
+}
+
+export const DEFAULT_TOLERANCE: Tolerance = { rtol: 1e-3, atol: 1e-5 };
+
+/** How one output compares. */
+export interface OutputComparison {
+  readonly output: string;
+  readonly passed: boolean;
+  /** Largest |found − expected|; 0 for exact types that agree. */
+  readonly maxAbsError: number;
+  /** Largest |found − expected| / |expected| over expected values other than zero. */
+  readonly maxRelError: number;
+  /** Elements out of tolerance, and how many there are. */
+  readonly mismatches: number;
+  readonly elements: number;
+  /** The first mismatch, or how the types differ; undefined where it passed. */
+  readonly detail: string | undefined;
+}
+
+export function compareValues(output: string, found: TensorValue, expected: TensorValue, tolerance: Tolerance): OutputComparison {
+  if (found.kind === 'tensor' && expected.kind === 'tensor') return compareTensors(output, found.tensor, expected.tensor, tolerance);
+  if (found.kind === 'strings' && expected.kind === 'strings' && found.dims.join() === expected.dims.join()) {
+    return compareExact(output, found.strings, expected.strings);
+  }
+  return typesDiffer(output, describe(found), describe(expected));
+}
+
+export function compareTensors(output: string, found: Tensor, expected: Tensor, tolerance: Tolerance): OutputComparison {
+  if (formatType(found) !== formatType(expected)) return typesDiffer(output, formatType(found), formatType(expected));
+  if (!expected.dtype.includes('float')) {
+    return compareExact(output, Array.from<number | bigint>(typedView(found)), Array.from<number | bigint>(typedView(expected)));
+  }
+  return compareFloats(output, toNumbers(found), toNumbers(expected), tolerance);
+}
+
+function compareFloats(output: string, found: readonly number[], expected: readonly number[], { rtol, atol }: Tolerance): OutputComparison {
+  let scale = 1;
+  for (const value of expected) if (Number.isFinite(value)) scale = Math.max(scale, Math.abs(value));
+  let [maxAbsError, maxRelError, mismatches] = [0, 0, 0];
+  let detail: string | undefined;
+  expected.forEach((want, index) => {
+    const got = found[index]!;
+    if (Object.is(got, want) || got === want) return;
+    const error = Math.abs(got - want);
+    if (error > maxAbsError) maxAbsError = error;
+    if (want !== 0 && error / Math.abs(want) > maxRelError) maxRelError = error / Math.abs(want);
+    // Written so that a NaN on one side is a mismatch.
+    if (Number.isFinite(want) && error <= atol * scale + rtol * Math.abs(want)) return;
+    mismatches++;
+    detail ??= `[${index}] is ${got}, expected ${want}`;
+  });
+  return { output, passed: mismatches === 0, maxAbsError, maxRelError, mismatches, elements: expected.length, detail };
+}
+
+type Exact = number | bigint | string;
+
+function compareExact(output: string, found: readonly Exact[], expected: readonly Exact[]): OutputComparison {
+  let [maxAbsError, maxRelError, mismatches] = [0, 0, 0];
+  let detail: string | undefined;
+  expected.forEach((want, index) => {
+    const got = found[index]!;
+    if (got === want) return;
+    mismatches++;
+    detail ??= `[${index}] is ${got}, expected ${want}`;
+    const error = typeof want === 'string' ? 0 : Math.abs(Number(got) - Number(want));
+    maxAbsError = Math.max(maxAbsError, error);
+    if (Number(want) !== 0 && error > 0) maxRelError = Math.max(maxRelError, error / Math.abs(Number(want)));
+  });
+  return { output, passed: mismatches === 0, maxAbsError, maxRelError, mismatches, elements: expected.length, detail };
+}
+
+function typesDiffer(output: string, found: string, expected: string): OutputComparison {
+  const detail = `is ${found}, expected ${expected}`;
+  return { output, passed: false, maxAbsError: Infinity, maxRelError: Infinity, mismatches: 0, elements: 0, detail };
+}
+
+function describe(value: TensorValue): string {
+  return value.kind === 'tensor' ? formatType(value.tensor) : `${value.kind === 'strings' ? 'string' : value.dtype}[${value.dims.join(',')}]`;
+}

@@ -1,0 +1,66 @@
+/** The results of `verify` as lines of text: what failed, why the rest was not run, the totals. */
+import type { CaseResult, VerifySummary } from './result.ts';
+import type { OutputComparison, Tolerance } from './compare.ts';
+
+/** Cases named in one line of unsupported ones. */
+const NAMED = 3;
+
+/** One failed or broken case, worth a line as it happens; undefined for the others. */
+export function describeFailure(result: CaseResult): string[] {
+  switch (result.status) {
+    case 'passed':
+    case 'unsupported':
+      return [];
+    case 'failed':
+      return [`failed  ${result.name}`, ...result.outputs.filter((output) => !output.passed).map((output) => `          ${describeOutput(output)}`)];
+    case 'error': {
+      const { message, place, details = [], fix } = result.error;
+      const lines = [`error   ${result.name}: ${message}${place ? ` (${place})` : ''}`, ...details.map((line) => `          ${line}`)];
+      return fix ? [...lines, `          fix: ${fix}`] : lines;
+    }
+    default:
+      return result satisfies never;
+  }
+}
+
+function describeOutput({ output, maxAbsError, maxRelError, mismatches, elements, detail }: OutputComparison): string {
+  if (elements === 0) return `${output} ${detail}`;
+  const errors = `largest error ${format(maxAbsError)} absolute, ${format(maxRelError)} relative`;
+  return `${output}: ${mismatches} of ${elements} elements differ, ${errors}; ${detail}`;
+}
+
+/** One line per reason, the most frequent first, with the cases that it holds back. */
+export function describeUnsupported(results: readonly CaseResult[]): string[] {
+  const groups = new Map<string, Set<string>>();
+  for (const result of results) {
+    if (result.status !== 'unsupported') continue;
+    for (const { op, reason } of result.reasons) {
+      const key = `${op}: ${reason}`;
+      groups.set(key, (groups.get(key) ?? new Set()).add(result.name));
+    }
+  }
+  return [...groups]
+    .sort(([a, x], [b, y]) => y.size - x.size || (a < b ? -1 : 1))
+    .map(([reason, names]) => {
+      const shown = [...names].slice(0, NAMED).join(', ');
+      const more = names.size > NAMED ? ` and ${names.size - NAMED} more` : '';
+      return `unsupported  ${reason}  (${shown}${more})`;
+    });
+}
+
+/** The last lines: totals, tolerance, and the largest error of what passed. */
+export function describeSummary(results: readonly CaseResult[], summary: VerifySummary, tolerance: Tolerance): string[] {
+  const compared = results.flatMap((result) => (result.status === 'passed' ? result.outputs : []));
+  const worst = Math.max(0, ...compared.map((output) => output.maxAbsError));
+  const unchanged = results.filter((result) => result.status === 'passed' && result.notices.length > 0).length;
+  const lines = [
+    `${summary.passed} passed, ${summary.failed} failed, ${summary.unsupported} unsupported, ${summary.error} errors of ${summary.total}`,
+    `tolerance: ${tolerance.atol} × the output's scale + ${tolerance.rtol} × |expected|; largest absolute error of the passed: ${format(worst)}`,
+  ];
+  if (unchanged > 0) lines.push(`${unchanged} of the passed came with notices, such as a model run unchanged (see --json)`);
+  return lines;
+}
+
+function format(error: number): string {
+  return Number.isFinite(error) ? error.toPrecision(3) : String(error);
+}

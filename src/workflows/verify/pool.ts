@@ -1,0 +1,161 @@
+/** Worker processes that check cases: started again after a crash or a hang, which becomes the result of its case. */
+import { fork, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { TsrtError, type ErrorReport } from '../../errors.ts';
+import type { VerifyCase } from './cases.ts';
+import type { Reply, Request } from './messages.ts';
+import type { CaseResult } from './result.ts';
+
+export interface PoolSettings {
+  /** Sent to each worker when it starts. */
+  readonly open: Extract<Request, { kind: 'open' }>;
+  readonly jobs: number;
+  readonly caseTimeoutMs: number;
+  /** Added to this process's: driver paths, say. */
+  readonly environment: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal | undefined;
+  /** The worker's module; default: the built one. */
+  readonly entry?: string;
+}
+
+/** Loading a driver and a large library the first time. */
+const OPEN_TIMEOUT_MS = 120_000;
+/** Lines of a dead worker's last words. */
+const LAST_LINES = 5;
+
+/** Results in the order of the cases. Throws TsrtError where no worker can be opened, or INTERRUPTED where the signal fires. */
+export async function* checkAll(cases: readonly VerifyCase[], settings: PoolSettings): AsyncGenerator<CaseResult> {
+  const results = cases.map(() => deferred<CaseResult>());
+  // Rejections are seen when their turn comes; until then they must not count as unhandled.
+  for (const { promise } of results) promise.catch(() => {});
+  let next = 0;
+  const workers = Array.from({ length: Math.min(settings.jobs, cases.length) }, () => new Worker(settings));
+  const running = workers.map(async (worker) => {
+    for (let index = next++; index < cases.length && !settings.signal?.aborted; index = next++) {
+      await worker.check(cases[index]!).then(results[index]!.resolve, results[index]!.reject);
+    }
+  });
+  const interrupted = interruption(settings.signal);
+  try {
+    for (const { promise } of results) yield await Promise.race([promise, interrupted]);
+  } finally {
+    next = cases.length;
+    for (const worker of workers) worker.end();
+    await Promise.allSettled(running);
+  }
+}
+
+function interruption(signal: AbortSignal | undefined): Promise<never> {
+  const { promise, reject } = deferred<never>();
+  promise.catch(() => {});
+  const stop = () => reject(new TsrtError('INTERRUPTED', 'verifying was interrupted', { fix: 'Start again; nothing was written.' }));
+  if (signal?.aborted) stop();
+  signal?.addEventListener('abort', stop, { once: true });
+  return promise;
+}
+
+interface Deferred<T> {
+  readonly promise: Promise<T>;
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Promise.withResolvers, which Node 20 lacks. */
+function deferred<T>(): Deferred<T> {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((onResolve, onReject) => {
+    resolve = onResolve;
+    reject = onReject;
+  });
+  return { promise, resolve, reject };
+}
+
+class Worker {
+  readonly #settings: PoolSettings;
+  #child: ChildProcess | undefined;
+  #stderr = '';
+
+  constructor(settings: PoolSettings) {
+    this.#settings = settings;
+  }
+
+  async check(testCase: VerifyCase): Promise<CaseResult> {
+    if (!this.#child) await this.#open();
+    try {
+      const reply = await this.#ask({ kind: 'check', testCase }, this.#settings.caseTimeoutMs);
+      if (reply.kind === 'checked') return reply.result;
+      throw new Error(`a worker answered '${reply.kind}' to a case`);
+    } catch (error) {
+      if (!(error instanceof Dead)) throw error;
+      const { name, modelFile } = testCase;
+      return { name, modelFile, status: 'error', error: error.report };
+    }
+  }
+
+  end(): void {
+    this.#child?.kill('SIGKILL');
+  }
+
+  async #open(): Promise<void> {
+    const child = fork(this.#settings.entry ?? defaultEntry(), [], {
+      env: { ...process.env, ...this.#settings.environment },
+      execArgv: [],
+      serialization: 'advanced',
+      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+    });
+    this.#child = child;
+    this.#stderr = '';
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr = (this.#stderr + text).slice(-8192);
+    });
+    const reply = await this.#ask(this.#settings.open, OPEN_TIMEOUT_MS).catch((error: unknown) => {
+      throw error instanceof Dead ? new TsrtError('BACKEND_UNAVAILABLE', error.report.message, { details: error.report.details ?? [] }) : error;
+    });
+    if (reply.kind === 'opened') return;
+    throw new Error(`a worker answered '${reply.kind}' when it was opened`);
+  }
+
+  /** Rejects with Dead where the process ends or takes too long; it is then gone. */
+  async #ask(request: Request, timeoutMs: number): Promise<Reply> {
+    const child = this.#child!;
+    let timer: NodeJS.Timeout | undefined;
+    const reply = await new Promise<Reply>((resolve, reject) => {
+      const die = (message: string) => {
+        this.#child = undefined;
+        reject(new Dead({ code: 'INTERNAL', message, details: this.#stderr.trim().split('\n').filter(Boolean).slice(-LAST_LINES) }));
+      };
+      timer = setTimeout(() => {
+        child.kill('SIGKILL');
+        die(`the worker process did not answer within ${timeoutMs / 1000} s and was ended`);
+      }, timeoutMs);
+      child.removeAllListeners('message').on('message', resolve);
+      child.removeAllListeners('close').on('close', (code, signal) => die(`the worker process died (${signal ?? `exit ${code}`})`));
+      // A failed write means that the process is gone; 'close' tells how it went.
+      child.send(request, () => {});
+    }).finally(() => clearTimeout(timer));
+    if (reply.kind === 'failed') throw fromReport(reply.error);
+    return reply;
+  }
+}
+
+/** A worker that is gone. */
+class Dead extends Error {
+  readonly report: ErrorReport;
+  constructor(report: ErrorReport) {
+    super(report.message);
+    this.report = report;
+  }
+}
+
+function fromReport({ code, message, stack, ...rest }: ErrorReport): Error {
+  if (code !== 'INTERNAL') return new TsrtError(code, message, rest);
+  const error = new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}
+
+function defaultEntry(): string {
+  const runsAsTypeScript = import.meta.url.endsWith('.ts');
+  return fileURLToPath(new URL(runsAsTypeScript ? '../../../dist/src/workflows/verify/worker.js' : './worker.js', import.meta.url));
+}
