@@ -53,13 +53,17 @@ export interface Round {
   readonly elapsedNs: number;
   readonly warmup: { readonly executions: number; readonly durationMs: number; readonly steady: boolean };
   readonly yardstick: readonly YardstickReading[];
+  /** Cores that other processes kept busy while the samples were taken, mean; the load average where the platform can't tell. */
   readonly cpuLoad: number;
+  /** Mean CPU clock at the end of the samples. */
   readonly clockMhz: number | undefined;
 }
 
+export const YARDSTICKS = ['cpu-arithmetic', 'memory', 'gpu'] as const;
+
 /** A fixed workload timed in every round: it moves only when the machine does. */
 export interface YardstickReading {
-  readonly workload: 'cpu-arithmetic' | 'memory' | 'gpu';
+  readonly workload: (typeof YARDSTICKS)[number];
   readonly durationNs: number;
 }
 
@@ -148,13 +152,17 @@ export interface CompletedRecord extends RecordBase {
   readonly accuracy: AccuracyReading | undefined;
 }
 
-export type FailureStage = 'build' | 'load' | 'answer' | 'warmup' | 'measure';
+export const FAILURE_STAGES = ['build', 'load', 'answer', 'warmup', 'measure'] as const;
+export type FailureStage = (typeof FAILURE_STAGES)[number];
+
+export const FAILURE_CAUSES = ['error', 'crashed', 'timed-out', 'out-of-memory', 'wrong-answer'] as const;
+export type FailureCause = (typeof FAILURE_CAUSES)[number];
 
 /** Something broke: an error, a crash, a hang, no memory, a wrong answer. Rounds that had ended are kept. */
 export interface FailedRecord extends RecordBase {
   readonly status: 'failed';
   readonly stage: FailureStage;
-  readonly cause: 'error' | 'crashed' | 'timed-out' | 'out-of-memory' | 'wrong-answer';
+  readonly cause: FailureCause;
   readonly error: ErrorReport;
   readonly stderr: string;
   readonly rounds: readonly Round[];

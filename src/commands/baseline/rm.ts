@@ -1,0 +1,26 @@
+/** `tsrt-bench baseline rm NAME`. */
+import { Args, Flags } from '@oclif/core';
+import { BaseCommand } from '../base.ts';
+import { CONFIG_FLAGS, settings } from '../config-flags.ts';
+
+export default class BaselineRm extends BaseCommand {
+  static override summary = 'Delete a baseline, or its part for one suite or device';
+  static override examples = ['<%= config.bin %> baseline rm v1.2 --force', '<%= config.bin %> baseline rm main --device nvidia-h200 --force'];
+  static override args = { name: Args.string({ required: true, description: 'name of the baseline' }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    suite: Flags.string({ description: 'only its part for this suite', helpValue: 'NAME' }),
+    device: Flags.string({ description: 'only its part for this device', helpValue: 'NAME' }),
+    force: Flags.boolean({ description: 'delete; without it, say what would be deleted' }),
+  };
+
+  async run(): Promise<{ readonly deleted: readonly string[] }> {
+    const { args, flags } = await this.parse(BaselineRm);
+    const { config } = await settings(flags);
+    const { deleteBaseline } = await import('../../workflows/baseline.ts');
+    const choice = { results: config.results, name: args.name, suite: flags.suite, device: flags.device };
+    const deleted = await deleteBaseline(choice, flags.force);
+    for (const path of deleted) this.log(`deleted ${path}`);
+    return { deleted };
+  }
+}

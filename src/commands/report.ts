@@ -1,0 +1,54 @@
+/** `tsrt-bench report [SOURCE]`. */
+import { Args, Flags } from '@oclif/core';
+import type { ReportResult } from '../workflows/report.ts';
+import { BaseCommand } from './base.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+
+export default class Report extends BaseCommand {
+  static override summary = 'Show stored results as a table, markdown, CSV, JSON, JUnit XML or GitHub annotations';
+  static override examples = [
+    '<%= config.bin %> report',
+    '<%= config.bin %> report --list',
+    '<%= config.bin %> report main --format markdown --output results.md',
+    '<%= config.bin %> report 20260131T080509Z-a1b2c3 --format csv',
+  ];
+  static override args = {
+    source: Args.string({ default: 'latest', description: 'a run, a baseline, a .jsonl file, or `latest`' }),
+  };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    format: Flags.string({ char: 'f', default: 'table', description: 'table, markdown, csv, json, junit, github, or a plugin\'s', helpValue: 'FORMAT' }),
+    output: Flags.string({ char: 'o', description: 'write to this file instead of the terminal', helpValue: 'FILE' }),
+    suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
+    'baseline-variant': Flags.string({ description: "variant that speed-ups are stated against [default: the suite's]", helpValue: 'ID' }),
+    list: Flags.boolean({ description: 'list the stored runs instead', exclusive: ['format', 'output'] }),
+  };
+
+  async run(): Promise<unknown> {
+    const { args, flags } = await this.parse(Report);
+    const { config } = await settings(flags);
+    const { reportRecords, reportRuns } = await import('../workflows/report.ts');
+    if (flags.list) {
+      const runs = await reportRuns(config.results, flags.suite);
+      for (const run of runs) this.log(`${run.runId}  ${run.suite}  ${run.files.map((file) => file.device).join(', ')}`);
+      if (runs.length === 0) this.log(`no runs under ${config.results}`);
+      return runs;
+    }
+    const { openRegistry } = await import('../workflows/registry.ts');
+    const registry = await openRegistry(config.plugins);
+    const result: ReportResult = await reportRecords({
+      results: config.results,
+      source: args.source,
+      suite: flags.suite,
+      reporter: registry.reporter(flags.format),
+      baselineVariant: flags['baseline-variant'],
+      color: flags.output === undefined && process.stdout.isTTY === true && !process.env['NO_COLOR'],
+      width: flags.output === undefined ? (process.stdout.columns ?? 120) : 120,
+    });
+    for (const notice of result.notices) this.logToStderr(`note: ${notice}`);
+    const { writeText } = await import('../workflows/output.ts');
+    if (flags.output === undefined) this.log(result.text.trimEnd());
+    else await writeText(flags.output, result.text);
+    return result;
+  }
+}

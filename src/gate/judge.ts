@@ -1,0 +1,209 @@
+/**
+ * The verdict. A case is regressed only where the change is both significant and larger than what counts as noise: the whole
+ * interval of its worsening lies beyond the threshold (criterion.rs has the same two conditions). Where the interval straddles
+ * the threshold the answer is `inconclusive`, never `passed`. Memory and accuracy are compared exactly.
+ */
+import type { ExitStatus } from '../errors.ts';
+import { EXIT } from '../errors.ts';
+import { samplesNeeded } from '../stats/interval.ts';
+import type { CaseComparison, Comparison, MetricChange } from './compare.ts';
+import { METRICS, type MetricName } from './metrics.ts';
+import { thresholdOf, thresholdUnit, type GatePolicy } from './policy.ts';
+
+export type Verdict = 'passed' | 'improved' | 'regressed' | 'inconclusive';
+
+export interface MetricVerdict {
+  readonly metric: MetricName;
+  readonly verdict: Verdict;
+  /** One sentence, without a full stop. */
+  readonly reason: string;
+  /** Worsening that counts as noise, in `thresholdUnit`. */
+  readonly threshold: number;
+  readonly change: MetricChange;
+}
+
+export interface CaseVerdict {
+  readonly caseId: string;
+  /** `both`: compared; `broken`: completed in the baseline, not in the candidate; `missing` and `new`: only one side has it. */
+  readonly state: CaseComparison['pair']['state'];
+  readonly verdict: Verdict;
+  /** The reason of the metric that decided, or of the state. */
+  readonly reason: string;
+  readonly metrics: readonly MetricVerdict[];
+}
+
+export interface GateReport {
+  readonly suite: string;
+  readonly baseline: string;
+  readonly candidate: string;
+  readonly verdict: Exclude<Verdict, 'improved'>;
+  readonly policy: GatePolicy;
+  readonly cases: readonly CaseVerdict[];
+  readonly notices: readonly string[];
+}
+
+/** Judges a comparison by a policy. */
+export function judge(comparison: Comparison, policy: GatePolicy): GateReport {
+  const cases = comparison.cases.map((one) => judgeCase(one, policy));
+  const worst = worstOf(cases.map((one) => one.verdict));
+  const compared = cases.some((one) => one.state === 'both' || one.state === 'broken');
+  return {
+    suite: comparison.suite,
+    baseline: comparison.baseline,
+    candidate: comparison.candidate,
+    verdict: !compared && worst !== 'regressed' ? 'inconclusive' : worst === 'improved' ? 'passed' : worst,
+    policy,
+    cases,
+    notices: compared ? comparison.notices : [...comparison.notices, 'no case is on both sides: there was nothing to compare'],
+  };
+}
+
+/** The exit status of a verdict; `inconclusive` says what an undecided gate means to the caller. */
+export function exitStatusOf(verdict: GateReport['verdict'], inconclusive: 'pass' | 'fail'): ExitStatus {
+  switch (verdict) {
+    case 'passed':
+      return EXIT.ok;
+    case 'regressed':
+      return EXIT.failed;
+    case 'inconclusive':
+      return inconclusive === 'pass' ? EXIT.ok : EXIT.inconclusive;
+    default:
+      return verdict satisfies never;
+  }
+}
+
+function judgeCase({ pair, changes }: CaseComparison, policy: GatePolicy): CaseVerdict {
+  const base = { caseId: pair.caseId, state: pair.state, metrics: [] };
+  switch (pair.state) {
+    case 'both':
+      return judgeMetrics(pair.caseId, changes, policy);
+    case 'broken':
+      return { ...base, ...judgeBroken(pair.candidate) };
+    case 'missing':
+      return policy.missing === 'ignored'
+        ? { ...base, verdict: 'passed', reason: 'the baseline has the case, the candidate did not run it; the policy ignores that' }
+        : { ...base, verdict: 'inconclusive', reason: 'the baseline has the case, the candidate did not run it' };
+    case 'new':
+      return pair.candidate.status === 'failed'
+        ? { ...base, verdict: 'inconclusive', reason: `a new case, and it failed: ${pair.candidate.error.message}` }
+        : { ...base, verdict: 'passed', reason: `a new case (${pair.candidate.status}): the baseline has nothing to compare it with` };
+    default:
+      return pair satisfies never;
+  }
+}
+
+/** A case that used to complete: a failure is a regression, a case that was not run to its end proves nothing. */
+function judgeBroken(candidate: Extract<CaseComparison['pair'], { state: 'broken' }>['candidate']): { readonly verdict: Verdict; readonly reason: string } {
+  switch (candidate.status) {
+    case 'failed':
+      return { verdict: 'regressed', reason: `it completed in the baseline and now fails (${candidate.cause} at ${candidate.stage}): ${candidate.error.message}` };
+    case 'skipped':
+      return { verdict: 'inconclusive', reason: `it completed in the baseline and was skipped now: ${candidate.reason}` };
+    case 'aborted':
+      return { verdict: 'inconclusive', reason: 'it completed in the baseline and was cut off now' };
+    default:
+      return candidate satisfies never;
+  }
+}
+
+function judgeMetrics(caseId: string, changes: readonly MetricChange[], policy: GatePolicy): CaseVerdict {
+  const metrics = changes.flatMap((change): MetricVerdict[] => {
+    const threshold = thresholdOf(policy, change.metric);
+    if (threshold === undefined) return [];
+    return [{ metric: change.metric, threshold, change, ...judgeChange(change, threshold, policy) }];
+  });
+  if (metrics.length === 0) {
+    return { caseId, state: 'both', verdict: 'inconclusive', reason: 'no metric of the policy was measured on both sides', metrics };
+  }
+  const verdict = worstOf(metrics.map((metric) => metric.verdict));
+  const deciding = metrics.find((metric) => metric.verdict === verdict);
+  return { caseId, state: 'both', verdict, reason: deciding?.reason ?? '', metrics };
+}
+
+/** Worsening in threshold units: its interval, and how sentences name it. */
+interface Worsening {
+  readonly point: number;
+  readonly low: number;
+  readonly high: number;
+}
+
+function judgeChange(change: MetricChange, threshold: number, policy: GatePolicy): { readonly verdict: Verdict; readonly reason: string } {
+  if (change.kind === 'incomparable') {
+    return { verdict: 'inconclusive', reason: `${METRICS[change.metric].label} can't be compared: ${change.reason}` };
+  }
+  const doubt = change.kind === 'sampled' ? doubtAbout(change, policy) : undefined;
+  if (doubt !== undefined) return { verdict: 'inconclusive', reason: doubt };
+  const worsening = worseningOf(change);
+  const verdict = verdictOf(worsening, threshold);
+  return { verdict, reason: sentence(change, worsening, threshold, verdict) };
+}
+
+const TAIL_QUANTILES: { readonly [K in MetricName]?: number } = { 'latency-p95': 0.95, 'latency-p99': 0.99 };
+
+/** Why an interval is not to be believed, whatever it says; undefined where it is. */
+function doubtAbout(change: Extract<MetricChange, { kind: 'sampled' }>, policy: GatePolicy): string | undefined {
+  const { label } = METRICS[change.metric];
+  if (change.rounds < policy.minRounds) {
+    return `${label} was measured in ${change.rounds} round${change.rounds === 1 ? '' : 's'}; a verdict needs ${policy.minRounds} on both sides`;
+  }
+  const p = TAIL_QUANTILES[change.metric];
+  const needed = p === undefined ? 0 : samplesNeeded(p, policy.confidence);
+  return change.samples < needed ? `${label} rests on ${change.samples} samples; this percentile needs ${needed}` : undefined;
+}
+
+function worseningOf(change: Exclude<MetricChange, { kind: 'incomparable' }>): Worsening {
+  const { better, compared } = METRICS[change.metric];
+  const sign = better === 'lower' ? 1 : -1;
+  if (change.kind === 'sampled') {
+    const [point, one, other] = [change.ratio.point, change.ratio.low, change.ratio.high].map((ratio) => sign * (ratio - 1) * 100);
+    return { point: point!, low: Math.min(one!, other!), high: Math.max(one!, other!) };
+  }
+  const point = sign * (compared === 'difference' ? change.candidate - change.baseline : percentChange(change.baseline, change.candidate));
+  return { point, low: point, high: point };
+}
+
+function percentChange(baseline: number, candidate: number): number {
+  if (baseline === candidate) return 0;
+  return baseline === 0 ? Infinity : (candidate / baseline - 1) * 100;
+}
+
+/** Far below anything measured, above what binary fractions lose: 79.2 − 78.7 is not "more than 0.5". */
+const ROUNDING = 1e-9;
+
+function verdictOf({ low, high }: Worsening, threshold: number): Verdict {
+  if (low > threshold + ROUNDING) return 'regressed';
+  if (high < -threshold - ROUNDING) return 'improved';
+  return high <= threshold + ROUNDING ? 'passed' : 'inconclusive';
+}
+
+const CONCLUSIONS: { readonly [K in Verdict]: (limit: string) => string } = {
+  regressed: (limit) => `beyond the ${limit} that count as noise`,
+  improved: (limit) => `beyond the ${limit} that count as noise, for the better`,
+  passed: (limit) => `within the ${limit} that count as noise`,
+  inconclusive: (limit) => `which may or may not exceed the ${limit} that count as noise`,
+};
+
+function sentence(change: Exclude<MetricChange, { kind: 'incomparable' }>, worsening: Worsening, threshold: number, verdict: Verdict): string {
+  const { better, label } = METRICS[change.metric];
+  const unit = thresholdUnit(change.metric);
+  const rose = worsening.point === 0 ? 'did not change' : worsening.point > 0 === (better === 'lower') ? 'rose' : 'fell';
+  const amount = worsening.point === 0 ? '' : ` by ${shown(Math.abs(worsening.point))} ${unit}`;
+  const conclusion = CONCLUSIONS[verdict](`${shown(threshold)} ${unit}`);
+  if (change.kind === 'exact') return `${label} ${rose}${amount}, ${conclusion}`;
+  const [low, high] = better === 'lower' ? [worsening.low, worsening.high] : [-worsening.high, -worsening.low];
+  return `${label} ${rose}${amount} (${Math.round(change.ratio.confidence * 100)} % interval ${signed(low)} to ${signed(high)} ${unit}), ${conclusion}`;
+}
+
+function shown(value: number): string {
+  return Number.isFinite(value) ? String(Number(value.toFixed(2))) : 'infinitely many';
+}
+
+function signed(value: number): string {
+  return `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(1)}`;
+}
+
+const SEVERITY: readonly Verdict[] = ['passed', 'improved', 'inconclusive', 'regressed'];
+
+function worstOf(verdicts: readonly Verdict[]): Verdict {
+  return verdicts.reduce<Verdict>((worst, verdict) => (SEVERITY.indexOf(verdict) > SEVERITY.indexOf(worst) ? verdict : worst), 'passed');
+}

@@ -1,0 +1,33 @@
+/** What a gate can judge: each metric's unit, which way is better, and how a change of it is stated. */
+import type { GateMetric } from '../suite/schema.ts';
+
+/** The suite's metrics, and device memory, which goes by the threshold of `memory-peak` unless it has its own. */
+export type MetricName = GateMetric | 'memory-device';
+
+export type MetricUnit = 'ms' | 'items/s' | 'bytes' | '%' | 'dB';
+
+export interface MetricDefinition {
+  readonly label: string;
+  readonly unit: MetricUnit;
+  readonly better: 'lower' | 'higher';
+  /**
+   * How values are compared. `sampled`: ratio with a bootstrap interval. `ratio`: one value a side, exactly, in percent.
+   * `difference`: one value a side, exactly, in the metric's own unit.
+   */
+  readonly compared: 'sampled' | 'ratio' | 'difference';
+}
+
+export const METRICS: { readonly [K in MetricName]: MetricDefinition } = {
+  'latency-p50': { label: 'latency p50', unit: 'ms', better: 'lower', compared: 'sampled' },
+  'latency-p95': { label: 'latency p95', unit: 'ms', better: 'lower', compared: 'sampled' },
+  'latency-p99': { label: 'latency p99', unit: 'ms', better: 'lower', compared: 'sampled' },
+  throughput: { label: 'throughput', unit: 'items/s', better: 'higher', compared: 'sampled' },
+  'memory-peak': { label: 'peak memory', unit: 'bytes', better: 'lower', compared: 'ratio' },
+  'memory-device': { label: 'device memory', unit: 'bytes', better: 'lower', compared: 'ratio' },
+  'engine-bytes': { label: 'engine size', unit: 'bytes', better: 'lower', compared: 'ratio' },
+  top1: { label: 'top-1 accuracy', unit: '%', better: 'higher', compared: 'difference' },
+  agreement: { label: 'agreement with fp32', unit: '%', better: 'higher', compared: 'difference' },
+  snr: { label: 'SNR against fp32', unit: 'dB', better: 'higher', compared: 'difference' },
+};
+
+export const METRIC_NAMES = Object.keys(METRICS) as readonly MetricName[];

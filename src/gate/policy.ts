@@ -1,0 +1,65 @@
+/** What counts as worse: thresholds, confidence, and what to do where there is nothing to compare. */
+import { TsrtError } from '../errors.ts';
+import { nearest } from '../nearest.ts';
+import { METRIC_NAMES, METRICS, type MetricName } from './metrics.ts';
+
+export interface GatePolicy {
+  /** Confidence of the intervals that verdicts rest on. */
+  readonly confidence: number;
+  /**
+   * The metrics that decide, with the worsening that still counts as noise: percent for times, throughput and bytes; points
+   * for top-1 and agreement; decibels for SNR.
+   */
+  readonly thresholds: { readonly [K in MetricName]?: number | undefined };
+  /** Fewest rounds on either side from which an interval is believed. */
+  readonly minRounds: number;
+  /** A case that the baseline has and the candidate never ran. */
+  readonly missing: 'inconclusive' | 'ignored';
+}
+
+/** In force where no suite says otherwise. */
+export const DEFAULT_POLICY: GatePolicy = {
+  confidence: 0.95,
+  thresholds: { 'latency-p50': 5, throughput: 5, 'memory-peak': 5, top1: 0.5, agreement: 0.5 },
+  minRounds: 3,
+  missing: 'inconclusive',
+};
+
+/** The threshold of a metric; undefined where it does not decide. */
+export function thresholdOf(policy: GatePolicy, metric: MetricName): number | undefined {
+  return policy.thresholds[metric] ?? (metric === 'memory-device' ? policy.thresholds['memory-peak'] : undefined);
+}
+
+/**
+ * Thresholds as typed, `latency-p50=5` or `latency-p50=5%`; `off` takes a metric out of the policy.
+ * Throws USAGE for anything else, with the nearest known metric.
+ */
+export function parseThresholds(words: readonly string[]): GatePolicy['thresholds'] {
+  const thresholds: { [K in MetricName]?: number | undefined } = {};
+  for (const word of words) {
+    const [, name = word, text] = /^([^=]*)=(off|\d+(?:\.\d+)?)\s*%?$/.exec(word) ?? [];
+    const metric = METRIC_NAMES.find((known) => known === name);
+    if (metric === undefined || text === undefined) {
+      const guess = nearest(name.split('=')[0] ?? name, METRIC_NAMES);
+      throw new TsrtError('USAGE', `'${word}' is no threshold${guess && guess !== name.split('=')[0] ? `; did you mean '${guess}'?` : ''}`, {
+        fix: `write METRIC=NUMBER or METRIC=off, with one of ${METRIC_NAMES.join(', ')}`,
+      });
+    }
+    thresholds[metric] = text === 'off' ? undefined : Number(text);
+  }
+  return thresholds;
+}
+
+/** In which a metric's threshold is stated. */
+export function thresholdUnit(metric: MetricName): '%' | 'points' | 'dB' {
+  const { compared, unit } = METRICS[metric];
+  return compared !== 'difference' ? '%' : unit === 'dB' ? 'dB' : 'points';
+}
+
+/** `0.99` or `99%` as a share; undefined stays undefined. Throws USAGE outside (0.5, 1). */
+export function parseConfidence(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const share = text.trim().endsWith('%') ? Number(text.trim().slice(0, -1)) / 100 : Number(text);
+  if (share > 0.5 && share < 1) return share;
+  throw new TsrtError('USAGE', `'${text}' is no confidence`, { fix: 'give a number between 0.5 and 1, such as 0.95' });
+}

@@ -1,0 +1,12 @@
+/** The built-in reporters of the gate, in the order in which help lists them. */
+import { gateGithubReporter, gateJsonReporter, gateJunitReporter } from './gate-machine.ts';
+import type { GateReporter } from './gate-reporter.ts';
+import { gateMarkdownReporter, gateTableReporter } from './gate-text.ts';
+
+export const GATE_REPORTERS: readonly GateReporter[] = [
+  gateTableReporter,
+  gateMarkdownReporter,
+  gateJsonReporter,
+  gateJunitReporter,
+  gateGithubReporter,
+];

@@ -1,0 +1,158 @@
+/** From records to what every reporter shows: one row per case, with units in the names. */
+import { estimatesOf } from '../results/derive.ts';
+import type { AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
+import type { Estimate } from '../stats/interval.ts';
+import type { ReportInput } from './reporter.ts';
+import { formatNumber, formatPercent } from './units.ts';
+import { collectWarnings, type ReportWarning } from './warnings.ts';
+
+interface RowBase {
+  readonly caseId: string;
+  readonly variant: string;
+  readonly backend: string;
+  readonly precision: string;
+  readonly batch: number;
+  readonly scenario: string;
+  readonly device: string;
+}
+
+export interface MeasuredRow extends RowBase {
+  readonly status: 'completed';
+  /** Per request, which holds `batch` items; with bootstrap intervals. */
+  readonly latencyMs: { readonly p50: Estimate; readonly p95: Estimate; readonly p99: Estimate };
+  readonly itemsPerSecond: Estimate;
+  /** Peak resident set of the worker above what it took before the engine was loaded. */
+  readonly memoryBytes: number;
+  readonly deviceBytes: number | undefined;
+  readonly engineBytes: number;
+  readonly buildMs: number;
+  readonly accuracy: AccuracyReading | undefined;
+  /** Against the baseline variant at the same batch and scenario; undefined where that has no row. */
+  readonly speedup: number | undefined;
+  readonly rounds: number;
+  readonly samples: number;
+}
+
+export interface UnmeasuredRow extends RowBase {
+  readonly status: 'failed' | 'skipped' | 'aborted';
+  readonly reason: string;
+  readonly fix: string | undefined;
+}
+
+export type ReportRow = MeasuredRow | UnmeasuredRow;
+
+export interface Report {
+  readonly suite: string;
+  readonly rows: readonly ReportRow[];
+  /** Variant that speed-ups are stated against; undefined where nothing completed. */
+  readonly baselineVariant: string | undefined;
+  readonly devices: readonly { readonly slug: string; readonly description: string }[];
+  readonly models: readonly string[];
+  readonly runIds: readonly string[];
+  readonly warnings: readonly ReportWarning[];
+}
+
+/** Everything the built-in reporters show. */
+export function buildReport(input: ReportInput): Report {
+  const rows = input.records.map(rowOf);
+  const baselineVariant = chooseBaseline(input.records, input.baselineVariant);
+  const environments = input.records.map((record) => record.provenance.environment.device);
+  return {
+    suite: input.suite,
+    rows: rows.map((row) => withSpeedup(row, rows, baselineVariant)),
+    baselineVariant,
+    devices: [...new Map(environments.map((device) => [device.slug, { slug: device.slug, description: device.description }])).values()],
+    models: [...new Set(input.records.map(({ provenance: { model } }) => `${model.name} (${model.sha256.slice(0, 12)})`))],
+    runIds: [...new Set(input.records.map((record) => record.provenance.runId))],
+    warnings: collectWarnings(input.records),
+  };
+}
+
+export function measuredRows(report: Report): MeasuredRow[] {
+  return report.rows.filter((row) => row.status === 'completed');
+}
+
+export function unmeasuredRows(report: Report): UnmeasuredRow[] {
+  return report.rows.filter((row) => row.status !== 'completed');
+}
+
+/** `top-1 79.2 %, agrees 99.8 %`, or the signal-to-noise ratio where outputs are no class scores. */
+export function describeAccuracy(accuracy: AccuracyReading | undefined): string {
+  if (!accuracy) return '–';
+  const parts = [];
+  if (accuracy.top1Percent !== undefined) parts.push(`top-1 ${formatPercent(accuracy.top1Percent)}`);
+  if (accuracy.agreementPercent !== undefined) parts.push(`agrees ${formatPercent(accuracy.agreementPercent)}`);
+  if (parts.length > 0) return parts.join(', ');
+  return accuracy.snrDb === undefined ? 'identical' : `SNR ${formatNumber(accuracy.snrDb)} dB`;
+}
+
+/** `single-stream`, `multi-stream ×4`, `server at 100 QPS`; says so where transfers are left out. */
+export function describeScenario(scenario: Scenario): string {
+  const streams = scenario.streams > 1 ? ` ×${scenario.streams}` : '';
+  const rate = scenario.targetQps === undefined ? '' : ` at ${scenario.targetQps} QPS`;
+  return `${scenario.name}${streams}${rate}${scenario.transfers ? '' : ', no transfers'}`;
+}
+
+function rowOf(record: BenchRecord): ReportRow {
+  const base: RowBase = {
+    caseId: record.case.id,
+    variant: record.case.variant.id,
+    backend: record.case.variant.options.backend,
+    precision: record.case.variant.options.precision,
+    batch: record.case.variant.options.batch,
+    scenario: describeScenario(record.case.scenario),
+    device: record.provenance.environment.device.slug,
+  };
+  switch (record.status) {
+    case 'completed':
+      return measuredRow(record, base);
+    case 'failed':
+      return { ...base, status: 'failed', reason: `${record.cause} at ${record.stage}: ${record.error.message}`, fix: record.error.fix };
+    case 'skipped':
+      return { ...base, status: 'skipped', reason: record.reason, fix: record.fix };
+    case 'aborted':
+      return { ...base, status: 'aborted', reason: `cut off after ${record.rounds.length} rounds`, fix: '`tsrt-bench run --resume` goes on' };
+    default:
+      return record satisfies never;
+  }
+}
+
+function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
+  const estimates = estimatesOf(record);
+  if (!estimates) return { ...base, status: 'failed', reason: 'the record holds no samples', fix: 'measure the case again' };
+  const { memory } = record;
+  return {
+    ...base,
+    status: 'completed',
+    latencyMs: estimates.latencyMs,
+    itemsPerSecond: estimates.itemsPerSecond,
+    memoryBytes: Math.max(0, memory.residentPeakBytes - memory.residentBaselineBytes),
+    deviceBytes: memory.deviceBytes,
+    engineBytes: record.build.engineBytes,
+    buildMs: record.build.buildMs,
+    accuracy: record.accuracy,
+    speedup: undefined,
+    rounds: record.rounds.length,
+    samples: estimates.samples,
+  };
+}
+
+/** The variant named by its id or by the start of one; by default that of the first completed case. */
+function chooseBaseline(records: readonly BenchRecord[], wanted: string | undefined): string | undefined {
+  const variants = records.filter((record) => record.status === 'completed').map((record) => record.case.variant.id);
+  if (wanted === undefined) return variants[0];
+  return (
+    variants.find((id) => id === wanted) ??
+    variants.find((id) => id.startsWith(`${wanted}/`) || wanted.startsWith(`${id}/`)) ??
+    variants.find((id) => id.startsWith(wanted))
+  );
+}
+
+/** How many times as fast: by latency where one request is served at a time or load is offered, by throughput else. */
+function withSpeedup(row: ReportRow, rows: readonly ReportRow[], variant: string | undefined): ReportRow {
+  const base = rows.find((other) => other.variant === variant && other.batch === row.batch && other.scenario === row.scenario);
+  if (row.status !== 'completed' || base?.status !== 'completed') return row;
+  const byThroughput = row.scenario.startsWith('offline') || row.scenario.startsWith('multi-stream');
+  const speedup = byThroughput ? row.itemsPerSecond.point / base.itemsPerSecond.point : base.latencyMs.p50.point / row.latencyMs.p50.point;
+  return { ...row, speedup: Number.isFinite(speedup) ? speedup : undefined };
+}

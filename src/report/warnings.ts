@@ -1,0 +1,97 @@
+/** Warnings of records as sentences with advice that fits what the user already did. */
+import type { BenchRecord, RecordWarning } from '../results/record.ts';
+import { formatNumber, formatPercent } from './units.ts';
+
+export interface ReportWarning {
+  readonly kind: RecordWarning['kind'];
+  readonly sentence: string;
+  readonly advice: string | undefined;
+  /** Ids of the cases that raised it. */
+  readonly cases: readonly string[];
+}
+
+/** Each kind once, with the cases it concerns and the sentence of its worst instance; notices stay apart by their text. */
+export function collectWarnings(records: readonly BenchRecord[]): ReportWarning[] {
+  const groups = new Map<string, { worst: RecordWarning; record: BenchRecord; cases: string[] }>();
+  for (const record of records) {
+    for (const warning of record.warnings) {
+      const key = warning.kind === 'notice' ? warning.text : warning.kind === 'drift' ? `drift ${warning.yardstick}` : warning.kind;
+      const group = groups.get(key) ?? { worst: warning, record, cases: [] };
+      if (severity(warning) > severity(group.worst)) Object.assign(group, { worst: warning, record });
+      if (!group.cases.includes(record.case.id)) group.cases.push(record.case.id);
+      groups.set(key, group);
+    }
+  }
+  return [...groups.values()].map(({ worst, record, cases }) => {
+    const { sentence, advice } = describeWarning(worst, record);
+    return { kind: worst.kind, sentence, advice, cases };
+  });
+}
+
+/** One warning of one record, as a sentence without a full stop and an advice. */
+export function describeWarning(warning: RecordWarning, record: BenchRecord): { readonly sentence: string; readonly advice: string | undefined } {
+  switch (warning.kind) {
+    case 'not-steady':
+      return {
+        sentence: `timings were still changing when the warm-up ended, in ${warning.rounds} of ${roundsOf(record)} rounds`,
+        advice: 'close other programs, or raise --time so that the part that changes weighs less',
+      };
+    case 'busy-machine':
+      return {
+        sentence: `the machine was busy: load average ${formatNumber(warning.loadAverage)} on ${warning.cores} cores`,
+        advice: 'close other programs and run again',
+      };
+    case 'clock-quantum':
+      return {
+        sentence: `one execution is too short for the clock (${formatNumber(warning.quantumNs)} ns), so ${warning.executionsPerSample} are timed together`,
+        advice: 'read the percentiles as those of groups; a larger batch gives single executions',
+      };
+    case 'few-samples':
+      return {
+        sentence: `p${warning.percentile} rests on ${warning.samples} samples and is little more than the slowest of them`,
+        advice: roundsOf(record) < 10 ? 'raise --rounds or --time' : 'raise --time: there are rounds enough',
+      };
+    case 'drift':
+      return {
+        sentence: `the machine drifted during the run: the slowest round's ${warning.yardstick} yardstick took ${formatNumber(warning.ratio)}× the fastest's`,
+        advice: 'look for heat, a power limit or neighbours; compare variants of one run only',
+      };
+    case 'outliers':
+      return { sentence: `${formatPercent(warning.share * 100)} of the samples are outliers`, advice: 'look at p99; other programs may be interfering' };
+    case 'untrained-weights':
+      return {
+        sentence: 'the weights are seeded, not trained: accuracy only compares variants with each other',
+        advice: 'give real weights with --model FILE',
+      };
+    case 'notice':
+      return { sentence: warning.text, advice: undefined };
+    default:
+      return warning satisfies never;
+  }
+}
+
+function severity(warning: RecordWarning): number {
+  switch (warning.kind) {
+    case 'not-steady':
+      return warning.rounds;
+    case 'busy-machine':
+      return warning.loadAverage;
+    case 'clock-quantum':
+      return warning.executionsPerSample;
+    case 'few-samples':
+      return -warning.samples;
+    case 'drift':
+      return warning.ratio;
+    case 'outliers':
+      return warning.share;
+    case 'untrained-weights':
+    case 'notice':
+      return 0;
+    default:
+      return warning satisfies never;
+  }
+}
+
+function roundsOf(record: BenchRecord): number {
+  return 'rounds' in record ? record.rounds.length : 0;
+}

@@ -1,0 +1,82 @@
+/**
+ * Reads results files. A file cut in the middle of its last line (a crash, a full disk, a copy that broke off) gives its
+ * whole lines and a notice; anything else that is wrong is an error that names the line.
+ */
+import { readFile } from 'node:fs/promises';
+import { TsrtError } from '../errors.ts';
+import { decodeLine } from './codec.ts';
+import { unreadable } from './errors.ts';
+import type { BenchRecord } from './record.ts';
+
+/** What a results file gave. */
+export interface RecordFile {
+  readonly path: string;
+  /** In file order; a case that was measured again after `--resume` stands more than once. */
+  readonly records: readonly BenchRecord[];
+  /** Sentences for the user: a cut line, a file without records. */
+  readonly notices: readonly string[];
+  /** Bytes up to the end of the last whole line: where writing goes on. */
+  readonly wholeBytes: number;
+}
+
+const LINE_FEED = 10;
+
+/** Throws RESULTS_NOT_FOUND, or RESULTS_INVALID naming `file:line`. */
+export async function readRecordFile(path: string): Promise<RecordFile> {
+  let bytes: Buffer;
+  try {
+    bytes = await readFile(path);
+  } catch (error) {
+    throw unreadable(error, path);
+  }
+  return parseRecordFile(bytes, path);
+}
+
+/** See {@link readRecordFile}; `path` is only named in notices and errors. */
+export function parseRecordFile(bytes: Buffer, path: string): RecordFile {
+  const records: BenchRecord[] = [];
+  const notices: string[] = [];
+  let start = 0;
+  for (let number = 1; start < bytes.length; number++) {
+    const feed = bytes.indexOf(LINE_FEED, start);
+    const line = bytes.toString('utf8', start, feed === -1 ? bytes.length : feed);
+    const place = `${path}:${number}`;
+    if (feed === -1 && isCut(line)) {
+      notices.push(`${place} is cut off in the middle; the ${records.length} whole record${records.length === 1 ? '' : 's'} before it ${records.length === 1 ? 'was' : 'were'} read`);
+      return { path, records, notices, wholeBytes: start };
+    }
+    if (line.trim() !== '') records.push(decodeLine(line, place));
+    start = feed === -1 ? bytes.length : feed + 1;
+  }
+  if (records.length === 0) notices.push(`${path} holds no records`);
+  return { path, records, notices, wholeBytes: bytes.length };
+}
+
+/** A last line without a line feed is cut unless it is whole JSON: then only the line feed is missing. */
+function isCut(line: string): boolean {
+  try {
+    JSON.parse(line);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** One record per case: the last one written, in the order in which the cases first appear. */
+export function lastPerCase(records: readonly BenchRecord[]): BenchRecord[] {
+  const byCase = new Map<string, BenchRecord>();
+  for (const record of records) byCase.set(record.case.id, record);
+  return [...byCase.values()];
+}
+
+/** The one suite of some records. Throws RESULTS_INVALID for none and for several. */
+export function onlySuite(records: readonly BenchRecord[], place: string): string {
+  const suites = [...new Set(records.map((record) => record.case.suite))];
+  const [suite] = suites;
+  if (suite !== undefined && suites.length === 1) return suite;
+  throw new TsrtError(
+    'RESULTS_INVALID',
+    suite === undefined ? 'there is no record to read' : `the records are of several suites: ${suites.join(', ')}`,
+    { place, fix: suite === undefined ? 'measure first: `tsrt-bench run`' : 'keep the records of one suite in one file' },
+  );
+}

@@ -1,0 +1,68 @@
+/** From what a user types to records: a file, a run's id, `latest`, or a baseline's name. */
+import { stat } from 'node:fs/promises';
+import { TsrtError } from '../errors.ts';
+import { nearest } from '../nearest.ts';
+import { baselineNames, readBaseline } from './baselines.ts';
+import { isRunId } from './names.ts';
+import { findRuns, latestRun, listRuns, readRun, readSet, type RecordSet } from './store.ts';
+
+export interface Selection {
+  /** The results folder. */
+  readonly results: string;
+  /** Restricts runs and baselines to one suite. */
+  readonly suite?: string | undefined;
+  /** Restricts a baseline to devices, by slug. */
+  readonly devices?: readonly string[] | undefined;
+}
+
+/**
+ * Records by `latest`, `PATH.jsonl`, `RUN-ID` or `BASELINE`, tried in this order; `run:` and `baseline:` before a name say
+ * which is meant. Throws RESULTS_NOT_FOUND with the nearest known name.
+ */
+export async function selectRecords(source: string, selection: Selection): Promise<RecordSet> {
+  if (source.startsWith('baseline:')) return readBaseline(selection.results, source.slice('baseline:'.length), selection);
+  if (source.startsWith('run:')) return selectRun(source.slice('run:'.length), selection);
+  if (source === 'latest') return selectLatest(selection);
+  if (looksLikePath(source) || (await isFile(source))) return readSet(source, [source]);
+  const runs = isRunId(source) ? await findRuns(selection.results, source, selection.suite) : [];
+  if (runs.length > 0) return selectRun(source, selection);
+  const baselines = await baselineNames(selection.results);
+  if (baselines.includes(source)) return readBaseline(selection.results, source, selection);
+  throw notFound(source, [...(await listRuns(selection.results)).map((run) => run.runId), ...baselines]);
+}
+
+async function selectLatest({ results, suite }: Selection): Promise<RecordSet> {
+  const run = await latestRun(results, suite);
+  if (run) return readRun(run);
+  throw new TsrtError('RESULTS_NOT_FOUND', `there is no run${suite === undefined ? '' : ` of suite ${suite}`} yet`, {
+    place: results,
+    fix: `measure first: \`tsrt-bench run suites/${suite ?? 'resnet50'}\`, or name the folder with --results`,
+  });
+}
+
+async function selectRun(runId: string, { results, suite }: Selection): Promise<RecordSet> {
+  const [run, ...others] = await findRuns(results, runId, suite);
+  if (!run) throw notFound(runId, (await listRuns(results)).map((other) => other.runId));
+  if (others.length === 0) return readRun(run);
+  throw new TsrtError('USAGE', `run ${runId} has records of several suites: ${[run, ...others].map((one) => one.suite).join(', ')}`, {
+    fix: 'choose one with --suite NAME',
+  });
+}
+
+function looksLikePath(source: string): boolean {
+  return source.endsWith('.jsonl') || source.includes('/') || source.includes('\\');
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (entry) => entry.isFile(),
+    () => false,
+  );
+}
+
+function notFound(source: string, known: readonly string[]): TsrtError {
+  const guess = nearest(source, known);
+  return new TsrtError('RESULTS_NOT_FOUND', `'${source}' is no results file, run or baseline${guess ? `; did you mean '${guess}'?` : ''}`, {
+    fix: known.length > 0 ? `known: ${known.slice(-8).join(', ')}, latest` : 'measure first: `tsrt-bench run suites/resnet50`',
+  });
+}

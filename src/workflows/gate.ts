@@ -1,0 +1,77 @@
+/** `gate`: the newest records against a baseline, by the suite's policy. Reads only. */
+import { TsrtError } from '../errors.ts';
+import { comparePairs } from '../gate/compare.ts';
+import { judge, type GateReport } from '../gate/judge.ts';
+import { METRIC_NAMES } from '../gate/metrics.ts';
+import { pairCases } from '../gate/pair.ts';
+import { DEFAULT_POLICY, parseThresholds, thresholdOf, type GatePolicy } from '../gate/policy.ts';
+import { selectRecords } from '../results/select.ts';
+import { devicesOf } from '../results/store.ts';
+import { loadSuite } from '../suite/load.ts';
+import type { Suite } from '../suite/schema.ts';
+import { BOOTSTRAP_SEED } from './compare.ts';
+
+export interface GateRequest {
+  readonly results: string;
+  /** A suite's folder, file or name; undefined: the candidate's own. */
+  readonly suite: string | undefined;
+  readonly baseline: string;
+  readonly candidate: string;
+  /** `METRIC=NUMBER` or `METRIC=off`, over the suite's. */
+  readonly thresholds: readonly string[];
+  readonly confidence: number | undefined;
+  readonly allowDifferentDevice: boolean;
+  readonly ignoreMissing: boolean;
+}
+
+/** Judges. Throws BASELINE_NOT_FOUND, BASELINE_INCOMPARABLE, and what reading records and suites can throw. */
+export async function runGate(request: GateRequest): Promise<GateReport> {
+  const { results } = request;
+  const overrides = parseThresholds(request.thresholds);
+  const named = request.suite === undefined ? undefined : await loadSuite(request.suite);
+  const candidate = await selectRecords(request.candidate, { results, suite: named?.name });
+  const suite = named ?? (await suiteOf(candidate.suite));
+  const devices = request.allowDifferentDevice ? undefined : devicesOf(candidate.records);
+  const baseline = await selectBaseline(request.baseline, { results, suite: candidate.suite, devices });
+  const policy = policyOf(suite, overrides, request);
+  const pairing = pairCases(baseline, candidate, request);
+  const notices = suite ? [] : [`suite ${candidate.suite} can't be found here: its policy is unknown, the defaults are in force`];
+  if (baseline.paths.join('\n') === candidate.paths.join('\n')) notices.push('the run was compared with itself');
+  notices.push(...baseline.notices, ...candidate.notices, ...pairing.notices);
+  const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
+  const labels = { baseline: baseline.label, candidate: candidate.label };
+  const comparison = comparePairs({ ...pairing, notices }, labels, { confidence: policy.confidence, seed: BOOTSTRAP_SEED, metrics });
+  return judge(comparison, policy);
+}
+
+/** A name that nothing has is a missing baseline here, which has its own exit status, not a mistyped source. */
+async function selectBaseline(source: string, selection: Parameters<typeof selectRecords>[1]) {
+  try {
+    return await selectRecords(source, selection);
+  } catch (error) {
+    if (!(error instanceof TsrtError) || error.code !== 'RESULTS_NOT_FOUND') throw error;
+    throw new TsrtError('BASELINE_NOT_FOUND', `there is no baseline '${source}'`, {
+      ...(error.place !== undefined && { place: error.place }),
+      fix: `record one with \`tsrt-bench baseline save ${source}\`, or name another with --baseline`,
+      cause: error,
+    });
+  }
+}
+
+async function suiteOf(name: string): Promise<Suite | undefined> {
+  try {
+    return await loadSuite(name);
+  } catch (error) {
+    if (error instanceof TsrtError && error.code === 'SUITE_NOT_FOUND') return undefined;
+    throw error;
+  }
+}
+
+function policyOf(suite: Suite | undefined, thresholds: GatePolicy['thresholds'], request: GateRequest): GatePolicy {
+  return {
+    ...DEFAULT_POLICY,
+    confidence: request.confidence ?? suite?.gate.confidence ?? DEFAULT_POLICY.confidence,
+    thresholds: { ...(suite?.gate.thresholds ?? DEFAULT_POLICY.thresholds), ...thresholds },
+    missing: request.ignoreMissing ? 'ignored' : DEFAULT_POLICY.missing,
+  };
+}
