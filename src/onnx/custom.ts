@@ -2,6 +2,7 @@
  * Nodes that the vocabulary lacks, kept as they came: a backend that runs ONNX can run them still. Their output types must
  * be known, from a plugin or from the model's value_info.
  */
+import { REFERENCE_OPSET } from '../ir/graph.ts';
 import type { CustomAttribute } from '../ir/ops.ts';
 import type { TensorType } from '../ir/tensor.ts';
 import { UnsupportedError } from '../ops/def.ts';
@@ -55,7 +56,9 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
 export function keptOpset(node: OnnxNode): number | undefined {
   if (node.domain !== '') return node.opset;
   const since = Object.hasOwn(KEPT_ONNX_OPS, node.opType) ? KEPT_ONNX_OPS[node.opType] : undefined;
-  return since !== undefined && node.opset >= since ? since : undefined;
+  if (since === undefined || node.opset < since) return undefined;
+  // Ops newer than the reference opset still change: they keep the version that the model was written in.
+  return since > REFERENCE_OPSET ? node.opset : since;
 }
 
 /** Why a node that the vocabulary lacks can't be imported. */

@@ -6,7 +6,7 @@
 import onnxProto from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
 import { REFERENCE_OPSET, type AnyNode, type Graph, typeOf, type ValueId } from '../ir/graph.ts';
-import type { CustomAttribute } from '../ir/ops.ts';
+import type { CustomAttribute, OpKind } from '../ir/ops.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { writeAttributes } from '../ops/attributes.ts';
 import type { AttrSpec, RawAttribute } from '../ops/def.ts';
@@ -23,6 +23,12 @@ const IR_VERSION = 10;
 
 /** Protobuf's limit for one message. */
 const MAX_BYTES = 2 ** 31 - 1;
+
+/**
+ * Ops for which onnxruntime (1.30) has no kernel at the reference opset. Opset 22 changed nothing but element types
+ * (bfloat16), so a graph with one of them is written at the opset before.
+ */
+const WITHOUT_KERNEL: ReadonlySet<OpKind> = new Set<OpKind>(['RoiAlign']);
 
 type AttributeKind = Exclude<AttrSpec<unknown>['type'], 'internal'>;
 
@@ -57,7 +63,7 @@ export function exportGraph(graph: Graph): Uint8Array {
 /** Operator sets by domain; ONNX's own first, the others by name. */
 function opsets(graph: Graph): [string, number][] {
   const versions = new Map<string, number>();
-  let onnxVersion = REFERENCE_OPSET;
+  let onnxVersion = graph.nodes.some((node) => WITHOUT_KERNEL.has(node.op)) ? REFERENCE_OPSET - 1 : REFERENCE_OPSET;
   const need = (domain: string, version: number): void => {
     if (domain === '') onnxVersion = Math.max(onnxVersion, version);
     else versions.set(domain, Math.max(versions.get(domain) ?? 1, version));

@@ -5,14 +5,14 @@
  * collected, so that a user sees all of it at once; what is wrong ends the import.
  */
 import type { Graph, ValueId } from '../ir/graph.ts';
-import { formatType, sameDims, type TensorType } from '../ir/tensor.ts';
+import { formatType, sameDims, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { freshName } from '../ir/build.ts';
 import { NotStaticError, ShapeError, UnsupportedError, type RawAttribute } from '../ops/def.ts';
 import { bindInputs, isBindable, resolveType, type Binding, type BindOptions } from './bind.ts';
 import { customAttributes, keptOpset, reasonFor, type CustomTypes } from './custom.ts';
 import { inlineFunctions } from './functions.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
-import type { OnnxModel, OnnxNode } from './model.ts';
+import type { OnnxModel, OnnxNode, OnnxValue } from './model.ts';
 import { nodePlace } from './order.ts';
 import { createImportScope, type ScopeState, type SourceNode } from './scope.ts';
 import { ruleFor } from './upgrade.ts';
@@ -20,6 +20,8 @@ import { ruleFor } from './upgrade.ts';
 export interface ImportOptions extends BindOptions {
   /** Types of ops that the vocabulary lacks, asked before the model's value_info. */
   readonly customTypes?: CustomTypes | undefined;
+  /** Inputs whose values are fixed at build: they become constants, so that shapes may depend on them. */
+  readonly inputValues?: ReadonlyMap<string, Tensor> | undefined;
 }
 
 /** Something of a model that the IR can't hold. */
@@ -53,11 +55,13 @@ interface Importer {
  */
 export function importGraph(model: OnnxModel, options: ImportOptions = {}): ImportResult {
   const nodes = nameNodes(inlineFunctions(model));
-  const inputs = model.inputs.filter(isBindable);
-  if (inputs.length < model.inputs.length) return { ok: false, unsupported: [...foreignInputs(model), ...foreignNodes(nodes)] };
+  const open = openInputs(model, options);
+  const inputs = open.filter(isBindable);
+  if (inputs.length < open.length) return { ok: false, unsupported: [...foreignInputs(open), ...foreignNodes(nodes)] };
   const binding = bindInputs(inputs, options);
   const importer: Importer = { model, options, binding, scope: createScope(model, nodes), unsupported: [], unknown: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
+  for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);
   addInitializers(importer);
   for (const node of nodes) importNode(importer, node);
   if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported };
@@ -193,8 +197,21 @@ function checkOutputs({ model, binding, scope }: Importer): void {
   }
 }
 
-function foreignInputs(model: OnnxModel): UnsupportedNode[] {
-  return model.inputs
+/** The inputs that stay inputs. */
+function openInputs(model: OnnxModel, { inputValues }: ImportOptions): readonly OnnxValue[] {
+  const fix = `The model's inputs are ${model.inputs.map((input) => quote(input.name)).join(', ')}`;
+  for (const [name, tensor] of inputValues ?? []) {
+    const input = model.inputs.find((candidate) => candidate.name === name);
+    if (!input) throw unsupported(`a value is given for ${quote(name)}, which is no input of the model`, 'inputValues', fix);
+    if (input.type.kind !== 'tensor' || input.type.dtype !== tensor.dtype) {
+      throw unsupported(`the value given for input ${quote(name)} is ${formatType(tensor)}, which the model does not take`, 'inputValues', fix);
+    }
+  }
+  return inputValues ? model.inputs.filter((input) => !inputValues.has(input.name)) : model.inputs;
+}
+
+function foreignInputs(inputs: readonly OnnxValue[]): UnsupportedNode[] {
+  return inputs
     .filter((input) => !isBindable(input))
     .map(({ name, type }) => ({ node: name, op: 'input', reason: `inputs of type ${type.kind === 'tensor' ? type.dtypeName : type.what} are not supported` }));
 }

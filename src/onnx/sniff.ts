@@ -55,7 +55,7 @@ function starts(...magic: readonly number[]): (bytes: Uint8Array) => boolean {
 function isText(bytes: Uint8Array): boolean {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(0, 512), { stream: true });
-    return !/[\0-\x08\x0b\x0c\x0e-\x1f\x7f]/.test(text);
+    return !/\p{Cc}/u.test(text.replace(/[\t\r\n]/g, ''));
   } catch {
     return false;
   }

@@ -47,9 +47,9 @@ const dropout: Rule = (node, scope) => {
   scope.emit(node, 'Identity', [data], {}, node.outputs.slice(0, 1));
   const mask = node.outputs[1];
   if (!mask || !scope.isUsed(mask)) return;
-  const { dtype, dims } = scope.type(data);
-  const value = { ...scalar(node.opset < 10 ? dtype : 'bool', 1), dims: [1] };
-  scope.emit(node, 'ConstantOfShape', [int64Input(scope, dims)], { value }, [mask]);
+  if (node.opset < 12) throw new UnsupportedError('before opset 12, the mask of a Dropout in inference is not defined');
+  const shape = int64Input(scope, scope.type(data).dims);
+  scope.emit(node, 'ConstantOfShape', [shape], { value: { ...scalar('bool', 1), dims: [1] } }, [mask]);
 };
 
 /** Opset 18 scaled by group, opset 21 by channel. */
@@ -130,4 +130,5 @@ export const MEANING_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['Cast', without('Cast', { round_mode: 'up' })],
   ['DequantizeLinear', without('DequantizeLinear', { output_dtype: 0 })],
   ['QuantizeLinear', without('QuantizeLinear', { precision: 0 })],
+  ['SpaceToDepth', without('SpaceToDepth', { mode: 'DCR' })],
 ]);

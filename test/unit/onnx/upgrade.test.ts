@@ -1,0 +1,159 @@
+/**
+ * Upgrades from older opsets: the model as it came and the model that was imported and written again must compute the same.
+ * onnxruntime, which implements every opset, is the oracle.
+ */
+import { describe, expect, it } from 'vitest';
+import { fromNumbers, elementCount, type DType, type Tensor } from '../../../src/ir/tensor.ts';
+import { elementNumber } from '../../../src/onnx/dtype.ts';
+import { exportGraph } from '../../../src/onnx/export.ts';
+import { importGraph } from '../../../src/onnx/import.ts';
+import { readModel } from '../../../src/onnx/model.ts';
+import { floats, ints, modelBytes, node, value, type AttributeValue, type INode } from './models.ts';
+import { disagreement, runOnnx } from './run.ts';
+
+interface Case {
+  readonly opset: number;
+  readonly nodes: readonly INode[];
+  /** The input x. */
+  readonly x?: readonly number[];
+  readonly dtype?: DType;
+  readonly outputs?: Readonly<Record<string, DType>>;
+  readonly initializers?: Readonly<Record<string, Tensor>>;
+  readonly domains?: Readonly<Record<string, number>>;
+  /** Ops of the graph that results, in order, where that is the point. */
+  readonly ops?: readonly string[];
+}
+
+/** Values between −2 and 2 without a pattern that an error could hide behind. */
+function sample(dims: readonly number[], dtype: DType = 'float32'): Tensor {
+  const count = elementCount(dims);
+  const numbers = Array.from({ length: count }, (_, i) => (((i * 7919 + 13) % 401) - 200) / 100);
+  return fromNumbers(dtype, dims, dtype.startsWith('float') ? numbers : numbers.map((number) => Math.round(number * 20)));
+}
+
+const one = (op: string, opset: number, attributes: Record<string, AttributeValue> = {}, more: Partial<Case> & { readonly inputs?: string[]; readonly outs?: string[]; readonly domain?: string } = {}): Case => {
+  const { inputs = ['x'], outs = ['y'], domain, ...rest } = more;
+  return { opset, nodes: [node(op, inputs, outs, attributes, domain ? { domain } : {})], ...(domain ? { domains: { [domain]: 1 } } : {}), ...rest };
+};
+
+const microsoft = 'com.microsoft';
+
+const CASES: Readonly<Record<string, Case>> = {
+  'Squeeze-11 axes': one('Squeeze', 11, { axes: [0, 2] }, { x: [1, 3, 1, 2] }),
+  'Unsqueeze-11 axes': one('Unsqueeze', 11, { axes: [0, 3] }, { x: [3, 2] }),
+  'ReduceSum-11 axes': one('ReduceSum', 11, { axes: [1], keepdims: 0 }, { x: [2, 3, 4] }),
+  'ReduceSum-11 without axes': one('ReduceSum', 11, {}, { x: [2, 3, 4] }),
+  'ReduceMean-13 axes': one('ReduceMean', 13, { axes: [-1, 1] }, { x: [2, 3, 4] }),
+  'ReduceMax-12 axes': one('ReduceMax', 12, { axes: [0], keepdims: 1 }, { x: [2, 3] }),
+  'Split-11 sizes': one('Split', 11, { axis: 1, split: [1, 3] }, { x: [2, 4], outs: ['y', 'z'], outputs: { y: 'float32', z: 'float32' } }),
+  'Split-11 even': one('Split', 11, { axis: 1 }, { x: [2, 4], outs: ['y', 'z'], outputs: { y: 'float32', z: 'float32' } }),
+  'Pad-7': one('Pad', 7, { pads: [0, 1, 2, 0], value: { float: 1.5 } }, { x: [2, 3] }),
+  'Pad-10 reflect': one('Pad', 10, { mode: 'reflect', pads: [0, 1, 0, 2] }, { x: [2, 3] }),
+  'Slice-9': one('Slice', 9, { axes: [1, 0], starts: [1, -2], ends: [9_007_199_254_740_991, -1] }, { x: [3, 4] }),
+  'Slice-7 without axes': one('Slice', 7, { starts: [0, 1], ends: [2, 3] }, { x: [3, 4] }),
+  'Clip-10': one('Clip', 10, { min: { float: -0.5 }, max: { float: 0.7 } }, { x: [3, 4] }),
+  'Clip-7 one bound': one('Clip', 7, { max: { float: 0.7 } }, { x: [3, 4] }),
+  'TopK-9': one('TopK', 9, { k: 2, axis: 1 }, { x: [3, 4], outs: ['y', 'i'], outputs: { y: 'float32', i: 'int64' } }),
+  'Upsample-7': one('Upsample', 7, { mode: 'nearest', scales: { floats: [1, 1, 2, 3] } }, { x: [1, 2, 3, 2] }),
+  'Upsample-9 linear': one('Upsample', 9, { mode: 'linear' }, { x: [1, 1, 3, 2], inputs: ['x', 's'], initializers: { s: floats([1, 1, 2, 2]) } }),
+  'Resize-10 nearest up': one('Resize', 10, { mode: 'nearest' }, { x: [1, 1, 3, 5], inputs: ['x', 's'], initializers: { s: floats([1, 1, 1.7, 2]) } }),
+  'Resize-10 nearest down': one('Resize', 10, { mode: 'nearest' }, { x: [1, 1, 5, 7], inputs: ['x', 's'], initializers: { s: floats([1, 1, 0.6, 0.5]) } }),
+  'Resize-10 linear': one('Resize', 10, { mode: 'linear' }, { x: [1, 1, 3, 5], inputs: ['x', 's'], initializers: { s: floats([1, 1, 2, 2]) } }),
+  'Resize-11 empty roi and scales': one('Resize', 11, { mode: 'linear', coordinate_transformation_mode: 'half_pixel' }, {
+    x: [1, 1, 3, 5], inputs: ['x', 'r', 'e', 't'], initializers: { r: floats([]), e: floats([]), t: ints([1, 1, 6, 7]) },
+  }),
+  'Resize-11 tf_half_pixel_for_nn': one('Resize', 11, { mode: 'nearest', coordinate_transformation_mode: 'tf_half_pixel_for_nn', nearest_mode: 'floor' }, {
+    x: [1, 1, 3, 5], inputs: ['x', 'r', 's'], initializers: { r: floats([]), s: floats([1, 1, 2, 1.5]) },
+  }),
+  'Softmax-11 coerced': one('Softmax', 11, { axis: 1 }, { x: [2, 3, 4], ops: ['Reshape', 'Softmax', 'Reshape'] }),
+  'Softmax-11 default axis': one('Softmax', 11, {}, { x: [2, 3, 4], ops: ['Reshape', 'Softmax', 'Reshape'] }),
+  'Softmax-11 last axis': one('Softmax', 11, { axis: -1 }, { x: [2, 3, 4], ops: ['Softmax'] }),
+  'Softmax-7 of [N,C,1,1]': one('Softmax', 7, {}, { x: [2, 3, 1, 1], ops: ['Softmax'] }),
+  'LogSoftmax-9 axis 0': one('LogSoftmax', 9, { axis: 0 }, { x: [2, 3] }),
+  'Hardmax-11 coerced': one('Hardmax', 11, { axis: 1 }, { x: [2, 3, 4] }),
+  'Softmax-13': one('Softmax', 13, { axis: 1 }, { x: [2, 3, 4], ops: ['Softmax'] }),
+  'Dropout-7': one('Dropout', 7, { ratio: { float: 0.4 } }, { x: [2, 3], ops: ['Identity'] }),
+  'Dropout-12 with mask': one('Dropout', 12, {}, { x: [2, 3], outs: ['y', 'm'], outputs: { y: 'float32', m: 'bool' } }),
+  'BatchNormalization-7': one('BatchNormalization', 7, { epsilon: { float: 0.01 }, spatial: 1 }, {
+    x: [2, 2, 3], inputs: ['x', 's', 'b', 'm', 'v'],
+    initializers: { s: floats([1, 2]), b: floats([0.5, -1]), m: floats([0.1, 0.2]), v: floats([1, 4]) },
+  }),
+  'GroupNormalization-18': one('GroupNormalization', 18, { num_groups: 2 }, { x: [2, 4, 3], inputs: ['x', 's', 'b'], initializers: { s: floats([1, 2]), b: floats([0.5, -1]) } }),
+  'Conv-11 SAME_UPPER': one('Conv', 11, { auto_pad: 'SAME_UPPER', strides: [2, 2] }, { x: [1, 2, 6, 7], inputs: ['x', 'w'], initializers: { w: sample([3, 2, 3, 2]) } }),
+  'Conv-11 SAME_LOWER': one('Conv', 11, { auto_pad: 'SAME_LOWER' }, { x: [1, 2, 6, 7], inputs: ['x', 'w'], initializers: { w: sample([3, 2, 2, 2]) } }),
+  'ConvTranspose-11 output_shape': one('ConvTranspose', 11, { strides: [2, 2], output_shape: [7, 8] }, { x: [1, 2, 3, 4], inputs: ['x', 'w'], initializers: { w: sample([2, 1, 3, 3]) } }),
+  'ConvTranspose-11 SAME_UPPER': one('ConvTranspose', 11, { strides: [2, 2], auto_pad: 'SAME_UPPER' }, { x: [1, 2, 3, 4], inputs: ['x', 'w'], initializers: { w: sample([2, 1, 3, 3]) } }),
+  'AveragePool-7': one('AveragePool', 7, { kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [2, 2] }, { x: [1, 1, 6, 5] }),
+  'AveragePool-10 ceil': one('AveragePool', 10, { kernel_shape: [3, 3], strides: [2, 2], ceil_mode: 1 }, { x: [1, 1, 6, 6] }),
+  'MaxPool-8 SAME_LOWER': one('MaxPool', 8, { kernel_shape: [3, 3], strides: [2, 2], auto_pad: 'SAME_LOWER' }, { x: [1, 1, 6, 5] }),
+  'GridSample-16': one('GridSample', 16, { mode: 'bicubic' }, { x: [1, 1, 4, 4], inputs: ['x', 'g'], initializers: { g: sample([1, 3, 3, 2]) } }),
+  'RoiAlign-10': one('RoiAlign', 10, { output_height: 2, output_width: 2, sampling_ratio: 2 }, {
+    x: [1, 1, 6, 6], inputs: ['x', 'r', 'b'], initializers: { r: floats([0.5, 0.5, 4, 5], [1, 4]), b: ints([0]) },
+  }),
+  'Scatter-9': one('Scatter', 9, { axis: 1 }, { x: [2, 3], inputs: ['x', 'i', 'u'], initializers: { i: ints([2, 0], [2, 1]), u: floats([7, 8], [2, 1]) } }),
+  'Gemm-7': one('Gemm', 7, { transB: 1, alpha: { float: 0.5 }, beta: { float: 2 } }, { x: [2, 3], inputs: ['x', 'w', 'c'], initializers: { w: sample([4, 3]), c: sample([4]) } }),
+  'Cast-9': one('Cast', 9, { to: 7 }, { x: [2, 3], outputs: { y: 'int64' } }),
+  'DepthToSpace-7': one('DepthToSpace', 7, { blocksize: 2 }, { x: [1, 8, 2, 3] }),
+  'Transpose-7 without perm': one('Transpose', 7, {}, { x: [2, 3, 4] }),
+  'QuantizeLinear-10': { opset: 10, x: [2, 3], outputs: { y: 'float32' }, initializers: { s: floats([0.05], []), z: fromNumbers('uint8', [], [128]) }, nodes: [node('QuantizeLinear', ['x', 's', 'z'], ['q']), node('DequantizeLinear', ['q', 's', 'z'], ['y'])] },
+  'LSTM-7': one('LSTM', 7, { hidden_size: 2 }, { x: [3, 1, 2], inputs: ['x', 'w', 'r'], initializers: { w: sample([1, 8, 2]), r: sample([1, 8, 2]) } }),
+  'GRU-7 bidirectional': one('GRU', 7, { hidden_size: 2, direction: 'bidirectional', linear_before_reset: 1 }, { x: [3, 1, 2], inputs: ['x', 'w', 'r'], initializers: { w: sample([2, 6, 2]), r: sample([2, 6, 2]) } }),
+  'MeanVarianceNormalization-9': one('MeanVarianceNormalization', 9, {}, { x: [2, 3, 4, 5] }),
+  'Mean of three': one('Mean', 8, {}, { x: [2, 3], inputs: ['x', 'a', 'b'], initializers: { a: sample([3]), b: sample([2, 1]) } }),
+  'Constant in every form': {
+    opset: 13, x: [2, 2],
+    nodes: [
+      node('Constant', [], ['a'], { value: floats([1, 2]) }), node('Constant', [], ['b'], { value_float: { float: 0.25 } }),
+      node('Constant', [], ['c'], { value_floats: { floats: [3, 4] } }), node('Constant', [], ['d'], { value_int: 1 }),
+      node('Constant', [], ['e'], { value_ints: [2, 2] }), node('Sum', ['x', 'a', 'b', 'c'], ['f']),
+      node('Concat', ['e', 'g'], ['h'], { axis: 0 }), node('Unsqueeze', ['d', 'k'], ['g']), node('Constant', [], ['k'], { value_ints: [0] }),
+      node('Reshape', ['f', 'h'], ['y']),
+    ],
+    ops: ['Sum', 'Reshape'],
+  },
+  'shape arithmetic': {
+    opset: 13, x: [2, 3, 4], initializers: { zero: ints([0]), rest: ints([-1]) }, ops: ['Reshape'],
+    nodes: [node('Shape', ['x'], ['s']), node('Gather', ['s', 'zero'], ['n']), node('Concat', ['n', 'rest'], ['t'], { axis: 0 }), node('Reshape', ['x', 't'], ['y'])],
+  },
+  'com.microsoft Gelu': one('Gelu', 17, {}, { x: [2, 3], domain: microsoft }),
+  'com.microsoft FastGelu with bias': one('FastGelu', 17, {}, { x: [2, 3], inputs: ['x', 'b'], initializers: { b: floats([1, -1, 0.5]) }, domain: microsoft }),
+  'com.microsoft BiasGelu': one('BiasGelu', 17, {}, { x: [2, 3], inputs: ['x', 'b'], initializers: { b: floats([1, -1, 0.5]) }, domain: microsoft }),
+  'com.microsoft QuickGelu': one('QuickGelu', 17, { alpha: { float: 1.5 } }, { x: [2, 3], domain: microsoft }),
+  'com.microsoft SkipLayerNormalization': one('SkipLayerNormalization', 17, { epsilon: { float: 1e-5 } }, {
+    x: [2, 2, 4], inputs: ['x', 'k', 'g', 'b', 'a'], outs: ['y', '', '', 'sum'], outputs: { y: 'float32', sum: 'float32' },
+    initializers: { k: sample([2, 2, 4]), g: floats([1, 2, 3, 4]), b: floats([0, 1, 0, 1]), a: floats([1, 0, 2, 0]) }, domain: microsoft,
+  }),
+  'com.microsoft SkipSimplifiedLayerNormalization': one('SkipSimplifiedLayerNormalization', 17, { epsilon: { float: 1e-5 } }, {
+    x: [2, 2, 4], inputs: ['x', 'k', 'g'], initializers: { k: sample([2, 2, 4]), g: floats([1, 2, 3, 4]) }, domain: microsoft,
+  }),
+  'com.microsoft FusedMatMul': one('FusedMatMul', 17, { transA: 1, transB: 1, alpha: { float: 0.125 } }, { x: [2, 4, 3], inputs: ['x', 'w'], initializers: { w: sample([5, 4]) }, domain: microsoft }),
+  'com.microsoft FusedConv': one('FusedConv', 17, { kernel_shape: [2, 2], activation: 'LeakyRelu', activation_params: { floats: [0.3] } }, {
+    x: [1, 2, 4, 4], inputs: ['x', 'w', 'b', 'z'], initializers: { w: sample([3, 2, 2, 2]), b: floats([1, 2, 3]), z: sample([1, 3, 3, 3]) }, domain: microsoft,
+  }),
+  'com.microsoft FusedGemm': one('FusedGemm', 17, { activation: 'LeakyRelu', activation_alpha: { float: 0.3 } }, { x: [2, 3], inputs: ['x', 'w', 'b'], initializers: { w: sample([3, 4]), b: sample([4]) }, domain: microsoft }),
+  'a custom op that onnxruntime knows': {
+    ...one('Inverse', 17, {}, { x: [2, 2], domain: microsoft, ops: ['Custom'] }),
+  },
+};
+
+describe('upgrades compute what the model computed', () => {
+  it.each(Object.entries(CASES))('%s', async (_, test) => {
+    const { opset, nodes, x = [2, 3], dtype = 'float32', outputs = { y: 'float32' }, initializers = {}, domains = {}, ops } = test;
+    const input = sample(x, dtype);
+    const parts = { opset, nodes, inputs: [value('x', dtype, x)], initializers, domains };
+    // The original declares no output shapes: onnxruntime finds them.
+    const untyped = Object.entries(outputs).map(([name, type]) => ({ name, type: { tensorType: { elemType: elementNumber(type) } } }));
+    const original = modelBytes({ ...parts, outputs: untyped });
+    const expected = await runOnnx(original, { x: input });
+    const typed = Object.entries(expected).map(([name, tensor]) => value(name, tensor.dtype, tensor.dims));
+    const imported = importGraph(readModel(modelBytes({ ...parts, outputs: typed })));
+    if (!imported.ok) throw new Error(JSON.stringify(imported.unsupported));
+    const { graph } = imported;
+    expect(ops ?? graph.nodes.map((item) => item.op)).toEqual(graph.nodes.map((item) => item.op));
+    const actual = await runOnnx(exportGraph(graph), { x: input });
+    for (const [name, tensor] of Object.entries(expected)) {
+      expect(graph.types.get(name)).toEqual({ dtype: tensor.dtype, dims: tensor.dims });
+      expect({ name, error: disagreement(actual[name]!, tensor, 1e-6, 1e-5) }).toEqual({ name, error: expect.toSatisfy((error: number) => error <= 1) });
+    }
+  });
+});
