@@ -50,7 +50,10 @@ interface AxisSlice {
   readonly count: number;
 }
 
-/** NumPy's clamping, as ONNX has it: https://onnx.ai/onnx/operators/onnx__Slice.html. */
+/**
+ * ONNX's clamping (https://onnx.ai/onnx/operators/onnx__Slice.html): NumPy's, but for a backward slice that starts before
+ * the first element, which starts at it.
+ */
 export function sliceAxis(size: number, start: number, end: number, step: number): AxisSlice {
   if (step === 0) throw new ShapeError('steps must not be 0');
   const clamp = (index: number, low: number, high: number): number => Math.min(Math.max(index < 0 ? index + size : index, low), high);
