@@ -37,3 +37,13 @@ export function parseTolerance(flag: string, value: string): number {
   if (value.trim() !== '' && number >= 0) return number;
   throw new TsrtError('USAGE', `${flag} takes a number from 0, found '${value}'`, { fix: `for example: ${flag} 1e-3` });
 }
+
+const UNIT_BYTES: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/** Bytes of `512`, `64KiB`, `256MiB`, `1.5GiB`; K, M and G count in powers of 1,024 with or without `iB`. */
+export function parseBytes(flag: string, value: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?$/i.exec(value.trim());
+  const bytes = match ? Math.floor(Number(match[1]) * (UNIT_BYTES[match[2]?.toUpperCase() ?? ''] ?? 0)) : 0;
+  if (bytes > 0) return bytes;
+  throw new TsrtError('USAGE', `${flag} takes a size, found '${value}'`, { fix: `for example: ${flag} 256MiB` });
+}

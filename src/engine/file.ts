@@ -36,6 +36,11 @@ interface PartEntry {
   readonly sha256: string;
 }
 
+/** Whether bytes mean to be an engine file: only the name in the magic counts, so that a mangled file is read and refused as one. */
+export function isEngineFile(bytes: Uint8Array): boolean {
+  return MAGIC.subarray(0, 4).every((byte, index) => bytes[index] === byte);
+}
+
 /** The bytes of an engine file. Deterministic: equal engines, with parts in equal order, give equal bytes. */
 export async function serializeEngine(engine: Engine): Promise<Uint8Array> {
   const hashes = await Promise.all([...engine.parts.values()].map(sha256Hex));

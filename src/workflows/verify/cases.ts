@@ -44,7 +44,7 @@ async function walk(folder: string, root: string, cases: VerifyCase[]): Promise<
   const models = entries.filter((entry) => !entry.isDirectory() && entry.name.endsWith('.onnx'));
   for (const { name } of models) {
     const alone = models.length === 1;
-    const shown = relative(root, name === 'model.onnx' || alone ? folder : join(folder, name)) || name;
+    const shown = relative(root, name === 'model.onnx' || alone ? folder : join(folder, name)) || basename(root);
     cases.push(await caseOf(join(folder, name), alone ? folder : undefined, shown));
   }
   for (const entry of entries) if (entry.isDirectory()) await walk(join(folder, entry.name), root, cases);

@@ -7,7 +7,7 @@ import type { Backend, BuildInput, TensorMap, Unsupported } from '../../backends
 import { readBuildInput } from '../../backends/compile.ts';
 import type { BuildOptions } from '../../engine/engine.ts';
 import { reportError, TsrtError } from '../../errors.ts';
-import { DTYPES, elementCount, type DType } from '../../ir/tensor.ts';
+import { DTYPES, elementCount, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
 import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
 import type { TensorValue } from '../../onnx/tensor.ts';
@@ -143,20 +143,21 @@ interface Buildable {
 
 /** What the backend can build: the model as it is, or with its small inputs built in where shapes depend on their values. */
 async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Values): Promise<Buildable> {
-  const attempts = [new Map<string, TensorValue>(), smallInputs(inputs, ['int32', 'int64']), smallInputs(inputs, DTYPES)];
+  const attempts = [new Map<string, Tensor>(), smallInputs(inputs, ['int32', 'int64']), smallInputs(inputs, DTYPES)];
   let reasons: readonly Unsupported[] = [];
-  for (const frozenInputs of attempts) {
-    if (reasons.length > 0 && frozenInputs.size === 0) continue;
-    const shapes = [...inputs].filter(([name]) => !frozenInputs.has(name)).map(([name, value]) => [name, dimsOf(value)] as const);
+  for (const inputValues of attempts) {
+    if (reasons.length > 0 && inputValues.size === 0) continue;
+    const shapes = [...inputs].filter(([name]) => !inputValues.has(name)).map(([name, value]) => [name, dimsOf(value)] as const);
     const input = await readBuildInput({
       modelBytes: bytes,
       modelName: testCase.name,
       folder: dirname(testCase.modelFile),
       options: { ...settings.options, inputShapes: Object.fromEntries(shapes) },
-      frozenInputs,
+      inputValues,
+      rebatch: false,
     });
     const found = tools.backend.supports(input);
-    if (found.length === 0) return { input, frozen: [...frozenInputs.keys()] };
+    if (found.length === 0) return { input, frozen: [...inputValues.keys()] };
     if (reasons.length === 0) reasons = found;
     if (input.graph.ok) break;
   }
@@ -164,13 +165,14 @@ async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Val
 }
 
 /** Inputs that may say how large something is: scalars and short lists. */
-function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, TensorValue> {
-  return new Map(
-    [...inputs].filter(([, value]) => {
-      if (value.kind !== 'tensor' || !dtypes.includes(value.tensor.dtype)) return false;
-      return value.tensor.dims.length <= 1 && elementCount(value.tensor.dims) <= MAX_SHAPE_ELEMENTS;
-    }),
-  );
+function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, Tensor> {
+  const small = new Map<string, Tensor>();
+  for (const [name, value] of inputs) {
+    if (value.kind !== 'tensor' || !dtypes.includes(value.tensor.dtype)) continue;
+    const { dims } = value.tensor;
+    if (dims.length <= 1 && elementCount(dims) <= MAX_SHAPE_ELEMENTS) small.set(name, value.tensor);
+  }
+  return small;
 }
 
 async function runReference({ tools, bytes, testCase }: Work, inputs: Values): Promise<Values> {

@@ -1,0 +1,41 @@
+/** Flags that decide what one engine is, and the step from them to build options. */
+import { Flags } from '@oclif/core';
+import { FUSIONS, PRECISIONS, type BuildOptions, type Fusion, type Precision } from '../engine/engine.ts';
+import { parseBytes, parsePairs, parseSizes } from './values.ts';
+
+export const BUILD_FLAGS = {
+  backend: Flags.string({ description: 'backend to build for', default: 'onnxruntime', helpValue: 'NAME' }),
+  precision: Flags.string({ description: 'precision', options: [...PRECISIONS], default: 'fp32' }),
+  fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
+  batch: Flags.integer({ description: "the model's symbolic batch", default: 1, min: 1, helpValue: 'N' }),
+  dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
+  'disable-pass': Flags.string({ description: 'leave out a pass by name; repeatable', helpValue: 'NAME', multiple: true }),
+  workspace: Flags.string({ description: 'upper bound for scratch memory, such as 256MiB', helpValue: 'SIZE' }),
+  option: Flags.string({ description: 'backend option, such as threads=2; repeatable', helpValue: 'KEY=VALUE', multiple: true }),
+} as const;
+
+interface ParsedBuildFlags {
+  readonly backend: string;
+  readonly precision: string;
+  readonly fusion: string;
+  readonly batch: number;
+  readonly dim?: readonly string[] | undefined;
+  readonly 'disable-pass'?: readonly string[] | undefined;
+  readonly workspace?: string | undefined;
+  readonly option?: readonly string[] | undefined;
+}
+
+/** oclif has checked precision and fusion against their lists. */
+export function buildOptions(flags: ParsedBuildFlags): BuildOptions {
+  return {
+    backend: flags.backend,
+    precision: flags.precision as Precision,
+    fusion: flags.fusion as Fusion,
+    batch: flags.batch,
+    dims: parseSizes('--dim', flags.dim),
+    inputShapes: {},
+    disabledPasses: flags['disable-pass'] ?? [],
+    workspaceBytes: flags.workspace === undefined ? undefined : parseBytes('--workspace', flags.workspace),
+    backendOptions: parsePairs('--option', flags.option),
+  };
+}

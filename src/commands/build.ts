@@ -1,0 +1,41 @@
+/** `tsrt-bench build MODEL`. */
+import { Args, Flags } from '@oclif/core';
+import { formatBytes, formatNumber } from '../report/units.ts';
+import type { BuildResult } from '../workflows/build.ts';
+import { BaseCommand } from './base.ts';
+import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+
+export default class Build extends BaseCommand {
+  static override summary = 'Compile a model into an engine file';
+  static override description = 'The engine file needs neither the model nor the compiler to run. `inspect` shows what is in it.';
+  static override examples = [
+    '<%= config.bin %> build resnet50.onnx',
+    '<%= config.bin %> build resnet50.onnx --batch 8 --option threads=2 --output engines/',
+    '<%= config.bin %> build bert.onnx --dim sequence=128 --fusion off',
+  ];
+  static override args = { model: Args.string({ required: true, description: 'an ONNX file' }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    ...BUILD_FLAGS,
+    output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
+  };
+
+  async run(): Promise<BuildResult> {
+    const { args, flags } = await this.parse(Build);
+    const options = buildOptions(flags);
+    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+    const [{ buildEngineFile }, { openRegistry }] = await Promise.all([import('../workflows/build.ts'), import('../workflows/registry.ts')]);
+    const registry = await openRegistry(config.plugins);
+    const result = await buildEngineFile({ model: args.model, options, output: flags.output, registry, signal: undefined });
+    const { header, stepsMs } = result;
+    const steps = Object.entries(stepsMs).map(([step, ms]) => `${step} ${formatNumber(ms / 1000)} s`);
+    this.log(`engine   ${result.file} (${formatBytes(result.bytes)}, sha256 ${result.sha256.slice(0, 16)}…)`);
+    this.log(`built    ${header.layers.length} layers in ${steps.join(', ')}`);
+    for (const { name, dtype, dims } of header.inputs) this.log(`input    ${name} ${dtype}[${dims.join(',')}]`);
+    for (const { name, dtype, dims } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]`);
+    for (const notice of header.notices) this.log(`note     ${notice}`);
+    this.log(`next     tsrt-bench inspect ${result.file}`);
+    return result;
+  }
+}

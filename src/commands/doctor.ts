@@ -1,0 +1,44 @@
+/** `tsrt-bench doctor`. */
+import { formatBytes } from '../report/units.ts';
+import type { DoctorReport } from '../workflows/doctor.ts';
+import { BaseCommand } from './base.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+
+export default class Doctor extends BaseCommand {
+  static override summary = 'Show which devices and backends are there, what is missing and how to get it';
+  static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --json'];
+  static override flags = CONFIG_FLAGS;
+
+  async run(): Promise<DoctorReport> {
+    const { flags } = await this.parse(Doctor);
+    const { config } = await settings(flags);
+    const { doctor } = await import('../workflows/doctor.ts');
+    const report = await doctor(config);
+    for (const line of describe(report)) this.log(line);
+    return report;
+  }
+}
+
+function describe(report: DoctorReport): string[] {
+  const lines = [
+    `tsrt-bench ${report.tool}, Node ${report.node}, ${report.os}`,
+    `machine   ${report.cpu.model}, ${report.cpu.logicalCores} logical cores, ${formatBytes(report.memoryBytes)} memory`,
+  ];
+  for (const folder of report.folders) {
+    const free = folder.freeBytes === undefined ? '' : `, ${formatBytes(folder.freeBytes)} free`;
+    lines.push(`${folder.purpose.padEnd(9)} ${folder.path} (${folder.writable ? 'writable' : 'NOT writable'}${free})`);
+  }
+  lines.push('', 'backends');
+  for (const { name, description, availability } of report.backends) {
+    lines.push(`  ${availability.status === 'available' ? 'ok     ' : 'missing'} ${name}: ${description}`);
+    if (availability.status === 'unavailable') {
+      lines.push(`            why: ${availability.reason}`, `            fix: ${availability.fix}`);
+      continue;
+    }
+    lines.push(`            version ${availability.version}`);
+    for (const device of availability.devices) lines.push(`            device ${device.slug}: ${device.description}`);
+  }
+  lines.push('', 'plugins');
+  for (const plugin of report.plugins) lines.push(`  ${plugin.name} ${plugin.version} (${plugin.source})`);
+  return lines;
+}

@@ -1,0 +1,30 @@
+/** Every command by its name; the surface of the command line. */
+import BaselineList from './baseline/list.ts';
+import BaselineRm from './baseline/rm.ts';
+import BaselineSave from './baseline/save.ts';
+import BaselineShow from './baseline/show.ts';
+import Build from './build.ts';
+import Compare from './compare.ts';
+import Doctor from './doctor.ts';
+import Gate from './gate.ts';
+import Inspect from './inspect.ts';
+import Plugins from './plugins.ts';
+import Report from './report.ts';
+import Run from './run.ts';
+import Verify from './verify.ts';
+
+export const COMMANDS = {
+  'baseline:list': BaselineList,
+  'baseline:rm': BaselineRm,
+  'baseline:save': BaselineSave,
+  'baseline:show': BaselineShow,
+  build: Build,
+  compare: Compare,
+  doctor: Doctor,
+  gate: Gate,
+  inspect: Inspect,
+  plugins: Plugins,
+  report: Report,
+  run: Run,
+  verify: Verify,
+};

@@ -1,0 +1,38 @@
+/** `tsrt-bench inspect FILE`. */
+import { Args, Flags } from '@oclif/core';
+import type { Inspection } from '../workflows/inspect.ts';
+import { BaseCommand } from './base.ts';
+import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+
+export default class Inspect extends BaseCommand {
+  static override summary = 'Show what an ONNX or engine file holds, what it costs, what fused and what is unsupported';
+  static override description = 'An ONNX file is built in memory for the backend, so that what the passes do to it can be shown; nothing is written.';
+  static override examples = [
+    '<%= config.bin %> inspect resnet50.onnx',
+    '<%= config.bin %> inspect resnet50.onnx --batch 8 --passes',
+    '<%= config.bin %> inspect resnet50-b8.engine --layers',
+  ];
+  static override args = { file: Args.string({ required: true, description: 'an ONNX or engine file' }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    ...BUILD_FLAGS,
+    passes: Flags.boolean({ description: 'what each pass did' }),
+    layers: Flags.boolean({ description: 'every layer of the engine, with the ONNX nodes it came from' }),
+  };
+
+  async run(): Promise<Inspection> {
+    const { args, flags } = await this.parse(Inspect);
+    const options = buildOptions(flags);
+    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+    const [{ inspect }, { openRegistry }, { describeInspection }] = await Promise.all([
+      import('../workflows/inspect.ts'),
+      import('../workflows/registry.ts'),
+      import('./inspection.ts'),
+    ]);
+    const inspection = await inspect(args.file, options, await openRegistry(config.plugins));
+    const engine = inspection.kind === 'engine' ? inspection.header : inspection.engine;
+    for (const line of describeInspection(inspection, engine, { passes: flags.passes, layers: flags.layers })) this.log(line);
+    return inspection;
+  }
+}

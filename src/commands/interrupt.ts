@@ -1,0 +1,27 @@
+/** Ctrl-C as an AbortSignal: once ends cleanly, twice ends at once. */
+import { EXIT } from '../errors.ts';
+
+export interface Interrupt {
+  readonly signal: AbortSignal;
+  dispose(): void;
+}
+
+/** Listens for SIGINT and SIGTERM until disposed; `onFirst` is called when the first one comes. */
+export function onInterrupt(onFirst: () => void): Interrupt {
+  const controller = new AbortController();
+  const listener = (): void => {
+    if (controller.signal.aborted) process.kill(process.pid, 'SIGKILL');
+    process.exitCode = EXIT.interrupted;
+    onFirst();
+    controller.abort();
+  };
+  process.on('SIGINT', listener);
+  process.on('SIGTERM', listener);
+  return {
+    signal: controller.signal,
+    dispose: () => {
+      process.off('SIGINT', listener);
+      process.off('SIGTERM', listener);
+    },
+  };
+}

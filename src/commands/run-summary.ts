@@ -1,0 +1,21 @@
+/** What `run` prints at its end: the table, what to know about it, where the records are, and what to do next. */
+import { relative } from 'node:path';
+import { tableReporter } from '../report/table.ts';
+import type { RunResult } from '../workflows/run/request.ts';
+
+export function describeRun(result: RunResult, terminal: { readonly color: boolean; readonly width: number }): string {
+  const { suite, records, baselineVariant } = result;
+  const lines = [tableReporter.render({ suite, records, baselineVariant, ...terminal }).trimEnd(), ''];
+  for (const notice of new Set(result.notices)) lines.push(`note     ${notice}`);
+  const file = relative(process.cwd(), result.file);
+  lines.push(`records  ${file.startsWith('..') ? result.file : file}`, `next     ${nextCommand(result)}`);
+  return lines.join('\n');
+}
+
+function nextCommand({ suite, records, interrupted }: RunResult): string {
+  if (interrupted) return `tsrt-bench run ${suite} --resume   (with the same flags: goes on with the cases that are left)`;
+  if (records.some((record) => record.status === 'completed')) {
+    return 'tsrt-bench baseline save main   (then, after a change: run again and `tsrt-bench gate --baseline main`)';
+  }
+  return 'tsrt-bench doctor   (shows which backends are there and what is missing)';
+}

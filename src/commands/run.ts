@@ -1,0 +1,77 @@
+/** `tsrt-bench run SUITE`. */
+import { Args, Flags } from '@oclif/core';
+import { EXIT } from '../errors.ts';
+import type { RunResult } from '../workflows/run/request.ts';
+import { BaseCommand } from './base.ts';
+import { CONFIG_FLAGS, describeSettings, settings } from './config-flags.ts';
+import { onInterrupt } from './interrupt.ts';
+import { createProgress, progressMode } from './progress.ts';
+import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
+
+export default class Run extends BaseCommand {
+  static override summary = "Compile a suite's model into engine variants, measure them, and print one table";
+  static override description =
+    'Each case is measured in worker processes of its own, in interleaved rounds; its record is on disk as soon as it ends. Ctrl-C keeps what is finished, and --resume goes on.';
+  static override examples = [
+    '<%= config.bin %> run suites/resnet50',
+    '<%= config.bin %> run resnet50 --model resnet50.onnx --dataset ./photos --batch 1,8',
+    '<%= config.bin %> run suites/smoke --rounds 10 --time 2s --json',
+    '<%= config.bin %> run suites/resnet50 --resume',
+  ];
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    ...SUITE_FLAGS,
+    budget: Flags.string({ description: 'start no round after this time, such as 3m', helpValue: 'TIME' }),
+    device: Flags.string({ description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
+    resume: Flags.boolean({ description: 'go on with the latest unfinished run of this suite' }),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+    'print-config': Flags.boolean({ description: 'show the settings in force and where each came from, and end' }),
+  };
+
+  async run(): Promise<RunResult | unknown> {
+    const { args, flags } = await this.parse(Run);
+    const asked = suiteOverrides(flags);
+    const resolved = await settings({ ...flags, timeMs: asked.timeMs, batch: asked.batch, precision: asked.precision });
+    if (flags['print-config']) {
+      for (const line of describeSettings(resolved)) this.log(line);
+      return resolved;
+    }
+    const { config } = resolved;
+    const overrides = {
+      ...asked,
+      backend: config.backend,
+      precision: asked.precision ?? config.precision,
+      batch: config.batch,
+      rounds: config.rounds,
+      timeMs: config.timeMs,
+      budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),
+    };
+    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
+    const [{ runSuite }, progress] = await Promise.all([import('../workflows/run/run.ts'), createProgress(mode, process.stderr)]);
+    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: the finished cases are kept' }));
+    try {
+      const result = await runSuite({
+        suite: args.suite,
+        settings: resolved,
+        overrides,
+        modelFile: flags.model,
+        limit: flags.limit,
+        device: flags.device,
+        resume: flags.resume,
+        signal: interrupt.signal,
+        onEvent: progress.onEvent,
+      });
+      progress.stop();
+      const { describeRun } = await import('./run-summary.ts');
+      const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
+      this.log(describeRun(result, { color, width: process.stdout.columns ?? 120 }));
+      if (result.interrupted) this.exitWith(EXIT.interrupted);
+      else if (result.records.every((record) => record.status !== 'completed')) this.exitWith(EXIT.failed);
+      return result;
+    } finally {
+      progress.stop();
+      interrupt.dispose();
+    }
+  }
+}

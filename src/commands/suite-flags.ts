@@ -1,0 +1,84 @@
+/** Flags that replace what a suite says, and the step from them to overrides. */
+import { resolve } from 'node:path';
+import { Flags } from '@oclif/core';
+import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engine.ts';
+import { TsrtError } from '../errors.ts';
+import type { SuiteOverrides } from '../suite/expand.ts';
+
+/** A flag that takes `a,b` or is given twice. */
+const list = (description: string, helpValue: string, options: Record<string, unknown> = {}) =>
+  Flags.string({ description, helpValue, multiple: true, delimiter: ',', helpGroup: 'SUITE', ...options });
+
+export const SUITE_FLAGS = {
+  model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE', helpGroup: 'SUITE' }),
+  dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR', helpGroup: 'SUITE' }),
+  limit: Flags.integer({ description: 'at most this many inputs for the accuracy run', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
+  backend: list('backends to run', 'NAME,…'),
+  precision: list('precisions to run', 'fp32,…', { options: [...PRECISIONS] }),
+  fusion: list('fusion on, off or both', 'on,off', { options: [...FUSIONS] }),
+  batch: list('batch sizes', 'N,…'),
+  option: list('backend option, such as threads=1; repeat a key to try several values', 'KEY=VALUE'),
+  rounds: Flags.integer({ description: 'rounds over all cases', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
+  time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME', helpGroup: 'SUITE' }),
+  seed: Flags.integer({ description: 'seed of orders, synthetic inputs and resampling', helpValue: 'N', min: 0, helpGroup: 'SUITE' }),
+} as const;
+
+interface ParsedSuiteFlags {
+  readonly dataset?: string | undefined;
+  readonly backend?: readonly string[] | undefined;
+  readonly precision?: readonly string[] | undefined;
+  readonly fusion?: readonly string[] | undefined;
+  readonly batch?: readonly string[] | undefined;
+  readonly option?: readonly string[] | undefined;
+  readonly rounds?: number | undefined;
+  readonly time?: string | undefined;
+}
+
+/** Flags as overrides; oclif has checked precision and fusion against their lists. */
+export function suiteOverrides(flags: ParsedSuiteFlags): SuiteOverrides {
+  return {
+    backend: nonEmpty(flags.backend),
+    precision: nonEmpty(flags.precision) as readonly Precision[] | undefined,
+    fusion: nonEmpty(flags.fusion) as readonly Fusion[] | undefined,
+    batch: nonEmpty(flags.batch)?.map((value) => parseCount('--batch', value)),
+    backendOptions: flags.option && flags.option.length > 0 ? parseOptions(flags.option) : undefined,
+    rounds: flags.rounds,
+    timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time),
+    dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
+  };
+}
+
+function nonEmpty<T>(values: readonly T[] | undefined): readonly T[] | undefined {
+  return values !== undefined && values.length > 0 ? values : undefined;
+}
+
+function parseCount(flag: string, value: string): number {
+  const count = Number(value);
+  if (Number.isSafeInteger(count) && count > 0) return count;
+  throw new TsrtError('USAGE', `${flag} takes whole numbers above 0, found '${value}'`, { fix: `for example: ${flag} 1,8,32` });
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+
+/** Milliseconds of `500ms`, `2s`, `1.5m`; a bare number is seconds. Throws USAGE. */
+export function parseDuration(flag: string, value: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(value.trim());
+  const milliseconds = match ? Math.round(Number(match[1]) * (UNIT_MS[match[2] ?? 's'] ?? 0)) : 0;
+  if (milliseconds > 0) return milliseconds;
+  throw new TsrtError('USAGE', `${flag} takes a length of time, found '${value}'`, { fix: `for example: ${flag} 500ms, ${flag} 2s, ${flag} 1m` });
+}
+
+function parseOptions(words: readonly string[]): Record<string, (string | number | boolean)[]> {
+  const options: Record<string, (string | number | boolean)[]> = {};
+  for (const word of words) {
+    const at = word.indexOf('=');
+    if (at < 1) throw new TsrtError('USAGE', `--option takes KEY=VALUE, found '${word}'`, { fix: 'for example: --option threads=2' });
+    (options[word.slice(0, at)] ??= []).push(parseScalar(word.slice(at + 1)));
+  }
+  return options;
+}
+
+function parseScalar(text: string): string | number | boolean {
+  if (text === 'true' || text === 'false') return text === 'true';
+  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}

@@ -1,0 +1,143 @@
+/**
+ * Configuration: flags over file over defaults, with the origin of every value.
+ *
+ * The file is found by cosmiconfig from the working folder upwards: `tsrt-bench.config.{js,mjs,cjs}`, `.tsrt-benchrc`
+ * (JSON or YAML, with or without extension), or the key `tsrt-bench` of package.json.
+ */
+import { dirname, resolve } from 'node:path';
+import { cosmiconfig, type CosmiconfigResult } from 'cosmiconfig';
+import envPaths from 'env-paths';
+import { z } from 'zod';
+import { PRECISIONS, type Precision } from './engine/engine.ts';
+import { TsrtError } from './errors.ts';
+import { nearest } from './nearest.ts';
+
+const positiveInt = z.number().int().positive();
+
+/** Keys of the file; each is optional there. Paths in the file are relative to the file. */
+const fileSchema = z.strictObject({
+  plugins: z.array(z.string().min(1)).optional(),
+  results: z.string().min(1).optional(),
+  cache: z.string().min(1).optional(),
+  backend: z.array(z.string().min(1)).optional(),
+  precision: z.array(z.enum(PRECISIONS)).optional(),
+  batch: z.array(positiveInt).optional(),
+  rounds: positiveInt.optional(),
+  timeMs: positiveInt.optional(),
+  seed: z.number().int().nonnegative().optional(),
+});
+
+type FileConfig = z.infer<typeof fileSchema>;
+
+/** The settings in force. Undefined: the suite decides. */
+export interface Config {
+  /** Plugin paths (absolute where they are paths) and package names. */
+  readonly plugins: readonly string[];
+  /** Folder of records and baselines. */
+  readonly results: string;
+  /** Folder of downloaded and built models and engines. */
+  readonly cache: string;
+  readonly backend: readonly string[] | undefined;
+  readonly precision: readonly Precision[] | undefined;
+  readonly batch: readonly number[] | undefined;
+  readonly rounds: number | undefined;
+  readonly timeMs: number | undefined;
+  readonly seed: number;
+}
+
+/** Where a value came from: a flag, a file's path, an environment variable's name, or the defaults. */
+export type Origin = 'flag' | 'default' | 'suite' | `file ${string}` | `environment ${string}`;
+
+export interface ResolvedConfig {
+  readonly config: Config;
+  readonly origins: Readonly<Record<keyof Config, Origin>>;
+}
+
+export type ConfigFlags = { readonly [K in keyof Config]?: Config[K] | undefined };
+
+/** Joins flags, the nearest file and the defaults. `environment` gives TSRT_BENCH_CACHE and TSRT_BENCH_RESULTS. */
+export async function resolveConfig(
+  flags: ConfigFlags,
+  cwd: string,
+  environment: Readonly<Record<string, string | undefined>> = {},
+): Promise<ResolvedConfig> {
+  const file = await readConfigFile(cwd);
+  const defaults: Config = {
+    plugins: [],
+    results: resolve(cwd, 'results'),
+    cache: envPaths('tsrt-bench', { suffix: '' }).cache,
+    backend: undefined,
+    precision: undefined,
+    batch: undefined,
+    rounds: undefined,
+    timeMs: undefined,
+    seed: 1,
+  };
+  const fromEnvironment: ConfigFlags = {
+    cache: environment['TSRT_BENCH_CACHE'] || undefined,
+    results: environment['TSRT_BENCH_RESULTS'] || undefined,
+  };
+  const values: Record<string, unknown> = {};
+  const origins: Record<string, Origin> = {};
+  for (const key of Object.keys(defaults) as (keyof Config)[]) {
+    const [value, origin] =
+      flags[key] !== undefined && !(Array.isArray(flags[key]) && flags[key].length === 0)
+        ? [flags[key], 'flag' as const]
+        : fromEnvironment[key] !== undefined
+          ? [fromEnvironment[key], `environment TSRT_BENCH_${key.toUpperCase()}` as const]
+          : file?.values[key] !== undefined
+            ? [file.values[key], `file ${file.path}` as const]
+            : [defaults[key], defaults[key] === undefined ? ('suite' as const) : ('default' as const)];
+    values[key] = (key === 'results' || key === 'cache') && typeof value === 'string' ? resolve(cwd, value) : value;
+    origins[key] = origin;
+  }
+  // Every name on this list was built from the keys of `defaults`, so the shapes are those of Config.
+  return Object.freeze({
+    config: Object.freeze(values) as unknown as Config,
+    origins: Object.freeze(origins) as Readonly<Record<keyof Config, Origin>>,
+  });
+}
+
+async function readConfigFile(cwd: string): Promise<{ readonly path: string; readonly values: FileConfig } | undefined> {
+  let found: CosmiconfigResult;
+  try {
+    found = await cosmiconfig('tsrt-bench', { searchStrategy: 'global', stopDir: resolve('/') }).search(cwd);
+  } catch (cause) {
+    throw new TsrtError('CONFIG_INVALID', `the configuration can't be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      fix: 'mend the file named above, or move it away to run with the defaults',
+      cause,
+    });
+  }
+  if (!found || found.isEmpty) return undefined;
+  const parsed = fileSchema.safeParse(found.config);
+  if (!parsed.success) {
+    throw new TsrtError('CONFIG_INVALID', 'the configuration has mistakes', {
+      place: found.filepath,
+      details: parsed.error.issues.flatMap(describeIssue),
+      fix: 'mend the keys above; `tsrt-bench run --print-config` shows what is in force',
+    });
+  }
+  return { path: found.filepath, values: absolutePaths(parsed.data, dirname(found.filepath)) };
+}
+
+function describeIssue(issue: z.core.$ZodIssue): string[] {
+  const place = issue.path.join('.') || 'the file';
+  if (issue.code !== 'unrecognized_keys') return [`${place}: ${issue.message}`];
+  const known = Object.keys(fileSchema.shape);
+  return issue.keys.map((key) => {
+    const guess = nearest(key, known);
+    return `${key}: unknown key${guess ? `; did you mean '${guess}'?` : ''}`;
+  });
+}
+
+/** Paths in a file mean places beside the file, wherever the command runs. */
+function absolutePaths(values: FileConfig, folder: string): FileConfig {
+  return {
+    ...values,
+    ...(values.results !== undefined && { results: resolve(folder, values.results) }),
+    ...(values.cache !== undefined && { cache: resolve(folder, values.cache) }),
+    ...(values.plugins !== undefined && {
+      plugins: values.plugins.map((plugin) => (plugin.startsWith('.') ? resolve(folder, plugin) : plugin)),
+    }),
+  };
+}

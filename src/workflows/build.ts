@@ -1,0 +1,81 @@
+/** `build`: engine files only, of one ONNX file or of every variant of a suite. */
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { compileModel, type CompileStep } from '../backends/compile.ts';
+import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
+import { serializeEngine } from '../engine/file.ts';
+import { sha256Hex } from '../engine/sha256.ts';
+import { TsrtError } from '../errors.ts';
+import type { Registry } from '../registry.ts';
+
+export interface BuildRequest {
+  /** An ONNX file. */
+  readonly model: string;
+  readonly options: BuildOptions;
+  /** Where the engine goes: a file ending in `.engine`, or a folder. */
+  readonly output: string;
+  readonly registry: Registry;
+  readonly signal: AbortSignal | undefined;
+}
+
+export interface BuildResult {
+  readonly file: string;
+  readonly sha256: string;
+  readonly bytes: number;
+  readonly stepsMs: Readonly<Partial<Record<CompileStep, number>>>;
+  readonly header: EngineHeader;
+}
+
+/** Reads a model file. Throws MODEL_NOT_FOUND. */
+export async function readModelFile(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    const what = code === 'ENOENT' ? 'there is no such model file' : code === 'EISDIR' ? 'the model is a folder, not a file' : "the model file can't be read";
+    throw new TsrtError('MODEL_NOT_FOUND', what, { place: path, fix: 'give an ONNX file', cause });
+  }
+}
+
+/** Builds one engine and writes it; a file appears under its name only when it is whole. */
+export async function buildEngineFile(request: BuildRequest): Promise<BuildResult> {
+  const { model, options, output, registry, signal } = request;
+  const modelName = basename(model).replace(/\.onnx$/, '');
+  const stepsMs: Partial<Record<CompileStep, number>> = {};
+  const engine = await compileModel({
+    modelBytes: await readModelFile(model),
+    modelName,
+    folder: dirname(model),
+    options,
+    backend: registry.backend(options.backend),
+    context: { signal, onProgress: undefined },
+    onStep: (step, durationMs) => {
+      stepsMs[step] = durationMs;
+    },
+  });
+  const bytes = await serializeEngine(engine);
+  const file = output.endsWith('.engine') ? output : join(output, `${engineFileName(modelName, options)}.engine`);
+  await writeWhole(file, bytes);
+  return { file, sha256: await sha256Hex(bytes), bytes: bytes.length, stepsMs, header: engine.header };
+}
+
+/** `resnet50-onnxruntime-fp32-fusion-on-b8`. */
+export function engineFileName(model: string, options: BuildOptions): string {
+  const extras = Object.entries(options.backendOptions).map(([key, value]) => `${key}-${value}`);
+  return [model, options.backend, options.precision, `fusion-${options.fusion}`, ...extras, `b${options.batch}`].join('-').replace(/[^A-Za-z0-9._-]+/g, '_');
+}
+
+async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
+  const part = `${file}.${process.pid}.part`;
+  try {
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(part, bytes);
+    await rename(part, file);
+  } catch (cause) {
+    throw new TsrtError('RESULTS_UNWRITABLE', `the engine can't be written: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      place: file,
+      fix: 'choose another place with --output, or make room',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,71 @@
+/** What is there, what is missing, and how to get it: backends, devices, machine, folders. */
+import { accessSync, constants, existsSync, statfsSync } from 'node:fs';
+import { arch, cpus, platform, release, totalmem } from 'node:os';
+import { dirname } from 'node:path';
+import type { Availability } from '../backends/backend.ts';
+import type { Config } from '../config.ts';
+import { reportError } from '../errors.ts';
+import { TOOL_VERSION } from '../version.ts';
+import { openRegistry } from './registry.ts';
+
+export interface BackendReport {
+  readonly name: string;
+  readonly description: string;
+  readonly availability: Availability;
+}
+
+export interface FolderReport {
+  readonly purpose: 'results' | 'cache';
+  readonly path: string;
+  readonly writable: boolean;
+  readonly freeBytes: number | undefined;
+}
+
+export interface DoctorReport {
+  readonly tool: string;
+  readonly node: string;
+  readonly os: string;
+  readonly cpu: { readonly model: string; readonly logicalCores: number };
+  readonly memoryBytes: number;
+  readonly folders: readonly FolderReport[];
+  readonly backends: readonly BackendReport[];
+  readonly plugins: readonly { readonly name: string; readonly version: string; readonly source: string }[];
+}
+
+/** Probes every backend; a probe that throws is reported as unavailable, so that one broken driver hides nothing else. */
+export async function doctor(config: Config): Promise<DoctorReport> {
+  const registry = await openRegistry(config.plugins);
+  const backends = await Promise.all(
+    [...registry.backends.values()].map(async (backend): Promise<BackendReport> => {
+      const availability = await backend.probe().catch((error: unknown): Availability => {
+        const { message, fix } = reportError(error);
+        return { status: 'unavailable', reason: message, fix: fix ?? 'see the reason' };
+      });
+      return { name: backend.name, description: backend.description, availability };
+    }),
+  );
+  return {
+    tool: TOOL_VERSION,
+    node: process.version,
+    os: `${platform()} ${release()} ${arch()}`,
+    cpu: { model: cpus()[0]?.model.trim() ?? 'unknown', logicalCores: cpus().length },
+    memoryBytes: totalmem(),
+    folders: [folder('results', config.results), folder('cache', config.cache)],
+    backends,
+    plugins: registry.plugins.map(({ plugin, source }) => ({ name: plugin.name, version: plugin.version, source })),
+  };
+}
+
+/** Looks at the folder, or at the nearest parent that exists, since it is made when first needed. */
+function folder(purpose: FolderReport['purpose'], path: string): FolderReport {
+  let existing = path;
+  while (!existsSync(existing) && dirname(existing) !== existing) existing = dirname(existing);
+  let writable = true;
+  try {
+    accessSync(existing, constants.W_OK);
+  } catch {
+    writable = false;
+  }
+  const space = statfsSync(existing, { bigint: false });
+  return { purpose, path, writable, freeBytes: space.bavail * space.bsize };
+}

@@ -1,0 +1,120 @@
+/** `inspect`: what an ONNX or engine file holds, what it costs, what fused, and what a backend can't build. */
+import { basename, dirname } from 'node:path';
+import { readBuildInput } from '../backends/compile.ts';
+import type { Unsupported } from '../backends/backend.ts';
+import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
+import { deserializeEngine, isEngineFile } from '../engine/file.ts';
+import { nodeCost } from '../ops/infer.ts';
+import type { Graph } from '../ir/graph.ts';
+import { tensorBytes } from '../ir/tensor.ts';
+import { readModel } from '../onnx/model.ts';
+import type { Registry } from '../registry.ts';
+import { readModelFile } from './build.ts';
+
+export interface IoRow {
+  readonly name: string;
+  readonly dtype: string;
+  /** A symbolic dimension keeps its name. */
+  readonly dims: readonly (number | string)[] | undefined;
+}
+
+export interface OpRow {
+  readonly op: string;
+  readonly count: number;
+  /** At the inspected batch; undefined where the graph is not in the IR. */
+  readonly flops: number | undefined;
+  readonly bytes: number | undefined;
+}
+
+export interface ModelInspection {
+  readonly kind: 'model';
+  readonly name: string;
+  readonly file: string;
+  readonly producer: string;
+  readonly opsets: Readonly<Record<string, number>>;
+  readonly inputs: readonly IoRow[];
+  readonly outputs: readonly IoRow[];
+  readonly nodes: number;
+  readonly parameters: number;
+  readonly weightBytes: number;
+  readonly ops: readonly OpRow[];
+  readonly flops: number | undefined;
+  readonly options: BuildOptions;
+  /** Empty where the backend can build the model. */
+  readonly unsupported: readonly Unsupported[];
+  /** The engine that the backend builds; undefined where it can't. */
+  readonly engine: EngineHeader | undefined;
+}
+
+export interface EngineInspection {
+  readonly kind: 'engine';
+  readonly file: string;
+  readonly fileBytes: number;
+  readonly parts: readonly { readonly name: string; readonly bytes: number }[];
+  readonly header: EngineHeader;
+}
+
+export type Inspection = ModelInspection | EngineInspection;
+
+/** Tells model and engine apart by their first bytes. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
+export async function inspect(file: string, options: BuildOptions, registry: Registry): Promise<Inspection> {
+  const bytes = await readModelFile(file);
+  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inspectModel(file, bytes, options, registry);
+}
+
+async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineInspection> {
+  const { header, parts } = await deserializeEngine(bytes);
+  return { kind: 'engine', file, fileBytes: bytes.length, header, parts: [...parts].map(([name, part]) => ({ name, bytes: part.byteLength })) };
+}
+
+async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptions, registry: Registry): Promise<ModelInspection> {
+  const backend = registry.backend(options.backend);
+  const folder = dirname(file);
+  const model = readModel(bytes, { folder });
+  const input = await readBuildInput({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options });
+  const unsupported = backend.supports(input);
+  const engine = unsupported.length === 0 ? (await backend.build(input, { signal: undefined, onProgress: undefined })).header : undefined;
+  const graph = input.graph.ok ? input.graph.graph : undefined;
+  const ops = graph ? costByOp(graph) : countByOp(model.nodes.map((node) => (node.domain ? `${node.domain}.${node.opType}` : node.opType)));
+  const weights = [...model.initializers.values()].flatMap((value) => (value.kind === 'tensor' ? [value.tensor] : []));
+  return {
+    kind: 'model',
+    name: model.name,
+    file,
+    producer: model.producer,
+    opsets: Object.fromEntries([...model.opsets].map(([domain, version]) => [domain || 'ai.onnx', version])),
+    inputs: model.inputs.map(ioRow),
+    outputs: model.outputs.map(ioRow),
+    nodes: model.nodes.length,
+    parameters: weights.reduce((sum, tensor) => sum + tensor.dims.reduce((product, dim) => product * dim, 1), 0),
+    weightBytes: weights.reduce((sum, tensor) => sum + tensorBytes(tensor), 0),
+    ops,
+    flops: graph && ops.reduce((sum, row) => sum + (row.flops ?? 0), 0),
+    options,
+    unsupported,
+    engine,
+  };
+}
+
+type OnnxModel = ReturnType<typeof readModel>;
+
+function ioRow({ name, type }: OnnxModel['inputs'][number]): IoRow {
+  return type.kind === 'tensor' ? { name, dtype: type.dtypeName, dims: type.dims } : { name, dtype: type.what, dims: undefined };
+}
+
+/** Rows by op, the most expensive first. */
+function costByOp(graph: Graph): OpRow[] {
+  const rows = new Map<string, { count: number; flops: number; bytes: number }>();
+  for (const node of graph.nodes) {
+    const row = rows.get(node.op) ?? { count: 0, flops: 0, bytes: 0 };
+    const { flops, bytes } = nodeCost(graph, node);
+    rows.set(node.op, { count: row.count + 1, flops: row.flops + flops, bytes: row.bytes + bytes });
+  }
+  return [...rows].map(([op, row]) => ({ op, ...row })).sort((a, b) => b.flops - a.flops || b.bytes - a.bytes);
+}
+
+function countByOp(ops: readonly string[]): OpRow[] {
+  const counts = new Map<string, number>();
+  for (const op of ops) counts.set(op, (counts.get(op) ?? 0) + 1);
+  return [...counts].map(([op, count]) => ({ op, count, flops: undefined, bytes: undefined })).sort((a, b) => b.count - a.count);
+}

@@ -1,0 +1,118 @@
+/**
+ * The accuracy run: the same inputs through the fp32 reference and through every variant whose numerics can differ, batch by
+ * batch, so that memory stays bounded however large the dataset is.
+ */
+import type { Backend, TensorMap } from '../../backends/backend.ts';
+import { reportError, type ErrorReport } from '../../errors.ts';
+import { WorkerFailure } from '../../measure/failure.ts';
+import { openInference, type Inference } from '../../measure/inference.ts';
+import type { BuildOptions } from '../../engine/engine.ts';
+import { accuracyAccumulator, type AccuracyAccumulator, type AccuracyResult } from '../../suite/accuracy.ts';
+import type { Dataset } from '../../suite/datasets.ts';
+import type { Task } from '../../suite/schema.ts';
+import type { OnRunEvent } from '../events.ts';
+import type { BuiltEngine } from './engines.ts';
+import type { References } from './reference.ts';
+
+export interface AccuracyRequest {
+  readonly engines: readonly BuiltEngine[];
+  readonly references: References;
+  readonly task: Task;
+  readonly untrained: boolean;
+  readonly plugins: readonly string[];
+  readonly device: string | undefined;
+  readonly timeoutMs: number;
+  /** Opens the dataset in batches of a size. */
+  readonly openDataset: (batch: number) => Promise<Dataset>;
+  readonly signal: AbortSignal;
+  readonly onEvent: OnRunEvent;
+}
+
+export type AccuracyOutcome =
+  | { readonly status: 'assessed'; readonly result: AccuracyResult }
+  | { readonly status: 'failed'; readonly error: ErrorReport };
+
+/** Engines of the same key give the same numbers: threads and batch do not change what is computed. */
+export function numericsKey(options: BuildOptions): string {
+  return JSON.stringify([options.backend, options.precision, options.fusion, options.disabledPasses]);
+}
+
+/** Batches above this gain no speed that is worth their memory here. */
+const MAX_BATCH = 32;
+
+/** Outcomes by {@link numericsKey}. Rejects with the dataset's errors. */
+export async function assessAccuracy(request: AccuracyRequest): Promise<ReadonlyMap<string, AccuracyOutcome>> {
+  const chosen = new Map<string, BuiltEngine>();
+  for (const engine of request.engines) {
+    const key = numericsKey(engine.variant.options);
+    const known = chosen.get(key);
+    if (!known || isFaster(engine, known)) chosen.set(key, engine);
+  }
+  const outcomes = new Map<string, AccuracyOutcome>();
+  for (const batch of new Set([...chosen.values()].map((engine) => engine.variant.options.batch))) {
+    const engines = [...chosen].filter(([, engine]) => engine.variant.options.batch === batch);
+    for (const [key, outcome] of await assessBatch(request, batch, new Map(engines))) outcomes.set(key, outcome);
+  }
+  return outcomes;
+}
+
+/** The larger batch (up to a bound), then the most threads: the same numbers, sooner. */
+function isFaster(a: BuiltEngine, b: BuiltEngine): boolean {
+  const rank = ({ variant: { options } }: BuiltEngine) => [Math.min(options.batch, MAX_BATCH + 1) % (MAX_BATCH + 1), Number(options.backendOptions['threads'] ?? 0)] as const;
+  const [x, y] = [rank(a), rank(b)];
+  return x[0] === y[0] ? x[1] > y[1] : x[0] > y[0];
+}
+
+/** A variant under assessment. */
+interface Runner {
+  readonly backend: Backend;
+  readonly inference: Inference;
+  readonly accumulator: AccuracyAccumulator;
+}
+
+async function assessBatch(
+  request: AccuracyRequest,
+  batch: number,
+  engines: ReadonlyMap<string, BuiltEngine>,
+): Promise<Map<string, AccuracyOutcome>> {
+  const { signal, onEvent, task, untrained } = request;
+  const dataset = await request.openDataset(batch);
+  const outcomes = new Map<string, AccuracyOutcome>();
+  const runners = new Map<string, Runner>();
+  const fail = async (key: string, error: unknown): Promise<void> => {
+    outcomes.set(key, { status: 'failed', error: error instanceof WorkerFailure ? error.failure.error : reportError(error) });
+    await runners.get(key)?.inference.close();
+    runners.delete(key);
+  };
+  try {
+    for (const [key, { backend, path, environment }] of engines) {
+      const { plugins, device, timeoutMs } = request;
+      await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs }).then(
+        (inference) => runners.set(key, { backend, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
+        (error: unknown) => fail(key, error),
+      );
+    }
+    let done = 0;
+    for await (const { inputs, labels, count } of dataset.batches(signal)) {
+      const references = new Map<Backend, TensorMap>();
+      for (const [key, { backend, inference, accumulator }] of runners) {
+        signal.throwIfAborted();
+        const reference = references.get(backend) ?? (await (await request.references.of(backend)).run(inputs, batch));
+        references.set(backend, reference);
+        await inference.run(inputs).then(
+          (variant) => accumulator.add({ variant, reference, labels, count, batch }),
+          (error: unknown) => fail(key, error),
+        );
+      }
+      done += count;
+      onEvent({ kind: 'progress', stage: 'accuracy', label: `${runners.size} variants on`, done, total: dataset.size, unit: 'samples' });
+    }
+    if (dataset.skipped.length > 0) {
+      onEvent({ kind: 'notice', text: `${dataset.skipped.length} images could not be decoded and were left out, such as ${dataset.skipped[0]}` });
+    }
+    for (const [key, { accumulator }] of runners) outcomes.set(key, { status: 'assessed', result: accumulator.result() });
+    return outcomes;
+  } finally {
+    await Promise.all([...runners.values()].map(({ inference }) => inference.close()));
+  }
+}

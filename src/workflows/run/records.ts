@@ -1,0 +1,80 @@
+/** From what became of a case to its record. */
+import type { DeviceInfo } from '../../backends/backend.ts';
+import type { CaseOutcome } from '../../measure/plan.ts';
+import type { AccuracyReading, BenchRecord, Case, Provenance, RecordWarning } from '../../results/record.ts';
+import { RECORD_SCHEMA_VERSION } from '../../results/record.ts';
+import type { AccuracyOutcome } from './accuracy.ts';
+import type { BuiltEngine, EngineOutcome } from './engines.ts';
+
+export interface RecordContext {
+  readonly provenance: (device: DeviceInfo) => Provenance;
+  /** Of cases that reached no device. */
+  readonly fallbackDevice: DeviceInfo;
+  readonly untrained: boolean;
+}
+
+/** The record of a case whose engine was not built. */
+export function unbuiltRecord(context: RecordContext, entry: Case, outcome: Exclude<EngineOutcome, BuiltEngine>): BenchRecord {
+  const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(context.fallbackDevice), warnings: [] } as const;
+  switch (outcome.status) {
+    case 'skipped':
+      return { ...base, status: 'skipped', reason: outcome.reason, fix: outcome.fix };
+    case 'failed':
+      return { ...base, status: 'failed', stage: 'build', cause: 'error', error: outcome.error, stderr: '', rounds: [] };
+    default:
+      return outcome satisfies never;
+  }
+}
+
+/** The record of a case that was handed to the measurement. */
+export function measuredRecord(
+  context: RecordContext,
+  entry: Case,
+  engine: BuiltEngine,
+  outcome: CaseOutcome,
+  accuracy: AccuracyOutcome | undefined,
+): BenchRecord {
+  const device = outcome.status === 'completed' ? outcome.device : context.fallbackDevice;
+  const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(device) } as const;
+  const warnings = [...engineWarnings(engine, context), ...accuracyWarnings(accuracy)];
+  switch (outcome.status) {
+    case 'completed':
+      return {
+        ...base,
+        status: 'completed',
+        warnings: [...outcome.warnings, ...warnings],
+        build: {
+          engineSha256: engine.sha256,
+          engineBytes: engine.bytes,
+          buildMs: engine.buildMs,
+          loadMs: outcome.loadMs,
+          firstRunMs: outcome.firstRunMs,
+        },
+        rounds: outcome.rounds,
+        memory: outcome.memory,
+        accuracy: readingOf(accuracy),
+      };
+    case 'failed': {
+      const { stage, cause, error, stderr, rounds } = outcome;
+      return { ...base, status: 'failed', warnings, stage, cause, error, stderr, rounds };
+    }
+    case 'aborted':
+      return { ...base, status: 'aborted', warnings, rounds: outcome.rounds };
+    default:
+      return outcome satisfies never;
+  }
+}
+
+function readingOf(accuracy: AccuracyOutcome | undefined): AccuracyReading | undefined {
+  return accuracy?.status === 'assessed' ? accuracy.result.reading : undefined;
+}
+
+function engineWarnings(engine: BuiltEngine, { untrained }: RecordContext): RecordWarning[] {
+  const notices = engine.header.notices.map((text): RecordWarning => ({ kind: 'notice', text }));
+  return untrained ? [...notices, { kind: 'untrained-weights' }] : notices;
+}
+
+function accuracyWarnings(accuracy: AccuracyOutcome | undefined): RecordWarning[] {
+  if (accuracy?.status !== 'failed') return [];
+  return [{ kind: 'notice', text: `accuracy is unknown: ${accuracy.error.message}` }];
+}

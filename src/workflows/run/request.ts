@@ -1,0 +1,35 @@
+/** What `run` is asked to do, and what it answers. */
+import type { ResolvedConfig } from '../../config.ts';
+import type { BenchRecord } from '../../results/record.ts';
+import type { SuiteOverrides } from '../../suite/expand.ts';
+import type { OnRunEvent } from '../events.ts';
+
+export interface RunRequest {
+  /** A suite's folder, file or name. */
+  readonly suite: string;
+  readonly settings: ResolvedConfig;
+  /** Settings in place of the suite's own. */
+  readonly overrides: SuiteOverrides;
+  /** An ONNX file in place of the suite's model. */
+  readonly modelFile: string | undefined;
+  /** At most this many inputs for the accuracy run. */
+  readonly limit: number | undefined;
+  /** Device slug, for backends that have several. */
+  readonly device: string | undefined;
+  /** Goes on with the latest unfinished run of this suite and device. */
+  readonly resume: boolean;
+  readonly signal: AbortSignal;
+  readonly onEvent: OnRunEvent;
+}
+
+export interface RunResult {
+  readonly suite: string;
+  readonly runId: string;
+  /** Where the records lie. */
+  readonly file: string;
+  readonly records: readonly BenchRecord[];
+  readonly baselineVariant: string | undefined;
+  readonly notices: readonly string[];
+  /** Ended by the user; the finished cases are in `records`. */
+  readonly interrupted: boolean;
+}

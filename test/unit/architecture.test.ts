@@ -1,0 +1,114 @@
+/** The shape of the house: imports point one way, files stay small, the runtime stands alone. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const src = join(root, 'src');
+
+/** Low to high. A file may import from its own layer and from lower ones. */
+const LAYERS: readonly (readonly string[])[] = [
+  ['errors.ts', 'nearest.ts', 'version.ts'],
+  ['stats'],
+  ['ir'],
+  ['ops'],
+  ['onnx'],
+  ['passes'],
+  ['quantize'],
+  ['engine'],
+  ['backends'],
+  ['runtime.ts'],
+  ['plugin.ts', 'plugin-schema.ts', 'registry.ts', 'config.ts'],
+  ['suite'],
+  ['measure'],
+  ['results'],
+  ['gate'],
+  ['report'],
+  ['index.ts'],
+  ['workflows'],
+  ['commands'],
+  ['cli.ts'],
+];
+
+/** Contracts that a lower layer may name as types: what a plugin is made of, and what a measurement becomes. */
+const TYPE_CONTRACTS = new Set(['results/record.ts', 'report/reporter.ts']);
+
+interface Import {
+  readonly from: string;
+  readonly to: string;
+  readonly typeOnly: boolean;
+}
+
+function sourceFiles(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .map((file) => join(folder, file));
+}
+
+const IMPORT = /^\s*(import|export)\s+(type\s+)?([^;'"]*?from\s+)?['"]([^'"]+)['"]/gm;
+const DYNAMIC = /\bimport\(\s*['"]([^'"]+)['"]\s*\)/g;
+
+function importsOf(file: string): { readonly specifier: string; readonly typeOnly: boolean }[] {
+  const text = readFileSync(file, 'utf8');
+  return [
+    ...[...text.matchAll(IMPORT)].map((match) => ({ specifier: match[4] ?? '', typeOnly: match[2] !== undefined })),
+    ...[...text.matchAll(DYNAMIC)].map((match) => ({ specifier: match[1] ?? '', typeOnly: false })),
+  ];
+}
+
+function edges(): Import[] {
+  return sourceFiles(src).flatMap((file) =>
+    importsOf(file)
+      .filter(({ specifier }) => specifier.startsWith('.'))
+      .map(({ specifier, typeOnly }) => ({
+        from: relative(src, file),
+        to: relative(src, resolve(dirname(file), specifier)),
+        typeOnly,
+      })),
+  );
+}
+
+function layerOf(path: string): number {
+  const head = path.split('/')[0] ?? path;
+  return LAYERS.findIndex((layer) => layer.includes(head));
+}
+
+describe('architecture', () => {
+  it('has a layer for every file', () => {
+    expect(sourceFiles(src).map((file) => relative(src, file)).filter((file) => layerOf(file) < 0)).toEqual([]);
+  });
+
+  it('imports point one way', () => {
+    const all = edges();
+    expect(all.length).toBeGreaterThan(50);
+    const upward = all.filter((edge) => layerOf(edge.to) > layerOf(edge.from) && !(edge.typeOnly && TYPE_CONTRACTS.has(edge.to)));
+    expect(upward.map((edge) => `${edge.from} → ${edge.to}`)).toEqual([]);
+  });
+
+  it('statistics know nothing of the rest', () => {
+    expect(edges().filter((edge) => edge.from.startsWith('stats/') && !edge.to.startsWith('stats/'))).toEqual([]);
+  });
+
+  it('plugins use the public API alone', () => {
+    const wrong = sourceFiles(join(root, 'plugins')).flatMap((file) =>
+      importsOf(file)
+        .filter(({ specifier }) => specifier.startsWith('.') && !resolve(dirname(file), specifier).startsWith(join(root, 'plugins')))
+        .map(({ specifier }) => `${relative(root, file)} → ${specifier}`),
+    );
+    expect(wrong).toEqual([]);
+  });
+
+  it('files stay within 450 lines', () => {
+    const long = sourceFiles(src)
+      .map((file) => ({ file: relative(src, file), lines: readFileSync(file, 'utf8').split('\n').length }))
+      .filter(({ lines }) => lines > 450);
+    expect(long).toEqual([]);
+  });
+
+  it('states the version that package.json states', async () => {
+    const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+    const { TOOL_VERSION } = await import('../../src/version.ts');
+    expect(TOOL_VERSION).toBe(manifest.version);
+  });
+});
