@@ -4,6 +4,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { elementCount } from '../../../src/ir/tensor.ts';
+import { ShapeError } from '../../../src/ops/def.ts';
 import { parseEinsum } from '../../../src/ops/einsum.ts';
 import { matMulDims } from '../../../src/ops/matmul.ts';
 import { reshapeDims } from '../../../src/ops/reshape.ts';
@@ -34,8 +35,7 @@ describe('broadcasting', () => {
         const result = broadcastTwo(a, b);
         const pairs = Array.from({ length: Math.max(a.length, b.length) }, (_, i) => [a.at(-1 - i) ?? 1, b.at(-1 - i) ?? 1] as const);
         const fits = pairs.every(([x, y]) => x === y || x === 1 || y === 1);
-        expect(result !== undefined).toBe(fits);
-        if (result) expect(result).toEqual(pairs.map(([x, y]) => (x === 1 ? y : x)).reverse());
+        expect(result).toEqual(fits ? pairs.map(([x, y]) => (x === 1 ? y : x)).reverse() : undefined);
         expect(broadcastsTo(a, b)).toBe(fits && result!.join() === b.join());
       }),
       SEED,
@@ -59,21 +59,25 @@ describe('axes', () => {
   });
 });
 
+/** The result, or undefined where the shapes are refused; any other error is a bug. */
+function attempt<T>(fn: () => T): T | undefined {
+  try {
+    return fn();
+  } catch (error) {
+    if (error instanceof ShapeError) return undefined;
+    throw error;
+  }
+}
+
 describe('Reshape', () => {
   it('keeps the number of elements whatever the target', () => {
     const target = fc.array(fc.integer({ min: -1, max: 6 }), { maxLength: 4 });
     fc.assert(
       fc.property(dims, target, fc.boolean(), (from, to, allowzero) => {
-        let result: number[];
-        try {
-          result = reshapeDims(from, to, allowzero);
-        } catch (error) {
-          expect((error as Error).name).toBe('ShapeError');
-          return;
-        }
+        const result = attempt(() => reshapeDims(from, to, allowzero));
+        fc.pre(result !== undefined);
         expect(elementCount(result)).toBe(elementCount(from));
-        expect(result.length).toBe(to.length);
-        for (const [axis, dim] of to.entries()) if (dim > 0) expect(result[axis]).toBe(dim);
+        expect(to.map((dim, axis) => (dim > 0 ? dim : result[axis]))).toEqual(result);
       }),
       SEED,
     );
