@@ -57,8 +57,8 @@ function transposeOf(id: ValueId, edit: GraphEditor): Transpose | undefined {
 function sink(node: AnyNode, edit: GraphEditor): boolean {
   const output = node.outputs[0]!;
   const { dims } = edit.type(output);
-  const [perm, ...others] = commonPerms(node, dims.length, edit);
-  if (!perm || others.length > 0 || !pays(node, edit)) return false;
+  const perm = commonPerm(node, dims.length, edit);
+  if (!perm || !pays(node, edit)) return false;
   const inverse = perm.map((_, axis) => perm.indexOf(axis));
   const inputs = node.inputs.map((id) => transposeOf(id, edit)?.inputs[0] ?? moveConstant(id, inverse, edit));
   const before = { dtype: edit.type(output).dtype, dims: inverse.map((axis) => dims[axis]!) };
@@ -69,16 +69,13 @@ function sink(node: AnyNode, edit: GraphEditor): boolean {
   return true;
 }
 
-/** The distinct permutations that reach the node; two are returned where an operand can't be moved at all. */
-function commonPerms(node: AnyNode, rank: number, edit: GraphEditor): (readonly number[])[] {
-  const perms = new Map<string, readonly number[]>();
-  for (const id of node.inputs) {
-    if (!id || (isElementwise(node.op) && isMovableConstant(id, edit))) continue;
-    const transpose = transposeOf(id, edit);
-    const perm = transpose && edit.onlyConsumer(id) && transpose.attrs.perm.length === rank ? transpose.attrs.perm : undefined;
-    perms.set(perm ? perm.join() : 'none', perm ?? []);
-  }
-  return [...perms.values()];
+/** The permutation that reaches the node through every operand; undefined where they differ or one can't be moved. */
+function commonPerm(node: AnyNode, rank: number, edit: GraphEditor): readonly number[] | undefined {
+  const fixed = isElementwise(node.op) ? node.inputs.filter((id) => isMovableConstant(id, edit)) : [];
+  const moved = node.inputs.filter((id) => id && !fixed.includes(id));
+  const perms = moved.map((id) => (edit.onlyConsumer(id) ? transposeOf(id, edit)?.attrs.perm : undefined));
+  const [first] = perms;
+  return first?.length === rank && perms.every((perm) => perm?.join() === first.join()) ? first : undefined;
 }
 
 /** A constant with at most one axis longer than 1: its elements keep their order under any permutation. */

@@ -1,0 +1,152 @@
+/**
+ * Fused nodes written out as ONNX ops again, so that onnxruntime can say what a graph for the webgpu target computes.
+ *
+ * Each expression function becomes the ONNX op whose schema defines it; nothing of the passes' formulas is used.
+ */
+import { GraphBuilder } from '../../src/ir/build.ts';
+import type { BinaryFn, Expr, UnaryFn } from '../../src/ir/expr.ts';
+import type { AnyNode, Graph, Node, ValueId } from '../../src/ir/graph.ts';
+import { typeOf } from '../../src/ir/graph.ts';
+import type { OpAttrs, OpKind } from '../../src/ir/ops.ts';
+import { fromNumbers, type DType } from '../../src/ir/tensor.ts';
+import { OP_RULES } from '../../src/ops/builder.ts';
+
+type Plain<K extends OpKind = OpKind> = readonly [op: K, attrs: OpAttrs[K]];
+
+const UNARY: { readonly [F in UnaryFn]: Plain } = {
+  abs: ['Abs', {}], acos: ['Acos', {}], acosh: ['Acosh', {}], asin: ['Asin', {}], asinh: ['Asinh', {}], atan: ['Atan', {}],
+  atanh: ['Atanh', {}], ceil: ['Ceil', {}], cos: ['Cos', {}], cosh: ['Cosh', {}], erf: ['Erf', {}], exp: ['Exp', {}],
+  floor: ['Floor', {}], log: ['Log', {}], neg: ['Neg', {}], not: ['Not', {}], bitnot: ['BitwiseNot', {}],
+  reciprocal: ['Reciprocal', {}], round: ['Round', {}], sign: ['Sign', {}], sin: ['Sin', {}], sinh: ['Sinh', {}],
+  sqrt: ['Sqrt', {}], tan: ['Tan', {}], tanh: ['Tanh', {}], isnan: ['IsNaN', {}],
+  isposinf: ['IsInf', { detect_negative: 0, detect_positive: 1 }], isneginf: ['IsInf', { detect_negative: 1, detect_positive: 0 }],
+};
+
+const BINARY: { readonly [F in BinaryFn]: Plain } = {
+  add: ['Add', {}], sub: ['Sub', {}], mul: ['Mul', {}], div: ['Div', {}], pow: ['Pow', {}], min: ['Min', {}], max: ['Max', {}],
+  mod: ['Mod', { fmod: 0 }], fmod: ['Mod', { fmod: 1 }], and: ['And', {}], or: ['Or', {}], xor: ['Xor', {}],
+  bitand: ['BitwiseAnd', {}], bitor: ['BitwiseOr', {}], bitxor: ['BitwiseXor', {}],
+  shl: ['BitShift', { direction: 'LEFT' }], shr: ['BitShift', { direction: 'RIGHT' }],
+  eq: ['Equal', {}], lt: ['Less', {}], le: ['LessOrEqual', {}], gt: ['Greater', {}], ge: ['GreaterOrEqual', {}],
+};
+
+/** Builds with what it needs to write a node out under the names that the fused node had. */
+interface Writer {
+  readonly builder: GraphBuilder;
+  readonly output: ValueId;
+}
+
+/** The graph with every internal op written out; Swish and RMSNormalization, younger than opset 22, too. */
+export function unfuse(graph: Graph): Graph {
+  const builder = new GraphBuilder(graph.name, OP_RULES);
+  for (const id of graph.inputs) builder.input(id, typeOf(graph, id));
+  for (const [id, tensor] of graph.constants) builder.constant(tensor, id);
+  for (const node of graph.nodes) writeNode(node, graph, { builder, output: node.outputs[0]! });
+  return builder.finish(graph.outputs);
+}
+
+function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
+  const { builder, output } = writer;
+  const dims = typeOf(graph, output).dims;
+  switch (node.op) {
+    case 'FusedElementwise':
+      node.attrs.exprs.forEach((expr, index) => finish(expr, node.inputs, { builder, output: node.outputs[index]! }));
+      return;
+    case 'FusedConv': {
+      const { epilogue, ...attrs } = node.attrs;
+      const accumulator = builder.node('Conv', node.inputs.slice(0, 3), attrs);
+      finish(epilogue, [accumulator, ...node.inputs.slice(3)], writer);
+      return;
+    }
+    case 'FusedMatMul':
+      writeMatMul(node, graph, writer);
+      return;
+    case 'FusedAttention':
+      writeAttention(node, graph, writer);
+      return;
+    case 'Swish': {
+      const x = node.inputs[0]!;
+      const scaled = builder.node('Mul', [x, number(builder, 'float32', node.attrs.alpha)], {});
+      builder.node('Mul', [x, builder.node('Sigmoid', [scaled], {})], {}, { outputs: [output] });
+      return;
+    }
+    case 'RMSNormalization': {
+      const axes = dims.map((_, axis) => axis).slice(node.attrs.axis < 0 ? dims.length + node.attrs.axis : node.attrs.axis);
+      const [x, scale] = [node.inputs[0]!, node.inputs[1]!];
+      const squares = builder.node('Mul', [x, x], {});
+      const mean = builder.node('ReduceMean', [squares, ints(builder, axes)], { keepdims: 1, noop_with_empty_axes: 0 });
+      const moment = builder.node('Add', [mean, number(builder, 'float32', node.attrs.epsilon)], {});
+      const normal = builder.node('Div', [x, builder.node('Sqrt', [moment], {})], {});
+      builder.node('Mul', [normal, scale], {}, { outputs: [output] });
+      return;
+    }
+    default:
+      builder.nodeOutputs(node.op as OpKind, node.inputs, node.attrs, { name: node.name, outputs: node.outputs });
+  }
+}
+
+function writeMatMul(node: Node<'FusedMatMul'>, graph: Graph, writer: Writer): void {
+  const { builder } = writer;
+  const [a, b, c] = [node.inputs[0]!, node.inputs[1]!, node.inputs[2]];
+  const product = builder.node('MatMul', [swap(a, node.attrs.transA, graph, builder), swap(b, node.attrs.transB, graph, builder)], {});
+  const scaled = builder.node('Mul', [product, number(builder, builder.type(product).dtype, node.attrs.alpha)], {});
+  const sum = c ? builder.node('Add', [scaled, c], {}) : scaled;
+  finish(node.attrs.epilogue, [sum, ...node.inputs.slice(3)], writer);
+}
+
+function writeAttention(node: Node<'FusedAttention'>, graph: Graph, { builder, output }: Writer): void {
+  const [q, k, v, mask] = [node.inputs[0]!, node.inputs[1]!, node.inputs[2]!, node.inputs[3]];
+  const product = builder.node('MatMul', [q, swap(k, node.attrs.transposedK ? 0 : 1, graph, builder)], {});
+  const scaled = builder.node('Mul', [product, number(builder, builder.type(product).dtype, node.attrs.scale)], {});
+  const masked = mask ? builder.node('Add', [scaled, mask], {}) : scaled;
+  const weights = builder.node('Softmax', [masked], { axis: -1 });
+  builder.node('MatMul', [weights, v], {}, { outputs: [output] });
+}
+
+/** The last two axes exchanged where `flag` says so. */
+function swap(id: ValueId, flag: 0 | 1, graph: Graph, builder: GraphBuilder): ValueId {
+  if (!flag) return id;
+  const rank = typeOf(graph, id).dims.length;
+  const perm = Array.from({ length: rank }, (_, axis) => (axis === rank - 1 ? rank - 2 : axis === rank - 2 ? rank - 1 : axis));
+  return builder.node('Transpose', [id], { perm });
+}
+
+/** Writes the expression so that it ends in the writer's output. */
+function finish(expr: Expr, inputs: readonly ValueId[], { builder, output }: Writer): void {
+  const written = new Map<Expr, ValueId>();
+  builder.node('Identity', [write(expr, inputs, builder, written)], {}, { outputs: [output] });
+}
+
+function write(expr: Expr, inputs: readonly ValueId[], builder: GraphBuilder, written: Map<Expr, ValueId>): ValueId {
+  const known = written.get(expr);
+  if (known !== undefined) return known;
+  const child = (inner: Expr): ValueId => write(inner, inputs, builder, written);
+  const id = ((): ValueId => {
+    switch (expr.kind) {
+      case 'input':
+        return inputs[expr.index]!;
+      case 'const':
+        return number(builder, expr.dtype, expr.value);
+      case 'unary':
+        return builder.node(UNARY[expr.fn][0], [child(expr.x)], UNARY[expr.fn][1]);
+      case 'binary':
+        return builder.node(BINARY[expr.fn][0], [child(expr.a), child(expr.b)], BINARY[expr.fn][1]);
+      case 'select':
+        return builder.node('Where', [child(expr.condition), child(expr.a), child(expr.b)], {});
+      case 'cast':
+        return builder.node('Cast', [child(expr.x)], { to: expr.to, saturate: 1 });
+      default:
+        return expr satisfies never;
+    }
+  })();
+  written.set(expr, id);
+  return id;
+}
+
+function number(builder: GraphBuilder, dtype: DType, value: number): ValueId {
+  return builder.constant(fromNumbers(dtype, [], [value]));
+}
+
+function ints(builder: GraphBuilder, values: readonly number[]): ValueId {
+  return builder.constant(fromNumbers('int64', [values.length], values));
+}
