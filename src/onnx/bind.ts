@@ -29,6 +29,8 @@ export interface Binding {
   readonly rebatched: { readonly from: number; readonly to: number } | undefined;
   /** Whether a size that the model fixes was replaced: what it declares of inner values no longer holds. */
   readonly overridden: boolean;
+  /** Whether the caller chose more than the batch, and so may have chosen what the model can't do. */
+  readonly chosen: boolean;
 }
 
 /** A tensor input of an element type that the IR holds; the importer reports all others before it binds. */
@@ -69,7 +71,8 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
   }
   for (const [name, type] of types) checkMagnitude(name, type.dims);
   const overridden = inputs.some(({ name, type }) => type.dims?.some((dim, axis) => typeof dim === 'number' && dim !== types.get(name)?.dims[axis]));
-  return { inputs: types, symbols, rebatched, overridden };
+  const chosen = overridden || Object.keys({ ...options.dims, ...options.inputShapes }).length > 0;
+  return { inputs: types, symbols, rebatched, overridden, chosen };
 }
 
 /** The static form of a declared type, where every dimension is a size or a bound symbol. */

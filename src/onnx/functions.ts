@@ -8,7 +8,7 @@ import { functionKey, type OnnxFunction, type OnnxModel, type OnnxNode } from '.
 import { nodePlace } from './order.ts';
 
 /** A body may call further functions twice over, and so on: a small file can describe any number of nodes. */
-const MAX_NODES = 1_000_000;
+const MAX_NODES = 100_000;
 
 interface Inliner {
   readonly functions: ReadonlyMap<string, OnnxFunction>;

@@ -121,8 +121,8 @@ function importNode(importer: Importer, node: OnnxNode): void {
     if (error instanceof NotStaticError || error instanceof UnsupportedError) {
       refuse(importer, node, error.message);
     } else if (error instanceof ShapeError) {
-      throw binding.overridden
-        ? unsupported(`the model does not fit the sizes asked for: ${error.message}`, nodePlace(node), 'Ask for the sizes that the model was exported with, or export it with dynamic axes')
+      throw binding.chosen
+        ? unsupported(`the model does not fit the sizes asked for: ${error.message}`, nodePlace(node), 'Ask for sizes that the model was made for, or export it with dynamic axes')
         : invalid(error.message, nodePlace(node));
     } else {
       throw error;
