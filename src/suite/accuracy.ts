@@ -69,7 +69,7 @@ export function accuracyAccumulator(
         samplesOf(variant, batch),
         samplesOf(reference, batch),
       ] as const);
-      const samples = Math.min(batch.count, pairs[0]?.[0].length ?? 0);
+      const samples = Math.min(batch.count, Math.max(0, ...pairs.map(([variant]) => variant.length)));
       for (let index = 0; index < samples; index++) {
         const finite = pairs.map(([variant, reference]) => addSample(variant[index] ?? [], reference[index] ?? []));
         if (finite.includes(false)) sums.nonFinite++;

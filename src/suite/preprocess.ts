@@ -31,8 +31,8 @@ export async function readImage(file: string, preprocess: Preprocess): Promise<P
   const raw = sharp(data, { raw: { width: info.width, height: info.height, channels: info.channels as 1 | 3 } });
   const scaled = resize === undefined ? raw : raw.resize({ ...size, fit: 'fill', kernel: resize.kernel });
   const cropped = scaled.extract({
-    left: Math.round((size.width - crop.width) / 2),
-    top: Math.round((size.height - crop.height) / 2),
+    left: halfOf(size.width - crop.width),
+    top: halfOf(size.height - crop.height),
     ...crop,
   });
   const pixels = await cropped.toColourspace('srgb').raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
@@ -46,6 +46,12 @@ function resizedSize(width: number, height: number, { resize }: Preprocess): { r
   return width <= height
     ? { width: shortSide, height: Math.floor((shortSide * height) / width) }
     : { width: Math.floor((shortSide * width) / height), height: shortSide };
+}
+
+/** Half of a margin, a half going to the even neighbour: Python's `round`, by which torchvision cuts the centre. */
+function halfOf(margin: number): number {
+  const floor = Math.floor(margin / 2);
+  return margin % 2 === 0 || floor % 2 === 0 ? floor : floor + 1;
 }
 
 function greyToRgb(grey: Uint8Array, channels: number): Uint8Array {

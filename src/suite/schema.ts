@@ -162,8 +162,8 @@ const measure = z.strictObject({
   rounds: count.default(5),
   /** Timed part of one case in one round. */
   timeMs: count.default(1000),
-  /** `process`: every case in a worker of its own. `none`: in this process, for the null backend and debugging. */
-  isolation: z.enum(['process', 'none']).default('process'),
+  /** A fresh worker process for every case and round, or one process per case that is kept for all its rounds. */
+  isolation: z.enum(['round', 'case']).default('round'),
   /** A worker that says nothing for so long counts as hung. */
   timeoutMs: count.default(120_000),
   /** The whole run stops starting rounds after so long; undefined: no bound. */

@@ -15,7 +15,7 @@ export function validate<T>(schema: z.ZodType<T>, data: unknown): Validated<T> {
 }
 
 function describe(schema: z.ZodType, data: unknown, issue: z.core.$ZodIssue): string[] {
-  const place = formatPath(issue.path);
+  const place = formatPath(writtenPath(data, issue.path));
   switch (issue.code) {
     case 'unrecognized_keys': {
       const known = knownKeys(schema, issue.path, data);
@@ -57,7 +57,16 @@ function show(value: unknown): string {
 }
 
 function valueAt(data: unknown, path: readonly PropertyKey[]): unknown {
-  return path.reduce<unknown>((value, key) => (value === null || typeof value !== 'object' ? undefined : Reflect.get(value, key)), data);
+  return writtenPath(data, path).reduce<unknown>((value, key) => (value === null || typeof value !== 'object' ? undefined : Reflect.get(value, key)), data);
+}
+
+/** The path in the document as it was written: a single value may stand for a list of one. */
+function writtenPath(data: unknown, path: readonly PropertyKey[]): readonly PropertyKey[] {
+  const [head, ...rest] = path;
+  if (head === undefined) return [];
+  if (typeof head === 'number' && data !== undefined && !Array.isArray(data)) return writtenPath(data, rest);
+  const inner = data === null || typeof data !== 'object' ? undefined : Reflect.get(data, head);
+  return [head, ...writtenPath(inner, rest)];
 }
 
 /** Keys that the schema knows at a place of the document. */

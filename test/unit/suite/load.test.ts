@@ -1,0 +1,65 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { listSuites, loadSuite } from '../../../src/suite/load.ts';
+import { minimalSuite, temporaryFolder } from './helpers.ts';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+
+async function writeSuite(folder: string, file: string, content: string): Promise<string> {
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, file), content);
+  return join(folder, file);
+}
+
+describe('loadSuite', () => {
+  it.each(['smoke', 'resnet50', 'mobilenetv2', 'bert-base'])('reads the shipped suite %s', async (name) => {
+    const suite = await loadSuite(name, { cwd: root });
+    expect(suite.name).toBe(name);
+    expect(suite.model.builder?.name).toBe(name);
+  });
+
+  it('reaches a shipped suite by name and as suites/NAME from any folder', async () => {
+    const cwd = await temporaryFolder();
+    expect((await loadSuite('smoke', { cwd })).file).toBe(join(root, 'suites/smoke/suite.yaml'));
+    expect((await loadSuite('suites/smoke', { cwd })).name).toBe('smoke');
+  });
+
+  it('prefers ./suites to the shipped ones', async () => {
+    const cwd = await temporaryFolder();
+    const file = await writeSuite(join(cwd, 'suites/smoke'), 'suite.json', JSON.stringify(minimalSuite({ name: 'mine' })));
+    expect((await loadSuite('smoke', { cwd })).file).toBe(file);
+    expect(await listSuites({ cwd })).toContainEqual({ name: 'smoke', folder: join(cwd, 'suites/smoke') });
+  });
+
+  it.each([
+    ['suite.yaml', 'name: x\n'],
+    ['suite.yml', 'name: x\n'],
+    ['suite.json', '{"name": "x"}'],
+    ['suite.mjs', 'export default { name: "x" };'],
+  ])('reads %s and names it in mistakes', async (name, content) => {
+    const cwd = await temporaryFolder();
+    const file = await writeSuite(cwd, name, content);
+    await expect(loadSuite('.', { cwd })).rejects.toMatchObject({ code: 'SUITE_INVALID', place: file });
+    await expect(loadSuite(file, { cwd })).rejects.toMatchObject({ code: 'SUITE_INVALID', place: file });
+  });
+
+  it('says where the syntax is wrong', async () => {
+    const cwd = await temporaryFolder();
+    await writeSuite(cwd, 'suite.yaml', 'name: x\n  bad: [1\n');
+    await expect(loadSuite(cwd, { cwd })).rejects.toMatchObject({ code: 'SUITE_INVALID', message: expect.stringMatching(/can't be read: .*\(2:/) });
+  });
+
+  it('lists the known suites and the nearest for an unknown name', async () => {
+    const cwd = await temporaryFolder();
+    await expect(loadSuite('resnet51', { cwd })).rejects.toMatchObject({
+      code: 'SUITE_NOT_FOUND',
+      fix: "did you mean 'resnet50'?",
+      details: expect.arrayContaining([expect.stringMatching(/^bert-base: /)]),
+    });
+    await expect(loadSuite('quite-another-thing', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND', fix: expect.stringContaining('resnet50') });
+    await expect(loadSuite('./elsewhere/smoke', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND' });
+    await expect(loadSuite('.', { cwd })).rejects.toMatchObject({ message: expect.stringContaining('holds no suite file') });
+  });
+});
