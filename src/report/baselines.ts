@@ -1,10 +1,10 @@
 /** The list of baselines as a table. */
 import type { BaselineSummary } from '../results/baselines.ts';
-import { boxGrid } from './grid.ts';
+import { alignedGrid } from './grid.ts';
 
 /** Without trailing line feed; what can't be read stands beneath with the reason. */
 export function renderBaselines(summaries: readonly BaselineSummary[]): string {
-  const grid = boxGrid({
+  const grid = alignedGrid({
     heads: ['name', 'suite', 'device', 'cases', 'measured', 'tsrt-bench'],
     aligns: ['left', 'left', 'left', 'right', 'left', 'left'],
     rows: summaries.map((one) => [one.name, one.suite, one.device, ...factsOf(one)]),

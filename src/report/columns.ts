@@ -1,5 +1,5 @@
 /** The columns of the result table, as text, for terminals and markdown. */
-import { describeAccuracy, type MeasuredRow, measuredRows, type Report } from './rows.ts';
+import { describeAgreement, describeTop1, type MeasuredRow, measuredRows, type Report } from './rows.ts';
 import { formatMib, formatNumber, formatSpeedup } from './units.ts';
 
 export interface Column {
@@ -8,9 +8,10 @@ export interface Column {
   /** Where room is short, columns of a higher number go first; 0 always stays. */
   readonly expendable: number;
   readonly cell: (row: MeasuredRow) => string;
+  readonly legend: string | undefined;
 }
 
-/** The columns that say something about these rows: scenario and device only where there is more than the usual one. */
+/** The columns that say something about these rows: scenario, device and accuracy only where there is something to tell. */
 export function columnsOf(report: Report): Column[] {
   const rows = measuredRows(report);
   const scenarios = new Set(rows.map((row) => row.scenario));
@@ -19,26 +20,29 @@ export function columnsOf(report: Report): Column[] {
     report.devices.length > 1 && text('device', (row) => row.device),
     number('batch', (row) => String(row.batch)),
     (scenarios.size > 1 || !scenarios.has('single-stream')) && text('scenario', (row) => row.scenario),
-    number('p50 ms', (row) => formatNumber(row.latencyMs.p50.point)),
-    number('±', (row) => `${formatNumber(halfWidthPercent(row))} %`, 4),
-    number('p95 ms', (row) => formatNumber(row.latencyMs.p95.point), 2),
-    number('p99 ms', (row) => formatNumber(row.latencyMs.p99.point), 3),
-    number('QPS', (row) => formatNumber(row.itemsPerSecond.point)),
-    number('memory MiB', (row) => formatMib(row.memoryBytes), 1),
+    number('p50 ms', (row) => formatNumber(row.latencyMs.p50.point), 0, 'Latency is per request.'),
+    number('±', (row) => `${halfWidthPercent(row).toFixed(1)} %`, 5, '± is half the 95 % interval of p50.'),
+    number('p95 ms', (row) => formatNumber(row.latencyMs.p95.point), 3),
+    number('p99 ms', (row) => formatNumber(row.latencyMs.p99.point), 4),
+    number('QPS', (row) => formatNumber(row.itemsPerSecond.point), 0, 'QPS counts items: requests × batch.'),
+    number('memory', (row) => formatMib(row.memoryBytes), 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
     rows.some((row) => row.deviceBytes !== undefined) &&
       number('device MiB', (row) => (row.deviceBytes === undefined ? '–' : formatMib(row.deviceBytes)), 1),
-    rows.some((row) => row.accuracy !== undefined) && text('accuracy vs fp32', (row) => describeAccuracy(row.accuracy)),
-    number('speed-up', (row) => (row.speedup === undefined ? '–' : formatSpeedup(row.speedup))),
+    rows.some((row) => row.accuracy?.top1Percent !== undefined) && number('top-1', (row) => describeTop1(row.accuracy), 2),
+    rows.some((row) => row.accuracy !== undefined) &&
+      number('vs fp32', (row) => describeAgreement(row.accuracy), 0, 'vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio.'),
+    number('speed-up', (row) => (row.speedup === undefined ? '–' : formatSpeedup(row.speedup)), 0, speedupLegend(report)),
   ];
   return columns.filter((column) => column !== false);
 }
 
-/** What a reader must know to read the columns. */
-export function legendOf(report: Report): string[] {
-  const lines = ['Latency is per request; ± is half the 95 % interval of p50; QPS counts items (requests × batch).'];
-  lines.push("Memory is the worker's peak resident set above what it held before the engine was loaded.");
-  if (report.baselineVariant !== undefined) lines.push(`Speed-up is against ${report.baselineVariant} at the same batch and scenario.`);
-  return lines;
+/** What a reader must know to read these columns, as sentences. */
+export function legendOf(columns: readonly Column[]): string[] {
+  return columns.flatMap((column) => column.legend ?? []);
+}
+
+function speedupLegend({ baselineVariant }: Report): string | undefined {
+  return baselineVariant === undefined ? undefined : `Speed-up is against ${baselineVariant} at the same batch and scenario.`;
 }
 
 /** `suite resnet50 · model … · device …`, the first line of every table. */
@@ -51,10 +55,10 @@ function halfWidthPercent({ latencyMs: { p50 } }: MeasuredRow): number {
   return p50.point === 0 ? 0 : ((p50.high - p50.low) / 2 / p50.point) * 100;
 }
 
-function text(head: string, cell: Column['cell'], expendable = 0): Column {
-  return { head, align: 'left', expendable, cell };
+function text(head: string, cell: Column['cell']): Column {
+  return { head, align: 'left', expendable: 0, cell, legend: undefined };
 }
 
-function number(head: string, cell: Column['cell'], expendable = 0): Column {
-  return { head, align: 'right', expendable, cell };
+function number(head: string, cell: Column['cell'], expendable = 0, legend?: string): Column {
+  return { head, align: 'right', expendable, cell, legend };
 }

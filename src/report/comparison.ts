@@ -1,7 +1,7 @@
 /** Two sets of records side by side, without a verdict: for `compare`. */
 import type { CaseComparison, Comparison } from '../gate/compare.ts';
 import { changeCells } from './gate-reporter.ts';
-import { boxGrid, escapeMarkdown, pipeGrid, type Grid } from './grid.ts';
+import { alignedGrid, escapeMarkdown, pipeGrid, type Grid } from './grid.ts';
 import { createPaint } from './paint.ts';
 
 export const COMPARISON_FORMATS = ['table', 'markdown', 'json'] as const;
@@ -14,7 +14,7 @@ export function renderComparison(comparison: Comparison, format: ComparisonForma
     case 'table': {
       const paint = createPaint(color);
       const notes = [...unpaired(comparison), ...comparison.notices].map((text) => `${paint('yellow', 'note')} ${text}`);
-      return `${[paint('bold', heading), boxGrid(gridOf(comparison)), ...notes].join('\n')}\n`;
+      return `${[paint('bold', heading), alignedGrid(gridOf(comparison)), ...(notes.length > 0 ? [notes.join('\n')] : [])].join('\n\n')}\n`;
     }
     case 'markdown': {
       const notes = [...unpaired(comparison), ...comparison.notices].map((text) => `- ${escapeMarkdown(text)}`);

@@ -1,7 +1,7 @@
 /** The gate's answer for terminals and for pull requests. */
 import type { CaseVerdict, GateReport, Verdict } from '../gate/judge.ts';
 import { byVerdict, changeCells, headlineOf, type GateReporter } from './gate-reporter.ts';
-import { boxGrid, escapeMarkdown, pipeGrid, type Grid } from './grid.ts';
+import { alignedGrid, escapeMarkdown, pipeGrid, type Grid } from './grid.ts';
 import { createPaint, type Paint } from './paint.ts';
 
 export const gateTableReporter: GateReporter = {
@@ -10,11 +10,14 @@ export const gateTableReporter: GateReporter = {
   fileExtension: 'txt',
   render(report, { color }) {
     const paint = createPaint(color);
-    const lines = [paintVerdict(paint, report.verdict, headlineOf(report))];
-    if (report.cases.length > 0) lines.push(boxGrid(gridOf(report, (verdict) => paintVerdict(paint, verdict, verdict))));
-    lines.push(...decided(report).map((one) => `${paintVerdict(paint, one.verdict, one.verdict.padEnd(12))} ${one.caseId}: ${one.reason}`));
-    lines.push(...report.notices.map((notice) => `${paint('yellow', 'note'.padEnd(12))} ${notice}`));
-    return `${lines.join('\n')}\n`;
+    const remarks = [
+      ...decided(report).map((one) => `${paintVerdict(paint, one.verdict, one.verdict.padEnd(12))} ${one.caseId}: ${one.reason}`),
+      ...report.notices.map((notice) => `${paint('yellow', 'note'.padEnd(12))} ${notice}`),
+    ];
+    const parts = [[paintVerdict(paint, report.verdict, headlineOf(report))]];
+    if (report.cases.length > 0) parts.push([alignedGrid(gridOf(report, (verdict) => paintVerdict(paint, verdict, verdict)))]);
+    if (remarks.length > 0) parts.push(remarks);
+    return `${parts.map((part) => part.join('\n')).join('\n\n')}\n`;
   },
 };
 

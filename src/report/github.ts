@@ -19,7 +19,7 @@ export const githubReporter: Reporter = {
       const message = warning.advice === undefined ? warning.sentence : `${warning.sentence}\n${warning.advice}`;
       return { level: 'warning', title: `${report.suite}: ${plural(warning.cases.length, 'case')}`, message };
     });
-    const table = tableReporter.render({ ...input, color: false, width: Infinity });
+    const table = tableReporter.render({ ...input, color: false, width: 160 });
     return renderAnnotations([...unmeasured, ...warnings]) + renderGroup(`results of ${report.suite}`, table);
   },
 };

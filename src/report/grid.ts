@@ -1,4 +1,4 @@
-/** Text tables: boxes for terminals (cli-table3) and pipes for markdown. */
+/** Text tables: aligned columns for terminals (cli-table3) and pipes for markdown. */
 import Table from 'cli-table3';
 
 export interface Grid {
@@ -7,21 +7,33 @@ export interface Grid {
   readonly rows: readonly (readonly string[])[];
 }
 
-/** A boxed table without trailing line feed. Cells may hold colour codes. */
-export function boxGrid(grid: Grid): string {
+const GAP = '  ';
+const NO_BORDERS = Object.fromEntries(
+  ['top', 'top-mid', 'top-left', 'top-right', 'bottom', 'bottom-mid', 'bottom-left', 'bottom-right', 'left', 'left-mid', 'right', 'right-mid'].map(
+    (place) => [place, ''],
+  ),
+);
+
+/** An aligned table with a rule beneath the heads, without trailing line feed. Cells may hold colour codes. */
+export function alignedGrid(grid: Grid): string {
   const table = new Table({
     head: [...grid.heads],
     colAligns: [...grid.aligns],
-    style: { head: [], border: [], compact: true },
+    chars: { ...NO_BORDERS, mid: '─', 'mid-mid': '─'.repeat(GAP.length), middle: GAP },
+    style: { head: [], border: [], compact: true, 'padding-left': 0, 'padding-right': 0 },
   });
   table.push(...grid.rows.map((row) => [...row]));
-  return table.toString();
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
 }
 
-/** The width of the box that {@link boxGrid} draws, for cells without colour codes. */
-export function boxWidth(grid: Grid): number {
+/** The width of what {@link alignedGrid} draws, for cells without colour codes. */
+export function gridWidth(grid: Grid): number {
   const widths = grid.heads.map((head, i) => Math.max(head.length, ...grid.rows.map((row) => row[i]?.length ?? 0)));
-  return widths.reduce((sum, width) => sum + width + 3, 1);
+  return widths.reduce((sum, width) => sum + width, 0) + GAP.length * (widths.length - 1);
 }
 
 /** A markdown table (GitHub's flavour) without trailing line feed. */

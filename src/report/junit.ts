@@ -1,7 +1,7 @@
 /** JUnit XML, as CI systems read it: one test case per case; failed cases fail, skipped ones are skipped. */
 import { renderXml, type XmlElement } from './xml.ts';
 import type { Reporter } from './reporter.ts';
-import { buildReport, describeAccuracy, type ReportRow } from './rows.ts';
+import { buildReport, describeAgreement, describeTop1, type ReportRow } from './rows.ts';
 import { formatBytes, formatNumber } from './units.ts';
 
 export const junitReporter: Reporter = {
@@ -31,7 +31,7 @@ function outcome(row: ReportRow): XmlElement {
   switch (row.status) {
     case 'completed': {
       const latency = [row.latencyMs.p50, row.latencyMs.p95, row.latencyMs.p99].map((estimate) => formatNumber(estimate.point)).join(' / ');
-      const text = `p50 / p95 / p99 ${latency} ms, ${formatNumber(row.itemsPerSecond.point)} items/s, ${formatBytes(row.memoryBytes)}, accuracy ${describeAccuracy(row.accuracy)}`;
+      const text = `p50 / p95 / p99 ${latency} ms, ${formatNumber(row.itemsPerSecond.point)} items/s, ${formatBytes(row.memoryBytes)}, top-1 ${describeTop1(row.accuracy)}, vs fp32 ${describeAgreement(row.accuracy)}`;
       return { name: 'system-out', attributes: {}, children: [text] };
     }
     case 'failed':

@@ -25,7 +25,7 @@ export const markdownReporter: Reporter = {
       (warning) => `- **warning** ${escapeMarkdown(`${warning.sentence} (${plural(warning.cases.length, 'case')})`)}`,
     );
     const parts = [`### ${escapeMarkdown(headingOf(report))}`, rows.length > 0 ? table : 'No case was measured.'];
-    if (rows.length > 0) parts.push(escapeMarkdown(legendOf(report).join(' ')));
+    if (rows.length > 0) parts.push(escapeMarkdown(legendOf(columns).join(' ')));
     if (unmeasured.length + warnings.length > 0) parts.push([...unmeasured, ...warnings].join('\n'));
     return `${parts.join('\n\n')}\n`;
   },

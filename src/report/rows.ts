@@ -3,7 +3,7 @@ import { estimatesOf } from '../results/derive.ts';
 import type { AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
 import type { Estimate } from '../stats/interval.ts';
 import type { ReportInput } from './reporter.ts';
-import { formatNumber, formatPercent } from './units.ts';
+import { formatNumber, formatPercent, plural } from './units.ts';
 import { collectWarnings, type ReportWarning } from './warnings.ts';
 
 interface RowBase {
@@ -76,14 +76,16 @@ export function unmeasuredRows(report: Report): UnmeasuredRow[] {
   return report.rows.filter((row) => row.status !== 'completed');
 }
 
-/** `top-1 79.2 %, agrees 99.8 %`, or the signal-to-noise ratio where outputs are no class scores. */
-export function describeAccuracy(accuracy: AccuracyReading | undefined): string {
+/** Top-1 against the labels; a dash where there are none. */
+export function describeTop1(accuracy: AccuracyReading | undefined): string {
+  return accuracy?.top1Percent === undefined ? '–' : formatPercent(accuracy.top1Percent);
+}
+
+/** Agreement with the fp32 reference: the share of equal first classes, or else the signal-to-noise ratio. */
+export function describeAgreement(accuracy: AccuracyReading | undefined): string {
   if (!accuracy) return '–';
-  const parts = [];
-  if (accuracy.top1Percent !== undefined) parts.push(`top-1 ${formatPercent(accuracy.top1Percent)}`);
-  if (accuracy.agreementPercent !== undefined) parts.push(`agrees ${formatPercent(accuracy.agreementPercent)}`);
-  if (parts.length > 0) return parts.join(', ');
-  return accuracy.snrDb === undefined ? 'identical' : `SNR ${formatNumber(accuracy.snrDb)} dB`;
+  if (accuracy.agreementPercent !== undefined) return formatPercent(accuracy.agreementPercent);
+  return accuracy.snrDb === undefined ? 'identical' : `${formatNumber(accuracy.snrDb)} dB`;
 }
 
 /** `single-stream`, `multi-stream ×4`, `server at 100 QPS`; says so where transfers are left out. */
@@ -111,7 +113,7 @@ function rowOf(record: BenchRecord): ReportRow {
     case 'skipped':
       return { ...base, status: 'skipped', reason: record.reason, fix: record.fix };
     case 'aborted':
-      return { ...base, status: 'aborted', reason: `cut off after ${record.rounds.length} rounds`, fix: '`tsrt-bench run --resume` goes on' };
+      return { ...base, status: 'aborted', reason: `cut off after ${plural(record.rounds.length, 'round')}`, fix: '`tsrt-bench run --resume` goes on' };
     default:
       return record satisfies never;
   }

@@ -1,9 +1,9 @@
 /** The table for terminals: what was measured, what was not and why, and what to beware of. */
 import { columnsOf, headingOf, legendOf, type Column } from './columns.ts';
-import { boxGrid, boxWidth, type Grid } from './grid.ts';
+import { alignedGrid, gridWidth, type Grid } from './grid.ts';
 import { createPaint, type Paint } from './paint.ts';
 import type { Reporter } from './reporter.ts';
-import { buildReport, measuredRows, unmeasuredRows, type MeasuredRow, type UnmeasuredRow } from './rows.ts';
+import { buildReport, measuredRows, unmeasuredRows, type MeasuredRow, type Report, type UnmeasuredRow } from './rows.ts';
 import { plural } from './units.ts';
 import type { ReportWarning } from './warnings.ts';
 
@@ -14,27 +14,28 @@ export const tableReporter: Reporter = {
   render(input) {
     const report = buildReport(input);
     const paint = createPaint(input.color);
-    const lines = [paint('bold', headingOf(report))];
     const rows = measuredRows(report);
-    if (rows.length > 0) {
-      const { columns, hidden } = fitColumns(columnsOf(report), rows, input.width);
-      lines.push(boxGrid(paintHeads(gridOf(columns, rows), paint)));
-      lines.push(...legendOf(report).map((line) => paint('dim', line)));
-      if (hidden.length > 0) lines.push(paint('dim', `Hidden at this width: ${hidden.join(', ')}; --format csv has them.`));
-    } else {
-      lines.push(paint('yellow', 'No case was measured.'));
-    }
-    lines.push(...unmeasuredRows(report).flatMap((row) => unmeasuredLines(row, paint)));
-    lines.push(...report.warnings.flatMap((warning) => warningLines(warning, paint)));
-    return `${lines.join('\n')}\n`;
+    const results = rows.length > 0 ? resultLines(report, rows, input.width, paint) : [paint('yellow', 'No case was measured.')];
+    const remarks = [
+      ...unmeasuredRows(report).flatMap((row) => unmeasuredLines(row, paint)),
+      ...report.warnings.flatMap((warning) => warningLines(warning, paint)),
+    ];
+    return `${[paint('bold', headingOf(report)), ...results, ...(remarks.length > 0 ? ['', ...remarks] : [])].join('\n')}\n`;
   },
 };
 
-/** Leaves out the most expendable columns until the box fits; those that must stay may still be too wide. */
+function resultLines(report: Report, rows: readonly MeasuredRow[], width: number, paint: Paint): string[] {
+  const { columns, hidden } = fitColumns(columnsOf(report), rows, width);
+  const sentences = legendOf(columns);
+  if (hidden.length > 0) sentences.push(`Hidden at this width: ${hidden.join(', ')}; they are in --format csv.`);
+  return ['', alignedGrid(paintHeads(gridOf(columns, rows), paint)), '', ...wrap(sentences, width).map((line) => paint('dim', line))];
+}
+
+/** Leaves out the most expendable columns until the table fits; those that must stay may still be too wide. */
 function fitColumns(columns: readonly Column[], rows: readonly MeasuredRow[], width: number): { readonly columns: Column[]; readonly hidden: string[] } {
   let kept = [...columns];
   const hidden: string[] = [];
-  while (boxWidth(gridOf(kept, rows)) > width) {
+  while (gridWidth(gridOf(kept, rows)) > width) {
     const most = Math.max(...kept.map((column) => column.expendable));
     if (most === 0) break;
     const gone = kept.find((column) => column.expendable === most);
@@ -42,6 +43,17 @@ function fitColumns(columns: readonly Column[], rows: readonly MeasuredRow[], wi
     if (gone) hidden.push(gone.head);
   }
   return { columns: kept, hidden };
+}
+
+/** Sentences in lines of at most `width`; a sentence is never split. */
+function wrap(sentences: readonly string[], width: number): string[] {
+  const lines: string[] = [];
+  for (const sentence of sentences) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + sentence.length <= width) lines[lines.length - 1] = `${last} ${sentence}`;
+    else lines.push(sentence);
+  }
+  return lines;
 }
 
 function gridOf(columns: readonly Column[], rows: readonly MeasuredRow[]): Grid {

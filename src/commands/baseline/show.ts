@@ -20,7 +20,7 @@ export default class BaselineShow extends BaseCommand {
     const { showBaseline } = await import('../../workflows/baseline.ts');
     const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
     const choice = { results: config.results, name: args.name, suite: flags.suite, device: flags.device };
-    const shown = await showBaseline(choice, { color, width: process.stdout.columns ?? 120 });
+    const shown = await showBaseline(choice, { color, width: process.stdout.columns ?? 160 });
     for (const part of shown.parts) this.log(`${part.path}\n${part.text}`);
     return shown;
   }
