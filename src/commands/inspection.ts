@@ -1,6 +1,6 @@
 /** An inspection as lines for people. */
 import type { EngineHeader } from '../engine/engine.ts';
-import { boxGrid } from '../report/grid.ts';
+import { alignedGrid } from '../report/grid.ts';
 import { formatBytes, formatNumber, plural } from '../report/units.ts';
 import type { EngineInspection, Inspection, ModelInspection } from '../workflows/inspect.ts';
 
@@ -29,7 +29,7 @@ function describeModel(model: ModelInspection): string[] {
     ...model.inputs.map((input) => `input    ${input.name} ${type(input)}`),
     ...model.outputs.map((output) => `output   ${output.name} ${type(output)}`),
     `size     ${plural(model.nodes, 'node')}, ${formatNumber(model.parameters / 1e6)} M parameters, ${formatBytes(model.weightBytes)} of weights${flops}`,
-    boxGrid({
+    alignedGrid({
       heads: ['op', 'nodes', 'operations', 'bytes moved'],
       aligns: ['left', 'right', 'right', 'right'],
       rows: model.ops.map(({ op, count, flops, bytes }) => [
@@ -74,7 +74,7 @@ function describePasses(engine: EngineHeader): string[] {
     `${nodesBefore} → ${nodesAfter}`,
     Object.entries(rewrites).map(([rule, count]) => `${rule} ×${count}`).join(', ') || '–',
   ]);
-  return [boxGrid({ heads: ['pass', 'nodes', 'rewrites'], aligns: ['left', 'right', 'left'], rows })];
+  return [alignedGrid({ heads: ['pass', 'nodes', 'rewrites'], aligns: ['left', 'right', 'left'], rows })];
 }
 
 function describeLayers(engine: EngineHeader): string[] {
@@ -88,7 +88,7 @@ function describeLayers(engine: EngineHeader): string[] {
     origins.join(' + '),
   ]);
   const heads = ['layer', 'kind', 'precision', 'operations', 'bytes', 'tactic', 'from'];
-  return [boxGrid({ heads, aligns: ['left', 'left', 'left', 'right', 'right', 'left', 'left'], rows })];
+  return [alignedGrid({ heads, aligns: ['left', 'left', 'left', 'right', 'right', 'left', 'left'], rows })];
 }
 
 /** `8.18 GFLOP`. */
