@@ -5,6 +5,7 @@ import type { ConvAttrs } from '../ir/ops.ts';
 import { elementCount } from '../ir/tensor.ts';
 import type { Dims, TensorType } from '../ir/tensor.ts';
 import { bytesMoved } from './cost.ts';
+import type { InputTypes } from './cost.ts';
 import { ShapeError } from './def.ts';
 import type { AttrSpecs, InferContext, OpCost, OpTable } from './def.ts';
 import { BYTE, FLOAT, INT32 } from './dtypes.ts';
@@ -14,7 +15,7 @@ import { checkWindow, transposedSizes, windowCounts } from './window.ts';
 
 type ConvOp = 'Conv' | 'ConvInteger' | 'ConvTranspose' | 'QLinearConv';
 
-export const CONV_ATTRS: AttrSpecs<'Conv'> = {
+const CONV_ATTRS: AttrSpecs<'Conv'> = {
   auto_pad: autoPad,
   dilations: ints(),
   group: int(1),
@@ -48,7 +49,8 @@ export function convDims(attrs: ConvAttrs, context: InferContext, weights = 1): 
   const [batch, channels] = [x[0]!, x[1]!];
   const filters = w[0]!;
   if (w[1]! * attrs.group !== channels) {
-    rejectInput(context, weights, 'W', `must have ${channels} / ${attrs.group} input channels to match X [${x.join(',')}] and group ${attrs.group}`);
+    const expectation = `must have ${channels} / ${attrs.group} input channels to match X [${x.join(',')}] and group ${attrs.group}`;
+    rejectInput(context, weights, 'W', expectation);
   }
   if (filters % attrs.group !== 0) rejectInput(context, weights, 'W', `must have filters divisible by group ${attrs.group}`);
   return [batch, filters, ...windowCounts(x.slice(2), attrs, false)];
@@ -75,14 +77,14 @@ export function convFlops(weights: Dims, output: Dims, bias: boolean): number {
 
 /** Cost with the weights at input `weights` and a bias at input `bias`. */
 function convCost(weights: number, bias: number) {
-  return (_attrs: unknown, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost => ({
+  return (_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost => ({
     flops: convFlops(inputs[weights]?.dims ?? [], outputs[0]?.dims ?? [], inputs[bias] !== undefined),
     bytes: bytesMoved(inputs, outputs),
   });
 }
 
 /** Every input element meets every filter tap once: 2 · inputs · (filters of a group) · kernel. */
-function transposedCost(_attrs: unknown, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+function transposedCost(_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   const taps = elementCount(inputs[1]?.dims.slice(1) ?? []);
   const bias = inputs[2] && outputs[0] ? elementCount(outputs[0].dims) : 0;
   return { flops: 2 * elementCount(inputs[0]?.dims ?? []) * taps + bias, bytes: bytesMoved(inputs, outputs) };

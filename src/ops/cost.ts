@@ -1,17 +1,18 @@
 /**
  * Arithmetic and memory traffic of ops.
  *
- * A multiply-add counts two operations; a transcendental function counts one, as roofline models of inference do
- * (Williams et al., 2009). Bytes count each tensor once, which is what a perfect cache would give.
+ * A multiply-add counts two operations, every other function one, transcendental ones included. Bytes count each tensor
+ * once: the compulsory traffic of a roofline model (Williams, Waterman, Patterson, 2009), which a perfect cache would give.
  */
 import { elementCount, tensorBytes } from '../ir/tensor.ts';
 import type { TensorType } from '../ir/tensor.ts';
 import type { OpCost } from './def.ts';
 
-type Types = readonly (TensorType | undefined)[];
+/** Types of a node's inputs; undefined for one that is left out. */
+export type InputTypes = readonly (TensorType | undefined)[];
 
 /** Bytes of every tensor given. */
-export function bytesMoved(inputs: Types, outputs: readonly TensorType[]): number {
+export function bytesMoved(inputs: InputTypes, outputs: readonly TensorType[]): number {
   let bytes = 0;
   for (const type of [...inputs, ...outputs]) if (type) bytes += tensorBytes(type);
   return bytes;
@@ -19,7 +20,7 @@ export function bytesMoved(inputs: Types, outputs: readonly TensorType[]): numbe
 
 /** So many operations per element of the first output. */
 export function perOutput(flopsPerElement: number) {
-  return (_attrs: unknown, inputs: Types, outputs: readonly TensorType[]): OpCost => ({
+  return (_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost => ({
     flops: flopsPerElement * (outputs[0] ? elementCount(outputs[0].dims) : 0),
     bytes: bytesMoved(inputs, outputs),
   });
@@ -27,7 +28,7 @@ export function perOutput(flopsPerElement: number) {
 
 /** So many operations per element of the first input: reductions and normalizations. */
 export function perInput(flopsPerElement: number) {
-  return (_attrs: unknown, inputs: Types, outputs: readonly TensorType[]): OpCost => ({
+  return (_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost => ({
     flops: flopsPerElement * (inputs[0] ? elementCount(inputs[0].dims) : 0),
     bytes: bytesMoved(inputs, outputs),
   });
@@ -37,7 +38,7 @@ export function perInput(flopsPerElement: number) {
 export const movement = perOutput(0);
 
 /** Reads only as much as it writes, and the inputs after the first: gathers and slices of a large tensor. */
-export function picking(_attrs: unknown, inputs: Types, outputs: readonly TensorType[]): OpCost {
+export function picking(_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   return { flops: 0, bytes: 2 * bytesMoved([], outputs) + bytesMoved(inputs.slice(1), []) };
 }
 

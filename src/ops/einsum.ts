@@ -29,7 +29,9 @@ export function parseEinsum(equation: string, shapes: readonly Dims[]): Einsum {
   const [left = '', right, ...more] = equation.replaceAll(' ', '').split('->');
   const terms = left.split(',');
   if (more.length > 0) throw new ShapeError(`attribute 'equation' has more than one '->': '${equation}'`);
-  if (terms.length !== shapes.length) throw new ShapeError(`attribute 'equation' names ${terms.length} operands, the node has ${shapes.length}`);
+  if (terms.length !== shapes.length) {
+    throw new ShapeError(`attribute 'equation' names ${terms.length} operands, the node has ${shapes.length}`);
+  }
   const operands = terms.map((term, i) => operandLabels(term, shapes[i]!, i));
   const sizes = sizesOf(operands, shapes);
   const ellipsisRank = Math.max(0, ...operands.map((labels) => labels.filter((label) => label.startsWith('.')).length));

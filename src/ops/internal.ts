@@ -4,14 +4,15 @@
 import type { Expr } from '../ir/expr.ts';
 import { elementCount } from '../ir/tensor.ts';
 import type { DType, Dims, TensorType } from '../ir/tensor.ts';
-import { CONV_ATTRS, convDims, convFlops, convInputs } from './conv.ts';
+import { convDims, convFlops, convInputs } from './conv.ts';
 import { bytesMoved } from './cost.ts';
+import type { InputTypes } from './cost.ts';
 import { NotStaticError, ShapeError } from './def.ts';
-import type { AttrSpec, AttrSpecs, InferContext, OpCost, OpTable } from './def.ts';
+import type { InferContext, OpCost, OpTable } from './def.ts';
 import { FLOAT, NUMBER } from './dtypes.ts';
 import { matMulDims, matMulFlops } from './matmul.ts';
 import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
-import { flag, float, internal } from './specs.ts';
+import { internal } from './specs.ts';
 
 type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul';
 
@@ -67,13 +68,13 @@ function checkExtras(context: InferContext, first: number, dims: Dims): void {
   }
 }
 
-function withEpilogue(flops: number, epilogue: Expr, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+function withEpilogue(flops: number, epilogue: Expr, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   const output = elementCount(outputs[0]?.dims ?? []);
   return { flops: flops + (inputs[2] ? output : 0) + exprFlops(epilogue) * output, bytes: bytesMoved(inputs, outputs) };
 }
 
 /** Scores and weighted sum as multiply-adds, five operations per score for the softmax. */
-function attentionCost(_attrs: unknown, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+function attentionCost(_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   const q = inputs[0]?.dims ?? [];
   const v = inputs[2]?.dims ?? [];
   const scores = elementCount(q.slice(0, -1)) * (v.at(-2) ?? 0);
@@ -90,25 +91,13 @@ function inferAttention(attrs: { readonly transposedK: 0 | 1 }, context: InferCo
   return [{ dtype: q.dtype, dims: matMulDims(scores, v.dims) }];
 }
 
-/** `internal` for every attribute whose type only the compiler knows. */
-function compilerOnly<T>(): AttrSpec<T> {
-  return internal;
-}
-
-const CUSTOM_ATTRS: AttrSpecs<'Custom'> = {
-  domain: compilerOnly(),
-  opType: compilerOnly(),
-  opset: compilerOnly(),
-  attributes: compilerOnly(),
-};
-
 export const INTERNAL: Pick<OpTable, InternalOp> = {
   Custom: {
     since: 1,
     domain: 'custom',
     inputs: { min: 0, max: Number.POSITIVE_INFINITY },
     outputs: SOME,
-    attrs: CUSTOM_ATTRS,
+    attrs: { domain: internal, opType: internal, opset: internal, attributes: internal },
     infer(attrs) {
       throw new NotStaticError(`types of ${attrs.domain || 'ai.onnx'}::${attrs.opType} come from the model's value_info or a plugin`);
     },
@@ -118,7 +107,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: { min: 3, max: 4 },
     outputs: ONE,
-    attrs: { scale: float(), transposedK: flag(0) },
+    attrs: { scale: internal, transposedK: internal },
     infer: inferAttention,
     cost: attentionCost,
   },
@@ -127,7 +116,15 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: TWO_OR_MORE,
     outputs: ONE,
-    attrs: { ...CONV_ATTRS, epilogue: compilerOnly() },
+    attrs: {
+      auto_pad: internal,
+      dilations: internal,
+      group: internal,
+      kernel_shape: internal,
+      pads: internal,
+      strides: internal,
+      epilogue: internal,
+    },
     infer(attrs, context) {
       convInputs(context);
       const dims = convDims(attrs, context);
@@ -143,7 +140,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: SOME,
     outputs: SOME,
-    attrs: { exprs: compilerOnly() },
+    attrs: { exprs: internal },
     infer(attrs, context) {
       if (attrs.exprs.length !== context.outputCount) {
         throw new ShapeError(`attribute 'exprs' must hold ${context.outputCount} expressions, found ${attrs.exprs.length}`);
@@ -162,7 +159,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: TWO_OR_MORE,
     outputs: ONE,
-    attrs: { alpha: float(1), transA: flag(0), transB: flag(0), epilogue: compilerOnly() },
+    attrs: { alpha: internal, transA: internal, transB: internal, epilogue: internal },
     infer(attrs, context) {
       const a = input(context, 0, 'A', { dtypes: NUMBER });
       const b = input(context, 1, 'B', { dtype: a.dtype });

@@ -4,6 +4,7 @@
 import { elementCount } from '../ir/tensor.ts';
 import type { Dims, TensorType } from '../ir/tensor.ts';
 import { bytesMoved } from './cost.ts';
+import type { InputTypes } from './cost.ts';
 import { ShapeError } from './def.ts';
 import type { InferContext, OpCost, OpTable } from './def.ts';
 import { BYTE, FLOAT, NUMBER } from './dtypes.ts';
@@ -42,7 +43,7 @@ export function matMulFlops(a: Dims, output: Dims, transA = false): number {
   return 2 * elementCount(output) * depth;
 }
 
-function productCost(_attrs: unknown, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+function productCost(_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   return { flops: matMulFlops(inputs[0]?.dims ?? [], outputs[0]?.dims ?? []), bytes: bytesMoved(inputs, outputs) };
 }
 

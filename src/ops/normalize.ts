@@ -38,13 +38,22 @@ function inferAlongAxis(attrs: { readonly axis: number }, context: InferContext)
 }
 
 function softmaxLike(flopsPerElement: number): OpDef<'Softmax'> {
-  return { since: 1, domain: '', inputs: ONE, outputs: ONE, attrs: { axis: int(-1) }, infer: inferAlongAxis, cost: perInput(flopsPerElement) };
+  return {
+    since: 1,
+    domain: '',
+    inputs: ONE,
+    outputs: ONE,
+    attrs: { axis: int(-1) },
+    infer: inferAlongAxis,
+    cost: perInput(flopsPerElement),
+  };
 }
 
 /** The type that statistics are computed in: ONNX's stash_type names float32 (1) or bfloat16 (16). */
 function stashDtype(stash: number): 'float32' | 'bfloat16' {
-  if (stash !== 1 && stash !== 16) throw new UnsupportedError(`attribute 'stash_type' must be 1 (float32) or 16 (bfloat16), found ${stash}`);
-  return stash === 1 ? 'float32' : 'bfloat16';
+  if (stash === 1) return 'float32';
+  if (stash === 16) return 'bfloat16';
+  throw new UnsupportedError(`attribute 'stash_type' must be 1 (float32) or 16 (bfloat16), found ${stash}`);
 }
 
 const LAYER_ATTRS: AttrSpecs<'LayerNormalization'> = { axis: int(-1), epsilon: float(1e-5), stash_type: int(1) };

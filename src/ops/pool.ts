@@ -5,6 +5,7 @@ import type { PoolAttrs } from '../ir/ops.ts';
 import { elementCount } from '../ir/tensor.ts';
 import type { TensorType } from '../ir/tensor.ts';
 import { bytesMoved, movement, perInput } from './cost.ts';
+import type { InputTypes } from './cost.ts';
 import { ShapeError } from './def.ts';
 import type { AttrSpecs, InferContext, OpCost, OpDef, OpTable } from './def.ts';
 import { FLOAT, INT64, NUMBER } from './dtypes.ts';
@@ -35,7 +36,7 @@ function poolType(attrs: PoolAttrs, context: InferContext, dtypes: DTypeSet): Te
 
 /** `flopsPerTap` operations for every element of every window. */
 function poolCost(flopsPerTap: number) {
-  return (attrs: PoolAttrs, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost => ({
+  return (attrs: PoolAttrs, inputs: InputTypes, outputs: readonly TensorType[]): OpCost => ({
     flops: flopsPerTap * elementCount(outputs[0]?.dims ?? []) * elementCount(attrs.kernel_shape),
     bytes: bytesMoved(inputs, outputs),
   });
@@ -102,7 +103,8 @@ export const POOL: Pick<OpTable, PoolOp> = {
       expectDims(context, 1, 'I', x.dims, 'to match X');
       if (context.optionalType(2)) {
         const dims = staticInts(context, 2, 'output_shape');
-        if (dims.length !== x.dims.length) throw new ShapeError(`output_shape [${dims.join(',')}] must have rank ${x.dims.length} to match X`);
+        const [found, rank] = [dims.length, x.dims.length];
+        if (found !== rank) throw new ShapeError(`output_shape [${dims.join(',')}] must have rank ${rank} to match X`);
         return [{ dtype: x.dtype, dims }];
       }
       const spatial = x.dims.slice(2);

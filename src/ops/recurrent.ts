@@ -7,6 +7,7 @@ import type { RnnAttrs } from '../ir/ops.ts';
 import { elementCount } from '../ir/tensor.ts';
 import type { Dims, TensorType } from '../ir/tensor.ts';
 import { bytesMoved } from './cost.ts';
+import type { InputTypes } from './cost.ts';
 import { ShapeError } from './def.ts';
 import type { AttrSpecs, InferContext, OpCost, OpTable } from './def.ts';
 import { FLOAT, INT32 } from './dtypes.ts';
@@ -72,7 +73,7 @@ function inferRecurrent(attrs: RnnAttrs, context: InferContext, cell: Cell): rea
 }
 
 /** Per step and direction: W and R once per batch element (multiply-adds), and some ten operations per state element. */
-function recurrentCost(attrs: RnnAttrs, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+function recurrentCost(attrs: RnnAttrs, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   const x = inputs[0]?.dims ?? [];
   const steps = elementCount(x.slice(0, 2));
   const weights = elementCount(inputs[1]?.dims ?? []) + elementCount(inputs[2]?.dims ?? []);

@@ -79,7 +79,8 @@ function transposeDims(perm: readonly number[], dims: Dims): number[] {
 function tileRepeats(context: InferContext): readonly number[] {
   const { dims } = input(context, 0, 'input');
   const repeats = staticInts(context, 1, 'repeats');
-  if (repeats.length !== dims.length) rejectInput(context, 1, 'repeats', `must hold ${dims.length} integers to match input of rank ${dims.length}`);
+  const rank = dims.length;
+  if (repeats.length !== rank) rejectInput(context, 1, 'repeats', `must hold ${rank} integers to match input of rank ${rank}`);
   if (repeats.some((repeat) => repeat < 0)) throw new ShapeError(`repeats must be 0 or more, found [${repeats.join(',')}]`);
   return repeats;
 }
@@ -99,7 +100,7 @@ function inferDropout(_attrs: unknown, context: InferContext): readonly TensorTy
   expectScalar(context, 2, 'training_mode', { dtypes: BOOL });
   if (context.optionalType(2)) {
     const training = context.numbers(2)?.[0];
-    if (training === undefined) throw new NotStaticError('whether the op trains depends on input 2 (training_mode), which is not known at build');
+    if (training === undefined) throw new NotStaticError('input 2 (training_mode) decides what the op does and is not known at build');
     if (training !== 0) throw new UnsupportedError('training_mode must be false: training is not supported');
   }
   return [x, { dtype: 'bool', dims: x.dims }];

@@ -68,9 +68,8 @@ function sliceAxes(context: InferContext): AxisSlice[] {
   const ends = staticNumbers(context, 2, 'ends');
   const axes = context.optionalType(3) ? staticInts(context, 3, 'axes') : starts.map((_, axis) => axis);
   const steps = context.optionalType(4) ? staticNumbers(context, 4, 'steps') : starts.map(() => 1);
-  if (ends.length !== starts.length || axes.length !== starts.length || steps.length !== starts.length) {
-    throw new ShapeError(`starts, ends, axes and steps must have one length, found ${starts.length}, ${ends.length}, ${axes.length}, ${steps.length}`);
-  }
+  const lengths = [starts.length, ends.length, axes.length, steps.length];
+  if (new Set(lengths).size > 1) throw new ShapeError(`starts, ends, axes and steps must have one length, found ${lengths.join(', ')}`);
   const slices: AxisSlice[] = dims.map((size) => ({ start: 0, step: 1, count: size }));
   for (const [i, axis] of normalizeAxes(axes, dims.length).entries()) {
     slices[axis] = sliceAxis(dims[axis]!, starts[i]!, ends[i]!, steps[i]!);

@@ -5,6 +5,7 @@ import type { OpAttrs } from '../ir/ops.ts';
 import { elementCount } from '../ir/tensor.ts';
 import type { Dims, TensorType } from '../ir/tensor.ts';
 import { bytesMoved, movement } from './cost.ts';
+import type { InputTypes } from './cost.ts';
 import { NotStaticError, ShapeError } from './def.ts';
 import type { AttrSpecs, InferContext, OpCost, OpTable } from './def.ts';
 import { FLOAT, FLOAT32, INDEX, INT64 } from './dtypes.ts';
@@ -14,6 +15,16 @@ import { flag, float, int, oneOf, optionalInts } from './specs.ts';
 type SpatialOp = 'DepthToSpace' | 'GridSample' | 'Pad' | 'Resize' | 'SpaceToDepth';
 
 const ONE = { min: 1, max: 1 };
+
+/** Size of a padded axis; pads may be negative. A reflection reaches back one element less than there are. */
+function padded(mode: OpAttrs['Pad']['mode'], axis: number, size: number, begin: number, end: number): number {
+  const pads = `pads ${begin} and ${end}`;
+  if (size + begin + end < 0) throw new ShapeError(`${pads} remove more than the ${size} elements of axis ${axis}`);
+  if (mode === 'reflect' && Math.max(begin, end, 0) > Math.max(size - 1, 0)) {
+    throw new ShapeError(`${pads} must be less than the ${size} elements of axis ${axis} to reflect`);
+  }
+  return size + begin + end;
+}
 
 function inferPad(attrs: OpAttrs['Pad'], context: InferContext): readonly TensorType[] {
   const x = input(context, 0, 'data');
@@ -26,11 +37,7 @@ function inferPad(attrs: OpAttrs['Pad'], context: InferContext): readonly Tensor
   if (pads.length !== 2 * axes.length) rejectInput(context, 1, 'pads', `must hold ${2 * axes.length} integers, begins then ends`);
   const dims = [...x.dims];
   for (const [i, axis] of axes.entries()) {
-    const [begin, end] = [pads[i]!, pads[axes.length + i]!];
-    dims[axis] = x.dims[axis]! + begin + end;
-    if (dims[axis] < 0) throw new ShapeError(`pads ${begin} and ${end} remove more than the ${x.dims[axis]} elements of axis ${axis}`);
-    const reach = attrs.mode === 'reflect' ? x.dims[axis]! - 1 : Number.POSITIVE_INFINITY;
-    if (Math.max(begin, end) > Math.max(0, reach)) throw new ShapeError(`reflect pads ${begin} and ${end} must be less than the ${x.dims[axis]} elements of axis ${axis}`);
+    dims[axis] = padded(attrs.mode, axis, x.dims[axis]!, pads[i]!, pads[axes.length + i]!);
   }
   return [{ dtype: x.dtype, dims }];
 }
@@ -83,7 +90,15 @@ const RESIZE_ATTRS: AttrSpecs<'Resize'> = {
   antialias: flag(0),
   axes: optionalInts,
   coordinate_transformation_mode: oneOf(
-    ['half_pixel', 'half_pixel_symmetric', 'pytorch_half_pixel', 'align_corners', 'asymmetric', 'tf_crop_and_resize', 'tf_half_pixel_for_nn'],
+    [
+      'half_pixel',
+      'half_pixel_symmetric',
+      'pytorch_half_pixel',
+      'align_corners',
+      'asymmetric',
+      'tf_crop_and_resize',
+      'tf_half_pixel_for_nn',
+    ],
     'half_pixel',
   ),
   cubic_coeff_a: float(-0.75),
@@ -98,7 +113,7 @@ const RESIZE_ATTRS: AttrSpecs<'Resize'> = {
 const TAPS = { linear: 2, cubic: 4 } as const;
 
 /** Every tap is one multiply-add; nearest has none. */
-function interpolation(mode: 'nearest' | keyof typeof TAPS, axes: number, inputs: readonly (TensorType | undefined)[], outputs: readonly TensorType[]): OpCost {
+function interpolation(mode: 'nearest' | keyof typeof TAPS, axes: number, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   const taps = mode === 'nearest' ? 0 : TAPS[mode] ** axes;
   return { flops: 2 * taps * elementCount(outputs[0]?.dims ?? []), bytes: bytesMoved(inputs, outputs) };
 }

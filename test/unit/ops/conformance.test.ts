@@ -120,7 +120,7 @@ describe.skipIf(!folder)(`inference on ONNX operator tests${folder ? '' : ' (ski
 
   beforeAll(() => {
     for (const name of readdirSync(folder!)) outcomes.set(name, runCase(folder!, readTestModel(folder!, name)));
-  });
+  }, 120_000);
 
   it('gives the types and values that the models really give', () => {
     const wrong = [...outcomes].flatMap(([name, outcome]) => (outcome.kind === 'wrong' ? [`${name}: ${outcome.reason}`] : []));
@@ -139,5 +139,13 @@ describe.skipIf(!folder)(`inference on ONNX operator tests${folder ? '' : ' (ski
     expect(skipped('op')).toBeLessThanOrEqual(197);
     expect(skipped('opset')).toBeLessThanOrEqual(26);
     expect(skipped('exotic')).toBeLessThanOrEqual(101);
+  });
+});
+
+const models = sharedPath('conformance', 'models');
+
+describe.skipIf(!models)(`inference on exported networks${models ? '' : ' (skipped: no conformance data beside the repository)'}`, () => {
+  it.each(['mobilenetv3_small_050_dynamo18', 'resnet10t_dynbatch17', 'vit_tiny_depth4_dynamo20', 'regnetx_002_13'])('%s', (name) => {
+    expect(runCase(models!, readTestModel(models!, name))).toEqual({ kind: 'compared', known: 0 });
   });
 });

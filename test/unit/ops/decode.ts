@@ -1,7 +1,7 @@
 /**
  * A small ONNX decoder for tests of shape inference, independent of the project's own reader.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
 import type { RawAttribute } from '../../../src/ops/def.ts';
@@ -122,9 +122,10 @@ export function readTestModel(folder: string, name: string): TestModel {
   };
 }
 
-/** The tensors of a case's first data set, `input` or `output`, in order. */
+/** The tensors of a case's first data set, `input` or `output`, in order; the set may also lie beside the model. */
 export function readDataSet(folder: string, name: string, kind: 'input' | 'output'): Tensor[] {
-  const set = join(folder, name, 'test_data_set_0');
+  const nested = join(folder, name, 'test_data_set_0');
+  const set = existsSync(nested) ? nested : join(folder, name);
   const count = readdirSync(set).filter((file) => file.startsWith(`${kind}_`)).length;
   return Array.from({ length: count }, (_, i) => readTensor(join(set, `${kind}_${i}.pb`)));
 }

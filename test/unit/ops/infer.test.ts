@@ -168,4 +168,29 @@ describe('the table', () => {
     expect(types).toEqual([{ dtype: 'float32', dims: [2, 3] }, { dtype: 'bool', dims: [2, 3] }]);
     expect(opCost('FusedElementwise', attrs, [tensor(2, 3).type], types).flops).toBe(2 * elementCount([2, 3]));
   });
+
+  it('infers products with epilogues, and refuses extras that do not broadcast', () => {
+    const acc = { kind: 'input', index: 0, dtype: 'float32' } as const;
+    const epilogue = { kind: 'binary', fn: 'add', a: acc, b: { kind: 'input', index: 1, dtype: 'float32' } } as const;
+    const conv = { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [1, 1], epilogue } as const;
+    const inputs = [tensor(1, 3, 8, 8), tensor(4, 3, 3, 3), tensor(4), tensor(1, 4, 8, 8)];
+    const types = inferNode('FusedConv', conv, inferContext(inputs, 1));
+    expect(types).toEqual([{ dtype: 'float32', dims: [1, 4, 8, 8] }]);
+    // Multiply-adds, then the bias and the addition of the epilogue.
+    const flops = 2 * 256 * 27 + 256 + 256;
+    expect(opCost('FusedConv', conv, inputs.map((info) => info.type), types).flops).toBe(flops);
+    const bad = inferContext([...inputs.slice(0, 3), tensor(1, 5, 8, 8)], 1);
+    expect(() => inferNode('FusedConv', conv, bad)).toThrow(new ShapeError('input 3 (extra 0) must broadcast to [1,4,8,8], found float32[1,5,8,8]'));
+
+    const product = { alpha: 1, transA: 0, transB: 1, epilogue } as const;
+    const matrices = inferContext([tensor(2, 5, 11), tensor(7, 11), undefined, tensor(7)], 1);
+    expect(inferNode('FusedMatMul', product, matrices)).toEqual([{ dtype: 'float32', dims: [2, 5, 7] }]);
+  });
+
+  it('leaves the types of custom ops to models and plugins', () => {
+    const attrs = { domain: 'com.acme', opType: 'Warp', opset: 1, attributes: [] };
+    expect(() => inferNode('Custom', attrs, inferContext([tensor(2)], 1))).toThrow(
+      new NotStaticError("types of com.acme::Warp come from the model's value_info or a plugin"),
+    );
+  });
 });
