@@ -4,10 +4,10 @@
 import type { Binding, BuildOptions, Engine } from '../engine/engine.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
-import { bindInputs, isBindable, resolveType } from '../onnx/bind.ts';
+import type { Tensor } from '../ir/tensor.ts';
+import { bindInputs, isBindable, resolveType, type BindOptions } from '../onnx/bind.ts';
 import { importGraph } from '../onnx/import.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
-import type { TensorValue } from '../onnx/tensor.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
 
 export const COMPILE_STEPS = ['read', 'import', 'build'] as const;
@@ -23,10 +23,12 @@ export interface CompileRequest {
   readonly backend: Backend;
   readonly context: BuildContext;
   /**
-   * Inputs that are given once, at build: they become constants, and the engine lacks them. For models whose shapes depend
+   * Inputs whose values are fixed at build: they become constants, and the engine lacks them. For models whose shapes depend
    * on the values of small inputs (TensorRT's shape tensors).
    */
-  readonly frozenInputs?: ReadonlyMap<string, TensorValue>;
+  readonly inputValues?: ReadonlyMap<string, Tensor>;
+  /** Whether a leading dimension that the model fixes gives way to `options.batch`; default: it does, or the import fails. */
+  readonly rebatch?: boolean;
   /** Told how long each step took, in milliseconds, as it ends. */
   readonly onStep?: (step: CompileStep, durationMs: number) => void;
 }
@@ -47,21 +49,14 @@ export async function compileModel(request: CompileRequest): Promise<Engine> {
 /** What a backend builds from: the file read and imported. Whether a backend supports it is for `supports` to say. */
 export async function readBuildInput(request: Omit<CompileRequest, 'backend' | 'context'>): Promise<BuildInput> {
   const { options, modelBytes, modelName, folder } = request;
-  const model = await timed(request, 'read', () => freeze(readModel(modelBytes, { folder }), request.frozenInputs));
-  const graph = await timed(request, 'import', () => importGraph(model, options));
+  const model = await timed(request, 'read', () => readModel(modelBytes, { folder }));
+  const { batch, dims, inputShapes } = options;
+  const bindOptions: BindOptions = { batch, dims, inputShapes, rebatch: request.rebatch ?? true };
+  const graph = await timed(request, 'import', () => importGraph(model, { ...bindOptions, inputValues: request.inputValues }));
   return {
     graph,
-    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...ownBindings(model, options) },
+    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...ownBindings(model, bindOptions) },
     options,
-  };
-}
-
-function freeze(model: OnnxModel, frozen: ReadonlyMap<string, TensorValue> | undefined): OnnxModel {
-  if (!frozen) return model;
-  return {
-    ...model,
-    inputs: model.inputs.filter((input) => !frozen.has(input.name)),
-    initializers: new Map([...model.initializers, ...frozen]),
   };
 }
 
@@ -73,7 +68,7 @@ async function timed<T>({ onStep }: Pick<CompileRequest, 'onStep'>, step: Compil
 }
 
 /** The model's own inputs and outputs as static types, each list undefined where the model does not give them. */
-function ownBindings(model: OnnxModel, options: BuildOptions): Pick<BuildInput['model'], 'inputs' | 'outputs'> {
+function ownBindings(model: OnnxModel, options: BindOptions): Pick<BuildInput['model'], 'inputs' | 'outputs'> {
   const bindable = model.inputs.filter(isBindable);
   if (bindable.length < model.inputs.length) return { inputs: undefined, outputs: undefined };
   const { inputs, symbols } = bindInputs(bindable, options);

@@ -5,7 +5,7 @@ import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
 import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger, PassReport } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { typeOf, type Graph } from '../../ir/graph.ts';
-import { tensorBytes } from '../../ir/tensor.ts';
+import { formatType, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { runPasses } from '../../passes/pipeline.ts';
@@ -87,6 +87,7 @@ async function passedThrough(input: BuildInput, why: string): Promise<Content> {
   const ort = await loadOrt();
   const session = await openOrRefuse(model.bytes, { ...sessionOptions(input.options), externalData: files }, model.name);
   try {
+    checkFixedDims(session, model.inputs);
     const feeds = Object.fromEntries(model.inputs.map((binding) => [binding.name, toOrt(ort, zeros(binding))]));
     // Zeros may be no valid input; then shapes that depend on data stay unknown.
     const trial = await session.run(feeds).catch(() => undefined);
@@ -142,6 +143,21 @@ async function openOrRefuse(bytes: Uint8Array, options: SessionOptions, name: st
       cause,
     });
   }
+}
+
+/** The model's own bytes can't be given another size than they fix. */
+function checkFixedDims(session: OrtSession, inputs: readonly Binding[]): void {
+  const details = session.inputMetadata.flatMap((declared) => {
+    const binding = inputs.find(({ name }) => name === declared.name);
+    if (!binding || !declared.isTensor) return [];
+    const fits = declared.shape.every((dim, axis) => typeof dim !== 'number' || dim === binding.dims[axis]);
+    return fits ? [] : [`${binding.name}: the model has ${declared.type}[${declared.shape.join(',')}], asked for ${formatType(binding)}`];
+  });
+  if (details.length === 0) return;
+  throw new TsrtError('MODEL_UNSUPPORTED', 'the model runs unchanged, so that its fixed sizes can not be replaced', {
+    details,
+    fix: 'Ask for the sizes that it has, or export it with dynamic axes.',
+  });
 }
 
 function declaredType(session: OrtSession, name: string): Pick<Binding, 'dtype' | 'dims'> {

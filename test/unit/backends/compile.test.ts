@@ -1,0 +1,64 @@
+import { describe, expect, it } from 'vitest';
+import { compileModel, readBuildInput, type CompileStep } from '../../../src/backends/compile.ts';
+import { nullBackend } from '../../../src/backends/null/null.ts';
+import type { Backend } from '../../../src/backends/backend.ts';
+import { buildOptions } from '../../helpers/options.ts';
+import { ints, modelBytes, node, value } from '../onnx/models.ts';
+
+const context = { signal: undefined, onProgress: undefined };
+const options = buildOptions({ backend: 'null' });
+const request = (modelBytes: Uint8Array) => ({ modelBytes, modelName: 'm', folder: undefined, options, context });
+
+/** Supports nothing that the IR can't hold. */
+const strict: Backend = { ...nullBackend, name: 'strict', supports: ({ graph }) => (graph.ok ? [] : graph.unsupported) };
+
+describe('compileModel', () => {
+  it('gives an engine and says how long each step took', async () => {
+    const steps: CompileStep[] = [];
+    const engine = await compileModel({
+      ...request(modelBytes()),
+      backend: nullBackend,
+      onStep: (step, durationMs) => {
+        expect(durationMs).toBeGreaterThanOrEqual(0);
+        steps.push(step);
+      },
+    });
+    expect(steps).toEqual(['read', 'import', 'build']);
+    expect(engine.header.model).toEqual({ name: 'm', sha256: expect.stringMatching(/^[0-9a-f]{64}$/) });
+    expect(engine.header.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [1, 4] }]);
+  });
+
+  it('reports everything unsupported at once', async () => {
+    const bytes = modelBytes({
+      outputs: [value('y', 'int64', [2, 'n']), value('z', 'int64', [2, 'm'])],
+      nodes: [node('NonZero', ['x'], ['y']), node('Relu', ['x'], ['r']), node('NonZero', ['r'], ['z'])],
+    });
+    await expect(compileModel({ ...request(bytes), backend: strict })).rejects.toMatchObject({
+      code: 'MODEL_UNSUPPORTED',
+      details: [expect.stringContaining("NonZero 'NonZero_of_y'"), expect.stringContaining("NonZero 'NonZero_of_z'")],
+    });
+  });
+
+  it('calls a file that is no model invalid', async () => {
+    await expect(compileModel({ ...request(new TextEncoder().encode('hello')), backend: strict })).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+  });
+
+  it('replaces a fixed batch only where it may', async () => {
+    const bytes = modelBytes({ inputs: [value('x', 'float32', [2, 4])], outputs: [value('y', 'float32', [2, 4])] });
+    const again = await readBuildInput(request(bytes));
+    expect(again.model.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [1, 4] }]);
+    const kept = await readBuildInput({ ...request(bytes), rebatch: false });
+    expect(kept.model.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [2, 4] }]);
+  });
+
+  it('builds in the values of inputs that shapes depend on', async () => {
+    const bytes = modelBytes({
+      inputs: [value('x', 'float32', [2, 6]), value('shape', 'int64', [2])],
+      outputs: [value('y', 'float32', ['a', 'b'])],
+      nodes: [node('Reshape', ['x', 'shape'], ['y'])],
+    });
+    expect((await readBuildInput({ ...request(bytes), rebatch: false })).graph.ok).toBe(false);
+    const { graph } = await readBuildInput({ ...request(bytes), rebatch: false, inputValues: new Map([['shape', ints([3, 4])]]) });
+    expect(graph).toMatchObject({ ok: true, graph: { inputs: ['x'] } });
+  });
+});
