@@ -54,7 +54,7 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
       return;
     case 'FusedConv': {
       const { epilogue, ...attrs } = node.attrs;
-      const accumulator = builder.node('Conv', node.inputs.slice(0, 3), attrs);
+      const accumulator = emit(builder, 'Conv', node.inputs.slice(0, 3), attrs);
       finish(epilogue, [accumulator, ...node.inputs.slice(3)], writer);
       return;
     }
@@ -66,18 +66,18 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
       return;
     case 'Swish': {
       const x = node.inputs[0]!;
-      const scaled = builder.node('Mul', [x, number(builder, 'float32', node.attrs.alpha)], {});
-      builder.node('Mul', [x, builder.node('Sigmoid', [scaled], {})], {}, { outputs: [output] });
+      const scaled = emit(builder, 'Mul', [x, number(builder, 'float32', node.attrs.alpha)], {});
+      emit(builder, 'Mul', [x, emit(builder, 'Sigmoid', [scaled], {})], {}, output);
       return;
     }
     case 'RMSNormalization': {
       const axes = dims.map((_, axis) => axis).slice(node.attrs.axis < 0 ? dims.length + node.attrs.axis : node.attrs.axis);
       const [x, scale] = [node.inputs[0]!, node.inputs[1]!];
-      const squares = builder.node('Mul', [x, x], {});
-      const mean = builder.node('ReduceMean', [squares, ints(builder, axes)], { keepdims: 1, noop_with_empty_axes: 0 });
-      const moment = builder.node('Add', [mean, number(builder, 'float32', node.attrs.epsilon)], {});
-      const normal = builder.node('Div', [x, builder.node('Sqrt', [moment], {})], {});
-      builder.node('Mul', [normal, scale], {}, { outputs: [output] });
+      const squares = emit(builder, 'Mul', [x, x], {});
+      const mean = emit(builder, 'ReduceMean', [squares, ints(builder, axes)], { keepdims: 1, noop_with_empty_axes: 0 });
+      const moment = emit(builder, 'Add', [mean, number(builder, 'float32', node.attrs.epsilon)], {});
+      const normal = emit(builder, 'Div', [x, emit(builder, 'Sqrt', [moment], {})], {});
+      emit(builder, 'Mul', [normal, scale], {}, output);
       return;
     }
     default:
@@ -88,19 +88,19 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
 function writeMatMul(node: Node<'FusedMatMul'>, graph: Graph, writer: Writer): void {
   const { builder } = writer;
   const [a, b, c] = [node.inputs[0]!, node.inputs[1]!, node.inputs[2]];
-  const product = builder.node('MatMul', [swap(a, node.attrs.transA, graph, builder), swap(b, node.attrs.transB, graph, builder)], {});
-  const scaled = builder.node('Mul', [product, number(builder, builder.type(product).dtype, node.attrs.alpha)], {});
-  const sum = c ? builder.node('Add', [scaled, c], {}) : scaled;
+  const product = emit(builder, 'MatMul', [swap(a, node.attrs.transA, graph, builder), swap(b, node.attrs.transB, graph, builder)], {});
+  const scaled = emit(builder, 'Mul', [product, number(builder, builder.type(product).dtype, node.attrs.alpha)], {});
+  const sum = c ? emit(builder, 'Add', [scaled, c], {}) : scaled;
   finish(node.attrs.epilogue, [sum, ...node.inputs.slice(3)], writer);
 }
 
 function writeAttention(node: Node<'FusedAttention'>, graph: Graph, { builder, output }: Writer): void {
   const [q, k, v, mask] = [node.inputs[0]!, node.inputs[1]!, node.inputs[2]!, node.inputs[3]];
-  const product = builder.node('MatMul', [q, swap(k, node.attrs.transposedK ? 0 : 1, graph, builder)], {});
-  const scaled = builder.node('Mul', [product, number(builder, builder.type(product).dtype, node.attrs.scale)], {});
-  const masked = mask ? builder.node('Add', [scaled, mask], {}) : scaled;
-  const weights = builder.node('Softmax', [masked], { axis: -1 });
-  builder.node('MatMul', [weights, v], {}, { outputs: [output] });
+  const product = emit(builder, 'MatMul', [q, swap(k, node.attrs.transposedK ? 0 : 1, graph, builder)], {});
+  const scaled = emit(builder, 'Mul', [product, number(builder, builder.type(product).dtype, node.attrs.scale)], {});
+  const masked = mask ? emit(builder, 'Add', [scaled, mask], {}) : scaled;
+  const weights = emit(builder, 'Softmax', [masked], { axis: -1 });
+  emit(builder, 'MatMul', [weights, v], {}, output);
 }
 
 /** The last two axes exchanged where `flag` says so. */
@@ -108,13 +108,13 @@ function swap(id: ValueId, flag: 0 | 1, graph: Graph, builder: GraphBuilder): Va
   if (!flag) return id;
   const rank = typeOf(graph, id).dims.length;
   const perm = Array.from({ length: rank }, (_, axis) => (axis === rank - 1 ? rank - 2 : axis === rank - 2 ? rank - 1 : axis));
-  return builder.node('Transpose', [id], { perm });
+  return emit(builder, 'Transpose', [id], { perm });
 }
 
 /** Writes the expression so that it ends in the writer's output. */
 function finish(expr: Expr, inputs: readonly ValueId[], { builder, output }: Writer): void {
   const written = new Map<Expr, ValueId>();
-  builder.node('Identity', [write(expr, inputs, builder, written)], {}, { outputs: [output] });
+  emit(builder, 'Identity', [write(expr, inputs, builder, written)], {}, output);
 }
 
 function write(expr: Expr, inputs: readonly ValueId[], builder: GraphBuilder, written: Map<Expr, ValueId>): ValueId {
@@ -128,13 +128,13 @@ function write(expr: Expr, inputs: readonly ValueId[], builder: GraphBuilder, wr
       case 'const':
         return number(builder, expr.dtype, expr.value);
       case 'unary':
-        return builder.node(UNARY[expr.fn][0], [child(expr.x)], UNARY[expr.fn][1]);
+        return emit(builder, UNARY[expr.fn][0], [child(expr.x)], UNARY[expr.fn][1]);
       case 'binary':
-        return builder.node(BINARY[expr.fn][0], [child(expr.a), child(expr.b)], BINARY[expr.fn][1]);
+        return emit(builder, BINARY[expr.fn][0], [child(expr.a), child(expr.b)], BINARY[expr.fn][1]);
       case 'select':
-        return builder.node('Where', [child(expr.condition), child(expr.a), child(expr.b)], {});
+        return emit(builder, 'Where', [child(expr.condition), child(expr.a), child(expr.b)], {});
       case 'cast':
-        return builder.node('Cast', [child(expr.x)], { to: expr.to, saturate: 1 });
+        return emit(builder, 'Cast', [child(expr.x)], { to: expr.to, saturate: 1 });
       default:
         return expr satisfies never;
     }
@@ -143,10 +143,17 @@ function write(expr: Expr, inputs: readonly ValueId[], builder: GraphBuilder, wr
   return id;
 }
 
+/** New values must not take names that nodes still to be written have. */
+const PREFIX = 'unfused';
+
+function emit<K extends OpKind>(builder: GraphBuilder, op: K, inputs: readonly ValueId[], attrs: OpAttrs[K], output?: ValueId): ValueId {
+  return builder.node(op, inputs, attrs, { name: PREFIX, outputs: [output ?? builder.fresh(PREFIX)] });
+}
+
 function number(builder: GraphBuilder, dtype: DType, value: number): ValueId {
-  return builder.constant(fromNumbers(dtype, [], [value]));
+  return builder.constant(fromNumbers(dtype, [], [value]), builder.fresh(PREFIX));
 }
 
 function ints(builder: GraphBuilder, values: readonly number[]): ValueId {
-  return builder.constant(fromNumbers('int64', [values.length], values));
+  return builder.constant(fromNumbers('int64', [values.length], values), builder.fresh(PREFIX));
 }
