@@ -5,7 +5,7 @@
  * collected, so that a user sees all of it at once; what is wrong ends the import.
  */
 import type { Graph, ValueId } from '../ir/graph.ts';
-import { formatType, sameDims, type Tensor, type TensorType } from '../ir/tensor.ts';
+import { formatType, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { freshName } from '../ir/build.ts';
 import { NotStaticError, ShapeError, UnsupportedError, type RawAttribute } from '../ops/def.ts';
 import { bindInputs, isBindable, resolveType, type Binding, type BindOptions } from './bind.ts';
@@ -14,6 +14,7 @@ import { inlineFunctions } from './functions.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
 import type { OnnxModel, OnnxNode, OnnxValue } from './model.ts';
 import { nodePlace } from './order.ts';
+import { checkRebatched, rebatchNode, type Rebatch } from './rebatch.ts';
 import { createImportScope, type ScopeState, type SourceNode } from './scope.ts';
 import { ruleFor } from './upgrade.ts';
 
@@ -41,6 +42,7 @@ interface Importer {
   readonly model: OnnxModel;
   readonly options: ImportOptions;
   readonly binding: Binding;
+  readonly rebatch: Rebatch | undefined;
   readonly scope: ScopeState;
   readonly unsupported: UnsupportedNode[];
   /** Values whose types an unsupported node left unknown. */
@@ -59,13 +61,17 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   const inputs = open.filter(isBindable);
   if (inputs.length < open.length) return { ok: false, unsupported: [...foreignInputs(open), ...foreignNodes(nodes)] };
   const binding = bindInputs(inputs, options);
-  const importer: Importer = { model, options, binding, scope: createScope(model, nodes), unsupported: [], unknown: new Set() };
+  const { rebatched } = binding;
+  const own = rebatched && importGraph(model, { ...options, rebatch: false });
+  if (own && !own.ok) return own;
+  const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types } : undefined;
+  const importer: Importer = { model, options, binding, rebatch, scope: createScope(model, nodes), unsupported: [], unknown: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
   for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);
   addInitializers(importer);
   for (const node of nodes) importNode(importer, node);
   if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported };
-  checkOutputs(importer);
+  if (rebatch) checkRebatched(model.outputs.map((output) => output.name), importer.scope, rebatch);
   return { ok: true, graph: finish(importer) };
 }
 
@@ -112,9 +118,7 @@ function importNode(importer: Importer, node: OnnxNode): void {
       for (const output of node.outputs) unknown.add(output);
       return;
     }
-    const source = sourceNode(node);
-    checkRebatch(importer, source);
-    rule(source, scope);
+    rule(rebatchNode(sourceNode(node), scope, importer.rebatch), scope);
     const missing = node.outputs.find((output) => output !== '' && scope.isUsed(output) && !scope.types.has(output));
     if (missing !== undefined) throw new UnsupportedError(`output ${quote(missing)} is not supported`);
   } catch (error) {
@@ -161,40 +165,6 @@ function qualified(node: OnnxNode): string {
 function sourceNode(node: OnnxNode): SourceNode {
   const attributes = new Map(customAttributes(node).map(({ name, value }): [string, RawAttribute] => [name, value]));
   return { ...node, attributes };
-}
-
-/**
- * A Reshape to a constant shape that leads with the old batch mixes the images of the new one: it would infer, and give
- * wrong answers.
- */
-function checkRebatch({ binding, scope }: Importer, node: SourceNode): void {
-  const { rebatched } = binding;
-  const [data, shape] = node.inputs;
-  if (!rebatched || node.opType !== 'Reshape' || !data || !shape) return;
-  const target = scope.known(shape);
-  if (target?.[0] !== rebatched.from || scope.types.get(data)?.dims[0] !== rebatched.to) return;
-  throw unsupported(
-    `the model is fixed at batch ${rebatched.from}: a Reshape to [${target.join(',')}] spells it out`,
-    nodePlace(node),
-    `Use batch ${rebatched.from}, or export the model with a dynamic batch axis`,
-  );
-}
-
-/** With another batch than the model's own, every output must have followed. */
-function checkOutputs({ model, binding, scope }: Importer): void {
-  const { rebatched } = binding;
-  if (!rebatched) return;
-  for (const { name, type } of model.outputs) {
-    const inferred = scope.type(name);
-    if (type.kind !== 'tensor' || type.dims?.[0] !== rebatched.from) continue;
-    const expected = type.dims.map((dim, axis) => (axis === 0 ? rebatched.to : typeof dim === 'number' ? dim : (inferred.dims[axis] ?? 0)));
-    if (sameDims(expected, inferred.dims)) continue;
-    throw unsupported(
-      `the model is fixed at batch ${rebatched.from}: at ${rebatched.to}, output ${quote(name)} would be ${formatType(inferred)}`,
-      'outputs',
-      `Use batch ${rebatched.from}, or export the model with a dynamic batch axis`,
-    );
-  }
 }
 
 /** The inputs that stay inputs. */

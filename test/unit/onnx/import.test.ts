@@ -102,10 +102,24 @@ describe('rebatch', () => {
     expect(dimsOf(graphOf(parts([node('Flatten', ['x'], ['y'])], [1, 6]), { batch: 4, rebatch: true }), 'y')).toEqual([4, 6]);
   });
 
-  it('refuses a model that spells its batch out', () => {
-    const error = errorOf(() => graphOf(parts([node('Reshape', ['x', 's'], ['y'])], [1, 6]), { batch: 4, rebatch: true }));
-    expect(error).toMatchObject({ code: 'MODEL_UNSUPPORTED', place: `node 'Reshape_of_y' (Reshape)` });
-    expect(error.fix).toMatch(/dynamic batch/);
+  it('moves a batch that a Reshape spells out', async () => {
+    const nodes = [node('Transpose', ['x'], ['t'], { perm: [0, 2, 1] }), node('Reshape', ['t', 's'], ['r']), node('MatMul', ['r', 'w'], ['y'])];
+    const bytes = modelBytes(parts(nodes, [1, 1]));
+    const rebatched = importGraph(readModel(bytes), { batch: 3, rebatch: true });
+    if (!rebatched.ok) throw new Error(JSON.stringify(rebatched.unsupported));
+    const numbers = Array.from({ length: 18 }, (_, i) => Math.cos(i));
+    const { y } = await runOnnx(exportGraph(rebatched.graph), { x: floats(numbers, [3, 2, 3]) });
+    for (const image of [0, 1, 2]) {
+      const alone = await runOnnx(bytes, { x: floats(numbers.slice(6 * image, 6 * image + 6), [1, 2, 3]) });
+      const row = { dtype: y!.dtype, dims: [1, 1], data: y!.data.slice(4 * image, 4 * image + 4) };
+      expect(disagreement(row, alone['y']!)).toBeLessThanOrEqual(1);
+    }
+  });
+
+  it('refuses a model whose weights hold the batch', () => {
+    const error = errorOf(() => graphOf(parts([node('Concat', ['x', 'c'], ['y'], { axis: 1 }), node('Constant', [], ['c'], { value: floats([1, 2, 3], [1, 1, 3]) })], [1, 3, 3]), { batch: 4, rebatch: true }));
+    expect(error).toMatchObject({ code: 'MODEL_UNSUPPORTED', place: `node 'Concat_of_y' (Concat)` });
+    expect(error.fix).toMatch(/dynamic axes/);
   });
 
   it('refuses a model whose output does not follow', () => {
