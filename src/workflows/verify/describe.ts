@@ -55,12 +55,13 @@ export function describeSummary(results: readonly CaseResult[], summary: VerifyS
   const unchanged = results.filter((result) => result.status === 'passed' && result.notices.length > 0).length;
   const lines = [
     `${summary.passed} passed, ${summary.failed} failed, ${summary.unsupported} unsupported, ${summary.error} errors of ${summary.total}`,
-    `tolerance: ${tolerance.atol} × the output's scale + ${tolerance.rtol} × |expected|; largest absolute error of the passed: ${format(worst)}`,
+    `tolerance: ${tolerance.atol.toExponential()} × the output's scale + ${tolerance.rtol.toExponential()} × |expected|; largest absolute error of the passed: ${format(worst)}`,
   ];
   if (unchanged > 0) lines.push(`${unchanged} of the passed came with notices, such as a model run unchanged (see --json)`);
   return lines;
 }
 
 function format(error: number): string {
-  return Number.isFinite(error) ? error.toPrecision(3) : String(error);
+  if (!Number.isFinite(error) || error === 0) return String(error);
+  return error < 1e-3 || error >= 1e6 ? error.toExponential(2) : error.toPrecision(3);
 }

@@ -1,5 +1,5 @@
 /** Worker processes that check cases: started again after a crash or a hang, which becomes the result of its case. */
-import { fork, type ChildProcess } from 'node:child_process';
+import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { TsrtError, type ErrorReport } from '../../errors.ts';
 import type { VerifyCase } from './cases.ts';
@@ -22,6 +22,7 @@ export interface PoolSettings {
 const OPEN_TIMEOUT_MS = 120_000;
 /** Lines of a dead worker's last words. */
 const LAST_LINES = 5;
+const STDERR_LIMIT = 8192;
 
 /** Results in the order of the cases. Throws TsrtError where no worker can be opened, or INTERRUPTED where the signal fires. */
 export async function* checkAll(cases: readonly VerifyCase[], settings: PoolSettings): AsyncGenerator<CaseResult> {
@@ -71,72 +72,92 @@ function deferred<T>(): Deferred<T> {
   return { promise, resolve, reject };
 }
 
+/** One lane of work: a process, and the next one where that ends. */
 class Worker {
   readonly #settings: PoolSettings;
-  #child: ChildProcess | undefined;
-  #stderr = '';
+  /** From the moment it is started, so that it can be ended while it opens. */
+  #process: WorkerProcess | undefined;
 
   constructor(settings: PoolSettings) {
     this.#settings = settings;
   }
 
   async check(testCase: VerifyCase): Promise<CaseResult> {
-    if (!this.#child) await this.#open();
+    const running = this.#process ?? (await this.#open());
     try {
-      const reply = await this.#ask({ kind: 'check', testCase }, this.#settings.caseTimeoutMs);
+      const reply = await running.ask({ kind: 'check', testCase }, this.#settings.caseTimeoutMs);
       if (reply.kind === 'checked') return reply.result;
       throw new Error(`a worker answered '${reply.kind}' to a case`);
     } catch (error) {
       if (!(error instanceof Dead)) throw error;
+      this.#process = undefined;
       const { name, modelFile } = testCase;
       return { name, modelFile, status: 'error', error: error.report };
     }
   }
 
   end(): void {
-    this.#child?.kill('SIGKILL');
+    this.#process?.kill();
   }
 
-  async #open(): Promise<void> {
-    const child = fork(this.#settings.entry ?? defaultEntry(), [], {
-      env: { ...process.env, ...this.#settings.environment },
-      execArgv: [],
-      serialization: 'advanced',
-      stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-    });
-    this.#child = child;
-    this.#stderr = '';
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      this.#stderr = (this.#stderr + text).slice(-8192);
-    });
-    const reply = await this.#ask(this.#settings.open, OPEN_TIMEOUT_MS).catch((error: unknown) => {
+  async #open(): Promise<WorkerProcess> {
+    const started = startProcess(this.#settings);
+    this.#process = started;
+    const reply = await started.ask(this.#settings.open, OPEN_TIMEOUT_MS).catch((error: unknown) => {
+      this.#process = undefined;
+      started.kill();
       throw error instanceof Dead ? new TsrtError('BACKEND_UNAVAILABLE', error.report.message, { details: error.report.details ?? [] }) : error;
     });
-    if (reply.kind === 'opened') return;
-    throw new Error(`a worker answered '${reply.kind}' when it was opened`);
+    if (reply.kind !== 'opened') throw new Error(`a worker answered '${reply.kind}' when it was opened`);
+    return started;
   }
+}
 
-  /** Rejects with Dead where the process ends or takes too long; it is then gone. */
-  async #ask(request: Request, timeoutMs: number): Promise<Reply> {
-    const child = this.#child!;
-    let timer: NodeJS.Timeout | undefined;
-    const reply = await new Promise<Reply>((resolve, reject) => {
-      const die = (message: string) => {
-        this.#child = undefined;
-        reject(new Dead({ code: 'INTERNAL', message, details: this.#stderr.trim().split('\n').filter(Boolean).slice(-LAST_LINES) }));
-      };
-      timer = setTimeout(() => {
-        child.kill('SIGKILL');
-        die(`the worker process did not answer within ${timeoutMs / 1000} s and was ended`);
+interface WorkerProcess {
+  /** One request at a time. Rejects with Dead where the process ends or takes too long; it is then gone. */
+  ask(request: Request, timeoutMs: number): Promise<Reply>;
+  kill(): void;
+}
+
+function startProcess({ entry, environment }: PoolSettings): WorkerProcess {
+  const child = fork(entry ?? defaultEntry(), [], {
+    env: { ...process.env, ...environment },
+    execArgv: [],
+    serialization: 'advanced',
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  let stderr = '';
+  let ended: Dead | undefined;
+  let pending: Deferred<Reply> | undefined;
+  const end = (message: string): void => {
+    const details = stderr.trim().split('\n').filter(Boolean).slice(-LAST_LINES);
+    ended ??= new Dead({ code: 'INTERNAL', message, details });
+    pending?.reject(ended);
+  };
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    stderr = (stderr + text).slice(-STDERR_LIMIT);
+  });
+  child.on('message', (reply: Reply) => pending?.resolve(reply));
+  // 'close' comes after the pipes are drained, so that the last words of a crash are there.
+  child.on('close', (code, signal) => end(`the worker process died (${signal ?? `exit ${code}`})`));
+  child.on('error', (error) => end(`the worker process did not start: ${error.message}`));
+  const kill = (): void => void child.kill('SIGKILL');
+  return {
+    kill,
+    async ask(request, timeoutMs) {
+      if (ended) throw ended;
+      pending = deferred<Reply>();
+      const timer = setTimeout(() => {
+        end(`the worker process did not answer within ${timeoutMs / 1000} s and was ended`);
+        kill();
       }, timeoutMs);
-      child.removeAllListeners('message').on('message', resolve);
-      child.removeAllListeners('close').on('close', (code, signal) => die(`the worker process died (${signal ?? `exit ${code}`})`));
       // A failed write means that the process is gone; 'close' tells how it went.
       child.send(request, () => {});
-    }).finally(() => clearTimeout(timer));
-    if (reply.kind === 'failed') throw fromReport(reply.error);
-    return reply;
-  }
+      const reply = await pending.promise.finally(() => clearTimeout(timer));
+      if (reply.kind === 'failed') throw fromReport(reply.error);
+      return reply;
+    },
+  };
 }
 
 /** A worker that is gone. */

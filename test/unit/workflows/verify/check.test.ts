@@ -1,0 +1,115 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import onnxProto from 'onnx-proto';
+import { describe, expect, it } from 'vitest';
+import type { Backend } from '../../../../src/backends/backend.ts';
+import { nullBackend } from '../../../../src/backends/null/null.ts';
+import { onnxruntimeBackend } from '../../../../src/backends/onnxruntime/onnxruntime.ts';
+import type { Tensor } from '../../../../src/ir/tensor.ts';
+import { encodeTensor } from '../../../../src/onnx/tensor.ts';
+import { findCases } from '../../../../src/workflows/verify/cases.ts';
+import { checkCase, type CheckSettings } from '../../../../src/workflows/verify/check.ts';
+import { DEFAULT_TOLERANCE } from '../../../../src/workflows/verify/compare.ts';
+import type { CaseResult } from '../../../../src/workflows/verify/result.ts';
+import { temporaryFolder } from '../../../helpers/folder.ts';
+import { buildOptions } from '../../../helpers/options.ts';
+import { sharedPath } from '../../../helpers/shared.ts';
+import { floats, ints, modelBytes, node, value } from '../../onnx/models.ts';
+
+const { onnx } = onnxProto;
+
+const settings: CheckSettings = { tolerance: DEFAULT_TOLERANCE, options: buildOptions(), device: undefined, seed: 0 };
+
+type File = Tensor | Uint8Array;
+
+/** Writes one case and checks it. */
+async function check(model: Uint8Array, files: Readonly<Record<string, File>> = {}, backend: Backend = onnxruntimeBackend): Promise<CaseResult> {
+  const root = await temporaryFolder();
+  await writeFile(join(root, 'model.onnx'), model);
+  await mkdir(join(root, 'test_data_set_0'));
+  for (const [name, content] of Object.entries(files)) {
+    const bytes = content instanceof Uint8Array ? content : onnx.TensorProto.encode(encodeTensor(content)).finish();
+    await writeFile(join(root, 'test_data_set_0', name), bytes);
+  }
+  const [found] = await findCases(root);
+  return checkCase(found!, settings, { backend, referenceBackend: onnxruntimeBackend });
+}
+
+const relu = modelBytes();
+const x = floats([-1, 2, -3, 4], [1, 4]);
+
+describe('checkCase', () => {
+  it('passes where the outputs are as expected', async () => {
+    const result = await check(relu, { 'input_0.pb': x, 'output_0.pb': floats([0, 2, 0, 4], [1, 4]) });
+    expect(result).toMatchObject({ status: 'passed', comparedWith: 'expected outputs', outputs: [{ output: 'y', passed: true, elements: 4 }], notices: [] });
+  });
+
+  it('fails where one element is not', async () => {
+    const result = await check(relu, { 'input_0.pb': x, 'output_0.pb': floats([0, 2, 0.5, 4], [1, 4]) });
+    expect(result).toMatchObject({ status: 'failed', outputs: [{ mismatches: 1, maxAbsError: 0.5, detail: '[2] is 0, expected 0.5' }] });
+  });
+
+  it('asks the reference where nothing is expected', async () => {
+    expect(await check(relu)).toMatchObject({ status: 'passed', comparedWith: 'reference' });
+    expect(await check(relu, {}, nullBackend)).toMatchObject({ status: 'failed', comparedWith: 'reference' });
+  });
+
+  it('builds in small inputs that shapes depend on, where the backend needs static shapes', async () => {
+    const strict: Backend = { ...onnxruntimeBackend, supports: ({ graph }) => (graph.ok ? [] : graph.unsupported) };
+    const slice = modelBytes({
+      inputs: [value('x', 'float32', [1, 4]), value('starts', 'int64', [1]), value('ends', 'int64', [1]), value('axes', 'int64', [1])],
+      outputs: [value('y', 'float32', [1, 'n'])],
+      nodes: [node('Slice', ['x', 'starts', 'ends', 'axes'], ['y'])],
+    });
+    const files = { 'input_0.pb': x, 'input_1.pb': ints([1]), 'input_2.pb': ints([3]), 'input_3.pb': ints([1]), 'output_0.pb': floats([2, -3], [1, 2]) };
+    expect(await check(slice, files, strict)).toMatchObject({
+      status: 'passed',
+      notices: ['Shapes depend on the values of starts, ends, axes: built in as constants.'],
+    });
+  });
+
+  it('says why a backend can not', async () => {
+    const none: Backend = { ...nullBackend, supports: () => [{ node: 'r', op: 'Relu', reason: 'not today' }] };
+    expect(await check(relu, {}, none)).toMatchObject({ status: 'unsupported', reasons: [{ node: 'r', op: 'Relu', reason: 'not today' }] });
+  });
+
+  it('runs models with strings unchanged', async () => {
+    const strings = (...words: string[]) =>
+      onnx.TensorProto.encode({ dataType: 8, dims: [words.length], stringData: words.map((word) => new TextEncoder().encode(word)) }).finish();
+    const text = (name: string) => ({ name, type: { tensorType: { elemType: 8, shape: { dim: [{ dimValue: 2 }] } } } });
+    const identity = modelBytes({ inputs: [text('x')], outputs: [text('y')], nodes: [node('Identity', ['x'], ['y'])] });
+    expect(await check(identity, { 'input_0.pb': strings('é', 'b'), 'output_0.pb': strings('é', 'b') })).toMatchObject({ status: 'passed' });
+    expect(await check(identity, { 'input_0.pb': strings('é', 'b'), 'output_0.pb': strings('e', 'b') })).toMatchObject({ status: 'failed' });
+    expect(await check(identity, { 'input_0.pb': strings('a', 'b'), 'output_0.pb': strings('a', 'b') }, nullBackend)).toMatchObject({ status: 'unsupported' });
+  });
+
+  it('calls a broken model, and broken data, an error', async () => {
+    expect(await check(relu.subarray(0, 20))).toMatchObject({ status: 'error', error: { code: 'MODEL_INVALID' } });
+    const result = await check(relu, { 'input_0.pb': Uint8Array.of(255, 255), 'output_0.pb': x });
+    expect(result).toMatchObject({ status: 'error', error: { code: 'MODEL_INVALID' } });
+  });
+
+  it('names an input that the data lacks', async () => {
+    const result = await check(relu, { 'output_0.pb': x });
+    expect(result).toMatchObject({ status: 'error', error: { code: 'USAGE', details: ['x: expected float32[1,4], found nothing'] } });
+  });
+});
+
+const conformance = sharedPath('conformance');
+
+describe.skipIf(!conformance)(`ONNX's operator tests on onnxruntime${conformance ? '' : ' (skipped: shared/conformance is not beside the repository)'}`, () => {
+  it('never does worse than onnxruntime with the model as it is', { timeout: 300_000 }, async () => {
+    const tools = { backend: onnxruntimeBackend, referenceBackend: onnxruntimeBackend };
+    /** The model itself as the only thing that may run: what onnxruntime makes of it without us. */
+    const bare: Backend = { ...onnxruntimeBackend, supports: () => [], build: (input, context) => onnxruntimeBackend.build({ ...input, graph: { ok: false, unsupported: [] } }, context) };
+    const worse: string[] = [];
+    let passed = 0;
+    for (const testCase of await findCases(conformance!)) {
+      const result = await checkCase(testCase, settings, tools);
+      if (result.status === 'passed') passed++;
+      else if ((await checkCase(testCase, settings, { ...tools, backend: bare })).status === 'passed') worse.push(`${testCase.name}: ${result.status}`);
+    }
+    expect(worse).toEqual([]);
+    expect(passed).toBeGreaterThanOrEqual(850);
+  });
+});
