@@ -6,7 +6,7 @@ import { NULL_DEVICE } from '../../../src/backends/null/null.ts';
 import { createSessionClock, createSystemClock, measureQuantum } from '../../../src/measure/clock.ts';
 import { seededInputs } from '../../../src/measure/inputs.ts';
 import { openLanes } from '../../../src/measure/lanes.ts';
-import { measureRound } from '../../../src/measure/round.ts';
+import { measureRound, shortestSampleNs } from '../../../src/measure/round.ts';
 import { type Timings, timeLoad } from '../../../src/measure/scenarios.ts';
 import { type WarmupPolicy, warmUp, warmupPolicy } from '../../../src/measure/warmup.ts';
 import type { Scenario } from '../../../src/results/record.ts';
@@ -178,11 +178,12 @@ describe('measureRound', () => {
   test('repeats inside a sample what is too short for the clock', async () => {
     const session = await nullSession({ latencyNs: 1000 });
     const timing = { sampleMs: 1, minSamples: 5, maxSamples: 20, maxWarmupMs: 200 };
-    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
-    const reading = await measureRound({ ...options, session, timing, quantumNs: 40, seed: 1, onSampling: () => {} });
-    expect(reading.executionsPerSample).toBe(40);
-    expect(reading.samplesNs).toEqual(Array.from({ length: 20 }, () => 40_000));
-    expect(reading.requests).toBe(800);
+    const scenario = { ...SINGLE_STREAM, transfers: false };
+    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario };
+    const reading = await measureRound({ ...options, session, timing, quantumNs: 200, seed: 1, onSampling: () => {} });
+    expect(reading.executionsPerSample).toBe(200);
+    expect(reading.samplesNs).toEqual(Array.from({ length: 5 }, () => 200_000));
+    expect(reading.requests).toBe(200 * 5);
   });
 
   test('reads a device’s own yardstick before the warm-up', async () => {
@@ -192,4 +193,8 @@ describe('measureRound', () => {
     const reading = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
     expect(reading.yardstick).toEqual([{ workload: 'gpu', durationNs: 1234 }]);
   });
+});
+
+test('shortestSampleNs: a thousand quanta, and not below 200 µs where time is real', () => {
+  expect([0, 1, 200, 1000].map(shortestSampleNs)).toEqual([0, 200_000, 200_000, 1_000_000]);
 });
