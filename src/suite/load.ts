@@ -49,7 +49,7 @@ export function parseSuite(data: unknown, file: string): Suite {
   const result = validate<SuiteDefinition>(suiteSchema, data);
   if (!result.ok) {
     const count = result.mistakes.length;
-    throw new TsrtError('SUITE_INVALID', `the suite has ${count === 1 ? 'a mistake' : `${count} mistakes`}: ${result.mistakes[0]}`, {
+    throw new TsrtError('SUITE_INVALID', `the suite has ${count === 1 ? 'a mistake' : `${count} mistakes`}`, {
       place: file,
       details: result.mistakes,
       fix: 'mend the keys named above; the shipped suites are commented examples',

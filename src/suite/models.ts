@@ -89,6 +89,8 @@ type Fetched =
 /** The pinned file in the cache, checked; downloaded where it is not there or is not what it should be. */
 async function fromDownload(pinned: Download, target: string, request: ModelRequest): Promise<Fetched> {
   const { onProgress, signal, network } = request;
+  // A file is renamed into place whole, so that reading needs no lock; a cache that can't be written may still serve.
+  if ((await isFile(target)) && (await sha256File(target)) === pinned.sha256) return { status: 'ready', notices: [] };
   return withFileLock(target, lockOptions(request), async (): Promise<Fetched> => {
     const notices: string[] = [];
     if (await isFile(target)) {
@@ -107,8 +109,8 @@ async function fromDownload(pinned: Download, target: string, request: ModelRequ
       case 'unreachable':
         return result;
       case 'mismatch':
-        throw new TsrtError('MODEL_DOWNLOAD', `the download is not the model that the suite pins: ${result.reasons.join('; ')}`, {
-          details: result.reasons,
+        throw new TsrtError('MODEL_DOWNLOAD', `the download is not the model that the suite pins: ${result.reasons[0]}`, {
+          details: result.reasons.slice(1),
           fix: 'nothing of it was kept; check for a proxy that replaces downloads, or pass --model FILE',
         });
       default:
@@ -119,7 +121,7 @@ async function fromDownload(pinned: Download, target: string, request: ModelRequ
 
 function unreachable(reasons: readonly string[]): TsrtError {
   return new TsrtError('MODEL_DOWNLOAD', `the model can't be downloaded: ${reasons[0] ?? 'no mirror'}`, {
-    details: reasons,
+    details: reasons.slice(1),
     fix: 'check the network (HTTPS_PROXY is honoured), or pass --model FILE',
   });
 }
@@ -133,10 +135,12 @@ async function fromBuilder(model: ModelSource, request: ModelRequest, notices: r
   const planned = plan({ seed, classes });
   const key = [name, `v${version}`, `seed${seed}`, ...(classes === undefined ? [] : [`c${classes}`])].join('-');
   const path = join(request.cacheFolder, 'models', `built-${key}.onnx`);
-  await withFileLock(path, lockOptions(request), async () => {
-    const size = (await stat(path).catch(() => undefined))?.size;
-    if (size !== planned.byteLength) await writeChunks(path, planned.chunks(), planned.byteLength, request);
-  });
+  const isWhole = async () => (await stat(path).catch(() => undefined))?.size === planned.byteLength;
+  if (!(await isWhole())) {
+    await withFileLock(path, lockOptions(request), async () => {
+      if (!(await isWhole())) await writeChunks(path, planned.chunks(), planned.byteLength, request);
+    });
+  }
   const stamp = notices.length > 0 ? notices : ['the model has seeded, untrained weights: accuracy only compares variants with each other'];
   return {
     name: model.name,

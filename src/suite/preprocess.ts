@@ -4,7 +4,7 @@
  * Decoding is libvips' (sharp). The file is decoded at full size before it is scaled: JPEG's scaled decoding is faster, but
  * gives other pixels. `linear` is the triangle filter, widened when shrinking, which PIL and torchvision call bilinear with
  * antialiasing. As in those pipelines, alpha is dropped, grey becomes RGB, CMYK is converted, and the EXIF orientation is
- * not applied.
+ * not applied. Unlike in them, an embedded colour profile is.
  */
 import sharp from 'sharp';
 import type { Preprocess } from './schema.ts';

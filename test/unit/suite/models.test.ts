@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { appendFile, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { lock } from 'proper-lockfile';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import type { ModelSource } from '../../../src/suite/schema.ts';
 import { type ModelProgress, resolveModel } from '../../../src/suite/models.ts';
 import { temporaryFolder } from './helpers.ts';
@@ -134,6 +135,18 @@ describe('resolveModel', () => {
     await expect(resolveModel(suiteOf({ name: 'm', builder }), { cacheFolder, signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
     await resolveModel(suiteOf({ name: 'm', builder }), { cacheFolder });
     expect(await readdir(join(cacheFolder, 'models'))).toEqual(['built-smoke-v1-seed1.onnx']);
+  });
+
+  it('reads what the cache holds without a lock, so that a read-only cache serves', async () => {
+    const cacheFolder = await temporaryFolder();
+    const steps: string[] = [];
+    const ask = () => resolveModel(suiteOf({ name: 'm', builder }), { cacheFolder, onProgress: ({ step }) => steps.push(step) });
+    const first = await ask();
+    const release = await lock(first.path, { realpath: false });
+    onTestFinished(release);
+    steps.length = 0;
+    expect(await ask()).toEqual(first);
+    expect(steps).toEqual([]);
   });
 
   it('says that the cache can not be written', async () => {
