@@ -51,6 +51,9 @@ export interface CompareOptions {
 
 const LATENCY_QUANTILES = { 'latency-p50': 0.5, 'latency-p95': 0.95, 'latency-p99': 0.99 } as const;
 
+/** Draws of the bootstrap per metric of a case; half a second's worth. */
+const GATE_DRAWS = 20e6;
+
 /** Identical outputs have no noise at all; they count as this, which rounding to float32 alone comes near. */
 const IDENTICAL_SNR_DB = 150;
 
@@ -108,7 +111,7 @@ function compareSampled(
   const [before, after] = [sortSamples(baseline.flat()), sortSamples(candidate.flat())];
   if (before[0]! <= 0 || after[0]! <= 0) return [{ kind: 'incomparable', metric, reason: 'a sample is zero, below what the clock can tell' }];
   const samples = Math.min(countSamples(baseline), countSamples(candidate));
-  const resamples = resamplesFor(countSamples(baseline) + countSamples(candidate));
+  const resamples = resamplesFor(countSamples(baseline) + countSamples(candidate), GATE_DRAWS);
   return [
     {
       kind: 'sampled',

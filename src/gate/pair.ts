@@ -68,7 +68,7 @@ function deviceNotices(pairs: readonly Both[], options: PairOptions): string[] {
   }
   throw new TsrtError('BASELINE_INCOMPARABLE', `the baseline was measured on ${from}, the candidate on ${to}`, {
     details: across.slice(0, 5).map((pair) => pair.caseId),
-    fix: `save a baseline on ${to} (\`tsrt-bench baseline save\`), or compare across devices with --allow-different-device`,
+    fix: `save a baseline on ${to} (\`tsrt-bench baseline save NAME\`), or compare across devices with --allow-different-device`,
   });
 }
 
@@ -76,7 +76,7 @@ function deviceNotices(pairs: readonly Both[], options: PairOptions): string[] {
 function differences(pairs: readonly Both[]): string[] {
   const facts: Readonly<Record<string, (record: CompletedRecord) => string>> = {
     'the model': ({ provenance }) => `${provenance.model.name} (${provenance.model.sha256.slice(0, 12)})`,
-    'the suite file': ({ provenance }) => provenance.suiteSha256.slice(0, 12),
+    'the suite or what the command line says in its place': ({ provenance }) => provenance.suiteSha256.slice(0, 12),
     'the accuracy inputs': ({ accuracy }) => accuracy?.inputs ?? 'none',
     'Node.js': ({ provenance }) => provenance.environment.node,
     'the operating system': ({ provenance }) => provenance.environment.os,

@@ -54,7 +54,7 @@ export interface Report {
 
 /** Everything the built-in reporters show. */
 export function buildReport(input: ReportInput): Report {
-  const rows = input.records.map(rowOf);
+  const rows = inTableOrder(input.records.map(rowOf));
   const baselineVariant = chooseBaseline(input.records, input.baselineVariant);
   const environments = input.records.map((record) => record.provenance.environment.device);
   return {
@@ -93,6 +93,12 @@ export function describeScenario(scenario: Scenario): string {
   const streams = scenario.streams > 1 ? ` ×${scenario.streams}` : '';
   const rate = scenario.targetQps === undefined ? '' : ` at ${scenario.targetQps} QPS`;
   return `${scenario.name}${streams}${rate}${scenario.transfers ? '' : ', no transfers'}`;
+}
+
+/** Variants in the order in which they first appear, the batches of each ascending: records stand in the order in which they ended. */
+function inTableOrder(rows: readonly ReportRow[]): ReportRow[] {
+  const variants = [...new Set(rows.map((row) => row.variant))];
+  return [...rows].sort((a, b) => variants.indexOf(a.variant) - variants.indexOf(b.variant) || a.batch - b.batch);
 }
 
 function rowOf(record: BenchRecord): ReportRow {

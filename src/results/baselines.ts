@@ -179,9 +179,9 @@ async function choosePlaces(
 
 /** A baseline's file, held to more than a run's: whole, not empty, of one suite and one device. */
 async function readPlace(place: BaselinePlace): Promise<readonly BenchRecord[]> {
-  const { records, notices } = await readRecordFile(place.path);
+  const { records, notices, cut } = await readRecordFile(place.path);
   const fix = `restore the file, or save it again: \`tsrt-bench baseline save ${place.name} --force\``;
-  if (notices.length > 0 && records.length > 0) {
+  if (cut) {
     throw new TsrtError('RESULTS_INVALID', 'the baseline is cut off, so cases may be missing', { place: place.path, details: notices, fix });
   }
   if (records.length === 0) throw new TsrtError('RESULTS_INVALID', 'the baseline is empty', { place: place.path, fix });

@@ -10,8 +10,8 @@ import type { CompletedRecord, Round } from './record.ts';
 const NS_PER_MS = 1e6;
 const NS_PER_S = 1e9;
 
-/** A resampling costs one draw per sample and resample; this many keep a case under half a second. */
-const DRAW_BUDGET = 20e6;
+/** A resample costs one draw per sample; so many draws take a tenth of a second, which a table of a dozen cases can bear. */
+const TABLE_DRAWS = 5e6;
 
 /** Estimates of one case. Latency is per request, which holds `batch` items; throughput counts items. */
 export interface CaseEstimates {
@@ -42,7 +42,7 @@ export function estimatesOf(record: CompletedRecord, confidence = 0.95): CaseEst
   if (latency.length === 0 || throughput.length === 0) return undefined;
   const samples = countSamples(latency);
   const random = createRandom(record.provenance.seed);
-  const options = { random, confidence, resamples: resamplesFor(samples) };
+  const options = { random, confidence, resamples: resamplesFor(samples, TABLE_DRAWS) };
   const [p50, p95, p99] = quantilesOfRounds(latency, [0.5, 0.95, 0.99], options);
   const [itemsPerSecond] = quantilesOfRounds(throughput, [0.5], options);
   return { samples, latencyMs: { p50: p50!, p95: p95!, p99: p99! }, itemsPerSecond: itemsPerSecond! };
@@ -52,7 +52,7 @@ export function countSamples(rounds: Rounds): number {
   return rounds.reduce((sum, round) => sum + round.length, 0);
 }
 
-/** Between 200 and 1000 resamples, fewer for very many samples, whose intervals are narrow anyway. */
-export function resamplesFor(samples: number): number {
-  return Math.round(Math.min(1000, Math.max(200, DRAW_BUDGET / Math.max(1, samples))));
+/** Between 200 and 1000 resamples within a budget of draws: fewer for very many samples, whose intervals are narrow anyway. */
+export function resamplesFor(samples: number, draws: number): number {
+  return Math.round(Math.min(1000, Math.max(200, draws / Math.max(1, samples))));
 }

@@ -15,6 +15,8 @@ export interface RecordFile {
   readonly records: readonly BenchRecord[];
   /** Sentences for the user: a cut line, a file without records. */
   readonly notices: readonly string[];
+  /** Whether the last line is cut off in the middle. */
+  readonly cut: boolean;
   /** Bytes up to the end of the last whole line: where writing goes on. */
   readonly wholeBytes: number;
 }
@@ -35,21 +37,19 @@ export async function readRecordFile(path: string): Promise<RecordFile> {
 /** See {@link readRecordFile}; `path` is only named in notices and errors. */
 export function parseRecordFile(bytes: Buffer, path: string): RecordFile {
   const records: BenchRecord[] = [];
-  const notices: string[] = [];
   let start = 0;
   for (let number = 1; start < bytes.length; number++) {
     const feed = bytes.indexOf(LINE_FEED, start);
     const line = bytes.toString('utf8', start, feed === -1 ? bytes.length : feed);
     const place = `${path}:${number}`;
     if (feed === -1 && isCut(line)) {
-      notices.push(`${place} is cut off in the middle; the ${records.length} whole record${records.length === 1 ? '' : 's'} before it ${records.length === 1 ? 'was' : 'were'} read`);
-      return { path, records, notices, wholeBytes: start };
+      const before = records.length === 1 ? 'the whole record before it was' : `the ${records.length} whole records before it were`;
+      return { path, records, notices: [`${place} is cut off in the middle; ${before} read`], cut: true, wholeBytes: start };
     }
     if (line.trim() !== '') records.push(decodeLine(line, place));
     start = feed === -1 ? bytes.length : feed + 1;
   }
-  if (records.length === 0) notices.push(`${path} holds no records`);
-  return { path, records, notices, wholeBytes: bytes.length };
+  return { path, records, notices: records.length === 0 ? [`${path} holds no records`] : [], cut: false, wholeBytes: bytes.length };
 }
 
 /** A last line without a line feed is cut unless it is whole JSON: then only the line feed is missing. */
@@ -69,14 +69,14 @@ export function lastPerCase(records: readonly BenchRecord[]): BenchRecord[] {
   return [...byCase.values()];
 }
 
-/** The one suite of some records. Throws RESULTS_INVALID for none and for several. */
-export function onlySuite(records: readonly BenchRecord[], place: string): string {
+/** The one suite of some records. Throws RESULTS_INVALID, with `notices` as details, for none and for several. */
+export function onlySuite(records: readonly BenchRecord[], place: string, notices: readonly string[] = []): string {
   const suites = [...new Set(records.map((record) => record.case.suite))];
   const [suite] = suites;
   if (suite !== undefined && suites.length === 1) return suite;
   throw new TsrtError(
     'RESULTS_INVALID',
     suite === undefined ? 'there is no record to read' : `the records are of several suites: ${suites.join(', ')}`,
-    { place, fix: suite === undefined ? 'measure first: `tsrt-bench run`' : 'keep the records of one suite in one file' },
+    { place, details: notices, fix: suite === undefined ? 'measure first: `tsrt-bench run`' : 'keep the records of one suite in one file' },
   );
 }

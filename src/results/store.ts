@@ -74,7 +74,7 @@ export async function readSet(label: string, paths: readonly string[]): Promise<
   const files = await Promise.all(paths.map(readRecordFile));
   const all = files.flatMap((file) => file.records);
   const notices = files.flatMap((file) => file.notices);
-  return { label, suite: onlySuite(all, paths.join(', ')), records: lastPerCase(all), paths, notices };
+  return { label, suite: onlySuite(all, paths.join(', '), notices), records: lastPerCase(all), paths, notices };
 }
 
 /** Ids of the cases that need no second try when a run is resumed: all that ended, whatever the outcome, but were not cut off. */

@@ -5,6 +5,7 @@ import { judge, type GateReport } from '../gate/judge.ts';
 import { METRIC_NAMES } from '../gate/metrics.ts';
 import { pairCases } from '../gate/pair.ts';
 import { DEFAULT_POLICY, parseThresholds, thresholdOf, type GatePolicy } from '../gate/policy.ts';
+import { baselineNames } from '../results/baselines.ts';
 import { selectRecords } from '../results/select.ts';
 import { devicesOf } from '../results/store.ts';
 import { loadSuite } from '../suite/load.ts';
@@ -50,9 +51,11 @@ async function selectBaseline(source: string, selection: Parameters<typeof selec
     return await selectRecords(source, selection);
   } catch (error) {
     if (!(error instanceof TsrtError) || error.code !== 'RESULTS_NOT_FOUND') throw error;
+    const known = await baselineNames(selection.results);
+    const others = known.length > 0 ? `name one of ${known.join(', ')} with --baseline, or ` : '';
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no baseline '${source}'`, {
       ...(error.place !== undefined && { place: error.place }),
-      fix: `record one with \`tsrt-bench baseline save ${source}\`, or name another with --baseline`,
+      fix: `${others}record it with \`tsrt-bench baseline save ${source}\``,
       cause: error,
     });
   }

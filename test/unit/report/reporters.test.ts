@@ -42,8 +42,8 @@ describe('table', () => {
       variant                     batch  p50 ms      ±  p95 ms  p99 ms   QPS  memory   top-1  vs fp32  speed-up
       ─────────────────────────────────────────────────────────────────────────────────────────────────────────
       onnxruntime/fp32/fusion-on      1    31.5  0.1 %    31.6    31.6  31.7     190  79.2 %    100 %     1.00×
-      onnxruntime/int8/fusion-on      1    12.9  0.2 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
       onnxruntime/fp32/fusion-on      8     215  0.0 %     215     215  37.2     190  79.2 %    100 %     1.00×
+      onnxruntime/int8/fusion-on      1    12.9  0.2 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded.
       vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
@@ -70,8 +70,8 @@ describe('table', () => {
       variant                     batch  p50 ms   QPS  memory  vs fp32  speed-up
       ──────────────────────────────────────────────────────────────────────────
       onnxruntime/fp32/fusion-on      1    31.5  31.7     190    100 %     1.00×
-      onnxruntime/int8/fusion-on      1    12.9  77.5     190   98.4 %     2.44×
       onnxruntime/fp32/fusion-on      8     215  37.2     190    100 %     1.00×
+      onnxruntime/int8/fusion-on      1    12.9  77.5     190   98.4 %     2.44×
 
       Latency is per request. QPS counts items: requests × batch.
       Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded.
@@ -127,8 +127,8 @@ describe('golden texts', () => {
       | variant | batch | p50 ms | ± | p95 ms | p99 ms | QPS | memory | top-1 | vs fp32 | speed-up |
       | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
       | onnxruntime/fp32/fusion-on | 1 | 31.5 | 0.1 % | 31.6 | 31.6 | 31.7 | 190 | 79.2 % | 100 % | 1.00× |
-      | onnxruntime/int8/fusion-on | 1 | 12.9 | 0.2 % | 13.0 | 13.0 | 77.5 | 190 | 78.8 % | 98.4 % | 2.44× |
       | onnxruntime/fp32/fusion-on | 8 | 215 | 0.0 % | 215 | 215 | 37.2 | 190 | 79.2 % | 100 % | 1.00× |
+      | onnxruntime/int8/fusion-on | 1 | 12.9 | 0.2 % | 13.0 | 13.0 | 77.5 | 190 | 78.8 % | 98.4 % | 2.44× |
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded. vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
 
@@ -145,8 +145,8 @@ describe('golden texts', () => {
     expect(render('csv').replaceAll('\r\n', '\n')).toMatchInlineSnapshot(`
       "case,status,variant,backend,precision,batch,scenario,device,latency_p50_ms,latency_p50_low_ms,latency_p50_high_ms,latency_p95_ms,latency_p99_ms,items_per_second,memory_bytes,device_bytes,engine_bytes,build_ms,top1_percent,top5_percent,agreement_percent,snr_db,cosine_min,max_abs_error,speedup,rounds,samples,reason
       onnxruntime/fp32/fusion-on/b1/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,1,single-stream,cpu-test-2c,31.505,31.48,31.53,31.595,31.602050000000002,31.740993493096333,199229440,,104857600,812,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
-      onnxruntime/int8/fusion-on/b1/single-stream,completed,onnxruntime/int8/fusion-on,onnxruntime,int8,1,single-stream,cpu-test-2c,12.905,12.879999999999999,12.93,12.995,13.00205,77.48934521503293,199229440,,104857600,812,78.8,94.6,98.4,96.5,0.9999,0.001,2.4413018209996125,3,60,
       onnxruntime/fp32/fusion-on/b8/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,8,single-stream,cpu-test-2c,215.105,215.07999999999998,215.13,215.195,215.20204999999999,37.19113921108296,199229440,,104857600,812,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
+      onnxruntime/int8/fusion-on/b1/single-stream,completed,onnxruntime/int8/fusion-on,onnxruntime,int8,1,single-stream,cpu-test-2c,12.905,12.879999999999999,12.93,12.995,13.00205,77.48934521503293,199229440,,104857600,812,78.8,94.6,98.4,96.5,0.9999,0.001,2.4413018209996125,3,60,
       onnxruntime/int8/fusion-on/b8/single-stream,failed,onnxruntime/int8/fusion-on,onnxruntime,int8,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,out-of-memory at measure: the worker ran out of memory
       webgpu/fp32/fusion-on/b1/single-stream,skipped,webgpu/fp32/fusion-on,webgpu,fp32,1,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,no adapter
       webgpu/fp32/fusion-on/b8/single-stream,aborted,webgpu/fp32/fusion-on,webgpu,fp32,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,cut off after 1 round
@@ -162,11 +162,11 @@ describe('golden texts', () => {
           <testcase name="onnxruntime/fp32/fusion-on/b1/single-stream" classname="onnxruntime/fp32/fusion-on">
             <system-out>p50 / p95 / p99 31.5 / 31.6 / 31.6 ms, 31.7 items/s, 190 MiB, top-1 79.2 %, vs fp32 100 %</system-out>
           </testcase>
-          <testcase name="onnxruntime/int8/fusion-on/b1/single-stream" classname="onnxruntime/int8/fusion-on">
-            <system-out>p50 / p95 / p99 12.9 / 13.0 / 13.0 ms, 77.5 items/s, 190 MiB, top-1 78.8 %, vs fp32 98.4 %</system-out>
-          </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b8/single-stream" classname="onnxruntime/fp32/fusion-on">
             <system-out>p50 / p95 / p99 215 / 215 / 215 ms, 37.2 items/s, 190 MiB, top-1 79.2 %, vs fp32 100 %</system-out>
+          </testcase>
+          <testcase name="onnxruntime/int8/fusion-on/b1/single-stream" classname="onnxruntime/int8/fusion-on">
+            <system-out>p50 / p95 / p99 12.9 / 13.0 / 13.0 ms, 77.5 items/s, 190 MiB, top-1 78.8 %, vs fp32 98.4 %</system-out>
           </testcase>
           <testcase name="onnxruntime/int8/fusion-on/b8/single-stream" classname="onnxruntime/int8/fusion-on">
             <failure message="out-of-memory at measure: the worker ran out of memory" type="failed">fix: use a smaller batch</failure>
@@ -196,8 +196,8 @@ describe('golden texts', () => {
       variant                     batch  p50 ms      ±  p95 ms  p99 ms   QPS  memory   top-1  vs fp32  speed-up
       ─────────────────────────────────────────────────────────────────────────────────────────────────────────
       onnxruntime/fp32/fusion-on      1    31.5  0.1 %    31.6    31.6  31.7     190  79.2 %    100 %     1.00×
-      onnxruntime/int8/fusion-on      1    12.9  0.2 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
       onnxruntime/fp32/fusion-on      8     215  0.0 %     215     215  37.2     190  79.2 %    100 %     1.00×
+      onnxruntime/int8/fusion-on      1    12.9  0.2 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch.
       Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded.
@@ -226,56 +226,56 @@ describe('golden texts', () => {
     expect(report.rows[1]).toMatchInlineSnapshot(`
       {
         "accuracy": {
-          "agreementPercent": 98.4,
+          "agreementPercent": 100,
           "cosineMin": 0.9999,
           "inputs": "imagenet-sample 0f3a",
           "maxAbsError": 0.001,
           "samples": 500,
           "snrDb": 96.5,
-          "top1Percent": 78.8,
+          "top1Percent": 79.2,
           "top5Percent": 94.6,
           "untrained": false,
         },
         "backend": "onnxruntime",
-        "batch": 1,
+        "batch": 8,
         "buildMs": 812,
-        "caseId": "onnxruntime/int8/fusion-on/b1/single-stream",
+        "caseId": "onnxruntime/fp32/fusion-on/b8/single-stream",
         "device": "cpu-test-2c",
         "engineBytes": 104857600,
         "itemsPerSecond": {
           "confidence": 0.95,
-          "high": 77.51937984496124,
-          "low": 77.45933384972889,
-          "point": 77.48934521503293,
+          "high": 37.19200371920037,
+          "low": 37.19027474315467,
+          "point": 37.19113921108296,
         },
         "latencyMs": {
           "p50": {
             "confidence": 0.95,
-            "high": 12.93,
-            "low": 12.879999999999999,
-            "point": 12.905,
+            "high": 215.13,
+            "low": 215.07999999999998,
+            "point": 215.105,
           },
           "p95": {
             "confidence": 0.95,
-            "high": 13.005,
-            "low": 12.9755,
-            "point": 12.995,
+            "high": 215.205,
+            "low": 215.1755,
+            "point": 215.195,
           },
           "p99": {
             "confidence": 0.95,
-            "high": 13.005,
-            "low": 12.989099999999999,
-            "point": 13.00205,
+            "high": 215.205,
+            "low": 215.1891,
+            "point": 215.20204999999999,
           },
         },
         "memoryBytes": 199229440,
-        "precision": "int8",
+        "precision": "fp32",
         "rounds": 3,
         "samples": 60,
         "scenario": "single-stream",
-        "speedup": 2.4413018209996125,
+        "speedup": 1,
         "status": "completed",
-        "variant": "onnxruntime/int8/fusion-on",
+        "variant": "onnxruntime/fp32/fusion-on",
       }
     `);
   });

@@ -72,6 +72,7 @@ describe('readBaseline', () => {
     const cases: readonly (readonly [text: string, message: RegExp, place: RegExp])[] = [
       ['', /is empty/, /cpu-test-2c\.jsonl$/],
       [good.slice(0, -40), /is cut off/, /cpu-test-2c\.jsonl$/],
+      [good.slice(0, 40), /is cut off/, /cpu-test-2c\.jsonl$/],
       [`${good}{"x":\n`, /not JSON/, /:3$/],
       [good.replaceAll('"schemaVersion":1', '"schemaVersion":9'), /schema version 9/, /:1$/],
       [`${good}${encodeRecord(completed({ device: 'gpu-b' }))}\n`, /for cpu-test-2c holds records of cpu-test-2c, gpu-b/, /cpu-test-2c\.jsonl$/],

@@ -1,0 +1,137 @@
+/** From files to a verdict, as the commands go: run, baseline, gate, compare, report. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { REPORTERS } from '../../../src/report/reporters.ts';
+import { encodeRecord } from '../../../src/results/codec.ts';
+import type { BenchRecord } from '../../../src/results/record.ts';
+import { runFilePath } from '../../../src/results/store.ts';
+import { deleteBaseline, describeBaselines, saveAsBaseline, showBaseline } from '../../../src/workflows/baseline.ts';
+import { compareRecords } from '../../../src/workflows/compare.ts';
+import { type GateRequest, runGate } from '../../../src/workflows/gate.ts';
+import { publishGate } from '../../../src/workflows/publish-gate.ts';
+import { reportRecords, reportRuns } from '../../../src/workflows/report.ts';
+import { temporaryFolder } from '../../helpers/folder.ts';
+import { completed, failed } from '../../helpers/records.ts';
+
+/** A name that no suite here has: the default policy is in force. */
+const SUITE = 'suite-of-this-test';
+const [OLD, NEW] = ['20260101T000000Z-000001', '20260102T000000Z-000002'] as const;
+const timings = (ms: number) => [1, 2, 3, 4].map((round) => Array.from({ length: 20 }, (_, i) => ms * (1 + i * 1e-3 + round * 5e-4)));
+
+async function store(results: string, runId: string, records: readonly BenchRecord[]): Promise<void> {
+  const path = runFilePath(results, SUITE, 'cpu-test-2c', runId);
+  await mkdir(join(path, '..'), { recursive: true });
+  await writeFile(path, records.map((record) => `${encodeRecord(record)}\n`).join(''));
+}
+
+/** Two runs, the older kept as `main`; the newer is `factor` times as slow. */
+async function stored(factor: number): Promise<string> {
+  const results = await temporaryFolder();
+  await store(results, OLD, [completed({ suite: SUITE, runId: OLD, latencyMs: timings(10) }), failed({ suite: SUITE, batch: 2 })]);
+  await store(results, NEW, [completed({ suite: SUITE, runId: NEW, latencyMs: timings(10 * factor) })]);
+  await saveAsBaseline({ results, name: 'main', source: OLD, suite: undefined, force: false });
+  return results;
+}
+
+function request(results: string, more: Partial<GateRequest> = {}): GateRequest {
+  return {
+    results,
+    suite: undefined,
+    baseline: 'main',
+    candidate: 'latest',
+    thresholds: [],
+    confidence: undefined,
+    allowDifferentDevice: false,
+    ignoreMissing: false,
+    ...more,
+  };
+}
+
+describe('runGate', () => {
+  it('judges the newest run by the policy in force, which it names', async () => {
+    expect(await runGate(request(await stored(1)))).toMatchObject({
+      verdict: 'passed',
+      baseline: 'baseline main',
+      candidate: `run ${NEW}`,
+      notices: [expect.stringContaining('the defaults are in force')],
+    });
+    const slower = await stored(1.2);
+    expect((await runGate(request(slower))).verdict).toBe('regressed');
+    expect((await runGate(request(slower, { thresholds: ['latency-p50=30', 'throughput=30'] }))).verdict).toBe('passed');
+    expect((await runGate(request(slower, { thresholds: ['latency-p50=off', 'throughput=off'] }))).verdict).toBe('passed');
+  });
+
+  it('takes the thresholds of the suite that is named', async () => {
+    const folder = await temporaryFolder();
+    const file = join(folder, 'suite.json');
+    const suite = {
+      name: SUITE,
+      description: 'x',
+      model: { name: 'x', file: 'x.onnx' },
+      inputs: [{ kind: 'synthetic', values: { distribution: 'uniform' } }],
+      task: { kind: 'raw' },
+      variants: [{ backend: 'null' }],
+      gate: { thresholds: { 'latency-p50': 50 }, confidence: 0.9 },
+    };
+    await writeFile(file, JSON.stringify(suite));
+    const report = await runGate(request(await stored(1.2), { suite: file }));
+    expect(report).toMatchObject({ verdict: 'passed', policy: { confidence: 0.9, thresholds: { 'latency-p50': 50 } }, notices: [] });
+  });
+
+  it('has an error of its own status where there is no baseline', async () => {
+    const results = await stored(1);
+    await expect(runGate(request(results, { baseline: 'prod' }))).rejects.toMatchObject({
+      code: 'BASELINE_NOT_FOUND',
+      exitStatus: 3,
+      fix: expect.stringContaining('name one of main'),
+    });
+    await expect(runGate(request(await temporaryFolder()))).rejects.toMatchObject({ code: 'RESULTS_NOT_FOUND', exitStatus: 2 });
+  });
+
+  it('says so when a run is compared with itself', async () => {
+    const report = await runGate(request(await stored(1), { baseline: NEW }));
+    expect(report.notices).toContain('the run was compared with itself');
+  });
+});
+
+describe('publishGate', () => {
+  it('writes the file, adds to the summary, and leaves a line for the terminal', async () => {
+    const report = await runGate(request(await stored(1.2)));
+    const folder = await temporaryFolder();
+    const [output, summaryFile] = [join(folder, 'deep', 'gate.xml'), join(folder, 'summary.md')];
+    await writeFile(summaryFile, 'before\n');
+    const text = await publishGate(report, { format: 'junit', output, summaryFile, color: true });
+    expect(text).toMatch(/^REGRESSED: .*\njunit written to .*gate\.xml$/);
+    expect(await readFile(output, 'utf8')).toContain('failures="1"');
+    expect(await readFile(summaryFile, 'utf8')).toMatch(/^before\n### REGRESSED/);
+    await expect(publishGate(report, { format: 'table', output: folder, summaryFile: undefined, color: false })).rejects.toMatchObject({ code: 'RESULTS_UNWRITABLE' });
+  });
+});
+
+describe('compare, report and baseline', () => {
+  it('compares what is named', async () => {
+    const results = await stored(1.2);
+    const comparison = await compareRecords({ results, baseline: OLD, candidate: NEW, suite: undefined, allowDifferentDevice: false });
+    expect(comparison.cases.map(({ pair }) => pair.state)).toEqual(['both']);
+    expect(comparison.cases[0]?.changes.find((change) => change.metric === 'latency-p50')).toMatchObject({ ratio: { point: expect.closeTo(1.2, 6) } });
+  });
+
+  it('renders what is named, by any reporter', async () => {
+    const results = await stored(1);
+    const [table] = REPORTERS;
+    const shown = await reportRecords({ results, source: OLD, suite: undefined, reporter: table!, baselineVariant: undefined, color: false, width: 120 });
+    expect(shown.text).toContain('failed   onnxruntime/fp32/fusion-on/b2/single-stream');
+    expect((await reportRuns(results, undefined)).map((run) => run.runId)).toEqual([OLD, NEW]);
+  });
+
+  it('shows and deletes baselines, never without being told to', async () => {
+    const results = await stored(1);
+    const choice = { results, name: 'main', suite: undefined, device: undefined };
+    expect((await showBaseline(choice, { color: false, width: 120 })).parts[0]?.text).toContain('onnxruntime/fp32/fusion-on');
+    await expect(deleteBaseline(choice, false)).rejects.toMatchObject({ code: 'USAGE', details: [expect.stringContaining('cpu-test-2c.jsonl')] });
+    expect(await describeBaselines(results)).toHaveLength(1);
+    expect(await deleteBaseline(choice, true)).toHaveLength(1);
+    expect(await describeBaselines(results)).toEqual([]);
+  });
+});
