@@ -3,7 +3,7 @@
  * functions of PyTorch's exporter use it.
  */
 import onnxProto from 'onnx-proto';
-import protobuf from 'protobufjs/minimal.js';
+import { boundedReader } from './reader.ts';
 
 const MODEL_FUNCTIONS = 25;
 const FUNCTION_ATTRIBUTE_PROTO = 11;
@@ -15,13 +15,13 @@ export type FunctionDefaults = readonly (readonly onnxProto.onnx.IAttributeProto
 /** The default attributes of each function of a model. Throws what protobufjs throws. */
 export function readFunctionDefaults(model: Uint8Array): FunctionDefaults {
   return fields(model, MODEL_FUNCTIONS).map((fn) =>
-    fields(fn, FUNCTION_ATTRIBUTE_PROTO).map((attribute) => onnxProto.onnx.AttributeProto.decode(attribute)),
+    fields(fn, FUNCTION_ATTRIBUTE_PROTO).map((attribute) => onnxProto.onnx.AttributeProto.decode(boundedReader(attribute))),
   );
 }
 
 function fields(message: Uint8Array, field: number): Uint8Array[] {
   const found: Uint8Array[] = [];
-  const reader = protobuf.Reader.create(message);
+  const reader = boundedReader(message);
   while (reader.pos < reader.len) {
     const tag = reader.uint32();
     if (tag >>> 3 === field && (tag & 7) === LENGTH_DELIMITED) found.push(reader.bytes());

@@ -6,6 +6,7 @@
  * the IR can't hold is read in full, so that the importer can list all of it.
  */
 import onnxProto from 'onnx-proto';
+import { TsrtError } from '../errors.ts';
 import { decodeAttributes, type OnnxAttribute } from './attribute.ts';
 import { elementName, elementType } from './dtype.ts';
 import { externalReader, type ExternalReader } from './external.ts';
@@ -13,6 +14,7 @@ import { readFunctionDefaults, type FunctionDefaults } from './functiondefaults.
 import { toInteger } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
 import { nodePlace, orderNodes } from './order.ts';
+import { boundedReader } from './reader.ts';
 import { sniffForeign } from './sniff.ts';
 import { decodeTensor, MAX_ELEMENTS, type TensorValue } from './tensor.ts';
 import type { DType } from '../ir/tensor.ts';
@@ -113,9 +115,10 @@ export function functionKey(domain: string, name: string): string {
 
 function decodeModel(bytes: Uint8Array): { readonly proto: ModelProto; readonly functionDefaults: FunctionDefaults } {
   try {
-    const proto = onnxProto.onnx.ModelProto.decode(bytes);
+    const proto = onnxProto.onnx.ModelProto.decode(boundedReader(bytes));
     return { proto, functionDefaults: proto.functions.length > 0 ? readFunctionDefaults(bytes) : [] };
   } catch (error) {
+    if (error instanceof TsrtError) throw error;
     // protobufjs decodes nested messages by recursion: a file nested deep enough ends its stack, a wrong length its buffer.
     const nested = error instanceof RangeError && /call stack/.test(error.message);
     const what = nested ? 'messages are nested too deeply' : 'it is cut short or damaged';

@@ -3,9 +3,9 @@
  * model gives the value. onnx-proto lacks the last two; their fields are read here.
  */
 import onnxProto from 'onnx-proto';
-import protobuf from 'protobufjs/minimal.js';
 import { TsrtError } from '../errors.ts';
 import { invalid } from './invalid.ts';
+import { boundedReader } from './reader.ts';
 import { decodeTensor, type TensorValue } from './tensor.ts';
 
 /** A value of a test case. `optional` without a value is ONNX's "none". */
@@ -33,14 +33,14 @@ export function readTensorFile(bytes: Uint8Array, as: TestValueKind = 'tensor', 
 
 function decodeValue(bytes: Uint8Array, as: TestValueKind, place: string, depth: number): TestValue {
   if (depth > MAX_DEPTH) throw invalid(`values are nested deeper than ${MAX_DEPTH}`, place);
-  if (as === 'tensor') return decodeTensor(onnxProto.onnx.TensorProto.decode(bytes), place);
+  if (as === 'tensor') return decodeTensor(onnxProto.onnx.TensorProto.decode(boundedReader(bytes)), place);
   const items = messages(bytes).map(({ kind, content }) => decodeValue(content, kind, place, depth + 1));
   return as === 'sequence' ? { kind: 'sequence', items } : { kind: 'optional', value: items[0] };
 }
 
 function messages(bytes: Uint8Array): { readonly kind: TestValueKind; readonly content: Uint8Array }[] {
   const found: { kind: TestValueKind; content: Uint8Array }[] = [];
-  const reader = protobuf.Reader.create(bytes);
+  const reader = boundedReader(bytes);
   while (reader.pos < reader.len) {
     const tag = reader.uint32();
     const kind = (Object.keys(FIELD) as (keyof typeof FIELD)[]).find((name) => FIELD[name] === tag >>> 3);

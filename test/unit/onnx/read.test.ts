@@ -121,6 +121,9 @@ describe('files that are no model', () => {
     ['noise', Uint8Array.from({ length: 64 }, (_, i) => (i * 151 + 7) & 255), /cut short or damaged|no graph/],
     ['a length of 2 GB', Uint8Array.of(0x3a, 0xff, 0xff, 0xff, 0xff, 0x07, 0x0a), /cut short or damaged/],
     ['a varint without end', new Uint8Array(40).fill(0xff), /cut short or damaged/],
+    ['millions of empty nodes', millions(0x0a, 0x00), /more than 4194304 fields/],
+    ['a tensor of many dimensions', packed(0x0a, 300_000), /300000 dimensions/],
+    ['a tensor of many values too many', packed(0x3a, 300_000), /1 int64 elements has 300000 values/],
     ['messages nested without end', nested(200_000), /nested too deeply/],
     ['groups nested without end', Uint8Array.from({ length: 200_000 }, (_, i) => (i % 2 === 0 ? 0xf3 : 0x01)), /nested too deeply/],
   ])('%s', (_, bytes, message) => {
@@ -132,6 +135,27 @@ describe('files that are no model', () => {
     for (let length = 0; length < bytes.length; length++) expect(refusal(() => readModel(bytes.subarray(0, length))).code).toBe('MODEL_INVALID');
   });
 });
+
+/** A model of IR version 8 and opset 22 whose graph has these bytes. */
+function aroundGraph(graph: Uint8Array): Uint8Array {
+  return Buffer.concat([Uint8Array.of(0x08, 8, 0x42, 2, 0x10, 22, 0x3a, ...varint(graph.length)), graph]);
+}
+
+function varint(value: number): number[] {
+  return value < 128 ? [value] : [(value & 127) | 128, ...varint(value >>> 7)];
+}
+
+/** The same field 2.2 million times. */
+function millions(tag: number, length: number): Uint8Array {
+  return aroundGraph(Buffer.alloc(4_400_000, Uint8Array.of(tag, length)));
+}
+
+/** An initializer 'w' of type int64[1] with a packed field of `count` ones. */
+function packed(tag: number, count: number): Uint8Array {
+  const head = [...(tag === 0x0a ? [] : [0x0a, 1, 1]), 0x10, 7, 0x42, 1, 0x77, tag, ...varint(count)];
+  const tensor = Buffer.concat([Uint8Array.from(head), new Uint8Array(count).fill(1)]);
+  return aroundGraph(Buffer.concat([Uint8Array.of(0x2a, ...varint(tensor.length)), tensor]));
+}
 
 /** ModelProto.graph (7) → node (1) → attribute (5) → g (6) → node … */
 function nested(depth: number): Uint8Array {
