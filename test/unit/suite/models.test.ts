@@ -143,7 +143,7 @@ describe('resolveModel', () => {
     const ask = () => resolveModel(suiteOf({ name: 'm', builder }), { cacheFolder, onProgress: ({ step }) => steps.push(step) });
     const first = await ask();
     const release = await lock(first.path, { realpath: false });
-    onTestFinished(release);
+    onTestFinished(() => release());
     steps.length = 0;
     expect(await ask()).toEqual(first);
     expect(steps).toEqual([]);
