@@ -32,12 +32,16 @@ export async function createProgress(mode: ProgressMode, stream: NodeJS.WriteStr
   }
 }
 
+/** Smaller files are there before a line is read. */
+const WORTH_A_LINE_BYTES = 5e6;
+
 /** One line per stage, per ended case and per quarter of anything long. */
 export function lineProgress(write: (line: string) => void): ProgressView {
   let shown = '';
   return {
     onEvent: (event) => {
       if (event.kind === 'progress') {
+        if (event.unit === 'bytes' && event.total < WORTH_A_LINE_BYTES) return;
         const quarter = Math.floor((4 * event.done) / Math.max(1, event.total));
         const mark = `${event.stage}/${event.unit === 'rounds' || event.unit === 'engines' ? '' : event.label}/${quarter}`;
         if (mark === shown || quarter === 0) return;

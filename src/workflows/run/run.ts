@@ -112,7 +112,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
     suite: suite.name,
     runId,
     file: writer.paths[0] ?? runFilePath(settings.config.results, suite.name, device, runId),
-    records,
+    records: inCaseOrder(records, cases),
     baselineVariant: baselineVariantId(suite, cases, machine),
     notices,
     interrupted: signal.aborted,
@@ -285,6 +285,12 @@ async function primaryDevice(registry: Registry, cases: readonly Case[]) {
 function rescue(error: unknown, writer: RunWriter): boolean {
   if (error instanceof TsrtError && error.code === 'RESULTS_UNWRITABLE' && writer.unsaved.length < 3) return false;
   throw error;
+}
+
+/** Cases end in the order of the last round, which is random; people read them in the order of the suite. */
+function inCaseOrder(records: readonly BenchRecord[], cases: readonly Case[]): BenchRecord[] {
+  const place = new Map(cases.map((entry, index) => [entry.id, index]));
+  return [...records].sort((a, b) => (place.get(a.case.id) ?? 0) - (place.get(b.case.id) ?? 0));
 }
 
 function hashOf({ file: _file, folder: _folder, sha256: _sha256, ...definition }: Suite): string {
