@@ -6,6 +6,7 @@ import { REPORTERS } from '../../../src/report/reporters.ts';
 import type { ReportInput } from '../../../src/report/reporter.ts';
 import { ACCURACY, aborted, completed, failed, skipped } from '../../helpers/records.ts';
 import { parseXml, type XmlNode } from '../../helpers/xml.ts';
+import { anyText } from '../../helpers/text.ts';
 
 const timings = (ms: number) => [1, 2, 3].map((round) => Array.from({ length: 20 }, (_, i) => ms + i * 0.01 + round * 0.005));
 
@@ -284,7 +285,7 @@ describe('golden texts', () => {
 describe('hostile messages', () => {
   const hostile = (message: string): Partial<ReportInput> => ({ records: [completed(), failed({ batch: 2, message })] });
   const text = fc.oneof(
-    fc.string({ unit: 'binary' }),
+    anyText,
     fc.string({ unit: fc.constantFrom('<', '>', '&', '"', "'", ']', ']]>', '\u0000', '\u001B', '\r', '\n', '%', ':', ',', '|', '`', '\uD800', '&amp;', '::error::') }),
   );
 
@@ -312,7 +313,7 @@ describe('hostile messages', () => {
   });
 
   it('github: a message is one line, and only our own lines are commands', () => {
-    const commands = messages.map((message) =>
+    const commands = messages.slice(0, 100).map((message) =>
       render('github', hostile(message))
         .split(/\r\n|\r|\n/)
         .filter((line) => /^\s*::/.test(line))

@@ -6,6 +6,7 @@ import { decodeLine, encodeRecord } from '../../../src/results/codec.ts';
 import type { AccuracyReading, BenchRecord, RecordWarning, Round } from '../../../src/results/record.ts';
 import { recordJsonSchema } from '../../../src/results/wire.ts';
 import { ACCURACY, aborted, completed, failed, skipped } from '../../helpers/records.ts';
+import { anyText } from '../../helpers/text.ts';
 
 /** Objects as `{}` makes them, as JSON.parse does too. */
 const PLAIN = { noNullPrototype: true } as const;
@@ -38,7 +39,7 @@ const accuracy: fc.Arbitrary<AccuracyReading> = fc.record({
   cosineMin: anyNumber,
   maxAbsError: anyNumber,
   snrDb: maybe(anyNumber),
-  inputs: fc.string({ unit: 'binary' }),
+  inputs: anyText,
   untrained: fc.boolean(),
 }, PLAIN);
 
