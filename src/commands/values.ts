@@ -4,10 +4,10 @@ import { TsrtError } from '../errors.ts';
 type Scalar = string | number | boolean;
 
 /** `['threads=2', 'spinning=false']` as a record; of a key given twice, the last counts. */
-export function parsePairs(flag: string, words: readonly string[] | undefined): Record<string, Scalar> {
+export function parsePairs(flag: string, words: readonly string[] | undefined, example = 'threads=2'): Record<string, Scalar> {
   const pairs = (words ?? []).map((word): [string, Scalar] => {
     const at = word.indexOf('=');
-    if (at < 1) throw new TsrtError('USAGE', `${flag} takes KEY=VALUE, found '${word}'`, { fix: `for example: ${flag} threads=2` });
+    if (at < 1) throw new TsrtError('USAGE', `${flag} takes KEY=VALUE, found '${word}'`, { fix: `for example: ${flag} ${example}` });
     return [word.slice(0, at), parseScalar(word.slice(at + 1))];
   });
   return Object.fromEntries(pairs);
@@ -21,7 +21,7 @@ function parseScalar(text: string): Scalar {
 /** Sizes of dimensions by name. */
 export function parseSizes(flag: string, words: readonly string[] | undefined): Record<string, number> {
   const sizes: Record<string, number> = {};
-  for (const [name, size] of Object.entries(parsePairs(flag, words))) {
+  for (const [name, size] of Object.entries(parsePairs(flag, words, 'sequence=128'))) {
     if (typeof size !== 'number' || !Number.isSafeInteger(size) || size < 0) {
       throw new TsrtError('USAGE', `${flag} takes NAME=N with a whole number, found '${name}=${String(size)}'`, {
         fix: `for example: ${flag} sequence=128`,
@@ -32,7 +32,8 @@ export function parseSizes(flag: string, words: readonly string[] | undefined): 
   return sizes;
 }
 
-export function parseTolerance(flag: string, value: string): number {
+export function parseTolerance(flag: string, value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
   const number = Number(value);
   if (value.trim() !== '' && number >= 0) return number;
   throw new TsrtError('USAGE', `${flag} takes a number from 0, found '${value}'`, { fix: `for example: ${flag} 1e-3` });

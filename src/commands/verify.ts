@@ -31,8 +31,11 @@ export default class Verify extends BaseCommand {
     fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
     option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
     device: Flags.string({ description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
-    rtol: Flags.string({ description: 'relative tolerance', default: '1e-3', helpValue: 'X' }),
-    atol: Flags.string({ description: "absolute tolerance, relative to the output's scale", default: '1e-5', helpValue: 'X' }),
+    rtol: Flags.string({ description: 'relative tolerance [default: 1e-3]', helpValue: 'X' }),
+    atol: Flags.string({
+      description: "absolute tolerance, times the output's scale [default: 1e-5; 1e-4 against the reference]",
+      helpValue: 'X',
+    }),
     batch: Flags.integer({ description: 'batch of models without test data', default: 1, min: 1, helpValue: 'N' }),
     dim: Flags.string({ description: 'size of another symbolic dimension', helpValue: 'NAME=N', multiple: true }),
     seed: Flags.integer({ description: 'seed of the inputs of models without test data', default: 0, min: 0, helpValue: 'N' }),
@@ -49,7 +52,6 @@ export default class Verify extends BaseCommand {
       import('../workflows/verify/result.ts'),
       import('../workflows/verify/describe.ts'),
     ]);
-    const tolerance = { rtol: parseTolerance('--rtol', flags.rtol), atol: parseTolerance('--atol', flags.atol) };
     const interrupt = onInterrupt(() => {});
     const cases: CaseResult[] = [];
     try {
@@ -57,7 +59,7 @@ export default class Verify extends BaseCommand {
         path: args.path,
         backend: flags.backend,
         plugins: config.plugins,
-        tolerance,
+        tolerance: { rtol: parseTolerance('--rtol', flags.rtol), atol: parseTolerance('--atol', flags.atol) },
         options: {
           batch: flags.batch,
           dims: parseSizes('--dim', flags.dim),
@@ -82,7 +84,7 @@ export default class Verify extends BaseCommand {
       interrupt.dispose();
     }
     const summary = summarize(cases);
-    for (const line of [...text.describeUnsupported(cases), ...text.describeSummary(cases, summary, tolerance)]) this.log(line);
+    for (const line of [...text.describeUnsupported(cases), ...text.describeSummary(cases, summary)]) this.log(line);
     if (summary.failed + summary.error > 0) this.exitWith(EXIT.failed);
     return { summary, cases };
   }

@@ -4,7 +4,7 @@
 import type { BuildOptions } from '../engine/engine.ts';
 import { openRegistry } from './registry.ts';
 import { findCases } from './verify/cases.ts';
-import type { Tolerance } from './verify/compare.ts';
+import type { AskedTolerance } from './verify/compare.ts';
 import { checkAll } from './verify/pool.ts';
 import type { CaseResult } from './verify/result.ts';
 
@@ -13,7 +13,7 @@ export interface VerifyRequest {
   readonly path: string;
   readonly backend: string;
   readonly plugins: readonly string[];
-  readonly tolerance: Tolerance;
+  readonly tolerance: AskedTolerance;
   readonly options: Pick<BuildOptions, 'batch' | 'dims' | 'fusion' | 'precision' | 'disabledPasses' | 'backendOptions'>;
   readonly device: string | undefined;
   /** Of the inputs of models without test data. */

@@ -5,7 +5,7 @@
  * The `.pb` files may also lie beside the model, if it is the only one in its folder.
  */
 import { readdir, stat } from 'node:fs/promises';
-import { basename, dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { TsrtError } from '../../errors.ts';
 
 /** One set of inputs and expected outputs: files by index; a hole is an input left out. */
@@ -29,13 +29,19 @@ export async function findCases(path: string): Promise<readonly VerifyCase[]> {
   if (!stats) {
     throw new TsrtError('MODEL_NOT_FOUND', `there is nothing at ${path}`, { fix: 'Give an .onnx file, or a folder that holds some.' });
   }
-  if (stats.isFile()) return [await caseOf(path, dirname(path), basename(dirname(path)))];
+  if (stats.isFile()) return [await caseOfFile(resolve(path))];
   const cases: VerifyCase[] = [];
-  await walk(path, path, cases);
+  await walk(resolve(path), resolve(path), cases);
   if (cases.length === 0) {
     throw new TsrtError('MODEL_NOT_FOUND', `no .onnx file lies under ${path}`, { fix: 'Give an .onnx file, or a folder that holds some.' });
   }
   return cases;
+}
+
+async function caseOfFile(path: string): Promise<VerifyCase> {
+  const folder = dirname(path);
+  const alone = (await readdir(folder)).filter((name) => name.endsWith('.onnx')).length <= 1;
+  return caseOf(path, alone ? folder : undefined, basename(path) === 'model.onnx' ? basename(folder) : basename(path));
 }
 
 /** Symbolic links to folders are not followed: they may lead in circles. */

@@ -13,11 +13,11 @@ import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
 import type { TensorValue } from '../../onnx/tensor.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
 import type { VerifyCase } from './cases.ts';
-import { compareValues, type OutputComparison, type Tolerance } from './compare.ts';
+import { compareValues, toleranceFor, type AskedTolerance, type OutputComparison, type Tolerance } from './compare.ts';
 import type { CaseResult, Yardstick } from './result.ts';
 
 export interface CheckSettings {
-  readonly tolerance: Tolerance;
+  readonly tolerance: AskedTolerance;
   /** Batch, dims and the rest; shapes of inputs come from the test data where there is any. */
   readonly options: BuildOptions;
   readonly device: string | undefined;
@@ -63,9 +63,10 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     const model = readModel(bytes, { folder: dirname(modelFile) });
     const trials = await readTrials(testCase, model);
     const comparedWith: Yardstick = trials.length > 0 ? 'expected outputs' : 'reference';
-    const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, settings, tools });
+    const tolerance = toleranceFor(comparedWith, settings.tolerance);
+    const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, tolerance, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
-    return { name, modelFile, status, comparedWith, outputs, notices };
+    return { name, modelFile, status, comparedWith, tolerance, outputs, notices };
   } catch (error) {
     if (error instanceof Unfit) return { name, modelFile, status: 'unsupported', reasons: error.reasons };
     if (error instanceof TsrtError && error.code === 'MODEL_UNSUPPORTED') {
@@ -81,6 +82,7 @@ interface Work {
   readonly bytes: Uint8Array;
   readonly model: OnnxModel;
   readonly trials: readonly Trial[];
+  readonly tolerance: Tolerance;
   readonly settings: CheckSettings;
   readonly tools: CheckTools;
 }
@@ -100,11 +102,11 @@ async function checkTrials(work: Work): Promise<Checked> {
   return checkReference(work);
 }
 
-async function checkReference({ bytes, trials, settings, tools, testCase }: Work): Promise<Checked> {
+async function checkReference({ bytes, trials, tolerance, tools, testCase }: Work): Promise<Checked> {
   const reference = await tools.backend.reference!({ bytes, folder: dirname(testCase.modelFile) });
   try {
     const outputs: OutputComparison[] = [];
-    for (const { inputs, expected } of trials) outputs.push(...compareAll(await reference.run(inputs), expected!, settings.tolerance));
+    for (const { inputs, expected } of trials) outputs.push(...compareAll(await reference.run(inputs), expected!, tolerance));
     return { outputs, notices: ['The model ran unchanged and without an engine: it has tensors of strings.'] };
   } finally {
     await reference.dispose();
@@ -112,7 +114,7 @@ async function checkReference({ bytes, trials, settings, tools, testCase }: Work
 }
 
 async function checkEngine(work: Work): Promise<Checked> {
-  const { settings, tools } = work;
+  const { settings, tolerance, tools } = work;
   const outputs: OutputComparison[] = [];
   const notices = new Set<string>();
   // Without data there is one trial, whose inputs follow from the bindings.
@@ -127,7 +129,7 @@ async function checkEngine(work: Work): Promise<Checked> {
       const given = new Map([...inputs].filter(([name]) => !frozen.includes(name)));
       const found = fromTensors(await session.run(toTensors(given)));
       const expected = trial?.expected ?? (await runReference(work, inputs));
-      outputs.push(...compareAll(found, expected, settings.tolerance));
+      outputs.push(...compareAll(found, expected, tolerance));
     } finally {
       await session.dispose();
     }

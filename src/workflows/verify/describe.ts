@@ -1,6 +1,6 @@
 /** The results of `verify` as lines of text: what failed, why the rest was not run, the totals. */
 import type { CaseResult, VerifySummary } from './result.ts';
-import type { OutputComparison, Tolerance } from './compare.ts';
+import type { OutputComparison } from './compare.ts';
 
 /** Cases named in one line of unsupported ones. */
 const NAMED = 3;
@@ -48,17 +48,29 @@ export function describeUnsupported(results: readonly CaseResult[]): string[] {
     });
 }
 
-/** The last lines: totals, tolerance, and the largest error of what passed. */
-export function describeSummary(results: readonly CaseResult[], summary: VerifySummary, tolerance: Tolerance): string[] {
+/** The last lines: totals, tolerances, and the largest error of what passed. */
+export function describeSummary(results: readonly CaseResult[], summary: VerifySummary): string[] {
   const compared = results.flatMap((result) => (result.status === 'passed' ? result.outputs : []));
   const worst = Math.max(0, ...compared.map((output) => output.maxAbsError));
   const unchanged = results.filter((result) => result.status === 'passed' && result.notices.length > 0).length;
   const lines = [
     `${summary.passed} passed, ${summary.failed} failed, ${summary.unsupported} unsupported, ${summary.error} errors of ${summary.total}`,
-    `tolerance: ${tolerance.atol.toExponential()} × the output's scale + ${tolerance.rtol.toExponential()} × |expected|; largest absolute error of the passed: ${format(worst)}`,
+    ...tolerances(results),
+    `largest absolute error of the passed: ${format(worst)}`,
   ];
   if (unchanged > 0) lines.push(`${unchanged} of the passed came with notices, such as a model run unchanged (see --json)`);
   return lines;
+}
+
+/** One line per tolerance that was applied. */
+function tolerances(results: readonly CaseResult[]): string[] {
+  const lines = results.map((result) => {
+    if (result.status !== 'passed' && result.status !== 'failed') return undefined;
+    const { comparedWith, tolerance } = result;
+    const bound = `${tolerance.atol.toExponential()} × the output's scale + ${tolerance.rtol.toExponential()} × |expected|`;
+    return `compared with ${comparedWith}: tolerance ${bound}`;
+  });
+  return [...new Set(lines)].filter((line) => line !== undefined);
 }
 
 function format(error: number): string {

@@ -1,7 +1,7 @@
 /** What verifying a case gives, and the totals. */
 import type { Unsupported } from '../../backends/backend.ts';
 import type { ErrorReport } from '../../errors.ts';
-import type { OutputComparison } from './compare.ts';
+import type { OutputComparison, Tolerance } from './compare.ts';
 
 /** What the outputs were compared with. */
 export type Yardstick = 'expected outputs' | 'reference';
@@ -15,6 +15,7 @@ export type CaseResult =
   | (CaseBase & {
       readonly status: 'passed' | 'failed';
       readonly comparedWith: Yardstick;
+      readonly tolerance: Tolerance;
       readonly outputs: readonly OutputComparison[];
       /** From the engine: a model that ran unchanged, say. */
       readonly notices: readonly string[];

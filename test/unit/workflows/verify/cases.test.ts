@@ -47,6 +47,7 @@ describe('findCases', () => {
       [join('zoo', 'a.onnx'), 0],
       [join('zoo', 'b.onnx'), 0],
     ]);
+    expect(await findCases(join(root, 'zoo', 'a.onnx'))).toMatchObject([{ name: 'a.onnx', dataSets: [] }]);
   });
 
   it('takes inputs without outputs as no data', async () => {

@@ -9,7 +9,6 @@ import type { Tensor } from '../../../../src/ir/tensor.ts';
 import { encodeTensor } from '../../../../src/onnx/tensor.ts';
 import { findCases } from '../../../../src/workflows/verify/cases.ts';
 import { checkCase, type CheckSettings } from '../../../../src/workflows/verify/check.ts';
-import { DEFAULT_TOLERANCE } from '../../../../src/workflows/verify/compare.ts';
 import type { CaseResult } from '../../../../src/workflows/verify/result.ts';
 import { temporaryFolder } from '../../../helpers/folder.ts';
 import { buildOptions } from '../../../helpers/options.ts';
@@ -18,7 +17,7 @@ import { floats, ints, modelBytes, node, value } from '../../onnx/models.ts';
 
 const { onnx } = onnxProto;
 
-const settings: CheckSettings = { tolerance: DEFAULT_TOLERANCE, options: buildOptions(), device: undefined, seed: 0 };
+const settings: CheckSettings = { tolerance: { rtol: undefined, atol: undefined }, options: buildOptions(), device: undefined, seed: 0 };
 
 type File = Tensor | Uint8Array;
 

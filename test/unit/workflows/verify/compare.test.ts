@@ -1,7 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fromNumbers, type DType } from '../../../../src/ir/tensor.ts';
-import { compareTensors, compareValues, DEFAULT_TOLERANCE } from '../../../../src/workflows/verify/compare.ts';
+import { compareTensors, compareValues, toleranceFor } from '../../../../src/workflows/verify/compare.ts';
+
+const DEFAULT_TOLERANCE = toleranceFor('expected outputs', { rtol: undefined, atol: undefined });
 
 const compare = (found: readonly number[], expected: readonly number[], dtype: DType = 'float32', tolerance = DEFAULT_TOLERANCE) =>
   compareTensors('y', fromNumbers(dtype, [found.length], found), fromNumbers(dtype, [expected.length], expected), tolerance);
@@ -24,6 +26,16 @@ describe('comparison of floats', () => {
     expect(compare([11, 100], [0, 100], 'float64', tolerance).passed).toBe(false);
     expect(compare([110.9], [100], 'float64', tolerance).passed).toBe(true);
     expect(compare([111.1], [100], 'float64', tolerance).passed).toBe(false);
+  });
+
+  it('is looser against a reference, where nothing is asked for', () => {
+    expect(DEFAULT_TOLERANCE).toEqual({ rtol: 1e-3, atol: 1e-5 });
+    expect(toleranceFor('reference', { rtol: undefined, atol: undefined })).toEqual({ rtol: 1e-3, atol: 1e-4 });
+    expect(toleranceFor('reference', { rtol: 0, atol: 1e-6 })).toEqual({ rtol: 0, atol: 1e-6 });
+  });
+
+  it('calls an error infinite where only one side is finite', () => {
+    expect(compare([Number.NaN, 1], [1, 1])).toMatchObject({ passed: false, maxAbsError: Infinity });
   });
 
   it('reports the largest errors, how many differ, and the first that does', () => {

@@ -13,8 +13,8 @@ const unsupported = (name: string, ...ops: string[]): CaseResult => ({
 });
 
 const results: CaseResult[] = [
-  { ...base('a'), status: 'passed', comparedWith: 'reference', outputs: [good], notices: ['ran unchanged'] },
-  { ...base('b'), status: 'failed', comparedWith: 'expected outputs', outputs: [good, bad, sized], notices: [] },
+  { ...base('a'), status: 'passed', comparedWith: 'reference', tolerance: { rtol: 1e-3, atol: 1e-4 }, outputs: [good], notices: ['ran unchanged'] },
+  { ...base('b'), status: 'failed', comparedWith: 'expected outputs', tolerance: { rtol: 1e-3, atol: 1e-5 }, outputs: [good, bad, sized], notices: [] },
   unsupported('c', 'If'),
   unsupported('d', 'Loop', 'If'),
   unsupported('e', 'If'),
@@ -40,9 +40,11 @@ describe('the text of verify', () => {
   it('ends in totals', () => {
     const summary = summarize(results);
     expect(summary).toEqual({ passed: 1, failed: 1, unsupported: 4, error: 1, total: 7 });
-    expect(describeSummary(results, summary, { rtol: 1e-3, atol: 1e-5 }).join('\n')).toMatchInlineSnapshot(`
+    expect(describeSummary(results, summary).join('\n')).toMatchInlineSnapshot(`
       "1 passed, 1 failed, 4 unsupported, 1 errors of 7
-      tolerance: 1e-5 × the output's scale + 1e-3 × |expected|; largest absolute error of the passed: 2.00e-6
+      compared with reference: tolerance 1e-4 × the output's scale + 1e-3 × |expected|
+      compared with expected outputs: tolerance 1e-5 × the output's scale + 1e-3 × |expected|
+      largest absolute error of the passed: 2.00e-6
       1 of the passed came with notices, such as a model run unchanged (see --json)"
     `);
   });

@@ -1,12 +1,11 @@
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { checkAll, type PoolSettings } from '../../../../src/workflows/verify/pool.ts';
-import { DEFAULT_TOLERANCE } from '../../../../src/workflows/verify/compare.ts';
 import type { CaseResult } from '../../../../src/workflows/verify/result.ts';
 import { buildOptions } from '../../../helpers/options.ts';
 
 const settings: PoolSettings = {
-  open: { kind: 'open', backend: 'null', plugins: [], settings: { tolerance: DEFAULT_TOLERANCE, options: buildOptions(), device: undefined, seed: 0 } },
+  open: { kind: 'open', backend: 'null', plugins: [], settings: { tolerance: { rtol: undefined, atol: undefined }, options: buildOptions(), device: undefined, seed: 0 } },
   jobs: 1,
   caseTimeoutMs: 60_000,
   environment: { VERIFY_TEST: 'set' },
