@@ -85,25 +85,36 @@ function perChannel(tensor: Tensor | undefined, axis: number, dims: Dims): reado
 }
 
 function foldInto(node: AnyNode, linear: AnyNode & { op: LinearOp }, affine: Affine, edit: GraphEditor): boolean {
-  const weight = ownConstant(linear.inputs[1]!, linear, edit);
-  const bias = linear.inputs[2] ? edit.constant(linear.inputs[2]) : undefined;
-  if (!weight || (linear.inputs[2] && !bias)) return false;
-  const channels = affine.scale.length;
-  const shifts = affine.shift.some((value) => value !== 0);
-  if (linear.op === 'MatMul' && (shifts || weight.dims.length < 2)) return false;
-  const gain = linear.op === 'Gemm' ? linear.attrs.beta : 1;
-  const oldBias = bias ? perChannel(bias, linear.op === 'Gemm' ? 1 : 0, linear.op === 'Gemm' ? [1, channels] : [channels]) : undefined;
-  if (bias && !oldBias) return false;
-  const newWeight = scaleWeights(linear, weight, affine.scale);
-  const newBias = affine.shift.map((shift, c) => (oldBias?.[c] ?? 0) * gain * affine.scale[c]! + shift);
-  if (!isFinite(newWeight) || !newBias.every(Number.isFinite)) return false;
-  const inputs = [linear.inputs[0]!, edit.addConstant(newWeight, linear.inputs[1]!)];
-  if (bias || shifts) {
-    inputs.push(edit.addConstant(fromNumbers(weight.dtype, [channels], newBias), linear.inputs[2] || `${linear.name}_bias`));
-  }
+  const weight = foldedWeight(linear, affine.scale, edit);
+  const bias = foldedBias(linear, affine, edit);
+  if (weight === undefined || bias === undefined) return false;
   const attrs = linear.op === 'Gemm' ? { ...linear.attrs, beta: 1 } : linear.attrs;
+  const inputs = [linear.inputs[0]!, weight, bias];
   edit.replaceNode(node, { op: linear.op, inputs, attrs: attrs as never, origins: unionOrigins(linear, node) });
   return true;
+}
+
+function foldedWeight(linear: AnyNode & { op: LinearOp }, scale: readonly number[], edit: GraphEditor): ValueId | undefined {
+  const id = linear.inputs[1]!;
+  if (scale.every((factor) => factor === 1)) return id;
+  const weight = ownConstant(id, linear, edit);
+  const scaled = weight && weight.dims.length > 1 ? scaleWeights(linear, weight, scale) : undefined;
+  return scaled && edit.addConstant(scaled, id);
+}
+
+/** b·s + t; `''` where the op has no bias and gets none. */
+function foldedBias(linear: AnyNode & { op: LinearOp }, { scale, shift }: Affine, edit: GraphEditor): ValueId | undefined {
+  const id = linear.inputs[2];
+  const hasShift = shift.some((value) => value !== 0);
+  if (!id && !hasShift) return '';
+  if (linear.op === 'MatMul') return undefined;
+  const channels = scale.length;
+  const dims = linear.op === 'Gemm' ? [1, channels] : [channels];
+  const bias = id ? perChannel(edit.constant(id), dims.length - 1, dims) : shift.map(() => 0);
+  const gain = linear.op === 'Gemm' ? linear.attrs.beta : 1;
+  const values = bias?.map((value, c) => value * gain * scale[c]! + shift[c]!);
+  if (!values?.every(Number.isFinite)) return undefined;
+  return edit.addConstant(fromNumbers(edit.type(linear.outputs[0]!).dtype, [channels], values), id || `${linear.name}_bias`);
 }
 
 /** A floating constant that nobody else reads: changing it keeps the size of the weights. */
@@ -112,49 +123,45 @@ function ownConstant(id: ValueId, reader: AnyNode, edit: GraphEditor): Tensor | 
   return tensor && FLOATS.has(tensor.dtype) && edit.onlyConsumer(id) === reader ? tensor : undefined;
 }
 
-/** W·s with s along the axis of W that makes output channels. */
-function scaleWeights(linear: AnyNode & { op: LinearOp }, weight: Tensor, scale: readonly number[]): Tensor {
-  const rank = weight.dims.length;
+/** W·s with s along the axis of W that makes output channels; undefined where an element leaves its type's range. */
+function scaleWeights(linear: AnyNode & { op: LinearOp }, weight: Tensor, scale: readonly number[]): Tensor | undefined {
+  const columns = weight.dims.at(-1)!;
   switch (linear.op) {
     case 'Conv': // [M, C/g, …]
-      return scaleAlong(weight, 0, (channel) => scale[channel]!);
+      return scaleBlocks(weight, elementCount(weight.dims.slice(1)), (channel) => scale[channel]!);
     case 'ConvTranspose': {
-      // [C, M/g, …]: the group of an input channel tells which block of output channels it feeds.
-      const [inputs, perGroup] = [weight.dims[0]!, weight.dims[1]!];
-      const size = elementCount(weight.dims.slice(2));
-      const groupInputs = inputs / linear.attrs.group;
-      return mapElements(weight, (value, index) => {
-        const group = Math.floor(Math.floor(index / (perGroup * size)) / groupInputs);
-        return value * scale[group * perGroup + (Math.floor(index / size) % perGroup)]!;
-      });
+      // [C, M/g, …]: the group of an input channel tells which of the output channels it feeds.
+      const perGroup = weight.dims[1]!;
+      const groupInputs = weight.dims[0]! / linear.attrs.group;
+      const channelOf = (block: number): number => Math.floor(block / perGroup / groupInputs) * perGroup + (block % perGroup);
+      return scaleBlocks(weight, elementCount(weight.dims.slice(2)), (block) => scale[channelOf(block)]!);
     }
     case 'Gemm': // [K, N], or [N, K] where transposed
-      return scaleAlong(weight, linear.attrs.transB ? 0 : 1, (channel) => scale[channel]!);
+      return linear.attrs.transB
+        ? scaleBlocks(weight, columns, (channel) => scale[channel]!)
+        : scaleBlocks(weight, 1, (element) => scale[element % columns]!);
     case 'MatMul': // [..., K, N]
-      return scaleAlong(weight, rank - 1, (channel) => scale[channel]!);
+      return scaleBlocks(weight, 1, (element) => scale[element % columns]!);
     default:
       return linear satisfies never;
   }
 }
 
-function scaleAlong(weight: Tensor, axis: number, factor: (index: number) => number): Tensor {
-  const inner = elementCount(weight.dims.slice(axis + 1));
-  const length = weight.dims[axis]!;
-  return mapElements(weight, (value, index) => value * factor(Math.floor(index / inner) % length));
-}
-
-function mapElements(weight: Tensor, map: (value: number, index: number) => number): Tensor {
-  return fromNumbers(weight.dtype, weight.dims, elements(weight).map(map));
+/** Multiplies each run of `size` elements by its factor; undefined where an element leaves its type's range. */
+function scaleBlocks(weight: Tensor, size: number, factor: (block: number) => number): Tensor | undefined {
+  const source = elements(weight);
+  const scaled = new Float64Array(source.length);
+  for (let i = 0, block = 0; i < source.length; block++) {
+    const by = factor(block);
+    for (const end = i + size; i < end; i++) scaled[i] = source[i]! * by;
+  }
+  const tensor = fromNumbers(weight.dtype, weight.dims, scaled);
+  return elements(tensor).every(Number.isFinite) ? tensor : undefined;
 }
 
 /** As `toNumbers`, without boxing the millions of elements that float32 weights have. */
-function elements(weight: Tensor): Float64Array {
-  return Float64Array.from(weight.dtype === 'float32' ? (typedView(weight) as Float32Array) : toNumbers(weight));
-}
-
-/** Float16 weights can overflow when scaled. */
-function isFinite(weight: Tensor): boolean {
-  return elements(weight).every(Number.isFinite);
+function elements(weight: Tensor): Float32Array | Float64Array {
+  return weight.dtype === 'float32' ? (typedView(weight) as Float32Array) : Float64Array.from(toNumbers(weight));
 }
 
 /** conv(x·s, W) = conv(x, W·s): zero padding commutes with scaling. Shifts stay, as padding is not shifted. */
@@ -168,13 +175,10 @@ function foldBefore(node: AnyNode, edit: GraphEditor): boolean {
   const affine = affineOf(before, side, 1, dims, edit);
   if (!weight || !affine || elementCount(edit.type(before.inputs[side]!).dims) !== elementCount(dims)) return false;
   const perGroup = weight.dims[1]!;
-  const size = elementCount(weight.dims.slice(2));
   const groupOutputs = weight.dims[0]! / node.attrs.group;
-  const scaled = mapElements(weight, (value, index) => {
-    const group = Math.floor(Math.floor(index / (perGroup * size)) / groupOutputs);
-    return value * affine.scale[group * perGroup + (Math.floor(index / size) % perGroup)]!;
-  });
-  if (!isFinite(scaled)) return false;
+  const channelOf = (block: number): number => Math.floor(block / perGroup / groupOutputs) * perGroup + (block % perGroup);
+  const scaled = scaleBlocks(weight, elementCount(weight.dims.slice(2)), (block) => affine.scale[channelOf(block)]!);
+  if (!scaled) return false;
   const inputs = [before.inputs[side]!, edit.addConstant(scaled, node.inputs[1]!), ...node.inputs.slice(2)];
   edit.replaceNode(node, { op: 'Conv', inputs, attrs: node.attrs, origins: unionOrigins(before, node) });
   return true;

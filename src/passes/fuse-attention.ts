@@ -85,16 +85,21 @@ function swapsLastTwo(perm: readonly number[]): boolean {
 }
 
 /** Takes multiplications and divisions by a number off a value that only `reader` reads. */
-function unscale(scaled: Scaled, reader: AnyNode, edit: GraphEditor): Scaled {
-  const node = soleProducer(scaled.id, reader, edit);
-  if (node?.op !== 'Mul' && node?.op !== 'Div') return scaled;
-  const side = node.op === 'Mul' && edit.constant(node.inputs[0]) ? 1 : 0;
-  const factor = edit.constant(node.inputs[1 - side]);
-  const number = factor && elementCount(factor.dims) === 1 ? uniformValue(factor) : undefined;
-  const keepsRank = edit.type(node.inputs[side]!).dims.length === edit.type(scaled.id).dims.length;
-  if (!number || !keepsRank) return scaled;
-  const scale = node.op === 'Mul' ? scaled.scale * number : scaled.scale / number;
-  return unscale({ id: node.inputs[side]!, scale, nodes: [node, ...scaled.nodes] }, node, edit);
+function unscale(value: Scaled, reader: AnyNode, edit: GraphEditor): Scaled {
+  let { id, scale, nodes } = value;
+  for (let below = reader; ; ) {
+    const node = soleProducer(id, below, edit);
+    if (node?.op !== 'Mul' && node?.op !== 'Div') return { id, scale, nodes };
+    const side = node.op === 'Mul' && edit.constant(node.inputs[0]) ? 1 : 0;
+    const factor = edit.constant(node.inputs[1 - side]);
+    const number = factor && elementCount(factor.dims) === 1 ? uniformValue(factor) : undefined;
+    const keepsRank = edit.type(node.inputs[side]!).dims.length === edit.type(id).dims.length;
+    if (!number || !keepsRank) return { id, scale, nodes };
+    scale = node.op === 'Mul' ? scale * number : scale / number;
+    id = node.inputs[side]!;
+    nodes = [node, ...nodes];
+    below = node;
+  }
 }
 
 /** The kernel takes every head from every operand: none of them is broadcast. */

@@ -47,30 +47,27 @@ export interface Rule {
   rewrite(node: AnyNode, edit: GraphEditor): boolean;
 }
 
-/** A sweep visits every node; a rule set that still rewrites after this many does not terminate. */
-const MAX_SWEEPS = 200;
+/** Every rule shrinks the graph or moves a node one way, so that a node is rewritten a few times at most. */
+const MAX_REWRITES_PER_NODE = 50;
 
-/** Runs rules over the graph until none applies. */
+/** Sweeps over the graph until no rule applies. Throws where the rules don't terminate, which is a bug. */
 export function applyRules(graph: Graph, rules: readonly Rule[]): PassResult {
   const edit = new GraphEditor(graph);
   const rewrites: Record<string, number> = {};
-  for (let sweep = 0; sweepOnce(edit, rules, rewrites); sweep++) {
-    if (sweep === MAX_SWEEPS) throw new Error(`rules don't terminate: ${Object.keys(rewrites).join(', ')}`);
-  }
-  return { graph: edit.finish(), rewrites };
-}
-
-function sweepOnce(edit: GraphEditor, rules: readonly Rule[], rewrites: Record<string, number>): boolean {
-  let changed = false;
-  for (const name of edit.names()) {
-    for (const rule of rules) {
-      const node = edit.node(name);
-      if (!node || !rule.ops.includes(node.op) || !rule.rewrite(node, edit)) continue;
-      rewrites[rule.name] = (rewrites[rule.name] ?? 0) + 1;
-      changed = true;
+  let left = MAX_REWRITES_PER_NODE * graph.nodes.length;
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (const name of edit.names()) {
+      for (const rule of rules) {
+        const node = edit.node(name);
+        if (!node || !rule.ops.includes(node.op) || !rule.rewrite(node, edit)) continue;
+        rewrites[rule.name] = (rewrites[rule.name] ?? 0) + 1;
+        changed = true;
+        if (left-- === 0) throw new Error(`rules don't terminate: ${JSON.stringify(rewrites)}`);
+      }
     }
   }
-  return changed;
+  return { graph: edit.finish(), rewrites };
 }
 
 /** A pass that is a list of rules. */

@@ -7,16 +7,19 @@
 import type { GraphEditor } from '../ir/edit.ts';
 import { unionOrigins } from '../ir/edit.ts';
 import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
-import { elementCount } from '../ir/tensor.ts';
+import { elementCount, sameDims, type TensorType } from '../ir/tensor.ts';
 import { ELEMENTWISE_OPS, isElementwise } from './expr-of.ts';
 import { rulePass, type Rule } from './pass.ts';
-import { composePerms, isIdentityPerm, positiveAxis } from './tensors.ts';
+import { VIEWS } from './reshapes.ts';
+import { addInts, composePerms, isIdentityPerm, positiveAxis } from './tensors.ts';
 
 type Transpose = Node<'Transpose'>;
 
 const RULES: readonly Rule[] = [
   // transpose(transpose(x, p), q) = transpose(x, p∘q); x where p∘q is the identity
   { name: 'transpose-of-transpose', ops: ['Transpose'], rewrite: compose },
+  // view(transpose(view(x))) = transpose(view(x)) where the views only merge and split leading axes: [B·H, L, D] for [B, H, L, D]
+  { name: 'transpose-between-views', ops: ['Reshape'], rewrite: betweenViews },
   // gemm(Aᵀ, B) with transA flipped
   { name: 'transpose-into-gemm', ops: ['Gemm'], rewrite: intoGemm },
   // f(transpose(a), transpose(b), …) = transpose(f(a, b, …)) with f's axis renamed
@@ -32,6 +35,29 @@ function compose(node: AnyNode, edit: GraphEditor): boolean {
   if (isIdentityPerm(perm) && edit.canReplaceValue(output, source)) edit.replaceValue(output, source);
   else edit.replaceNode(node, { op: 'Transpose', inputs: [source], attrs: { perm }, origins: unionOrigins(inner, outer) });
   return true;
+}
+
+function betweenViews(node: AnyNode, edit: GraphEditor): boolean {
+  const transpose = transposeOf(node.inputs[0]!, edit);
+  const view = transpose && edit.producer(transpose.inputs[0]);
+  if (!transpose || !view || !VIEWS.has(view.op) || edit.onlyConsumer(node.inputs[0]!) !== node) return false;
+  const merged = edit.type(transpose.inputs[0]!).dims;
+  const { dims: after, dtype } = edit.type(node.outputs[0]!);
+  if (transpose.attrs.perm.join() !== '0,2,1' || after.length < 4 || !sameDims(after.slice(-2), [merged[2]!, merged[1]!])) return false;
+  const perm = [...after.keys()].slice(0, -2).concat(after.length - 1, after.length - 2);
+  const before = perm.map((axis) => after[axis]!);
+  const source = reshapeTo({ dtype, dims: before }, view, edit);
+  edit.replaceNode(node, { op: 'Transpose', inputs: [source], attrs: { perm }, origins: unionOrigins(transpose, node) });
+  return true;
+}
+
+/** The source of a view in another shape. */
+function reshapeTo(type: TensorType, view: AnyNode, edit: GraphEditor): ValueId {
+  const source = view.inputs[0]!;
+  if (sameDims(edit.type(source).dims, type.dims)) return source;
+  const inputs = [source, addInts(edit, type.dims, `${view.name}_shape`)];
+  const allowzero = type.dims.includes(0) ? 1 : 0;
+  return edit.add({ op: 'Reshape', inputs, attrs: { allowzero }, origins: view.origins, name: view.name, type });
 }
 
 function intoGemm(node: AnyNode, edit: GraphEditor): boolean {

@@ -37,6 +37,7 @@ describe('affine into weights', () => {
     ['c broadcasts the result', (s) => s.b.node('Mul', [conv(s), s.w(2, 1, 1, 1)], {}), 'Conv Mul'],
     ['the product is read elsewhere', (s) => { const y = conv(s); return [batchNorm(s, y, 4), s.b.node('Relu', [y], {})]; }, 'Conv BatchNormalization Relu'],
     ['the weights are read elsewhere', (s) => { const w = s.w(4, 2, 3, 3); const i = s.x(1, 2, 5, 5); return [batchNorm(s, s.b.node('Conv', [i, w], CONV), 4), s.b.node('Relu', [w], {})]; }, 'Conv BatchNormalization Relu'],
+    ['a shift alone leaves weights that others read as they are', (s) => { const w = s.w(4, 2, 3, 3); const i = s.x(1, 2, 5, 5); return [s.b.node('Add', [s.b.node('Conv', [i, w], CONV), s.w(4, 1, 1)], {}), s.b.node('Relu', [w], {})]; }, 'Conv Relu'],
     ['the statistics are not constant', (s) => s.b.node('BatchNormalization', [conv(s), s.w(4), s.w(4), s.w(4), s.b.node('Exp', [s.b.input('v', F32(4))], {})], BN), 'Conv Exp BatchNormalization'],
     ['Gemm’s addend differs per row', (s) => batchNorm(s, s.b.node('Gemm', [s.x(3, 5), s.w(5, 4), s.w(3, 4)], GEMM), 4), 'Gemm BatchNormalization'],
     ['scale before a padded, grouped Conv', (s) => s.b.node('Conv', [s.b.node('Mul', [s.x(1, 4, 5, 5), s.w(4, 1, 1)], {}), s.w(6, 2, 3, 3)], { ...CONV, group: 2, pads: [1, 1, 1, 1] }), 'Conv'],
@@ -101,6 +102,9 @@ describe('transposes', () => {
     ['cancel across Softmax, whose axis moves', ({ b, x }) => b.node('Transpose', [b.node('Softmax', [b.node('Transpose', [x(1, 2, 3, 4)], NHWC)], { axis: 3 })], NCHW), 'Softmax'],
     ['different ones stay', ({ b, x }) => b.node('Add', [b.node('Transpose', [x(3, 3)], { perm: [1, 0] }), x(3, 3)], {}), 'Transpose Add'],
     ['with nothing to meet below stay', ({ b, x }) => b.node('Relu', [b.node('Transpose', [x(2, 3)], { perm: [1, 0] })], {}), 'Transpose Relu'],
+    ['between views that merge the leading axes', ({ b, x, ints }) => b.node('Reshape', [b.node('Transpose', [b.node('Reshape', [x(2, 3, 4, 5), ints(6, 4, 5)], { allowzero: 0 })], { perm: [0, 2, 1] }), ints(2, 3, 5, 4)], { allowzero: 0 }), 'Transpose'],
+    ['between views of other leading axes', ({ b, x, ints }) => b.node('Reshape', [b.node('Transpose', [b.node('Reshape', [x(1, 6, 4, 5), ints(6, 4, 5)], { allowzero: 0 })], { perm: [0, 2, 1] }), ints(2, 3, 5, 4)], { allowzero: 0 }), 'Reshape Transpose'],
+    ['between views that regroup stay', ({ b, x, ints }) => b.node('Reshape', [b.node('Transpose', [b.node('Reshape', [x(2, 3, 4, 5), ints(6, 5, 4)], { allowzero: 0 })], { perm: [0, 2, 1] }), ints(2, 3, 2, 10)], { allowzero: 0 }), 'Reshape Transpose Reshape'],
     ['into Gemm, both sides', ({ b, x }) => b.node('Gemm', [b.node('Transpose', [x(5, 3)], { perm: [1, 0] }), b.node('Transpose', [x(5, 4)], { perm: [1, 0] })], { ...GEMM, transB: 1 }), 'Gemm'],
   ]);
 });
