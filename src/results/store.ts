@@ -2,7 +2,7 @@
  * Where records lie and what is there: `<results>/<suite>/<device>/<run>.jsonl`, one line per case. A run that used two
  * devices has a file under each. Baselines lie beside, under `<results>/baselines` (baselines.ts).
  */
-import { readdir } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TsrtError } from '../errors.ts';
 import { errnoOf, unreadable } from './errors.ts';
@@ -51,9 +51,13 @@ export async function listRuns(results: string, suite?: string): Promise<StoredR
   return [...runs.values()].sort((a, b) => compareText(a.runId, b.runId) || compareText(a.suite, b.suite));
 }
 
-/** The newest run; undefined where there is none. */
+/** The newest run that has a record; undefined where there is none. A run that was killed before its first case has empty files. */
 export async function latestRun(results: string, suite?: string): Promise<StoredRun | undefined> {
-  return (await listRuns(results, suite)).at(-1);
+  for (const run of (await listRuns(results, suite)).toReversed()) {
+    const sizes = await Promise.all(run.files.map((file) => stat(file.path).then((entry) => entry.size)));
+    if (sizes.some((size) => size > 0)) return run;
+  }
+  return undefined;
 }
 
 /** The runs of that id: one, or several where suites were run under one id. */

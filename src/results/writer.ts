@@ -2,7 +2,8 @@
  * Writes the records of a run as its cases end: one line each, on the disk (fsync) before the next case starts, so that a
  * crash later loses nothing. What can't be written is kept, and tried again with the next record.
  */
-import { access, constants, mkdir, open, readFile, statfs, type FileHandle } from 'node:fs/promises';
+import { access, appendFile, constants, mkdir, open, readFile, rm, statfs, type FileHandle } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { TsrtError } from '../errors.ts';
 import { encodeRecord } from './codec.ts';
@@ -20,6 +21,8 @@ export interface RunTarget {
   readonly runId: string;
   /** Go on with the files of an earlier run of that id; without it they must not exist. */
   readonly resume: boolean;
+  /** Where records go that can't be written here. Default: the system's folder for temporary files. */
+  readonly rescueFolder?: string;
   /** How files are opened; another for tests. */
   readonly open?: typeof open;
 }
@@ -34,7 +37,10 @@ export interface RunWriter {
   readonly paths: readonly string[];
   /** Records that could not be written yet, oldest first. */
   readonly unsaved: readonly BenchRecord[];
-  /** Frees the run for others. Records that are still unsaved stay in `unsaved`. */
+  /**
+   * Frees the run for others. What is unsaved is tried once more, then written to a file in the rescue folder; that is an
+   * error too (RESULTS_UNWRITABLE), which names the file. Calling it again does nothing.
+   */
   close(): Promise<void>;
 }
 
@@ -56,6 +62,8 @@ export async function openRunWriter(target: RunTarget): Promise<RunWriter> {
   const files = new Map<string, OpenFile>();
   const unsaved: BenchRecord[] = [];
   let queue: Promise<unknown> = Promise.resolve();
+
+  let closed = false;
 
   const write = async (): Promise<string> => {
     let path = '';
@@ -80,9 +88,13 @@ export async function openRunWriter(target: RunTarget): Promise<RunWriter> {
       return [...unsaved];
     },
     async close() {
+      if (closed) return;
+      closed = true;
       await queue;
-      for (const file of files.values()) await file.handle.close();
+      const failure: unknown = unsaved.length > 0 ? await write().catch((error: unknown) => error) : undefined;
+      for (const file of files.values()) await closeFile(file);
       await held.release();
+      if (unsaved.length > 0) throw await rescue(unsaved, target, failure);
     },
   };
 }
@@ -135,6 +147,35 @@ async function openFile(target: RunTarget, path: string): Promise<OpenFile> {
   await file.handle.truncate(wholeBytes);
   if (wholeBytes > 0 && bytes[wholeBytes - 1] !== 0x0a) await appendLine(file, '');
   return file;
+}
+
+/** A file that got no record is taken away again: an empty one would pass for the newest run. */
+async function closeFile({ path, handle, wholeBytes }: OpenFile): Promise<void> {
+  await handle.close();
+  if (wholeBytes === 0) await rm(path, { force: true });
+}
+
+/** Writes the records where there may be room, and returns the error that says so. */
+async function rescue(records: readonly BenchRecord[], target: RunTarget, failure: unknown): Promise<unknown> {
+  const path = join(target.rescueFolder ?? tmpdir(), `tsrt-bench-${target.runId}.jsonl`);
+  const cases = `${records.length} case${records.length === 1 ? '' : 's'}`;
+  const reason = failure instanceof Error ? failure.message : String(failure);
+  const place = join(target.results, folderName(target.suite));
+  try {
+    await appendFile(path, records.map((record) => `${encodeRecord(record)}\n`).join(''), { flush: true });
+  } catch (cause) {
+    return new TsrtError('RESULTS_UNWRITABLE', `${cases} could not be saved, neither here nor in ${dirname(path)}: ${reason}`, {
+      place,
+      fix: 'free some space and run again with --resume, which measures only these',
+      cause,
+    });
+  }
+  return new TsrtError('RESULTS_UNWRITABLE', `${cases} could not be saved here: ${reason}`, {
+    place,
+    details: [`they are kept in ${path}`],
+    fix: `free some space and move that file into the results folder; \`tsrt-bench report ${path}\` shows it as it is`,
+    cause: failure,
+  });
 }
 
 /** Appends a line and a line feed; where that fails, the file is cut back to its last whole line. */

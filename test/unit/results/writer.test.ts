@@ -101,6 +101,50 @@ describe('openRunWriter', () => {
     expect((await readRecordFile(path)).records.map((record) => record.case.variant.options.batch)).toEqual([1, 2, 4]);
   });
 
+  it('puts what it could never save into a file elsewhere, and says where', async () => {
+    const [results, rescueFolder] = [await temporaryFolder(), await temporaryFolder()];
+    const disk = fullDisk(100);
+    const writer = await openRunWriter(target(results, { open: disk.open, rescueFolder }));
+    const records = [completed(), completed({ batch: 2 })];
+    for (const record of records) await expect(writer.append(record)).rejects.toMatchObject({ code: 'RESULTS_UNWRITABLE' });
+    const rescued = join(rescueFolder, `tsrt-bench-${RUN}.jsonl`);
+    await expect(writer.close()).rejects.toMatchObject({
+      code: 'RESULTS_UNWRITABLE',
+      message: expect.stringMatching(/^2 cases could not be saved here: .*disk is full/),
+      details: [`they are kept in ${rescued}`],
+    });
+    await writer.close();
+    expect((await readRecordFile(rescued)).records).toEqual(records);
+    expect(await listRuns(results)).toEqual([]);
+    await (await openRunWriter(target(results))).close();
+  });
+
+  it('says so where nothing can be saved anywhere', async () => {
+    const results = await temporaryFolder();
+    const writer = await openRunWriter(target(results, { open: fullDisk(0).open, rescueFolder: join(results, 'absent') }));
+    await expect(writer.append(completed())).rejects.toThrow('disk is full');
+    await expect(writer.close()).rejects.toMatchObject({ message: expect.stringContaining('neither here nor in'), fix: expect.stringContaining('--resume') });
+  });
+
+  it('saves at the end what could not be saved before', async () => {
+    const results = await temporaryFolder();
+    const disk = fullDisk(0);
+    const writer = await openRunWriter(target(results, { open: disk.open }));
+    await expect(writer.append(completed())).rejects.toThrow('disk is full');
+    disk.free();
+    await writer.close();
+    expect((await readRun((await latestRun(results))!)).records).toHaveLength(1);
+  });
+
+  it('takes an empty file for no run', async () => {
+    const results = await temporaryFolder();
+    const writer = await openRunWriter(target(results));
+    const path = await writer.append(completed());
+    await writer.close();
+    await writeFile(path.replace('20260131', '20270131'), '');
+    expect((await latestRun(results))?.runId).toBe(RUN);
+  });
+
   it('finds out before measuring that the results folder is a file', async () => {
     const results = join(await temporaryFolder(), 'results');
     await writeFile(results, '');
@@ -135,9 +179,9 @@ describe('openRunWriter', () => {
     const path = await first.append(completed());
     await first.close();
     const before = await readFile(path);
-    const second = await openRunWriter(target(results));
+    const second = await openRunWriter(target(results, { rescueFolder: await temporaryFolder() }));
     await expect(second.append(completed())).rejects.toMatchObject({ code: 'RESULTS_UNWRITABLE' });
-    await second.close();
+    await expect(second.close()).rejects.toThrow('already has that name');
     expect(await readFile(path)).toEqual(before);
   });
 
