@@ -102,7 +102,10 @@ export interface Session {
   observeMemory(): ObservedMemory;
   /** Where present, the harness times and waits by this clock and not by the machine's. */
   readonly clock?: Clock;
-  /** Device time per layer of one execution, in graph order, where the backend can tell; times in nanoseconds. */
+  /**
+   * Device time per layer of one execution, in graph order, where the backend can tell; times in nanoseconds. A layer that
+   * the engine does not list is the backend's own fusion. Keep the engine for as long as you profile: a session need not.
+   */
   profile?(inputs: TensorMap): Promise<readonly LayerTime[]>;
   /** Runs a fixed workload of the device's own, warmed up, and gives its time in nanoseconds: it moves only when the device does. */
   yardstick?(): Promise<number>;

@@ -1,6 +1,8 @@
 /**
  * An onnxruntime engine loaded. onnxruntime-node computes on the calling thread (its `run` only waits for the next turn of
  * the event loop), so that requests follow one another and a request that hangs can only be ended from outside the process.
+ *
+ * onnxruntime copies what it needs of the model; the session lets go of the engine's bytes, so that weights are not held twice.
  */
 import type { Engine } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
@@ -18,6 +20,7 @@ type Feeds = Record<string, OrtTensor>;
 export async function openOrtSession(engine: Engine, device: DeviceInfo): Promise<Session> {
   const ort = await loadOrt();
   const { header } = engine;
+  const bytes = new WeakRef(engine);
   let session: OrtSession | undefined = await createSession(ort, engine, {});
 
   const toFeeds = (inputs: TensorMap): Feeds => {
@@ -65,7 +68,10 @@ export async function openOrtSession(engine: Engine, device: DeviceInfo): Promis
     },
     profile: async (inputs) => {
       open();
-      return profileRun((options) => createSession(ort, engine, options), toFeeds(inputs));
+      const feeds = toFeeds(inputs);
+      const kept = bytes.deref();
+      if (!kept) throw new TsrtError('USAGE', 'the engine is gone', { fix: 'Keep a reference to the engine for as long as you profile.' });
+      return profileRun((options) => createSession(ort, kept, options), feeds);
     },
     async dispose() {
       const closing = session;
