@@ -4,8 +4,9 @@
  * Only the ranges that tensors name are read. A location may not leave the model's folder, neither by its text nor through
  * symbolic links: a model is data from anywhere, and its weights may end up in files that are passed on.
  */
-import { closeSync, fstatSync, openSync, readSync, realpathSync } from 'node:fs';
+import { closeSync, openSync, readSync, realpathSync, statSync } from 'node:fs';
 import { join, sep } from 'node:path';
+import { TsrtError } from '../errors.ts';
 import { invalid, quote } from './invalid.ts';
 
 /** Where a tensor's bytes lie. `length` undefined: to the end of the file. */
@@ -22,8 +23,9 @@ export interface ExternalReader {
 }
 
 /** What has been read of one file. */
-interface OpenedFile {
+interface DataFile {
   readonly path: string;
+  readonly location: string;
   readonly sizeBytes: number;
   readBytes: number;
 }
@@ -32,14 +34,14 @@ const CHUNK_BYTES = 1 << 30;
 
 /** A reader for the folder of a model; undefined where the model came without one, and then every read is an error. */
 export function externalReader(folder: string | undefined): ExternalReader {
-  const files = new Map<string, OpenedFile>();
+  const files = new Map<string, DataFile>();
   const ranges = new Map<string, Uint8Array>();
   return {
     read(range, expectedBytes, place) {
       const key = `${range.offset}:${expectedBytes}:${range.location}`;
       const known = ranges.get(key);
       if (known) return known;
-      const file = files.get(range.location) ?? openInside(folder, range.location, place);
+      const file = files.get(range.location) ?? findInside(folder, range.location, place);
       files.set(range.location, file);
       checkRange(file, range, expectedBytes, place);
       const bytes = readRange(file, range.offset, expectedBytes, place);
@@ -49,7 +51,7 @@ export function externalReader(folder: string | undefined): ExternalReader {
   };
 }
 
-function openInside(folder: string | undefined, location: string, place: string): OpenedFile {
+function findInside(folder: string | undefined, location: string, place: string): DataFile {
   const isAbsolute = /^([a-z]:|[\\/])/i.test(location);
   const segments = location.split(/[\\/]/);
   if (location === '' || location.includes('\0')) throw invalid('external data has no usable location', place);
@@ -60,14 +62,9 @@ function openInside(folder: string | undefined, location: string, place: string)
     throw invalid(`the weights lie in ${quote(location)}, and the model was given without its folder`, place, 'Give the path of the model file rather than its bytes');
   }
   const path = resolveInside(folder, join(folder, ...segments), location, place);
-  const descriptor = openSync(path, 'r');
-  try {
-    const stats = fstatSync(descriptor);
-    if (!stats.isFile()) throw invalid(`external data ${quote(location)} is not a regular file`, place);
-    return { path, sizeBytes: stats.size, readBytes: 0 };
-  } finally {
-    closeSync(descriptor);
-  }
+  const stats = statSync(path);
+  if (!stats.isFile()) throw invalid(`external data ${quote(location)} is not a regular file`, place);
+  return { path, location, sizeBytes: stats.size, readBytes: 0 };
 }
 
 function resolveInside(folder: string, path: string, location: string, place: string): string {
@@ -85,7 +82,7 @@ function resolveInside(folder: string, path: string, location: string, place: st
   return real;
 }
 
-function checkRange(file: OpenedFile, range: ExternalRange, expectedBytes: number, place: string): void {
+function checkRange(file: DataFile, range: ExternalRange, expectedBytes: number, place: string): void {
   const { location, offset } = range;
   const length = range.length ?? expectedBytes;
   if (length !== expectedBytes) throw invalid(`external data gives ${length} bytes for a tensor of ${expectedBytes}`, place);
@@ -101,17 +98,33 @@ function checkRange(file: OpenedFile, range: ExternalRange, expectedBytes: numbe
   file.readBytes += length;
 }
 
-function readRange(file: OpenedFile, offset: number, length: number, place: string): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const descriptor = openSync(file.path, 'r');
+function readRange(file: DataFile, offset: number, length: number, place: string): Uint8Array {
+  const bytes = allocate(length, place);
+  const descriptor = open(file, place);
   try {
     for (let done = 0; done < length; ) {
       const count = readSync(descriptor, bytes, done, Math.min(CHUNK_BYTES, length - done), offset + done);
-      if (count === 0) throw invalid(`external data file ${quote(file.path)} became shorter while it was read`, place);
+      if (count === 0) throw invalid(`external data file ${quote(file.location)} became shorter while it was read`, place);
       done += count;
     }
   } finally {
     closeSync(descriptor);
   }
   return bytes;
+}
+
+function open(file: DataFile, place: string): number {
+  try {
+    return openSync(file.path, 'r');
+  } catch {
+    throw invalid(`external data file ${quote(file.location)} can't be opened`, place, 'Give yourself the right to read it');
+  }
+}
+
+function allocate(length: number, place: string): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (cause) {
+    throw new TsrtError('OUT_OF_MEMORY', `there is no memory for the ${length} bytes of a tensor`, { place, fix: 'Use a smaller model or a machine with more memory', cause });
+  }
 }

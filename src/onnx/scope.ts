@@ -70,83 +70,100 @@ export function int64(values: readonly number[], dims: Dims = [values.length]): 
   return fromNumbers('int64', dims, values);
 }
 
+/** What the functions below share: the scope's maps and what naming and folding need. */
+interface Store extends ScopeOptions {
+  readonly types: Map<ValueId, TensorType>;
+  readonly constants: Map<ValueId, Tensor>;
+  readonly known: Map<ValueId, readonly number[]>;
+  readonly nodes: AnyNode[];
+  /** Sources whose name a node carries. */
+  readonly carried: Set<string>;
+}
+
 export function createImportScope(options: ScopeOptions): ScopeState {
-  const types = new Map<ValueId, TensorType>();
-  const constants = new Map<ValueId, Tensor>();
-  const known = new Map<ValueId, readonly number[]>();
-  const nodes: AnyNode[] = [];
-  const named = new Set<string>();
-
-  const contextOf = (inputs: readonly ValueId[], outputCount: number): InferContext =>
-    inferContext(
-      inputs.map((id) => (id === '' ? undefined : { type: scope.type(id), constant: constants.get(id), known: known.get(id) })),
-      outputCount,
-    );
-
-  const push = (source: SourceNode, op: OpKind, attrs: OpAttrs[OpKind], inputs: readonly ValueId[], outputs: readonly ValueId[]): void => {
-    const isMain = outputs.some((output) => source.outputs.includes(output));
-    const name = isMain && !named.has(source.name) ? source.name : freshName(options.nodeNames, `${source.name}/${op}`);
-    named.add(name);
-    nodes.push({ op, name, inputs, outputs, attrs, origins: [source.name] } as AnyNode);
-  };
-
-  /** Small integers known in full become constants, so that no backend computes shapes. */
-  const fold = (inferred: readonly TensorType[], values: readonly (readonly number[] | undefined)[], outputs: readonly ValueId[]): boolean => {
-    const folded = outputs.map((id, index) => {
-      const type = inferred[index];
-      const elements = values[index];
-      if (id === '' || !type || !elements || !FOLDED.has(type.dtype) || options.graphOutputs.has(id)) return undefined;
-      return materialize(type, elements);
-    });
-    if (!folded.every((tensor) => tensor !== undefined)) return false;
-    for (const [index, tensor] of folded.entries()) scope.addConstant(tensor, outputs[index]!);
-    return true;
-  };
-
-  const scope: ScopeState = {
-    types,
-    constants,
-    nodes,
-    type(id) {
-      const type = types.get(id);
-      if (!type) throw new ShapeError(id === '' ? 'a required input is left out' : `the value '${id}' has no known type`);
-      return type;
-    },
-    constant: (id) => constants.get(id),
-    known: (id) => (id === '' ? undefined : contextOf([id], 0).numbers(0)),
+  const store: Store = { ...options, types: new Map(), constants: new Map(), known: new Map(), nodes: [], carried: new Set() };
+  return {
+    types: store.types,
+    constants: store.constants,
+    nodes: store.nodes,
+    type: (id) => typeIn(store, id),
+    constant: (id) => store.constants.get(id),
+    known: (id) => (id === '' ? undefined : contextOf(store, [id], 0).numbers(0)),
     isUsed: (id) => options.used.has(id),
-    addConstant(tensor, name = freshName(options.names, 'constant')) {
-      types.set(name, { dtype: tensor.dtype, dims: tensor.dims });
-      constants.set(name, tensor);
-      return name;
-    },
-    emit(source, op, inputs, attributes, outputs = [freshName(options.names, `${source.name}/${op}`)]) {
-      const given = trimmed(inputs);
-      const wanted = trimmed(outputs);
-      const context = contextOf(given, wanted.length);
-      const raw = new Map(Object.entries(attributes).filter((entry): entry is [string, RawAttribute] => entry[1] !== undefined));
-      const attrs = importAttributes(op, raw, context);
-      const inferred = inferNode(op, attrs, context);
-      const values = propagateNode(op, attrs, context);
-      if (fold(inferred, values, wanted)) return outputs;
-      for (const [index, id] of wanted.entries()) {
-        if (id === '') continue;
-        const type = inferred[index];
-        if (!type) throw new ShapeError(`output ${index} has no type`);
-        types.set(id, { dtype: type.dtype, dims: type.dims });
-        const elements = values[index];
-        if (elements) known.set(id, elements);
-      }
-      push(source, op, attrs, given, wanted);
-      return outputs;
-    },
-    emitTyped(source, op, attrs, outputTypes) {
+    addConstant: (tensor, name) => addConstant(store, tensor, name ?? freshName(options.names, 'constant')),
+    emit: (source, op, inputs, attributes, outputs) =>
+      emit(store, source, op, inputs, attributes, outputs ?? [freshName(options.names, `${source.name}/${op}`)]),
+    emitTyped(source, op, attrs, types) {
       const outputs = trimmed(source.outputs);
-      for (const [index, id] of outputs.entries()) if (id !== '') types.set(id, outputTypes[index]!);
-      push(source, op, attrs, trimmed(source.inputs), outputs);
+      for (const [index, id] of outputs.entries()) if (id !== '') store.types.set(id, types[index]!);
+      push(store, source, op, attrs, trimmed(source.inputs), outputs);
     },
   };
-  return scope;
+}
+
+function emit<K extends OpKind>(
+  store: Store,
+  source: SourceNode,
+  op: K,
+  inputs: readonly ValueId[],
+  attributes: RawRecord,
+  outputs: readonly ValueId[],
+): readonly ValueId[] {
+  const given = trimmed(inputs);
+  const wanted = trimmed(outputs);
+  const context = contextOf(store, given, wanted.length);
+  const raw = new Map(Object.entries(attributes).filter((entry): entry is [string, RawAttribute] => entry[1] !== undefined));
+  const attrs = importAttributes(op, raw, context);
+  const types = inferNode(op, attrs, context);
+  const values = propagateNode(op, attrs, context);
+  if (fold(store, types, values, wanted)) return outputs;
+  for (const [index, id] of wanted.entries()) {
+    if (id === '') continue;
+    const type = types[index];
+    if (!type) throw new ShapeError(`output ${index} has no type`);
+    store.types.set(id, { dtype: type.dtype, dims: type.dims });
+    const elements = values[index];
+    if (elements) store.known.set(id, elements);
+  }
+  push(store, source, op, attrs, given, wanted);
+  return outputs;
+}
+
+/** Small integers known in full become constants, so that no backend computes shapes. */
+function fold(store: Store, types: readonly TensorType[], values: readonly (readonly number[] | undefined)[], outputs: readonly ValueId[]): boolean {
+  const folded = outputs.map((id, index) => {
+    const type = types[index];
+    const elements = values[index];
+    if (id === '' || !type || !elements || !FOLDED.has(type.dtype) || store.graphOutputs.has(id)) return undefined;
+    return materialize(type, elements);
+  });
+  if (folded.length === 0 || !folded.every((tensor) => tensor !== undefined)) return false;
+  for (const [index, tensor] of folded.entries()) addConstant(store, tensor, outputs[index]!);
+  return true;
+}
+
+function push(store: Store, source: SourceNode, op: OpKind, attrs: OpAttrs[OpKind], inputs: readonly ValueId[], outputs: readonly ValueId[]): void {
+  const isMain = outputs.some((output) => source.outputs.includes(output));
+  const name = isMain && !store.carried.has(source.name) ? source.name : freshName(store.nodeNames, `${source.name}/${op}`);
+  if (name === source.name) store.carried.add(name);
+  store.nodes.push({ op, name, inputs, outputs, attrs, origins: [source.name] } as AnyNode);
+}
+
+function addConstant(store: Store, tensor: Tensor, name: ValueId): ValueId {
+  store.types.set(name, { dtype: tensor.dtype, dims: tensor.dims });
+  store.constants.set(name, tensor);
+  return name;
+}
+
+function typeIn(store: Store, id: ValueId): TensorType {
+  const type = store.types.get(id);
+  if (!type) throw new ShapeError(id === '' ? 'a required input is left out' : `the value '${id}' has no known type`);
+  return type;
+}
+
+function contextOf(store: Store, inputs: readonly ValueId[], outputCount: number): InferContext {
+  const infos = inputs.map((id) => (id === '' ? undefined : { type: typeIn(store, id), constant: store.constants.get(id), known: store.known.get(id) }));
+  return inferContext(infos, outputCount);
 }
 
 function trimmed(ids: readonly ValueId[]): readonly ValueId[] {

@@ -263,6 +263,19 @@ describe('published networks', () => {
   });
 });
 
+describe('outputs that nothing computes', () => {
+  it('a constant and an input can be outputs', async () => {
+    const parts: ModelParts = {
+      inputs: [value('x', 'float32', [2])],
+      outputs: [value('c', 'int64', [3]), value('x', 'float32', [2]), value('s', 'int64', [1])],
+      nodes: [node('Constant', [], ['c'], { value: ints([5, 6, 7]) }), node('Shape', ['x'], ['s'])],
+    };
+    const x = floats([1, 2]);
+    const actual = await runOnnx(exportGraph(graphOf(parts)), { x });
+    expect(actual).toEqual({ c: ints([5, 6, 7]), x, s: ints([2]) });
+  });
+});
+
 describe('export', () => {
   it('is deterministic and says the opsets it needs', () => {
     const graph = graphOf({ nodes: [node('Relu', ['x'], ['a']), node('RMSNormalization', ['a', 'w'], ['y'])], opset: 23, initializers: { w: floats([1, 2, 3, 4]) } });
