@@ -1,0 +1,143 @@
+/**
+ * Indexed reads: Gather, GatherElements, GatherND, OneHot, ReverseSequence, Trilu. One thread per output element works out
+ * where its value comes from. Indices beyond their axis, an error that a device can't raise, read the nearest element.
+ */
+import { elementCount } from '../../../../ir/tensor.ts';
+import { normalizeAxis } from '../../../../ops/shapes.ts';
+import { elementKernel, type PointScope, wrapIndex } from '../../kernels/pointwise.ts';
+import { registerType } from '../../wgsl/expr.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { DeviceTensor, Layout } from '../tensor.ts';
+
+/** Declares an output and the kernel that computes each of its elements; an empty output needs none. */
+export function lowerElements<In extends string>(
+  context: LowerContext,
+  id: string,
+  spec: {
+    readonly label: string;
+    readonly inputs: Readonly<Record<In, DeviceTensor>>;
+    readonly layout?: Layout;
+    body(scope: PointScope<In, 'result'>): string;
+  },
+): void {
+  const output = context.define(id, spec.layout ?? 'linear');
+  if (elementCount(output.dims) > 0) context.dispatch(elementKernel({ ...spec, output }, context.profile));
+}
+
+const gather: Lowering<'Gather'> = {
+  lower(node, context) {
+    const data = context.tensor(node.inputs[0]!);
+    const indices = context.tensorIn(node.inputs[1]!, 'linear');
+    const axis = normalizeAxis(node.attrs.axis, data.dims.length);
+    const rank = indices.dims.length;
+    lowerElements(context, node.outputs[0]!, {
+      label: 'Gather',
+      inputs: { data, indices },
+      body({ block, at, inputs }) {
+        const index = block.let('index', inputs.indices.load(at.slice(axis, axis + rank)));
+        return inputs.data.load([...at.slice(0, axis), wrapIndex(index, data.dims[axis]!), ...at.slice(axis + rank)]);
+      },
+    });
+  },
+};
+
+const gatherElements: Lowering<'GatherElements'> = {
+  lower(node, context) {
+    const data = context.tensor(node.inputs[0]!);
+    const indices = context.tensor(node.inputs[1]!);
+    const axis = normalizeAxis(node.attrs.axis, data.dims.length);
+    lowerElements(context, node.outputs[0]!, {
+      label: 'GatherElements',
+      inputs: { data, indices },
+      body({ block, at, inputs }) {
+        const index = block.let('index', inputs.indices.load(at));
+        return inputs.data.load(at.map((c, a) => (a === axis ? wrapIndex(index, data.dims[axis]!) : c)));
+      },
+    });
+  },
+};
+
+const gatherND: Lowering<'GatherND'> = {
+  lower(node, context) {
+    const data = context.tensor(node.inputs[0]!);
+    const indices = context.tensorIn(node.inputs[1]!, 'linear');
+    const batch = node.attrs.batch_dims;
+    const depth = indices.dims.at(-1)!;
+    const outer = indices.dims.length - 1;
+    lowerElements(context, node.outputs[0]!, {
+      label: 'GatherND',
+      inputs: { data, indices },
+      body({ block, at, inputs }) {
+        const picked = Array.from({ length: depth }, (_, k) => {
+          const index = block.let(`index${k}`, inputs.indices.load([...at.slice(0, outer), `${k}u`]));
+          return wrapIndex(index, data.dims[batch + k]!);
+        });
+        return inputs.data.load([...at.slice(0, batch), ...picked, ...at.slice(outer)]);
+      },
+    });
+  },
+};
+
+const oneHot: Lowering<'OneHot'> = {
+  lower(node, context) {
+    const indices = context.tensor(node.inputs[0]!);
+    const values = context.tensorIn(node.inputs[2]!, 'linear');
+    const { dims } = context.type(node.outputs[0]!);
+    const axis = normalizeAxis(node.attrs.axis, dims.length);
+    const depth = dims[axis]!;
+    lowerElements(context, node.outputs[0]!, {
+      label: 'OneHot',
+      inputs: { indices, values },
+      body({ block, at, inputs }) {
+        const given = block.let('given', inputs.indices.load(at.filter((_, a) => a !== axis)));
+        const hot = block.let('hot', `i32(${given})`);
+        // Negative indices count from the end; others outside the depth give no hot element.
+        block.let('chosen', `select(${hot}, ${hot} + ${depth}, ${hot} < 0) == i32(${at[axis]})`);
+        return inputs.values.loadFlat('select(0u, 1u, chosen)');
+      },
+    });
+  },
+};
+
+const reverseSequence: Lowering<'ReverseSequence'> = {
+  lower(node, context) {
+    const data = context.tensor(node.inputs[0]!);
+    const lengths = context.tensorIn(node.inputs[1]!, 'linear');
+    const { batch_axis: batch, time_axis: time } = node.attrs;
+    lowerElements(context, node.outputs[0]!, {
+      label: 'ReverseSequence',
+      inputs: { data, lengths },
+      body({ block, at, inputs }) {
+        const length = block.let('length', `u32(clamp(${inputs.lengths.load([at[batch]!])}, 0, ${data.dims[time]!}))`);
+        const from = `select(${at[time]}, ${length} - 1u - ${at[time]}, ${at[time]} < ${length})`;
+        return inputs.data.load(at.map((c, a) => (a === time ? from : c)));
+      },
+    });
+  },
+};
+
+const trilu: Lowering<'Trilu'> = {
+  lower(node, context) {
+    const data = context.tensor(node.inputs[0]!);
+    const shift = node.inputs[1] ? { shift: context.tensorIn(node.inputs[1], 'linear') } : {};
+    lowerElements<'data' | 'shift'>(context, node.outputs[0]!, {
+      label: 'Trilu',
+      inputs: { data, ...shift } as Record<'data' | 'shift', DeviceTensor>,
+      body({ block, at, inputs }) {
+        const k = block.let('k', 'shift' in shift ? inputs.shift.loadFlat('0u') : '0i');
+        const above = `i32(${at.at(-1)}) - i32(${at.at(-2)})`;
+        const kept = node.attrs.upper ? `${above} >= ${k}` : `${above} <= ${k}`;
+        return `select(${registerType(data.dtype)}(), ${inputs.data.load(at)}, ${kept})`;
+      },
+    });
+  },
+};
+
+export const GATHER_LOWERINGS: LoweringTable = {
+  Gather: gather,
+  GatherElements: gatherElements,
+  GatherND: gatherND,
+  OneHot: oneHot,
+  ReverseSequence: reverseSequence,
+  Trilu: trilu,
+};
