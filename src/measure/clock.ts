@@ -50,7 +50,7 @@ export function createSessionClock(clock: Clock): TimeSource {
  * The smallest step that a clock is seen to make, in nanoseconds: its resolution or, where that is finer, the time of a call.
  * 0 for a clock that stands still between calls, as simulated ones do: its readings are exact.
  */
-export function measureQuantum(nowNs: () => number, tries = 2000): number {
+export function measureQuantum(nowNs: () => number, tries = 10_000): number {
   let quantum = Infinity;
   let last = nowNs();
   for (let i = 0; i < tries; i++) {

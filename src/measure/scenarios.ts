@@ -79,8 +79,8 @@ interface Loop {
 }
 
 /** A closed loop: each stream issues its next sample when its last has ended. */
-async function timeLoop({ clock, executionNs, policy }: Load, loop: Loop): Promise<Timings> {
-  const wanted = ((policy.sampleMs * 1e6) / Math.max(1, executionNs * loop.repeat)) * loop.streams;
+async function timeLoop({ clock, executionNs, lanes, policy }: Load, loop: Loop): Promise<Timings> {
+  const wanted = ((policy.sampleMs * 1e6) / Math.max(1, executionNs * loop.repeat)) * Math.min(loop.streams, lanes.count);
   const count = clampCount(wanted, policy);
   const samplesNs: number[] = [];
   let firstNs = Infinity;

@@ -45,7 +45,7 @@ export function warmupPolicy(kind: DeviceInfo['kind'], maxMs: number): WarmupPol
 
 export interface Warmup {
   readonly reading: Round['warmup'];
-  /** Median time of one step of the last block, divided by its repeats. */
+  /** Time of one execution (on every lane at once): the smallest median of the last blocks. */
   readonly executionNs: number;
 }
 
@@ -82,7 +82,8 @@ export async function warmUp(
     const enough = durationMs >= policy.minMs && executions >= policy.minExecutions;
     const steady = enough && blocks.length >= AGREEING_BLOCKS && blocksAgree(blocks.slice(-AGREEING_BLOCKS), policy.tolerance);
     if (steady || durationMs >= policy.maxMs || steps >= MAX_STEPS) {
-      return { reading: { executions, durationMs, steady }, executionNs: quantile(sortSamples(block), 0.5) };
+      const medians = blocks.slice(-AGREEING_BLOCKS).map((last) => quantile(sortSamples(last), 0.5));
+      return { reading: { executions, durationMs, steady }, executionNs: Math.min(...medians) };
     }
   }
 }

@@ -7,36 +7,39 @@
  * Staelin, USENIX 1996) uses the same two kinds.
  */
 import type { YardstickReading } from '../results/record.ts';
+import { quantile, sortSamples } from '../stats/samples.ts';
 import type { TimeSource } from './clock.ts';
 
 export interface YardstickOptions {
   readonly clock: TimeSource;
-  /** Steps of the arithmetic loop; default about 15 ms on a core of today. */
+  /** Steps of the arithmetic loop; default about 3 ms on a core of today. */
   readonly arithmeticSteps?: number;
-  /** Bytes copied; default 32 MiB, copied until about 15 ms are full at 10 GB/s. */
+  /** Bytes copied; default 16 MiB, about 3 ms. */
   readonly copyBytes?: number;
-  readonly copies?: number;
 }
 
-/** Allocates and warms the workloads; the function it returns times each once. */
+/** A reading is the median of so many: a single interruption is the operating system's, not the machine's speed. */
+const REPEATS = 5;
+
+/** Allocates and warms the workloads; the function it returns reads each, about 15 ms long. */
 export function createYardstick(options: YardstickOptions): () => readonly YardstickReading[] {
-  const { clock, arithmeticSteps = 6_000_000, copyBytes = 32 * 2 ** 20, copies = 4 } = options;
+  const { clock, arithmeticSteps = 1_200_000, copyBytes = 16 * 2 ** 20 } = options;
   const source = new Uint8Array(copyBytes).fill(1);
   const target = new Uint8Array(copyBytes).fill(2);
   const workloads = {
     'cpu-arithmetic': () => mix(arithmeticSteps),
-    memory: () => {
-      for (let i = 0; i < copies; i++) target.set(source);
-    },
+    memory: () => target.set(source),
   };
   const time = (workload: keyof typeof workloads): YardstickReading => {
-    const startNs = clock.nowNs();
-    workloads[workload]();
-    return { workload, durationNs: clock.nowNs() - startNs };
+    const durations = Array.from({ length: REPEATS }, () => {
+      const startNs = clock.nowNs();
+      workloads[workload]();
+      return clock.nowNs() - startNs;
+    });
+    return { workload, durationNs: quantile(sortSamples(durations), 0.5) };
   };
   const read = (): readonly YardstickReading[] => [time('cpu-arithmetic'), time('memory')];
-  // Twice: once for the compiler's first tier, once for its last.
-  read();
+  // Once for the compiler to see all of it.
   read();
   return read;
 }
