@@ -14,7 +14,7 @@ import type { BuildContext, BuildInput } from '../backend.ts';
 import { evaluateConstants } from './evaluate.ts';
 import { externalFiles } from './external.ts';
 import { reasonOf, loadOrt, type OrtSession, type SessionOptions } from './library.ts';
-import { sessionOptions } from './options.ts';
+import { buildSessionOptions } from './options.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
 import { fromOrt, isOrtDtype, toOrt } from './tensors.ts';
 
@@ -85,7 +85,7 @@ async function passedThrough(input: BuildInput, why: string): Promise<Content> {
   if (!model.inputs) throw new Error('build was called for a model that supports() refuses');
   const files = externalFiles(model.bytes, model.folder);
   const ort = await loadOrt();
-  const session = await openOrRefuse(model.bytes, { ...sessionOptions(input.options), externalData: files }, model.name);
+  const session = await openOrRefuse(model.bytes, { ...buildSessionOptions(input.options), externalData: files }, model.name);
   try {
     checkFixedDims(session, model.inputs);
     const feeds = Object.fromEntries(model.inputs.map((binding) => [binding.name, toOrt(ort, zeros(binding))]));
@@ -123,8 +123,7 @@ function whyNot({ graph }: BuildInput): string {
 async function loadError(bytes: Uint8Array, input: BuildInput): Promise<string | undefined> {
   const ort = await loadOrt();
   try {
-    const options: SessionOptions = { ...sessionOptions(input.options), graphOptimizationLevel: 'disabled' };
-    const session = await ort.InferenceSession.create(bytes, options);
+    const session = await ort.InferenceSession.create(bytes, buildSessionOptions(input.options));
     await session.release();
     return undefined;
   } catch (error) {

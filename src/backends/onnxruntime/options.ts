@@ -31,6 +31,11 @@ export function ortOptions(options: BuildOptions): OrtOptions {
   return readOptions(ORT_OPTIONS, options);
 }
 
+/** For looking at a model while it is built: on the processor, whatever it will run on, so that building needs no device. */
+export function buildSessionOptions(build: BuildOptions): SessionOptions {
+  return { ...sessionOptions(build), executionProviders: ['cpu'], graphOptimizationLevel: 'disabled' };
+}
+
 /** Fusion off also keeps onnxruntime's own rewrites off, so that what fusion brings can be seen. */
 export function sessionOptions(build: BuildOptions): SessionOptions {
   const options = ortOptions(build);
