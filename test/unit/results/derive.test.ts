@@ -1,0 +1,42 @@
+/** Derived numbers, against values worked out by hand. */
+import { describe, expect, it } from 'vitest';
+import { estimatesOf, latencyRoundsMs, resamplesFor, throughputRounds } from '../../../src/results/derive.ts';
+import type { Round } from '../../../src/results/record.ts';
+import { completed } from '../../helpers/records.ts';
+
+const [template] = completed().rounds;
+const round = (parts: Partial<Round>): Round => Object.assign({}, template, parts);
+
+describe('derived numbers', () => {
+  it('latency is per request: a sample of several executions is divided by them', () => {
+    const rounds = [round({ samplesNs: [4e6, 8e6], executionsPerSample: 4 }), round({ samplesNs: [] }), round({ samplesNs: [3e6], executionsPerSample: 1 })];
+    expect(latencyRoundsMs(rounds)).toEqual([[1, 2], [3]]);
+  });
+
+  it('throughput counts items: requests × batch over the wall time', () => {
+    const rounds = [round({ requests: 10, elapsedNs: 2e9 }), round({ requests: 0, elapsedNs: 1e9 }), round({ requests: 3, elapsedNs: 0 })];
+    expect(throughputRounds(rounds, 8)).toEqual([[40]]);
+  });
+
+  it('percentiles are those of all samples, the throughput that of the median round', () => {
+    const record = completed({ batch: 2, latencyMs: [[1, 2, 3], [4, 5, 6], [7, 8, 9]] });
+    const estimates = estimatesOf(record)!;
+    expect(estimates.samples).toBe(9);
+    expect(estimates.latencyMs.p50.point).toBe(5);
+    // Type 7: h = 8 × 0.95 = 7.6, between the 8th and 9th value.
+    expect(estimates.latencyMs.p95.point).toBeCloseTo(8.6, 12);
+    // The middle round: three requests of two items in 15 ms.
+    expect(estimates.itemsPerSecond.point).toBeCloseTo(400, 9);
+    expect(estimates.latencyMs.p50.low).toBeLessThan(5);
+    expect(estimates.latencyMs.p50.high).toBeGreaterThan(5);
+    expect(estimatesOf(record)).toEqual(estimates);
+  });
+
+  it('a record without samples has no estimates', () => {
+    expect(estimatesOf({ ...completed(), rounds: [] })).toBeUndefined();
+  });
+
+  it('resamples fewer times where there are very many samples', () => {
+    expect([0, 100, 10_000, 1e9].map((samples) => resamplesFor(samples, 5e6))).toEqual([1000, 1000, 500, 200]);
+  });
+});
