@@ -17,7 +17,7 @@ export type CustomTypes = (node: OnnxNode, inputs: readonly (TensorType | undefi
  */
 const KEPT_ONNX_OPS: Readonly<Record<string, number>> = {
   AffineGrid: 20,
-  Attention: 24,
+  Attention: 23,
   Bernoulli: 15,
   BitCast: 26,
   BlackmanWindow: 17,
@@ -34,7 +34,6 @@ const KEPT_ONNX_OPS: Readonly<Record<string, number>> = {
   MelWeightMatrix: 17,
   Multinomial: 7,
   NegativeLogLikelihoodLoss: 12,
-  NonZero: 9,
   RandomNormal: 1,
   RandomNormalLike: 1,
   RandomUniform: 1,

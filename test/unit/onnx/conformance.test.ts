@@ -96,9 +96,9 @@ describe.skipIf(!nodeFolder)(`operator tests, imported and written again${reason
       else failures.push(`${name} ${outcome}`);
     }
     expect(failures).toEqual([]);
-    // Measured: 812 passed, 208 hold what the IR does not, 55 are beyond onnxruntime 1.30's CPU provider.
-    expect(counts.passed).toBeGreaterThanOrEqual(800);
-    expect(counts.refused).toBeLessThanOrEqual(60);
+    // Measured: 843 passed, 174 hold what the IR does not, 58 are beyond onnxruntime 1.30's CPU provider.
+    expect(counts.passed).toBeGreaterThanOrEqual(840);
+    expect(counts.refused).toBeLessThanOrEqual(62);
   }, 120_000);
 });
 
