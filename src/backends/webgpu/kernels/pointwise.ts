@@ -24,7 +24,8 @@ export class BoundTensor {
 
   constructor(module: ModuleBuilder, name: string, tensor: DeviceTensor, access: 'read' | 'read_write') {
     this.tensor = tensor;
-    this.#name = module.storage(name, tensor.storage, 1, storedBytes(tensor) / 4, access);
+    // A prefix of its own, so that no local name of a body hides it.
+    this.#name = module.storage(`g_${name}`, tensor.storage, 1, storedBytes(tensor) / 4, access);
     this.#strides = stridesOf(tensor);
   }
 

@@ -1,0 +1,68 @@
+/** Pad: every output element finds its source, or is the constant. Negative pads crop. */
+import { normalizeAxis } from '../../../../ops/shapes.ts';
+import type { OpAttrs } from '../../../../ir/ops.ts';
+import { registerType } from '../../wgsl/expr.ts';
+import type { Block } from '../../wgsl/module.ts';
+import type { Lowering, LoweringTable } from '../context.ts';
+import type { DeviceTensor } from '../tensor.ts';
+import { lowerElements } from './gather.ts';
+import { mustBeConstant } from './move.ts';
+
+/** The source's coordinate along a padded axis, as u32; `place` is its name as i32 where it may lie outside. */
+function sourceAt(block: Block, mode: Exclude<OpAttrs['Pad']['mode'], 'constant'>, place: string, extent: number): string {
+  switch (mode) {
+    case 'edge':
+      return `u32(clamp(${place}, 0, ${extent - 1}))`;
+    case 'reflect': {
+      if (extent === 1) return '0u';
+      // A triangle wave of period 2·(extent − 1).
+      const period = 2 * (extent - 1);
+      const phase = block.let(`${place}_phase`, `((${place} % ${period}) + ${period}) % ${period}`);
+      return `u32(min(${phase}, ${period} - ${phase}))`;
+    }
+    case 'wrap':
+      return `u32(((${place} % ${extent}) + ${extent}) % ${extent})`;
+    default:
+      return mode satisfies never;
+  }
+}
+
+const pad: Lowering<'Pad'> = {
+  unsupported: (node, graph) => mustBeConstant(node, graph, { 1: 'pads', 3: 'axes' }),
+  lower(node, context) {
+    const { mode } = node.attrs;
+    const data = context.tensor(node.inputs[0]!);
+    const { dims } = data;
+    const pads = context.ints(node.inputs[1]!)!;
+    const axes = context.ints(node.inputs[3] ?? '') ?? dims.map((_, axis) => axis);
+    const begins = dims.map(() => 0);
+    for (const [i, axis] of axes.entries()) begins[normalizeAxis(axis, dims.length)] = pads[i]!;
+    const wanted = context.type(node.outputs[0]!).dims;
+    const filler = node.inputs[2] ? { filler: context.tensorIn(node.inputs[2], 'linear') } : {};
+    lowerElements<'data' | 'filler'>(context, node.outputs[0]!, {
+      label: 'Pad',
+      inputs: { data, ...filler } as Record<'data' | 'filler', DeviceTensor>,
+      layout: data.layout,
+      body({ block, at, inputs }) {
+        const conditions: string[] = [];
+        const source = at.map((c, axis) => {
+          const [extent, begin] = [dims[axis]!, begins[axis]!];
+          if (begin === 0 && wanted[axis] === extent) return c;
+          const place = block.let(`p${axis}`, `i32(${c}) - ${begin}`);
+          const inside = begin <= 0 && wanted[axis]! - begin <= extent;
+          if (inside) return `u32(${place})`;
+          if (mode !== 'constant') return sourceAt(block, mode, place, extent);
+          conditions.push(`${place} >= 0 && ${place} < ${extent}`);
+          return `u32(clamp(${place}, 0, ${extent - 1}))`;
+        });
+        const constant = 'filler' in filler ? inputs.filler.loadFlat('0u') : `${registerType(data.dtype)}()`;
+        if (conditions.length === 0) return inputs.data.load(source);
+        const value = block.var('value', constant);
+        if (!dims.includes(0)) block.if(conditions.join(' && '), (then) => then.line(`${value} = ${inputs.data.load(source)}`));
+        return value;
+      },
+    });
+  },
+};
+
+export const PAD_LOWERINGS: LoweringTable = { Pad: pad };
