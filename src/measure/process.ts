@@ -85,6 +85,7 @@ export const startWorker: StartWorker = (launch) => {
     kill,
     async ask<K extends Request['kind']>(request: Extract<Request, { readonly kind: K }>, timeoutMs: number): Promise<ReplyTo[K]> {
       if (ended) throw ended;
+      if (pending) throw new Error('a worker is asked one thing at a time');
       stage = STAGES[request.kind];
       let timer: NodeJS.Timeout | undefined;
       const reply = await new Promise<Reply>((resolve, reject) => {

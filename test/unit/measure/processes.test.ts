@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { fromNumbers, toNumbers } from '../../../src/ir/tensor.ts';
+import { openInference } from '../../../src/measure/inference.ts';
 import { writeTensors } from '../../../src/measure/inputs.ts';
 import { measureCases } from '../../../src/measure/orchestrate.ts';
 import type { CaseOutcome, MeasurePlan } from '../../../src/measure/plan.ts';
@@ -26,16 +27,18 @@ interface Options {
   readonly plan?: Partial<MeasurePlan>;
   readonly signal?: AbortSignal;
   readonly onStart?: (worker: WorkerProcess) => void;
+  /** In place of the generous limit that the orchestrator gives a round. */
+  readonly roundTimeoutMs?: number;
 }
 
 /** Measures null cases in real processes; their outcomes by id. */
-async function measure(specs: readonly NullCase[], { plan: overrides, signal, onStart }: Options = {}): Promise<Record<string, CaseOutcome>> {
+async function measure(specs: readonly NullCase[], { plan: overrides, signal, onStart, roundTimeoutMs }: Options = {}): Promise<Record<string, CaseOutcome>> {
   const cases = await Promise.all(specs.map((spec) => writeNullCase(folder, spec)));
   const outcomes: Record<string, CaseOutcome> = {};
   const start: typeof startWorker = (launch) => {
     const worker = startWorker({ ...launch, entry });
     onStart?.(worker);
-    return worker;
+    return { ...worker, ask: (request, timeoutMs) => worker.ask(request, request.kind === 'round' ? (roundTimeoutMs ?? timeoutMs) : timeoutMs) };
   };
   for await (const event of measureCases(plan(cases, { rounds: 2, ...overrides }), { start, yardstick: () => [] }, signal)) {
     if (event.kind === 'case-done') outcomes[event.case.id] = event.outcome;
@@ -72,7 +75,8 @@ describe('a sweep in worker processes', () => {
   test('a hang is ended, and rounds that had ended are kept', async () => {
     // The answer and the first round take 1 + 100 + 5 executions and some; the fault comes in the second round.
     const outcomes = await measure([{ id: 'hang', options: { fault: 'hang', faultAfter: 150 } }], {
-      plan: { isolation: 'case', timeoutMs: 3000, timing: { sampleMs: 1, minSamples: 5, maxSamples: 5, maxWarmupMs: 100 } },
+      plan: { isolation: 'case', timing: { sampleMs: 1, minSamples: 5, maxSamples: 5, maxWarmupMs: 100 } },
+      roundTimeoutMs: 1500,
     });
     expect(outcomes['hang']).toMatchObject({ status: 'failed', cause: 'timed-out', rounds: [{ index: 0 }] });
   });
@@ -109,6 +113,19 @@ describe('a sweep in worker processes', () => {
     );
     expect(outcomes['file']?.status).toBe('completed');
     expect(outcomes['shape']).toMatchObject({ status: 'failed', stage: 'answer', cause: 'error', error: { code: 'USAGE' } });
+  });
+
+  test('an inference answers inputs of any number, untimed', async () => {
+    const { enginePath, environment } = await writeNullCase(folder, { id: 'inference' });
+    const start: typeof startWorker = (launch) => startWorker({ ...launch, entry });
+    const inference = await openInference({ backend: 'null', plugins: [], enginePath, device: undefined, environment, timeoutMs: 20_000, start });
+    const x = fromNumbers('float32', [2, 3], [1, 2, 3, 4, 5, 6]);
+    const first = inference.run({ x });
+    await expect(inference.run({ x })).rejects.toThrow('one thing at a time');
+    expect((await first)['y']).toMatchObject({ dtype: 'float32', dims: [2] });
+    expect(await inference.run({ x })).toEqual(await first);
+    await inference.close();
+    await expect(inference.run({})).rejects.toThrow(/ended by SIGKILL/);
   });
 
   test('a damaged engine file is one clear error', async () => {

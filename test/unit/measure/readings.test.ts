@@ -1,6 +1,6 @@
 /** What is read from the machine and derived from rounds. */
 import { describe, expect, test } from 'vitest';
-import { NULL_DEVICE } from '../../../src/backends/null/null.ts';
+import { NULL_DEVICE } from '../../../src/backends/null/session.ts';
 import { toNumbers } from '../../../src/ir/tensor.ts';
 import { availableCores, readEnvironment } from '../../../src/measure/environment.ts';
 import { exitFailure, reportedFailure } from '../../../src/measure/failure.ts';

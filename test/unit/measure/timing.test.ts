@@ -2,7 +2,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Session } from '../../../src/backends/backend.ts';
 import { openNullSession } from '../../../src/backends/null/session.ts';
-import { NULL_DEVICE } from '../../../src/backends/null/null.ts';
 import { createSessionClock, createSystemClock, measureQuantum } from '../../../src/measure/clock.ts';
 import { seededInputs } from '../../../src/measure/inputs.ts';
 import { openLanes } from '../../../src/measure/lanes.ts';
@@ -18,7 +17,7 @@ const MS = 1e6;
 
 /** A null session whose executions end in a later turn of the event loop, as a device's do. */
 async function nullSession(options: Record<string, string | number> = {}): Promise<Session> {
-  const session = await openNullSession({ header: sampleHeader({ options: nullBuild(options) }), parts: new Map() }, NULL_DEVICE);
+  const session = await openNullSession({ header: sampleHeader({ options: nullBuild(options) }), parts: new Map() });
   return {
     ...session,
     async run(inputs) {
