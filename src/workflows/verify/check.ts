@@ -69,12 +69,17 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };
   } catch (error) {
     if (error instanceof Unfit) return { name, modelFile, status: 'unsupported', reasons: error.reasons };
-    if (error instanceof TsrtError && error.code === 'MODEL_UNSUPPORTED') {
-      const reasons = (error.details.length > 0 ? error.details : [error.message]).map((reason) => ({ node: '', op: 'model', reason }));
-      return { name, modelFile, status: 'unsupported', reasons };
-    }
     return { name, modelFile, status: 'error', error: reportError(error) };
   }
+}
+
+/** What a backend calls unsupported is the case's result; sizes that the user left out, found before, are an error to mend. */
+async function orUnfit<T>(work: Promise<T>): Promise<T> {
+  return work.catch((error: unknown) => {
+    if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;
+    const reasons = error.details.length > 0 ? error.details : [error.message];
+    throw new Unfit(reasons.map((reason) => ({ node: '', op: 'model', reason })));
+  });
 }
 
 interface Work {
@@ -103,7 +108,7 @@ async function checkTrials(work: Work): Promise<Checked> {
 }
 
 async function checkReference({ bytes, trials, tolerance, tools, testCase }: Work): Promise<Checked> {
-  const reference = await tools.backend.reference!({ bytes, folder: dirname(testCase.modelFile) });
+  const reference = await orUnfit(tools.backend.reference!({ bytes, folder: dirname(testCase.modelFile) }));
   try {
     const outputs: OutputComparison[] = [];
     for (const { inputs, expected } of trials) outputs.push(...compareAll(await reference.run(inputs), expected!, tolerance));
@@ -120,14 +125,14 @@ async function checkEngine(work: Work): Promise<Checked> {
   // Without data there is one trial, whose inputs follow from the bindings.
   for (const trial of work.trials.length > 0 ? work.trials : [undefined]) {
     const { input, frozen } = await buildable(work, trial?.inputs ?? new Map<string, TensorValue>());
-    const engine = await tools.backend.build(input, { signal: undefined, onProgress: undefined });
+    const engine = await orUnfit(tools.backend.build(input, { signal: undefined, onProgress: undefined }));
     const session = await tools.backend.load(engine, { device: settings.device, signal: undefined });
     try {
       for (const notice of engine.header.notices) notices.add(notice);
       if (frozen.length > 0) notices.add(`Shapes depend on the values of ${frozen.join(', ')}: built in as constants.`);
       const inputs = trial?.inputs ?? fromTensors(seededInputs(session.inputs, settings.seed));
       const given = new Map([...inputs].filter(([name]) => !frozen.includes(name)));
-      const found = fromTensors(await session.run(toTensors(given)));
+      const found = fromTensors(await orUnfit(session.run(toTensors(given))));
       const expected = trial?.expected ?? (await runReference(work, inputs));
       outputs.push(...compareAll(found, expected, tolerance));
     } finally {
@@ -180,7 +185,7 @@ function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, Tens
 async function runReference({ tools, bytes, testCase }: Work, inputs: Values): Promise<Values> {
   const { referenceBackend } = tools;
   if (!referenceBackend.reference) throw new Error(`the backend ${referenceBackend.name} has no reference`);
-  const reference = await referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) });
+  const reference = await orUnfit(referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) }));
   try {
     return await reference.run(inputs);
   } finally {

@@ -56,7 +56,7 @@ export function describeSummary(results: readonly CaseResult[], summary: VerifyS
   const lines = [
     `${summary.passed} passed, ${summary.failed} failed, ${summary.unsupported} unsupported, ${summary.error} errors of ${summary.total}`,
     ...tolerances(results),
-    `largest absolute error of the passed: ${format(worst)}`,
+    ...(summary.passed > 0 ? [`largest absolute error of the passed: ${format(worst)}`] : []),
   ];
   if (unchanged > 0) lines.push(`${unchanged} of the passed came with notices, such as a model run unchanged (see --json)`);
   return lines;

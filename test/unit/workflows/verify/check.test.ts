@@ -88,6 +88,11 @@ describe('checkCase', () => {
     expect(result).toMatchObject({ status: 'error', error: { code: 'MODEL_INVALID' } });
   });
 
+  it('asks for sizes that the model leaves open', async () => {
+    const open = modelBytes({ inputs: [value('x', 'float32', ['N', 'length'])], outputs: [value('y', 'float32', ['N', 'length'])] });
+    expect(await check(open)).toMatchObject({ status: 'error', error: { code: 'MODEL_UNSUPPORTED', message: expect.stringContaining('length'), fix: expect.any(String) } });
+  });
+
   it('names an input that the data lacks', async () => {
     const result = await check(relu, { 'output_0.pb': x });
     expect(result).toMatchObject({ status: 'error', error: { code: 'USAGE', details: ['x: expected float32[1,4], found nothing'] } });
