@@ -6,7 +6,7 @@
  */
 import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
-import { elementCount } from '../ir/tensor.ts';
+import { sameType } from '../ir/verify.ts';
 import { broadcastsTo } from '../ops/shapes.ts';
 import { rulePass } from './pass.ts';
 import { uniformValue } from './pattern.ts';
@@ -86,20 +86,25 @@ function swapsLastTwo(perm: readonly number[]): boolean {
 
 /** Takes multiplications and divisions by a number off a value that only `reader` reads. */
 function unscale(value: Scaled, reader: AnyNode, edit: GraphEditor): Scaled {
-  let { id, scale, nodes } = value;
-  for (let below = reader; ; ) {
-    const node = soleProducer(id, below, edit);
-    if (node?.op !== 'Mul' && node?.op !== 'Div') return { id, scale, nodes };
-    const side = node.op === 'Mul' && edit.constant(node.inputs[0]) ? 1 : 0;
-    const factor = edit.constant(node.inputs[1 - side]);
-    const number = factor && elementCount(factor.dims) === 1 ? uniformValue(factor) : undefined;
-    const keepsRank = edit.type(node.inputs[side]!).dims.length === edit.type(id).dims.length;
-    if (!number || !keepsRank) return { id, scale, nodes };
-    scale = node.op === 'Mul' ? scale * number : scale / number;
-    id = node.inputs[side]!;
-    nodes = [node, ...nodes];
-    below = node;
+  const taken: AnyNode[] = [];
+  let { id, scale } = value;
+  for (let below = reader; ; below = taken.at(-1)!) {
+    const factor = factorOf(soleProducer(id, below, edit), edit);
+    if (!factor) return { id, scale, nodes: [...taken.toReversed(), ...value.nodes] };
+    id = factor.of;
+    scale *= factor.by;
+    taken.push(factor.node);
   }
+}
+
+/** What a multiplication or division by a number does, where it keeps the rank. */
+function factorOf(node: AnyNode | undefined, edit: GraphEditor): { node: AnyNode; of: ValueId; by: number } | undefined {
+  if (node?.op !== 'Mul' && node?.op !== 'Div') return undefined;
+  const side = node.op === 'Mul' && edit.constant(node.inputs[0]) ? 1 : 0;
+  const number = uniformValue(edit.constant(node.inputs[1 - side]));
+  const of = node.inputs[side]!;
+  if (!number || !sameType(edit.type(of), edit.type(node.outputs[0]!))) return undefined;
+  return { node, of, by: node.op === 'Mul' ? number : 1 / number };
 }
 
 /** The kernel takes every head from every operand: none of them is broadcast. */

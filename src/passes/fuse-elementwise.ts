@@ -5,10 +5,10 @@
  * nothing is computed twice) and it has the tree's shape. Prior art: XLA's instruction fusion, nvFuser's pointwise scheduler.
  */
 import { unionOrigins, GraphEditor } from '../ir/edit.ts';
-import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
-import { sameDims } from '../ir/tensor.ts';
+import type { AnyNode, Graph } from '../ir/graph.ts';
+import { sameDims, type Dims } from '../ir/tensor.ts';
 import type { Pass, PassResult } from './pass.ts';
-import { isFusable, spans, takeIn, type Region } from './region.ts';
+import { isFusable, regionOf, spans } from './region.ts';
 
 /** With the output, within the eight storage bindings that every WebGPU device has. */
 const MAX_INPUTS = 6;
@@ -33,50 +33,44 @@ function fuseTrees(graph: Graph): PassResult {
 
 function fuseAt(root: AnyNode, position: ReadonlyMap<string, number>, edit: GraphEditor): boolean {
   const output = root.outputs[0]!;
-  const inOrder = (nodes: readonly AnyNode[]): AnyNode[] =>
-    nodes.toSorted((a, b) => position.get(a.name)! - position.get(b.name)!);
-  let members: readonly AnyNode[] = [root];
-  let region = compose(members, edit);
-  for (let next = nextMember(members, [], output, edit), refused: AnyNode[] = []; region && next; ) {
-    const wider = inOrder([...members, next]);
-    const candidate = compose(wider, edit);
-    if (candidate && candidate.inputs.length <= MAX_INPUTS && spans(candidate.inputs, edit.type(output).dims, edit)) {
-      members = wider;
+  const { dims } = edit.type(output);
+  const members = new Set([root]);
+  const refused = new Set<AnyNode>();
+  let region = regionOf([root], edit);
+  for (let next = nextMember(members, refused, dims, edit); region && next; next = nextMember(members, refused, dims, edit)) {
+    const wider = [...members, next].toSorted((a, b) => position.get(a.name)! - position.get(b.name)!);
+    const candidate = regionOf(wider, edit);
+    if (candidate && candidate.inputs.length <= MAX_INPUTS && spans(candidate.inputs, dims, edit)) {
+      members.add(next);
       region = candidate;
     } else {
-      refused.push(next);
+      refused.add(next);
     }
-    next = nextMember(members, refused, output, edit);
   }
-  if (!region || members.length === 1 || region.inputs.length === 0) return false;
+  if (!region || members.size === 1 || region.inputs.length === 0) return false;
   edit.replaceNode(root, {
     op: 'FusedElementwise',
     inputs: region.inputs,
     attrs: { exprs: [region.exprs.get(output)!] },
-    origins: unionOrigins(...members),
+    origins: unionOrigins(...region.nodes),
   });
   return true;
 }
 
-function compose(members: readonly AnyNode[], edit: GraphEditor): Region | undefined {
-  let region: Region | undefined = { inputs: [], exprs: new Map(), nodes: [] };
-  for (const node of members) region = region && takeIn(region, node, edit);
-  return region;
-}
-
 /** A producer of some member that only members read, with the tree's shape. */
 function nextMember(
-  members: readonly AnyNode[],
-  refused: readonly AnyNode[],
-  output: ValueId,
+  members: ReadonlySet<AnyNode>,
+  refused: ReadonlySet<AnyNode>,
+  dims: Dims,
   edit: GraphEditor,
 ): AnyNode | undefined {
-  const { dims } = edit.type(output);
-  for (const id of members.flatMap((node) => node.inputs)) {
-    const node = edit.producer(id);
-    if (!node || members.includes(node) || refused.includes(node) || !isFusable(node, edit)) continue;
-    const isOurs = !edit.isOutput(id) && edit.consumers(id).every((reader) => members.includes(reader));
-    if (isOurs && sameDims(edit.type(id).dims, dims)) return node;
+  for (const member of members) {
+    for (const id of member.inputs) {
+      const node = edit.producer(id);
+      if (!node || members.has(node) || refused.has(node) || !isFusable(node, edit)) continue;
+      const isOurs = !edit.isOutput(id) && edit.consumers(id).every((reader) => members.has(reader));
+      if (isOurs && sameDims(edit.type(id).dims, dims)) return node;
+    }
   }
   return undefined;
 }

@@ -18,22 +18,43 @@ export interface Region {
 /** Larger trees cost more to compile than the memory traffic that they save. */
 const MAX_EXPR_SIZE = 160;
 
+/** A Sum of more has more inputs than any kernel has bindings. */
+const MAX_OPERANDS = 8;
+
 /** Element types whose arithmetic is the same in a register as in memory; narrower integers would have to wrap at each step. */
 const REGISTER_DTYPES: ReadonlySet<DType> = new Set(['float32', 'float16', 'int32', 'uint32', 'int64', 'bool']);
 
 /** Whether a node maps elements to elements, all of types that a kernel can hold in registers. */
 export function isFusable(node: AnyNode, edit: GraphEditor): boolean {
-  if (!isElementwise(node.op) || node.outputs.length !== 1) return false;
+  if (!isElementwise(node.op) || node.outputs.length !== 1 || node.inputs.length > MAX_OPERANDS) return false;
   return [...node.inputs, ...node.outputs].every((id) => !id || REGISTER_DTYPES.has(edit.type(id).dtype));
 }
 
 /** The region with one more node, whose operands inside the region must have been taken in before; undefined where it can't be said. */
 export function takeIn(region: Region, node: AnyNode, edit: GraphEditor): Region | undefined {
-  const inputs = [...region.inputs];
-  const operands = node.inputs.map((id) => (id ? (region.exprs.get(id) ?? operandExpr(id, inputs, edit)) : undefined));
+  const wider = { inputs: [...region.inputs], exprs: new Map(region.exprs), nodes: [...region.nodes] };
+  return put(wider, node, new Map(), edit) ? wider : undefined;
+}
+
+/** The region of these nodes, given in topological order; undefined where it can't be said. */
+export function regionOf(nodes: readonly AnyNode[], edit: GraphEditor): Region | undefined {
+  const region = { inputs: [], exprs: new Map<ValueId, Expr>(), nodes: [] };
+  const sizes = new Map<Expr, number>();
+  return nodes.every((node) => put(region, node, sizes, edit)) ? region : undefined;
+}
+
+function put(
+  region: { inputs: ValueId[]; exprs: Map<ValueId, Expr>; nodes: AnyNode[] },
+  node: AnyNode,
+  sizes: Map<Expr, number>,
+  edit: GraphEditor,
+): boolean {
+  const operands = node.inputs.map((id) => (id ? (region.exprs.get(id) ?? operandExpr(id, region.inputs, edit)) : undefined));
   const expr = exprOf(node, operands);
-  if (!expr || exprSize(expr) > MAX_EXPR_SIZE) return undefined;
-  return { inputs, exprs: new Map([...region.exprs, [node.outputs[0]!, expr]]), nodes: [...region.nodes, node] };
+  if (!expr || exprSize(expr, sizes) > MAX_EXPR_SIZE) return false;
+  region.exprs.set(node.outputs[0]!, expr);
+  region.nodes.push(node);
+  return true;
 }
 
 /** A number where the value is a constant of one element, else an input. Infinities have no literal in shading languages. */
