@@ -77,9 +77,10 @@ describe('checkCase', () => {
       onnx.TensorProto.encode({ dataType: 8, dims: [words.length], stringData: words.map((word) => new TextEncoder().encode(word)) }).finish();
     const text = (name: string) => ({ name, type: { tensorType: { elemType: 8, shape: { dim: [{ dimValue: 2 }] } } } });
     const identity = modelBytes({ inputs: [text('x')], outputs: [text('y')], nodes: [node('Identity', ['x'], ['y'])] });
+    const { reference: _, ...engineOnly } = nullBackend;
     expect(await check(identity, { 'input_0.pb': strings('é', 'b'), 'output_0.pb': strings('é', 'b') })).toMatchObject({ status: 'passed' });
     expect(await check(identity, { 'input_0.pb': strings('é', 'b'), 'output_0.pb': strings('e', 'b') })).toMatchObject({ status: 'failed' });
-    expect(await check(identity, { 'input_0.pb': strings('a', 'b'), 'output_0.pb': strings('a', 'b') }, nullBackend)).toMatchObject({ status: 'unsupported' });
+    expect(await check(identity, { 'input_0.pb': strings('a', 'b'), 'output_0.pb': strings('a', 'b') }, engineOnly)).toMatchObject({ status: 'unsupported' });
   });
 
   it('calls a broken model, and broken data, an error', async () => {
