@@ -8,6 +8,7 @@ import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import type { OpAttrs, OpKind } from '../ir/ops.ts';
 import { elementCount, fromNumbers, toNumbers, typedView, type Dims, type Tensor } from '../ir/tensor.ts';
+import { MATMUL_ADD } from './gemm.ts';
 import { rulePass, type Rule } from './pass.ts';
 import { FLOATS } from './tensors.ts';
 
@@ -22,6 +23,8 @@ type LinearOp = 'Conv' | 'ConvTranspose' | 'Gemm' | 'MatMul';
 const AFFINE_OPS: readonly OpKind[] = ['BatchNormalization', 'Add', 'Sub', 'Mul', 'Div'];
 
 const RULES: readonly Rule[] = [
+  // Gemm has the bias that MatMul lacks, so that a shift has somewhere to go.
+  MATMUL_ADD,
   // affine(W·x + b) = (W·s)·x + (b·s + t)
   { name: 'affine-into-weights', ops: AFFINE_OPS, rewrite: foldAfter },
   // (W·(x·s)) = (W·s)·x, s per input channel
@@ -185,6 +188,6 @@ function foldBefore(node: AnyNode, edit: GraphEditor): boolean {
 }
 
 export const foldLinear = rulePass(
-  { name: 'fold-affine', summary: 'BatchNorm and per-channel arithmetic into weights' },
+  { name: 'fold-linear', summary: 'MatMul + Add as Gemm; BatchNorm and per-channel arithmetic into weights' },
   RULES,
 );

@@ -5,11 +5,11 @@ import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode } from '../ir/graph.ts';
 import { sameType } from '../ir/verify.ts';
 import { broadcastsTo } from '../ops/shapes.ts';
-import { rulePass, type Rule } from './pass.ts';
+import type { Rule } from './pass.ts';
 import { FLOATS } from './tensors.ts';
 
 // a·b + c = gemm(a, b, c) for matrices a, b and c broadcast to the product
-const MATMUL_ADD: Rule = {
+export const MATMUL_ADD: Rule = {
   name: 'matmul-add',
   ops: ['Add'],
   rewrite: (node, edit) => [0, 1].some((side) => becomeGemm(node, side, edit)),
@@ -31,5 +31,3 @@ function becomeGemm(node: AnyNode, side: number, edit: GraphEditor): boolean {
   });
   return true;
 }
-
-export const matmulAdd = rulePass({ name: 'matmul-add', summary: 'MatMul + Add as Gemm' }, [MATMUL_ADD]);

@@ -6,7 +6,7 @@
 import type { GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, Node } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
-import { sameDims } from '../ir/tensor.ts';
+import { sameDims, type DType } from '../ir/tensor.ts';
 import { rulePass, type Rule } from './pass.ts';
 import { matchPattern, op, uniformValue, value, type Pattern } from './pattern.ts';
 import { constantInts, isIdentityPerm } from './tensors.ts';
@@ -95,12 +95,33 @@ const RULES: readonly Rule[] = [
   collapses('neg-neg', ['Neg'], op('Neg', op('Neg', x)), 'x'), // −(−x) = x
   collapses('not-not', ['Not'], op('Not', op('Not', x)), 'x'),
   collapses('relu-relu', ['Relu'], op('Relu', { kind: 'op', op: 'Relu', inputs: [x], name: 'y' }), 'y'), // max(max(x,0),0)
+  { name: 'cast-there-and-back', ops: ['Cast'], rewrite: castBack },
   { name: 'concat-empty', ops: ['Concat'], rewrite: dropEmptyParts },
   { name: 'reduce-none', ops: ['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceProd'], rewrite: reduceNothing },
 ];
 
 function isPointPool(kernel: readonly number[], strides: readonly number[], pads: readonly number[]): boolean {
   return kernel.every((size) => size === 1) && strides.every((stride) => stride === 1) && pads.every((pad) => pad === 0);
+}
+
+/** Types that hold every value of another exactly. */
+const WIDER: { readonly [D in DType]?: readonly DType[] } = {
+  float16: ['float32', 'float64'],
+  bfloat16: ['float32', 'float64'],
+  float32: ['float64'],
+  int32: ['int64', 'float64'],
+  bool: ['uint8', 'int32', 'int64', 'float16', 'float32'],
+};
+
+/** cast(cast(x: T → W) → T) = x where W holds every T */
+function castBack(node: AnyNode, edit: GraphEditor): boolean {
+  const inner = edit.producer(node.inputs[0]);
+  if (inner?.op !== 'Cast') return false;
+  const [source, output] = [inner.inputs[0]!, node.outputs[0]!];
+  const isExact = WIDER[edit.type(source).dtype]?.includes(inner.attrs.to) ?? false;
+  if (!isExact || !edit.canReplaceValue(output, source)) return false;
+  edit.replaceValue(output, source);
+  return true;
 }
 
 /** concat(a, ∅, b) = concat(a, b) */

@@ -13,7 +13,6 @@ import { foldPads } from './fold-pads.ts';
 import { fuseAttention } from './fuse-attention.ts';
 import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
-import { matmulAdd } from './gemm.ts';
 import { identities } from './identities.ts';
 import type { Evaluator, Pass, PassContext, Target } from './pass.ts';
 import { recoverActivations, recoverSwish } from './recover-activations.ts';
@@ -36,7 +35,6 @@ export const PASSES: readonly Pass[] = [
   recoverRmsNorm,
   foldLinear,
   foldPads,
-  matmulAdd,
   recoverSwish,
   batchNormToAffine,
   fuseAttention,

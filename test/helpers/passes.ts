@@ -39,17 +39,15 @@ export function expectClose(found: ReadonlyMap<ValueId, Tensor>, wanted: Readonl
     const other = found.get(name)!;
     expect({ name, dtype: other.dtype, dims: other.dims }).toEqual({ name, dtype: tensor.dtype, dims: tensor.dims });
     const [a, b] = [toNumbers(other), toNumbers(tensor)];
-    const scale = Math.max(1, ...chunkMaxima(b));
+    const scale = Math.max(1, largest(b));
     const worst = a.findIndex((value, index) => !(Object.is(value, b[index]) || Math.abs(value - b[index]!) <= tolerance * scale));
     if (worst >= 0) expect.fail(`${name}[${worst}] is ${a[worst]}, not ${b[worst]} (scale ${scale})`);
   }
 }
 
 /** Largest finite magnitude, without spreading millions of elements over the stack. */
-function chunkMaxima(values: readonly number[]): number[] {
-  let largest = 0;
-  for (const value of values) if (Number.isFinite(value)) largest = Math.max(largest, Math.abs(value));
-  return [largest];
+function largest(values: readonly number[]): number {
+  return values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
 }
 
 /** How many nodes there are of each op. */

@@ -2,7 +2,6 @@ import { describe, expect, it } from 'vitest';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { foldLinear } from '../../../src/passes/fold-linear.ts';
 import { foldPads } from '../../../src/passes/fold-pads.ts';
-import { matmulAdd } from '../../../src/passes/gemm.ts';
 import { transposes } from '../../../src/passes/transposes.ts';
 import { applyPass } from '../../helpers/passes.ts';
 import { CONV, F32, POOL, sketch, testRows, type Sketch } from '../../helpers/rules.ts';
@@ -81,9 +80,11 @@ describe('pads', () => {
 });
 
 describe('MatMul + Add', () => {
-  testRows(matmulAdd, [
+  testRows(foldLinear, [
     ['matrices and a row', ({ b, x, w }) => b.node('Add', [b.node('MatMul', [x(3, 5), w(5, 4)], {}), w(4)], {}), 'Gemm'],
     ['the addend first, and not constant', ({ b, x, w }) => b.node('Add', [x(3, 4), b.node('MatMul', [x(3, 5), w(5, 4)], {})], {}), 'Gemm'],
+    ['and then BatchNorm', (s) => batchNorm(s, s.b.node('Add', [s.b.node('MatMul', [s.x(3, 5), s.w(5, 4)], {}), s.w(4)], {}), 4), 'Gemm'],
+    ['after a scale', ({ b, x, w }) => b.node('Add', [b.node('Mul', [b.node('MatMul', [x(3, 5), w(5, 4)], {}), w(4)], {}), w(4)], {}), 'Gemm'],
     ['a batch stays', ({ b, x, w }) => b.node('Add', [b.node('MatMul', [x(2, 3, 5), w(5, 4)], {}), w(4)], {}), 'MatMul Add'],
     ['an addend that broadcasts the product stays', ({ b, x, w }) => b.node('Add', [b.node('MatMul', [x(3, 5), w(5, 4)], {}), w(2, 1, 1)], {}), 'MatMul Add'],
     ['a product that is read elsewhere stays', ({ b, x, w }) => { const y = b.node('MatMul', [x(3, 5), w(5, 4)], {}); return [b.node('Add', [y, w(4)], {}), b.node('Relu', [y], {})]; }, 'MatMul Add Relu'],

@@ -32,9 +32,8 @@ describe('pipeline', () => {
         "recover-activations: Gelu, HardSwish, Mish, Softplus and Clip from primitive ops",
         "recover-layer-norm: LayerNormalization from primitive ops",
         "recover-rms-norm: RMSNormalization from primitive ops",
-        "fold-affine: BatchNorm and per-channel arithmetic into weights",
+        "fold-linear: MatMul + Add as Gemm; BatchNorm and per-channel arithmetic into weights",
         "fold-pads: Pad into the convolution or pool that reads it",
-        "matmul-add: MatMul + Add as Gemm",
         "recover-swish: Swish from x·sigmoid(x)",
         "batch-norm: BatchNormalization as Mul and Add, for elementwise fusion",
         "fuse-attention: softmax(QK)V as one kernel",
@@ -71,7 +70,7 @@ describe('pipeline', () => {
     expect(changed.map(({ pass, nodesBefore, nodesAfter, rewrites }) => [pass, nodesBefore, nodesAfter, rewrites])).toEqual([
       ['shape-constants', 7, 5, { shape: 1 }],
       ['identities', 5, 4, { identity: 1 }],
-      ['fold-affine', 4, 3, { 'affine-into-weights': 1 }],
+      ['fold-linear', 4, 3, { 'affine-into-weights': 1 }],
     ]);
   });
 
