@@ -8,7 +8,7 @@ import type { TensorMap } from '../backends/backend.ts';
 import type { Binding } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import { fromNumbers, sameDims, type Tensor } from '../ir/tensor.ts';
-import { hashImages, type ImageFile, readImageFolder, spread } from './images.ts';
+import { hashImages, type ImageFile, type ImageFolder, readImageFolder, spread } from './images.ts';
 import { imageDims, normalizePixels, readImage } from './preprocess.ts';
 import type { ImageInput, SuiteInput } from './schema.ts';
 import { stack, syntheticSample } from './synthetic.ts';
@@ -44,7 +44,7 @@ export interface Batch {
 }
 
 export interface Dataset {
-  /** `imagenet-sample (500 images, sha256 …)` or `synthetic (32 samples, seed 1)`; goes into accuracy readings. */
+  /** `imagenet-sample (500 images, labels from file names, sha256 …)` or `synthetic (32 samples, seed 1)`; goes into accuracy readings. */
   readonly description: string;
   /** Hash of names, labels and contents; undefined for a synthetic set. */
   readonly sha256: string | undefined;
@@ -150,7 +150,7 @@ async function imageDataset(request: DatasetRequest, folder: string, slots: read
   const sha256 = await hashImages(images, request.signal);
   const skipped: string[] = [];
   return {
-    description: `${basename(folder)} (${images.length} images, sha256 ${sha256})`,
+    description: `${basename(folder)} (${images.length} images, ${describeLabels(found.labelSource)}, sha256 ${sha256})`,
     sha256,
     size: images.length,
     labelled: images.filter((image) => image.label !== undefined).length,
@@ -158,6 +158,10 @@ async function imageDataset(request: DatasetRequest, folder: string, slots: read
     skipped,
     batches: (signal) => imageBatches(request, images, slots, slot, skipped, signal),
   };
+}
+
+function describeLabels(source: ImageFolder['labelSource']): string {
+  return source === 'none' ? 'no labels' : `labels from ${source === 'labels file' ? 'a file' : source}`;
 }
 
 function checkLabel(image: ImageFile, classes: number | undefined, offset: number): ImageFile {

@@ -197,7 +197,9 @@ const gate = z.strictObject({
   /** Confidence of the intervals that verdicts rest on. */
   confidence: z.number().gt(0.5).lt(1).default(0.95),
   /** Which metrics decide, and the change in percent (points for top1 and agreement, dB for snr) that is still noise. */
-  thresholds: z.partialRecord(z.enum(GATE_METRICS), z.number().nonnegative()).default({ 'latency-p50': 5 }),
+  thresholds: z
+    .partialRecord(z.enum(GATE_METRICS), z.number().nonnegative())
+    .default({ 'latency-p50': 5, throughput: 5, 'memory-peak': 5, top1: 0.5, agreement: 0.5 }),
 });
 
 export const suiteSchema = z.strictObject({

@@ -1,5 +1,5 @@
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { toNumbers } from '../../../src/ir/tensor.ts';
@@ -54,6 +54,7 @@ describe('image datasets', () => {
     const folder = await folderOf({ '2_c.png': 30, '0_a.png': 10, '1_b.png': 20 });
     const dataset = await openDataset(requestOf({ folder, labelOffset: 1 }));
     expect(dataset).toMatchObject({ size: 3, labelled: 3, notices: [] });
+    expect(dataset.description).toBe(`${basename(folder)} (3 images, labels from file names, sha256 ${dataset.sha256})`);
     const batches = await readAll(dataset);
     expect(batches.map(({ count, labels, names }) => ({ count, labels, names }))).toEqual([
       { count: 2, labels: [1, 2], names: ['0_a.png', '1_b.png'] },

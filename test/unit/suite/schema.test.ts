@@ -23,7 +23,7 @@ describe('suite schema', () => {
     expect(suite.scenarios).toEqual([{ name: 'single-stream', streams: 1, transfers: true }]);
     expect(suite.variants[0]).toMatchObject({ backend: ['null'], precision: ['fp32'], fusion: ['on'], backendOptions: {} });
     expect(suite.measure).toMatchObject({ rounds: 5, timeMs: 1000, isolation: 'round' });
-    expect(suite.gate.thresholds).toEqual({ 'latency-p50': 5 });
+    expect(suite.gate.thresholds).toMatchObject({ 'latency-p50': 5, throughput: 5 });
   });
 
   it('takes a single value where a list may stand', () => {
