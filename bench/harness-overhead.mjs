@@ -1,7 +1,7 @@
 /**
  * What the harness itself costs: onnxruntime sessions under the harness' loop against the same sessions in bare loops.
  *
- *     npm run build && npm run bench [-- --pairs 40 --block-ms 250]
+ *     npm run build && npm run bench [-- --pairs 100 --block-ms 100]
  *
  * Both loops run in this process on the same session object, in adjacent pairs whose order is drawn anew each time, so that
  * whatever the machine does falls on both. A pair's figure is the ratio of times for the same number of executions, the
@@ -31,7 +31,7 @@ import { createOnnxWriter } from '../dist/src/suite/builders/onnx-writer.js';
 const LIMIT = 1.02;
 const SEED = 1;
 
-const { values } = parseArgs({ options: { pairs: { type: 'string', default: '40' }, 'block-ms': { type: 'string', default: '250' } } });
+const { values } = parseArgs({ options: { pairs: { type: 'string', default: '100' }, 'block-ms': { type: 'string', default: '100' } } });
 const pairs = Number(values.pairs);
 const blockNs = Number(values['block-ms']) * 1e6;
 const clock = createSystemClock();

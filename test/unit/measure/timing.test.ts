@@ -179,10 +179,10 @@ describe('measureRound', () => {
     const timing = { sampleMs: 1, minSamples: 5, maxSamples: 20, maxWarmupMs: 200 };
     const scenario = { ...SINGLE_STREAM, transfers: false };
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario };
-    const reading = await measureRound({ ...options, session, timing, quantumNs: 200, seed: 1, onSampling: () => {} });
-    expect(reading.executionsPerSample).toBe(200);
-    expect(reading.samplesNs).toEqual(Array.from({ length: 5 }, () => 200_000));
-    expect(reading.requests).toBe(200 * 5);
+    const reading = await measureRound({ ...options, session, timing, quantumNs: 500, seed: 1, onSampling: () => {} });
+    expect(reading.executionsPerSample).toBe(500);
+    expect(reading.samplesNs).toEqual(Array.from({ length: 5 }, () => 500_000));
+    expect(reading.requests).toBe(500 * 5);
   });
 
   test('reads a device’s own yardstick before the warm-up', async () => {
@@ -194,6 +194,6 @@ describe('measureRound', () => {
   });
 });
 
-test('shortestSampleNs: a thousand quanta, and not below 200 µs where time is real', () => {
-  expect([0, 1, 200, 1000].map(shortestSampleNs)).toEqual([0, 200_000, 200_000, 1_000_000]);
+test('shortestSampleNs: a thousand quanta, and not below 500 µs where time is real', () => {
+  expect([0, 1, 500, 1000].map(shortestSampleNs)).toEqual([0, 500_000, 500_000, 1_000_000]);
 });
