@@ -13,7 +13,7 @@ export default defineConfig({
   },
   test: {
     include: ['test/**/*.test.ts', 'plugins/**/*.test.ts'],
-    testTimeout: 30_000,
+    testTimeout: 120_000,
     // Native addons (onnxruntime, Dawn) live better in processes than in threads.
     pool: 'forks',
     maxWorkers: 2,

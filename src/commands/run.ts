@@ -2,7 +2,7 @@
 import { Args, Flags } from '@oclif/core';
 import { EXIT } from '../errors.ts';
 import type { RunResult } from '../workflows/run/request.ts';
-import { BaseCommand } from './base.ts';
+import { BaseCommand, formatError } from './base.ts';
 import { CONFIG_FLAGS, describeSettings, settings } from './config-flags.ts';
 import { onInterrupt } from './interrupt.ts';
 import { createProgress, progressMode } from './progress.ts';
@@ -66,7 +66,9 @@ export default class Run extends BaseCommand {
       const { describeRun } = await import('./run-summary.ts');
       const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
       this.log(describeRun(result, { color, width: process.stdout.columns ?? 120 }));
-      if (result.interrupted) this.exitWith(EXIT.interrupted);
+      if (result.unsaved) for (const line of formatError(result.unsaved)) this.logToStderr(line);
+      if (result.unsaved) this.exitWith(EXIT.usage);
+      else if (result.interrupted) this.exitWith(EXIT.interrupted);
       else if (result.records.every((record) => record.status !== 'completed')) this.exitWith(EXIT.failed);
       return result;
     } finally {

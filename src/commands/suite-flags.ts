@@ -4,6 +4,7 @@ import { Flags } from '@oclif/core';
 import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import type { SuiteOverrides } from '../suite/expand.ts';
+import { parseScalar } from './values.ts';
 
 /** A flag that takes `a,b` or is given twice. */
 const list = (description: string, helpValue: string, options: Record<string, unknown> = {}) =>
@@ -76,9 +77,4 @@ function parseOptions(words: readonly string[]): Record<string, (string | number
     (options[word.slice(0, at)] ??= []).push(parseScalar(word.slice(at + 1)));
   }
   return options;
-}
-
-function parseScalar(text: string): string | number | boolean {
-  if (text === 'true' || text === 'false') return text === 'true';
-  return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
 }

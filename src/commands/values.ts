@@ -13,7 +13,8 @@ export function parsePairs(flag: string, words: readonly string[] | undefined, e
   return Object.fromEntries(pairs);
 }
 
-function parseScalar(text: string): Scalar {
+/** A boolean, a number, or else the text. */
+export function parseScalar(text: string): Scalar {
   if (text === 'true' || text === 'false') return text === 'true';
   return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
 }

@@ -133,9 +133,17 @@ function judgeChange(change: MetricChange, threshold: number, policy: GatePolicy
   }
   const doubt = change.kind === 'sampled' ? doubtAbout(change, policy) : undefined;
   if (doubt !== undefined) return { verdict: 'inconclusive', reason: doubt };
+  if (change.kind === 'exact' && isBelowFloor(change)) {
+    return { verdict: 'passed', reason: `${METRICS[change.metric].label} differs by less than identical processes do` };
+  }
   const worsening = worseningOf(change);
   const verdict = verdictOf(worsening, threshold);
   return { verdict, reason: sentence(change, worsening, threshold, verdict) };
+}
+
+function isBelowFloor({ metric, baseline, candidate }: Extract<MetricChange, { kind: 'exact' }>): boolean {
+  const { floor } = METRICS[metric];
+  return floor !== undefined && baseline !== candidate && Math.abs(candidate - baseline) <= floor;
 }
 
 const TAIL_QUANTILES: { readonly [K in MetricName]?: number } = { 'latency-p95': 0.95, 'latency-p99': 0.99 };

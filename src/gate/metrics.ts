@@ -15,14 +15,19 @@ export interface MetricDefinition {
    * `difference`: one value a side, exactly, in the metric's own unit.
    */
   readonly compared: 'sampled' | 'ratio' | 'difference';
+  /** Differences up to this, in the metric's unit, are noise whatever their share. */
+  readonly floor?: number;
 }
+
+/** Resident sets of identical processes differ by a few MiB: pages are the allocator's and the collector's to give back. */
+const RESIDENT_NOISE_BYTES = 8 * 2 ** 20;
 
 export const METRICS: { readonly [K in MetricName]: MetricDefinition } = {
   'latency-p50': { label: 'latency p50', unit: 'ms', better: 'lower', compared: 'sampled' },
   'latency-p95': { label: 'latency p95', unit: 'ms', better: 'lower', compared: 'sampled' },
   'latency-p99': { label: 'latency p99', unit: 'ms', better: 'lower', compared: 'sampled' },
   throughput: { label: 'throughput', unit: 'items/s', better: 'higher', compared: 'sampled' },
-  'memory-peak': { label: 'peak memory', unit: 'bytes', better: 'lower', compared: 'ratio' },
+  'memory-peak': { label: 'peak memory', unit: 'bytes', better: 'lower', compared: 'ratio', floor: RESIDENT_NOISE_BYTES },
   'memory-device': { label: 'device memory', unit: 'bytes', better: 'lower', compared: 'ratio' },
   'engine-bytes': { label: 'engine size', unit: 'bytes', better: 'lower', compared: 'ratio' },
   top1: { label: 'top-1 accuracy', unit: '%', better: 'higher', compared: 'difference' },

@@ -112,7 +112,8 @@ function batchSymbol(inputs: readonly BindableInput[]): string | undefined {
 
 /** The leading dimension that all inputs share, where the model fixes it. */
 function fixedBatch(inputs: readonly BindableInput[], batch: number): Binding['rebatched'] {
-  const leading = new Set(inputs.map(({ type }) => type.dims?.[0]));
+  // A vector is as likely a list of anchors or lengths as a batch of scalars.
+  const leading = new Set(inputs.map(({ type }) => (type.dims && type.dims.length > 1 ? type.dims[0] : undefined)));
   const [from] = leading;
   if (typeof from !== 'number' || leading.size !== 1 || from === batch) return undefined;
   return { from, to: batch };

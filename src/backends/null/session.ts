@@ -9,8 +9,15 @@ import { maybeFail } from './fault.ts';
 import { durations, fakeClock, wallClock } from './latency.ts';
 import { NULL_OPTIONS } from './options.ts';
 
+export const NULL_DEVICE: DeviceInfo = {
+  slug: 'null',
+  kind: 'fake',
+  description: 'fake device: fixed answers, fake clock',
+  properties: {},
+};
+
 /** Opens a session. Throws what the options ask for. */
-export async function openNullSession({ header }: Engine, device: DeviceInfo): Promise<Session> {
+export async function openNullSession({ header }: Engine): Promise<Session> {
   const options = readOptions(NULL_OPTIONS, header.options);
   await maybeFail(options, 'load', 0);
   const clock: Clock = options.clock === 'fake' ? fakeClock() : wallClock;
@@ -40,7 +47,7 @@ export async function openNullSession({ header }: Engine, device: DeviceInfo): P
 
   return {
     header,
-    device,
+    device: NULL_DEVICE,
     inputs: header.inputs,
     outputs: header.outputs,
     maxInFlight: options.maxInFlight,

@@ -1,5 +1,6 @@
 /** What `run` is asked to do, and what it answers. */
 import type { ResolvedConfig } from '../../config.ts';
+import type { ErrorReport } from '../../errors.ts';
 import type { BenchRecord } from '../../results/record.ts';
 import type { SuiteOverrides } from '../../suite/expand.ts';
 import type { OnRunEvent } from '../events.ts';
@@ -30,6 +31,8 @@ export interface RunResult {
   readonly records: readonly BenchRecord[];
   readonly baselineVariant: string | undefined;
   readonly notices: readonly string[];
+  /** Records that could not be written where they belong, and where they are instead; undefined where all is well. */
+  readonly unsaved: ErrorReport | undefined;
   /** Ended by the user; the finished cases are in `records`. */
   readonly interrupted: boolean;
 }

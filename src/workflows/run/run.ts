@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { TsrtError } from '../../errors.ts';
+import { type ErrorReport, reportError, TsrtError } from '../../errors.ts';
 import { createSystemClock } from '../../measure/clock.ts';
 import { availableCores } from '../../measure/environment.ts';
 import { measureCases } from '../../measure/orchestrate.ts';
@@ -24,6 +24,7 @@ import { baselineVariantId, expandCases, overrideSuite } from '../../suite/expan
 import { loadSuite } from '../../suite/load.ts';
 import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
+import type { OnRunEvent } from '../events.ts';
 import { openRegistry } from '../registry.ts';
 import { answerCheck } from './answers.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from './accuracy.ts';
@@ -80,6 +81,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
   const writer = await openRunWriter({ results: settings.config.results, suite: suite.name, runId, resume: resumed !== undefined });
   const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-'));
   const records: BenchRecord[] = [...(resumed?.finished ?? [])];
+  let unsaved: ErrorReport | undefined;
   try {
     const fallbackDevice = await primaryDevice(registry, cases);
     const sweep: Sweep = {
@@ -95,17 +97,16 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
     };
     for await (const record of sweepRecords(sweep)) {
       records.push(record);
-      const saved = await writer.append(record).then(
-        () => true,
-        (error: unknown) => rescue(error, writer),
-      );
-      if (saved) onEvent({ kind: 'record', record, done: records.length, total: cases.length });
+      await writer.append(record).catch(notice(onEvent));
+      onEvent({ kind: 'record', record, done: records.length, total: cases.length });
     }
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    await writer.close();
     await rm(folder, { recursive: true, force: true });
+    await writer.close().catch((error: unknown) => {
+      unsaved = reportError(error);
+    });
   }
   const device = records[0]?.provenance.environment.device.slug ?? NO_DEVICE.slug;
   return {
@@ -116,6 +117,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
     baselineVariant: baselineVariantId(suite, cases, machine),
     notices,
     interrupted: signal.aborted,
+    unsaved,
   };
 }
 
@@ -281,10 +283,12 @@ async function primaryDevice(registry: Registry, cases: readonly Case[]) {
   return NO_DEVICE;
 }
 
-/** A record that can't be saved is kept by the writer and tried again; at the end it would be lost, so the user hears of it. */
-function rescue(error: unknown, writer: RunWriter): boolean {
-  if (error instanceof TsrtError && error.code === 'RESULTS_UNWRITABLE' && writer.unsaved.length < 3) return false;
-  throw error;
+/** A record that can't be saved is kept by the writer and tried again with the next; the run goes on. */
+function notice(onEvent: OnRunEvent): (error: unknown) => void {
+  return (error) => {
+    if (!(error instanceof TsrtError)) throw error;
+    onEvent({ kind: 'notice', text: `${error.message} (${error.place}); it is kept and tried again` });
+  };
 }
 
 /** Cases end in the order of the last round, which is random; people read them in the order of the suite. */

@@ -30,6 +30,21 @@ function timings(centreMs: number, noisePercent: number, { rounds = 5, samples =
 
 const onlyP50: Partial<GatePolicy> = { thresholds: { 'latency-p50': 5 } };
 
+describe('resident memory', () => {
+  const MIB = 2 ** 20;
+  const memory: Partial<GatePolicy> = { thresholds: { 'memory-peak': 5 } };
+  it.each([
+    { name: 'a few MiB more of a small process', baseline: 60 * MIB, candidate: 67 * MIB, verdict: 'passed' },
+    { name: 'a few MiB less of a small process', baseline: 60 * MIB, candidate: 53 * MIB, verdict: 'passed' },
+    { name: 'more than identical processes differ', baseline: 60 * MIB, candidate: 69 * MIB, verdict: 'regressed' },
+    { name: 'much, but a small share', baseline: 1000 * MIB, candidate: 1040 * MIB, verdict: 'passed' },
+    { name: 'much, and a large share', baseline: 1000 * MIB, candidate: 1060 * MIB, verdict: 'regressed' },
+  ])('$name: $verdict', ({ baseline, candidate, verdict }) => {
+    const peak = (bytes: number) => completed({ residentPeakBytes: bytes });
+    expect(gate([peak(baseline)], [peak(candidate)], memory).verdict).toBe(verdict);
+  });
+});
+
 describe('timed metrics', () => {
   it.each([
     { name: 'equal, little noise', factor: 1, noise: 1, verdict: 'passed', sentence: /within the 5 % that count as noise$/ },
@@ -79,9 +94,9 @@ describe('exact metrics', () => {
   const peak = (residentPeakBytes: number) => completed({ residentPeakBytes });
 
   it('memory: a byte over the budget is a byte too many', () => {
-    expect(gate([peak(100_000_000)], [peak(105_000_000)], memory).verdict).toBe('passed');
-    expect(gate([peak(100_000_000)], [peak(105_000_001)], memory).verdict).toBe('regressed');
-    expect(gate([peak(100_000_000)], [peak(90_000_000)], memory).cases[0]?.verdict).toBe('improved');
+    expect(gate([peak(1_000_000_000)], [peak(1_050_000_000)], memory).verdict).toBe('passed');
+    expect(gate([peak(1_000_000_000)], [peak(1_050_000_001)], memory).verdict).toBe('regressed');
+    expect(gate([peak(1_000_000_000)], [peak(900_000_000)], memory).cases[0]?.verdict).toBe('improved');
   });
 
   it('device memory goes by the threshold of peak memory, and only where both sides can tell', () => {

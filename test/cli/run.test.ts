@@ -1,0 +1,164 @@
+/** `run` and what follows it, as a user runs them, on the null backend. */
+import { execFile } from 'node:child_process';
+import { appendFile, readdir, readFile, truncate } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { NULL_SUITE, workplace, type Workplace } from './cli.ts';
+
+interface RunJson {
+  readonly runId: string;
+  readonly file: string;
+  readonly interrupted: boolean;
+  readonly records: readonly { readonly status: string; readonly case: { readonly id: string }; readonly cause?: string; readonly reason?: string }[];
+}
+
+async function suitePlace(suite = NULL_SUITE): Promise<Workplace> {
+  const place = await workplace();
+  await place.write('suites/nulls/suite.yaml', suite);
+  return place;
+}
+
+async function runJson(place: Workplace, ...words: string[]): Promise<RunJson> {
+  const { stdout } = await place.run('run', 'suites/nulls', '--json', ...words);
+  return JSON.parse(stdout) as RunJson;
+}
+
+describe('run', () => {
+  it('prints one table, where the records are, and what to do next', async () => {
+    const place = await suitePlace();
+    const { status, stdout, stderr } = await place.run('run', 'suites/nulls');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/null\/fp32\/fusion-on +1 +1\.00/);
+    expect(stdout).toMatch(/null\/fp16\/fusion-on +1 +0\.500 .* 2\.00×/);
+    expect(stdout).toMatch(/^records {2}results\/nulls\/null\/\S+\.jsonl$/m);
+    expect(stdout).toMatch(/^next {5}tsrt-bench /m);
+    expect(stderr).toMatch(/^\[2\/2\] /m);
+  });
+
+  it('says nothing on standard error when quiet', async () => {
+    const place = await suitePlace();
+    expect((await place.run('run', 'suites/nulls', '--quiet')).stderr).toBe('');
+  });
+
+  it('writes one line per case, whatever became of it', async () => {
+    const place = await suitePlace(`${NULL_SUITE}
+include:
+  - backend: 'null'
+    backendOptions: { fault: [crash, error, hang, out-of-memory], faultAfter: 5 }
+`.replace('timeoutMs: 20000', 'timeoutMs: 3000'));
+    const { records, file } = await runJson(place);
+    expect(records.map(({ status, cause }) => cause ?? status)).toEqual([
+      'completed',
+      'completed',
+      'crashed',
+      'error',
+      'timed-out',
+      'out-of-memory',
+    ]);
+    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
+    expect(lines).toHaveLength(records.length);
+  });
+
+  it('skips a backend that is not there, with the reason', async () => {
+    const place = await suitePlace();
+    await place.write(
+      'plugin.mjs',
+      `export default { name: 'absent', version: '1', backends: [{ name: 'absent', description: 'not there',
+        probe: async () => ({ status: 'unavailable', reason: 'no such device', fix: 'buy one' }),
+        supports: () => [], build: async () => {}, load: async () => {} }] };`,
+    );
+    const { status, stdout } = await place.run('run', 'suites/nulls', '--backend', 'absent,null', '--plugin', './plugin.mjs');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/skipped.*absent.*no such device/);
+    expect(stdout).toMatch(/fix: buy one/);
+  });
+
+  it('keeps what is finished on Ctrl-C, says so in its status, and goes on with --resume', async () => {
+    const place = await suitePlace(
+      NULL_SUITE.replace("precision: [fp32, fp16]", "precision: [fp32, fp16]\n    backendOptions: { clock: wall, latencyNs: 5000000 }").replace('timeMs: 20,', 'timeMs: 600,'),
+    );
+    let sent = false;
+    const { status, stdout } = await place.start(['run', 'suites/nulls'], (text, kill) => {
+      if (sent || !text.includes('[1/2]')) return;
+      sent = true;
+      kill('SIGINT');
+    });
+    expect(status).toBe(130);
+    expect(stdout).toMatch(/--resume/);
+    const resumed = await runJson(place, '--resume');
+    expect(resumed.interrupted).toBe(false);
+    expect(resumed.records.map((record) => record.status)).toEqual(['completed', 'completed']);
+    expect(await readdir(join(place.folder, 'results/nulls/null'))).toEqual([`${resumed.runId}.jsonl`]);
+  });
+
+  it('lets two runs at once keep apart', async () => {
+    const place = await suitePlace();
+    const [a, b] = await Promise.all([runJson(place), runJson(place)]);
+    expect(a.runId).not.toBe(b.runId);
+    expect([...a.records, ...b.records].map((record) => record.status)).toEqual(Array.from({ length: 4 }, () => 'completed'));
+  });
+
+  it('says at once that a results folder is a file', async () => {
+    const place = await suitePlace();
+    const file = await place.write('results', 'in the way');
+    const { status, stderr } = await place.run('run', 'suites/nulls');
+    expect(status).toBe(2);
+    expect(stderr).toContain(file);
+    expect(stderr).toMatch(/fix: /);
+  });
+});
+
+describe('a full disk', () => {
+  it('ends before measuring, with the way out', async (context) => {
+    const place = await suitePlace();
+    const folder = join(place.folder, 'results');
+    await place.write('results/.keep', '');
+    const mount = await promisify(execFile)('mount', ['-t', 'tmpfs', '-o', 'size=4k', 'tmpfs', folder]).catch(() => undefined);
+    if (!mount) return context.skip('needs the right to mount a tmpfs');
+    try {
+      await place.write('results/fill', new Uint8Array(4096)).catch(() => undefined);
+      const { status, stderr } = await place.run('run', 'suites/nulls');
+      expect(status).toBe(2);
+      expect(stderr).toMatch(/disk is full/);
+    } finally {
+      await promisify(execFile)('umount', [folder]);
+    }
+  });
+});
+
+describe('baseline and gate', () => {
+  it('tells passed, regressed, incomparable, inconclusive and broken apart by exit status', async () => {
+    const place = await suitePlace();
+    await runJson(place);
+    expect((await place.run('gate')).status).toBe(3);
+    expect((await place.run('baseline', 'save', 'main')).status).toBe(0);
+    await runJson(place);
+    const passed = await place.run('gate', '--format', 'junit');
+    expect(passed.status).toBe(0);
+    expect(passed.stdout).toMatch(/^<\?xml/);
+
+    const slower = NULL_SUITE.replace('precision: [fp32, fp16]', 'precision: [fp32, fp16]\n    backendOptions: { latencyNs: 1100000 }');
+    await place.write('suites/nulls/suite.yaml', slower);
+    const other = await runJson(place);
+    expect(other.records.every((record) => record.case.id.includes('latencyNs'))).toBe(true);
+    expect((await place.run('gate')).status).toBe(4);
+
+    const file = join(place.folder, 'results/baselines/main/nulls/null.jsonl');
+    await appendFile(file, '{"half a li');
+    expect((await place.run('gate')).stderr + (await place.run('gate')).stdout).toMatch(/cut/);
+    await truncate(file, 0);
+    expect((await place.run('gate')).status).toBe(2);
+  });
+
+  it('reads a results file that was cut in the middle of a line', async () => {
+    const place = await suitePlace();
+    const { file } = await runJson(place);
+    const bytes = await readFile(file);
+    await truncate(file, bytes.length - 20);
+    const { status, stdout, stderr } = await place.run('report');
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/null\/fp(32|16)\/fusion-on/);
+    expect(stdout + stderr).toMatch(/cut/);
+  });
+});

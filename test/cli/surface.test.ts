@@ -1,0 +1,120 @@
+/** The surface of the command line: what it offers, and what it says to mistakes that need no model. */
+import { Config } from '@oclif/core';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { workplace } from './cli.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+describe('the surface', () => {
+  it('is what the snapshot says', async () => {
+    const config = await Config.load(root);
+    const surface = config.commands
+      .filter((command) => command.pluginName === 'tsrt-bench')
+      .map(({ id, args, flags }) => {
+        const names = Object.values(flags).map((flag) => `--${flag.name}${flag.type === 'option' ? ' …' : ''}`);
+        return `${id} ${Object.keys(args).map((name) => name.toUpperCase()).join(' ')} ${names.sort().join(' ')}`;
+      })
+      .sort();
+    expect(surface).toMatchSnapshot();
+  });
+
+  it('gives examples for every command', async () => {
+    const config = await Config.load(root);
+    const own = config.commands.filter((command) => command.pluginName === 'tsrt-bench');
+    expect(own.length).toBeGreaterThan(10);
+    expect(own.filter((command) => (command.examples ?? []).length === 0 || !command.summary).map(({ id }) => id)).toEqual([]);
+  });
+});
+
+describe('mistakes', () => {
+  it('prints its version', async () => {
+    const place = await workplace();
+    const { status, stdout } = await place.run('--version');
+    expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/^tsrt-bench\/\d+\.\d+\.\d+ /) as string });
+  });
+
+  it('names the nearest suite', async () => {
+    const place = await workplace();
+    const { status, stderr } = await place.run('run', 'suites/resnet5');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/error: .*resnet5/);
+    expect(stderr).toMatch(/resnet50/);
+  });
+
+  it('names the wrong flag', async () => {
+    const place = await workplace();
+    const { status, stderr } = await place.run('run', 'smoke', '--bacth', '1');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/error: .*--bacth/);
+  });
+
+  it.each([
+    ['--batch', '0', /whole numbers above 0/],
+    ['--time', 'soon', /length of time/],
+    ['--option', 'threads', /KEY=VALUE/],
+    ['--precision', 'fp13', /fp32/],
+    ['--backend', 'onnxruntme', /did you mean 'onnxruntime'/],
+  ])('explains %s %s', async (flag, value, message) => {
+    const place = await workplace();
+    const { status, stderr } = await place.run('run', 'smoke', flag, value);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(message);
+    expect(stderr).not.toMatch(/ at .*\.js:\d+/);
+  });
+
+  it('reports an error as JSON where JSON was asked for', async () => {
+    const place = await workplace();
+    const { status, stdout } = await place.run('run', 'nowhere', '--json');
+    expect(status).toBe(2);
+    expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'SUITE_NOT_FOUND' } });
+  });
+
+  it('refuses a configuration with an unknown key, and names the nearest', async () => {
+    const other = await workplace();
+    const file = await other.write('.tsrt-benchrc.json', '{ "round": 3 }');
+    const { status, stderr } = await other.run('run', 'smoke', '--print-config');
+    expect(status).toBe(2);
+    expect(stderr).toContain(file);
+    expect(stderr).toMatch(/round: unknown key; did you mean 'rounds'\?/);
+  });
+
+  it('shows the settings in force and where each came from', async () => {
+    const other = await workplace();
+    const file = await other.write('.tsrt-benchrc.json', '{ "rounds": 7, "results": "out", "batch": [4] }');
+    const { status, stdout } = await other.run('run', 'smoke', '--print-config', '--batch', '2', '--json');
+    expect(status).toBe(0);
+    const { config, origins } = JSON.parse(stdout) as { config: Record<string, unknown>; origins: Record<string, string> };
+    expect(config).toMatchObject({ rounds: 7, batch: [2], results: expect.stringMatching(/out$/) as string });
+    expect(origins).toMatchObject({ rounds: `file ${file}`, batch: 'flag', seed: 'default', cache: 'environment TSRT_BENCH_CACHE' });
+  });
+
+  it.each([
+    ['a text file', 'notes.txt', 'Dear diary, this is not a model.'],
+    ['an empty file', 'empty.onnx', ''],
+    ['a JSON file', 'model.json', '{"model": true}'],
+  ])('refuses %s as a model', async (_, name, content) => {
+    const place = await workplace();
+    const file = await place.write(name, content);
+    const { status, stderr } = await place.run('run', 'smoke', '--model', file);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/^error: /m);
+    expect(stderr).not.toMatch(/this is a bug/);
+  });
+
+  it('refuses a model that is not there', async () => {
+    const place = await workplace();
+    const { status, stderr } = await place.run('inspect', 'missing.onnx');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/no such model file/);
+  });
+
+  it('refuses a plugin that exports none', async () => {
+    const place = await workplace();
+    const file = await place.write('plugin.mjs', 'export default { name: "Wrong Name", verison: "1" };');
+    const { status, stderr } = await place.run('plugins', '--plugin', file);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/does not export a plugin/);
+    expect(stderr).toMatch(/verison: unknown key; did you mean 'version'/);
+  });
+});
