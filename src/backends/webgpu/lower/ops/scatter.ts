@@ -10,40 +10,26 @@ import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { inputExpr, mapKernel } from '../../kernels/map.ts';
 import { elementKernel, pointKernel, wrapIndex } from '../../kernels/pointwise.ts';
+import { wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { decodeIndex } from '../space.ts';
 import { type DeviceTensor, rowMajorStrides, stridesOf } from '../tensor.ts';
 
 type Reduction = 'none' | 'add' | 'mul' | 'max' | 'min';
 
-/** `acc` combined with `update`, in the register type. Narrow integers wrap when they are stored, which `wrapped` does. */
+/** `acc` combined with `update`, in the register type. Narrow integers wrap, as in C. */
 function combine(reduction: Exclude<Reduction, 'none'>, tensor: DeviceTensor, acc: string, update: string): string {
   switch (reduction) {
     case 'add':
-      return wrapped(tensor, `${acc} + ${update}`);
+      return wrapInteger(tensor.dtype, `${acc} + ${update}`);
     case 'mul':
-      return wrapped(tensor, `${acc} * ${update}`);
+      return wrapInteger(tensor.dtype, `${acc} * ${update}`);
     case 'max':
       return `max(${acc}, ${update})`;
     case 'min':
       return `min(${acc}, ${update})`;
     default:
       return reduction satisfies never;
-  }
-}
-
-function wrapped({ dtype }: DeviceTensor, code: string): string {
-  switch (dtype) {
-    case 'uint8':
-      return `(${code}) & 255u`;
-    case 'uint16':
-      return `(${code}) & 65535u`;
-    case 'int8':
-      return `extractBits(${code}, 0u, 8u)`;
-    case 'int16':
-      return `extractBits(${code}, 0u, 16u)`;
-    default:
-      return code;
   }
 }
 

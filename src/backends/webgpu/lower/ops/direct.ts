@@ -1,0 +1,209 @@
+/**
+ * Products and convolutions element by element: for integers, and for weights that are not known at build. One thread sums
+ * up one output element; the fast kernels of matmul.ts and conv.ts are for everything else.
+ */
+import type { Node } from '../../../../ir/graph.ts';
+import type { ConvAttrs } from '../../../../ir/ops.ts';
+import { type Dims, elementCount } from '../../../../ir/tensor.ts';
+import type { BoundTensor, PointScope } from '../../kernels/pointwise.ts';
+import { registerType } from '../../wgsl/expr.ts';
+import type { Block } from '../../wgsl/module.ts';
+import { saturate, wrapInteger } from '../../wgsl/narrow.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { DeviceTensor } from '../tensor.ts';
+import { lowerElements } from './gather.ts';
+
+/** Adds `term(x, w)` to `sum` for every tap of every input channel of the group that the output element belongs to. */
+interface WindowSum {
+  readonly x: BoundTensor;
+  readonly w: BoundTensor;
+  readonly output: Dims;
+  readonly attrs: ConvAttrs;
+  readonly transposed: boolean;
+  term(x: string, w: string): string;
+}
+
+function emitWindowSum(block: Block, at: readonly string[], { x, w, output, attrs, transposed, term }: WindowSum, sum: string): void {
+  const [n, o, ...pixel] = at as [string, string, ...string[]];
+  const kernel = w.tensor.dims.slice(2);
+  const [inputs, outputs] = [x.tensor.dims[1]! / attrs.group, output[1]! / attrs.group];
+  const nest = (outer: Block, axis: number, places: readonly string[], taps: readonly string[]): void => {
+    if (axis === kernel.length) {
+      const weight = transposed ? [`(group * ${inputs}u + c)`, `${o} % ${outputs}u`, ...taps] : [o, 'c', ...taps];
+      return outer.line(`${sum} += ${term(x.load([n, `group * ${inputs}u + c`, ...places]), w.load(weight))}`);
+    }
+    const [stride, dilation, pad, extent] = [attrs.strides[axis]!, attrs.dilations[axis]!, attrs.pads[axis]!, x.tensor.dims[axis + 2]!];
+    outer.for(`k${axis}`, '0u', `${kernel[axis]}u`, '1u', (loop) => {
+      const tap = `i32(k${axis} * ${dilation}u)`;
+      const place = loop.let(`p${axis}`, transposed ? `i32(${pixel[axis]}) + ${pad} - ${tap}` : `i32(${pixel[axis]} * ${stride}u) - ${pad} + ${tap}`);
+      const whole = transposed ? `${place} >= 0 && ${place} % ${stride} == 0 && ${place} / ${stride} < ${extent}` : `${place} >= 0 && ${place} < ${extent}`;
+      const source = transposed ? `u32(${place} / ${stride})` : `u32(${place})`;
+      loop.if(whole, (inside) => nest(inside, axis + 1, [...places, source], [...taps, `k${axis}`]));
+    });
+  };
+  block.let('group', `${o} / ${outputs}u`);
+  block.for('c', '0u', `${inputs}u`, '1u', (loop) => nest(loop, 0, [], []));
+}
+
+function lowerDirectConv(node: Node<'Conv' | 'ConvTranspose'>, transposed: boolean, context: LowerContext): void {
+  const [x, w] = [context.tensor(node.inputs[0]!), context.tensorIn(node.inputs[1]!, 'linear')];
+  const bias = node.inputs[2] ? { bias: context.tensorIn(node.inputs[2], 'linear') } : {};
+  const output = context.type(node.outputs[0]!).dims;
+  lowerElements<string>(context, node.outputs[0]!, {
+    label: node.op,
+    inputs: { x, w, ...bias },
+    body({ block, at, inputs }) {
+      const sum = block.var('sum', inputs['bias']?.loadFlat(at[1]!) ?? '0.0f');
+      const window = { x: inputs['x']!, w: inputs['w']!, output, attrs: node.attrs, transposed, term: (a: string, b: string) => `${a} * ${b}` };
+      emitWindowSum(block, at, window, sum);
+      return sum;
+    },
+  });
+}
+
+/** An optional zero point or scale: one value, one per row or column (or channel), or broadcast over the output. */
+function parameter(bound: BoundTensor | undefined, at: readonly string[], own: string, none: string): string {
+  if (!bound) return none;
+  const { dims } = bound.tensor;
+  if (elementCount(dims) === 1) return bound.loadFlat('0u');
+  if (dims.length === 1) return bound.loadFlat(own);
+  const missing = at.length - dims.length;
+  return bound.load(dims.map((dim, axis) => (dim === 1 ? '0u' : at[axis + missing]!)));
+}
+
+/** round(acc · scale) + zero point, saturated to the output's type. */
+function requantized(output: DeviceTensor, acc: string, scale: string, zero: string): string {
+  return saturate(output.dtype, `round(f32(${acc}) * ${scale}) + f32(${zero})`);
+}
+
+/** Present inputs by name. */
+function named(node: Node, names: readonly string[], context: LowerContext): Record<string, DeviceTensor> {
+  return Object.fromEntries(names.flatMap((name, i) => (node.inputs[i] ? [[name, context.tensorIn(node.inputs[i]!, 'linear')]] : [])));
+}
+
+const convInteger: Lowering<'ConvInteger'> = {
+  lower(node, context) {
+    const output = context.type(node.outputs[0]!).dims;
+    lowerElements<string>(context, node.outputs[0]!, {
+      label: 'ConvInteger',
+      inputs: named(node, ['x', 'w', 'x_zero', 'w_zero'], context),
+      body({ block, at, inputs }) {
+        const xZero = block.let('xz', `i32(${parameter(inputs['x_zero'], at, '0u', '0')})`);
+        const wZero = block.let('wz', `i32(${parameter(inputs['w_zero'], at, at[1]!, '0')})`);
+        const sum = block.var('sum', '0i');
+        const term = (a: string, b: string): string => `(i32(${a}) - ${xZero}) * (i32(${b}) - ${wZero})`;
+        emitWindowSum(block, at, { x: inputs['x']!, w: inputs['w']!, output, attrs: node.attrs, transposed: false, term }, sum);
+        return sum;
+      },
+    });
+  },
+};
+
+const QUANTIZED_CONV = ['x', 'x_scale', 'x_zero', 'w', 'w_scale', 'w_zero', 'y_scale', 'y_zero', 'bias'] as const;
+
+const qLinearConv: Lowering<'QLinearConv'> = {
+  lower(node, context) {
+    const output = context.type(node.outputs[0]!).dims;
+    lowerElements<string>(context, node.outputs[0]!, {
+      label: 'QLinearConv',
+      inputs: named(node, QUANTIZED_CONV, context),
+      body({ block, at, inputs, outputs }) {
+        const channel = at[1]!;
+        const xZero = block.let('xz', `i32(${inputs['x_zero']!.loadFlat('0u')})`);
+        const wZero = block.let('wz', `i32(${parameter(inputs['w_zero'], at, channel, '0')})`);
+        const scale = block.let('scale', `${inputs['x_scale']!.loadFlat('0u')} * ${parameter(inputs['w_scale'], at, channel, '1.0f')} / ${inputs['y_scale']!.loadFlat('0u')}`);
+        const sum = block.var('sum', parameter(inputs['bias'], at, channel, '0i'));
+        const term = (a: string, b: string): string => `(i32(${a}) - ${xZero}) * (i32(${b}) - ${wZero})`;
+        emitWindowSum(block, at, { x: inputs['x']!, w: inputs['w']!, output, attrs: node.attrs, transposed: false, term }, sum);
+        return requantized(outputs.result.tensor, sum, scale, inputs['y_zero']!.loadFlat('0u'));
+      },
+    });
+  },
+};
+
+/** Adds term(a, b) to `sum` along the inner axis of a product with MatMul's broadcasting. */
+function emitDot(block: Block, at: readonly string[], a: BoundTensor, b: BoundTensor, sum: string, term: (a: string, b: string) => string): void {
+  const [aDims, bDims] = [a.tensor.dims, b.tensor.dims];
+  const batch = at.slice(0, at.length - (aDims.length > 1 ? 1 : 0) - (bDims.length > 1 ? 1 : 0));
+  const lead = (dims: Dims): string[] => {
+    const own = dims.slice(0, -2);
+    return own.map((dim, axis) => (dim === 1 ? '0u' : batch[axis + batch.length - own.length]!));
+  };
+  const { row, column } = placeOf(at, a, b);
+  block.for('k', '0u', `${aDims.at(-1)}u`, '1u', (loop) => {
+    const left = a.load(aDims.length === 1 ? ['k'] : [...lead(aDims), row, 'k']);
+    const right = b.load(bDims.length === 1 ? ['k'] : [...lead(bDims), 'k', column]);
+    loop.line(`${sum} += ${term(left, right)}`);
+  });
+}
+
+function placeOf(at: readonly string[], a: BoundTensor, b: BoundTensor): { readonly row: string; readonly column: string } {
+  const matrix = b.tensor.dims.length > 1;
+  const column = matrix ? at.at(-1)! : '0u';
+  const row = a.tensor.dims.length > 1 ? at.at(matrix ? -2 : -1)! : '0u';
+  return { row, column };
+}
+
+const matMulInteger: Lowering<'MatMulInteger'> = {
+  lower(node, context) {
+    lowerElements<string>(context, node.outputs[0]!, {
+      label: 'MatMulInteger',
+      inputs: named(node, ['a', 'b', 'a_zero', 'b_zero'], context),
+      body({ block, at, inputs }) {
+        const [a, b] = [inputs['a']!, inputs['b']!];
+        const { row, column } = placeOf(at, a, b);
+        const aZero = block.let('az', `i32(${parameter(inputs['a_zero'], at, row, '0')})`);
+        const bZero = block.let('bz', `i32(${parameter(inputs['b_zero'], at, column, '0')})`);
+        const sum = block.var('sum', '0i');
+        emitDot(block, at, a, b, sum, (x, y) => `(i32(${x}) - ${aZero}) * (i32(${y}) - ${bZero})`);
+        return sum;
+      },
+    });
+  },
+};
+
+const QUANTIZED_PRODUCT = ['a', 'a_scale', 'a_zero', 'b', 'b_scale', 'b_zero', 'y_scale', 'y_zero'] as const;
+
+const qLinearMatMul: Lowering<'QLinearMatMul'> = {
+  lower(node, context) {
+    lowerElements<string>(context, node.outputs[0]!, {
+      label: 'QLinearMatMul',
+      inputs: named(node, QUANTIZED_PRODUCT, context),
+      body({ block, at, inputs, outputs }) {
+        const [a, b] = [inputs['a']!, inputs['b']!];
+        const { row, column } = placeOf(at, a, b);
+        const aZero = block.let('az', `i32(${parameter(inputs['a_zero'], at, row, '0')})`);
+        const bZero = block.let('bz', `i32(${parameter(inputs['b_zero'], at, column, '0')})`);
+        const scales = `${parameter(inputs['a_scale'], at, row, '1.0f')} * ${parameter(inputs['b_scale'], at, column, '1.0f')}`;
+        const scale = block.let('scale', `${scales} / ${inputs['y_scale']!.loadFlat('0u')}`);
+        const sum = block.var('sum', '0i');
+        emitDot(block, at, a, b, sum, (x, y) => `(i32(${x}) - ${aZero}) * (i32(${y}) - ${bZero})`);
+        return requantized(outputs.result.tensor, sum, scale, inputs['y_zero']!.loadFlat('0u'));
+      },
+    });
+  },
+};
+
+/** MatMul of integers: exact, modulo the type's range. */
+function lowerIntegerProduct(node: Node<'MatMul'>, context: LowerContext): void {
+  lowerElements(context, node.outputs[0]!, {
+    label: 'MatMul',
+    inputs: { a: context.tensorIn(node.inputs[0]!, 'linear'), b: context.tensorIn(node.inputs[1]!, 'linear') },
+    body({ block, at, inputs, outputs }: PointScope<'a' | 'b', 'result'>) {
+      const { dtype } = outputs.result.tensor;
+      const sum = block.var('sum', `${registerType(dtype)}()`);
+      emitDot(block, at, inputs.a, inputs.b, sum, (x, y) => `${x} * ${y}`);
+      return wrapInteger(dtype, sum);
+    },
+  });
+}
+
+export const DIRECT_LOWERINGS = {
+  Conv: { lower: (node, context) => lowerDirectConv(node, false, context) },
+  ConvInteger: convInteger,
+  ConvTranspose: { lower: (node, context) => lowerDirectConv(node, true, context) },
+  MatMul: { lower: lowerIntegerProduct },
+  MatMulInteger: matMulInteger,
+  QLinearConv: qLinearConv,
+  QLinearMatMul: qLinearMatMul,
+} satisfies LoweringTable;

@@ -1,0 +1,152 @@
+/**
+ * Ops that compare or add up along an axis and keep its order: ArgMax, ArgMin, Hardmax, TopK, CumSum. Every output element
+ * walks the axis itself: exact, deterministic, parallel over the outputs.
+ */
+import type { Node } from '../../../../ir/graph.ts';
+import { elementCount } from '../../../../ir/tensor.ts';
+import { normalizeAxis } from '../../../../ops/shapes.ts';
+import { type BoundTensor, pointKernel } from '../../kernels/pointwise.ts';
+import { registerType } from '../../wgsl/expr.ts';
+import type { Block } from '../../wgsl/module.ts';
+import { wrapInteger } from '../../wgsl/narrow.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { rowMajorStrides } from '../tensor.ts';
+import { lowerElements } from './gather.ts';
+
+/** Declares `best_at`, the index along `axis` of the largest (or smallest) element of the row through `at`. */
+function emitBest(block: Block, data: BoundTensor, at: readonly string[], axis: number, better: string): void {
+  const along = (k: string): string => data.load(at.map((c, a) => (a === axis ? k : c)));
+  block.var('best', along('0u'));
+  block.var('best_at', '0u');
+  block.for('k', '1u', `${data.tensor.dims[axis]}u`, '1u', (loop) => {
+    loop.let('value', along('k'));
+    loop.if(`value ${better} best`, (then) => {
+      then.line('best = value');
+      then.line('best_at = k');
+    });
+  });
+}
+
+function lowerArg(node: Node<'ArgMax' | 'ArgMin'>, context: LowerContext): void {
+  const data = context.tensor(node.inputs[0]!);
+  const { keepdims, select_last_index: last } = node.attrs;
+  const axis = data.dims.length === 0 ? undefined : normalizeAxis(node.attrs.axis, data.dims.length);
+  const better = `${node.op === 'ArgMax' ? '>' : '<'}${last ? '=' : ''}`;
+  lowerElements(context, node.outputs[0]!, {
+    label: node.op,
+    inputs: { data },
+    body({ block, at, inputs }) {
+      if (axis === undefined) return '0i';
+      emitBest(block, inputs.data, keepdims ? at : [...at.slice(0, axis), '0u', ...at.slice(axis)], axis, better);
+      return 'i32(best_at)';
+    },
+  });
+}
+
+const hardmax: Lowering<'Hardmax'> = {
+  lower(node, context) {
+    const data = context.tensor(node.inputs[0]!);
+    const axis = data.dims.length === 0 ? undefined : normalizeAxis(node.attrs.axis, data.dims.length);
+    lowerElements(context, node.outputs[0]!, {
+      label: 'Hardmax',
+      inputs: { data },
+      body({ block, at, inputs }) {
+        if (axis === undefined) return '1.0f';
+        emitBest(block, inputs.data, at, axis, '>');
+        return `select(0.0f, 1.0f, best_at == ${at[axis]})`;
+      },
+    });
+  },
+};
+
+/** A key whose order as an integer is that of the values: −0 equals 0, and NaN is beyond infinity. */
+function emitKey(block: Block, name: string, value: string, type: string): string {
+  if (type !== 'f32') return block.let(name, value);
+  const bits = block.let(`${name}_bits`, `bitcast<u32>(select(${value}, 0.0f, ${value} == 0.0f))`);
+  return block.let(name, `${bits} ^ select(0x80000000u, 0xffffffffu, ${bits} >= 0x80000000u)`);
+}
+
+const topK: Lowering<'TopK'> = {
+  lower(node, context) {
+    const data = context.tensor(node.inputs[0]!);
+    const { dims } = data;
+    const axis = normalizeAxis(node.attrs.axis, dims.length);
+    const named = { values: node.outputs[0] ?? '', indices: node.outputs[1] ?? '' };
+    const used = Object.entries(named).flatMap(([name, id]) => (id === '' ? [] : [[name, context.define(id, 'linear')] as const]));
+    const k = used[0]![1].dims[axis]!;
+    if (elementCount(used[0]![1].dims) === 0) return;
+    const type = registerType(data.dtype);
+    const beats = node.attrs.largest ? '>' : '<';
+    const call = pointKernel(
+      {
+        label: 'TopK',
+        extents: dims,
+        inputs: { data },
+        outputs: Object.fromEntries(used),
+        body({ block, at, inputs, outputs }) {
+          const own = block.let('own', inputs.data.load(at));
+          const key = emitKey(block, 'key', own, type);
+          // The place of an element is how many come before it; among equals the first does.
+          block.var('place', '0u');
+          block.for('j', '0u', `${dims[axis]}u`, '1u', (loop) => {
+            const other = loop.let('other', inputs.data.load(at.map((c, a) => (a === axis ? 'j' : c))));
+            const otherKey = emitKey(loop, 'other_key', other, type);
+            loop.line(`place += select(0u, 1u, ${otherKey} ${beats} ${key} || (${otherKey} == ${key} && j < ${at[axis]}))`);
+          });
+          block.if(`place < ${k}u`, (hit) => {
+            const target = at.map((c, a) => (a === axis ? 'place' : c));
+            outputs['values']?.store(hit, target, own);
+            outputs['indices']?.store(hit, target, `i32(${at[axis]})`);
+          });
+        },
+      },
+      context.profile,
+    );
+    context.dispatch(call);
+  },
+};
+
+const cumSum: Lowering<'CumSum'> = {
+  lower(node, context) {
+    const data = context.tensorIn(node.inputs[0]!, 'linear');
+    const { dims } = data;
+    const { exclusive, reverse } = node.attrs;
+    const known = context.ints(node.inputs[1]!)?.[0];
+    const axis = known === undefined ? { axis: context.tensorIn(node.inputs[1]!, 'linear') } : {};
+    const strides = rowMajorStrides(dims);
+    lowerElements<string>(context, node.outputs[0]!, {
+      label: 'CumSum',
+      inputs: { data, ...axis },
+      body({ block, inputs }) {
+        // The axis may be an input; its extent and stride are then looked up.
+        const table = (values: readonly number[]): string => `array<u32, ${dims.length}>(${values.map((v) => `${v}u`).join(', ')})`;
+        if (known === undefined) {
+          const given = block.let('given', inputs['axis']!.loadFlat('0u'));
+          block.var('extents', table(dims));
+          block.var('strides', table(strides));
+          block.let('which', `u32(clamp(select(${given}, ${given} + ${dims.length}, ${given} < 0), 0, ${dims.length - 1}))`);
+          block.let('extent', 'extents[which]');
+          block.let('stride', 'strides[which]');
+        } else {
+          const fixed = normalizeAxis(known, dims.length);
+          block.let('extent', `${dims[fixed]}u`);
+          block.let('stride', `${strides[fixed]}u`);
+        }
+        block.let('place', '(i / stride) % extent');
+        block.let('base', 'i - place * stride');
+        const sum = block.var('sum', `${registerType(data.dtype)}()`);
+        const [from, to] = reverse ? [exclusive ? 'place + 1u' : 'place', 'extent'] : ['0u', exclusive ? 'place' : 'place + 1u'];
+        block.for('k', from, to, '1u', (loop) => loop.line(`${sum} += ${inputs['data']!.loadFlat('base + k * stride')}`));
+        return wrapInteger(data.dtype, sum);
+      },
+    });
+  },
+};
+
+export const ORDER_LOWERINGS: LoweringTable = {
+  ArgMax: { lower: lowerArg },
+  ArgMin: { lower: lowerArg },
+  CumSum: cumSum,
+  Hardmax: hardmax,
+  TopK: topK,
+};
