@@ -3,6 +3,8 @@ import type { DeviceInfo } from '../../backends/backend.ts';
 import type { CaseOutcome } from '../../measure/plan.ts';
 import type { AccuracyReading, BenchRecord, Case, Provenance, RecordWarning } from '../../results/record.ts';
 import { RECORD_SCHEMA_VERSION } from '../../results/record.ts';
+import { brokenBudget } from '../../suite/accuracy.ts';
+import type { AccuracyBudget } from '../../suite/schema.ts';
 import type { AccuracyOutcome } from './accuracy.ts';
 import type { BuiltEngine, EngineOutcome } from './engines.ts';
 
@@ -11,6 +13,8 @@ export interface RecordContext {
   /** Of cases that reached no device. */
   readonly fallbackDevice: DeviceInfo;
   readonly untrained: boolean;
+  /** What the suite allows a variant to lose. */
+  readonly budget: AccuracyBudget;
 }
 
 /** The record of a case whose engine was not built. */
@@ -36,7 +40,7 @@ export function measuredRecord(
 ): BenchRecord {
   const device = outcome.status === 'completed' ? outcome.device : context.fallbackDevice;
   const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(device) } as const;
-  const warnings = [...engineWarnings(engine, context), ...accuracyWarnings(accuracy)];
+  const warnings = [...engineWarnings(engine, context), ...accuracyWarnings(accuracy, context.budget)];
   switch (outcome.status) {
     case 'completed':
       return {
@@ -74,7 +78,14 @@ function engineWarnings(engine: BuiltEngine, { untrained }: RecordContext): Reco
   return untrained ? [...notices, { kind: 'untrained-weights' }] : notices;
 }
 
-function accuracyWarnings(accuracy: AccuracyOutcome | undefined): RecordWarning[] {
-  if (accuracy?.status !== 'failed') return [];
-  return [{ kind: 'notice', text: `accuracy is unknown: ${accuracy.error.message}` }];
+function accuracyWarnings(accuracy: AccuracyOutcome | undefined, budget: AccuracyBudget): RecordWarning[] {
+  if (accuracy === undefined) return [];
+  switch (accuracy.status) {
+    case 'failed':
+      return [{ kind: 'notice', text: `accuracy is unknown: ${accuracy.error.message}` }];
+    case 'assessed':
+      return brokenBudget(budget, accuracy.result).map((text) => ({ kind: 'notice', text: `over the accuracy budget: ${text}` }));
+    default:
+      return accuracy satisfies never;
+  }
 }

@@ -93,7 +93,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
       cases: cases.filter((entry) => !finished.has(entry.id)),
       writer,
       folder,
-      context: { provenance, fallbackDevice, untrained: model.untrained },
+      context: { provenance, fallbackDevice, untrained: model.untrained, budget: suite.accuracy },
     };
     for await (const record of sweepRecords(sweep)) {
       records.push(record);
