@@ -52,7 +52,6 @@ function closeOver(entry: ValueId, from: Region, edit: GraphEditor): { region: R
   const open = new Set([entry]);
   let region = from;
   for (let taken = 0; taken < MAX_STEP; taken++) {
-    if ([...open].some((id) => edit.isOutput(id))) return undefined;
     const readers = new Set([...open].flatMap((id) => edit.consumers(id)).filter((node) => !region.nodes.includes(node)));
     if (![...readers].every((node) => isFusable(node, edit) && sameDims(edit.type(node.outputs[0]!).dims, dims))) return undefined;
     const ready = [...readers].find((node) => node.inputs.every((id) => !id || region.exprs.has(id) || !dependsOn(id, open, edit)));

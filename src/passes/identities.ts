@@ -86,7 +86,7 @@ const RULES: readonly Rule[] = [
     return steps !== undefined && steps.every((step) => step > 0);
   }),
   passThrough('pad-zero', 'Pad', (node, edit) => constantInts(node as AnyNode, 1, edit)?.every((pad) => pad === 0) ?? false),
-  passThrough('pool-one', 'MaxPool', (node) => isPointPool(node.attrs.kernel_shape, node.attrs.strides, node.attrs.pads)),
+  passThrough('pool-one', 'MaxPool', (node) => isPointPool(node.attrs)),
   neutral('add-zero', 'Add', 0, [0, 1]),
   neutral('sub-zero', 'Sub', 0, [1]),
   neutral('mul-one', 'Mul', 1, [0, 1]),
@@ -100,8 +100,9 @@ const RULES: readonly Rule[] = [
   { name: 'reduce-none', ops: ['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceProd'], rewrite: reduceNothing },
 ];
 
-function isPointPool(kernel: readonly number[], strides: readonly number[], pads: readonly number[]): boolean {
-  return kernel.every((size) => size === 1) && strides.every((stride) => stride === 1) && pads.every((pad) => pad === 0);
+/** A stride that left points out would change the shape. */
+function isPointPool({ kernel_shape, pads }: { readonly kernel_shape: readonly number[]; readonly pads: readonly number[] }): boolean {
+  return kernel_shape.every((size) => size === 1) && pads.every((pad) => pad === 0);
 }
 
 /** Types that hold every value of another exactly. */

@@ -52,6 +52,13 @@ describe('matrix product epilogues', () => {
     ['a product alone stays', ({ b, x, w }) => b.node('MatMul', [x(2, 5), w(5, 4)], {}), 'MatMul'],
   ]);
 
+  it('takes a number into the epilogue, not as a bias', async () => {
+    const graph = sketch(({ b, x, w, n }) => b.node('Add', [b.node('MatMul', [x(3, 5), w(5, 4)], {}), n(3)], {}));
+    const [node] = (await applyPass(fuseMatMulEpilogues, graph)).graph.nodes;
+    expect(node!.inputs).toHaveLength(2);
+    expect(node!.op === 'FusedMatMul' && formatExpr(node!.attrs.epilogue)).toBe('(x0 + 3)');
+  });
+
   it('keeps a bias apart from the epilogue', async () => {
     const graph = sketch(({ b, x, w }) => b.node('Relu', [b.node('Add', [b.node('MatMul', [x(3, 5), w(5, 4)], {}), w(4)], {})], {}));
     const [node] = (await applyPass(fuseMatMulEpilogues, graph)).graph.nodes;
@@ -99,9 +106,21 @@ describe('elementwise trees', () => {
     ['no more inputs than bindings', ({ b, x }) => Array.from({ length: 8 }).reduce<string>((y) => b.node('Add', [y, x(2)], {}), x(2)), 'FusedElementwise FusedElementwise'],
     ['a number that gave the shape stays an input', ({ b, x, w }) => b.node('Relu', [b.node('Add', [x(3), w(1, 1)], {})], {}), 'Add Relu'],
     ['narrow integers stay', ({ b }) => { const i = b.input('i', { dtype: 'uint8', dims: [2] }); return b.node('Add', [b.node('Add', [i, i], {}), i], {}); }, 'Add Add'],
+    ['integers to a fractional power stay', ({ b, n }) => b.node('Identity', [b.node('Pow', [b.input('i', { dtype: 'int32', dims: [2] }), n(0.5)], {})], {}), 'Pow Identity'],
     ['infinities stay inputs', ({ b, x, n }) => b.node('Relu', [b.node('Min', [x(2), n(Number.POSITIVE_INFINITY)], {})], {}), 'FusedElementwise'],
     ['Clip with bounds from outside', ({ b, x }) => b.node('Clip', [b.node('Neg', [x(2)], {}), '', b.input('high', { dtype: 'float32', dims: [] })], {}), 'FusedElementwise'],
   ]);
+});
+
+describe('work is not done twice', () => {
+  it.each<[string, (s: Sketch) => string[]]>([
+    ['for a graph output', ({ b, x }) => { const e = b.node('Exp', [x(2)], {}, { outputs: ['e'] }); return [b.node('Relu', [b.node('Neg', [e], {})], {}), e]; }],
+    ['for another reader', ({ b, x, ints }) => { const e = b.node('Exp', [x(2)], {}, { outputs: ['e'] }); return [b.node('Relu', [b.node('Neg', [e], {})], {}), b.node('ReduceSum', [e, ints(0)], { keepdims: 1, noop_with_empty_axes: 0 })]; }],
+  ])('%s', async (_, draw) => {
+    const fused = (await applyPass(fuseElementwise, sketch(draw))).graph.nodes.find((node) => node.op === 'FusedElementwise')!;
+    expect(fused.inputs).toEqual(['e']);
+    expect(fused.attrs.exprs.map(formatExpr)).toEqual(['max(neg(x0), 0)']);
+  });
 });
 
 describe('BatchNormalization on its own', () => {
