@@ -4,15 +4,7 @@ import type { OpKind } from '../../src/ir/ops.ts';
 import { type Dims, elementCount, fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { distance, noDevice, noise, runGraph } from './helpers.ts';
-
-/** Row-major index of `coordinates` in a tensor of `dims` broadcast to a higher or equal rank. */
-function broadcastIndex(coordinates: readonly number[], dims: Dims): number {
-  return dims.reduce((index, dim, axis) => index * dim + (dim === 1 ? 0 : coordinates[coordinates.length - dims.length + axis]!), 0);
-}
-
-function eachCoordinate(dims: Dims): number[][] {
-  return dims.reduce<number[][]>((all, dim) => all.flatMap((c) => Array.from({ length: dim }, (_, i) => [...c, i])), [[]]);
-}
+import { broadcastIndex, eachCoordinate } from './references.ts';
 
 const BROADCASTS: readonly (readonly [Dims, Dims, Dims])[] = [
   [[2, 3, 4], [2, 3, 4], [2, 3, 4]],

@@ -21,20 +21,23 @@ export const noDevice = swiftshader === undefined;
 
 let opened: Promise<WebgpuDevice> | undefined;
 
-/** SwiftShader, opened once per test file. */
+/**
+ * SwiftShader, opened once per test file, as engines run by default: without the driver's bounds checks, with which it takes
+ * seconds to compile a tiled kernel.
+ */
 export function testDevice(): Promise<WebgpuDevice> {
   opened ??= open();
   return opened;
 }
 
 async function open(): Promise<WebgpuDevice> {
-  const adapter = await requestAdapter({ swiftshader });
+  const adapter = await requestAdapter({ swiftshader, unchecked: true });
   if (!adapter) throw new Error('SwiftShader is installed and gives no adapter');
   return openDevice(adapter);
 }
 
 /** An engine of a graph, without the passes and without a model behind it. */
-export function engineOf(graph: Graph, profile: DeviceProfile = PORTABLE_PROFILE): Engine {
+export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE): Engine {
   const unsupported = unsupportedNodes(graph);
   if (unsupported.length > 0) throw new Error(unsupported.map((u) => `${u.node}: ${u.op}: ${u.reason}`).join('\n'));
   const built = buildPlan(graph, profile);
@@ -68,6 +71,9 @@ export function engineOf(graph: Graph, profile: DeviceProfile = PORTABLE_PROFILE
     parts: new Map([['weights', built.weights]]),
   };
 }
+
+/** What the device tests compile for by default. */
+export const COMPACT_PROFILE: DeviceProfile = { ...PORTABLE_PROFILE, compact: true };
 
 export async function withSession<T>(graph: Graph, use: (session: Session) => Promise<T>, profile?: DeviceProfile): Promise<T> {
   const session = await createSession(engineOf(graph, profile), await testDevice());

@@ -16,6 +16,8 @@ export interface DeviceProfile {
    * costs a small one little.
    */
   readonly busyWorkgroups: number;
+  /** Kernels of little code are better here than fast ones: SwiftShader takes seconds to compile a large one. */
+  readonly compact: boolean;
 }
 
 /** WebGPU's guaranteed limits: kernels made for them run on any adapter. */
@@ -29,6 +31,7 @@ export const PORTABLE_PROFILE: DeviceProfile = {
   features: new Set(),
   subgroupSize: undefined,
   busyWorkgroups: 256,
+  compact: false,
 };
 
 /** The profile of an adapter or device. */
@@ -44,5 +47,6 @@ export function profileOf(device: Pick<GPUAdapter, 'limits' | 'features' | 'info
     features: new Set(features as Iterable<string>),
     subgroupSize: features.has('subgroups') ? { min: info.subgroupMinSize, max: info.subgroupMaxSize } : undefined,
     busyWorkgroups: PORTABLE_PROFILE.busyWorkgroups,
+    compact: info.architecture === 'swiftshader',
   };
 }

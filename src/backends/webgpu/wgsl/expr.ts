@@ -5,7 +5,7 @@
  * operation that can leave their range. Equal subtrees are computed once.
  */
 import type { Expr, UnaryFn } from '../../../ir/expr.ts';
-import { exprDtype } from '../../../passes/expr-of.ts';
+import { exprDtype } from '../../../ops/internal.ts';
 import { DTYPE_BITS, type DType } from '../../../ir/tensor.ts';
 import { type Block, type ModuleBuilder, type Scalar, typeName, type Width } from './module.ts';
 

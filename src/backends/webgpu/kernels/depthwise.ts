@@ -1,0 +1,47 @@
+/**
+ * Depthwise convolution: one invocation computes four channels of one output pixel. Memory-bound, so it only has to read
+ * whole vectors and reuse the image through the cache.
+ */
+import type { KernelCall } from '../lower/context.ts';
+import { decodeIndex } from '../lower/space.ts';
+import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
+import type { DeviceProfile } from '../profile.ts';
+import { ModuleBuilder } from '../wgsl/module.ts';
+import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { emitWindow, type WindowSpec } from './window.ts';
+
+export interface DepthwiseSpec extends WindowSpec {
+  /** [tap, stored channel]. */
+  readonly weights: DeviceTensor;
+  readonly end: EpilogueSpec;
+}
+
+export function depthwiseKernel(spec: DepthwiseSpec, profile: DeviceProfile): KernelCall {
+  const vectors = spec.channels / 4;
+  const pixels = spec.outputSpatial.reduce((all, extent) => all * extent, spec.images);
+  const threads = pixels * vectors;
+  const invocations = flatInvocations(threads, profile);
+  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
+  const module = new ModuleBuilder('Depthwise');
+  module.storage('x', 'f32', 4, storedBytes(spec.x) / 16, 'read');
+  module.storage('w', 'f32', 4, storedBytes(spec.weights) / 16, 'read');
+  const epilogue = new Epilogue(module, spec.end);
+  module.main(invocations, (block) => {
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
+    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+    block.let('channel', `i % ${vectors}u`);
+    block.let('row', `i / ${vectors}u`);
+    const [image, ...outputs] = decodeIndex('row', [spec.images, ...spec.outputSpatial]).map((code, axis) => block.let(`o${axis}`, code));
+    block.var('acc', 'vec4<f32>()');
+    emitWindow(block, spec, image!, outputs, 'channel', (inside, index, tap) =>
+      inside.line(`acc += x[${index}] * w[(${tap}) * ${vectors}u + channel]`),
+    );
+    epilogue.emit(block, '0u', 'row', 'channel * 4u', 'acc');
+  });
+  return {
+    source: module.finish(),
+    operands: [spec.x, spec.weights, ...epilogueOperands(spec.end).map((operand) => operand.tensor)],
+    workgroups: grid,
+  };
+}

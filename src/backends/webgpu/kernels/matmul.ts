@@ -1,0 +1,323 @@
+/**
+ * The register-tiled matrix kernel: out[batch, row, column] = epilogue(Σ_k A[batch, row, k] · B[batch, k, column]).
+ *
+ * A is read through a loader, so that the same kernel serves matrix products and convolutions (implicit GEMM: the rows are
+ * output pixels, the depth is taps × channels). Both tiles are staged through workgroup memory; the next step's loads are in
+ * flight while this one is multiplied. Where there are few tiles the depth is split over workgroups and a second kernel adds
+ * the parts. Prior art: CUTLASS's threadblock tiling, split-K.
+ */
+import type { KernelCall } from '../lower/context.ts';
+import { address, collapse, decodeIndex } from '../lower/space.ts';
+import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
+import type { DeviceProfile } from '../profile.ts';
+import { type MatmulTactic, tacticInvocations, tacticName } from '../tactics/matmul.ts';
+import { type Block, ModuleBuilder } from '../wgsl/module.ts';
+import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import type { RowLoader } from './row-loader.ts';
+
+/** The right operand: B[batch, k, column] as a view over [batch axes…, k, column]. */
+export interface ColumnOperand {
+  readonly tensor: DeviceTensor;
+  readonly view: View;
+}
+
+export interface MatmulSpec extends EpilogueSpec {
+  readonly label: string;
+  readonly depth: number;
+  readonly a: RowLoader;
+  readonly b: ColumnOperand;
+}
+
+const product = (extents: readonly number[]): number => extents.reduce((all, extent) => all * extent, 1);
+
+/** The kernels of one product, in order: one, or two where the depth is split (`partial` is the memory between them). */
+export function matmulKernels(
+  spec: MatmulSpec,
+  tactic: MatmulTactic,
+  profile: DeviceProfile,
+  partial: (elements: number) => DeviceTensor,
+): KernelCall[] {
+  // No part may be empty: a depth that is cut into whole steps can end with fewer parts than were asked for.
+  const splitK = Math.ceil(spec.depth / partDepth(spec.depth, tactic));
+  const chosen = { ...tactic, splitK };
+  if (splitK === 1) return [tiledKernel(spec, chosen, profile, undefined)];
+  const columns = Math.ceil(spec.columns / 4) * 4;
+  const parts = partial(splitK * product(spec.batch) * product(spec.rows) * columns);
+  return [tiledKernel(spec, chosen, profile, parts), reducePartsKernel(spec, chosen, profile, parts)];
+}
+
+/** Depth of one part, in whole steps. */
+function partDepth(depth: number, tactic: MatmulTactic): number {
+  return Math.max(tactic.bk, Math.ceil(Math.ceil(depth / tactic.splitK) / tactic.bk) * tactic.bk);
+}
+
+function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProfile, parts: DeviceTensor | undefined): KernelCall {
+  const module = new ModuleBuilder(`${spec.label} ${tacticName(tactic)}`);
+  const [rows, batches] = [product(spec.rows), product(spec.batch)];
+  const columnTiles = Math.ceil(spec.columns / tactic.bn);
+  const grid = foldWorkgroups(Math.ceil(rows / tactic.bm) * columnTiles, profile);
+  spec.a.bind(module);
+  const b = new ColumnLoader(module, spec);
+  const sink = parts ? new PartialSink(module, spec, parts) : new Epilogue(module, spec);
+  const tile = new Tile(module, spec, tactic, b);
+  module.main(tacticInvocations(tactic), (block) => {
+    const flat = block.let('tile', flatWorkgroup(grid));
+    block.let('tile_row', `(${flat} / ${columnTiles}u) * ${tactic.bm}u`);
+    block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
+    block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
+    const part = tactic.splitK === 1 ? undefined : block.let('part', `wid.z % ${tactic.splitK}u`);
+    block.let('thread_x', `lid % ${tactic.bn / tactic.tn}u`);
+    block.let('thread_y', `lid / ${tactic.bn / tactic.tn}u`);
+    tile.multiply(block, part);
+    tile.each(block, (inside, row, column, accumulator) => {
+      if (sink instanceof PartialSink) sink.emit(inside, part!, row, column, accumulator);
+      else sink.emit(inside, 'batch', row, column, accumulator);
+    });
+  });
+  const ends = parts ? [parts] : epilogueOperands(spec).map((operand) => operand.tensor);
+  return {
+    source: module.finish(),
+    operands: [spec.a.tensor, spec.b.tensor, ...ends],
+    workgroups: [grid[0], grid[1], batches * tactic.splitK],
+    tactic: tacticName(tactic),
+  };
+}
+
+/** Writes accumulators as they are, to [part, batch, row, column] with whole vec4s per row. */
+class PartialSink {
+  readonly #rows: number;
+  readonly #batches: number;
+  readonly #rowVectors: number;
+
+  constructor(module: ModuleBuilder, spec: MatmulSpec, parts: DeviceTensor) {
+    this.#rows = product(spec.rows);
+    this.#batches = product(spec.batch);
+    this.#rowVectors = Math.ceil(spec.columns / 4);
+    module.storage('parts', 'f32', 4, storedBytes(parts) / 16, 'read_write');
+  }
+
+  emit(block: Block, part: string, row: string, column: string, accumulator: string): void {
+    block.line(`parts[((${part} * ${this.#batches}u + batch) * ${this.#rows}u + ${row}) * ${this.#rowVectors}u + ${column} / 4u] = ${accumulator}`);
+  }
+}
+
+/** Adds the parts of a split depth and ends like the kernel without a split. */
+function reducePartsKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProfile, parts: DeviceTensor): KernelCall {
+  const module = new ModuleBuilder(`${spec.label} sum of ${tactic.splitK}`);
+  module.storage('parts', 'f32', 4, storedBytes(parts) / 16, 'read');
+  const epilogue = new Epilogue(module, spec);
+  const vectors = Math.ceil(spec.columns / 4);
+  const rows = product(spec.rows);
+  const threads = product(spec.batch) * rows * vectors;
+  const invocations = flatInvocations(threads, profile);
+  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
+  module.main(invocations, (block) => {
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
+    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+    block.var('sum', 'parts[i]');
+    for (let part = 1; part < tactic.splitK; part++) block.line(`sum += parts[i + ${part * threads}u]`);
+    block.let('column', `(i % ${vectors}u) * 4u`);
+    block.let('row', `(i / ${vectors}u) % ${rows}u`);
+    block.let('batch', `i / ${vectors * rows}u`);
+    epilogue.emit(block, 'batch', 'row', 'column', 'sum');
+  });
+  return { source: module.finish(), operands: [parts, ...epilogueOperands(spec).map((operand) => operand.tensor)], workgroups: grid };
+}
+
+/** Reads four columns of B at one depth. */
+class ColumnLoader {
+  readonly #view: View;
+  readonly #batchExtents: readonly number[];
+  readonly #batchView: View;
+  readonly #vector: boolean;
+  readonly #columns: number;
+
+  constructor(module: ModuleBuilder, spec: MatmulSpec) {
+    const { tensor, view } = spec.b;
+    const batches = spec.batch.length;
+    const space = collapse({ extents: spec.batch, views: [{ offset: view.offset, strides: view.strides.slice(0, batches) }] });
+    this.#view = { offset: 0, strides: view.strides.slice(batches) };
+    this.#batchExtents = space.extents;
+    this.#batchView = space.views[0]!;
+    const [depthStride, columnStride] = this.#view.strides as [number, number];
+    const aligned = [view.offset, depthStride, ...this.#batchView.strides].every((stride) => stride % 4 === 0);
+    this.#vector = columnStride === 1 && aligned;
+    this.#columns = spec.columns;
+    const words = storedBytes(tensor) / 4;
+    module.storage('b', 'f32', this.#vector ? 4 : 1, this.#vector ? words / 4 : words, 'read');
+  }
+
+  /** Emits what does not change over the depth: the batch's offset and the thread's column, kept inside the matrix. */
+  begin(block: Block, column: string): void {
+    const base = address(this.#batchView, decodeIndex('batch', this.#batchExtents));
+    block.let('b_base', base);
+    const last = Math.ceil(this.#columns / 4) * 4 - 4;
+    block.let('b_column', `min(${column}, ${last}u)`);
+  }
+
+  load(k: string): string {
+    const [depthStride, columnStride] = this.#view.strides as [number, number];
+    if (this.#vector) return `b[(b_base + ${k} * ${depthStride}u + b_column) / 4u]`;
+    const lanes = [0, 1, 2, 3].map((lane) => {
+      const column = lane === 0 ? 'b_column' : `min(b_column + ${lane}u, ${this.#columns - 1}u)`;
+      return `b[b_base + ${k} * ${depthStride}u + ${column} * ${columnStride}u]`;
+    });
+    return `vec4<f32>(${lanes.join(', ')})`;
+  }
+}
+
+/** The tile of one workgroup: staging, multiplication, and the walk over its results. */
+class Tile {
+  readonly #spec: MatmulSpec;
+  readonly #tactic: MatmulTactic;
+  readonly #b: ColumnLoader;
+  readonly #threads: number;
+  /** Threads along columns and rows. */
+  readonly #tx: number;
+  readonly #ty: number;
+
+  constructor(module: ModuleBuilder, spec: MatmulSpec, tactic: MatmulTactic, b: ColumnLoader) {
+    this.#spec = spec;
+    this.#tactic = tactic;
+    this.#b = b;
+    this.#threads = tacticInvocations(tactic);
+    this.#tx = tactic.bn / tactic.tn;
+    this.#ty = tactic.bm / tactic.tm;
+    module.workgroup('tile_a', 'f32', 4, tactic.bm * this.#rowVectors());
+    module.workgroup('tile_b', 'f32', 4, (tactic.bk * tactic.bn) / 4);
+  }
+
+  /** vec4s per row of the A tile, one of them padding against bank conflicts. */
+  #rowVectors(): number {
+    return this.#tactic.bk / 4 + 1;
+  }
+
+  multiply(block: Block, part: string | undefined): void {
+    const { bk } = this.#tactic;
+    const { depth } = this.#spec;
+    const perPart = partDepth(depth, this.#tactic);
+    block.let('k_begin', part ? `${part} * ${perPart}u` : '0u');
+    block.let('k_end', part ? `min(k_begin + ${perPart}u, ${depth}u)` : `${depth}u`);
+    const a = this.#stageA(block);
+    const b = this.#stageB(block);
+    this.#accumulators((name) => block.var(name, 'vec4<f32>()'));
+    for (const stage of [a, b]) stage.load(block, 'k_begin', 'var');
+    block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
+      loop.line('workgroupBarrier()');
+      for (const stage of [a, b]) stage.store(loop);
+      loop.line('workgroupBarrier()');
+      loop.if(`k + ${bk}u < k_end`, (next) => {
+        next.let('k_next', `k + ${bk}u`);
+        for (const stage of [a, b]) stage.load(next, 'k_next', 'assign');
+      });
+      this.#multiplyStep(loop);
+    });
+  }
+
+  /** A thread loads vec4s along the depth: neighbouring threads take neighbouring depths of one row. */
+  #stageA(block: Block): Stage {
+    const { bm, bk } = this.#tactic;
+    const perRow = bk / 4;
+    const loads = (bm * perRow) / this.#threads;
+    const rowStep = this.#threads / perRow;
+    block.let('a_k', `(lid % ${perRow}u) * 4u`);
+    block.let('a_row', `lid / ${perRow}u`);
+    const count = Math.max(1, Math.ceil(loads));
+    const last = product(this.#spec.rows) - 1;
+    for (let i = 0; i < count; i++) this.#spec.a.row(block, `ar${i}`, `min(tile_row + a_row + ${i * rowStep}u, ${last}u)`);
+    const guard = loads < 1 ? `lid < ${bm * perRow}u` : undefined;
+    return {
+      load: (into, k, how) => {
+        const at = into.let(how === 'var' ? 'ak' : 'ak_next', `${k} + a_k`);
+        const depthName = how === 'var' ? 'ad' : 'ad_next';
+        this.#spec.a.depth(into, depthName, at, this.#tail());
+        for (let i = 0; i < count; i++) assign(into, `a${i}`, this.#spec.a.load(into, `ar${i}`, depthName), how);
+      },
+      store: (into) => {
+        const write = (inside: Block): void => {
+          for (let i = 0; i < count; i++) inside.line(`tile_a[(a_row + ${i * rowStep}u) * ${this.#rowVectors()}u + a_k / 4u] = a${i}`);
+        };
+        if (guard) into.if(guard, write);
+        else write(into);
+      },
+    };
+  }
+
+  #stageB(block: Block): Stage {
+    const { bn, bk } = this.#tactic;
+    const perRow = bn / 4;
+    const loads = (bk * perRow) / this.#threads;
+    const rowStep = this.#threads / perRow;
+    block.let('b_lane', `lid % ${perRow}u`);
+    block.let('b_row', loads < 1 ? `(lid / ${perRow}u) % ${bk}u` : `lid / ${perRow}u`);
+    this.#b.begin(block, 'tile_column + b_lane * 4u');
+    const count = Math.max(1, Math.ceil(loads));
+    const guard = loads < 1 ? `lid < ${bk * perRow}u` : undefined;
+    const { depth } = this.#spec;
+    return {
+      load: (into, k, how) => {
+        for (let i = 0; i < count; i++) {
+          const at = into.let(`${how === 'var' ? 'bk' : 'bk_next'}${i}`, `${k} + b_row + ${i * rowStep}u`);
+          const value = this.#b.load(this.#tail() ? `min(${at}, ${depth - 1}u)` : at);
+          assign(into, `b${i}`, this.#tail() ? `select(vec4<f32>(), ${value}, ${at} < k_end)` : value, how);
+        }
+      },
+      store: (into) => {
+        const write = (inside: Block): void => {
+          for (let i = 0; i < count; i++) inside.line(`tile_b[(b_row + ${i * rowStep}u) * ${perRow}u + b_lane] = b${i}`);
+        };
+        if (guard) into.if(guard, write);
+        else write(into);
+      },
+    };
+  }
+
+  /** Whether a step may reach beyond the depth. */
+  #tail(): boolean {
+    return this.#spec.depth % this.#tactic.bk !== 0;
+  }
+
+  #accumulators(visit: (name: string, i: number, j: number) => void): void {
+    for (let i = 0; i < this.#tactic.tm; i++) for (let j = 0; j < this.#tactic.tn / 4; j++) visit(`acc${i}_${j}`, i, j);
+  }
+
+  #multiplyStep(loop: Block): void {
+    const { bk, bn, tm, tn } = this.#tactic;
+    loop.for('q', '0u', `${bk / 4}u`, '1u', (inner) => {
+      for (let i = 0; i < tm; i++) inner.let(`m${i}`, `tile_a[(thread_y + ${i * this.#ty}u) * ${this.#rowVectors()}u + q]`);
+      for (const [lane, component] of ['x', 'y', 'z', 'w'].entries()) {
+        for (let j = 0; j < tn / 4; j++) {
+          inner.let(`n${lane}_${j}`, `tile_b[(q * 4u + ${lane}u) * ${bn / 4}u + thread_x + ${j * this.#tx}u]`);
+        }
+        this.#accumulators((name, i, j) => inner.line(`${name} += m${i}.${component} * n${lane}_${j}`));
+      }
+    });
+  }
+
+  /** Visits every result that is inside the matrix. */
+  each(block: Block, visit: (block: Block, row: string, column: string, accumulator: string) => void): void {
+    const { tm, tn } = this.#tactic;
+    const rows = product(this.#spec.rows);
+    const columns = Math.max(this.#spec.columns, this.#spec.storedColumns);
+    for (let j = 0; j < tn / 4; j++) block.let(`column${j}`, `tile_column + (thread_x + ${j * this.#tx}u) * 4u`);
+    for (let i = 0; i < tm; i++) {
+      const row = block.let(`row${i}`, `tile_row + thread_y + ${i * this.#ty}u`);
+      for (let j = 0; j < tn / 4; j++) {
+        block.if(`${row} < ${rows}u && column${j} < ${columns}u`, (inside) => visit(inside, row, `column${j}`, `acc${i}_${j}`));
+      }
+    }
+  }
+}
+
+interface Stage {
+  /** Emits loads from device memory into registers: declared the first time, assigned afterwards. */
+  load(block: Block, k: string, how: 'var' | 'assign'): void;
+  /** Emits stores of the registers to workgroup memory. */
+  store(block: Block): void;
+}
+
+function assign(block: Block, name: string, value: string, how: 'var' | 'assign'): void {
+  if (how === 'var') block.var(name, value);
+  else block.line(`${name} = ${value}`);
+}

@@ -1,0 +1,145 @@
+/** Matrix products: Gemm, MatMul with broadcasting, and their fusions. */
+import type { Expr } from '../../../../ir/expr.ts';
+import type { Node, ValueId } from '../../../../ir/graph.ts';
+import type { OpKind } from '../../../../ir/ops.ts';
+import { type Dims, elementCount } from '../../../../ir/tensor.ts';
+import type { EpilogueOperand } from '../../kernels/epilogue.ts';
+import { type ColumnOperand, matmulKernels } from '../../kernels/matmul.ts';
+import { matrixRows } from '../../kernels/row-loader.ts';
+import { matmulTactics } from '../../tactics/matmul.ts';
+import { constantArray } from '../constants.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { floatReason } from '../support.ts';
+import { broadcastView, type DeviceTensor, rowMajorStrides, type View } from '../tensor.ts';
+
+/** y = epilogue(alpha · A · B + beta · c, extras…), all linear. */
+export interface Product {
+  readonly a: DeviceTensor;
+  readonly b: DeviceTensor;
+  readonly c: DeviceTensor | undefined;
+  readonly extras: readonly DeviceTensor[];
+  readonly alpha: number;
+  readonly beta: number;
+  readonly transA: boolean;
+  readonly transB: boolean;
+  readonly epilogue: Expr | undefined;
+  readonly output: DeviceTensor;
+}
+
+/** A product of a node's own inputs. */
+function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta' | 'transA' | 'transB' | 'epilogue'>, context: LowerContext): void {
+  const [a, b, c = '', ...extras] = node.inputs as [string, string, string?, ...string[]];
+  const output = context.define(node.outputs[0]!, 'linear');
+  if (elementCount(output.dims) === 0) return;
+  const linear = (id: ValueId): DeviceTensor => context.tensorIn(id, 'linear');
+  const product = { ...options, a: linear(a), c: c === '' ? undefined : linear(c), extras: extras.map(linear), output };
+  const packed = packedColumns(b, options.transB, context);
+  if (!packed) return lowerProduct({ ...product, b: linear(b) }, context);
+  const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
+  multiply(product, shape, { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } }, context);
+}
+
+const matMul: Lowering<'MatMul'> = {
+  unsupported: floatReason,
+  lower: (node, context) => nodeProduct(node, { alpha: 1, beta: 1, transA: false, transB: false, epilogue: undefined }, context),
+};
+
+const gemm: Lowering<'Gemm'> = {
+  unsupported: floatReason,
+  lower(node, context) {
+    const { alpha, beta, transA, transB } = node.attrs;
+    nodeProduct(node, { alpha, beta, transA: transA === 1, transB: transB === 1, epilogue: undefined }, context);
+  },
+};
+
+const fusedMatMul: Lowering<'FusedMatMul'> = {
+  unsupported: floatReason,
+  lower(node, context) {
+    const { alpha, transA, transB, epilogue } = node.attrs;
+    nodeProduct(node, { alpha, beta: 1, transA: transA === 1, transB: transB === 1, epilogue }, context);
+  },
+};
+
+/** A product as [batch…] × [rows, depth] · [depth, columns]; vectors are matrices of one row or column. */
+interface Shape {
+  readonly batch: Dims;
+  readonly rows: number;
+  readonly columns: number;
+  readonly depth: number;
+  readonly a: Dims;
+  readonly b: Dims;
+}
+
+function shapeOf(aDims: Dims, bDims: Dims, transA: boolean, transB: boolean): Shape {
+  const a = aDims.length === 1 ? [1, aDims[0]!] : aDims;
+  const b = bDims.length === 1 ? [bDims[0]!, 1] : bDims;
+  const rank = Math.max(a.length, b.length) - 2;
+  const batch = Array.from({ length: rank }, (_, axis) => {
+    const at = (dims: Dims): number => dims[dims.length - 2 - rank + axis] ?? 1;
+    return at(a) === 1 ? at(b) : at(a);
+  });
+  const [rows, depth] = transA ? [a.at(-1)!, a.at(-2)!] : [a.at(-2)!, a.at(-1)!];
+  return { batch, rows, columns: transB ? b.at(-2)! : b.at(-1)!, depth, a, b };
+}
+
+/** Strides of a row-major matrix over [batch…, first, second], where `transposed` swaps the last two. */
+function matrixView(dims: Dims, batch: Dims, transposed: boolean): View {
+  const strides = rowMajorStrides(dims);
+  const missing = batch.length - (dims.length - 2);
+  const outer = batch.map((_, axis) => (axis < missing || dims[axis - missing] === 1 ? 0 : strides[axis - missing]!));
+  const last = strides.slice(-2);
+  return { offset: 0, strides: [...outer, ...(transposed ? last.toReversed() : last)] };
+}
+
+export function lowerProduct(product: Product, context: LowerContext): void {
+  const shape = shapeOf(product.a.dims, product.b.dims, product.transA, product.transB);
+  multiply(product, shape, { tensor: product.b, view: matrixView(shape.b, shape.batch, product.transB) }, context);
+}
+
+function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, context: LowerContext): void {
+  const outer = [...shape.batch, shape.rows, shape.columns];
+  // A right matrix that all batches share makes their rows one: one tall product in place of many flat ones.
+  const isShared = b.view.strides.slice(0, -2).every((stride) => stride === 0);
+  const isTall = isShared && !product.transA && elementCount(shape.a) === elementCount(shape.batch) * shape.rows * shape.depth;
+  const axes = isTall ? { batch: [1], rows: [...shape.batch, shape.rows] } : { batch: shape.batch, rows: [shape.rows] };
+  const lead = (view: View): View => (isTall ? { offset: view.offset, strides: [0, ...view.strides] } : view);
+  const operand = (tensor: DeviceTensor): EpilogueOperand => ({ tensor, view: lead(broadcastView(tensor, outer)) });
+  const problem = { batch: elementCount(axes.batch), rows: elementCount(axes.rows), columns: shape.columns, depth: shape.depth };
+  const spec = {
+    label: 'MatMul',
+    ...axes,
+    columns: shape.columns,
+    storedColumns: shape.columns,
+    depth: shape.depth,
+    scale: product.alpha,
+    biasScale: product.beta,
+    bias: product.c && product.beta !== 0 ? operand(product.c) : undefined,
+    extras: product.extras.map(operand),
+    epilogue: product.epilogue,
+    output: { tensor: product.output, view: lead({ offset: 0, strides: rowMajorStrides(outer) }) },
+    a: matrixRows({ tensor: product.a, ...axes, depth: shape.depth, view: lead(matrixView(shape.a, shape.batch, product.transA)) }),
+    b: isTall ? { tensor: b.tensor, view: { offset: 0, strides: [0, ...b.view.strides.slice(-2)] } } : b,
+  };
+  const tactic = matmulTactics(problem, context.profile)[0]!;
+  for (const call of matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements]))) context.dispatch(call);
+}
+
+/** A constant matrix that can't be read in whole vectors as it is, packed as [depth, columns padded to 4]. */
+function packedColumns(id: ValueId, transB: boolean, context: LowerContext): DeviceTensor | undefined {
+  const constant = context.constant(id);
+  if (constant?.dims.length !== 2) return undefined;
+  const [first, second] = constant.dims as [number, number];
+  const [depth, columns] = transB ? [second, first] : [first, second];
+  if (!transB && columns % 4 === 0) return undefined;
+  const stored = Math.ceil(columns / 4) * 4;
+  return context.pack(`${id}:columns${transB ? ':transposed' : ''}`, { dtype: 'float32', dims: [depth, stored], storage: 'f32' }, () => {
+    const values = constantArray(constant) as Float32Array;
+    const packed = new Float32Array(depth * stored);
+    for (let column = 0; column < columns; column++) {
+      for (let k = 0; k < depth; k++) packed[k * stored + column] = values[transB ? column * depth + k : k * columns + column]!;
+    }
+    return packed;
+  });
+}
+
+export const MATMUL_LOWERINGS: LoweringTable = { MatMul: matMul, Gemm: gemm, FusedMatMul: fusedMatMul };

@@ -1,0 +1,50 @@
+/** Pools over windows, in channels-last. */
+import type { Node } from '../../../../ir/graph.ts';
+import type { PoolAttrs } from '../../../../ir/ops.ts';
+import { poolKernel, type PoolReduction } from '../../kernels/pool.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { floatReason } from '../support.ts';
+import { paddedChannels } from '../tensor.ts';
+
+type PoolOp = 'AveragePool' | 'LpPool' | 'MaxPool';
+
+function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, context: LowerContext): void {
+  const x = context.tensorIn(node.inputs[0]!, 'channels-last');
+  const output = context.define(node.outputs[0]!, 'channels-last');
+  const call = poolKernel(
+    {
+      label: node.op,
+      x,
+      output,
+      images: x.dims[0]!,
+      inputSpatial: x.dims.slice(2),
+      outputSpatial: output.dims.slice(2),
+      kernel: attrs.kernel_shape,
+      strides: attrs.strides,
+      dilations: attrs.dilations,
+      pads: attrs.pads,
+      channels: paddedChannels(x.dims, x.storage),
+      validChannels: x.dims[1]!,
+      how,
+    },
+    context.profile,
+  );
+  context.dispatch(call);
+}
+
+const maxPool: Lowering<'MaxPool'> = {
+  unsupported: (node, graph) => floatReason(node, graph) ?? (node.outputs[1] ? 'the output of indices has no kernel' : undefined),
+  lower: (node, context) => lowerPool(node, node.attrs, { kind: 'max' }, context),
+};
+
+const averagePool: Lowering<'AveragePool'> = {
+  unsupported: floatReason,
+  lower: (node, context) => lowerPool(node, node.attrs, { kind: 'average', countsPadding: node.attrs.count_include_pad === 1 }, context),
+};
+
+const lpPool: Lowering<'LpPool'> = {
+  unsupported: floatReason,
+  lower: (node, context) => lowerPool(node, node.attrs, { kind: 'norm', p: node.attrs.p }, context),
+};
+
+export const POOL_LOWERINGS: LoweringTable = { MaxPool: maxPool, AveragePool: averagePool, LpPool: lpPool };

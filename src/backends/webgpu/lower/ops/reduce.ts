@@ -1,0 +1,127 @@
+/** Reductions over axes, and global pools, which are reductions over the pixels. */
+import type { Graph, Node, ValueId } from '../../../../ir/graph.ts';
+import { typeOf } from '../../../../ir/graph.ts';
+import type { OpKind } from '../../../../ir/ops.ts';
+import { elementCount, toNumbers } from '../../../../ir/tensor.ts';
+import { inputExpr, mapKernel } from '../../kernels/map.ts';
+import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { floatReason } from '../support.ts';
+import { type Layout, paddedChannels, stridesOf } from '../tensor.ts';
+
+type ReduceOp = Extract<OpKind, `Reduce${string}`>;
+
+/** Emits the reduction of one row and stores it. */
+type Program = (row: RowEmitter) => void;
+
+const square = (x: string): string => `(${x}) * (${x})`;
+
+const PROGRAMS: { readonly [K in ReduceOp]: Program } = {
+  ReduceSum: (row) => row.storeRow(row.reduce('sum', (load) => load(0))),
+  ReduceMean: (row) => row.storeRow(`${row.reduce('sum', (load) => load(0))} / ${row.constant(row.count)}`),
+  ReduceMax: (row) => row.storeRow(row.reduce('max', (load) => load(0))),
+  ReduceMin: (row) => row.storeRow(row.reduce('min', (load) => load(0))),
+  ReduceProd: (row) => row.storeRow(row.reduce('prod', (load) => load(0))),
+  ReduceL1: (row) => row.storeRow(row.reduce('sum', (load) => `abs(${load(0)})`)),
+  ReduceL2: (row) => row.storeRow(`sqrt(${row.reduce('sum', (load) => square(load(0)))})`),
+  ReduceSumSquare: (row) => row.storeRow(row.reduce('sum', (load) => square(load(0)))),
+  ReduceLogSum: (row) => row.storeRow(`log(${row.reduce('sum', (load) => load(0))})`),
+  ReduceLogSumExp(row) {
+    const max = row.reduce('max', (load) => load(0));
+    const sum = row.reduce('sum', (load) => `exp(${load(0)} - ${max})`);
+    row.storeRow(`log(${sum}) + ${max}`);
+  },
+};
+
+/** Functions that WGSL has for floating types only. */
+const FLOAT_ONLY: ReadonlySet<ReduceOp> = new Set(['ReduceL2', 'ReduceLogSum', 'ReduceLogSumExp']);
+
+function reduceLowering(op: ReduceOp): Lowering<ReduceOp> {
+  return {
+    unsupported(node, graph) {
+      const type = typeOf(graph, node.inputs[0]!);
+      const isFloat = type.dtype === 'float32' || type.dtype === 'float16';
+      if (FLOAT_ONLY.has(op) && !isFloat) return `no kernel for ${type.dtype}`;
+      if (type.dtype === 'int8' || type.dtype === 'uint8' || type.dtype === 'bool') return `no kernel for ${type.dtype}`;
+      if (elementCount(type.dims) === 0) return 'the input is empty';
+      return node.inputs[1] && !graph.constants.has(node.inputs[1]) ? 'the axes are not constant' : undefined;
+    },
+    lower(node, context) {
+      const axes = reducedAxes(node, context.graph);
+      if (axes.length === 0 && node.attrs.noop_with_empty_axes === 1) return copy(node, context);
+      reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, axes, node.attrs.keepdims === 1, PROGRAMS[op], context);
+    },
+  };
+}
+
+/** The axes given, made positive; all of them where none are given. */
+function reducedAxes(node: Node<ReduceOp>, graph: Graph): number[] {
+  const rank = typeOf(graph, node.inputs[0]!).dims.length;
+  const given = node.inputs[1] ? graph.constants.get(node.inputs[1]) : undefined;
+  const axes = given ? toNumbers(given).map((axis) => (axis + rank) % rank) : [];
+  if (axes.length > 0 || node.attrs.noop_with_empty_axes === 1) return axes;
+  return Array.from({ length: rank }, (_, axis) => axis);
+}
+
+function copy(node: Node<ReduceOp>, context: LowerContext): void {
+  const source = context.tensor(node.inputs[0]!);
+  const target = context.define(node.outputs[0]!, source.layout);
+  const view = { offset: 0, strides: stridesOf(source) };
+  const outputs = [{ tensor: target, view, expr: inputExpr(source.dtype) }];
+  context.dispatch(
+    mapKernel({ label: node.op, dims: source.dims, inputs: [{ tensor: source, view }], outputs, padChannels: source.layout === 'channels-last' }, context.profile),
+  );
+}
+
+/** Reduces `axes` of a value; the output keeps channels-last where the pixels go and the channels stay. */
+export function reduceAxes(
+  label: string,
+  input: ValueId,
+  output: ValueId,
+  axes: readonly number[],
+  keepDims: boolean,
+  program: Program,
+  context: LowerContext,
+): void {
+  const lies = context.tensor(input);
+  const followed = lies.layout === 'channels-last' && keepDims && !axes.includes(1);
+  // A row kernel neither skips padding lanes nor fills them.
+  const padded = lies.layout === 'channels-last' && lies.dims[1] !== paddedChannels(lies.dims, lies.storage);
+  const source = padded ? context.tensorIn(input, 'linear') : lies;
+  const layout: Layout = followed && !padded ? 'channels-last' : 'linear';
+  const target = context.define(output, layout);
+  const kept = source.dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
+  const strides = stridesOf(source);
+  const view = { offset: 0, strides: [...kept.map((axis) => strides[axis]!), ...axes.map((axis) => strides[axis]!)] };
+  const outStrides = keepDims ? kept.map((axis) => stridesOf(target)[axis]!) : stridesOf(target);
+  const spec = {
+    label,
+    kept: kept.map((axis) => source.dims[axis]!),
+    reduced: axes.map((axis) => source.dims[axis]!),
+    inputs: [{ tensor: source, view }],
+    output: { tensor: target, view: { offset: 0, strides: [...outStrides, ...axes.map(() => 0)] } },
+  };
+  context.dispatch(rowKernel(spec, context.profile, program));
+}
+
+type GlobalPool = 'GlobalAveragePool' | 'GlobalMaxPool' | 'GlobalLpPool';
+
+function globalPool<K extends GlobalPool>(program: (node: Node<K>) => Program | undefined): Lowering<K> {
+  return {
+    unsupported: (node, graph) => floatReason(node, graph) ?? (program(node) ? undefined : 'only p of 1 and 2 have a kernel'),
+    lower(node, context) {
+      const rank = context.type(node.inputs[0]!).dims.length;
+      const pixels = Array.from({ length: rank - 2 }, (_, axis) => axis + 2);
+      reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, pixels, true, program(node)!, context);
+    },
+  };
+}
+
+const NORMS: Readonly<Record<number, Program>> = { 1: PROGRAMS.ReduceL1, 2: PROGRAMS.ReduceL2 };
+
+export const REDUCE_LOWERINGS: LoweringTable = {
+  ...(Object.fromEntries(Object.keys(PROGRAMS).map((op) => [op, reduceLowering(op as ReduceOp)])) as { readonly [K in ReduceOp]: Lowering<K> }),
+  GlobalAveragePool: globalPool(() => PROGRAMS.ReduceMean),
+  GlobalMaxPool: globalPool(() => PROGRAMS.ReduceMax),
+  GlobalLpPool: globalPool((node) => NORMS[node.attrs.p]),
+};

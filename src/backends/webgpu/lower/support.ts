@@ -1,0 +1,11 @@
+/** Reasons that many lowerings share. */
+import { type Graph, type Node, typeOf } from '../../../ir/graph.ts';
+import type { OpKind } from '../../../ir/ops.ts';
+import { elementCount } from '../../../ir/tensor.ts';
+
+/** For kernels that compute in floating point and can't work on nothing. */
+export function floatReason(node: Node<OpKind>, graph: Graph): string | undefined {
+  const type = typeOf(graph, node.inputs[0]!);
+  if (type.dtype !== 'float32' && type.dtype !== 'float16') return `no kernel for ${type.dtype}`;
+  return elementCount(type.dims) === 0 ? 'the input is empty' : undefined;
+}

@@ -1,0 +1,25 @@
+/** What the webgpu backend reads from a build's options. */
+import type { BuildOptions } from '../../engine/engine.ts';
+import { type OptionSpecs, type OptionValues, readOptions } from '../options.ts';
+
+export const WEBGPU_OPTIONS = {
+  boundsChecks: {
+    type: 'boolean',
+    default: false,
+    description: "Keep the driver's bounds checks and zeroing of workgroup memory; kernels check their own bounds and are faster without.",
+  },
+  portable: {
+    type: 'boolean',
+    default: false,
+    description: "Build for WebGPU's guaranteed limits, so that the engine runs on any adapter and in browsers.",
+  },
+} as const satisfies OptionSpecs;
+
+export function webgpuOptions(options: BuildOptions): OptionValues<typeof WEBGPU_OPTIONS> {
+  return readOptions(WEBGPU_OPTIONS, options);
+}
+
+/** Whether the device is opened without the driver's checks. */
+export function isUnchecked(options: BuildOptions): boolean {
+  return !webgpuOptions(options).boundsChecks;
+}

@@ -1,0 +1,36 @@
+/** Whether a model can be built, before the passes have run. */
+import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
+import type { BuildInput, Unsupported } from '../backend.ts';
+import { unsupportedNodes } from './lower/lower.ts';
+
+export function supportsInput({ graph, model, options }: BuildInput): readonly Unsupported[] {
+  const reasons: Unsupported[] = [];
+  if (options.precision !== 'fp32') {
+    reasons.push({ node: model.name, op: 'precision', reason: `the webgpu backend builds fp32 only, not ${options.precision}` });
+  }
+  return [...reasons, ...(graph.ok ? unsupportedNodes(withoutKnown(graph.graph)) : graph.unsupported)];
+}
+
+/**
+ * The graph without nodes that constant folding will take away: all that depends on constants and shapes alone. What they
+ * give is assumed to be a constant of 32 bits; the build checks again, after the passes.
+ */
+function withoutKnown(graph: Graph): Graph {
+  const known = new Set<ValueId>(graph.constants.keys());
+  const constants = new Map(graph.constants);
+  const nodes = graph.nodes.filter((node) => {
+    if (!isKnown(node, known)) return true;
+    for (const id of node.outputs) {
+      const type = graph.types.get(id);
+      if (!type) continue;
+      known.add(id);
+      constants.set(id, { ...type, data: new Uint8Array() });
+    }
+    return false;
+  });
+  return { ...graph, nodes, constants };
+}
+
+function isKnown(node: AnyNode, known: ReadonlySet<ValueId>): boolean {
+  return node.op === 'Shape' || node.op === 'Size' || node.inputs.every((id) => id === '' || known.has(id));
+}

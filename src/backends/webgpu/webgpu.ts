@@ -1,0 +1,37 @@
+/**
+ * The webgpu backend: the project's own kernels, compiled for any WebGPU adapter and run through Dawn.
+ *
+ * The compiler is loaded only where something is compiled; loading an engine needs the device and the session alone.
+ */
+import { checkCompatible } from '../../engine/fingerprint.ts';
+import type { Backend } from '../backend.ts';
+import { swiftshaderWanted } from './dawn.ts';
+import { chooseDevice, probe } from './devices.ts';
+import { isUnchecked, WEBGPU_OPTIONS } from './options.ts';
+import { createSession } from './session.ts';
+import { supportsInput } from './supports.ts';
+import { findSwiftshader, swiftshaderEnvironment } from './swiftshader.ts';
+
+export const webgpuBackend: Backend = {
+  name: 'webgpu',
+  description: "The project's own kernels on any WebGPU adapter, through Dawn.",
+  options: WEBGPU_OPTIONS,
+  probe,
+  supports: supportsInput,
+  build: async (input, context) => (await import('./compile.ts')).compileWebgpu(input, context),
+  async load(engine, { device: wanted, signal }) {
+    signal?.throwIfAborted();
+    const open = await chooseDevice({ wanted, unchecked: isUnchecked(engine.header.options) });
+    try {
+      checkCompatible(engine.header, 'webgpu', open.info);
+      return await createSession(engine, open, () => open.destroy());
+    } catch (error) {
+      open.destroy();
+      throw error;
+    }
+  },
+  async workerEnvironment() {
+    const swiftshader = swiftshaderWanted() ? await findSwiftshader() : undefined;
+    return swiftshader ? swiftshaderEnvironment(swiftshader) : {};
+  },
+};

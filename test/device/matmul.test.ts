@@ -1,0 +1,108 @@
+/** Matrix kernels on SwiftShader against float64: every tile, tails, splits, broadcasting, transposition. */
+import { describe, expect, it } from 'vitest';
+import type { Expr } from '../../src/ir/expr.ts';
+import { type Dims, elementCount, fromNumbers } from '../../src/ir/tensor.ts';
+import { newGraphBuilder } from '../../src/ops/builder.ts';
+import { matmulTactics, predictMatmulNs, tacticName } from '../../src/backends/webgpu/tactics/matmul.ts';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { distance, noDevice, noise, runGraph } from './helpers.ts';
+import { matMul } from './references.ts';
+
+const tolerance = { absolute: 2e-5, relative: 1e-5 };
+
+describe.skipIf(noDevice)('matrix products (skipped without SwiftShader)', () => {
+  it.each<readonly [Dims, Dims]>([
+    [[4, 4], [4, 4]],
+    [[1, 64], [64, 10]],
+    [[37, 19], [19, 41]],
+    [[33, 36], [36, 68]],
+    [[2, 3, 5, 8], [2, 3, 8, 12]],
+    [[2, 1, 5, 8], [3, 8, 7]],
+    [[3, 5, 7], [7, 6]],
+    [[2, 6, 3], [1, 3, 5]],
+    [[2, 300], [300, 5]],
+  ])('%j times %j', async (a, b) => {
+    const graph = newGraphBuilder('matmul');
+    graph.input('a', { dtype: 'float32', dims: a });
+    graph.input('b', { dtype: 'float32', dims: b });
+    const y = graph.node('MatMul', ['a', 'b'], {}, { outputs: ['y'] });
+    const [x0, x1] = [noise(elementCount(a), 1), noise(elementCount(b), 2)];
+    const outputs = await runGraph(graph.finish([y]), { a: fromNumbers('float32', a, x0), b: fromNumbers('float32', b, x1) });
+    const expected = matMul(a, b, x0, x1);
+    expect(outputs['y']!.dims).toEqual(expected.dims);
+    expect(distance(outputs['y']!, expected.values, tolerance)).toBeLessThan(1);
+  });
+
+  it.each([[0, 0], [0, 1], [1, 0], [1, 1]] as const)('Gemm with transA %i, transB %i, alpha, beta and a constant right side', async (transA, transB) => {
+    const [m, k, n] = [5, 9, 6];
+    const graph = newGraphBuilder('gemm');
+    graph.input('a', { dtype: 'float32', dims: transA ? [k, m] : [m, k] });
+    const [x, w, c] = [noise(m * k, 1), noise(k * n, 2), noise(n, 3)];
+    const weights = graph.constant(fromNumbers('float32', transB ? [n, k] : [k, n], w));
+    const bias = graph.constant(fromNumbers('float32', [n], c));
+    const y = graph.node('Gemm', ['a', weights, bias], { alpha: 0.5, beta: 2, transA, transB }, { outputs: ['y'] });
+    const outputs = await runGraph(graph.finish([y]), { a: fromNumbers('float32', transA ? [k, m] : [m, k], x) });
+    const expected = Array.from({ length: m * n }, (_, i) => {
+      const [row, column] = [Math.floor(i / n), i % n];
+      let sum = 0;
+      for (let d = 0; d < k; d++) sum += x[transA ? d * m + row : row * k + d]! * w[transB ? column * k + d : d * n + column]!;
+      return 0.5 * sum + 2 * c[column]!;
+    });
+    expect(distance(outputs['y']!, expected, tolerance)).toBeLessThan(1);
+  });
+
+  it('multiplies a vector by a matrix and a matrix by a vector', async () => {
+    const graph = newGraphBuilder('vectors');
+    graph.input('v', { dtype: 'float32', dims: [6] });
+    graph.input('m', { dtype: 'float32', dims: [6, 6] });
+    const left = graph.node('MatMul', ['v', 'm'], {});
+    const right = graph.node('MatMul', ['m', 'v'], {});
+    const [v, m] = [noise(6, 1), noise(36, 2)];
+    const outputs = await runGraph(graph.finish([left, right]), { v: fromNumbers('float32', [6], v), m: fromNumbers('float32', [6, 6], m) });
+    expect(distance(outputs[left]!, matMul([1, 6], [6, 6], v, m).values, tolerance)).toBeLessThan(1);
+    expect(distance(outputs[right]!, matMul([6, 6], [6, 1], m, v).values, tolerance)).toBeLessThan(1);
+  });
+
+  it('fuses bias, transposed right side, activation and a masked selection', async () => {
+    const [m, k, n] = [6, 8, 7];
+    const graph = newGraphBuilder('fused');
+    graph.input('a', { dtype: 'float32', dims: [2, m, k] });
+    graph.input('b', { dtype: 'float32', dims: [2, n, k] });
+    graph.input('keep', { dtype: 'bool', dims: [1, n] });
+    const zero: Expr = { kind: 'const', value: 0, dtype: 'float32' };
+    const epilogue: Expr = { kind: 'select', condition: { kind: 'input', index: 1, dtype: 'bool' }, a: { kind: 'input', index: 0, dtype: 'float32' }, b: zero };
+    const bias = noise(n, 3);
+    const inputs = ['a', 'b', graph.constant(fromNumbers('float32', [n], bias)), 'keep'];
+    const y = graph.node('FusedMatMul', inputs, { alpha: 2, transA: 0, transB: 1, epilogue }, { outputs: ['y'] });
+    const [a, b] = [noise(2 * m * k, 1), noise(2 * n * k, 2)];
+    const keep = [1, 0, 1, 1, 0, 0, 1];
+    const outputs = await runGraph(graph.finish([y]), {
+      a: fromNumbers('float32', [2, m, k], a),
+      b: fromNumbers('float32', [2, n, k], b),
+      keep: fromNumbers('bool', [1, n], keep),
+    });
+    const expected = Array.from({ length: 2 * m * n }, (_, i) => {
+      const [batch, row, column] = [Math.floor(i / (m * n)), Math.floor(i / n) % m, i % n];
+      let sum = 0;
+      for (let d = 0; d < k; d++) sum += a[(batch * m + row) * k + d]! * b[(batch * n + column) * k + d]!;
+      return keep[column] ? 2 * sum + bias[column]! : 0;
+    });
+    expect(distance(outputs['y']!, expected, tolerance)).toBeLessThan(1);
+  });
+});
+
+describe('tactics of the matrix kernel', () => {
+  it('splits the depth where there are few tiles and does not where there are many', () => {
+    const late = matmulTactics({ batch: 1, rows: 49, columns: 512, depth: 4608 }, PORTABLE_PROFILE)[0]!;
+    const early = matmulTactics({ batch: 1, rows: 12544 * 16, columns: 64, depth: 147 }, PORTABLE_PROFILE)[0]!;
+    expect(late.splitK).toBeGreaterThan(1);
+    expect(early.splitK).toBe(1);
+  });
+
+  it('ranks by predicted time', () => {
+    const shape = { batch: 1, rows: 784, columns: 128, depth: 1152 };
+    const predicted = matmulTactics(shape, PORTABLE_PROFILE).map((tactic) => predictMatmulNs(shape, tactic));
+    expect(predicted).toEqual([...predicted].sort((a, b) => a - b));
+    expect(new Set(matmulTactics(shape, PORTABLE_PROFILE).map(tacticName)).size).toBe(predicted.length);
+  });
+});
