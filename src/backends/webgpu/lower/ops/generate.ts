@@ -1,4 +1,4 @@
-/** Ops whose values follow from shapes or from constants alone: Shape, Size, ConstantOfShape, Range, EyeLike. */
+/** Ops whose values follow from shapes or from constants alone: Shape, Size, ConstantOfShape, Range, EyeLike, NonZero and NonMaxSuppression. */
 import type { Graph, Node } from '../../../../ir/graph.ts';
 import { type DType, elementCount } from '../../../../ir/tensor.ts';
 import { elementKernel } from '../../kernels/pointwise.ts';
@@ -76,10 +76,27 @@ const eyeLike: Lowering<'EyeLike'> = {
   },
 };
 
+/** [rank, count]: what is not zero is known where the values are. */
+const nonZero: Lowering<'NonZero'> = {
+  unsupported: (node, graph) => mustBeConstant(node, graph, { 0: 'X' }),
+  lower(node, context) {
+    const { dims } = context.type(node.inputs[0]!);
+    const found = context.ints(node.inputs[0]!)!.flatMap((value, offset) => (value === 0 ? [] : [offset]));
+    known(context, node.outputs[0]!, rowMajorStrides(dims).flatMap((stride, axis) => found.map((offset) => Math.floor(offset / stride) % dims[axis]!)));
+  },
+};
+
+/** Has a static shape only where it selects nothing. */
+const nonMaxSuppression: Lowering<'NonMaxSuppression'> = {
+  lower: (node, context) => known(context, node.outputs[0]!, []),
+};
+
 export const GENERATE_LOWERINGS: LoweringTable = {
   Shape: shape,
   Size: size,
   ConstantOfShape: constantOfShape,
   Range: range,
   EyeLike: eyeLike,
+  NonMaxSuppression: nonMaxSuppression,
+  NonZero: nonZero,
 };

@@ -71,10 +71,11 @@ const topK: Lowering<'TopK'> = {
     const data = context.tensor(node.inputs[0]!);
     const { dims } = data;
     const axis = normalizeAxis(node.attrs.axis, dims.length);
-    const named = { values: node.outputs[0] ?? '', indices: node.outputs[1] ?? '' };
-    const used = Object.entries(named).flatMap(([name, id]) => (id === '' ? [] : [[name, context.define(id, 'linear')] as const]));
-    const k = used[0]![1].dims[axis]!;
-    if (elementCount(used[0]![1].dims) === 0) return;
+    const [values = '', indices = ''] = node.outputs;
+    const named = Object.entries({ values, indices }).filter(([, id]) => id !== '');
+    const results = Object.fromEntries(named.map(([name, id]) => [name, context.define(id, 'linear')]));
+    const found = Object.values(results)[0]!.dims;
+    if (elementCount(found) === 0) return;
     const type = registerType(data.dtype);
     const beats = node.attrs.largest ? '>' : '<';
     const call = pointKernel(
@@ -82,7 +83,7 @@ const topK: Lowering<'TopK'> = {
         label: 'TopK',
         extents: dims,
         inputs: { data },
-        outputs: Object.fromEntries(used),
+        outputs: results,
         body({ block, at, inputs, outputs }) {
           const own = block.let('own', inputs.data.load(at));
           const key = emitKey(block, 'key', own, type);
@@ -93,7 +94,7 @@ const topK: Lowering<'TopK'> = {
             const otherKey = emitKey(loop, 'other_key', other, type);
             loop.line(`place += select(0u, 1u, ${otherKey} ${beats} ${key} || (${otherKey} == ${key} && j < ${at[axis]}))`);
           });
-          block.if(`place < ${k}u`, (hit) => {
+          block.if(`place < ${found[axis]}u`, (hit) => {
             const target = at.map((c, a) => (a === axis ? 'place' : c));
             outputs['values']?.store(hit, target, own);
             outputs['indices']?.store(hit, target, `i32(${at[axis]})`);
