@@ -46,6 +46,8 @@ export interface LowerContext {
 }
 
 export interface Lowering<K extends OpKind> {
+  /** Inputs that are only read at build, as constants: their values need not fit the device's types. */
+  readonly hostInputs?: readonly number[];
   /** Why this node has no kernel although the op has one (an attribute, a dtype, an input that is not constant). */
   unsupported?(node: Node<K>, graph: Graph): string | undefined;
   lower(node: Node<K>, context: LowerContext): void;

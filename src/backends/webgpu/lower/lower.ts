@@ -46,7 +46,7 @@ function unsupportedReason(node: AnyNode, graph: Graph): string | undefined {
     if (id === '') continue;
     const type = typeOf(graph, id);
     if (!storageOf(type.dtype)) return `no device type holds ${type.dtype} (value ${id})`;
-    const constant = graph.constants.get(id);
+    const constant = lowering.hostInputs?.includes(node.inputs.indexOf(id)) ? undefined : graph.constants.get(id);
     if (constant && !fitsDevice(constant)) return `constant ${id} has ${type.dtype} values beyond 32 bits`;
   }
   return lowering.unsupported?.(node as Node<OpKind>, graph);

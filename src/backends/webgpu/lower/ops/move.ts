@@ -98,6 +98,8 @@ export function mustBeConstant(node: Node, graph: Graph, inputs: Readonly<Record
 }
 
 const slice: Lowering<'Slice'> = {
+  // Ends are often the largest int64, for "to the end".
+  hostInputs: [1, 2, 3, 4],
   unsupported: (node, graph) => mustBeConstant(node, graph, { 1: 'starts', 2: 'ends', 3: 'axes', 4: 'steps' }),
   lower(node, context) {
     const source = context.tensor(node.inputs[0]!);
