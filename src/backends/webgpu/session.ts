@@ -6,9 +6,10 @@
  * ring of {@link REQUESTS_IN_FLIGHT} slots bounds how many are under way. Command buffers can be submitted once; each slot
  * encodes its next one while the device works.
  */
-import type { Engine } from '../../engine/engine.ts';
-import { type Plan, PlanError, readPlan, REQUESTS_IN_FLIGHT } from '../../engine/plan.ts';
+import type { Binding, Engine } from '../../engine/engine.ts';
+import { type Plan, type PlanBinding, PlanError, readPlan, REQUESTS_IN_FLIGHT } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
+import { formatType } from '../../ir/tensor.ts';
 import type { Execution, LayerTime, Session, TensorMap } from '../backend.ts';
 import { checkInputs } from '../inputs.ts';
 import type { WebgpuDevice } from './device.ts';
@@ -32,7 +33,10 @@ export async function createSession(engine: Engine, open: WebgpuDevice, release:
 function checkPlan(engine: Engine, weightBytes: number): Plan {
   try {
     const plan = readPlan(engine.header.backendData, weightBytes);
-    if (plan.layerCount !== engine.header.layers.length) throw new PlanError(`the plan has ${plan.layerCount} layers, the header ${engine.header.layers.length}`);
+    const { layers, inputs, outputs } = engine.header;
+    if (plan.layerCount !== layers.length) throw new PlanError(`the plan has ${plan.layerCount} layers, the header ${layers.length}`);
+    checkBindings('inputs', plan.inputs, inputs);
+    checkBindings('outputs', plan.outputs, outputs);
     return plan;
   } catch (error) {
     if (!(error instanceof PlanError)) throw error;
@@ -41,6 +45,11 @@ function checkPlan(engine: Engine, weightBytes: number): Plan {
       cause: error,
     });
   }
+}
+
+function checkBindings(which: string, planned: readonly PlanBinding[], declared: readonly Binding[]): void {
+  const form = (bindings: readonly Binding[]): string => bindings.map((binding) => `${binding.name} ${formatType(binding)}`).join(', ');
+  if (form(planned) !== form(declared)) throw new PlanError(`the plan's ${which} are ${form(planned)}, the header's ${form(declared)}`);
 }
 
 /** Inputs in the device's types, in the plan's order. */
