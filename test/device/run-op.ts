@@ -1,6 +1,7 @@
 /** One op on SwiftShader, as a graph of its own. */
+import { evaluateConstants } from '../../src/backends/onnxruntime/evaluate.ts';
 import type { OpAttrs, OpKind } from '../../src/ir/ops.ts';
-import { type Dims, type DType, elementCount, fromNumbers, type Tensor } from '../../src/ir/tensor.ts';
+import { type Dims, type DType, elementCount, fromNumbers, type Tensor, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { runGraph } from './helpers.ts';
 
@@ -48,3 +49,13 @@ export async function runOp<K extends OpKind>(op: K, attrs: OpAttrs[K], operands
 
 /** 0, 1, 2 … */
 export const counting = (dims: Dims, from = 0): number[] => Array.from({ length: elementCount(dims) }, (_, i) => i + from);
+
+/** What onnxruntime gives for the op on these values. */
+export async function oracle<K extends OpKind>(op: K, attrs: OpAttrs[K], operands: readonly (Operand | undefined)[], outputs = 1): Promise<number[][]> {
+  const graph = newGraphBuilder(op);
+  const ids = operands.map((operand, i) => (operand ? graph.constant(fromNumbers(operand.dtype, operand.dims, operand.values), `x${i}`) : ''));
+  const names = Array.from({ length: outputs }, (_, i) => `y${i}`);
+  graph.node(op, ids, attrs, { outputs: names });
+  const results = await evaluateConstants(graph.finish(names));
+  return names.map((name) => toNumbers(results.get(name)!));
+}
