@@ -8,6 +8,7 @@ import { type Tensor, toNumbers } from '../../src/ir/tensor.ts';
 import type { Session, TensorMap } from '../../src/backends/backend.ts';
 import { buildPlan } from '../../src/backends/webgpu/build.ts';
 import { requestAdapter } from '../../src/backends/webgpu/dawn.ts';
+import type { TacticChooser } from '../../src/backends/webgpu/lower/context.ts';
 import { openDevice, type WebgpuDevice } from '../../src/backends/webgpu/device.ts';
 import { unsupportedNodes } from '../../src/backends/webgpu/lower/lower.ts';
 import { type DeviceProfile, PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
@@ -37,10 +38,10 @@ async function open(): Promise<WebgpuDevice> {
 }
 
 /** An engine of a graph, without the passes and without a model behind it. */
-export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE): Engine {
+export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE, choose?: TacticChooser): Engine {
   const unsupported = unsupportedNodes(graph);
   if (unsupported.length > 0) throw new Error(unsupported.map((u) => `${u.node}: ${u.op}: ${u.reason}`).join('\n'));
-  const built = buildPlan(graph, profile);
+  const built = buildPlan(graph, profile, { choose });
   return {
     header: {
       formatVersion: 1,
@@ -75,8 +76,8 @@ export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE)
 /** What the device tests compile for by default. */
 export const COMPACT_PROFILE: DeviceProfile = { ...PORTABLE_PROFILE, compact: true };
 
-export async function withSession<T>(graph: Graph, use: (session: Session) => Promise<T>, profile?: DeviceProfile): Promise<T> {
-  const session = await createSession(engineOf(graph, profile), await testDevice());
+export async function withSession<T>(graph: Graph, use: (session: Session) => Promise<T>, profile?: DeviceProfile, choose?: TacticChooser): Promise<T> {
+  const session = await createSession(engineOf(graph, profile, choose), await testDevice());
   try {
     return await use(session);
   } finally {
@@ -85,8 +86,15 @@ export async function withSession<T>(graph: Graph, use: (session: Session) => Pr
 }
 
 /** The graph's outputs, computed on the device. */
-export async function runGraph(graph: Graph, inputs: TensorMap, profile?: DeviceProfile): Promise<TensorMap> {
-  return withSession(graph, (session) => session.run(inputs), profile);
+export async function runGraph(graph: Graph, inputs: TensorMap, profile?: DeviceProfile, choose?: TacticChooser): Promise<TensorMap> {
+  return withSession(graph, (session) => session.run(inputs), profile, choose);
+}
+
+/** A device of Dawn's null backend: it validates everything and runs nothing. */
+export async function validatingDevice(): Promise<WebgpuDevice> {
+  const adapter = await requestAdapter({ validateOnly: true });
+  if (!adapter) throw new Error('Dawn gives no null adapter');
+  return openDevice(adapter);
 }
 
 /** Largest |a − b| / (absolute + relative·|b|) over all elements: 1 or less means close. NaN and infinities must agree. */

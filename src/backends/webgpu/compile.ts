@@ -34,7 +34,7 @@ export async function compileWebgpu(input: BuildInput, { signal, onProgress }: B
   if (unsupported.length > 0) throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input);
-  const built = buildPlan(graph, target.profile, options.workspaceBytes);
+  const built = buildPlan(graph, target.profile, { workspaceBytes: options.workspaceBytes });
   onProgress?.('kernels', 2, 2);
   const header: EngineHeader = {
     formatVersion: 1,

@@ -7,6 +7,7 @@ import type { Dims, DType, Tensor, TensorType } from '../../../ir/tensor.ts';
 import type { EngineLayer } from '../../../engine/engine.ts';
 import type { Storage } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
+import type { MatmulShape, MatmulTactic } from '../tactics/matmul.ts';
 import type { KernelSource } from '../wgsl/module.ts';
 import type { DeviceTensor, Layout } from './tensor.ts';
 
@@ -42,8 +43,13 @@ export interface LowerContext {
   define(id: ValueId, layout: Layout): DeviceTensor;
   /** Gives the output the bytes of a tensor: reshapes cost nothing. */
   alias(id: ValueId, source: DeviceTensor, layout: Layout): void;
+  /** The tactic for a problem, of candidates that are ranked by the cost model. */
+  choose(problem: MatmulShape, candidates: readonly MatmulTactic[]): MatmulTactic;
   dispatch(call: KernelCall): void;
 }
+
+/** Decides between tactics: the model's first, a measured one, or one from a list that was frozen. */
+export type TacticChooser = LowerContext['choose'];
 
 export interface Lowering<K extends OpKind> {
   /** Inputs that are only read at build, as constants: their values need not fit the device's types. */

@@ -11,7 +11,7 @@ import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.t
 import type { Unsupported } from '../../backend.ts';
 import { inputExpr, mapKernel } from '../kernels/map.ts';
 import type { DeviceProfile } from '../profile.ts';
-import type { HostArray, KernelCall, LowerContext, Lowering, Program, ProgramStep } from './context.ts';
+import type { HostArray, KernelCall, LowerContext, Lowering, Program, ProgramStep, TacticChooser } from './context.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { LOWERINGS } from './table.ts';
 import { type DeviceTensor, type Layout, layoutsAgree, storageOf, storedBytes, storedElements, stridesOf } from './tensor.ts';
@@ -53,15 +53,19 @@ function unsupportedReason(node: AnyNode, graph: Graph): string | undefined {
 }
 
 /** Lowers a graph of which {@link unsupportedNodes} found nothing. */
-export function lowerGraph(graph: Graph, profile: DeviceProfile): Program {
-  const builder = new ProgramBuilder(graph, profile);
+export function lowerGraph(graph: Graph, profile: DeviceProfile, choose: TacticChooser = firstTactic): Program {
+  const builder = new ProgramBuilder(graph, profile, choose);
   for (const node of graph.nodes) builder.lower(node);
   return builder.finish();
 }
 
+/** The one that the cost model puts first. */
+const firstTactic: TacticChooser = (_, candidates) => candidates[0]!;
+
 class ProgramBuilder implements LowerContext {
   readonly graph: Graph;
   readonly profile: DeviceProfile;
+  readonly choose: TacticChooser;
   readonly #bytes: number[] = [];
   readonly #steps: ProgramStep[] = [];
   readonly #layers: EngineLayer[] = [];
@@ -73,9 +77,10 @@ class ProgramBuilder implements LowerContext {
   #node: AnyNode | undefined;
   #layer: number | undefined;
 
-  constructor(graph: Graph, profile: DeviceProfile) {
+  constructor(graph: Graph, profile: DeviceProfile, choose: TacticChooser) {
     this.graph = graph;
     this.profile = profile;
+    this.choose = choose;
     for (const name of graph.inputs) {
       const { dtype, dims } = typeOf(graph, name);
       const tensor = this.#allocate(dtype, dims, 'linear');

@@ -153,7 +153,7 @@ function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, outp
     }),
     b: { tensor: weights, view: { offset: 0, strides: [depth * columns, columns, 1] } },
   };
-  const tactic = matmulTactics(shape, context.profile)[0]!;
+  const tactic = context.choose(shape, matmulTactics(shape, context.profile));
   for (const call of matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements]))) context.dispatch(call);
 }
 

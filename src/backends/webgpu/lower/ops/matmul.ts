@@ -120,7 +120,7 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, c
     a: matrixRows({ tensor: product.a, ...axes, depth: shape.depth, view: lead(matrixView(shape.a, shape.batch, product.transA)) }),
     b: isTall ? { tensor: b.tensor, view: { offset: 0, strides: [0, ...b.view.strides.slice(-2)] } } : b,
   };
-  const tactic = matmulTactics(problem, context.profile)[0]!;
+  const tactic = context.choose(problem, matmulTactics(problem, context.profile));
   for (const call of matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements]))) context.dispatch(call);
 }
 

@@ -1,0 +1,139 @@
+/** Sessions: requests in flight, executions, profiles, disposal, lost devices, broken engines. */
+import { describe, expect, it } from 'vitest';
+import { TsrtError } from '../../src/errors.ts';
+import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
+import { newGraphBuilder } from '../../src/ops/builder.ts';
+import { requestAdapter } from '../../src/backends/webgpu/dawn.ts';
+import { openDevice } from '../../src/backends/webgpu/device.ts';
+import { createSession } from '../../src/backends/webgpu/session.ts';
+import { engineOf, noDevice, swiftshader, testDevice, validatingDevice, withSession } from './helpers.ts';
+
+/** y = (x + 1) · 2, in two kernels. */
+function twoKernels() {
+  const graph = newGraphBuilder('two');
+  graph.input('x', { dtype: 'float32', dims: [5] });
+  const one = graph.constant(fromNumbers('float32', [1], [1]));
+  const two = graph.constant(fromNumbers('float32', [1], [2]));
+  const sum = graph.node('Add', ['x', one], {}, { name: 'add' });
+  return graph.finish([graph.node('Mul', [sum, two], {}, { name: 'mul', outputs: ['y'] })]);
+}
+
+const request = (value: number) => ({ x: fromNumbers('float32', [5], [value, 1, 2, 3, 4]) });
+
+async function codeOf(action: Promise<unknown>): Promise<string> {
+  try {
+    await action;
+  } catch (error) {
+    if (error instanceof TsrtError) return error.code;
+    throw error;
+  }
+  return 'none';
+}
+
+describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
+  it('answers many requests at once, each with its own', async () => {
+    await withSession(twoKernels(), async (session) => {
+      const values = Array.from({ length: 20 }, (_, i) => i);
+      const answers = await Promise.all(values.map((value) => session.run(request(value))));
+      expect(answers.map((answer) => toNumbers(answer['y']!)[0])).toEqual(values.map((value) => (value + 1) * 2));
+    });
+  });
+
+  it('keeps the inputs of executions apart', async () => {
+    await withSession(twoKernels(), async (session) => {
+      const [first, second] = [await session.prepare(request(10)), await session.prepare(request(20))];
+      await first.execute(1);
+      expect(toNumbers((await first.download())['y']!)[0]).toBe(22);
+      await second.execute(40);
+      expect(toNumbers((await second.download())['y']!)[0]).toBe(42);
+      await first.execute(2);
+      expect(toNumbers((await first.download())['y']!)[0]).toBe(22);
+      await first.dispose();
+      await expect(first.execute(1)).rejects.toThrow('disposed');
+    });
+  });
+
+  it('profiles every layer', async () => {
+    await withSession(twoKernels(), async (session) => {
+      const times = await session.profile!(request(0));
+      expect(times.map(({ layer }) => layer)).toEqual(['add', 'mul']);
+      for (const { durationNs } of times) expect(durationNs).toBeGreaterThan(0);
+    });
+  });
+
+  it('refuses inputs that do not fit, and int64 beyond 32 bits', async () => {
+    const graph = newGraphBuilder('wide');
+    graph.input('n', { dtype: 'int64', dims: [1] });
+    await withSession(graph.finish([graph.node('Neg', ['n'], {}, { outputs: ['y'] })]), async (session) => {
+      expect(await codeOf(session.run({}))).toBe('USAGE');
+      expect(await codeOf(session.run({ n: fromNumbers('int64', [2], [1, 2]) }))).toBe('USAGE');
+      expect(await codeOf(session.run({ n: fromNumbers('int64', [1], [2 ** 31]) }))).toBe('USAGE');
+      expect(toNumbers((await session.run({ n: fromNumbers('int64', [1], [2 ** 31 - 1]) }))['y']!)).toEqual([1 - 2 ** 31]);
+    });
+  });
+
+  it('rejects calls after it is disposed, and may be disposed twice', async () => {
+    let released = 0;
+    const session = await createSession(engineOf(twoKernels()), await testDevice(), () => released++);
+    expect(session.observeMemory().deviceBytes).toBeGreaterThan(0);
+    await session.dispose();
+    await session.dispose();
+    expect(released).toBe(1);
+    expect(session.observeMemory().deviceBytes).toBe(0);
+    await expect(session.run(request(0))).rejects.toThrow('disposed');
+  });
+
+  it('holds what its ledger says', async () => {
+    await withSession(twoKernels(), async (session) => {
+      const { weightBytes, activationBytes, workspaceBytes, stagingBytes } = session.memory;
+      expect(session.observeMemory().deviceBytes).toBe(weightBytes + activationBytes + workspaceBytes + stagingBytes);
+    });
+  });
+
+  it('reports a lost device', async () => {
+    const adapter = await requestAdapter({ swiftshader, unchecked: true });
+    const open = await openDevice(adapter!);
+    const session = await createSession(engineOf(twoKernels()), open);
+    open.device.destroy();
+    await open.device.lost;
+    expect(await codeOf(session.run(request(0)))).toBe('DEVICE_LOST');
+    await session.dispose();
+  });
+
+  it('gives the same answers with the driver\'s bounds checks', async () => {
+    const adapter = await requestAdapter({ swiftshader, unchecked: false });
+    const open = await openDevice(adapter!);
+    const session = await createSession(engineOf(twoKernels()), open);
+    expect(toNumbers((await session.run(request(3)))['y']!)).toEqual([8, 4, 6, 8, 10]);
+    await session.dispose();
+    open.destroy();
+  });
+});
+
+describe('engines that are broken', () => {
+  it('are refused before anything is allocated', async () => {
+    const open = await validatingDevice();
+    const engine = engineOf(twoKernels());
+    const plan = engine.header.backendData as { readonly version: number };
+    const altered = (header: object) => createSession({ ...engine, header: { ...engine.header, ...header } }, open);
+    expect(await codeOf(altered({ backendData: { ...plan, version: 99 } }))).toBe('ENGINE_INVALID');
+    expect(await codeOf(altered({ backendData: null }))).toBe('ENGINE_INVALID');
+    expect(await codeOf(altered({ inputs: [] }))).toBe('ENGINE_INVALID');
+    expect(await codeOf(altered({ layers: [] }))).toBe('ENGINE_INVALID');
+    expect(await codeOf(createSession({ ...engine, parts: new Map() }, open))).toBe('ENGINE_INVALID');
+    open.destroy();
+  });
+
+  it('load and leave a thousand times', { timeout: 60_000 }, async () => {
+    const open = await validatingDevice();
+    const engine = engineOf(twoKernels());
+    const cycle = async (count: number): Promise<number> => {
+      for (let i = 0; i < count; i++) await (await createSession(engine, open)).dispose();
+      return process.memoryUsage().rss;
+    };
+    const settled = await cycle(500);
+    // 500 sessions that each leaked their 4 KB of buffers and staging alone would take 2 MB; objects would take far more.
+    expect((await cycle(500)) - settled).toBeLessThan(30e6);
+    open.destroy();
+  });
+});
