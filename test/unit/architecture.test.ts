@@ -99,6 +99,25 @@ describe('architecture', () => {
     expect(wrong).toEqual([]);
   });
 
+  it('the runtime stands alone: no compiler, no Node module, no package', () => {
+    const seen = new Set<string>();
+    const outside: string[] = [];
+    const visit = (file: string): void => {
+      if (seen.has(file)) return;
+      seen.add(file);
+      for (const { specifier, typeOnly } of importsOf(file)) {
+        if (typeOnly) continue;
+        if (specifier.startsWith('.')) visit(resolve(dirname(file), specifier));
+        else outside.push(`${relative(src, file)} → ${specifier}`);
+      }
+    };
+    visit(join(src, 'runtime.ts'));
+    const files = [...seen].map((file) => relative(src, file));
+    expect(outside).toEqual([]);
+    expect(files).toContain('backends/webgpu/session.ts');
+    expect(files.filter((file) => /^(onnx|passes|ops|quantize|suite|measure|commands)\//.test(file))).toEqual([]);
+  });
+
   it('files stay within 450 lines', () => {
     const long = sourceFiles(src)
       .map((file) => ({ file: relative(src, file), lines: readFileSync(file, 'utf8').split('\n').length }))

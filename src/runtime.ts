@@ -1,0 +1,32 @@
+/**
+ * The runtime: loads an engine file and runs it, in a browser as in Node. No model, no protobuf, no compiler, no Node module is
+ * in its import graph; a test walks that graph.
+ *
+ *     const adapter = await navigator.gpu.requestAdapter();
+ *     const device = await openDevice(adapter);
+ *     const session = await loadEngine(await deserializeEngine(bytes), device);
+ *     const outputs = await session.run({ input: { dtype: 'float32', dims: [1, 3, 224, 224], data } });
+ *     await session.dispose();
+ */
+import { openDevice, type WebgpuDevice } from './backends/webgpu/device.ts';
+import { createSession } from './backends/webgpu/session.ts';
+import type { Session } from './backends/backend.ts';
+import type { Engine } from './engine/engine.ts';
+import { deserializeEngine } from './engine/file.ts';
+import { checkCompatible } from './engine/fingerprint.ts';
+
+export { deserializeEngine, openDevice };
+export type { Session, TensorMap, Execution } from './backends/backend.ts';
+export type { WebgpuDevice } from './backends/webgpu/device.ts';
+export type { Binding, Engine, EngineHeader } from './engine/engine.ts';
+export { fromNumbers, toNumbers, typedView, type DType, type Tensor } from './ir/tensor.ts';
+export { TsrtError } from './errors.ts';
+
+/**
+ * Loads an engine of the webgpu backend on a device that {@link openDevice} gave. The device stays the caller's; several
+ * sessions may share it. Throws TsrtError ENGINE_INCOMPATIBLE, naming what differs, or ENGINE_INVALID.
+ */
+export async function loadEngine(engine: Engine, device: WebgpuDevice): Promise<Session> {
+  checkCompatible(engine.header, 'webgpu', device.info);
+  return createSession(engine, device);
+}
