@@ -2,5 +2,6 @@
 import type { Backend } from './backend.ts';
 import { nullBackend } from './null/null.ts';
 import { onnxruntimeBackend } from './onnxruntime/onnxruntime.ts';
+import { webgpuBackend } from './webgpu/webgpu.ts';
 
-export const BACKENDS: readonly Backend[] = [onnxruntimeBackend, nullBackend];
+export const BACKENDS: readonly Backend[] = [onnxruntimeBackend, webgpuBackend, nullBackend];

@@ -39,10 +39,11 @@ describe('tiles of the matrix kernel', () => {
       expect(tacticInvocations(tactic)).toBeLessThanOrEqual(256);
       expect(tacticWorkgroupBytes(tactic)).toBeLessThanOrEqual(16384);
     }
-    expect(new Set(TACTICS.map(({ splitK, ...tile }) => JSON.stringify(tile))).size).toBeGreaterThan(10);
+    expect(new Set(TACTICS.map((tactic) => tacticName({ ...tactic, splitK: 1 }))).size).toBeGreaterThan(10);
   });
 
   it('are valid WGSL and valid plans, split or not', { timeout: 60_000 }, async () => {
+    let loaded = 0;
     const device = await validatingDevice();
     const graphs = [product([150, 600], [600, 140]), product([2, 37, 45], [2, 45, 41]), convolution(1).graph, convolution(3).graph];
     // The null backend has the default limits.
@@ -51,10 +52,12 @@ describe('tiles of the matrix kernel', () => {
       for (const graph of graphs) {
         const session = await createSession(engineOf(graph, LARGE, () => tactic), device);
         await session.dispose();
-        expect(() => device.check(), tacticName(tactic)).not.toThrow();
+        device.check();
+        loaded++;
       }
     }
     device.destroy();
+    expect(loaded).toBeGreaterThan(40);
   });
 });
 

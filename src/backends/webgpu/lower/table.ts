@@ -6,7 +6,8 @@
  *      (as it lies, with strides from `stridesOf`) or `context.tensorIn(id, layout)` (converted), declares outputs with
  *      `context.define(id, layout)`, and appends kernels with `context.dispatch(...)`. An op that only renames bytes uses
  *      `context.alias`. Constants: `context.constant(id)` on the host, `context.pack(...)` to upload them in another form.
- *   2. Prefer an existing template: mapKernel (any strided element-by-element work), reduceKernel, matmulKernel, windowKernel.
+ *   2. Prefer an existing template: mapKernel (any strided element-by-element work), rowKernel (anything that reduces along axes and may
+ *      write the rows again), matmulKernels, poolKernel.
  *      A new template goes to kernels/, built with wgsl/module.ts; shapes are baked in, every binding is a sized array,
  *      and flat grids go through kernels/grid.ts.
  *   3. Say in `unsupported` what this lowering cannot do; every such node of a model is reported at once.
@@ -14,11 +15,74 @@
  *
  * Layout rules: outputs with a channel axis inherit 'channels-last' from their inputs; padding lanes are zero.
  */
-import type { LoweringTable } from './context.ts';
+import type { Graph, Node } from '../../../ir/graph.ts';
+import type { OpKind } from '../../../ir/ops.ts';
+import type { Lowering, LoweringTable } from './context.ts';
+import { ATTENTION_LOWERINGS } from './ops/attention.ts';
+import { CONV_LOWERINGS } from './ops/conv.ts';
+import { DIRECT_LOWERINGS } from './ops/direct.ts';
+import { EINSUM_LOWERINGS } from './ops/einsum.ts';
 import { ELEMENTWISE_LOWERINGS } from './ops/elementwise.ts';
+import { GATHER_LOWERINGS } from './ops/gather.ts';
+import { GENERAL_LOWERINGS } from './ops/general.ts';
+import { GENERATE_LOWERINGS } from './ops/generate.ts';
+import { LRN_LOWERINGS } from './ops/lrn.ts';
+import { MATMUL_LOWERINGS } from './ops/matmul.ts';
+import { MOVE_LOWERINGS } from './ops/move.ts';
+import { ORDER_LOWERINGS } from './ops/order.ts';
+import { PAD_LOWERINGS } from './ops/pad.ts';
+import { POOL_LOWERINGS } from './ops/pool.ts';
+import { QUANTIZE_LOWERINGS } from './ops/quantize.ts';
+import { RECURRENT_LOWERINGS } from './ops/recurrent.ts';
+import { REDUCE_LOWERINGS } from './ops/reduce.ts';
 import { RESHAPE_LOWERINGS } from './ops/reshape.ts';
+import { RESIZE_LOWERINGS } from './ops/resize.ts';
+import { ROW_LOWERINGS } from './ops/rows.ts';
+import { SAMPLE_LOWERINGS } from './ops/sample.ts';
+import { SCATTER_LOWERINGS } from './ops/scatter.ts';
 
-export const LOWERINGS: LoweringTable = {
+/** The fast kernels. */
+const FAST: LoweringTable = {
   ...ELEMENTWISE_LOWERINGS,
+  ...CONV_LOWERINGS,
+  ...MATMUL_LOWERINGS,
+  ...ATTENTION_LOWERINGS,
+  ...POOL_LOWERINGS,
+  ...REDUCE_LOWERINGS,
+  ...ROW_LOWERINGS,
   ...RESHAPE_LOWERINGS,
+  ...MOVE_LOWERINGS,
+  ...GENERATE_LOWERINGS,
+  ...GATHER_LOWERINGS,
+  ...SCATTER_LOWERINGS,
+  ...PAD_LOWERINGS,
+  ...RESIZE_LOWERINGS,
+  ...SAMPLE_LOWERINGS,
+  ...ORDER_LOWERINGS,
+  ...LRN_LOWERINGS,
+  ...QUANTIZE_LOWERINGS,
+  ...EINSUM_LOWERINGS,
+  ...RECURRENT_LOWERINGS,
 };
+
+/** Kernels that take what the fast ones of the same op refuse. */
+const GENERAL: LoweringTable = { ...DIRECT_LOWERINGS, ...GENERAL_LOWERINGS };
+
+function fallback(first: Lowering<OpKind>, second: Lowering<OpKind>): Lowering<OpKind> {
+  const pick = (node: Node<OpKind>, graph: Graph): Lowering<OpKind> => (first.unsupported?.(node, graph) === undefined ? first : second);
+  return {
+    unsupported: (node, graph) => pick(node, graph).unsupported?.(node, graph),
+    lower: (node, context) => pick(node, context.graph).lower(node, context),
+  };
+}
+
+function join(fast: LoweringTable, general: LoweringTable): LoweringTable {
+  const joined: Partial<Record<OpKind, Lowering<OpKind>>> = { ...(fast as Partial<Record<OpKind, Lowering<OpKind>>>) };
+  for (const [op, second] of Object.entries(general) as [OpKind, Lowering<OpKind>][]) {
+    const first = joined[op];
+    joined[op] = first ? fallback(first, second) : second;
+  }
+  return joined as LoweringTable;
+}
+
+export const LOWERINGS: LoweringTable = join(FAST, GENERAL);

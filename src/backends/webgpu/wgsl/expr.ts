@@ -113,7 +113,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'tanh1' | 'pow1' | 'imod' | 'fmodf' | 'ipow' | 'asinh1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -165,13 +165,14 @@ export class ExprEmitter {
       case 'max': return `max(${a}, ${b})`;
       case 'mod':
         return scalar === 'u32' ? `${a} % ${b}` : `${this.#help(scalar === 'i32' ? 'imod' : 'fmodf')}(${a}, ${b})`;
-      case 'fmod': return `${a} % ${b}`;
+      case 'fmod': return scalar === 'f32' ? `${this.#help('cfmod')}(${a}, ${b})` : `${a} % ${b}`;
       case 'and': case 'bitand': return `${a} & ${b}`;
       case 'or': case 'bitor': return `${a} | ${b}`;
       case 'xor': return `${a} != ${b}`;
       case 'bitxor': return `${a} ^ ${b}`;
-      case 'shl': return `${a} << ${this.#shift(b, expr.b)}`;
-      case 'shr': return `${a} >> ${this.#shift(b, expr.b)}`;
+      case 'shl':
+      case 'shr':
+        return this.#shift(expr.fn, a, scalar, b, expr.b);
       case 'eq': return `${a} == ${b}`;
       case 'lt': return `${a} < ${b}`;
       case 'le': return `${a} <= ${b}`;
@@ -182,8 +183,13 @@ export class ExprEmitter {
     }
   }
 
-  #shift(b: string, expr: Expr): string {
-    return registerType(exprDtype(expr)) === 'u32' ? b : `${typeName('u32', this.#width)}(${b})`;
+  /** As in NumPy, a shift by the width or more (or by a negative number) leaves nothing, or only the sign. */
+  #shift(fn: 'shl' | 'shr', a: string, scalar: Scalar, b: string, amount: Expr): string {
+    const unsigned = registerType(exprDtype(amount)) === 'u32' ? b : `${typeName('u32', this.#width)}(${b})`;
+    const bounded = `min(${unsigned}, ${this.#constant(31, 'u32')})`;
+    if (fn === 'shr' && scalar === 'i32') return `${a} >> ${bounded}`;
+    const shifted = fn === 'shl' ? `${a} << ${bounded}` : `${a} >> ${bounded}`;
+    return `select(${shifted}, ${this.#constant(0, scalar)}, ${unsigned} > ${this.#constant(31, 'u32')})`;
   }
 
   #pow(a: string, scalar: Scalar, exponent: Expr): string {
@@ -219,7 +225,8 @@ export class ExprEmitter {
   #toFloat16(x: string): string {
     const limit = this.#constant(65504, 'f32');
     const infinite = `sign(${x}) * ${this.#splat(`${this.#module.helper('inf')}()`, 'f32')}`;
-    return `select(quantizeToF16(clamp(${x}, -${limit}, ${limit})), ${infinite}, abs(${x}) >= ${this.#constant(65520, 'f32')})`;
+    const finite = `select(quantizeToF16(clamp(${x}, -${limit}, ${limit})), ${infinite}, abs(${x}) >= ${this.#constant(65520, 'f32')})`;
+    return `select(${finite}, ${x}, ${this.#help('is_nan')}(${x}))`;
   }
 }
 

@@ -11,7 +11,7 @@ interface Helper {
 
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'tanh1' | 'tanh14'
-  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14';
+  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -93,6 +93,10 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   // Mod with fmod = 0: the result has the divisor's sign.
   imod: { code: 'fn imod(x: i32, y: i32) -> i32 { let r = x % y; return select(r, r + y, r != 0 && ((r < 0) != (y < 0))); }\n', needs: [] },
   imod4: { code: lanes('imod', ['x', 'y'], 'i32', 'i32'), needs: ['imod'] },
-  fmodf: { code: 'fn fmodf(x: f32, y: f32) -> f32 { let r = x - y * floor(x / y); return select(r, 0.0, r == y); }\n', needs: [] },
+// C's fmod: the remainder has the dividend's sign. WGSL's % gives NaN for an infinite divisor.
+  cfmod: { code: 'fn cfmod(x: f32, y: f32) -> f32 { return select(x % y, x, is_posinf(abs(y)) && !is_posinf(abs(x))); }\n', needs: ['is_posinf'] },
+  cfmod4: { code: lanes('cfmod', ['x', 'y'], 'f32', 'f32'), needs: ['cfmod'] },
+  // NumPy's mod: the remainder has the divisor's sign.
+  fmodf: { code: 'fn fmodf(x: f32, y: f32) -> f32 { let r = cfmod(x, y); return select(r, r + y, r != 0.0 && ((r < 0.0) != (y < 0.0))); }\n', needs: ['cfmod'] },
   fmodf4: { code: lanes('fmodf', ['x', 'y'], 'f32', 'f32'), needs: ['fmodf'] },
 };
