@@ -73,6 +73,19 @@ describe.skipIf(noDevice)('ops along an axis (skipped without SwiftShader)', () 
     expect(toNumbers(y!)).toEqual(expected);
   });
 
+  it.each([[0, 0], [1, 0], [0, 1], [1, 1]] as const)('CumSum along an axis of more elements than chunks, exclusive %i, reverse %i', async (exclusive, reverse) => {
+    const dims = [2, 1003];
+    const x = Array.from(noise(2006, 9), (v) => Math.trunc(v * 1000));
+    const [y] = await runOp('CumSum', { exclusive, reverse }, [ints(dims, x), { dtype: 'int64', dims: [], values: [1], constant: true }]);
+    const expected = rowsAlong(x, dims, 1).flatMap((row) => {
+      const order = reverse ? row.toReversed() : row;
+      let total = 0;
+      const sums = order.map((value) => (exclusive ? (total += value) - value : (total += value)));
+      return reverse ? sums.toReversed() : sums;
+    });
+    expect(toNumbers(y!)).toEqual(expected.map((value) => value + 0));
+  });
+
   it('reduces bools and narrow integers, wrapping as C does', async () => {
     const bools: Operand = { dtype: 'bool', dims: [2, 3], values: [1, 0, 1, 1, 1, 1] };
     const attrs = { keepdims: 0, noop_with_empty_axes: 0 } as const;

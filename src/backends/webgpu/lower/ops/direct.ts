@@ -5,7 +5,7 @@
 import type { Node } from '../../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
-import type { BoundTensor, PointScope } from '../../kernels/pointwise.ts';
+import { type BoundTensor, elementKernel, type PointScope } from '../../kernels/pointwise.ts';
 import { registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { saturate, wrapInteger } from '../../wgsl/narrow.ts';
@@ -99,23 +99,52 @@ const convInteger: Lowering<'ConvInteger'> = {
   },
 };
 
-const QUANTIZED_CONV = ['x', 'x_scale', 'x_zero', 'w', 'w_scale', 'w_zero', 'y_scale', 'y_zero', 'bias'] as const;
+/** A few numbers computed on the device into one buffer, where a kernel would bind more buffers than every device has. */
+function gathered(
+  label: string,
+  dtype: 'float32' | 'int32',
+  count: number,
+  inputs: Readonly<Record<string, DeviceTensor>>,
+  value: (bound: Readonly<Record<string, BoundTensor>>, at: string) => string,
+  context: LowerContext,
+): DeviceTensor {
+  const output = context.scratch(dtype, [count]);
+  context.dispatch(elementKernel({ label, inputs, output, body: ({ at, inputs: bound }) => value(bound, at[0]!) }, context.profile));
+  return output;
+}
 
 const qLinearConv: Lowering<'QLinearConv'> = {
   lower(node, context) {
     const output = context.type(node.outputs[0]!).dims;
+    const all = named(node, ['x', 'x_scale', 'x_zero', 'w', 'w_scale', 'w_zero', 'y_scale', 'y_zero', 'bias'], context);
+    const { x_scale, x_zero, w_scale, y_scale, y_zero, ...bound } = all as Record<'x_scale' | 'x_zero' | 'w_scale' | 'y_scale' | 'y_zero', DeviceTensor>;
+    const scale = gathered(
+      'QLinearConv',
+      'float32',
+      output[1]!,
+      { x_scale, w_scale, y_scale },
+      (s, channel) => `${s['x_scale']!.loadFlat('0u')} * ${parameter(s['w_scale'], [], channel, '1.0f')} / ${s['y_scale']!.loadFlat('0u')}`,
+      context,
+    );
+    const zeros = gathered(
+      'QLinearConv',
+      'int32',
+      2,
+      { x_zero, y_zero },
+      (z, at) => `select(i32(${z['y_zero']!.loadFlat('0u')}), i32(${z['x_zero']!.loadFlat('0u')}), ${at} == 0u)`,
+      context,
+    );
     lowerElements<string>(context, node.outputs[0]!, {
       label: 'QLinearConv',
-      inputs: named(node, QUANTIZED_CONV, context),
+      inputs: { ...bound, scale, zeros },
       body({ block, at, inputs, outputs }) {
         const channel = at[1]!;
-        const xZero = block.let('xz', `i32(${inputs['x_zero']!.loadFlat('0u')})`);
+        const xZero = block.let('xz', inputs['zeros']!.loadFlat('0u'));
         const wZero = block.let('wz', `i32(${parameter(inputs['w_zero'], at, channel, '0')})`);
-        const scale = block.let('scale', `${inputs['x_scale']!.loadFlat('0u')} * ${parameter(inputs['w_scale'], at, channel, '1.0f')} / ${inputs['y_scale']!.loadFlat('0u')}`);
         const sum = block.var('sum', parameter(inputs['bias'], at, channel, '0i'));
         const term = (a: string, b: string): string => `(i32(${a}) - ${xZero}) * (i32(${b}) - ${wZero})`;
         emitWindowSum(block, at, { x: inputs['x']!, w: inputs['w']!, output, attrs: node.attrs, transposed: false, term }, sum);
-        return requantized(outputs.result.tensor, sum, scale, inputs['y_zero']!.loadFlat('0u'));
+        return requantized(outputs.result.tensor, sum, inputs['scale']!.loadFlat(channel), inputs['zeros']!.loadFlat('1u'));
       },
     });
   },
@@ -162,23 +191,31 @@ const matMulInteger: Lowering<'MatMulInteger'> = {
   },
 };
 
-const QUANTIZED_PRODUCT = ['a', 'a_scale', 'a_zero', 'b', 'b_scale', 'b_zero', 'y_scale', 'y_zero'] as const;
-
 const qLinearMatMul: Lowering<'QLinearMatMul'> = {
   lower(node, context) {
+    const all = named(node, ['a', 'a_scale', 'a_zero', 'b', 'b_scale', 'b_zero', 'y_scale', 'y_zero'], context);
+    const { y_scale, y_zero, ...bound } = all as Record<'y_scale' | 'y_zero', DeviceTensor>;
+    const result = gathered(
+      'QLinearMatMul',
+      'float32',
+      2,
+      { y_scale, y_zero },
+      (y, at) => `select(f32(${y['y_zero']!.loadFlat('0u')}), ${y['y_scale']!.loadFlat('0u')}, ${at} == 0u)`,
+      context,
+    );
     lowerElements<string>(context, node.outputs[0]!, {
       label: 'QLinearMatMul',
-      inputs: named(node, QUANTIZED_PRODUCT, context),
+      inputs: { ...bound, result_parameters: result },
       body({ block, at, inputs, outputs }) {
         const [a, b] = [inputs['a']!, inputs['b']!];
         const { row, column } = placeOf(at, a, b);
         const aZero = block.let('az', `i32(${parameter(inputs['a_zero'], at, row, '0')})`);
         const bZero = block.let('bz', `i32(${parameter(inputs['b_zero'], at, column, '0')})`);
         const scales = `${parameter(inputs['a_scale'], at, row, '1.0f')} * ${parameter(inputs['b_scale'], at, column, '1.0f')}`;
-        const scale = block.let('scale', `${scales} / ${inputs['y_scale']!.loadFlat('0u')}`);
+        const scale = block.let('scale', `${scales} / ${inputs['result_parameters']!.loadFlat('0u')}`);
         const sum = block.var('sum', '0i');
         emitDot(block, at, a, b, sum, (x, y) => `(i32(${x}) - ${aZero}) * (i32(${y}) - ${bZero})`);
-        return requantized(outputs.result.tensor, sum, scale, inputs['y_zero']!.loadFlat('0u'));
+        return requantized(outputs.result.tensor, sum, scale, inputs['result_parameters']!.loadFlat('1u'));
       },
     });
   },

@@ -3,14 +3,14 @@
  * walks the axis itself: exact, deterministic, parallel over the outputs.
  */
 import type { Node } from '../../../../ir/graph.ts';
-import { elementCount } from '../../../../ir/tensor.ts';
+import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
-import { type BoundTensor, pointKernel } from '../../kernels/pointwise.ts';
+import { type BoundTensor, elementKernel, pointKernel, wrapIndex } from '../../kernels/pointwise.ts';
 import { registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { rowMajorStrides } from '../tensor.ts';
+import { type DeviceTensor, rowMajorStrides } from '../tensor.ts';
 import { lowerElements } from './gather.ts';
 
 /** Declares `best_at`, the index along `axis` of the largest (or smallest) element of the row through `at`. */
@@ -107,37 +107,80 @@ const topK: Lowering<'TopK'> = {
   },
 };
 
+/** Longer axes are summed in chunks first, so that the work of an element grows with the root of the length. */
+const LONG_AXIS = 256;
+
+/** Extent and stride of the axis, and an element's place on it. */
+function emitPlace(block: Block, dims: Dims, axis: number | BoundTensor): void {
+  const strides = rowMajorStrides(dims);
+  if (typeof axis === 'number') {
+    block.let('extent', `${dims[axis]}u`);
+    block.let('stride', `${strides[axis]}u`);
+  } else {
+    const table = (values: readonly number[]): string => `array<u32, ${dims.length}>(${values.map((v) => `${v}u`).join(', ')})`;
+    const given = block.let('given', axis.loadFlat('0u'));
+    block.let('which', wrapIndex(given, dims.length));
+    block.var('extents', table(dims));
+    block.var('strides', table(strides));
+    block.let('extent', 'extents[which]');
+    block.let('stride', 'strides[which]');
+  }
+  block.let('place', '(i / stride) % extent');
+  block.let('base', 'i - place * stride');
+}
+
+/** Sums of `size` elements each along the axis, in the axis's place. */
+function chunkSums(data: DeviceTensor, axis: number, size: number, context: LowerContext): DeviceTensor {
+  const chunks = data.dims.map((dim, a) => (a === axis ? Math.ceil(dim / size) : dim));
+  const output = context.scratch(data.dtype, chunks);
+  const call = elementKernel(
+    {
+      label: 'CumSum',
+      inputs: { data },
+      output,
+      body({ block, at, inputs }) {
+        const sum = block.var('sum', `${registerType(data.dtype)}()`);
+        block.for('k', `${at[axis]} * ${size}u`, `min(${at[axis]} * ${size}u + ${size}u, ${data.dims[axis]}u)`, '1u', (loop) => {
+          loop.line(`${sum} += ${inputs.data.load(at.map((c, a) => (a === axis ? 'k' : c)))}`);
+        });
+        return sum;
+      },
+    },
+    context.profile,
+  );
+  context.dispatch(call);
+  return output;
+}
+
 const cumSum: Lowering<'CumSum'> = {
   lower(node, context) {
     const data = context.tensorIn(node.inputs[0]!, 'linear');
     const { dims } = data;
     const { exclusive, reverse } = node.attrs;
-    const known = context.ints(node.inputs[1]!)?.[0];
-    const axis = known === undefined ? { axis: context.tensorIn(node.inputs[1]!, 'linear') } : {};
-    const strides = rowMajorStrides(dims);
+    const given = context.ints(node.inputs[1]!)?.[0];
+    const known = given === undefined ? undefined : normalizeAxis(given, dims.length);
+    const chunked = known !== undefined && dims[known]! > LONG_AXIS && elementCount(dims) > 0;
+    const size = chunked ? Math.ceil(Math.sqrt(dims[known]!)) : 1;
+    const more = chunked ? { chunks: chunkSums(data, known, size, context) } : known === undefined ? { axis: context.tensorIn(node.inputs[1]!, 'linear') } : {};
     lowerElements<string>(context, node.outputs[0]!, {
       label: 'CumSum',
-      inputs: { data, ...axis },
-      body({ block, inputs }) {
-        // The axis may be an input; its extent and stride are then looked up.
-        const table = (values: readonly number[]): string => `array<u32, ${dims.length}>(${values.map((v) => `${v}u`).join(', ')})`;
-        if (known === undefined) {
-          const given = block.let('given', inputs['axis']!.loadFlat('0u'));
-          block.var('extents', table(dims));
-          block.var('strides', table(strides));
-          block.let('which', `u32(clamp(select(${given}, ${given} + ${dims.length}, ${given} < 0), 0, ${dims.length - 1}))`);
-          block.let('extent', 'extents[which]');
-          block.let('stride', 'strides[which]');
-        } else {
-          const fixed = normalizeAxis(known, dims.length);
-          block.let('extent', `${dims[fixed]}u`);
-          block.let('stride', `${strides[fixed]}u`);
-        }
-        block.let('place', '(i / stride) % extent');
-        block.let('base', 'i - place * stride');
+      inputs: { data, ...more },
+      body({ block, at, inputs }) {
+        emitPlace(block, dims, known ?? inputs['axis']!);
         const sum = block.var('sum', `${registerType(data.dtype)}()`);
-        const [from, to] = reverse ? [exclusive ? 'place + 1u' : 'place', 'extent'] : ['0u', exclusive ? 'place' : 'place + 1u'];
-        block.for('k', from, to, '1u', (loop) => loop.line(`${sum} += ${inputs['data']!.loadFlat('base + k * stride')}`));
+        // [begin, stop) are the elements to add; of those in whole chunks the sums are known.
+        block.var('begin', reverse ? (exclusive ? 'place + 1u' : 'place') : '0u');
+        block.var('stop', reverse ? 'extent' : exclusive ? 'place' : 'place + 1u');
+        if (chunked) {
+          const [first, last] = reverse ? [`(begin + ${size - 1}u) / ${size}u`, `${Math.ceil(dims[known]! / size)}u`] : ['0u', `stop / ${size}u`];
+          block.let('first_chunk', first);
+          block.let('last_chunk', last);
+          block.for('k', 'first_chunk', 'last_chunk', '1u', (loop) => {
+            loop.line(`${sum} += ${inputs['chunks']!.load(at.map((c, a) => (a === known ? 'k' : c)))}`);
+          });
+          block.line(reverse ? `stop = min(stop, first_chunk * ${size}u)` : `begin = last_chunk * ${size}u`);
+        }
+        block.for('k', 'begin', 'stop', '1u', (loop) => loop.line(`${sum} += ${inputs['data']!.loadFlat('base + k * stride')}`));
         return wrapInteger(data.dtype, sum);
       },
     });
