@@ -61,6 +61,10 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     });
   });
 
+  it('has a workload of its own to tell drift by', async () => {
+    await withSession(twoKernels(), async (session) => expect(await session.yardstick!()).toBeGreaterThan(0));
+  });
+
   it('refuses inputs that do not fit, and int64 beyond 32 bits', async () => {
     const graph = newGraphBuilder('wide');
     graph.input('n', { dtype: 'int64', dims: [1] });

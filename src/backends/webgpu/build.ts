@@ -4,7 +4,7 @@ import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { type Graph, typeOf } from '../../ir/graph.ts';
 import { assemble } from './lower/assemble.ts';
-import type { TacticChooser } from './lower/context.ts';
+import type { LowerOptions } from './lower/context.ts';
 import { lowerGraph } from './lower/lower.ts';
 import type { DeviceProfile } from './profile.ts';
 
@@ -17,19 +17,14 @@ export interface Built {
   readonly outputs: readonly Binding[];
 }
 
-export interface BuildPlanOptions {
-  /** Bound for scratch memory. */
-  readonly workspaceBytes?: number | undefined;
-  readonly choose?: TacticChooser | undefined;
-}
-
 /**
  * Lowers a graph that the backend supports.
- * Throws TsrtError OUT_OF_MEMORY where the arena exceeds `workspaceBytes`, saying what it would need.
+ * Throws TsrtError OUT_OF_MEMORY where scratch memory exceeds `workspaceBytes`, saying what it would need.
  */
-export function buildPlan(graph: Graph, profile: DeviceProfile, { workspaceBytes, choose }: BuildPlanOptions = {}): Built {
-  const program = lowerGraph(graph, profile, choose);
+export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOptions = {}): Built {
+  const program = lowerGraph(graph, profile, options);
   const { plan, weights, memory } = assemble(program, profile);
+  const { workspaceBytes } = options;
   if (workspaceBytes !== undefined && memory.workspaceBytes > workspaceBytes) {
     throw new TsrtError('OUT_OF_MEMORY', `the build needs ${memory.workspaceBytes} bytes of workspace, and --workspace allows ${workspaceBytes}`, {
       fix: `Give it --workspace ${memory.workspaceBytes}, or a smaller batch.`,

@@ -18,6 +18,7 @@ import { createReadback, type Readback } from './readback.ts';
 import { createResources, type Resources } from './resources.ts';
 import { profileSteps } from './timestamps.ts';
 import { toDevice } from './transfer.ts';
+import { createYardstick, type Yardstick } from './yardstick.ts';
 
 /** Executions recorded into one command buffer by `execute(count)`. */
 const EXECUTIONS_PER_SUBMIT = 32;
@@ -72,6 +73,7 @@ class WebgpuSession implements Session {
   readonly #slots: readonly Readback[];
   /** A finished command buffer of one execution, encoded while the device was busy. */
   #spare: GPUCommandBuffer | undefined;
+  #yardstick: Promise<Yardstick> | undefined;
   /** Whose inputs the device's input buffers hold. */
   #resident: Upload | undefined;
   #disposed = false;
@@ -128,6 +130,12 @@ class WebgpuSession implements Session {
     };
   }
 
+  async yardstick(): Promise<number> {
+    this.#check();
+    this.#yardstick ??= createYardstick(this.#open.device);
+    return (await this.#yardstick).measure();
+  }
+
   observeMemory() {
     const readback = this.#slots.reduce((sum, slot) => sum + slot.bytes, 0);
     return { deviceBytes: this.#disposed ? 0 : this.#resources.bytes + readback };
@@ -137,6 +145,7 @@ class WebgpuSession implements Session {
     if (this.#disposed) return;
     this.#disposed = true;
     for (const slot of this.#slots) slot.destroy();
+    (await this.#yardstick)?.destroy();
     this.#resources.destroy();
     this.#release();
   }

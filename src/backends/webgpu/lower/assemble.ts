@@ -52,7 +52,7 @@ export function assemble(program: Program, profile: DeviceProfile): Assembled {
     outputs: binding(program.outputs),
     layerCount: program.layers.length,
   };
-  return { plan, weights, memory: ledger(plan) };
+  return { plan, weights, memory: ledger(plan, scratchPeak(program)) };
 }
 
 function align(bytes: number): number {
@@ -142,12 +142,26 @@ function emitSteps(program: Program, addresses: Addresses): { shaders: PlanShade
   return { shaders, steps };
 }
 
-function ledger(plan: Plan): MemoryLedger {
-  const bound = planBytes(plan, 'input') + planBytes(plan, 'output');
+/** Most scratch memory that one layer takes: it lives inside a layer, so layers share it. */
+function scratchPeak(program: Program): number {
+  const byLayer = new Map<number, Set<number>>();
+  for (const { call, layer } of program.steps) {
+    for (const { id } of call.operands) {
+      if (program.scratch.has(id)) byLayer.set(layer, (byLayer.get(layer) ?? new Set()).add(id));
+    }
+  }
+  const sums = [...byLayer.values()].map((ids) => [...ids].reduce((sum, id) => sum + program.tensorBytes[id]!, 0));
+  return Math.max(0, ...sums);
+}
+
+/** The arena holds scratch memory and activations together; the part beyond the scratch of the hungriest layer is activations. */
+function ledger(plan: Plan, scratchBytes: number): MemoryLedger {
+  const arena = planBytes(plan, 'arena');
+  const workspaceBytes = Math.min(arena, scratchBytes);
   return {
     weightBytes: planBytes(plan, 'weights'),
-    activationBytes: planBytes(plan, 'arena') + bound,
-    workspaceBytes: 0,
+    activationBytes: arena - workspaceBytes + planBytes(plan, 'input') + planBytes(plan, 'output'),
+    workspaceBytes,
     // One readback copy of the outputs per request in flight.
     stagingBytes: planBytes(plan, 'output') * REQUESTS_IN_FLIGHT,
   };

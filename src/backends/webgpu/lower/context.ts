@@ -51,6 +51,12 @@ export interface LowerContext {
 /** Decides between tactics: the model's first, a measured one, or one from a list that was frozen. */
 export type TacticChooser = LowerContext['choose'];
 
+export interface LowerOptions {
+  /** Tactics that need more scratch memory are left out. Kernels that can't do without are not: the ledger tells. */
+  readonly workspaceBytes?: number | undefined;
+  readonly choose?: TacticChooser | undefined;
+}
+
 export interface Lowering<K extends OpKind> {
   /** Inputs that are only read at build, as constants: their values need not fit the device's types. */
   readonly hostInputs?: readonly number[];
@@ -69,6 +75,8 @@ export interface Program {
   readonly layers: readonly EngineLayer[];
   /** Bytes by tensor id. */
   readonly tensorBytes: readonly number[];
+  /** Ids of the tensors that are memory between the kernels of one node. */
+  readonly scratch: ReadonlySet<number>;
   /** Contents of constant tensors, by tensor id. */
   readonly constants: ReadonlyMap<number, HostArray>;
   readonly inputs: readonly { readonly name: string; readonly tensor: DeviceTensor }[];

@@ -11,7 +11,8 @@ import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.t
 import type { Unsupported } from '../../backend.ts';
 import { inputExpr, mapKernel } from '../kernels/map.ts';
 import type { DeviceProfile } from '../profile.ts';
-import type { HostArray, KernelCall, LowerContext, Lowering, Program, ProgramStep, TacticChooser } from './context.ts';
+import { type MatmulShape, type MatmulTactic, tacticScratchBytes } from '../tactics/matmul.ts';
+import type { HostArray, KernelCall, LowerContext, Lowering, LowerOptions, Program, ProgramStep, TacticChooser } from './context.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { LOWERINGS } from './table.ts';
 import { type DeviceTensor, type Layout, layoutsAgree, storageOf, storedBytes, storedElements, stridesOf } from './tensor.ts';
@@ -53,8 +54,8 @@ function unsupportedReason(node: AnyNode, graph: Graph): string | undefined {
 }
 
 /** Lowers a graph of which {@link unsupportedNodes} found nothing. */
-export function lowerGraph(graph: Graph, profile: DeviceProfile, choose: TacticChooser = firstTactic): Program {
-  const builder = new ProgramBuilder(graph, profile, choose);
+export function lowerGraph(graph: Graph, profile: DeviceProfile, options: LowerOptions = {}): Program {
+  const builder = new ProgramBuilder(graph, profile, options);
   for (const node of graph.nodes) builder.lower(node);
   return builder.finish();
 }
@@ -65,7 +66,8 @@ const firstTactic: TacticChooser = (_, candidates) => candidates[0]!;
 class ProgramBuilder implements LowerContext {
   readonly graph: Graph;
   readonly profile: DeviceProfile;
-  readonly choose: TacticChooser;
+  readonly #options: LowerOptions;
+  readonly #scratch = new Set<number>();
   readonly #bytes: number[] = [];
   readonly #steps: ProgramStep[] = [];
   readonly #layers: EngineLayer[] = [];
@@ -77,10 +79,10 @@ class ProgramBuilder implements LowerContext {
   #node: AnyNode | undefined;
   #layer: number | undefined;
 
-  constructor(graph: Graph, profile: DeviceProfile, choose: TacticChooser) {
+  constructor(graph: Graph, profile: DeviceProfile, options: LowerOptions) {
     this.graph = graph;
     this.profile = profile;
-    this.choose = choose;
+    this.#options = options;
     for (const name of graph.inputs) {
       const { dtype, dims } = typeOf(graph, name);
       const tensor = this.#allocate(dtype, dims, 'linear');
@@ -109,6 +111,7 @@ class ProgramBuilder implements LowerContext {
       steps: this.#steps,
       layers: this.#layers,
       tensorBytes: this.#bytes,
+      scratch: this.#scratch,
       constants: this.#constants,
       inputs: this.#inputs,
       outputs,
@@ -164,7 +167,14 @@ class ProgramBuilder implements LowerContext {
   }
 
   scratch(dtype: DType, dims: Dims): DeviceTensor {
-    return this.#allocate(dtype, dims, 'linear');
+    const tensor = this.#allocate(dtype, dims, 'linear');
+    this.#scratch.add(tensor.id);
+    return tensor;
+  }
+
+  choose(problem: MatmulShape, candidates: readonly MatmulTactic[]): MatmulTactic {
+    const { workspaceBytes = Number.POSITIVE_INFINITY, choose = firstTactic } = this.#options;
+    return choose(problem, candidates.filter((tactic) => tacticScratchBytes(problem, tactic) <= workspaceBytes));
   }
 
   define(id: ValueId, layout: Layout): DeviceTensor {

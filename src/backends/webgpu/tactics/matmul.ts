@@ -41,6 +41,11 @@ export function tacticWorkgroupBytes(tactic: MatmulTactic): number {
   return (tactic.bm * (tactic.bk + 4) + tactic.bk * tactic.bn) * 4;
 }
 
+/** Bytes between the two kernels of a split product: one partial result per part. */
+export function tacticScratchBytes(shape: MatmulShape, { splitK }: MatmulTactic): number {
+  return splitK === 1 ? 0 : splitK * shape.batch * shape.rows * Math.ceil(shape.columns / 4) * 16;
+}
+
 const TILES: readonly Omit<MatmulTactic, 'splitK'>[] = [
   { bm: 128, bn: 128, bk: 16, tm: 8, tn: 8 },
   { bm: 128, bn: 128, bk: 8, tm: 8, tn: 8 },
@@ -77,8 +82,8 @@ export function predictMatmulNs(shape: MatmulShape, tactic: MatmulTactic): numbe
   const efficiency = Math.min(0.75, reuse / 5);
   const steps = Math.ceil(Math.ceil(shape.depth / tactic.splitK) / tactic.bk);
   const arithmeticNs = (2 * tactic.bm * tactic.bn * tactic.bk * sharing) / (MODEL.unitRate * efficiency);
-  const partialBytes = tactic.splitK > 1 ? shape.batch * shape.rows * shape.columns * 4 * (tactic.splitK + 1) * 2 : 0;
-  const reduceNs = tactic.splitK > 1 ? MODEL.dispatchNs + partialBytes / MODEL.bytesPerNs : 0;
+  // Partial results are written once and read once.
+  const reduceNs = tactic.splitK > 1 ? MODEL.dispatchNs + (2 * tacticScratchBytes(shape, tactic)) / MODEL.bytesPerNs : 0;
   return waves * steps * Math.max(MODEL.stepLatencyNs, arithmeticNs + MODEL.stepLatencyNs / (2 * sharing)) + reduceNs;
 }
 
