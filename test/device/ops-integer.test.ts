@@ -1,5 +1,6 @@
 /** Quantization, integer products and direct convolutions on SwiftShader, against onnxruntime or loops written here. */
 import { describe, expect, it } from 'vitest';
+import type { Expr } from '../../src/ir/expr.ts';
 import type { ConvAttrs } from '../../src/ir/ops.ts';
 import { type Dims, elementCount, toNumbers } from '../../src/ir/tensor.ts';
 import { distance, noDevice, noise } from './helpers.ts';
@@ -101,6 +102,20 @@ describe.skipIf(noDevice)('quantization and integer products (skipped without Sw
     const [x, w, b] = [noise(240, 9), noise(72, 10), noise(6, 11)];
     const [y] = await runOp('Conv', window, [floats(shapes.x, x), floats(shapes.w, w), floats([6], b)]);
     expect(distance(y!, conv({ ...shapes, ...window }, x, w, b))).toBeLessThan(1);
+  });
+
+  it('applies an epilogue to such a convolution', async () => {
+    const shapes = { x: [2, 4, 5, 6], w: [6, 2, 3, 2] };
+    const [x, w, b, extra] = [noise(240, 9), noise(72, 10), noise(6, 11), noise(6, 12)];
+    const sum: Expr = { kind: 'input', index: 0, dtype: 'float32' };
+    const zero: Expr = { kind: 'const', value: 0, dtype: 'float32' };
+    const relu: Expr = { kind: 'binary', fn: 'max', a: sum, b: zero };
+    const epilogue: Expr = { kind: 'binary', fn: 'mul', a: relu, b: { kind: 'input', index: 1, dtype: 'float32' } };
+    const operands = [floats(shapes.x, x), floats(shapes.w, w), floats([6], b), floats([6, 1, 1], extra)];
+    const [y] = await runOp('FusedConv', { ...window, epilogue }, operands);
+    const pixels = elementCount(y!.dims.slice(2));
+    const expected = conv({ ...shapes, ...window }, x, w, b).map((v, i) => Math.max(v, 0) * extra[Math.floor(i / pixels) % 6]!);
+    expect(distance(y!, expected)).toBeLessThan(1);
   });
 
   it('transposed convolution with weights that come as an input', async () => {

@@ -9,3 +9,12 @@ export function floatReason(node: Node<OpKind>, graph: Graph): string | undefine
   if (type.dtype !== 'float32' && type.dtype !== 'float16') return `no kernel for ${type.dtype}`;
   return elementCount(type.dims) === 0 ? 'the input is empty' : undefined;
 }
+
+/** For ops that read these inputs (by index, with their names) at build. */
+export function mustBeConstant(node: Node, graph: Graph, inputs: Readonly<Record<number, string>>): string | undefined {
+  for (const [index, name] of Object.entries(inputs)) {
+    const id = node.inputs[Number(index)] ?? '';
+    if (id !== '' && !graph.constants.has(id)) return `input ${index} (${name}) is not constant`;
+  }
+  return undefined;
+}

@@ -2,16 +2,17 @@
  * Products and convolutions element by element: for integers, and for weights that are not known at build. One thread sums
  * up one output element; the fast kernels of matmul.ts and conv.ts are for everything else.
  */
+import type { Expr } from '../../../../ir/expr.ts';
 import type { Node } from '../../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { type BoundTensor, elementKernel, type PointScope } from '../../kernels/pointwise.ts';
-import { registerType } from '../../wgsl/expr.ts';
+import { ExprEmitter, registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { saturate, wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { lowerElements } from '../elements.ts';
 import type { DeviceTensor } from '../tensor.ts';
-import { lowerElements } from './gather.ts';
 
 /** Adds `term(x, w)` to `sum` for every tap of every input channel of the group that the output element belongs to. */
 interface WindowSum {
@@ -45,20 +46,34 @@ function emitWindowSum(block: Block, at: readonly string[], { x, w, output, attr
   block.for('c', '0u', `${inputs}u`, '1u', (loop) => nest(loop, 0, [], []));
 }
 
-function lowerDirectConv(node: Node<'Conv' | 'ConvTranspose'>, transposed: boolean, context: LowerContext): void {
+/** An epilogue and what it reads beside the accumulator. */
+interface Epilogue {
+  readonly expr: Expr;
+  readonly extras: readonly string[];
+}
+
+function lowerDirectConv(node: Node<'Conv' | 'ConvTranspose' | 'FusedConv'>, epilogue: Epilogue | undefined, context: LowerContext): void {
   const [x, w] = [context.tensor(node.inputs[0]!), context.tensorIn(node.inputs[1]!, 'linear')];
   const bias = node.inputs[2] ? { bias: context.tensorIn(node.inputs[2], 'linear') } : {};
+  const extras = (epilogue?.extras ?? []).map((id) => context.tensorIn(id, 'linear'));
   const output = context.type(node.outputs[0]!).dims;
   lowerElements<string>(context, node.outputs[0]!, {
     label: node.op,
-    inputs: { x, w, ...bias },
-    body({ block, at, inputs }) {
+    inputs: { x, w, ...bias, ...Object.fromEntries(extras.map((tensor, i) => [`extra${i}`, tensor])) },
+    body({ module, block, at, inputs }) {
       const sum = block.var('sum', inputs['bias']?.loadFlat(at[1]!) ?? '0.0f');
-      const window = { x: inputs['x']!, w: inputs['w']!, output, attrs: node.attrs, transposed, term: (a: string, b: string) => `${a} * ${b}` };
+      const window = { x: inputs['x']!, w: inputs['w']!, output, attrs: node.attrs, transposed: node.op === 'ConvTranspose', term: (a: string, b: string) => `${a} * ${b}` };
       emitWindowSum(block, at, window, sum);
-      return sum;
+      if (!epilogue) return sum;
+      const registers = extras.map(({ dims }, i) => block.let(`e${i}`, inputs[`extra${i}`]!.load(broadcastPlace(dims, at))));
+      return new ExprEmitter(module, block, 1, [sum, ...registers]).emit(epilogue.expr);
     },
   });
+}
+
+/** Where a tensor that broadcasts to the output holds the value for its element. */
+function broadcastPlace(dims: Dims, at: readonly string[]): string[] {
+  return dims.map((dim, axis) => (dim === 1 ? '0u' : at[axis + at.length - dims.length]!));
 }
 
 /** An optional zero point or scale: one value, one per row or column (or channel), or broadcast over the output. */
@@ -67,8 +82,7 @@ function parameter(bound: BoundTensor | undefined, at: readonly string[], own: s
   const { dims } = bound.tensor;
   if (elementCount(dims) === 1) return bound.loadFlat('0u');
   if (dims.length === 1) return bound.loadFlat(own);
-  const missing = at.length - dims.length;
-  return bound.load(dims.map((dim, axis) => (dim === 1 ? '0u' : at[axis + missing]!)));
+  return bound.load(broadcastPlace(dims, at));
 }
 
 /** round(acc · scale) + zero point, saturated to the output's type. */
@@ -236,9 +250,10 @@ function lowerIntegerProduct(node: Node<'MatMul'>, context: LowerContext): void 
 }
 
 export const DIRECT_LOWERINGS = {
-  Conv: { lower: (node, context) => lowerDirectConv(node, false, context) },
+  Conv: { lower: (node, context) => lowerDirectConv(node, undefined, context) },
   ConvInteger: convInteger,
-  ConvTranspose: { lower: (node, context) => lowerDirectConv(node, true, context) },
+  ConvTranspose: { lower: (node, context) => lowerDirectConv(node, undefined, context) },
+  FusedConv: { lower: (node, context) => lowerDirectConv(node, { expr: node.attrs.epilogue, extras: node.inputs.slice(3) }, context) },
   MatMul: { lower: lowerIntegerProduct },
   MatMulInteger: matMulInteger,
   QLinearConv: qLinearConv,

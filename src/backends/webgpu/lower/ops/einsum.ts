@@ -10,8 +10,8 @@ import { registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { lowerElements } from '../elements.ts';
 import { type DeviceTensor, rowMajorStrides, stridesOf } from '../tensor.ts';
-import { lowerElements } from './gather.ts';
 import { lowerProduct } from './matmul.ts';
 
 /** With the output, as many buffers as every device binds at once. */

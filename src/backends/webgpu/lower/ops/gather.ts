@@ -2,27 +2,12 @@
  * Indexed reads: Gather, GatherElements, GatherND, OneHot, ReverseSequence, Trilu. One thread per output element works out
  * where its value comes from. Indices beyond their axis, an error that a device can't raise, read the nearest element.
  */
-import { elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
-import { elementKernel, type PointScope, wrapIndex } from '../../kernels/pointwise.ts';
+import { wrapIndex } from '../../kernels/pointwise.ts';
 import { registerType } from '../../wgsl/expr.ts';
-import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import type { DeviceTensor, Layout } from '../tensor.ts';
-
-/** Declares an output and the kernel that computes each of its elements; an empty output needs none. */
-export function lowerElements<In extends string>(
-  context: LowerContext,
-  id: string,
-  spec: {
-    readonly label: string;
-    readonly inputs: Readonly<Record<In, DeviceTensor>>;
-    readonly layout?: Layout;
-    body(scope: PointScope<In, 'result'>): string;
-  },
-): void {
-  const output = context.define(id, spec.layout ?? 'linear');
-  if (elementCount(output.dims) > 0) context.dispatch(elementKernel({ ...spec, output }, context.profile));
-}
+import type { Lowering, LoweringTable } from '../context.ts';
+import { lowerElements } from '../elements.ts';
+import type { DeviceTensor } from '../tensor.ts';
 
 const gather: Lowering<'Gather'> = {
   lower(node, context) {

@@ -16,9 +16,9 @@ import { registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { lowerElements } from '../elements.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, type DeviceTensor, rowMajorStrides } from '../tensor.ts';
-import { lowerElements } from './gather.ts';
 
 /** Declares `best`, the largest element of the window, and `best_at`, its index in x with the pixels counted in `order`. */
 function emitLargest(block: Block, at: readonly string[], x: BoundTensor, attrs: OpAttrs['MaxPool']): void {

@@ -5,8 +5,8 @@ import { elementKernel } from '../../kernels/pointwise.ts';
 import { mapKernel } from '../../kernels/map.ts';
 import { registerType } from '../../wgsl/expr.ts';
 import type { HostArray, LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { mustBeConstant } from '../support.ts';
 import { rowMajorStrides, storageOf } from '../tensor.ts';
-import { mustBeConstant } from './move.ts';
 
 /** Gives an output values that are known now. */
 function known(context: LowerContext, id: string, values: readonly number[]): void {

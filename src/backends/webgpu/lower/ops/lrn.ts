@@ -1,6 +1,6 @@
 /** LRN: every element divided by a power of the squares around it, over neighbouring channels. */
 import type { Lowering, LoweringTable } from '../context.ts';
-import { lowerElements } from './gather.ts';
+import { lowerElements } from '../elements.ts';
 
 const lrn: Lowering<'LRN'> = {
   lower(node, context) {

@@ -2,12 +2,13 @@
  * Ops that only move elements along straight walks: Concat, Split, Slice, Expand, Tile, DepthToSpace, SpaceToDepth. Each is
  * one map kernel per part, with other strides; channels-last images stay as they are.
  */
-import type { Graph, Node } from '../../../../ir/graph.ts';
+import type { Node } from '../../../../ir/graph.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { sliceAxis } from '../../../../ops/slice.ts';
 import { inputExpr, mapKernel } from '../../kernels/map.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { mustBeConstant } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, rowMajorStrides, stridesOf, type View } from '../tensor.ts';
 
 interface Move {
@@ -86,15 +87,6 @@ function parts(node: Node<'Split'>, context: LowerContext): { readonly id: strin
     const size = sizes?.[i] ?? Math.ceil(dims[axis]! / node.outputs.length);
     return { id, dims: id === '' ? dims.map((dim, a) => (a === axis ? size : dim)) : context.type(id).dims };
   });
-}
-
-/** Why an op whose walk depends on these inputs can't be lowered where they are not constants. */
-export function mustBeConstant(node: Node, graph: Graph, inputs: Readonly<Record<number, string>>): string | undefined {
-  for (const [index, name] of Object.entries(inputs)) {
-    const id = node.inputs[Number(index)] ?? '';
-    if (id !== '' && !graph.constants.has(id)) return `input ${index} (${name}) is not constant`;
-  }
-  return undefined;
 }
 
 const slice: Lowering<'Slice'> = {

@@ -10,8 +10,8 @@ import { registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { lowerElements } from '../elements.ts';
 import { type DeviceTensor, rowMajorStrides } from '../tensor.ts';
-import { lowerElements } from './gather.ts';
 
 /** Declares `best_at`, the index along `axis` of the largest (or smallest) element of the row through `at`. */
 function emitBest(block: Block, data: BoundTensor, at: readonly string[], axis: number, better: string): void {

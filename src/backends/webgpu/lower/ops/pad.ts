@@ -4,9 +4,9 @@ import type { OpAttrs } from '../../../../ir/ops.ts';
 import { registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { Lowering, LoweringTable } from '../context.ts';
+import { lowerElements } from '../elements.ts';
+import { mustBeConstant } from '../support.ts';
 import type { DeviceTensor } from '../tensor.ts';
-import { lowerElements } from './gather.ts';
-import { mustBeConstant } from './move.ts';
 
 /** The source's coordinate along a padded axis, as u32; `place` is its name as i32 where it may lie outside. */
 function sourceAt(block: Block, mode: Exclude<OpAttrs['Pad']['mode'], 'constant'>, place: string, extent: number): string {

@@ -8,8 +8,8 @@ import { literal, registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { axisTaps, type ResizeAxis } from '../resize-taps.ts';
+import { mustBeConstant } from '../support.ts';
 import type { DeviceTensor } from '../tensor.ts';
-import { mustBeConstant } from './move.ts';
 
 /** A resized axis, and where its taps lie in the tables. */
 interface ResizedAxis {

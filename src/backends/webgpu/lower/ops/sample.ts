@@ -4,7 +4,7 @@ import type { OpAttrs } from '../../../../ir/ops.ts';
 import type { BoundTensor } from '../../kernels/pointwise.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { Lowering, LoweringTable } from '../context.ts';
-import { lowerElements } from './gather.ts';
+import { lowerElements } from '../elements.ts';
 
 type GridAttrs = OpAttrs['GridSample'];
 
