@@ -15,6 +15,8 @@ const BROADCASTS: readonly (readonly [Dims, Dims, Dims])[] = [
   [[1, 1], [7, 6], [7, 6]],
   [[], [2, 2], [2, 2]],
   [[2, 1, 3, 1], [1, 4, 1, 5], [2, 4, 3, 5]],
+  [[2, 0, 3], [1, 1, 3], [2, 0, 3]],
+  [[1], [1], [1]],
 ];
 
 describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', () => {

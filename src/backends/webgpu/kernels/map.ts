@@ -5,7 +5,7 @@
  * concatenations (one part each) and layout conversions. It moves vec4s where the innermost axis allows it.
  */
 import { type Expr } from '../../../ir/expr.ts';
-import type { Dims, DType } from '../../../ir/tensor.ts';
+import { type Dims, type DType, elementCount } from '../../../ir/tensor.ts';
 import type { KernelCall } from '../lower/context.ts';
 import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { type DeviceTensor, paddedChannels, storedBytes, storedElements, type View } from '../lower/tensor.ts';
@@ -94,7 +94,10 @@ function planSpace(spec: MapSpec, padding: Padding | undefined): { space: Space;
   if (padding) views.push({ offset: 0, strides: extents.map((_, axis) => (axis === 1 ? 1 : 0)) });
   const order = memoryOrder(spec.outputs[0]!.view.strides);
   const collapsed = collapse(permuteSpace({ extents, views }, order));
-  const space = collapsed.extents.length > 0 ? collapsed : { extents: [1], views: views.map(({ offset }) => ({ offset, strides: [1] })) };
+  const flat = (extent: number): Space => ({ extents: [extent], views: views.map(({ offset }) => ({ offset, strides: [1] })) });
+  const count = elementCount(extents);
+  // A space of one point has no axes left, and one of none has axes that no index can be divided by.
+  const space = count === 0 ? flat(0) : collapsed.extents.length === 0 ? flat(1) : collapsed;
   const inner = space.extents.length - 1;
   const outputs = space.views.slice(spec.inputs.length, spec.inputs.length + spec.outputs.length);
   const aligned = outputs.every((view) => view.strides[inner] === 1 && isAligned(view, 4, inner));
@@ -102,7 +105,7 @@ function planSpace(spec: MapSpec, padding: Padding | undefined): { space: Space;
     space.extents.length === 1 &&
     spec.outputs.every((output) => storedElements(output.tensor) === space.extents[0]) &&
     space.views.slice(0, spec.inputs.length).every((view) => view.strides[0] === 0 || (view.strides[0] === 1 && view.offset === 0));
-  return { space, width: aligned && (space.extents[inner]! % 4 === 0 || whole) ? 4 : 1 };
+  return { space, width: count > 0 && aligned && (space.extents[inner]! % 4 === 0 || whole) ? 4 : 1 };
 }
 
 /** How reads of a channel beyond the last valid one are kept inside the tensor. */

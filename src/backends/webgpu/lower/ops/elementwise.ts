@@ -6,6 +6,7 @@ import type { OpKind } from '../../../../ir/ops.ts';
 import { type Dims, sameDims } from '../../../../ir/tensor.ts';
 import { type ElementwiseOp, ELEMENTWISE_OPS, exprOf } from '../../../../passes/expr-of.ts';
 import { mapKernel } from '../../kernels/map.ts';
+import { PORTABLE_PROFILE } from '../../profile.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { broadcastView, type Layout } from '../tensor.ts';
 
@@ -43,7 +44,11 @@ function singleExpr(node: AnyNode, graph: Graph): Expr | undefined {
 }
 
 const elementwise: Lowering<OpKind> = {
-  unsupported: (node, graph) => (singleExpr(node as AnyNode, graph) ? undefined : 'no expression for these element types'),
+  unsupported(node, graph) {
+    const { maxStorageBuffers } = PORTABLE_PROFILE;
+    if (node.inputs.length >= maxStorageBuffers) return `a kernel binds at most ${maxStorageBuffers - 1} inputs, here ${node.inputs.length}`;
+    return singleExpr(node as AnyNode, graph) ? undefined : 'no expression for these element types';
+  },
   lower(node, context) {
     const expr = singleExpr(node as AnyNode, context.graph)!;
     lowerExprs({ ...node, inputs: node.inputs.filter((id) => id !== '') } as AnyNode, [expr], context);
