@@ -161,7 +161,7 @@ function emitElement(
     const step = spec.transposed ? spec.stride[axis]! : 1;
     const position = block.let(`${name}_u${axis}`, step === 1 ? `u32(${moved})` : `u32(${moved}) / ${step}u`);
     // As an unsigned number a negative position is a large one.
-    conditions.push(`${position} < ${extent}u`);
+    if (canLeave(spec, axis)) conditions.push(`${position} < ${extent}u`);
     if (step !== 1) conditions.push(`${moved} >= 0`, `u32(${moved}) % ${step}u == 0u`);
     terms.push(`${position} * ${spatialStrides[axis]}u`);
   }
@@ -169,4 +169,11 @@ function emitElement(
   // `&` does not branch, as `&&` does: SwiftShader's compiler takes minutes over the branches of one tile.
   const ok = block.let(`${name}_ok`, conditions.map((condition) => `(${condition})`).join(' & '));
   return { ok, index: block.let(`${name}_x`, `select(0u, ${terms.join(' + ')}, ${ok})`) };
+}
+
+/** Whether some window reaches beyond the image along an axis. */
+function canLeave(spec: WindowRows, axis: number): boolean {
+  if (spec.transposed || spec.padBegin[axis] !== 0) return true;
+  const reach = (spec.outputSpatial[axis]! - 1) * spec.stride[axis]! + (spec.kernel[axis]! - 1) * spec.dilation[axis]!;
+  return reach >= spec.inputSpatial[axis]!;
 }

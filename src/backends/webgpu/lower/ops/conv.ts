@@ -7,7 +7,7 @@ import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseKernel } from '../../kernels/depthwise.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
 import { matmulKernels } from '../../kernels/matmul.ts';
-import { windowRows } from '../../kernels/row-loader.ts';
+import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
 import { matmulTactics } from '../../tactics/matmul.ts';
 import { constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
@@ -121,7 +121,6 @@ function epilogueOf(node: ConvNode, window: Window, output: DeviceTensor, contex
 }
 
 function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
-  const spatialRank = window.kernel.length;
   const channels = window.groups === 1 && x.layout === 'channels-last' ? paddedChannels(x.dims, x.storage) : window.inputs;
   const taps = elementCount(window.kernel);
   const columns = Math.ceil(window.outputs / 4) * 4;
@@ -137,24 +136,38 @@ function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, outp
     ...epilogue,
     label: 'Conv',
     depth,
-    a: windowRows({
-      tensor: x,
-      strides: stridesOf(x),
-      images: window.images,
-      inputSpatial: window.inputSpatial,
-      outputSpatial: window.outputSpatial,
-      kernel: window.kernel,
-      stride: node.attrs.strides,
-      dilation: node.attrs.dilations,
-      padBegin: node.attrs.pads.slice(0, spatialRank),
-      channels,
-      groupChannels: window.groups === 1 ? 0 : window.inputs,
-      transposed: node.transposed,
-    }),
+    a: imageRows(node, window, x, channels),
     b: { tensor: weights, view: { offset: 0, strides: [depth * columns, columns, 1] } },
   };
   const tactic = context.choose(shape, matmulTactics(shape, context.profile));
   for (const call of matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements]))) context.dispatch(call);
+}
+
+/** The image as the left matrix. A convolution of single pixels reads it as the matrix that it is. */
+function imageRows(node: ConvNode, window: Window, x: DeviceTensor, channels: number): RowLoader {
+  const { attrs } = node;
+  const strides = stridesOf(x);
+  const groupChannels = window.groups === 1 ? 0 : window.inputs;
+  const isPointwise = elementCount(window.kernel) === 1 && attrs.strides.every((stride) => stride === 1) && attrs.pads.every((pad) => pad === 0);
+  if (isPointwise) {
+    const [image, channel, ...spatial] = strides as [number, number, ...number[]];
+    const view = { offset: 0, strides: [groupChannels * channel, image, ...spatial, channel] };
+    return matrixRows({ tensor: x, batch: [window.groups], rows: [window.images, ...window.outputSpatial], depth: channels, view });
+  }
+  return windowRows({
+    tensor: x,
+    strides,
+    images: window.images,
+    inputSpatial: window.inputSpatial,
+    outputSpatial: window.outputSpatial,
+    kernel: window.kernel,
+    stride: attrs.strides,
+    dilation: attrs.dilations,
+    padBegin: attrs.pads.slice(0, window.kernel.length),
+    channels,
+    groupChannels,
+    transposed: node.transposed,
+  });
 }
 
 /**
