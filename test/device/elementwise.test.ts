@@ -75,6 +75,18 @@ describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', (
     expect(distance(outputs['y']!, table.map(([, value]) => value), { absolute: 3e-7, relative: 3e-7 })).toBeLessThan(1);
   });
 
+  it('computes exp to single precision over its whole range', async () => {
+    const x = Array.from({ length: 400 }, (_, i) => Math.fround(-86 + i * 0.4365));
+    const special = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 89, -110];
+    const all = [...x, ...special];
+    const graph = newGraphBuilder('exp');
+    graph.input('x', { dtype: 'float32', dims: [all.length] });
+    const y = graph.node('Exp', ['x'], {}, { outputs: ['y'] });
+    const outputs = await runGraph(graph.finish([y]), { x: fromNumbers('float32', [all.length], all) });
+    const expected = [...x.map(Math.exp), Number.NaN, Number.POSITIVE_INFINITY, 0, Number.POSITIVE_INFINITY, 0];
+    expect(distance(outputs['y']!, expected, { absolute: 0, relative: 2e-7 })).toBeLessThan(1);
+  });
+
   it('raises negative bases to whole exponents and gives NaN for others', async () => {
     const cases = [[-2, 3], [-2, 2], [-2, 0.5], [0, 0], [0, 2], [0, -1], [3, -2], [-1, 5], [2.5, 1.5]] as const;
     const graph = newGraphBuilder('pow');

@@ -11,7 +11,8 @@ interface Helper {
 
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'tanh1' | 'tanh14'
-  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14';
+  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14'
+  | 'exp1' | 'exp14';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -55,6 +56,28 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   // asinh(x) = sign(x)·log(|x| + √(x²+1)); WGSL's own may lose everything for negative x.
   asinh1: { code: 'fn asinh1(x: f32) -> f32 { let a = abs(x); return sign(x) * log(a + sqrt(a * a + 1.0)); }\n', needs: [] },
   asinh14: { code: lanes('asinh1', ['x'], 'f32', 'f32'), needs: ['asinh1'] },
+  // WGSL allows exp an error that grows with |x|, and drivers use it. This is Cephes' expf: the range is reduced with log 2 in
+  // two parts, a polynomial of degree 7 does the rest (error below 2 ULP), and NaN and infinities stay what they are.
+  exp14: {
+    code: `fn exp14(x: vec4<f32>) -> vec4<f32> {
+  let a = clamp(x, vec4<f32>(-104.0), vec4<f32>(88.8));
+  let n = round(a * 1.44269504088896341);
+  let r = (a - n * 0.693359375) + n * 2.12194440e-4;
+  var p = vec4<f32>(1.9875691500e-4);
+  p = p * r + 1.3981999507e-3;
+  p = p * r + 8.3334519073e-3;
+  p = p * r + 4.1665795894e-2;
+  p = p * r + 1.6666665459e-1;
+  p = p * r + 5.0000001201e-1;
+  let whole = vec4<i32>(n);
+  let half = whole / 2;
+  let y = ldexp(ldexp(p * r * r + r + 1.0, half), whole - half);
+  return select(select(y, vec4<f32>(inf()), x > vec4<f32>(88.722839)), x, is_nan4(x));
+}
+`,
+    needs: ['inf', 'is_nan4'],
+  },
+  exp1: { code: 'fn exp1(x: f32) -> f32 { return exp14(vec4<f32>(x)).x; }\n', needs: ['exp14'] },
   // WGSL's pow is undefined for negative bases; C's gives a value for whole exponents and NaN otherwise.
   pow1: {
     code: `fn pow1(x: f32, y: f32) -> f32 {
