@@ -1,0 +1,86 @@
+/**
+ * How much one series of round values differs from another: a shift with its interval and one-sided p values, at a level that
+ * is known beforehand.
+ *
+ * Where the values are enough for the exact rank test (ranks.ts) to reach the level, it decides alone. Where they are too few,
+ * no distribution-free test can decide; then Student's t does (Welch's, Biometrika 34, 1947, for unpaired values), and only
+ * where the ranks agree as far as they can, that is where every value lies on the same side. That keeps a t test honest on
+ * timings of two modes, whose spread a handful of values may not show.
+ */
+import { rankSumShift, signedRankShift, type RankShift } from './ranks.ts';
+import { studentQuantile, studentTail } from './student.ts';
+
+/** Round values of the two sides, on an additive scale. `paired`: the same rounds, in the same order. */
+export interface Sides {
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+  readonly paired: boolean;
+}
+
+export interface Shift {
+  /** Hodges–Lehmann estimate of after − before. */
+  readonly point: number;
+  /** One-sided p of "it rose by no more than `margin`", for decisions at the given level. */
+  pAbove(margin: number, level: number): number;
+  /** One-sided p of "it fell by no more than `margin`". */
+  pBelow(margin: number, level: number): number;
+  /** Each end is wrong with probability at most `tail`; infinite where the values tell nothing. */
+  interval(tail: number): { readonly low: number; readonly high: number };
+}
+
+/** The shift between two series. Throws RangeError on an empty side, or on paired sides that differ in length. */
+export function shiftBetween(sides: Sides): Shift {
+  const { before, after, paired } = sides;
+  if (paired && before.length !== after.length) throw new RangeError(`${before.length} values can't be paired with ${after.length}`);
+  const differences = paired ? after.map((value, i) => value - before[i]!) : [];
+  const ranks = paired ? signedRankShift(differences) : rankSumShift(before, after);
+  const moments = paired ? momentsOf(differences) : welch(momentsOf(before), momentsOf(after));
+  return {
+    point: ranks.point,
+    pAbove: (margin, level) => decide(ranks, ranks.pAbove(margin), level, tail(moments, moments.mean - margin)),
+    pBelow: (margin, level) => decide(ranks, ranks.pBelow(-margin), level, tail(moments, -margin - moments.mean)),
+    interval: (share) => (ranks.attainable <= share ? ranks.interval(share) : studentInterval(moments, ranks.point, share)),
+  };
+}
+
+function decide(ranks: RankShift, exact: number, level: number, student: number): number {
+  return ranks.attainable <= level || exact > ranks.attainable ? exact : student;
+}
+
+interface Moments {
+  readonly mean: number;
+  /** Standard error of the mean; 0 for values that are all equal. */
+  readonly error: number;
+  /** 0: one value only. */
+  readonly degrees: number;
+}
+
+function momentsOf(values: readonly number[]): Moments {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+  const degrees = values.length - 1;
+  return { mean, degrees, error: degrees === 0 ? Infinity : Math.sqrt(squares / degrees / values.length) };
+}
+
+/** Welch's t, with Satterthwaite's degrees of freedom (Biometrics Bulletin 2(6), 1946). */
+function welch(before: Moments, after: Moments): Moments {
+  const mean = after.mean - before.mean;
+  if (before.degrees === 0 || after.degrees === 0) return { mean, error: Infinity, degrees: 0 };
+  const [a, b] = [before.error ** 2, after.error ** 2];
+  const scale = (a + b) ** 2;
+  const degrees = scale === 0 ? before.degrees + after.degrees : scale / (a ** 2 / before.degrees + b ** 2 / after.degrees);
+  return { mean, error: Math.sqrt(a + b), degrees };
+}
+
+function tail({ error, degrees }: Moments, excess: number): number {
+  if (degrees === 0) return 1;
+  if (error === 0) return excess > 0 ? 0 : 1;
+  return studentTail(excess / error, degrees);
+}
+
+/** Around the robust point, as wide as t makes it. */
+function studentInterval({ error, degrees }: Moments, point: number, share: number): { readonly low: number; readonly high: number } {
+  if (degrees === 0) return { low: -Infinity, high: Infinity };
+  const reach = error === 0 ? 0 : error * studentQuantile(Math.min(0.5, share), degrees);
+  return { low: point - reach, high: point + reach };
+}
