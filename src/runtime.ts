@@ -11,22 +11,33 @@
 import { openDevice, type WebgpuDevice } from './backends/webgpu/device.ts';
 import { createSession } from './backends/webgpu/session.ts';
 import type { Session } from './backends/backend.ts';
-import type { Engine } from './engine/engine.ts';
+import { isComposite } from './engine/composite.ts';
+import type { Engine, EngineHeader } from './engine/engine.ts';
 import { deserializeEngine } from './engine/file.ts';
 import { checkCompatible } from './engine/fingerprint.ts';
+import { TsrtError } from './errors.ts';
 
 export { deserializeEngine, openDevice };
 export type { Session, TensorMap, Execution } from './backends/backend.ts';
 export type { WebgpuDevice } from './backends/webgpu/device.ts';
 export type { Binding, Engine, EngineHeader } from './engine/engine.ts';
 export { fromNumbers, toNumbers, typedView, type DType, type Tensor } from './ir/tensor.ts';
-export { TsrtError } from './errors.ts';
+export { TsrtError };
 
 /**
  * Loads an engine of the webgpu backend on a device that {@link openDevice} gave. The device stays the caller's; several
- * sessions may share it. Throws TsrtError ENGINE_INCOMPATIBLE, naming what differs, or ENGINE_INVALID.
+ * sessions may share it. Throws TsrtError ENGINE_INCOMPATIBLE, naming what differs, or ENGINE_INVALID. An engine built with a
+ * fallback is refused: what it runs in onnxruntime has no home here.
  */
 export async function loadEngine(engine: Engine, device: WebgpuDevice): Promise<Session> {
   checkCompatible(engine.header, 'webgpu', device.info);
+  if (isComposite(engine.header.backendData)) throw needsOnnxruntime(engine.header);
   return createSession(engine, device);
+}
+
+function needsOnnxruntime(header: EngineHeader): TsrtError {
+  return new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} runs in part in onnxruntime, which this runtime does not have`, {
+    details: header.notices,
+    fix: 'Build it without --fallback, or load it with the webgpu backend of tsrt-bench in Node.',
+  });
 }

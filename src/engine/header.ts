@@ -90,6 +90,16 @@ const readLayer: Reader<EngineLayer> = (field) => {
   return tactic === undefined ? layer : { ...layer, tactic };
 };
 
+/** Bindings inside backend data, checked as the header's own are. Throws HeaderError. */
+export function readBindings(value: unknown, path: string): readonly Binding[] {
+  return array(readBinding)({ value, path });
+}
+
+/** A ledger inside backend data. Throws HeaderError. */
+export function readMemory(value: unknown, path: string): MemoryLedger {
+  return readLedger({ value, path });
+}
+
 function fail(field: Field, expected: string): never {
   const shown = field.value === undefined ? 'nothing' : (JSON.stringify(field.value) ?? typeof field.value);
   const short = shown.length > 40 ? `${shown.slice(0, 40)}…` : shown;

@@ -177,14 +177,15 @@ function zeros(binding: Binding) {
   return { dtype: binding.dtype, dims: binding.dims, data: new Uint8Array(tensorBytes(binding)) };
 }
 
-function layerOf(graph: Graph, node: Graph['nodes'][number]): EngineLayer {
+/** One node as onnxruntime gets it. */
+export function layerOf(graph: Graph, node: Graph['nodes'][number]): EngineLayer {
   const operand = node.inputs.find(Boolean) ?? node.outputs.find(Boolean)!;
   const { flops, bytes } = nodeCost(graph, node);
   return { name: node.name, kind: node.op, precision: typeOf(graph, operand).dtype, origins: node.origins, flops, bytes };
 }
 
 /** Weights are the constants; activations the most that is alive at once, which onnxruntime's own planner can't beat. */
-function ledger(graph: Graph, inputs: readonly Binding[], outputs: readonly Binding[]): MemoryLedger {
+export function ledger(graph: Graph, inputs: readonly Binding[], outputs: readonly Binding[]): MemoryLedger {
   let weightBytes = 0;
   for (const tensor of graph.constants.values()) weightBytes += tensor.data.byteLength;
   return {

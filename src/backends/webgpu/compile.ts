@@ -1,12 +1,15 @@
 /** Model to engine: passes, kernels, plan. */
-import type { Engine, EngineHeader } from '../../engine/engine.ts';
+import type { CompositePlan } from '../../engine/composite.ts';
+import type { Engine, EngineHeader, PassReport } from '../../engine/engine.ts';
+import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
 import { unsupportedError } from '../compile.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
-import { buildPlan } from './build.ts';
+import { type Built, buildPlan } from './build.ts';
+import { type BuiltComposite, buildComposite } from './composite/build.ts';
 import { describeChosen } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
@@ -23,18 +26,19 @@ export async function compileWebgpu(input: BuildInput, { signal, onProgress }: B
   if (!input.graph.ok) throw new Error('build was called for a model that supports() refuses');
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
-  const { graph, reports } = await runPasses(input.graph.graph, {
-    target: 'webgpu',
-    fusion: options.fusion,
-    disabled: options.disabledPasses,
-    fold: evaluateConstants,
-    signal,
-  });
+  const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal };
+  const { graph, reports } = await runPasses(input.graph.graph, { ...passes, target: 'webgpu' });
   const unsupported = unsupportedNodes(graph);
-  if (unsupported.length > 0) throw unsupportedError(model.name, 'webgpu', unsupported);
+  const { fallback } = webgpuOptions(options);
+  if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input);
-  const built = buildPlan(graph, target.profile, { workspaceBytes: options.workspaceBytes });
+  const { profile } = target;
+  const { workspaceBytes } = options;
+  const content: Content =
+    unsupported.length === 0
+      ? plainContent(buildPlan(graph, profile, { workspaceBytes }), reports)
+      : await buildComposite({ graph: input.graph.graph, modelName: model.name, passes, profile, workspaceBytes });
   onProgress?.('kernels', 2, 2);
   const header: EngineHeader = {
     formatVersion: 1,
@@ -42,16 +46,23 @@ export async function compileWebgpu(input: BuildInput, { signal, onProgress }: B
     backend: 'webgpu',
     model: { name: model.name, sha256: model.sha256 },
     options,
-    inputs: built.inputs,
-    outputs: built.outputs,
-    memory: built.memory,
-    passes: reports,
-    layers: built.layers,
+    inputs: content.inputs,
+    outputs: content.outputs,
+    memory: content.memory,
+    passes: content.passes,
+    layers: content.layers,
     requires: target.requires,
-    notices: target.notices,
-    backendData: built.plan,
+    notices: [...target.notices, ...content.notices],
+    backendData: content.plan,
   };
-  return { header, parts: new Map([['weights', built.weights]]) };
+  return { header, parts: content.parts };
+}
+
+/** What differs between a plain engine and a composite one. */
+type Content = Omit<BuiltComposite, 'plan'> & { readonly plan: Plan | CompositePlan };
+
+function plainContent(built: Built, passes: readonly PassReport[]): Content {
+  return { ...built, parts: new Map([['weights', built.weights]]), passes, notices: [] };
 }
 
 /** Properties of a device that kernels are made for: another model of GPU gets an engine of its own. */

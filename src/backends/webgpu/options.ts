@@ -3,6 +3,12 @@ import type { BuildOptions } from '../../engine/engine.ts';
 import { type OptionSpecs, type OptionValues, readOptions } from '../options.ts';
 
 export const WEBGPU_OPTIONS = {
+  fallback: {
+    type: 'choice',
+    default: 'none',
+    choices: ['none', 'onnxruntime'],
+    description: 'Where nodes without a kernel run: nowhere (the build says which), or in onnxruntime on the processor, with copies between.',
+  },
   boundsChecks: {
     type: 'boolean',
     default: false,

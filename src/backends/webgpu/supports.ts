@@ -1,14 +1,26 @@
 /** Whether a model can be built, before the passes have run. */
-import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
+import { type AnyNode, type Graph, typeOf, type ValueId } from '../../ir/graph.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
+import { isOrtDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
+import { webgpuOptions } from './options.ts';
 
 export function supportsInput({ graph, model, options }: BuildInput): readonly Unsupported[] {
   const reasons: Unsupported[] = [];
   if (options.precision !== 'fp32') {
     reasons.push({ node: model.name, op: 'precision', reason: `the webgpu backend builds fp32 only, not ${options.precision}` });
   }
-  return [...reasons, ...(graph.ok ? unsupportedNodes(withoutKnown(graph.graph)) : graph.unsupported)];
+  if (!graph.ok) return [...reasons, ...graph.unsupported];
+  if (webgpuOptions(options).fallback === 'onnxruntime') return [...reasons, ...foreignBindings(graph.graph)];
+  return [...reasons, ...unsupportedNodes(withoutKnown(graph.graph))];
+}
+
+/** Inputs and outputs that not even onnxruntime binds. Which nodes it takes shows in the build. */
+function foreignBindings(graph: Graph): Unsupported[] {
+  return [...graph.inputs, ...graph.outputs].flatMap((id) => {
+    const { dtype } = typeOf(graph, id);
+    return isOrtDtype(dtype) ? [] : [{ node: id, op: 'binding', reason: `neither the device nor onnxruntime-node has ${dtype} tensors` }];
+  });
 }
 
 /**

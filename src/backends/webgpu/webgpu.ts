@@ -3,6 +3,7 @@
  *
  * The compiler is loaded only where something is compiled; loading an engine needs the device and the session alone.
  */
+import { isComposite } from '../../engine/composite.ts';
 import { checkCompatible } from '../../engine/fingerprint.ts';
 import type { Backend } from '../backend.ts';
 import { swiftshaderWanted } from './dawn.ts';
@@ -24,7 +25,10 @@ export const webgpuBackend: Backend = {
     const open = await chooseDevice({ wanted, unchecked: isUnchecked(engine.header.options) });
     try {
       checkCompatible(engine.header, 'webgpu', open.info);
-      return await createSession(engine, open, () => open.destroy());
+      const release = (): void => open.destroy();
+      if (!isComposite(engine.header.backendData)) return await createSession(engine, open, release);
+      // Only an engine that runs partly in onnxruntime needs that library.
+      return await (await import('./composite/session.ts')).createCompositeSession(engine, open, release);
     } catch (error) {
       open.destroy();
       throw error;

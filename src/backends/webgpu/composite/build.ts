@@ -1,0 +1,207 @@
+/**
+ * Builds composite engines: what has kernels as WebGPU segments, the rest as ONNX files for onnxruntime.
+ *
+ * The graph is partitioned as ONNX, before anything is fused: fused nodes have no form that onnxruntime reads, and no fusion
+ * crosses a border anyway. Each WebGPU segment then goes through the WebGPU passes by itself. Where they leave a fused node
+ * without a kernel, its nodes go to onnxruntime too and the partition is made again, with fewer nodes each time.
+ */
+import { COMPOSITE_VERSION, type CompositePlan, type CompositeSegment, type Runner, segmentPrefix } from '../../../engine/composite.ts';
+import type { Binding, EngineLayer, MemoryLedger, PassReport } from '../../../engine/engine.ts';
+import { TsrtError } from '../../../errors.ts';
+import { type AnyNode, type Graph, typeOf } from '../../../ir/graph.ts';
+import { partition, segmentGraphs } from '../../../ir/partition.ts';
+import { exportGraph } from '../../../onnx/export.ts';
+import { type PipelineOptions, runPasses } from '../../../passes/pipeline.ts';
+import type { Unsupported } from '../../backend.ts';
+import { unsupportedError } from '../../compile.ts';
+import { layerOf, ledger } from '../../onnxruntime/build.ts';
+import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
+import { MODEL_PART } from '../../onnxruntime/parts.ts';
+import { type Built, buildPlan } from '../build.ts';
+import { unsupportedNodes } from '../lower/lower.ts';
+import type { DeviceProfile } from '../profile.ts';
+import { copyLayer, copiesOf, describeFallback } from './copies.ts';
+
+export interface CompositeRequest {
+  /** As imported. */
+  readonly graph: Graph;
+  readonly modelName: string;
+  readonly passes: Omit<PipelineOptions, 'target'>;
+  readonly profile: DeviceProfile;
+  readonly workspaceBytes: number | undefined;
+}
+
+export interface BuiltComposite {
+  readonly plan: CompositePlan;
+  readonly parts: ReadonlyMap<string, Uint8Array>;
+  readonly layers: readonly EngineLayer[];
+  readonly memory: MemoryLedger;
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+  readonly passes: readonly PassReport[];
+  readonly notices: readonly string[];
+}
+
+/** One segment on its way: a graph to export, or one that has been lowered. */
+type Piece =
+  | { readonly runner: 'webgpu'; readonly graph: Graph; readonly built: Built }
+  | { readonly runner: 'onnxruntime'; readonly graph: Graph };
+
+/**
+ * Throws TsrtError MODEL_UNSUPPORTED where onnxruntime does not take a segment either, OUT_OF_MEMORY where the workspace of all
+ * segments together exceeds its bound.
+ */
+export async function buildComposite(request: CompositeRequest): Promise<BuiltComposite> {
+  const { graph, reports } = await runPasses(request.graph, { ...request.passes, target: 'onnx' });
+  const { pieces, reasons, segmentReports } = await buildPieces(graph, request);
+  const parts = new Map<string, Uint8Array>();
+  for (const [index, piece] of pieces.entries()) {
+    const prefix = segmentPrefix(index);
+    if (piece.runner === 'webgpu') parts.set(`${prefix}weights`, piece.built.weights);
+    else parts.set(prefix + MODEL_PART, await exportChecked(piece.graph, request.modelName, reasons));
+  }
+  const { segments, layers } = describeSegments(pieces);
+  const memory = totalMemory(segments.map((segment) => segment.memory));
+  checkWorkspace(memory, request.workspaceBytes);
+  const bind = (name: string): Binding => ({ name, ...typeOf(graph, name) });
+  return {
+    plan: { composite: COMPOSITE_VERSION, segments },
+    parts,
+    layers,
+    memory,
+    inputs: graph.inputs.map(bind),
+    outputs: graph.outputs.map(bind),
+    passes: [...reports, ...segmentReports],
+    notices: describeFallback({ nodes: graph.nodes.length, reasons: [...reasons.values()], segments }),
+  };
+}
+
+interface Pieces {
+  readonly pieces: readonly Piece[];
+  /** Why a node runs in onnxruntime, by its name. */
+  readonly reasons: ReadonlyMap<string, Unsupported>;
+  readonly segmentReports: readonly PassReport[];
+}
+
+async function buildPieces(graph: Graph, { passes, profile, workspaceBytes }: CompositeRequest): Promise<Pieces> {
+  // Bindings without a device type are no obstacle here: only nodes that can't run on the device read or make them.
+  const reasons = new Map(unsupportedNodes(graph).flatMap((entry) => (entry.op === 'binding' ? [] : [[entry.node, entry] as const])));
+  for (;;) {
+    const runnerOf = (node: AnyNode): Runner => (reasons.has(node.name) ? 'onnxruntime' : 'webgpu');
+    const cut = partition(graph, runnerOf);
+    const graphs = withConstantOutputs(graph, segmentGraphs(graph, cut), cut.map(({ kind }) => kind));
+    const pieces: Piece[] = [];
+    const segmentReports: PassReport[][] = [];
+    const before = reasons.size;
+    for (const [index, { kind, nodes }] of cut.entries()) {
+      if (kind === 'onnxruntime') {
+        pieces.push({ runner: kind, graph: graphs[index]! });
+        continue;
+      }
+      const result = await runPasses(graphs[index]!, { ...passes, target: 'webgpu' });
+      const left = unsupportedNodes(result.graph);
+      for (const entry of left) moveToOnnxruntime(entry, result.graph, nodes, reasons);
+      if (reasons.size > before) continue;
+      segmentReports.push([...result.reports]);
+      pieces.push({ runner: kind, graph: result.graph, built: buildPlan(result.graph, profile, { workspaceBytes }) });
+    }
+    if (reasons.size === before) return { pieces, reasons, segmentReports: sumReports(segmentReports) };
+  }
+}
+
+/** The unfused nodes that a fused one without a kernel came from. */
+function moveToOnnxruntime(entry: Unsupported, fused: Graph, nodes: readonly AnyNode[], reasons: Map<string, Unsupported>): void {
+  const node = fused.nodes.find(({ name }) => name === entry.node);
+  const origins = new Set(node?.origins);
+  const moved = nodes.filter(({ name, origins: own }) => name === entry.node || own.some((origin) => origins.has(origin)));
+  if (moved.length === 0) throw new Error(`${entry.op} '${entry.node}' has no kernel and no origin: ${entry.reason}`);
+  for (const { name, op } of moved) reasons.set(name, { ...entry, node: name, op });
+}
+
+/** An output that is a constant comes from a segment like any other: from onnxruntime, which has every type. */
+function withConstantOutputs(graph: Graph, graphs: readonly Graph[], kinds: readonly Runner[]): readonly Graph[] {
+  const constants = graph.outputs.filter((id) => graph.constants.has(id));
+  const giver = Math.max(0, kinds.indexOf('onnxruntime'));
+  return graphs.map((part, index) => {
+    if (index !== giver || constants.length === 0) return part;
+    const add = <V>(from: ReadonlyMap<string, V>, to: ReadonlyMap<string, V>) => new Map([...to, ...constants.map((id) => [id, from.get(id)!] as const)]);
+    return { ...part, outputs: [...part.outputs, ...constants], types: add(graph.types, part.types), constants: add(graph.constants, part.constants) };
+  });
+}
+
+/** The segment as an ONNX file that onnxruntime has been seen to load. */
+async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<string, Unsupported>): Promise<Uint8Array> {
+  const bytes = exportGraph(graph);
+  const ort = await loadOrt();
+  try {
+    await (await ort.InferenceSession.create(bytes, { ...SILENT, graphOptimizationLevel: 'disabled' })).release();
+    return bytes;
+  } catch (error) {
+    const here = graph.nodes.flatMap(({ name }) => reasons.get(name) ?? []);
+    const why = reasonOf(error);
+    throw unsupportedError(model, 'webgpu', here.map((entry) => ({ ...entry, reason: `${entry.reason}; nor does onnxruntime take it: ${why}` })));
+  }
+}
+
+function describeSegments(pieces: readonly Piece[]): { readonly segments: readonly CompositeSegment[]; readonly layers: readonly EngineLayer[] } {
+  const layers: EngineLayer[] = [];
+  const segments: CompositeSegment[] = [];
+  const taken = new Set<string>();
+  const copies = copiesOf(pieces.map(({ runner, graph }) => bindingsOf(runner, graph)));
+  for (const [index, piece] of pieces.entries()) {
+    const bindings = bindingsOf(piece.runner, piece.graph);
+    const { uploads, downloads } = copies[index]!;
+    if (uploads.length > 0) layers.push(copyLayer(`host to segment ${index}`, uploads));
+    const own = layersOf(piece).map((layer) => ({ ...layer, name: uniqueName(layer.name, index, taken) }));
+    const memory = piece.runner === 'webgpu' ? piece.built.memory : ledger(piece.graph, bindings.inputs, bindings.outputs);
+    segments.push({ ...bindings, memory, firstLayer: layers.length, layerCount: own.length, data: piece.runner === 'webgpu' ? piece.built.plan : null });
+    layers.push(...own);
+    if (downloads.length > 0) layers.push(copyLayer(`segment ${index} to host`, downloads));
+  }
+  return { segments, layers };
+}
+
+function bindingsOf(runner: Runner, graph: Graph): Pick<CompositeSegment, 'runner' | 'inputs' | 'outputs'> {
+  const bind = (name: string): Binding => ({ name, ...typeOf(graph, name) });
+  return { runner, inputs: graph.inputs.map(bind), outputs: graph.outputs.map(bind) };
+}
+
+function layersOf(piece: Piece): readonly EngineLayer[] {
+  if (piece.runner === 'webgpu') return piece.built.layers;
+  return piece.graph.nodes.map((node) => {
+    const kind = node.op === 'Custom' ? [node.attrs.domain, node.attrs.opType].filter(Boolean).join('.') : node.op;
+    return { ...layerOf(piece.graph, node), kind: `onnxruntime ${kind}` };
+  });
+}
+
+/** Profiles join on layer names; two segments may have given one name each to a node of their own. */
+function uniqueName(name: string, segment: number, taken: Set<string>): string {
+  const unique = taken.has(name) ? `${name} (segment ${segment})` : name;
+  taken.add(unique);
+  return unique;
+}
+
+/** The same pass over several segments as one row. */
+function sumReports(reports: readonly (readonly PassReport[])[]): readonly PassReport[] {
+  const [first = [], ...others] = reports;
+  return first.map((report, index) => {
+    const all = [report, ...others.map((list) => list[index]!)];
+    const rewrites: Record<string, number> = {};
+    for (const [rule, count] of all.flatMap((one) => Object.entries(one.rewrites))) rewrites[rule] = (rewrites[rule] ?? 0) + count;
+    const sum = (key: 'nodesBefore' | 'nodesAfter'): number => all.reduce((total, one) => total + one[key], 0);
+    return { pass: `${report.pass} (segments)`, nodesBefore: sum('nodesBefore'), nodesAfter: sum('nodesAfter'), rewrites };
+  });
+}
+
+/** All segments are loaded at once. */
+function totalMemory(ledgers: readonly MemoryLedger[]): MemoryLedger {
+  const sum = (key: keyof MemoryLedger): number => ledgers.reduce((total, one) => total + one[key], 0);
+  return { weightBytes: sum('weightBytes'), activationBytes: sum('activationBytes'), workspaceBytes: sum('workspaceBytes'), stagingBytes: sum('stagingBytes') };
+}
+
+function checkWorkspace({ workspaceBytes: needed }: MemoryLedger, allowed: number | undefined): void {
+  if (allowed === undefined || needed <= allowed) return;
+  throw new TsrtError('OUT_OF_MEMORY', `the build needs ${needed} bytes of workspace in all its segments, and --workspace allows ${allowed}`, {
+    fix: `Give it --workspace ${needed}, or a smaller batch.`,
+  });
+}
