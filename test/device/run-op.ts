@@ -1,5 +1,7 @@
 /** One op on SwiftShader, as a graph of its own. */
 import { evaluateConstants } from '../../src/backends/onnxruntime/evaluate.ts';
+import { buildPlan } from '../../src/backends/webgpu/build.ts';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import type { OpAttrs, OpKind } from '../../src/ir/ops.ts';
 import { type Dims, type DType, elementCount, fromNumbers, type Tensor, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
@@ -43,7 +45,10 @@ export async function runOp<K extends OpKind>(op: K, attrs: OpAttrs[K], operands
   const bound = operands.flatMap((operand, i) =>
     operand && !operand.constant ? [[`x${i}`, fromNumbers(operand.dtype, operand.dims, operand.values)] as const] : [],
   );
-  const results = await runGraph(graph.finish(names), Object.fromEntries(bound));
+  const finished = graph.finish(names);
+  const bindings = Math.max(...buildPlan(finished, PORTABLE_PROFILE).plan.shaders.map((shader) => shader.access.length), 0);
+  if (bindings > PORTABLE_PROFILE.maxStorageBuffers) throw new Error(`${op} binds ${bindings} buffers, more than every device has`);
+  const results = await runGraph(finished, Object.fromEntries(bound));
   return names.map((name) => results[name]!);
 }
 

@@ -7,7 +7,7 @@
  *      `context.define(id, layout)`, and appends kernels with `context.dispatch(...)`. An op that only renames bytes uses
  *      `context.alias`. Constants: `context.constant(id)` on the host, `context.pack(...)` to upload them in another form.
  *   2. Prefer an existing template: mapKernel (any strided element-by-element work), rowKernel (anything that reduces along axes and may
- *      write the rows again), matmulKernels, poolKernel.
+ *      write the rows again), matmulKernels, poolKernel; for reads or writes at computed places, lowerElements and pointKernel.
  *      A new template goes to kernels/, built with wgsl/module.ts; shapes are baked in, every binding is a sized array,
  *      and flat grids go through kernels/grid.ts.
  *   3. Say in `unsupported` what this lowering cannot do; every such node of a model is reported at once.

@@ -7,7 +7,6 @@ import { wrapIndex } from '../../kernels/pointwise.ts';
 import { registerType } from '../../wgsl/expr.ts';
 import type { Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';
-import type { DeviceTensor } from '../tensor.ts';
 
 const gather: Lowering<'Gather'> = {
   lower(node, context) {
@@ -105,14 +104,14 @@ const trilu: Lowering<'Trilu'> = {
   lower(node, context) {
     const data = context.tensor(node.inputs[0]!);
     const shift = node.inputs[1] ? { shift: context.tensorIn(node.inputs[1], 'linear') } : {};
-    lowerElements<'data' | 'shift'>(context, node.outputs[0]!, {
+    lowerElements<string>(context, node.outputs[0]!, {
       label: 'Trilu',
-      inputs: { data, ...shift } as Record<'data' | 'shift', DeviceTensor>,
+      inputs: { data, ...shift },
       body({ block, at, inputs }) {
-        const k = block.let('k', 'shift' in shift ? inputs.shift.loadFlat('0u') : '0i');
+        const k = block.let('k', inputs['shift']?.loadFlat('0u') ?? '0i');
         const above = `i32(${at.at(-1)}) - i32(${at.at(-2)})`;
         const kept = node.attrs.upper ? `${above} >= ${k}` : `${above} <= ${k}`;
-        return `select(${registerType(data.dtype)}(), ${inputs.data.load(at)}, ${kept})`;
+        return `select(${registerType(data.dtype)}(), ${inputs['data']!.load(at)}, ${kept})`;
       },
     });
   },

@@ -6,7 +6,6 @@ import type { Block } from '../../wgsl/module.ts';
 import type { Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';
 import { mustBeConstant } from '../support.ts';
-import type { DeviceTensor } from '../tensor.ts';
 
 /** The source's coordinate along a padded axis, as u32; `place` is its name as i32 where it may lie outside. */
 function sourceAt(block: Block, mode: Exclude<OpAttrs['Pad']['mode'], 'constant'>, place: string, extent: number): string {
@@ -39,9 +38,9 @@ const pad: Lowering<'Pad'> = {
     for (const [i, axis] of axes.entries()) begins[normalizeAxis(axis, dims.length)] = pads[i]!;
     const wanted = context.type(node.outputs[0]!).dims;
     const filler = node.inputs[2] ? { filler: context.tensorIn(node.inputs[2], 'linear') } : {};
-    lowerElements<'data' | 'filler'>(context, node.outputs[0]!, {
+    lowerElements<string>(context, node.outputs[0]!, {
       label: 'Pad',
-      inputs: { data, ...filler } as Record<'data' | 'filler', DeviceTensor>,
+      inputs: { data, ...filler },
       layout: data.layout,
       body({ block, at, inputs }) {
         const conditions: string[] = [];
@@ -55,10 +54,10 @@ const pad: Lowering<'Pad'> = {
           conditions.push(`${place} >= 0 && ${place} < ${extent}`);
           return `u32(clamp(${place}, 0, ${extent - 1}))`;
         });
-        const constant = 'filler' in filler ? inputs.filler.loadFlat('0u') : `${registerType(data.dtype)}()`;
-        if (conditions.length === 0) return inputs.data.load(source);
+        const constant = inputs['filler']?.loadFlat('0u') ?? `${registerType(data.dtype)}()`;
+        if (conditions.length === 0) return inputs['data']!.load(source);
         const value = block.var('value', constant);
-        if (!dims.includes(0)) block.if(conditions.join(' && '), (then) => then.line(`${value} = ${inputs.data.load(source)}`));
+        if (!dims.includes(0)) block.if(conditions.join(' && '), (then) => then.line(`${value} = ${inputs['data']!.load(source)}`));
         return value;
       },
     });
