@@ -110,6 +110,17 @@ describe.skipIf(noDevice)('image ops (skipped without SwiftShader)', () => {
     expect(distance(y!, expected)).toBeLessThan(1);
   });
 
+  const samplings = (['nearest', 'linear', 'cubic'] as const).flatMap((mode) =>
+    (['zeros', 'border', 'reflection'] as const).flatMap((padding) => ([0, 1] as const).map((aligned) => [mode, padding, aligned] as const)),
+  );
+  it.each(samplings)('samples a grid as onnxruntime does: %s, %s, aligned corners %i', async (mode, padding, aligned) => {
+    const attrs = { align_corners: aligned, mode, padding_mode: padding };
+    const operands = [floats([2, 3, 4, 5], noise(120, 3)), floats([2, 3, 4, 2], Array.from(noise(48, 4), (v) => Math.fround(v * 1.6)))];
+    const [expected] = await oracle('GridSample', attrs, operands);
+    const [y] = await runOp('GridSample', attrs, operands);
+    expect(distance(y!, expected!, { absolute: 1e-4, relative: 1e-4 })).toBeLessThan(1);
+  });
+
   it('samples a grid to the nearest pixel, folded back at the borders', async () => {
     const attrs = { align_corners: 1, mode: 'nearest', padding_mode: 'reflection' } as const;
     // Five pixels, positions 2, 0, 4, and 5 and 10 folded to 3 and 2.

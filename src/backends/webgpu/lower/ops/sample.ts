@@ -46,8 +46,9 @@ function samplesOf(block: Block, attrs: GridAttrs, coordinate: string, extent: n
   const scaled = aligned ? `(${coordinate} + 1.0f) * ${float((extent - 1) / 2)}` : `((${coordinate} + 1.0f) * ${float(extent)} - 1.0f) * 0.5f`;
   let position = block.let(`${prefix}x`, mode === 'nearest' ? `round(${scaled})` : scaled);
   if (padding === 'reflection') position = reflected(block, `${prefix}r`, position, range);
-  // Far outside, every tap is outside alike; this keeps the conversion to i32 in range.
-  position = padding === 'border' ? `clamp(${position}, 0.0f, ${float(extent - 1)})` : `clamp(${position}, -4.0f, ${float(extent + 4)})`;
+  // Far outside, every tap is outside alike; this keeps the conversion to i32 in range. Cubic filters keep their shape at a
+  // border, as in PyTorch and onnxruntime: their taps are clamped, not the position.
+  position = padding === 'border' && mode !== 'cubic' ? `clamp(${position}, 0.0f, ${float(extent - 1)})` : `clamp(${position}, -4.0f, ${float(extent + 4)})`;
   position = block.let(`${prefix}p`, position);
   const first = block.let(`${prefix}f`, mode === 'nearest' ? position : `floor(${position})`);
   const offsets = mode === 'nearest' ? [0] : mode === 'linear' ? [0, 1] : [-1, 0, 1, 2];
