@@ -74,6 +74,14 @@ export interface ObservedMemory {
   readonly deviceBytes: number | undefined;
 }
 
+/** Where loading spends its time, in milliseconds; the rest is the engine file and the opening of the device. */
+export interface LoadSteps {
+  /** Buffers made, weights handed to the driver. */
+  readonly uploadMs: number;
+  /** Kernels compiled by the driver. */
+  readonly pipelinesMs: number;
+}
+
 /** A source of time. Only a fake device brings one of its own; everything else is timed by the machine's. */
 export interface Clock {
   /** Monotonic, in nanoseconds. */
@@ -100,6 +108,8 @@ export interface Session {
   /** Planned bytes. */
   readonly memory: MemoryLedger;
   observeMemory(): ObservedMemory;
+  /** Where the backend can tell. */
+  readonly loadSteps?: LoadSteps;
   /** Where present, the harness times and waits by this clock and not by the machine's. */
   readonly clock?: Clock;
   /**

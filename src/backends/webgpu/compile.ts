@@ -10,7 +10,7 @@ import { unsupportedError } from '../compile.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
 import { type Built, buildPlan } from './build.ts';
 import { type BuiltComposite, buildComposite } from './composite/build.ts';
-import { describeChosen } from './devices.ts';
+import { describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
 import { type DeviceProfile, PORTABLE_PROFILE, profileOf } from './profile.ts';
@@ -72,7 +72,7 @@ async function targetOf({ options }: BuildInput): Promise<Target> {
   if (webgpuOptions(options).portable) return { profile: PORTABLE_PROFILE, requires: {}, notices: [] };
   try {
     const { adapter, info } = await describeChosen({ wanted: undefined, unchecked: isUnchecked(options) });
-    return { profile: profileOf(adapter), requires: requirements(info), notices: [] };
+    return { profile: { ...profileOf(adapter), ...knownMemory(info) }, requires: requirements(info), notices: [] };
   } catch (error) {
     if (!(error instanceof TsrtError) || error.code !== 'BACKEND_UNAVAILABLE') throw error;
     return { profile: PORTABLE_PROFILE, requires: {}, notices: [`There is no adapter here (${error.message}): built for any WebGPU adapter.`] };

@@ -1,8 +1,10 @@
 /** Finding adapters in Node: which there are, which one is meant, and why there is none. */
+import { totalmem } from 'node:os';
 import { TsrtError } from '../../errors.ts';
 import type { Availability, DeviceInfo } from '../backend.ts';
 import { type DawnOptions, dawnVersion, hasVulkanLoader, listAdapters, requestAdapter, requireSwiftshader, swiftshaderWanted, togglesOf } from './dawn.ts';
 import { describeAdapter, type DriverFacts, openDevice, type WebgpuDevice } from './device.ts';
+import type { DeviceProfile } from './profile.ts';
 
 /** The name that opts into SwiftShader wherever a device can be named. */
 const SWIFTSHADER = 'swiftshader';
@@ -16,7 +18,13 @@ export interface DeviceChoice {
 /** Opens the device that is meant. Throws TsrtError BACKEND_UNAVAILABLE where there is none, USAGE where the name fits none. */
 export async function chooseDevice({ wanted, unchecked }: DeviceChoice): Promise<WebgpuDevice> {
   const { adapter, options } = await chooseAdapter(wanted, unchecked);
-  return openDevice(adapter, factsOf(options));
+  const open = await openDevice(adapter, factsOf(options));
+  return { ...open, profile: { ...open.profile, ...knownMemory(open.info) } };
+}
+
+/** A software adapter keeps its buffers in the machine's memory. */
+export function knownMemory(info: DeviceInfo): Pick<DeviceProfile, 'memoryBytes'> {
+  return info.kind === 'cpu' ? { memoryBytes: totalmem() } : {};
 }
 
 /** What the adapter that is meant says of itself, without opening it. */

@@ -9,6 +9,8 @@ export interface DeviceProfile {
   readonly maxBindingBytes: number;
   readonly maxBufferBytes: number;
   readonly maxWorkgroupsPerDimension: number;
+  /** Memory of the whole device, where it is known: WebGPU does not tell, but a software adapter's is the machine's. */
+  readonly memoryBytes?: number;
   readonly features: ReadonlySet<string>;
   readonly subgroupSize: { readonly min: number; readonly max: number } | undefined;
   /**

@@ -3,7 +3,9 @@
  */
 import { TsrtError } from '../../errors.ts';
 import type { Access, Plan, PlanBuffer, PlanStep } from '../../engine/plan.ts';
+import type { LoadSteps } from '../backend.ts';
 import type { WebgpuDevice } from './device.ts';
+import { checkFits, outOfMemory, sessionBytes } from './fits.ts';
 
 /** A step with its device objects. */
 export type ReadyStep =
@@ -20,6 +22,7 @@ export interface Resources {
   readonly buffers: readonly GPUBuffer[];
   readonly steps: readonly ReadyStep[];
   readonly bytes: number;
+  readonly loadSteps: LoadSteps;
   destroy(): void;
 }
 
@@ -30,10 +33,12 @@ const COMPUTE_STAGE = 0x4;
 /** One upload; larger weights go in several, so that the driver's staging memory stays small. */
 const UPLOAD_BYTES = 16 * 2 ** 20;
 
-/** Throws TsrtError OUT_OF_MEMORY where the device can't hold the plan. */
+/** Throws TsrtError OUT_OF_MEMORY where the device can't hold the plan, DEVICE_LOST where it goes away meanwhile. */
 export async function createResources(open: WebgpuDevice, plan: Plan, weights: Uint8Array): Promise<Resources> {
   const { device } = open;
-  checkFits(open, plan);
+  open.check();
+  checkFits(plan, open.profile);
+  const startMs = performance.now();
   device.pushErrorScope('out-of-memory');
   const buffers = plan.buffers.map((buffer, i) =>
     device.createBuffer({ label: `${buffer.kind} ${i}`, size: buffer.bytes, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst }),
@@ -42,36 +47,19 @@ export async function createResources(open: WebgpuDevice, plan: Plan, weights: U
   const exhausted = await device.popErrorScope();
   if (exhausted) {
     destroy();
-    throw outOfMemory(plan, exhausted.message);
+    throw outOfMemory(sessionBytes(plan), exhausted.message);
   }
   try {
     uploadWeights(device, plan, buffers, weights);
-    return { buffers, steps: await createSteps(device, plan, buffers), bytes: totalBytes(plan), destroy };
+    const uploadedMs = performance.now();
+    const steps = await createSteps(device, plan, buffers);
+    const loadSteps = { uploadMs: uploadedMs - startMs, pipelinesMs: performance.now() - uploadedMs };
+    return { buffers, steps, bytes: plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0), loadSteps, destroy };
   } catch (error) {
     destroy();
+    open.check();
     throw error;
   }
-}
-
-function totalBytes(plan: Plan): number {
-  return plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0);
-}
-
-function checkFits(open: WebgpuDevice, plan: Plan): void {
-  const { maxBufferBytes, maxBindingBytes } = open.profile;
-  const largest = Math.max(0, ...plan.buffers.map((buffer) => buffer.bytes));
-  if (largest > maxBufferBytes) throw outOfMemory(plan, `one buffer of ${largest} bytes, and the device allows ${maxBufferBytes}`);
-  for (const step of plan.steps) {
-    if (step.kind !== 'dispatch') continue;
-    const bound = Math.max(...step.bindings.map((range) => range.bytes));
-    if (bound > maxBindingBytes) throw outOfMemory(plan, `one binding of ${bound} bytes, and the device allows ${maxBindingBytes}`);
-  }
-}
-
-function outOfMemory(plan: Plan, reason: string): TsrtError {
-  return new TsrtError('OUT_OF_MEMORY', `the engine needs ${totalBytes(plan)} bytes of device memory: ${reason}`, {
-    fix: 'Build with a smaller batch, or dispose other sessions first.',
-  });
 }
 
 function uploadWeights(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffer[], weights: Uint8Array): void {
@@ -92,26 +80,46 @@ async function createSteps(device: GPUDevice, plan: Plan, buffers: readonly GPUB
     layouts.set(key, known);
     return known;
   };
-  const pipelines = await Promise.all(
-    plan.shaders.map((shader) =>
-      device.createComputePipelineAsync({
-        label: shader.label,
-        layout: device.createPipelineLayout({ bindGroupLayouts: [layoutOf(shader.access)] }),
-        compute: { module: device.createShaderModule({ label: shader.label, code: shader.wgsl }), entryPoint: 'main' },
-      }),
+  const pipelines = await validated(device, () =>
+    Promise.all(
+      plan.shaders.map((shader) =>
+        device.createComputePipelineAsync({
+          label: shader.label,
+          layout: device.createPipelineLayout({ bindGroupLayouts: [layoutOf(shader.access)] }),
+          compute: { module: device.createShaderModule({ label: shader.label, code: shader.wgsl }), entryPoint: 'main' },
+        }),
+      ),
     ),
   );
-  return plan.steps.map((step): ReadyStep => {
-    if (step.kind !== 'dispatch') return step;
-    const group = device.createBindGroup({
-      layout: layoutOf(plan.shaders[step.shader]!.access),
-      entries: step.bindings.map(({ buffer, offset, bytes }, binding) => ({
-        binding,
-        resource: { buffer: buffers[buffer]!, offset, size: bytes },
-      })),
-    });
-    return { kind: 'dispatch', pipeline: pipelines[step.shader]!, group, workgroups: step.workgroups, layer: step.layer };
-  });
+  return validated(device, () =>
+    plan.steps.map((step): ReadyStep => {
+      if (step.kind !== 'dispatch') return step;
+      const group = device.createBindGroup({
+        layout: layoutOf(plan.shaders[step.shader]!.access),
+        entries: step.bindings.map(({ buffer, offset, bytes }, binding) => ({
+          binding,
+          resource: { buffer: buffers[buffer]!, offset, size: bytes },
+        })),
+      });
+      return { kind: 'dispatch', pipeline: pipelines[step.shader]!, group, workgroups: step.workgroups, layer: step.layer };
+    }),
+  );
+}
+
+/**
+ * Makes device objects of what an engine holds. What the device refuses is this engine's fault and must not be charged to others
+ * on the same device, so that it is caught in a scope. `make` makes everything before it first waits.
+ * Throws TsrtError ENGINE_INVALID.
+ */
+async function validated<T>(device: GPUDevice, make: () => T | Promise<T>): Promise<T> {
+  device.pushErrorScope('validation');
+  const making = Promise.allSettled([make()]);
+  const fault = await device.popErrorScope();
+  const [made] = await making;
+  if (!fault && made.status === 'fulfilled') return made.value;
+  const cause: unknown = fault ?? (made.status === 'rejected' ? made.reason : undefined);
+  const { message } = cause as { readonly message: string };
+  throw new TsrtError('ENGINE_INVALID', `the device refuses the engine's kernels: ${message}`, { fix: 'Build the engine again, on this device.', cause });
 }
 
 function createLayout(device: GPUDevice, access: readonly Access[]): GPUBindGroupLayout {

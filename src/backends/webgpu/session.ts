@@ -62,6 +62,7 @@ class WebgpuSession implements Session {
   readonly inputs;
   readonly outputs;
   readonly memory;
+  readonly loadSteps;
   readonly maxInFlight = REQUESTS_IN_FLIGHT;
   readonly profile?: (inputs: TensorMap) => Promise<readonly LayerTime[]>;
   readonly #open: WebgpuDevice;
@@ -84,6 +85,7 @@ class WebgpuSession implements Session {
     this.inputs = engine.header.inputs;
     this.outputs = engine.header.outputs;
     this.memory = engine.header.memory;
+    this.loadSteps = resources.loadSteps;
     this.#open = open;
     this.#plan = plan;
     this.#resources = resources;

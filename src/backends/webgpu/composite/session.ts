@@ -7,7 +7,7 @@ import type { Binding, Engine } from '../../../engine/engine.ts';
 import { HeaderError } from '../../../engine/header.ts';
 import { TsrtError } from '../../../errors.ts';
 import { formatType, type Tensor } from '../../../ir/tensor.ts';
-import type { Execution, LayerTime, Session, TensorMap } from '../../backend.ts';
+import type { Execution, LayerTime, LoadSteps, Session, TensorMap } from '../../backend.ts';
 import { checkInputs } from '../../inputs.ts';
 import { cpuDevice } from '../../onnxruntime/device.ts';
 import { openOrtSession } from '../../onnxruntime/session.ts';
@@ -92,6 +92,7 @@ function composed({ header }: Engine, open: WebgpuDevice, sessions: readonly Ses
       alive();
       return prepared(checkInputs(header.inputs, inputs), runAll);
     },
+    loadSteps: sumSteps(sessions),
     observeMemory: () => ({ deviceBytes: sessions.reduce((sum, session) => sum + (session.observeMemory().deviceBytes ?? 0), 0) }),
     ...(sessions.every((session) => session.profile) && { profile }),
     ...(timed && { yardstick: () => timed.yardstick!() }),
@@ -102,6 +103,11 @@ function composed({ header }: Engine, open: WebgpuDevice, sessions: readonly Ses
       release();
     },
   };
+}
+
+function sumSteps(sessions: readonly Session[]): LoadSteps {
+  const sum = (key: keyof LoadSteps): number => sessions.reduce((total, { loadSteps }) => total + (loadSteps?.[key] ?? 0), 0);
+  return { uploadMs: sum('uploadMs'), pipelinesMs: sum('pipelinesMs') };
 }
 
 /** Every execution makes the copies between segments: without them there is none. */

@@ -1,0 +1,32 @@
+/** Whether a plan can be held by a device, told before anything is allocated: at build for the device that is meant, at load again. */
+import { type Plan, planBytes, REQUESTS_IN_FLIGHT } from '../../engine/plan.ts';
+import { TsrtError } from '../../errors.ts';
+import type { DeviceProfile } from './profile.ts';
+
+/** Device memory of one session: the plan's buffers, and a readback copy of the outputs per request in flight. */
+export function sessionBytes(plan: Plan): number {
+  return plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0) + planBytes(plan, 'output') * REQUESTS_IN_FLIGHT;
+}
+
+/** Throws TsrtError OUT_OF_MEMORY that says what the plan needs and which of the device's limits it exceeds. */
+export function checkFits(plan: Plan, { maxBufferBytes, maxBindingBytes, memoryBytes }: DeviceProfile): void {
+  const total = sessionBytes(plan);
+  if (memoryBytes !== undefined && total > memoryBytes) throw outOfMemory(total, `the device has ${memoryBytes}`);
+  const largest = Math.max(0, ...plan.buffers.map((buffer) => buffer.bytes));
+  if (largest > maxBufferBytes) throw outOfMemory(total, `${largest} in one buffer, and the device allows ${maxBufferBytes} (maxBufferSize)`);
+  for (const step of plan.steps) {
+    if (step.kind !== 'dispatch') continue;
+    const bound = Math.max(0, ...step.bindings.map((range) => range.bytes));
+    if (bound > maxBindingBytes) {
+      throw outOfMemory(total, `${bound} in one binding, and the device allows ${maxBindingBytes} (maxStorageBufferBindingSize)`);
+    }
+  }
+}
+
+/** `why` follows the total: `the device has …`. */
+export function outOfMemory(neededBytes: number, why: string, cause?: unknown): TsrtError {
+  return new TsrtError('OUT_OF_MEMORY', `the engine needs ${neededBytes} bytes of device memory: ${why}`, {
+    fix: 'Build with a smaller batch or smaller inputs, or dispose other sessions first.',
+    ...(cause !== undefined && { cause }),
+  });
+}
