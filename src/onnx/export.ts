@@ -84,6 +84,8 @@ function encodeNode(node: AnyNode): INode {
   const { domain } = OPS[node.op];
   if (domain === 'internal') throw new Error(`${node.op} '${node.name}' has no form in ONNX`);
   const attributes = writeAttributes(node.op, node.attrs);
+  // onnxruntime (1.30) copies it to the QLinearAveragePool that it makes, which refuses it.
+  if (node.op === 'AveragePool' && node.attrs.dilations.every((dilation) => dilation === 1)) attributes.delete('dilations');
   return { ...shape, domain, opType: node.op, attribute: [...attributes].map(([name, { type, value }]) => encodeAttribute(name, type, value)) };
 }
 

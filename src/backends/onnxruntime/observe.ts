@@ -1,0 +1,30 @@
+/**
+ * Runs a graph of the IR as it is and gives its outputs: what calibration and the search for sensitive nodes see of a network.
+ * Optimized as far as the outputs allow, since they are many and the runs long; never timed.
+ */
+import type { Graph, ValueId } from '../../ir/graph.ts';
+import type { Tensor } from '../../ir/tensor.ts';
+import { exportGraph } from '../../onnx/export.ts';
+import type { TensorMap } from '../backend.ts';
+import { loadOrt, SILENT } from './library.ts';
+import { fromOrt, toOrt } from './tensors.ts';
+
+export interface GraphRunner {
+  /** Outputs by name; valid until the next run. */
+  run(inputs: TensorMap): Promise<ReadonlyMap<ValueId, Tensor>>;
+  dispose(): Promise<void>;
+}
+
+/** `threads` 0: one per core. */
+export async function openGraph(graph: Graph, threads = 0): Promise<GraphRunner> {
+  const ort = await loadOrt();
+  const session = await ort.InferenceSession.create(exportGraph(graph), { ...SILENT, graphOptimizationLevel: 'all', intraOpNumThreads: threads });
+  return {
+    async run(inputs) {
+      const feeds = Object.fromEntries(graph.inputs.map((name) => [name, toOrt(ort, inputs[name]!)]));
+      const outputs = await session.run(feeds);
+      return new Map(graph.outputs.map((id) => [id, fromOrt(outputs[id]!)]));
+    },
+    dispose: () => session.release(),
+  };
+}

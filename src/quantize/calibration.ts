@@ -1,0 +1,89 @@
+/**
+ * The calibration cache: ranges of a network's activations, kept as JSON between builds.
+ *
+ * It is bound to the model, the passes and the options that decide which tensors there are, and to the dataset that they were
+ * seen on. It does not depend on the batch. Prior art: the calibration cache of TensorRT's IInt8Calibrator.
+ */
+import { z } from 'zod';
+import { TsrtError } from '../errors.ts';
+import { CALIBRATION_METHODS } from './calibrators.ts';
+import { SCHEMES } from './params.ts';
+
+const finite = z.number();
+const range = z.strictObject({ low: finite, high: finite }).refine(({ low, high }) => low <= high, { message: 'low is above high' });
+const sha256 = z.string().regex(/^[0-9a-f]{64}$/, 'expected a SHA-256 in lower-case hexadecimal');
+const share = z.number().min(0).max(1);
+
+const tensor = z.strictObject({
+  /** What the tensor's grid covers. */
+  range,
+  /** Smallest and largest value seen. */
+  seen: range,
+  /** Where 99.9 % of the values lie, the rest split between the tails. */
+  bulk: range,
+  /** Values outside `range`. */
+  clippedShare: share,
+  /** Mean of each channel, of tensors that products read. */
+  channelMeans: z.array(finite).optional(),
+});
+
+const calibration = z.strictObject({
+  kind: z.literal('tsrt-bench calibration'),
+  formatVersion: z.literal(1),
+  tool: z.string(),
+  model: z.strictObject({ name: z.string(), sha256 }),
+  graph: z.strictObject({ fusion: z.enum(['on', 'off']), disabledPasses: z.array(z.string()), equalized: z.boolean() }),
+  dataset: z.strictObject({ description: z.string(), sha256: sha256.optional(), samples: z.int().positive() }),
+  method: z.enum(CALIBRATION_METHODS),
+  scheme: z.enum(SCHEMES),
+  percentile: z.number().gt(0).max(100),
+  /** By the name of the value in the optimized graph. */
+  tensors: z.record(z.string(), tensor),
+});
+
+export type Calibration = z.infer<typeof calibration>;
+export type TensorCalibration = Calibration['tensors'][string];
+
+/** The cache as text: one tensor a line, in the graph's order, so that two of them can be compared by eye and by diff. */
+export function formatCalibration({ tensors, ...rest }: Calibration): string {
+  const head = JSON.stringify(rest, null, 2).slice(0, -2);
+  const rows = Object.entries(tensors).map(([name, value]) => `    ${JSON.stringify(name)}: ${JSON.stringify(value)}`);
+  return `${head},\n  "tensors": {\n${rows.join(',\n')}\n  }\n}\n`;
+}
+
+/** Reads a cache. Throws TsrtError CALIBRATION_INVALID with everything wrong. */
+export function parseCalibration(text: string, place: string): Calibration {
+  let data: unknown;
+  try {
+    data = JSON.parse(text);
+  } catch (cause) {
+    throw invalid('the calibration is no JSON', place, [(cause as Error).message], cause);
+  }
+  const parsed = calibration.safeParse(data);
+  if (parsed.success) return parsed.data;
+  const details = parsed.error.issues.slice(0, 10).map(({ path, message }) => `${path.join('.') || 'the file'}: ${message}`);
+  throw invalid('the file is no calibration of this version', place, details);
+}
+
+function invalid(message: string, place: string, details: readonly string[], cause?: unknown): TsrtError {
+  return new TsrtError('CALIBRATION_INVALID', message, { place, details, fix: 'write it again with tsrt-bench calibrate', cause });
+}
+
+/** What a calibration must have been made for. */
+export interface CalibrationUse {
+  readonly model: { readonly name: string; readonly sha256: string };
+  readonly fusion: 'on' | 'off';
+  readonly disabledPasses: readonly string[];
+}
+
+/** Throws TsrtError CALIBRATION_INVALID for one of another model or other passes. */
+export function checkCalibration(found: Calibration, use: CalibrationUse): void {
+  const wrong: string[] = [];
+  if (found.model.sha256 !== use.model.sha256) wrong.push(`the calibration is of ${found.model.name} (sha256 ${found.model.sha256.slice(0, 16)}…), not of ${use.model.name}`);
+  if (found.graph.fusion !== use.fusion) wrong.push(`it was made with fusion ${found.graph.fusion}, not ${use.fusion}`);
+  const passes = (names: readonly string[]) => [...names].sort().join(', ') || 'none';
+  if (passes(found.graph.disabledPasses) !== passes(use.disabledPasses)) {
+    wrong.push(`it was made without the passes ${passes(found.graph.disabledPasses)}; here ${passes(use.disabledPasses)}`);
+  }
+  if (wrong.length > 0) throw invalid('the calibration does not fit the build', 'calibration', wrong);
+}

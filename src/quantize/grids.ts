@@ -1,0 +1,54 @@
+/**
+ * From calibrated ranges to one grid per value: values that must agree share theirs.
+ */
+import { TsrtError } from '../errors.ts';
+import type { Graph, ValueId } from '../ir/graph.ts';
+import type { Calibration } from './calibration.ts';
+import { paramsOf, type QuantParams, type Range } from './params.ts';
+import type { Placement } from './placement.ts';
+
+/** A concatenation's part takes the whole's range where that costs it at most one bit. */
+const MAX_WIDENING = 2;
+
+/** The interval to which an activation has clipped a value, by the value. */
+function clippedTo(graph: Graph, { activations }: Placement): Map<ValueId, Range> {
+  const entries = graph.nodes.map((node) => [node.outputs[0]!, activations.get(node.name)] as const);
+  return new Map(entries.filter((entry): entry is readonly [ValueId, Range] => entry[1] !== undefined));
+}
+
+/** A grid for each of the placement's quantized values. Throws TsrtError CALIBRATION_INVALID where the calibration lacks one. */
+export function gridsFor(graph: Graph, placement: Placement, calibration: Pick<Calibration, 'tensors' | 'scheme'>): Map<ValueId, QuantParams> {
+  const { quantized, sharedWith, roles } = placement;
+  const own = new Map<ValueId, Range>();
+  const missing: ValueId[] = [];
+  for (const id of quantized) {
+    const found = calibration.tensors[sharedWith.get(id) ?? id];
+    if (found) own.set(id, found.range);
+    else missing.push(id);
+  }
+  if (missing.length > 0) {
+    throw new TsrtError('CALIBRATION_INVALID', `the calibration lacks ${missing.length} of the ${quantized.size} tensors that this build quantizes`, {
+      details: missing.slice(0, 5),
+      fix: 'calibrate again with this version: tsrt-bench calibrate',
+    });
+  }
+  // Only a value with a grid of its own may change it: what shares it would have to follow.
+  const roots = new Set(sharedWith.values());
+  const clipped = clippedTo(graph, placement);
+  for (const node of graph.nodes) {
+    const whole = own.get(node.outputs[0]!);
+    if (node.op !== 'Concat' || !roles.has(node.name) || !whole) continue;
+    for (const id of node.inputs) {
+      const part = own.get(id);
+      const free = part && !sharedWith.has(id) && !roots.has(id) && width(whole) <= MAX_WIDENING * width(part);
+      // A grid beyond the interval would no longer perform the activation by saturating.
+      const interval = clipped.get(id);
+      if (free && (!interval || (whole.low >= interval.low && whole.high <= interval.high))) own.set(id, whole);
+    }
+  }
+  return new Map([...own].map(([id, range]) => [id, paramsOf(range, calibration.scheme)]));
+}
+
+function width({ low, high }: Range): number {
+  return Math.max(0, high) - Math.min(0, low);
+}
