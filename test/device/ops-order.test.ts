@@ -95,6 +95,13 @@ describe.skipIf(noDevice)('ops along an axis (skipped without SwiftShader)', () 
     expect(toNumbers((await runOp('ReduceSum', { ...attrs, keepdims: 1 }, [bytes]))[0]!)).toEqual([130 - 256]);
   });
 
+  it.each(['ReduceL1', 'ReduceSumSquare', 'ReduceMean', 'ReduceLogSumExp'] as const)('%s over no axes takes every element for itself', async (op) => {
+    const attrs = { keepdims: 1, noop_with_empty_axes: 1 } as const;
+    const x = floats([1, 3, 2, 2], noise(12, 3), { channelsLast: true });
+    const [expected] = await oracle(op, attrs, [x]);
+    expect(distance((await runOp(op, attrs, [x]))[0]!, expected!)).toBeLessThan(1);
+  });
+
   it('reduces nothing to the neutral element', async () => {
     const empty = floats([2, 0], []);
     const attrs = { keepdims: 0, noop_with_empty_axes: 0 } as const;

@@ -3,7 +3,6 @@ import type { Graph, Node, ValueId } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
 import { elementCount, toNumbers } from '../../../../ir/tensor.ts';
-import { inputExpr, mapKernel } from '../../kernels/map.ts';
 import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
@@ -48,29 +47,18 @@ function reduceLowering(op: ReduceOp): Lowering<ReduceOp> {
     },
     lower(node, context) {
       const axes = reducedAxes(node, context.graph);
-      if (axes.length === 0 && node.attrs.noop_with_empty_axes === 1) return copy(node, context);
       reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, axes, node.attrs.keepdims === 1, PROGRAMS[op], context);
     },
   };
 }
 
-/** The axes given, made positive; all of them where none are given. */
+/** The axes given, made positive; where none are given, all, or none at all: every element is then a row of its own. */
 function reducedAxes(node: Node<ReduceOp>, graph: Graph): number[] {
   const rank = typeOf(graph, node.inputs[0]!).dims.length;
   const given = node.inputs[1] ? graph.constants.get(node.inputs[1]) : undefined;
   const axes = given ? toNumbers(given).map((axis) => (axis + rank) % rank) : [];
   if (axes.length > 0 || node.attrs.noop_with_empty_axes === 1) return axes;
   return Array.from({ length: rank }, (_, axis) => axis);
-}
-
-function copy(node: Node<ReduceOp>, context: LowerContext): void {
-  const source = context.tensor(node.inputs[0]!);
-  const target = context.define(node.outputs[0]!, source.layout);
-  const view = { offset: 0, strides: stridesOf(source) };
-  const outputs = [{ tensor: target, view, expr: inputExpr(source.dtype) }];
-  context.dispatch(
-    mapKernel({ label: node.op, dims: source.dims, inputs: [{ tensor: source, view }], outputs, padChannels: source.layout === 'channels-last' }, context.profile),
-  );
 }
 
 /** Reduces `axes` of a value; the output keeps channels-last where the pixels go and the channels stay. */
