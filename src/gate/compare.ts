@@ -3,27 +3,13 @@
  * the verdict is judge.ts's.
  */
 import type { CompletedRecord } from '../results/record.ts';
-import { countSamples, latencyRoundsMs, resamplesFor, throughputRounds } from '../results/derive.ts';
-import { ratioOfQuantiles, type Rounds } from '../stats/bootstrap.ts';
-import type { Estimate } from '../stats/interval.ts';
-import { createRandom, deriveSeed, type Random } from '../stats/random.ts';
-import { quantile, sortSamples } from '../stats/samples.ts';
 import { METRIC_NAMES, type MetricName } from './metrics.ts';
 import type { CasePair, Pairing } from './pair.ts';
+import { compareTimed, type Design, type Levels, TIMED_METRICS, type TimedChange } from './timed.ts';
 
 /** One metric on both sides, in the metric's own unit. */
 export type MetricChange =
-  | {
-      readonly kind: 'sampled';
-      readonly metric: MetricName;
-      readonly baseline: number;
-      readonly candidate: number;
-      /** candidate / baseline, with its interval. */
-      readonly ratio: Estimate;
-      /** Of the side that has fewer. */
-      readonly rounds: number;
-      readonly samples: number;
-    }
+  | TimedChange
   | { readonly kind: 'exact'; readonly metric: MetricName; readonly baseline: number; readonly candidate: number }
   | { readonly kind: 'incomparable'; readonly metric: MetricName; readonly reason: string };
 
@@ -43,49 +29,44 @@ export interface Comparison {
 
 export interface CompareOptions {
   readonly confidence: number;
-  /** Seed of the bootstrap: the same records and seed give the same intervals. */
-  readonly seed: number;
+  /** Of all timed metrics of all cases together. */
+  readonly falseAlarms: number;
   /** Default: all that both sides have. */
   readonly metrics?: readonly MetricName[];
+  /** Default: stored. */
+  readonly design?: Design;
+  /** Where this is one of several looks at growing data; default: the only one. */
+  readonly look?: Pick<Levels, 'doubtShare' | 'alarmShare' | 'family'>;
 }
-
-const LATENCY_QUANTILES = { 'latency-p50': 0.5, 'latency-p95': 0.95, 'latency-p99': 0.99 } as const;
-
-/** Draws of the bootstrap per metric of a case; half a second's worth. */
-const GATE_DRAWS = 20e6;
 
 /** Identical outputs have no noise at all; they count as this, which rounding to float32 alone comes near. */
 const IDENTICAL_SNR_DB = 150;
 
 /** Compares every pair; see {@link MetricChange} for what is stated. */
 export function comparePairs(pairing: Pairing, labels: { readonly baseline: string; readonly candidate: string }, options: CompareOptions): Comparison {
-  const cases = pairing.pairs.map((pair, index): CaseComparison => {
+  const { design = 'stored', metrics = METRIC_NAMES, confidence, falseAlarms } = options;
+  const look = options.look ?? { doubtShare: 1, alarmShare: 1, family: familySize(pairing.pairs, metrics) };
+  const cases = pairing.pairs.map((pair): CaseComparison => {
     if (pair.state !== 'both') return { pair, changes: [] };
-    const random = createRandom(deriveSeed(options.seed, index));
-    const changes = (options.metrics ?? METRIC_NAMES).flatMap((metric) => compareMetric(metric, pair.baseline, pair.candidate, options, random));
-    return { pair, changes };
+    const levels = { confidence, falseAlarms, ...look };
+    return { pair, changes: metrics.flatMap((metric) => compareMetric(metric, pair.baseline, pair.candidate, design, levels)) };
   });
   return { suite: pairing.suite, ...labels, cases, notices: pairing.notices };
 }
 
-function compareMetric(
-  metric: MetricName,
-  baseline: CompletedRecord,
-  candidate: CompletedRecord,
-  { confidence }: CompareOptions,
-  random: Random,
-): MetricChange[] {
+/** How many timed metrics of cases are tested together; at least 1. */
+export function familySize(pairs: readonly CasePair[], metrics: readonly MetricName[]): number {
+  const timed = metrics.filter((metric) => TIMED_METRICS.some((one) => one === metric)).length;
+  return Math.max(1, timed * pairs.filter((pair) => pair.state === 'both').length);
+}
+
+function compareMetric(metric: MetricName, baseline: CompletedRecord, candidate: CompletedRecord, design: Design, levels: Levels): MetricChange[] {
   switch (metric) {
     case 'latency-p50':
     case 'latency-p95':
-    case 'latency-p99': {
-      const p = LATENCY_QUANTILES[metric];
-      return compareSampled(metric, latencyRoundsMs(baseline.rounds), latencyRoundsMs(candidate.rounds), { p, confidence, random });
-    }
-    case 'throughput': {
-      const [before, after] = [baseline, candidate].map((record) => throughputRounds(record.rounds, record.case.variant.options.batch));
-      return compareSampled(metric, before ?? [], after ?? [], { p: 0.5, confidence, random });
-    }
+    case 'latency-p99':
+    case 'throughput':
+      return [compareTimed(metric, baseline, candidate, design, levels)];
     case 'memory-peak':
       return [{ kind: 'exact', metric, baseline: baseline.memory.residentPeakBytes, candidate: candidate.memory.residentPeakBytes }];
     case 'memory-device':
@@ -99,30 +80,6 @@ function compareMetric(
     default:
       return metric satisfies never;
   }
-}
-
-function compareSampled(
-  metric: MetricName,
-  baseline: Rounds,
-  candidate: Rounds,
-  { p, confidence, random }: { readonly p: number; readonly confidence: number; readonly random: Random },
-): MetricChange[] {
-  if (baseline.length === 0 || candidate.length === 0) return [{ kind: 'incomparable', metric, reason: 'a side has no samples' }];
-  const [before, after] = [sortSamples(baseline.flat()), sortSamples(candidate.flat())];
-  if (before[0]! <= 0 || after[0]! <= 0) return [{ kind: 'incomparable', metric, reason: 'a sample is zero, below what the clock can tell' }];
-  const samples = Math.min(countSamples(baseline), countSamples(candidate));
-  const resamples = resamplesFor(countSamples(baseline) + countSamples(candidate), GATE_DRAWS);
-  return [
-    {
-      kind: 'sampled',
-      metric,
-      baseline: quantile(before, p),
-      candidate: quantile(after, p),
-      ratio: ratioOfQuantiles(candidate, baseline, { p, confidence, random, resamples }),
-      rounds: Math.min(baseline.length, candidate.length),
-      samples,
-    },
-  ];
 }
 
 /** Where neither side has the value there is nothing to say; where one has it, that is said. */

@@ -1,12 +1,14 @@
 /**
- * The verdict. A case is regressed only where the change is both significant and larger than what counts as noise: the whole
- * interval of its worsening lies beyond the threshold (criterion.rs has the same two conditions). Where the interval straddles
- * the threshold the answer is `inconclusive`, never `passed`. Memory and accuracy are compared exactly.
+ * The verdict. A timed metric is regressed only where two things hold: the rise is beyond chance, at a rate of false alarms
+ * that covers all metrics of all cases together, and the interval does not exclude that it exceeds the threshold (significance
+ * and a noise threshold, as criterion.rs has them). It passes only where the interval lies within the threshold. What is
+ * neither is `inconclusive`: too noisy to tell, never passed. Memory and accuracy are compared exactly.
  */
 import type { ExitStatus } from '../errors.ts';
 import { EXIT } from '../errors.ts';
 import { samplesNeeded } from '../stats/interval.ts';
 import type { CaseComparison, Comparison, MetricChange } from './compare.ts';
+import type { TimedChange } from './timed.ts';
 import { METRICS, type MetricName } from './metrics.ts';
 import { thresholdOf, thresholdUnit, type GatePolicy } from './policy.ts';
 
@@ -17,7 +19,7 @@ export interface MetricVerdict {
   readonly verdict: Verdict;
   /** One sentence, without a full stop. */
   readonly reason: string;
-  /** Worsening that counts as noise, in `thresholdUnit`. */
+  /** Worsening that must not pass unseen, in `thresholdUnit`. */
   readonly threshold: number;
   readonly change: MetricChange;
 }
@@ -137,7 +139,7 @@ function judgeChange(change: MetricChange, threshold: number, policy: GatePolicy
     return { verdict: 'passed', reason: `${METRICS[change.metric].label} differs by less than identical processes do` };
   }
   const worsening = worseningOf(change);
-  const verdict = verdictOf(worsening, threshold);
+  const verdict = change.kind === 'exact' ? exactVerdict(worsening.point, threshold) : timedVerdict(change, worsening, threshold, policy);
   return { verdict, reason: sentence(change, worsening, threshold, verdict) };
 }
 
@@ -178,28 +180,36 @@ function percentChange(baseline: number, candidate: number): number {
 /** Far below anything measured, above what binary fractions lose: 79.2 − 78.7 is not "more than 0.5". */
 const ROUNDING = 1e-9;
 
-function verdictOf({ low, high }: Worsening, threshold: number): Verdict {
-  if (low > threshold + ROUNDING) return 'regressed';
-  if (high < -threshold - ROUNDING) return 'improved';
-  return high <= threshold + ROUNDING ? 'passed' : 'inconclusive';
+function exactVerdict(worsening: number, threshold: number): Verdict {
+  if (worsening > threshold + ROUNDING) return 'regressed';
+  return worsening < -threshold - ROUNDING ? 'improved' : 'passed';
 }
 
-const CONCLUSIONS: { readonly [K in Verdict]: (limit: string) => string } = {
-  regressed: (limit) => `beyond the ${limit} that count as noise`,
-  improved: (limit) => `beyond the ${limit} that count as noise, for the better`,
-  passed: (limit) => `within the ${limit} that count as noise`,
-  inconclusive: (limit) => `which may or may not exceed the ${limit} that count as noise`,
+function timedVerdict(change: TimedChange, { low, high }: Worsening, threshold: number, { falseAlarms }: GatePolicy): Verdict {
+  const [worse, better] = METRICS[change.metric].better === 'lower' ? [change.rise, change.fall] : [change.fall, change.rise];
+  if (low < -threshold - ROUNDING && better <= falseAlarms) return 'improved';
+  if (high <= threshold + ROUNDING) return 'passed';
+  return worse <= falseAlarms ? 'regressed' : 'inconclusive';
+}
+
+const CONCLUSIONS: { readonly [K in Verdict]: { readonly exact: string; readonly sampled: string } } = {
+  regressed: { exact: 'more than the LIMIT allowed', sampled: 'beyond chance and not within the LIMIT allowed' },
+  improved: { exact: 'for the better, by more than LIMIT', sampled: 'for the better, beyond chance' },
+  passed: { exact: 'within the LIMIT allowed', sampled: 'within the LIMIT allowed' },
+  inconclusive: { exact: '', sampled: 'too noisy to tell: it may be chance, and it may exceed the LIMIT allowed' },
 };
 
 function sentence(change: Exclude<MetricChange, { kind: 'incomparable' }>, worsening: Worsening, threshold: number, verdict: Verdict): string {
   const { better, label } = METRICS[change.metric];
   const unit = thresholdUnit(change.metric);
-  const rose = worsening.point === 0 ? 'did not change' : worsening.point > 0 === (better === 'lower') ? 'rose' : 'fell';
-  const amount = worsening.point === 0 ? '' : ` by ${shown(Math.abs(worsening.point))} ${unit}`;
-  const conclusion = CONCLUSIONS[verdict](`${shown(threshold)} ${unit}`);
-  if (change.kind === 'exact') return `${label} ${rose}${amount}, ${conclusion}`;
+  const amount = Math.abs(worsening.point);
+  const still = change.kind === 'exact' ? amount === 0 : amount < 0.005;
+  const rose = still ? 'did not change' : `${worsening.point > 0 === (better === 'lower') ? 'rose' : 'fell'} by ${shown(amount)} ${unit}`;
+  const conclusion = CONCLUSIONS[verdict][change.kind].replace('LIMIT', `${shown(threshold)} ${unit}`);
+  if (change.kind === 'exact') return `${label} ${rose}, ${conclusion}`;
   const [low, high] = better === 'lower' ? [worsening.low, worsening.high] : [-worsening.high, -worsening.low];
-  return `${label} ${rose}${amount} (${Math.round(change.ratio.confidence * 100)} % interval ${signed(low)} to ${signed(high)} ${unit}), ${conclusion}`;
+  const interval = `${Number((change.ratio.confidence * 100).toFixed(1))} % interval ${signed(low)} to ${signed(high)} ${unit}`;
+  return `${label} ${rose} (${interval}), ${conclusion}`;
 }
 
 function shown(value: number): string {
@@ -207,6 +217,7 @@ function shown(value: number): string {
 }
 
 function signed(value: number): string {
+  if (!Number.isFinite(value)) return value > 0 ? '+∞' : '−∞';
   return `${value < 0 ? '−' : '+'}${Math.abs(value).toFixed(1)}`;
 }
 

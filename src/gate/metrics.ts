@@ -11,7 +11,7 @@ export interface MetricDefinition {
   readonly unit: MetricUnit;
   readonly better: 'lower' | 'higher';
   /**
-   * How values are compared. `sampled`: ratio with a bootstrap interval. `ratio`: one value a side, exactly, in percent.
+   * How values are compared. `sampled`: ratio with an interval, from the rounds. `ratio`: one value a side, exactly, in percent.
    * `difference`: one value a side, exactly, in the metric's own unit.
    */
   readonly compared: 'sampled' | 'ratio' | 'difference';

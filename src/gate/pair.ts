@@ -1,9 +1,9 @@
 /** Brings the cases of two sets of records together, and says whether the two may be compared at all. */
 import { TsrtError } from '../errors.ts';
-import type { BenchRecord, CompletedRecord, Round, YardstickReading } from '../results/record.ts';
+import type { BenchRecord, CompletedRecord } from '../results/record.ts';
 import { YARDSTICKS } from '../results/record.ts';
 import type { RecordSet } from '../results/store.ts';
-import { quantile, sortSamples } from '../stats/samples.ts';
+import { yardstickRatio } from './session.ts';
 
 /** A case of the baseline, of the candidate, or of both. */
 export type CasePair =
@@ -102,16 +102,6 @@ function driftNotices(pairs: readonly Both[]): string[] {
       `the machine itself ran ${Math.abs(percent).toFixed(1)} % ${percent > 0 ? 'slower' : 'faster'} than for the baseline (yardstick ${workload}); expect the cases to follow`,
     ];
   });
-}
-
-/** Median time of a yardstick in the candidate's rounds over that in the baseline's; undefined where either has none. */
-export function yardstickRatio(baseline: readonly Round[], candidate: readonly Round[], workload: YardstickReading['workload']): number | undefined {
-  const [before, after] = [baseline, candidate].map((rounds) =>
-    rounds.flatMap((round) => round.yardstick.filter((reading) => reading.workload === workload).map((reading) => reading.durationNs)),
-  );
-  if (!before?.length || !after?.length) return undefined;
-  const denominator = quantile(sortSamples(before), 0.5);
-  return denominator > 0 ? quantile(sortSamples(after), 0.5) / denominator : undefined;
 }
 
 /** Entries of `key=value; …` lists that differ, or both texts where they are no lists. */

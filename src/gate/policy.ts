@@ -4,14 +4,19 @@ import { nearest } from '../nearest.ts';
 import { METRIC_NAMES, METRICS, type MetricName } from './metrics.ts';
 
 export interface GatePolicy {
-  /** Confidence of the intervals that verdicts rest on. */
+  /** Of each interval: a case passes only where the interval excludes a worsening beyond the threshold. */
   readonly confidence: number;
   /**
-   * The metrics that decide, with the worsening that still counts as noise: percent for times, throughput and bytes; points
-   * for top-1 and agreement; decibels for SNR.
+   * Share of gates over identical engines in which any timed metric of any case may be called regressed. The same again for
+   * improved.
+   */
+  readonly falseAlarms: number;
+  /**
+   * The metrics that decide, with the worsening that must not pass unseen: percent for times, throughput and bytes; points for
+   * top-1 and agreement; decibels for SNR.
    */
   readonly thresholds: { readonly [K in MetricName]?: number | undefined };
-  /** Fewest rounds on either side from which an interval is believed. */
+  /** Fewest rounds on either side from which a timed metric is judged at all. */
   readonly minRounds: number;
   /** A case that the baseline has and the candidate never ran. */
   readonly missing: 'inconclusive' | 'ignored';
@@ -20,6 +25,7 @@ export interface GatePolicy {
 /** In force where no suite says otherwise. */
 export const DEFAULT_POLICY: GatePolicy = {
   confidence: 0.95,
+  falseAlarms: 0.01,
   thresholds: { 'latency-p50': 5, throughput: 5, 'memory-peak': 5, top1: 0.5, agreement: 0.5 },
   minRounds: 3,
   missing: 'inconclusive',

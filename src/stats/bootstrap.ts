@@ -35,15 +35,6 @@ export function quantilesOfRounds(rounds: Rounds, ps: readonly number[], options
   return ps.map((p, i) => percentileInterval(quantile(pool.sorted, p), draws[i]!, options));
 }
 
-/** Quantile of `candidate` over that of `baseline` (default: medians), rounds of the two resampled independently. Above 1 is slower. */
-export function ratioOfQuantiles(candidate: Rounds, baseline: Rounds, options: BootstrapOptions & { readonly p?: number }): Estimate {
-  const p = options.p ?? 0.5;
-  const [above, below] = [createPool(candidate), createPool(baseline)];
-  const [numerators, denominators] = [drawQuantiles(above, [p], options)[0]!, drawQuantiles(below, [p], options)[0]!];
-  const draws = numerators.map((value, i) => value / denominators[i]!);
-  return percentileInterval(quantile(above.sorted, p) / quantile(below.sorted, p), draws, options);
-}
-
 interface Pool {
   readonly sorted: ReturnType<typeof sortSamples>;
   /** For each round, where its samples lie in `sorted`. */

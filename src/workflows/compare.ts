@@ -13,14 +13,11 @@ export interface CompareRequest {
   readonly allowDifferentDevice: boolean;
 }
 
-/** Seed of the bootstrap: comparing the same records twice gives the same intervals. */
-export const BOOTSTRAP_SEED = 1;
-
 /** Compares case by case. Throws BASELINE_INCOMPARABLE for other suites and, unless allowed, other devices. */
 export async function compareRecords(request: CompareRequest): Promise<Comparison> {
   const [baseline, candidate] = await Promise.all([selectRecords(request.baseline, request), selectRecords(request.candidate, request)]);
   const pairing = pairCases(baseline, candidate, request);
   const notices = [...baseline.notices, ...candidate.notices, ...pairing.notices];
   const labels = { baseline: baseline.label, candidate: candidate.label };
-  return comparePairs({ ...pairing, notices }, labels, { confidence: DEFAULT_POLICY.confidence, seed: BOOTSTRAP_SEED });
+  return comparePairs({ ...pairing, notices }, labels, DEFAULT_POLICY);
 }

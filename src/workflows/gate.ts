@@ -10,7 +10,6 @@ import { selectRecords } from '../results/select.ts';
 import { devicesOf } from '../results/store.ts';
 import { loadSuite } from '../suite/load.ts';
 import type { Suite } from '../suite/schema.ts';
-import { BOOTSTRAP_SEED } from './compare.ts';
 
 export interface GateRequest {
   readonly results: string;
@@ -41,7 +40,7 @@ export async function runGate(request: GateRequest): Promise<GateReport> {
   notices.push(...baseline.notices, ...candidate.notices, ...pairing.notices);
   const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
   const labels = { baseline: baseline.label, candidate: candidate.label };
-  const comparison = comparePairs({ ...pairing, notices }, labels, { confidence: policy.confidence, seed: BOOTSTRAP_SEED, metrics });
+  const comparison = comparePairs({ ...pairing, notices }, labels, { ...policy, metrics });
   return judge(comparison, policy);
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { bootstrap, quantilesOfRounds, ratioOfQuantiles } from '../../../src/stats/bootstrap.ts';
+import { bootstrap, quantilesOfRounds } from '../../../src/stats/bootstrap.ts';
 import { quantileInterval, samplesNeeded } from '../../../src/stats/interval.ts';
 import { type Random, createRandom, normal } from '../../../src/stats/random.ts';
 import { quantile, sortSamples } from '../../../src/stats/samples.ts';
@@ -72,20 +72,12 @@ describe('bootstrap', () => {
     expect(pooled).toBeLessThan(0.6);
   });
 
-  test('a ratio of medians covers the true ratio', () => {
-    const share = coverage(1, (random) =>
-      ratioOfQuantiles(simulateRounds(random, 12, 10, 2, 1), simulateRounds(random, 12, 10, 2, 1), { random, resamples: 200 }),
-    );
-    expect(share).toBeGreaterThan(0.88);
-  });
-
   test('points are the pooled quantiles, and constant samples give a closed interval', () => {
     const random = createRandom(1);
     const rounds = simulateRounds(random, 3, 9, 1, 1);
     const estimates = quantilesOfRounds(rounds, [0.5, 0.95], { random });
     expect(estimates.map(({ point }) => point)).toEqual([0.5, 0.95].map((p) => quantile(sortSamples(rounds.flat()), p)));
     expect(quantilesOfRounds([[4, 4], [4]], [0.5], { random })).toEqual([{ point: 4, low: 4, high: 4, confidence: 0.95 }]);
-    expect(ratioOfQuantiles([[6]], [[4]], { random })).toEqual({ point: 1.5, low: 1.5, high: 1.5, confidence: 0.95 });
   });
 
   test('counted resamples have the distribution of sorted ones', () => {
