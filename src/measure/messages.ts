@@ -4,7 +4,7 @@
  *
  * Messages travel by structured clone (child_process' advanced serialization), so tensors pass as they are.
  */
-import type { DeviceInfo, TensorMap } from '../backends/backend.ts';
+import type { DeviceInfo, LoadSteps, TensorMap } from '../backends/backend.ts';
 import type { MemoryLedger } from '../engine/engine.ts';
 import type { ErrorReport } from '../errors.ts';
 import type { FailureCause, FailureStage, Round, Scenario } from '../results/record.ts';
@@ -44,6 +44,8 @@ export interface LoadedReply {
   readonly kind: 'loaded';
   /** From the engine file to a session that is ready. */
   readonly loadMs: number;
+  /** Parts of it, where the backend can tell. */
+  readonly loadSteps?: LoadSteps;
   readonly residentBaselineBytes: number;
   readonly residentAfterLoadBytes: number;
   readonly device: DeviceInfo;

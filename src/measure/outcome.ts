@@ -1,4 +1,5 @@
 /** Joins what the processes of one case saw into its outcome. */
+import type { LoadSteps } from '../backends/backend.ts';
 import type { Case, MemoryReading, Round } from '../results/record.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import type { CompletedOutcome } from './plan.ts';
@@ -20,10 +21,19 @@ export function completedOutcome(
     rounds,
     device: sittings[0]!.loaded.device,
     loadMs: median(sittings.map(({ loaded }) => loaded.loadMs)),
+    ...medianSteps(sittings),
     firstRunMs: median(sittings.map(({ answered }) => answered.firstRunMs)),
     memory: medianMemory(sittings),
     warnings: warningsOf({ ...about, rounds, quantumNs: sittings[0]!.loaded.quantumNs, cores: availableCores() }),
   };
+}
+
+/** Of the backends that tell them, which all processes of a case do or none. */
+function medianSteps(sittings: readonly Ended[]): Pick<CompletedOutcome, 'loadSteps'> {
+  const steps = sittings.flatMap(({ loaded }) => loaded.loadSteps ?? []);
+  if (steps.length === 0) return {};
+  const median = (key: keyof LoadSteps): number => quantile(sortSamples(steps.map((step) => step[key])), 0.5);
+  return { loadSteps: { uploadMs: median('uploadMs'), pipelinesMs: median('pipelinesMs') } };
 }
 
 /** The readings of one process, so that they belong together: the one whose peak is the (lower) median. */

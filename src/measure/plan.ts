@@ -1,5 +1,5 @@
 /** What a sweep is asked to measure, and what it tells while and after it does. */
-import type { DeviceInfo, TensorMap } from '../backends/backend.ts';
+import type { DeviceInfo, LoadSteps, TensorMap } from '../backends/backend.ts';
 import type { Case, MemoryReading, RecordWarning, Round } from '../results/record.ts';
 import type { InputSource } from './inputs.ts';
 import type { Failure, TimingPolicy } from './messages.ts';
@@ -60,6 +60,7 @@ export interface CompletedOutcome {
   readonly device: DeviceInfo;
   /** Medians over the processes. */
   readonly loadMs: number;
+  readonly loadSteps?: LoadSteps;
   readonly firstRunMs: number;
   /** Of the process with the median peak. */
   readonly memory: MemoryReading;

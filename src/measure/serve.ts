@@ -71,8 +71,8 @@ async function load(services: WorkerServices, task: WorkerTask): Promise<Bench &
   const inputs = await readInputs(task.inputs, session.inputs);
   const clock = session.clock ? createSessionClock(session.clock) : services.clock;
   const quantumNs = measureQuantum(() => clock.nowNs());
-  const { device, memory: planned } = session;
-  const reply = { kind: 'loaded', loadMs, residentBaselineBytes, residentAfterLoadBytes, device, planned, quantumNs } as const;
+  const { device, memory: planned, loadSteps } = session;
+  const reply = { kind: 'loaded', loadMs, residentBaselineBytes, residentAfterLoadBytes, device, planned, quantumNs, ...(loadSteps && { loadSteps }) } as const;
   return { task, session, inputs, clock, quantumNs, reply };
 }
 

@@ -28,12 +28,19 @@ export function columnsOf(report: Report): Column[] {
     number('memory', (row) => formatMib(row.memoryBytes), 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
     rows.some((row) => row.deviceBytes !== undefined) &&
       number('device MiB', (row) => (row.deviceBytes === undefined ? '–' : formatMib(row.deviceBytes)), 1),
+    rows.some((row) => row.pipelinesMs !== undefined) &&
+      number('load ms', describeLoad, 6, 'Load is from the engine file to a session that is ready; after the +, the part in which the driver compiles kernels.'),
     rows.some((row) => row.accuracy?.top1Percent !== undefined) && number('top-1', (row) => describeTop1(row.accuracy), 2),
     rows.some((row) => row.accuracy !== undefined) &&
       number('vs fp32', (row) => describeAgreement(row.accuracy), 0, 'vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio.'),
     number('speed-up', (row) => (row.speedup === undefined ? '–' : formatSpeedup(row.speedup)), 0, speedupLegend(report)),
   ];
   return columns.filter((column) => column !== false);
+}
+
+/** `310 + 1240`: the load without the driver's compilation of kernels, and that. */
+function describeLoad({ loadMs, pipelinesMs }: MeasuredRow): string {
+  return pipelinesMs === undefined ? formatNumber(loadMs) : `${formatNumber(loadMs - pipelinesMs)} + ${formatNumber(pipelinesMs)}`;
 }
 
 /** What a reader must know to read these columns, as sentences. */

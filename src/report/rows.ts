@@ -26,6 +26,9 @@ export interface MeasuredRow extends RowBase {
   readonly deviceBytes: number | undefined;
   readonly engineBytes: number;
   readonly buildMs: number;
+  readonly loadMs: number;
+  /** Part of loadMs in which the driver compiled kernels; undefined where the backend does not tell. */
+  readonly pipelinesMs: number | undefined;
   readonly accuracy: AccuracyReading | undefined;
   /** Against the baseline variant at the same batch and scenario; undefined where that has no row. */
   readonly speedup: number | undefined;
@@ -138,6 +141,8 @@ function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
     deviceBytes: memory.deviceBytes,
     engineBytes: record.build.engineBytes,
     buildMs: record.build.buildMs,
+    loadMs: record.build.loadMs,
+    pipelinesMs: record.build.loadSteps?.pipelinesMs,
     accuracy: record.accuracy,
     speedup: undefined,
     rounds: record.rounds.length,

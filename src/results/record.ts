@@ -3,7 +3,7 @@
  *
  * A failure is a record too. Raw samples are kept, so that everything shown later can be derived again (rebar's rule).
  */
-import type { DeviceInfo } from '../backends/backend.ts';
+import type { DeviceInfo, LoadSteps } from '../backends/backend.ts';
 import type { BuildOptions, MemoryLedger } from '../engine/engine.ts';
 import type { ErrorReport } from '../errors.ts';
 
@@ -140,6 +140,8 @@ export interface BuildReading {
   readonly engineBytes: number;
   readonly buildMs: number;
   readonly loadMs: number;
+  /** Parts of it, where the backend tells them; the rest is the engine file and the opening of the device. */
+  readonly loadSteps?: LoadSteps;
   readonly firstRunMs: number;
 }
 

@@ -88,7 +88,11 @@ const build = z.strictObject({
   engineSha256: sha256,
   engineBytes: amount,
   buildMs: amount,
-  loadMs: amount,
+  loadMs: amount.describe('From the engine file to a session that is ready'),
+  loadSteps: z
+    .strictObject({ uploadMs: amount, pipelinesMs: amount.describe('Kernels compiled by the driver') })
+    .exactOptional()
+    .describe('Parts of loadMs, where the backend tells them'),
   firstRunMs: amount,
 });
 

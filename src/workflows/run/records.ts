@@ -52,6 +52,7 @@ export function measuredRecord(
           engineBytes: engine.bytes,
           buildMs: engine.buildMs,
           loadMs: outcome.loadMs,
+          ...(outcome.loadSteps && { loadSteps: outcome.loadSteps }),
           firstRunMs: outcome.firstRunMs,
         },
         rounds: outcome.rounds,

@@ -168,7 +168,7 @@ describe('completedOutcome', () => {
   test('joins the processes: medians of times, the memory of the one with the median peak', () => {
     const planned = { weightBytes: 1, activationBytes: 2, workspaceBytes: 3, stagingBytes: 4 };
     const sitting = (n: number) => ({
-      loaded: { kind: 'loaded', loadMs: n, residentBaselineBytes: n, residentAfterLoadBytes: 10 * n, device: NULL_DEVICE, planned, quantumNs: 0 } as const,
+      loaded: { kind: 'loaded', loadMs: n, loadSteps: { uploadMs: n / 2, pipelinesMs: n / 4 }, residentBaselineBytes: n, residentAfterLoadBytes: 10 * n, device: NULL_DEVICE, planned, quantumNs: 0 } as const,
       answered: { kind: 'answered', firstRunMs: 2 * n, outputs: undefined } as const,
       memory: () => ({ kind: 'memory', residentPeakBytes: 100 * n, deviceBytes: n } as const),
     });
@@ -176,6 +176,7 @@ describe('completedOutcome', () => {
     expect(outcome).toMatchObject({
       status: 'completed',
       loadMs: 3,
+      loadSteps: { uploadMs: 1.5, pipelinesMs: 0.75 },
       firstRunMs: 6,
       memory: { planned, residentBaselineBytes: 3, residentAfterLoadBytes: 30, residentPeakBytes: 300, deviceBytes: 3 },
     });

@@ -110,6 +110,13 @@ describe('codec', () => {
     );
   });
 
+  it('keeps the steps of a load where there are any', () => {
+    const record = completed();
+    const split = { ...record, build: { ...record.build, loadSteps: { uploadMs: 5, pipelinesMs: 60.5 } } };
+    expect(decodeLine(encodeRecord(split), 'x:1')).toEqual(split);
+    expect(decodeLine(encodeRecord(record), 'x:1')).not.toHaveProperty('build.loadSteps');
+  });
+
   it('publishes its schema', async () => {
     const schema = recordJsonSchema();
     expect(schema['oneOf'] ?? schema['anyOf']).toHaveLength(4);
