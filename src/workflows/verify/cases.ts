@@ -19,6 +19,8 @@ export interface VerifyCase {
   /** The model's folder (or file, where its name is its own), relative to what was asked for. */
   readonly name: string;
   readonly modelFile: string;
+  /** An engine to run in place of one built from the model. */
+  readonly engineFile?: string;
   /** Empty: the model is compared with the reference backend on random inputs. */
   readonly dataSets: readonly DataSet[];
 }
@@ -38,7 +40,8 @@ export async function findCases(path: string): Promise<readonly VerifyCase[]> {
   return cases;
 }
 
-async function caseOfFile(path: string): Promise<VerifyCase> {
+/** The case of one model file. */
+export async function caseOfFile(path: string): Promise<VerifyCase> {
   const folder = dirname(path);
   const alone = (await readdir(folder)).filter((name) => name.endsWith('.onnx')).length <= 1;
   return caseOf(path, alone ? folder : undefined, basename(path) === 'model.onnx' ? basename(folder) : basename(path));

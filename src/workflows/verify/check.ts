@@ -5,9 +5,10 @@ import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Backend, BuildInput, TensorMap, Unsupported } from '../../backends/backend.ts';
 import { readBuildInput } from '../../backends/compile.ts';
-import type { BuildOptions } from '../../engine/engine.ts';
+import type { BuildOptions, Engine } from '../../engine/engine.ts';
+import { deserializeEngine } from '../../engine/file.ts';
 import { reportError, TsrtError } from '../../errors.ts';
-import { DTYPES, elementCount, type DType, type Tensor } from '../../ir/tensor.ts';
+import { DTYPES, elementCount, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
 import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
 import type { TensorValue } from '../../onnx/tensor.ts';
@@ -61,10 +62,11 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
   try {
     const bytes = new Uint8Array(await readFile(modelFile));
     const model = readModel(bytes, { folder: dirname(modelFile) });
-    const trials = await readTrials(testCase, model);
+    const engine = testCase.engineFile === undefined ? undefined : await deserializeEngine(new Uint8Array(await readFile(testCase.engineFile)));
+    const trials = fittingTrials(await readTrials(testCase, model), engine);
     const comparedWith: Yardstick = trials.length > 0 ? 'expected outputs' : 'reference';
     const tolerance = toleranceFor(comparedWith, settings.tolerance);
-    const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, tolerance, settings, tools });
+    const { outputs, notices } = await checkTrials({ testCase, bytes, engine, model, trials, tolerance, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };
   } catch (error) {
@@ -85,6 +87,8 @@ async function orUnfit<T>(work: Promise<T>): Promise<T> {
 interface Work {
   readonly testCase: VerifyCase;
   readonly bytes: Uint8Array;
+  /** Built before; undefined: one is built of the model. */
+  readonly engine: Engine | undefined;
   readonly model: OnnxModel;
   readonly trials: readonly Trial[];
   readonly tolerance: Tolerance;
@@ -124,8 +128,7 @@ async function checkEngine(work: Work): Promise<Checked> {
   const notices = new Set<string>();
   // Without data there is one trial, whose inputs follow from the bindings.
   for (const trial of work.trials.length > 0 ? work.trials : [undefined]) {
-    const { input, frozen } = await buildable(work, trial?.inputs ?? new Map<string, TensorValue>());
-    const engine = await orUnfit(tools.backend.build(input, { signal: undefined, onProgress: undefined }));
+    const { engine, frozen } = await engineFor(work, trial?.inputs ?? new Map<string, TensorValue>());
     const session = await tools.backend.load(engine, { device: settings.device, signal: undefined });
     try {
       for (const notice of engine.header.notices) notices.add(notice);
@@ -140,6 +143,24 @@ async function checkEngine(work: Work): Promise<Checked> {
     }
   }
   return { outputs, notices: [...notices] };
+}
+
+/** The engine that was given, or one built for these inputs. */
+async function engineFor(work: Work, inputs: Values): Promise<{ readonly engine: Engine; readonly frozen: readonly string[] }> {
+  if (work.engine) return { engine: work.engine, frozen: [] };
+  const { input, frozen } = await buildable(work, inputs);
+  return { engine: await orUnfit(work.tools.backend.build(input, { signal: undefined, onProgress: undefined })), frozen };
+}
+
+/** An engine has one shape per input: test data of others says nothing about it. */
+function fittingTrials(trials: readonly Trial[], engine: Engine | undefined): readonly Trial[] {
+  if (!engine) return trials;
+  return trials.filter(({ inputs }) =>
+    engine.header.inputs.every(({ name, dims }) => {
+      const value = inputs.get(name);
+      return value?.kind === 'tensor' && sameDims(value.tensor.dims, dims);
+    }),
+  );
 }
 
 interface Buildable {

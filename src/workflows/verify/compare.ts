@@ -6,7 +6,9 @@
  * itself. The defaults are onnxruntime's for ONNX's tests (onnx_backend_test_series_overrides.jsonc): rtol 1e-3, atol 1e-5.
  * The absolute part grows with the tensor because an element near zero among large ones carries their rounding errors
  * (a Fourier transform's zeros, say). Against the reference atol is 1e-4 by default: models without expected outputs are
- * mostly whole networks, whose layers add up their rounding.
+ * mostly whole networks, whose layers add up their rounding. There, of outputs with many elements, one in ten thousand may
+ * exceed the bound by up to ten times: the reference's own rounding does as much where a network is ill-conditioned
+ * (onnxruntime's optimizer moves single elements of a detector's boxes that far).
  */
 import { formatType, toNumbers, typedView, type Tensor } from '../../ir/tensor.ts';
 import type { TensorValue } from '../../onnx/tensor.ts';
@@ -14,7 +16,11 @@ import type { TensorValue } from '../../onnx/tensor.ts';
 export interface Tolerance {
   readonly rtol: number;
   readonly atol: number;
+  /** Share of an output's elements that may exceed the bound by up to {@link OUTLIER_FACTOR} times. */
+  readonly outlierShare: number;
 }
+
+const OUTLIER_FACTOR = 10;
 
 /** What the caller asks for; `undefined`: the default. */
 export interface AskedTolerance {
@@ -22,8 +28,11 @@ export interface AskedTolerance {
   readonly atol: number | undefined;
 }
 
-export function toleranceFor(comparedWith: 'expected outputs' | 'reference', { rtol = 1e-3, atol }: AskedTolerance): Tolerance {
-  return { rtol, atol: atol ?? (comparedWith === 'reference' ? 1e-4 : 1e-5) };
+/** Bounds that the caller gives hold for every element. */
+export function toleranceFor(comparedWith: 'expected outputs' | 'reference', { rtol, atol }: AskedTolerance): Tolerance {
+  const whole = comparedWith === 'reference';
+  const strict = !whole || rtol !== undefined || atol !== undefined;
+  return { rtol: rtol ?? 1e-3, atol: atol ?? (whole ? 1e-4 : 1e-5), outlierShare: strict ? 0 : 1e-4 };
 }
 
 /** How one output compares. */
@@ -37,7 +46,7 @@ export interface OutputComparison {
   /** Elements out of tolerance, and how many there are. */
   readonly mismatches: number;
   readonly elements: number;
-  /** The first mismatch, or how the types differ; undefined where it passed. */
+  /** The first mismatch, or how the types differ; undefined where there is none. */
   readonly detail: string | undefined;
 }
 
@@ -57,10 +66,10 @@ export function compareTensors(output: string, found: Tensor, expected: Tensor, 
   return compareFloats(output, toNumbers(found), toNumbers(expected), tolerance);
 }
 
-function compareFloats(output: string, found: readonly number[], expected: readonly number[], { rtol, atol }: Tolerance): OutputComparison {
+function compareFloats(output: string, found: readonly number[], expected: readonly number[], { rtol, atol, outlierShare }: Tolerance): OutputComparison {
   let scale = 1;
   for (const value of expected) if (Number.isFinite(value)) scale = Math.max(scale, Math.abs(value));
-  let [maxAbsError, maxRelError, mismatches] = [0, 0, 0];
+  let [maxAbsError, maxRelError, mismatches, severe] = [0, 0, 0, 0];
   let detail: string | undefined;
   expected.forEach((want, index) => {
     const got = found[index]!;
@@ -71,11 +80,13 @@ function compareFloats(output: string, found: readonly number[], expected: reado
     if (error > maxAbsError) maxAbsError = error;
     if (want !== 0 && error / Math.abs(want) > maxRelError) maxRelError = error / Math.abs(want);
     // An infinite bound, of an infinite expected value, would let everything through.
-    if (Number.isFinite(want) && error <= atol * scale + rtol * Math.abs(want)) return;
+    const bound = Number.isFinite(want) ? atol * scale + rtol * Math.abs(want) : 0;
+    if (error <= bound) return;
     mismatches++;
+    if (!(error <= OUTLIER_FACTOR * bound)) severe++;
     detail ??= `[${index}] is ${got}, expected ${want}`;
   });
-  return { output, passed: mismatches === 0, maxAbsError, maxRelError, mismatches, elements: expected.length, detail };
+  return { output, passed: severe === 0 && mismatches <= Math.floor(outlierShare * expected.length), maxAbsError, maxRelError, mismatches, elements: expected.length, detail };
 }
 
 type Exact = number | bigint | string;

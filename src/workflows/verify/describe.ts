@@ -58,6 +58,8 @@ export function describeSummary(results: readonly CaseResult[], summary: VerifyS
     ...tolerances(results),
     ...(summary.passed > 0 ? [`largest absolute error of the passed: ${format(worst)}`] : []),
   ];
+  const near = compared.filter((output) => output.mismatches > 0).length;
+  if (near > 0) lines.push(`${near} of the passed outputs have single elements beyond the tolerance, as rounding gives them (see --json)`);
   if (unchanged > 0) lines.push(`${unchanged} of the passed came with notices, such as a model run unchanged (see --json)`);
   return lines;
 }
@@ -68,7 +70,8 @@ function tolerances(results: readonly CaseResult[]): string[] {
     if (result.status !== 'passed' && result.status !== 'failed') return undefined;
     const { comparedWith, tolerance } = result;
     const bound = `${tolerance.atol.toExponential()} × the output's scale + ${tolerance.rtol.toExponential()} × |expected|`;
-    return `compared with ${comparedWith}: tolerance ${bound}`;
+    const outliers = tolerance.outlierShare > 0 ? `, exceeded by up to ten times in at most ${tolerance.outlierShare * 100} % of the elements` : '';
+    return `compared with ${comparedWith}: tolerance ${bound}${outliers}`;
   });
   return [...new Set(lines)].filter((line) => line !== undefined);
 }

@@ -19,7 +19,7 @@ describe('comparison of floats', () => {
   });
 
   it('draws the line at atol × scale + rtol × |expected|', () => {
-    const tolerance = { rtol: 0.01, atol: 0.1 };
+    const tolerance = { rtol: 0.01, atol: 0.1, outlierShare: 0 };
     expect(compare([0.09], [0], 'float64', tolerance).passed).toBe(true);
     expect(compare([0.11], [0], 'float64', tolerance).passed).toBe(false);
     expect(compare([1, 100], [0, 100], 'float64', tolerance).passed).toBe(true);
@@ -29,9 +29,21 @@ describe('comparison of floats', () => {
   });
 
   it('is looser against a reference, where nothing is asked for', () => {
-    expect(DEFAULT_TOLERANCE).toEqual({ rtol: 1e-3, atol: 1e-5 });
-    expect(toleranceFor('reference', { rtol: undefined, atol: undefined })).toEqual({ rtol: 1e-3, atol: 1e-4 });
-    expect(toleranceFor('reference', { rtol: 0, atol: 1e-6 })).toEqual({ rtol: 0, atol: 1e-6 });
+    expect(DEFAULT_TOLERANCE).toEqual({ rtol: 1e-3, atol: 1e-5, outlierShare: 0 });
+    expect(toleranceFor('reference', { rtol: undefined, atol: undefined })).toEqual({ rtol: 1e-3, atol: 1e-4, outlierShare: 1e-4 });
+    expect(toleranceFor('reference', { rtol: 0, atol: 1e-6 })).toEqual({ rtol: 0, atol: 1e-6, outlierShare: 0 });
+  });
+
+  it('bears a few near misses of a whole network, no far one, and none where a bound was asked for', () => {
+    const tolerance = toleranceFor('reference', { rtol: undefined, atol: undefined });
+    const zeros = Array.from({ length: 20_000 }, () => 0);
+    const off = (count: number, error: number) => zeros.map((_, index) => (index < count ? error : 0));
+    expect(compare(off(2, 9e-4), zeros, 'float64', tolerance)).toMatchObject({ passed: true, mismatches: 2 });
+    expect(compare(off(3, 9e-4), zeros, 'float64', tolerance).passed).toBe(false);
+    expect(compare(off(1, 1.1e-3), zeros, 'float64', tolerance).passed).toBe(false);
+    expect(compare(off(1, Number.NaN), zeros, 'float64', tolerance).passed).toBe(false);
+    expect(compare([9e-4], [0], 'float64', tolerance).passed).toBe(false);
+    expect(compare(off(1, 9e-4), zeros, 'float64', toleranceFor('reference', { rtol: undefined, atol: 1e-4 })).passed).toBe(false);
   });
 
   it('calls an error infinite where only one side is finite', () => {
