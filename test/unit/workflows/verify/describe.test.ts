@@ -42,7 +42,7 @@ describe('the text of verify', () => {
     expect(summary).toEqual({ passed: 1, failed: 1, unsupported: 4, error: 1, total: 7 });
     expect(describeSummary(results, summary).join('\n')).toMatchInlineSnapshot(`
       "1 passed, 1 failed, 4 unsupported, 1 errors of 7
-      compared with reference: tolerance 1e-4 × the output's scale + 1e-3 × |expected|
+      compared with reference: tolerance 1e-4 × the output's scale + 1e-3 × |expected|, exceeded by up to ten times in at most 0.01 % of the elements
       compared with expected outputs: tolerance 1e-5 × the output's scale + 1e-3 × |expected|
       largest absolute error of the passed: 2.00e-6
       1 of the passed came with notices, such as a model run unchanged (see --json)"
