@@ -10,6 +10,7 @@ import envPaths from 'env-paths';
 import { z } from 'zod';
 import { PRECISIONS, type Precision } from './engine/engine.ts';
 import { TsrtError } from './errors.ts';
+import { MODULE_LOADERS } from './load-module.ts';
 import { nearest } from './nearest.ts';
 
 const positiveInt = z.number().int().positive();
@@ -98,12 +99,21 @@ export async function resolveConfig(
   });
 }
 
+/** The places that the documentation names; the folder `.config` and TypeScript files are left out. */
+const SEARCH_PLACES = [
+  'package.json',
+  ...['', '.json', '.yaml', '.yml', '.js', '.cjs', '.mjs'].map((ending) => `.tsrt-benchrc${ending}`),
+  ...['.js', '.cjs', '.mjs'].map((ending) => `tsrt-bench.config${ending}`),
+];
+
 async function readConfigFile(cwd: string): Promise<{ readonly path: string; readonly values: FileConfig } | undefined> {
   let found: CosmiconfigResult;
   try {
-    found = await cosmiconfig('tsrt-bench', { searchStrategy: 'global', stopDir: resolve('/') }).search(cwd);
+    found = await cosmiconfig('tsrt-bench', { searchPlaces: [...SEARCH_PLACES], loaders: MODULE_LOADERS, searchStrategy: 'global', stopDir: resolve('/') }).search(cwd);
   } catch (cause) {
+    const place = cause instanceof Error && 'filepath' in cause ? String(cause.filepath) : undefined;
     throw new TsrtError('CONFIG_INVALID', `the configuration can't be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      ...(place !== undefined && { place }),
       fix: 'mend the file named above, or move it away to run with the defaults',
       cause,
     });
@@ -126,7 +136,7 @@ function describeIssue(issue: z.core.$ZodIssue): string[] {
   const known = Object.keys(fileSchema.shape);
   return issue.keys.map((key) => {
     const guess = nearest(key, known);
-    return `${key}: unknown key${guess ? `; did you mean '${guess}'?` : ''}`;
+    return `${key}: unknown key; ${guess ? `did you mean '${guess}'?` : `known: ${known.join(', ')}`}`;
   });
 }
 

@@ -1,6 +1,7 @@
 /** What every command shares: global flags, the one place that prints an expected error, and exit statuses. */
 import { Command, Errors, Flags } from '@oclif/core';
 import { EXIT, reportError, TsrtError, type ErrorReport, type ExitStatus } from '../errors.ts';
+import { nearest } from '../nearest.ts';
 
 /** Flags that decide which plugins are loaded and how much is said. */
 export const GLOBAL_FLAGS = {
@@ -24,7 +25,7 @@ export abstract class BaseCommand extends Command {
   protected override async catch(error: Error): Promise<unknown> {
     if (error instanceof Errors.ExitError) throw error;
     const usage = error instanceof Errors.CLIError;
-    const report: ErrorReport = usage ? { code: 'USAGE', message: firstLine(error.message) } : reportError(error);
+    const report = usage ? usageReport(error, Object.keys(this.ctor.flags)) : reportError(error);
     process.exitCode = error instanceof TsrtError ? error.exitStatus : usage ? EXIT.usage : 70;
     if (this.jsonEnabled()) this.logJson({ error: report });
     else for (const line of formatError(report, usage ? `tsrt-bench ${this.id?.replaceAll(':', ' ')} --help` : undefined)) this.logToStderr(line);
@@ -51,6 +52,17 @@ export function formatError(report: ErrorReport, help?: string): string[] {
   return lines;
 }
 
-function firstLine(message: string): string {
-  return message.split('\n')[0] ?? message;
+/** What oclif says of a mistake, on one line, with the nearest of the command's flags for one that it lacks. */
+export function usageReport(error: Error, flags: readonly string[]): ErrorReport {
+  const unknown = 'flags' in error && Array.isArray(error.flags) ? error.flags.map(String) : [];
+  const [first] = unknown;
+  if (first !== undefined) {
+    const guess = nearest(first.replace(/^--?/, ''), flags);
+    const hint = guess === undefined ? '' : `; did you mean --${guess}?`;
+    return { code: 'USAGE', message: `unknown flag${unknown.length > 1 ? 's' : ''} ${unknown.join(', ')}${hint}` };
+  }
+  const lines = error.message.split('\n').map((line) => line.trim().replace(/\s+/g, ' '));
+  const advice = lines.findIndex((line) => /^(See more help|Note: )/.test(line));
+  const said = (advice < 0 ? lines : lines.slice(0, advice)).filter((line) => line !== '').join(' ');
+  return { code: 'USAGE', message: said.replace(/^Parsing (--\S+) E/, '$1: e') };
 }

@@ -1,7 +1,7 @@
 /** Flags that decide what one engine is, and the step from them to build options. */
 import { Flags } from '@oclif/core';
 import { FUSIONS, PRECISIONS, type BuildOptions, type Fusion, type Precision } from '../engine/engine.ts';
-import { parseBytes, parsePairs, parseSizes } from './values.ts';
+import { parseBytes, parsePairs, parseShapes, parseSizes } from './values.ts';
 
 export const BUILD_FLAGS = {
   backend: Flags.string({ description: 'backend to build for', default: 'onnxruntime', helpValue: 'NAME' }),
@@ -9,6 +9,7 @@ export const BUILD_FLAGS = {
   fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
   batch: Flags.integer({ description: "the model's symbolic batch", default: 1, min: 1, helpValue: 'N' }),
   dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
+  shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
   'disable-pass': Flags.string({ description: 'leave out a pass by name; repeatable', helpValue: 'NAME', multiple: true }),
   workspace: Flags.string({ description: 'upper bound for scratch memory, such as 256MiB', helpValue: 'SIZE' }),
   option: Flags.string({ description: 'backend option, such as threads=2; repeatable', helpValue: 'KEY=VALUE', multiple: true }),
@@ -20,6 +21,7 @@ interface ParsedBuildFlags {
   readonly fusion: string;
   readonly batch: number;
   readonly dim?: readonly string[] | undefined;
+  readonly shape?: readonly string[] | undefined;
   readonly 'disable-pass'?: readonly string[] | undefined;
   readonly workspace?: string | undefined;
   readonly option?: readonly string[] | undefined;
@@ -33,7 +35,7 @@ export function buildOptions(flags: ParsedBuildFlags): BuildOptions {
     fusion: flags.fusion as Fusion,
     batch: flags.batch,
     dims: parseSizes('--dim', flags.dim),
-    inputShapes: {},
+    inputShapes: parseShapes('--shape', flags.shape),
     disabledPasses: flags['disable-pass'] ?? [],
     workspaceBytes: flags.workspace === undefined ? undefined : parseBytes('--workspace', flags.workspace),
     backendOptions: parsePairs('--option', flags.option),

@@ -40,6 +40,11 @@ function describeModel(model: ModelInspection): string[] {
       ]),
     }),
   ];
+  const { refusal } = model;
+  if (refusal) {
+    lines.push('', `The backend ${model.options.backend} can't build this model: ${refusal.message}`, ...(refusal.details ?? []).map((detail) => `  ${detail}`));
+    if (refusal.fix !== undefined) lines.push(`fix: ${refusal.fix}`);
+  }
   if (model.unsupported.length === 0) return lines;
   lines.push('', `The backend ${model.options.backend} can't build this model:`);
   lines.push(...model.unsupported.map(({ op, node, reason }) => `  ${op} '${node}': ${reason}`));

@@ -10,7 +10,9 @@ export interface Interrupt {
 export function onInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
   const listener = (): void => {
-    if (controller.signal.aborted) process.kill(process.pid, 'SIGKILL');
+    // Workers end with the process that started them; locks and folders go with its 'exit'.
+    // oxlint-disable-next-line unicorn/no-process-exit -- the second Ctrl-C means now
+    if (controller.signal.aborted) process.exit(EXIT.interrupted);
     process.exitCode = EXIT.interrupted;
     onFirst();
     controller.abort();

@@ -1,18 +1,24 @@
 /** What `run` prints at its end: the table, what to know about it, where the records are, and what to do next. */
 import { relative } from 'node:path';
 import { tableReporter } from '../report/table.ts';
+import { foldWords } from '../report/units.ts';
 import type { RunResult } from '../workflows/run/request.ts';
 
 export function describeRun(result: RunResult, terminal: { readonly color: boolean; readonly width: number }): string {
   const { suite, records, baselineVariant } = result;
   const lines = [tableReporter.render({ suite, records, baselineVariant, ...terminal }).trimEnd(), ''];
-  for (const notice of new Set(result.notices)) lines.push(`note     ${notice}`);
-  const file = relative(process.cwd(), result.file);
-  lines.push(`records  ${file.startsWith('..') ? result.file : file}`, `next     ${nextCommand(result)}`);
+  for (const notice of new Set(result.notices)) lines.push(...foldWords(notice, terminal.width - 9).map((line, index) => `${index === 0 ? 'note    ' : ' '.repeat(8)} ${line}`));
+  lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, `next     ${nextCommand(result)}`);
   return lines.join('\n');
 }
 
+function nearPath(path: string): string {
+  const near = relative(process.cwd(), path);
+  return near.startsWith('..') ? path : near;
+}
+
 function nextCommand({ suite, records, interrupted }: RunResult): string {
+  if (interrupted && records.length === 0) return `tsrt-bench run ${suite}`;
   if (interrupted) return `tsrt-bench run ${suite} --resume   (with the same flags: goes on with the cases that are left)`;
   if (records.some((record) => record.status === 'completed')) {
     return 'tsrt-bench baseline save main   (then, after a change: run again and `tsrt-bench gate --baseline main`)';

@@ -4,7 +4,7 @@ import { Flags } from '@oclif/core';
 import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import type { SuiteOverrides } from '../suite/expand.ts';
-import { parseScalar } from './values.ts';
+import { parseScalar, parseShapes, parseSizes } from './values.ts';
 
 /** A flag that takes `a,b` or is given twice. */
 const list = (description: string, helpValue: string, options: Record<string, unknown> = {}) =>
@@ -14,11 +14,13 @@ export const SUITE_FLAGS = {
   model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE', helpGroup: 'SUITE' }),
   dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR', helpGroup: 'SUITE' }),
   limit: Flags.integer({ description: 'at most this many inputs for the accuracy run', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
-  backend: list('backends to run', 'NAME,…'),
-  precision: list('precisions to run', 'fp32,…', { options: [...PRECISIONS] }),
-  fusion: list('fusion on, off or both', 'on,off', { options: [...FUSIONS] }),
-  batch: list('batch sizes', 'N,…'),
+  backend: list('backends to run, as a,b or repeated', 'NAME'),
+  precision: list(`precisions to run: ${PRECISIONS.join(', ')}`, 'NAME', { options: [...PRECISIONS] }),
+  fusion: list('fusion on, off, or on,off for both', 'on|off', { options: [...FUSIONS] }),
+  batch: list('batch sizes, such as 1,8', 'N'),
   option: list('backend option, such as threads=1; repeat a key to try several values', 'KEY=VALUE'),
+  dim: Flags.string({ description: 'size of a symbolic dimension other than the batch; repeatable', helpValue: 'NAME=N', multiple: true, helpGroup: 'SUITE' }),
+  shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true, helpGroup: 'SUITE' }),
   rounds: Flags.integer({ description: 'rounds over all cases', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
   time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME', helpGroup: 'SUITE' }),
   seed: Flags.integer({ description: 'seed of orders, synthetic inputs and resampling', helpValue: 'N', min: 0, helpGroup: 'SUITE' }),
@@ -31,6 +33,8 @@ interface ParsedSuiteFlags {
   readonly fusion?: readonly string[] | undefined;
   readonly batch?: readonly string[] | undefined;
   readonly option?: readonly string[] | undefined;
+  readonly dim?: readonly string[] | undefined;
+  readonly shape?: readonly string[] | undefined;
   readonly rounds?: number | undefined;
   readonly time?: string | undefined;
 }
@@ -43,6 +47,8 @@ export function suiteOverrides(flags: ParsedSuiteFlags): SuiteOverrides {
     fusion: nonEmpty(flags.fusion) as readonly Fusion[] | undefined,
     batch: nonEmpty(flags.batch)?.map((value) => parseCount('--batch', value)),
     backendOptions: flags.option && flags.option.length > 0 ? parseOptions(flags.option) : undefined,
+    dims: parseSizes('--dim', flags.dim),
+    inputShapes: parseShapes('--shape', flags.shape),
     rounds: flags.rounds,
     timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time),
     dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),

@@ -33,6 +33,18 @@ export function parseSizes(flag: string, words: readonly string[] | undefined): 
   return sizes;
 }
 
+/** Shapes of inputs by name: `['image=1x3x224x224']`. */
+export function parseShapes(flag: string, words: readonly string[] | undefined): Record<string, readonly number[]> {
+  const shapes = (words ?? []).map((word): [string, number[]] => {
+    const [, name, sizes] = /^(.+)=(\d+(?:x\d+)*)$/.exec(word) ?? [];
+    if (name === undefined || sizes === undefined) {
+      throw new TsrtError('USAGE', `${flag} takes INPUT=AxBxC, found '${word}'`, { fix: `for example: ${flag} image=1x3x224x224` });
+    }
+    return [name, sizes.split('x').map(Number)];
+  });
+  return Object.fromEntries(shapes);
+}
+
 export function parseTolerance(flag: string, value: string | undefined): number | undefined {
   if (value === undefined) return undefined;
   const number = Number(value);

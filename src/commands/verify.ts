@@ -7,7 +7,7 @@ import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { onInterrupt } from './interrupt.ts';
 import { parseDuration } from './suite-flags.ts';
-import { parsePairs, parseSizes, parseTolerance } from './values.ts';
+import { parsePairs, parseShapes, parseSizes, parseTolerance } from './values.ts';
 
 interface VerifyReport {
   readonly summary: VerifySummary;
@@ -37,7 +37,8 @@ export default class Verify extends BaseCommand {
       helpValue: 'X',
     }),
     batch: Flags.integer({ description: 'batch of models without test data', default: 1, min: 1, helpValue: 'N' }),
-    dim: Flags.string({ description: 'size of another symbolic dimension', helpValue: 'NAME=N', multiple: true }),
+    dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
+    shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
     seed: Flags.integer({ description: 'seed of the inputs of models without test data', default: 0, min: 0, helpValue: 'N' }),
     jobs: Flags.integer({ char: 'j', description: 'cases at a time, each in a process of its own', default: 1, min: 1, helpValue: 'N' }),
     timeout: Flags.string({ description: 'end a case that takes longer', default: '5m', helpValue: 'TIME' }),
@@ -63,6 +64,7 @@ export default class Verify extends BaseCommand {
         options: {
           batch: flags.batch,
           dims: parseSizes('--dim', flags.dim),
+          inputShapes: parseShapes('--shape', flags.shape),
           precision: flags.precision as Precision,
           fusion: flags.fusion as Fusion,
           disabledPasses: [],

@@ -64,7 +64,7 @@ export function wrongAnswer(reason: string, stderr: string): Failure {
   const error: ErrorReport = {
     code: 'ENGINE_INVALID',
     message: `the engine's answer is wrong, so it is not timed: ${reason}`,
-    fix: 'find the layer with tsrt-bench verify, or raise the tolerance if the precision explains the difference',
+    fix: '`tsrt-bench verify` shows which output differs; a model that draws random numbers has no one right answer',
   };
   return { stage: 'answer', cause: 'wrong-answer', error, stderr };
 }

@@ -8,6 +8,8 @@ export interface InferenceRequest extends Pick<WorkerTask, 'backend' | 'plugins'
   readonly environment: Readonly<Record<string, string>>;
   /** A worker that is silent for longer is killed. */
   readonly timeoutMs: number;
+  /** Kills the worker when it fires. */
+  readonly signal?: AbortSignal | undefined;
   readonly start?: StartWorker;
 }
 
@@ -19,8 +21,15 @@ export interface Inference {
 
 /** Starts a worker and loads the engine. Rejects with WorkerFailure, the process ended. */
 export async function openInference(request: InferenceRequest): Promise<Inference> {
-  const { environment, timeoutMs, start = startWorker, ...engine } = request;
+  const { environment, timeoutMs, signal, start = startWorker, ...engine } = request;
   const worker = start({ environment });
+  const onAbort = (): void => void worker.kill();
+  signal?.addEventListener('abort', onAbort);
+  if (signal?.aborted) onAbort();
+  const close = async (): Promise<void> => {
+    signal?.removeEventListener('abort', onAbort);
+    await worker.kill();
+  };
   const task: WorkerTask = {
     ...engine,
     inputs: { kind: 'seed', seed: 0 },
@@ -30,11 +39,11 @@ export async function openInference(request: InferenceRequest): Promise<Inferenc
   try {
     await worker.ask<'load'>({ kind: 'load', task }, timeoutMs);
   } catch (error) {
-    await worker.kill();
+    await close();
     throw error;
   }
   return {
     run: async (inputs) => (await worker.ask<'infer'>({ kind: 'infer', inputs }, timeoutMs)).outputs,
-    close: () => worker.kill(),
+    close,
   };
 }

@@ -49,13 +49,13 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
   const batch = options.batch ?? 1;
   const rebatched = options.rebatch ? fixedBatch(inputs, batch) : undefined;
   const symbols = bindSymbols(inputs, options, batch);
-  const open: string[] = [];
+  const open: OpenSize[] = [];
   const types = new Map<string, TensorType>();
   for (const { name, type } of inputs) {
     const given = own(options.inputShapes, name);
     const dims = given ?? type.dims;
     if (!dims) {
-      open.push(`input ${quote(name)} has no declared rank: give its whole shape`);
+      open.push({ what: `input ${quote(name)} has no declared rank`, flag: `--shape ${name}=1x…` });
       continue;
     }
     const sizes = dims.map((dim, axis): number | undefined => {
@@ -66,8 +66,11 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
     types.set(name, { dtype: type.dtype, dims: sizes.map((size) => size ?? 0) });
   }
   if (open.length > 0) {
-    const fix = 'Give a size for each symbol (dims), or the whole shape of the input (inputShapes)';
-    throw unsupported(open.length === 1 ? open[0]! : `${open.length} input dimensions have no size`, 'inputs', fix, open.length === 1 ? [] : open);
+    const flags = [...new Set(open.map(({ flag }) => flag))].join(' ');
+    const fix = `Give sizes: ${flags} (in a suite: \`dims\` and \`inputShapes\`)`;
+    const [first, ...others] = open.map(({ what }) => what);
+    if (others.length === 0) throw unsupported(first!, 'inputs', fix);
+    throw unsupported(`${open.length} input dimensions have no size`, 'inputs', fix, [first!, ...others]);
   }
   for (const [name, type] of types) checkMagnitude(name, type.dims);
   const overridden = inputs.some(({ name, type }) => type.dims?.some((dim, axis) => typeof dim === 'number' && dim !== types.get(name)?.dims[axis]));
@@ -119,10 +122,17 @@ function fixedBatch(inputs: readonly BindableInput[], batch: number): Binding['r
   return { from, to: batch };
 }
 
-function openDimension(name: string, dims: readonly OnnxDim[], axis: number): string {
+/** A size that nothing gives, and the flag that would. */
+interface OpenSize {
+  readonly what: string;
+  readonly flag: string;
+}
+
+function openDimension(name: string, dims: readonly OnnxDim[], axis: number): OpenSize {
   const dim = dims[axis];
-  const what = typeof dim === 'string' && dim !== '' ? `dimension ${quote(dim)}` : `dimension ${axis}`;
-  return `the ${what} of input ${quote(name)} has no size`;
+  if (typeof dim === 'string' && dim !== '') return { what: `the dimension ${quote(dim)} of input ${quote(name)} has no size`, flag: `--dim ${dim}=N` };
+  const shape = dims.map((size) => (typeof size === 'number' ? size : 'N')).join('x');
+  return { what: `the dimension ${axis} of input ${quote(name)} has no size`, flag: `--shape ${name}=${shape}` };
 }
 
 function checkSizes(inputs: readonly BindableInput[], { batch, dims, inputShapes }: BindOptions): void {

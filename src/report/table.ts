@@ -4,7 +4,7 @@ import { alignedGrid, gridWidth, type Grid } from './grid.ts';
 import { createPaint, type Paint } from './paint.ts';
 import type { Reporter } from './reporter.ts';
 import { buildReport, measuredRows, unmeasuredRows, type MeasuredRow, type Report, type UnmeasuredRow } from './rows.ts';
-import { plural } from './units.ts';
+import { foldWords, plural } from './units.ts';
 import type { ReportWarning } from './warnings.ts';
 
 export const tableReporter: Reporter = {
@@ -17,8 +17,8 @@ export const tableReporter: Reporter = {
     const rows = measuredRows(report);
     const results = rows.length > 0 ? resultLines(report, rows, input.width, paint) : [paint('yellow', 'No case was measured.')];
     const remarks = [
-      ...unmeasuredRows(report).flatMap((row) => unmeasuredLines(row, paint)),
-      ...report.warnings.flatMap((warning) => warningLines(warning, paint)),
+      ...groupsOf(unmeasuredRows(report)).flatMap((rows) => unmeasuredLines(rows, input.width, paint)),
+      ...report.warnings.flatMap((warning) => warningLines(warning, input.width, paint)),
     ];
     return `${[paint('bold', headingOf(report)), ...results, ...(remarks.length > 0 ? ['', ...remarks] : [])].join('\n')}\n`;
   },
@@ -28,7 +28,7 @@ function resultLines(report: Report, rows: readonly MeasuredRow[], width: number
   const { columns, hidden } = fitColumns(columnsOf(report), rows, width);
   const sentences = legendOf(columns);
   if (hidden.length > 0) sentences.push(`Hidden at this width: ${hidden.join(', ')}; they are in --format csv.`);
-  return ['', alignedGrid(paintHeads(gridOf(columns, rows), paint)), '', ...wrap(sentences, width).map((line) => paint('dim', line))];
+  return ['', alignedGrid(paintHeads(gridOf(columns, rows), paint)), '', ...wrap(sentences, width).flatMap((line) => foldWords(line, width)).map((line) => paint('dim', line))];
 }
 
 /** Leaves out the most expendable columns until the table fits; those that must stay may still be too wide. */
@@ -45,7 +45,7 @@ function fitColumns(columns: readonly Column[], rows: readonly MeasuredRow[], wi
   return { columns: kept, hidden };
 }
 
-/** Sentences in lines of at most `width`; a sentence is never split. */
+/** Sentences in lines of at most `width`; one that is longer has its lines to itself. */
 function wrap(sentences: readonly string[], width: number): string[] {
   const lines: string[] = [];
   for (const sentence of sentences) {
@@ -68,16 +68,38 @@ function paintHeads(grid: Grid, paint: Paint): Grid {
   return { ...grid, heads: grid.heads.map((head) => paint('bold', head)) };
 }
 
-function unmeasuredLines(row: UnmeasuredRow, paint: Paint): string[] {
-  const label = paint(row.status === 'failed' ? 'red' : 'yellow', row.status.padEnd(8));
-  const lines = [`${label} ${row.caseId}: ${row.reason}`];
-  if (row.fix !== undefined) lines.push(`${' '.repeat(9)}fix: ${row.fix}`);
-  return lines;
+/** Rows that ended alike stand together. */
+function groupsOf(rows: readonly UnmeasuredRow[]): UnmeasuredRow[][] {
+  const groups = new Map<string, UnmeasuredRow[]>();
+  for (const row of rows) {
+    const key = JSON.stringify([row.status, row.reason, row.fix]);
+    groups.set(key, [...(groups.get(key) ?? []), row]);
+  }
+  return [...groups.values()];
 }
 
-function warningLines(warning: ReportWarning, paint: Paint): string[] {
+function unmeasuredLines(rows: readonly UnmeasuredRow[], width: number, paint: Paint): string[] {
+  const [{ status, reason, fix, caseId }] = rows as readonly [UnmeasuredRow];
+  const where = rows.length === 1 ? caseId : plural(rows.length, 'case');
+  return [
+    ...remark(paint(status === 'failed' ? 'red' : 'yellow', status.padEnd(8)), `${where}: ${reason}`, width),
+    ...(fix === undefined ? [] : remark(' '.repeat(8), `fix: ${fix}`, width)),
+    ...(rows.length === 1 ? [] : rows.map((row) => `${INDENT}${row.caseId}`)),
+  ];
+}
+
+function warningLines(warning: ReportWarning, width: number, paint: Paint): string[] {
   const where = warning.cases.length === 1 ? (warning.cases[0] ?? '') : plural(warning.cases.length, 'case');
-  const lines = [`${paint('yellow', 'warning ')} ${warning.sentence} (${where})`];
-  if (warning.advice !== undefined) lines.push(`${' '.repeat(9)}${warning.advice}`);
-  return lines;
+  return [
+    ...remark(paint('yellow', 'warning '), `${warning.sentence} (${where})`, width),
+    ...(warning.advice === undefined ? [] : remark(' '.repeat(8), warning.advice, width)),
+  ];
+}
+
+/** Remarks stand beside their label, which takes eight characters. */
+const INDENT = ' '.repeat(9);
+
+function remark(label: string, text: string, width: number): string[] {
+  const [first = '', ...rest] = foldWords(text, width - INDENT.length);
+  return [`${label} ${first}`, ...rest.map((line) => INDENT + line)];
 }

@@ -8,7 +8,7 @@ import { TsrtError } from '../errors.ts';
 import { errnoOf, unreadable } from './errors.ts';
 import { BASELINES_FOLDER, folderName, isRunId } from './names.ts';
 import { lastPerCase, onlySuite, readRecordFile } from './reader.ts';
-import type { BenchRecord } from './record.ts';
+import type { BenchRecord, Case } from './record.ts';
 
 /** A run on disk. */
 export interface StoredRun {
@@ -88,6 +88,11 @@ export function finishedCases(records: readonly BenchRecord[]): ReadonlySet<stri
       .filter((record) => record.status === 'completed' || record.status === 'failed' || record.status === 'skipped')
       .map((record) => record.case.id),
   );
+}
+
+/** The cases that were measured to the end. */
+export function measuredCases(records: readonly BenchRecord[]): Case[] {
+  return records.filter((record) => record.status === 'completed').map((record) => record.case);
 }
 
 /** Device slugs of the records that were measured, sorted. */

@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import type { TensorMap } from '../backends/backend.ts';
 import type { Binding } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
@@ -127,7 +128,7 @@ function syntheticDataset(request: DatasetRequest, slots: readonly Slot[]): Data
         const count = Math.min(batch, samples - start);
         const indices = Array.from({ length: batch }, (_, i) => Math.min(start + i, samples - 1));
         yield {
-          inputs: Object.fromEntries(slots.map((slot) => [slot.binding.name, syntheticBatch(slot, seed, indices)])),
+          inputs: await syntheticInputs(slots, seed, indices, signal),
           count,
           labels: Array.from({ length: count }, () => undefined),
           names: indices.slice(0, count).map((index) => `synthetic ${index}`),
@@ -137,10 +138,24 @@ function syntheticDataset(request: DatasetRequest, slots: readonly Slot[]): Data
   };
 }
 
-function syntheticBatch(slot: Slot, seed: number, indices: readonly number[]): Tensor {
-  const { input, binding, sampleDims, batched } = slot;
-  const draw = (index: number) => syntheticSample(input, binding.name, { dtype: binding.dtype, dims: sampleDims }, seed, index);
-  return batched ? stack(indices.map(draw), binding.dims) : draw(indices[0] ?? 0);
+/** Samples drawn without a pause; a large batch takes minutes, in which a signal must be heard. */
+const DRAWN_AT_ONCE = 16;
+
+async function syntheticInputs(slots: readonly Slot[], seed: number, indices: readonly number[], signal: AbortSignal | undefined): Promise<TensorMap> {
+  const inputs: Record<string, Tensor> = {};
+  for (const { input, binding, sampleDims, batched } of slots) {
+    const drawn = new Map<number, Tensor>();
+    const wanted = batched ? indices : indices.slice(0, 1);
+    for (const index of wanted) {
+      if (drawn.has(index)) continue;
+      if (drawn.size % DRAWN_AT_ONCE === 0) await setImmediate();
+      signal?.throwIfAborted();
+      drawn.set(index, syntheticSample(input, binding.name, { dtype: binding.dtype, dims: sampleDims }, seed, index));
+    }
+    const samples = wanted.map((index) => drawn.get(index)!);
+    inputs[binding.name] = batched ? stack(samples, binding.dims) : samples[0]!;
+  }
+  return inputs;
 }
 
 async function imageDataset(request: DatasetRequest, folder: string, slots: readonly Slot[], slot: ImageSlot): Promise<Dataset> {
@@ -188,15 +203,13 @@ async function* imageBatches(
   skipped.length = 0;
   let index = 0;
   let ready: Decoded[] = [];
-  const emit = (): Batch => {
+  const others = slots.filter((other) => other !== slot);
+  const emit = async (): Promise<Batch> => {
     const filled = Array.from({ length: batch }, (_, i) => ready[Math.min(i, ready.length - 1)]!);
     const indices = filled.map((_, i) => index + i);
-    const inputs = slots.map((other) => [
-      other.binding.name,
-      other === slot ? stack(filled.map(({ tensor }) => tensor), slot.binding.dims) : syntheticBatch(other, seed, indices),
-    ]);
+    const pictures = stack(filled.map(({ tensor }) => tensor), slot.binding.dims);
     const result = {
-      inputs: Object.fromEntries(inputs) as TensorMap,
+      inputs: { ...(await syntheticInputs(others, seed, indices, signal)), [slot.binding.name]: pictures },
       count: ready.length,
       labels: ready.map(({ image }) => image.label),
       names: ready.map(({ image }) => image.name),
@@ -210,9 +223,9 @@ async function* imageBatches(
     if ('error' in item) {
       if (!request.skipBroken) throw brokenImage(item);
       skipped.push(item.image.name);
-    } else if (ready.push(item) === batch) yield emit();
+    } else if (ready.push(item) === batch) yield await emit();
   }
-  if (ready.length > 0) yield emit();
+  if (ready.length > 0) yield await emit();
   if (index === 0) {
     throw new TsrtError('DATASET_INVALID', `none of the ${images.length} images can be decoded`, {
       place: request.folder ?? '',

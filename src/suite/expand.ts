@@ -14,6 +14,10 @@ export interface SuiteOverrides {
   readonly fusion?: readonly Fusion[] | undefined;
   readonly batch?: readonly number[] | undefined;
   readonly backendOptions?: Readonly<Record<string, readonly (string | number | boolean)[]>> | undefined;
+  /** Sizes of symbolic dimensions, over the suite's. */
+  readonly dims?: Readonly<Record<string, number>> | undefined;
+  /** Shapes of inputs, over the suite's. */
+  readonly inputShapes?: Readonly<Record<string, readonly number[]>> | undefined;
   readonly rounds?: number | undefined;
   readonly timeMs?: number | undefined;
   readonly budgetMs?: number | undefined;
@@ -36,6 +40,8 @@ export function overrideSuite(suite: Suite, overrides: SuiteOverrides): Suite {
     variants: change(suite.variants),
     include: change(suite.include),
     batches: [...(overrides.batch ?? suite.batches)],
+    dims: { ...suite.dims, ...overrides.dims },
+    inputShapes: { ...suite.inputShapes, ...Object.fromEntries(Object.entries(overrides.inputShapes ?? {}).map(([name, shape]) => [name, [...shape]])) },
     measure: {
       ...suite.measure,
       ...(overrides.rounds !== undefined && { rounds: overrides.rounds }),
@@ -170,7 +176,7 @@ export function matchesVariant(match: VariantMatch, options: BuildOptions, machi
   );
 }
 
-/** Id of the variant that speed-ups are stated against: the first that matches, or the first of all. */
+/** Id of the variant that speed-ups are stated against: the first of `cases` that matches, or the first of all. */
 export function baselineVariantId(suite: Suite, cases: readonly Case[], machine: Machine): string | undefined {
   const match = suite.baselineVariant;
   const found = match === undefined ? undefined : cases.find((entry) => matchesVariant(match, entry.variant.options, machine));

@@ -8,10 +8,12 @@ import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultLoaders } from 'cosmiconfig';
 import { TsrtError } from '../errors.ts';
+import { MODULE_LOADERS } from '../load-module.ts';
 import { nearest } from '../nearest.ts';
 import { type Suite, type SuiteDefinition, suiteSchema } from './schema.ts';
 import { validate } from './validate.ts';
 
+const LOADERS = { '.yaml': defaultLoaders['.yaml'], '.yml': defaultLoaders['.yml'], '.json': defaultLoaders['.json'], ...MODULE_LOADERS } as const;
 const SUITE_FILES = ['suite.yaml', 'suite.yml', 'suite.json', 'suite.js', 'suite.mjs'] as const;
 
 export interface SuiteLookup {
@@ -62,7 +64,7 @@ export function parseSuite(data: unknown, file: string): Suite {
 async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<string> {
   const path = resolve(lookup.cwd, nameOrPath);
   const info = await stat(path).catch(() => undefined);
-  if (info?.isFile() && extname(path) in defaultLoaders) return path;
+  if (info?.isFile() && extname(path) in LOADERS) return path;
   const here = info?.isDirectory() ? await suiteFileIn(path) : undefined;
   if (here !== undefined) return here;
 
@@ -106,7 +108,7 @@ async function bundledSuites(): Promise<string | undefined> {
 }
 
 async function readSuiteFile(file: string): Promise<unknown> {
-  const loader = defaultLoaders[extname(file) as keyof typeof defaultLoaders];
+  const loader = LOADERS[extname(file) as keyof typeof LOADERS];
   try {
     return await loader(file, await readFile(file, 'utf8'));
   } catch (cause) {

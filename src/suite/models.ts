@@ -141,7 +141,6 @@ async function fromBuilder(model: ModelSource, request: ModelRequest, notices: r
       if (!(await isWhole())) await writeChunks(path, planned.chunks(), planned.byteLength, request);
     });
   }
-  const stamp = notices.length > 0 ? notices : ['the model has seeded, untrained weights: accuracy only compares variants with each other'];
   return {
     name: model.name,
     path,
@@ -149,7 +148,7 @@ async function fromBuilder(model: ModelSource, request: ModelRequest, notices: r
     bytes: planned.byteLength,
     source: `builder ${name} (version ${version}, seed ${seed})`,
     untrained: true,
-    notices: stamp,
+    notices,
   };
 }
 

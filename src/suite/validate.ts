@@ -71,7 +71,9 @@ function writtenPath(data: unknown, path: readonly PropertyKey[]): readonly Prop
 
 /** Keys that the schema knows at a place of the document. */
 function knownKeys(schema: z.ZodType, path: readonly PropertyKey[], data: unknown): string[] {
-  return objectsAt(schema, path, data).flatMap((object) => Object.keys(object.shape));
+  const records = schemasAt(schema, path, data).filter((option): option is z.ZodRecord<z.ZodEnum> => option.def.type === 'record');
+  const listed = records.flatMap(({ keyType }) => (keyType.def.type === 'enum' ? keyType.options.map(String) : []));
+  return [...objectsAt(schema, path, data).flatMap((object) => Object.keys(object.shape)), ...listed];
 }
 
 /** Names of the options of the discriminated union that holds `path`. */
@@ -84,18 +86,21 @@ function optionNames(schema: z.ZodType, path: readonly PropertyKey[], data: unkn
 
 /** The object schemas that the document may have at `path`; unions are narrowed by the literals that the data gives. */
 function objectsAt(schema: z.ZodType, path: readonly PropertyKey[], data: unknown, narrow = true): z.ZodObject[] {
+  const objects = schemasAt(schema, path, data).filter((option): option is z.ZodObject => option.def.type === 'object');
+  return narrow && objects.length > 1 ? objects.filter((object) => literalsAgree(object, valueAt(data, path))) : objects;
+}
+
+/** Every schema that the document may have at `path`. */
+function schemasAt(schema: z.ZodType, path: readonly PropertyKey[], data: unknown): z.ZodType[] {
   const options = unwrap(schema);
   const [head, ...rest] = path;
-  if (head === undefined) {
-    const objects = options.filter((option): option is z.ZodObject => option.def.type === 'object');
-    return narrow && objects.length > 1 ? objects.filter((object) => literalsAgree(object, data)) : objects;
-  }
+  if (head === undefined) return options;
   const value = valueAt(data, [head]);
   return options
     .filter((option) => option.def.type !== 'object' || literalsAgree(option as z.ZodObject, data))
     .flatMap((option) => {
       const child = childSchema(option, head);
-      return child === undefined ? [] : objectsAt(child, rest, value, narrow);
+      return child === undefined ? [] : schemasAt(child, rest, value);
     });
 }
 

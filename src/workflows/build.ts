@@ -1,5 +1,5 @@
 /** `build`: engine files only, of one ONNX file or of every variant of a suite. */
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { compileModel, type CompileStep } from '../backends/compile.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
@@ -7,6 +7,7 @@ import { serializeEngine } from '../engine/file.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
+import { inModelFile, readModelFile } from './model-file.ts';
 
 export interface BuildRequest {
   /** An ONNX file. */
@@ -26,33 +27,26 @@ export interface BuildResult {
   readonly header: EngineHeader;
 }
 
-/** Reads a model file. Throws MODEL_NOT_FOUND. */
-export async function readModelFile(path: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
-    const what = code === 'ENOENT' ? 'there is no such model file' : code === 'EISDIR' ? 'the model is a folder, not a file' : "the model file can't be read";
-    throw new TsrtError('MODEL_NOT_FOUND', what, { place: path, fix: 'give an ONNX file', cause });
-  }
-}
-
 /** Builds one engine and writes it; a file appears under its name only when it is whole. */
 export async function buildEngineFile(request: BuildRequest): Promise<BuildResult> {
   const { model, options, output, registry, signal } = request;
   const modelName = basename(model).replace(/\.onnx$/, '');
   const stepsMs: Partial<Record<CompileStep, number>> = {};
-  const engine = await compileModel({
-    modelBytes: await readModelFile(model),
-    modelName,
-    folder: dirname(model),
-    options,
-    backend: registry.backend(options.backend),
-    context: { signal, onProgress: undefined },
-    onStep: (step, durationMs) => {
-      stepsMs[step] = durationMs;
-    },
-  });
+  const backend = registry.backend(options.backend);
+  const modelBytes = await readModelFile(model);
+  const engine = await inModelFile(model, () =>
+    compileModel({
+      modelBytes,
+      modelName,
+      folder: dirname(model),
+      options,
+      backend,
+      context: { signal, onProgress: undefined },
+      onStep: (step, durationMs) => {
+        stepsMs[step] = durationMs;
+      },
+    }),
+  );
   const bytes = await serializeEngine(engine);
   const file = output.endsWith('.engine') ? output : join(output, `${engineFileName(modelName, options)}.engine`);
   await writeWhole(file, bytes);

@@ -4,8 +4,8 @@ import { arch, cpus, platform, release, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import type { Availability } from '../backends/backend.ts';
 import type { Config } from '../config.ts';
-import { reportError } from '../errors.ts';
 import { TOOL_VERSION } from '../version.ts';
+import { probeBackend } from './probe.ts';
 import { openRegistry } from './registry.ts';
 
 export interface BackendReport {
@@ -37,11 +37,7 @@ export async function doctor(config: Config): Promise<DoctorReport> {
   const registry = await openRegistry(config.plugins);
   const backends = await Promise.all(
     [...registry.backends.values()].map(async (backend): Promise<BackendReport> => {
-      const availability = await backend.probe().catch((error: unknown): Availability => {
-        const { message, fix } = reportError(error);
-        return { status: 'unavailable', reason: message, fix: fix ?? 'see the reason' };
-      });
-      return { name: backend.name, description: backend.description, availability };
+      return { name: backend.name, description: backend.description, availability: await probeBackend(backend) };
     }),
   );
   return {

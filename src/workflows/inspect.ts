@@ -1,15 +1,16 @@
 /** `inspect`: what an ONNX or engine file holds, what it costs, what fused, and what a backend can't build. */
 import { basename, dirname } from 'node:path';
 import { readBuildInput } from '../backends/compile.ts';
-import type { Unsupported } from '../backends/backend.ts';
+import type { Backend, Unsupported } from '../backends/backend.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
 import { deserializeEngine, isEngineFile } from '../engine/file.ts';
-import { nodeCost } from '../ops/infer.ts';
+import { reportError, TsrtError, type ErrorReport } from '../errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { tensorBytes } from '../ir/tensor.ts';
 import { readModel } from '../onnx/model.ts';
+import { nodeCost } from '../ops/infer.ts';
 import type { Registry } from '../registry.ts';
-import { readModelFile } from './build.ts';
+import { inModelFile, readModelFile } from './model-file.ts';
 
 export interface IoRow {
   readonly name: string;
@@ -40,8 +41,10 @@ export interface ModelInspection {
   readonly ops: readonly OpRow[];
   readonly flops: number | undefined;
   readonly options: BuildOptions;
-  /** Empty where the backend can build the model. */
+  /** Operators that the backend lacks. */
   readonly unsupported: readonly Unsupported[];
+  /** Why the model can't be built otherwise: sizes that are missing, say. */
+  readonly refusal: ErrorReport | undefined;
   /** The engine that the backend builds; undefined where it can't. */
   readonly engine: EngineHeader | undefined;
 }
@@ -59,7 +62,7 @@ export type Inspection = ModelInspection | EngineInspection;
 /** Tells model and engine apart by their first bytes. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
 export async function inspect(file: string, options: BuildOptions, registry: Registry): Promise<Inspection> {
   const bytes = await readModelFile(file);
-  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inspectModel(file, bytes, options, registry);
+  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry));
 }
 
 async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineInspection> {
@@ -71,10 +74,7 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
   const backend = registry.backend(options.backend);
   const folder = dirname(file);
   const model = readModel(bytes, { folder });
-  const input = await readBuildInput({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options });
-  const unsupported = backend.supports(input);
-  const engine = unsupported.length === 0 ? (await backend.build(input, { signal: undefined, onProgress: undefined })).header : undefined;
-  const graph = input.graph.ok ? input.graph.graph : undefined;
+  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options }, backend);
   const ops = graph ? costByOp(graph) : countByOp(model.nodes.map((node) => (node.domain ? `${node.domain}.${node.opType}` : node.opType)));
   const weights = [...model.initializers.values()].flatMap((value) => (value.kind === 'tensor' ? [value.tensor] : []));
   return {
@@ -91,9 +91,25 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
     ops,
     flops: graph && ops.reduce((sum, row) => sum + (row.flops ?? 0), 0),
     options,
-    unsupported,
-    engine,
+    ...built,
   };
+}
+
+type Built = Pick<ModelInspection, 'unsupported' | 'refusal' | 'engine'> & { readonly graph: Graph | undefined };
+
+/** What the backend makes of the model; a model that it refuses can still be described. */
+async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: Backend): Promise<Built> {
+  let graph: Graph | undefined;
+  try {
+    const input = await readBuildInput(request);
+    graph = input.graph.ok ? input.graph.graph : undefined;
+    const unsupported = backend.supports(input);
+    const engine = unsupported.length === 0 ? await backend.build(input, { signal: undefined, onProgress: undefined }) : undefined;
+    return { graph, unsupported, refusal: undefined, engine: engine?.header };
+  } catch (error) {
+    if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;
+    return { graph, unsupported: [], refusal: reportError(error), engine: undefined };
+  }
 }
 
 type OnnxModel = ReturnType<typeof readModel>;

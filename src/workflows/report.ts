@@ -1,9 +1,10 @@
 /** `report`: stored records as text. Reads only. */
 import { TsrtError } from '../errors.ts';
 import type { Reporter } from '../report/reporter.ts';
+import type { BenchRecord } from '../results/record.ts';
 import { selectRecords } from '../results/select.ts';
-import { listRuns, type RecordSet, type StoredRun } from '../results/store.ts';
-import { baselineVariantId } from '../suite/expand.ts';
+import { listRuns, measuredCases, type RecordSet, type StoredRun } from '../results/store.ts';
+import { baselineVariantId, expandCases } from '../suite/expand.ts';
 import { loadSuite } from '../suite/load.ts';
 
 export interface ReportRequest {
@@ -28,9 +29,9 @@ export interface ReportResult {
 /** Renders the records that `source` names. */
 export async function reportRecords(request: ReportRequest): Promise<ReportResult> {
   const set = await selectRecords(request.source, request);
-  const baselineVariant = request.baselineVariant ?? (await suiteBaselineVariant(set));
-  const { suite, records } = set;
-  const text = request.reporter.render({ suite, records, baselineVariant, color: request.color, width: request.width });
+  const { records, baselineVariant } = await arrange(set);
+  const { reporter, color, width } = request;
+  const text = reporter.render({ suite: set.suite, records, baselineVariant: request.baselineVariant ?? baselineVariant, color, width });
   return { label: set.label, paths: set.paths, notices: set.notices, text };
 }
 
@@ -39,14 +40,18 @@ export async function reportRuns(results: string, suite: string | undefined): Pr
   return listRuns(results, suite);
 }
 
-/** What the suite says, where it can still be found; records outlive their suites. */
-async function suiteBaselineVariant({ suite, records }: RecordSet): Promise<string | undefined> {
+/** Records in the order of their suite, where it can still be found; they outlive their suites, and lie in the order in which they ended. */
+async function arrange({ suite, records }: RecordSet): Promise<{ readonly records: readonly BenchRecord[]; readonly baselineVariant: string | undefined }> {
+  const byId = [...records].sort((a, b) => (a.case.id < b.case.id ? -1 : 1));
   try {
-    const cores = records[0]?.provenance.environment.cpu.cores ?? 1;
-    const cases = records.map((record) => record.case);
-    return baselineVariantId(await loadSuite(suite), cases, { cores });
+    const definition = await loadSuite(suite);
+    const machine = { cores: records[0]?.provenance.environment.cpu.cores ?? 1 };
+    const places = new Map(expandCases(definition, {}, machine).map(({ id }, index) => [id, index]));
+    const place = ({ case: { id } }: BenchRecord) => places.get(id) ?? places.size;
+    const arranged = byId.sort((a, b) => place(a) - place(b));
+    return { records: arranged, baselineVariant: baselineVariantId(definition, measuredCases(arranged), machine) };
   } catch (error) {
-    if (error instanceof TsrtError) return undefined;
+    if (error instanceof TsrtError) return { records: byId, baselineVariant: undefined };
     throw error;
   }
 }

@@ -46,10 +46,28 @@ describe('mistakes', () => {
     const place = await workplace();
     const { status, stderr } = await place.run('run', 'smoke', '--bacth', '1');
     expect(status).toBe(2);
-    expect(stderr).toMatch(/error: .*--bacth/);
+    expect(stderr).toMatch(/error: unknown flag --bacth; did you mean --batch\?/);
+  });
+
+  it('names the nearest command', async () => {
+    const place = await workplace();
+    const { status, stderr } = await place.run('inspct', 'model.onnx');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/there is no command 'inspct'; did you mean 'inspect'\?/);
+    expect(JSON.parse((await place.run('nosuch', '--json')).stdout)).toMatchObject({ error: { code: 'USAGE' } });
+  });
+
+  it('names the argument that is missing', async () => {
+    const place = await workplace();
+    const { status, stderr } = await place.run('build');
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/^error: Missing 1 required arg: model an ONNX file$/m);
   });
 
   it.each([
+    ['--rounds', 'x', /--rounds: expected an integer/],
+    ['--dim', 'seq=a', /NAME=N/],
+    ['--shape', 'x=1,2', /INPUT=AxBxC/],
     ['--batch', '0', /whole numbers above 0/],
     ['--time', 'soon', /length of time/],
     ['--option', 'threads', /KEY=VALUE/],

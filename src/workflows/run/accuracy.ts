@@ -8,6 +8,7 @@ import { WorkerFailure } from '../../measure/failure.ts';
 import { openInference, type Inference } from '../../measure/inference.ts';
 import type { BuildOptions } from '../../engine/engine.ts';
 import { accuracyAccumulator, type AccuracyAccumulator, type AccuracyResult } from '../../suite/accuracy.ts';
+import { plural } from '../../report/units.ts';
 import type { Dataset } from '../../suite/datasets.ts';
 import type { Task } from '../../suite/schema.ts';
 import type { OnRunEvent } from '../events.ts';
@@ -87,7 +88,7 @@ async function assessBatch(
   try {
     for (const [key, { backend, path, environment }] of engines) {
       const { plugins, device, timeoutMs } = request;
-      await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs }).then(
+      await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs, signal }).then(
         (inference) => runners.set(key, { backend, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
         (error: unknown) => fail(key, error),
       );
@@ -97,18 +98,21 @@ async function assessBatch(
       const references = new Map<Backend, TensorMap>();
       for (const [key, { backend, inference, accumulator }] of runners) {
         signal.throwIfAborted();
-        const reference = references.get(backend) ?? (await (await request.references.of(backend)).run(inputs, batch));
-        references.set(backend, reference);
-        await inference.run(inputs).then(
-          (variant) => accumulator.add({ variant, reference, labels, count, batch }),
-          (error: unknown) => fail(key, error),
-        );
+        try {
+          const reference = references.get(backend) ?? (await (await request.references.of(backend)).run(inputs, batch));
+          references.set(backend, reference);
+          accumulator.add({ variant: await inference.run(inputs), reference, labels, count, batch });
+        } catch (error) {
+          await fail(key, error);
+        }
       }
+      signal.throwIfAborted();
+      if (runners.size === 0) break;
       done += count;
-      onEvent({ kind: 'progress', stage: 'accuracy', label: `${runners.size} variants on`, done, total: dataset.size, unit: 'samples' });
+      onEvent({ kind: 'progress', stage: 'accuracy', label: plural(runners.size, 'variant'), done, total: dataset.size, unit: 'samples' });
     }
     if (dataset.skipped.length > 0) {
-      onEvent({ kind: 'notice', text: `${dataset.skipped.length} images could not be decoded and were left out, such as ${dataset.skipped[0]}` });
+      onEvent({ kind: 'notice', text: `left out ${plural(dataset.skipped.length, 'image')} that can't be decoded, such as ${dataset.skipped[0]}` });
     }
     for (const [key, { accumulator }] of runners) outcomes.set(key, { status: 'assessed', result: accumulator.result() });
     return outcomes;

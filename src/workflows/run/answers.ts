@@ -6,6 +6,7 @@
  */
 import type { TensorMap } from '../../backends/backend.ts';
 import type { Precision } from '../../engine/engine.ts';
+import { sameDims } from '../../ir/tensor.ts';
 import { accuracyAccumulator } from '../../suite/accuracy.ts';
 
 const MIN_SNR_DB: Readonly<Record<Precision, number>> = { fp32: 40, fp16: 20, int8: 3, mixed: 3 };
@@ -15,6 +16,10 @@ export function answerCheck(precision: Precision, reference: TensorMap): (output
   return (outputs) => {
     const missing = Object.keys(reference).filter((name) => outputs[name] === undefined);
     if (missing.length > 0) return `outputs are missing: ${missing.join(', ')}`;
+    for (const [name, { dims }] of Object.entries(reference)) {
+      const own = outputs[name]!.dims;
+      if (!sameDims(own, dims)) return `output '${name}' is [${own.join(',')}], the fp32 reference's [${dims.join(',')}]`;
+    }
     const comparison = accuracyAccumulator({ kind: 'raw' }, { inputs: '', untrained: false });
     comparison.add({ variant: outputs, reference, labels: [], count: 1, batch: 0 });
     const { reading, nonFiniteSamples } = comparison.result();

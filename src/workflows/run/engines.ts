@@ -3,16 +3,18 @@
  * can't be built is an outcome, not an error.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { compileModel } from '../../backends/compile.ts';
 import type { Availability, Backend } from '../../backends/backend.ts';
 import type { EngineHeader } from '../../engine/engine.ts';
 import { serializeEngine } from '../../engine/file.ts';
 import { sha256Hex } from '../../engine/sha256.ts';
 import { reportError, TsrtError, type ErrorReport } from '../../errors.ts';
+import { tensorBytes } from '../../ir/tensor.ts';
 import type { Registry } from '../../registry.ts';
 import type { Case, Variant } from '../../results/record.ts';
 import type { OnRunEvent } from '../events.ts';
+import { inModelFile } from '../model-file.ts';
 
 /** An engine file with what a record says of it. */
 export interface BuiltEngine {
@@ -35,8 +37,9 @@ export type EngineOutcome =
 
 export interface EngineRequest {
   readonly cases: readonly Case[];
-  readonly model: { readonly name: string; readonly bytes: Uint8Array; readonly folder: string };
+  readonly model: { readonly name: string; readonly bytes: Uint8Array; readonly path: string };
   readonly registry: Registry;
+  readonly probe: (backend: Backend) => Promise<Availability>;
   /** Where engine files are written. */
   readonly folder: string;
   readonly signal: AbortSignal;
@@ -48,20 +51,20 @@ export function engineKey(variant: Variant): string {
   return `${variant.id}/b${variant.options.batch}`;
 }
 
-/** Outcomes by {@link engineKey}. Probes each backend once. Throws what `signal` aborts with. */
+/** Inputs are handed to the workers in one file, which Node reads up to this size. */
+const MAX_INPUT_BYTES = 2 ** 31 - 2 ** 20;
+
+/** Outcomes by {@link engineKey}. Throws MODEL_INVALID, and what `signal` aborts with. */
 export async function buildEngines(request: EngineRequest): Promise<ReadonlyMap<string, EngineOutcome>> {
-  const { cases, registry, folder, signal, onEvent } = request;
+  const { cases, registry, probe, folder, signal, onEvent } = request;
   await mkdir(folder, { recursive: true });
   const variants = new Map(cases.map((entry) => [engineKey(entry.variant), entry.variant]));
-  const probes = new Map<string, Availability>();
   const outcomes = new Map<string, EngineOutcome>();
   for (const [key, variant] of variants) {
     signal.throwIfAborted();
     onEvent({ kind: 'progress', stage: 'build', label: key, done: outcomes.size + 1, total: variants.size, unit: 'engines' });
     const backend = registry.backend(variant.options.backend);
-    const availability = probes.get(backend.name) ?? (await backend.probe());
-    probes.set(backend.name, availability);
-    outcomes.set(key, await buildOne(request, backend, availability, variant, join(folder, `${outcomes.size}.engine`)));
+    outcomes.set(key, await buildOne(request, backend, await probe(backend), variant, join(folder, `${outcomes.size}.engine`)));
   }
   return outcomes;
 }
@@ -78,14 +81,17 @@ async function buildOne(
   }
   try {
     const startMs = performance.now();
-    const engine = await compileModel({
-      modelBytes: model.bytes,
-      modelName: model.name,
-      folder: model.folder,
-      options: variant.options,
-      backend,
-      context: { signal, onProgress: undefined },
-    });
+    const compile = () =>
+      compileModel({
+        modelBytes: model.bytes,
+        modelName: model.name,
+        folder: dirname(model.path),
+        options: variant.options,
+        backend,
+        context: { signal, onProgress: undefined },
+      });
+    const engine = await inModelFile(model.path, compile);
+    checkInputSize(engine.header);
     const buildMs = performance.now() - startMs;
     const bytes = await serializeEngine(engine);
     await writeFile(path, bytes);
@@ -100,4 +106,12 @@ async function buildOne(
     if (error instanceof TsrtError && error.code === 'MODEL_INVALID') throw error;
     return { status: 'failed', variant, error: reportError(error) };
   }
+}
+
+function checkInputSize({ inputs, options }: EngineHeader): void {
+  const bytes = inputs.reduce((sum, input) => sum + tensorBytes(input), 0);
+  if (bytes <= MAX_INPUT_BYTES) return;
+  throw new TsrtError('OUT_OF_MEMORY', `the inputs of one request of batch ${options.batch} take ${(bytes / 2 ** 30).toFixed(1)} GiB; a request may have 2 GiB`, {
+    fix: 'ask for a smaller --batch',
+  });
 }

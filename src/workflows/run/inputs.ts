@@ -8,16 +8,21 @@ import type { References } from './reference.ts';
 export interface TimingInputs {
   /** File of the inputs for a batch size. */
   path(batch: number): Promise<string>;
-  /** What the fp32 reference answers to them. */
+  /** What the fp32 reference answers to them. Rejects where it can't. */
   answer(batch: number, backend: Backend): Promise<TensorMap>;
 }
 
 /** Opens lazily, keeps the reference's answers, and drops the inputs once they are on disk. */
-export function timingInputs(folder: string, openDataset: (batch: number) => Promise<Dataset>, references: References): TimingInputs {
+export function timingInputs(
+  folder: string,
+  openDataset: (batch: number) => Promise<Dataset>,
+  references: References,
+  signal: AbortSignal,
+): TimingInputs {
   const files = new Map<number, Promise<{ readonly path: string; readonly inputs: TensorMap }>>();
   const answers = new Map<string, Promise<TensorMap>>();
   const prepare = async (batch: number) => {
-    for await (const { inputs } of (await openDataset(batch)).batches()) {
+    for await (const { inputs } of (await openDataset(batch)).batches(signal)) {
       const path = join(folder, `inputs-b${batch}.bin`);
       await writeTensors(path, inputs);
       return { path, inputs };

@@ -1,7 +1,8 @@
 /** From what became of a case to its record. */
 import type { DeviceInfo } from '../../backends/backend.ts';
+import type { ErrorReport } from '../../errors.ts';
 import type { CaseOutcome } from '../../measure/plan.ts';
-import type { AccuracyReading, BenchRecord, Case, Provenance, RecordWarning } from '../../results/record.ts';
+import type { AccuracyReading, BenchRecord, Case, FailureCause, Provenance, RecordWarning } from '../../results/record.ts';
 import { RECORD_SCHEMA_VERSION } from '../../results/record.ts';
 import { brokenBudget } from '../../suite/accuracy.ts';
 import type { AccuracyBudget } from '../../suite/schema.ts';
@@ -24,23 +25,32 @@ export function unbuiltRecord(context: RecordContext, entry: Case, outcome: Excl
     case 'skipped':
       return { ...base, status: 'skipped', reason: outcome.reason, fix: outcome.fix };
     case 'failed':
-      return { ...base, status: 'failed', stage: 'build', cause: 'error', error: outcome.error, stderr: '', rounds: [] };
+      return { ...base, status: 'failed', stage: 'build', cause: causeOf(outcome.error), error: outcome.error, stderr: '', rounds: [] };
     default:
       return outcome satisfies never;
   }
 }
 
-/** The record of a case that was handed to the measurement. */
+function causeOf(error: ErrorReport): FailureCause {
+  return error.code === 'OUT_OF_MEMORY' ? 'out-of-memory' : 'error';
+}
+
+/** The record of a case that was handed to the measurement. `remarks` become warnings. */
 export function measuredRecord(
   context: RecordContext,
   entry: Case,
   engine: BuiltEngine,
   outcome: CaseOutcome,
   accuracy: AccuracyOutcome | undefined,
+  remarks: readonly string[],
 ): BenchRecord {
   const device = outcome.status === 'completed' ? outcome.device : context.fallbackDevice;
   const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(device) } as const;
-  const warnings = [...engineWarnings(engine, context), ...accuracyWarnings(accuracy, context.budget)];
+  const warnings: RecordWarning[] = [
+    ...engineWarnings(engine, context),
+    ...accuracyWarnings(accuracy, context.budget),
+    ...remarks.map((text): RecordWarning => ({ kind: 'notice', text })),
+  ];
   switch (outcome.status) {
     case 'completed':
       return {

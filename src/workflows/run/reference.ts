@@ -14,12 +14,12 @@ import type { Registry } from '../../registry.ts';
 const DEFAULT_REFERENCE = 'onnxruntime';
 
 export interface Reference {
-  /** Outputs for inputs whose leading dimension is `batch`. */
+  /** Outputs for inputs whose leading dimension is `batch`. Rejects where it can't run them. */
   run(inputs: TensorMap, batch: number): Promise<TensorMap>;
 }
 
 export interface References {
-  /** The reference for variants of this backend; opened once. */
+  /** The reference for variants of this backend; opened once. Rejects where the model can't be opened by it. */
   of(backend: Backend): Promise<Reference>;
   dispose(): Promise<void>;
 }
@@ -40,7 +40,8 @@ export function openReferences(
       return { run: (inputs, batch) => runInPortions(reference, inputs, batch, model.ownBatch ?? batch) };
     },
     async dispose() {
-      for (const open of opened.values()) await (await open).dispose();
+      // One that could not be opened has nothing to let go of, and its users were told.
+      for (const open of opened.values()) await (await open.catch(() => undefined))?.dispose();
     },
   };
 }

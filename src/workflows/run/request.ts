@@ -26,8 +26,8 @@ export interface RunRequest {
 export interface RunResult {
   readonly suite: string;
   readonly runId: string;
-  /** Where the records lie. */
-  readonly file: string;
+  /** Where the records lie; undefined where no case has ended. */
+  readonly file: string | undefined;
   readonly records: readonly BenchRecord[];
   readonly baselineVariant: string | undefined;
   readonly notices: readonly string[];

@@ -68,7 +68,7 @@ describe('suite schema', () => {
     ['a server without load', { scenarios: [{ name: 'server' }] }, /scenarios\[0\]\.targetQps: targetQps goes with/],
     ['an empty range', { inputs: [{ kind: 'synthetic', values: { distribution: 'integers', low: 3, high: 3 } }] }, /inputs\[0\]\.values\.high: low must be/],
     ['an unsafe download', { model: { name: 'm', download: { urls: 'file:///etc/passwd', sha256: 'a'.repeat(64), bytes: 1 } } }, /^model\.download\.urls: /],
-    ['an unknown gate metric', { gate: { thresholds: { 'latency-p51': 5 } } }, /gate\.thresholds/],
+    ['an unknown gate metric', { gate: { thresholds: { 'latency-p51': 5 } } }, /gate\.thresholds\.latency-p51: unknown key; did you mean 'latency-p50'/],
     [
       'a crop larger than the picture',
       { inputs: [{ kind: 'image', preprocess: { resize: { shortSide: 20 }, crop: { width: 32, height: 32 } } }] },

@@ -1,0 +1,81 @@
+/** What a run knows before it does anything that takes long: suite, cases, backends, model, and the run that it goes on with. */
+import { createHash } from 'node:crypto';
+import type { Backend } from '../../backends/backend.ts';
+import { TsrtError } from '../../errors.ts';
+import { availableCores } from '../../measure/environment.ts';
+import type { Registry } from '../../registry.ts';
+import { newRunId } from '../../results/names.ts';
+import type { Case } from '../../results/record.ts';
+import { expandCases, type Machine, overrideSuite } from '../../suite/expand.ts';
+import { loadSuite } from '../../suite/load.ts';
+import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
+import type { Suite } from '../../suite/schema.ts';
+import { openRegistry } from '../registry.ts';
+import type { RunFacts } from './provenance.ts';
+import type { RunRequest } from './request.ts';
+import { type ResumedRun, resumeRun } from './resume.ts';
+
+export interface PreparedRun {
+  readonly suite: Suite;
+  readonly registry: Registry;
+  readonly machine: Machine;
+  /** All cases of the suite, in its order. */
+  readonly cases: readonly Case[];
+  readonly backends: readonly Backend[];
+  readonly model: ResolvedModel;
+  readonly facts: RunFacts;
+  /** Undefined for a new run. */
+  readonly resumed: ResumedRun | undefined;
+}
+
+/** Cheap checks come before the model is fetched. Throws TsrtError for whatever keeps the run from starting. */
+export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
+  const { settings, signal, onEvent } = request;
+  const { plugins, results, seed } = settings.config;
+  const suite = overrideSuite(await loadSuite(request.suite), request.overrides);
+  const registry = await openRegistry(plugins);
+  const machine = { cores: availableCores() };
+  const cases = expandCases(suite, {}, machine);
+  const backends = backendsOf(cases, registry);
+  const model = await findModel(request, suite).catch((error: unknown) => {
+    if (!signal.aborted) throw error;
+    throw new TsrtError('INTERRUPTED', 'stopped before anything was measured', { fix: 'run it again: what was made of the model is in the cache' });
+  });
+  const suiteSha256 = hashOf(suite);
+  const resumed = request.resume ? await resumeRun(results, { suite: suite.name, suiteSha256, modelSha256: model.sha256, seed }) : undefined;
+  if (resumed) {
+    for (const text of resumed.notices) onEvent({ kind: 'notice', text });
+    onEvent({ kind: 'notice', text: `resuming run ${resumed.runId}: ${resumed.finished.length} of ${cases.length} cases are done` });
+  }
+  const startedAt = resumed?.startedAt ?? new Date().toISOString();
+  const runId = resumed?.runId ?? newRunId(new Date(startedAt), `${process.pid} ${performance.now()}`);
+  const { name, sha256, source } = model;
+  const facts: RunFacts = { runId, startedAt, model: { name, sha256, source }, suiteSha256, seed };
+  return { suite, registry, machine, cases, backends, model, facts, resumed };
+}
+
+/** Every backend of the sweep. Throws BACKEND_UNKNOWN, before a model is fetched for nothing. */
+function backendsOf(cases: readonly Case[], registry: Registry): readonly Backend[] {
+  return [...new Set(cases.map((entry) => entry.variant.options.backend))].map((name) => registry.backend(name));
+}
+
+async function findModel({ modelFile, settings, signal, onEvent }: RunRequest, suite: Suite): Promise<ResolvedModel> {
+  onEvent({ kind: 'stage', stage: 'model', text: modelFile ?? suite.model.name });
+  const model = await resolveModel(suite, {
+    modelFile,
+    cacheFolder: settings.config.cache,
+    signal,
+    onProgress: (progress) => {
+      if (progress.step === 'waiting') onEvent({ kind: 'stage', stage: 'model', text: 'waiting for another process that prepares the same model' });
+      else onEvent({ kind: 'progress', stage: 'model', label: progress.step, done: progress.doneBytes, total: progress.totalBytes, unit: 'bytes' });
+    },
+  });
+  for (const text of model.notices) onEvent({ kind: 'notice', text });
+  return model;
+}
+
+/** What is measured, and how; not how long one may wait for it, which a resumed run may change. */
+function hashOf({ file: _file, folder: _folder, sha256: _sha256, ...definition }: Suite): string {
+  const { budgetMs: _budget, timeoutMs: _timeout, ...measure } = definition.measure;
+  return createHash('sha256').update(JSON.stringify({ ...definition, measure })).digest('hex');
+}

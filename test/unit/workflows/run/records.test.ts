@@ -1,0 +1,89 @@
+import { describe, expect, it } from 'vitest';
+import type { CaseOutcome } from '../../../../src/measure/plan.ts';
+import { type AccuracyOutcome, numericsKey } from '../../../../src/workflows/run/accuracy.ts';
+import type { BuiltEngine } from '../../../../src/workflows/run/engines.ts';
+import { measuredRecord, type RecordContext, unbuiltRecord } from '../../../../src/workflows/run/records.ts';
+import { nullBackend } from '../../../../src/backends/null/null.ts';
+import { sampleHeader } from '../../../helpers/engine.ts';
+import { ACCURACY, completed } from '../../../helpers/records.ts';
+
+const sample = completed();
+const { case: entry, provenance } = sample;
+const context: RecordContext = {
+  provenance: (device) => ({ ...provenance, environment: { ...provenance.environment, device } }),
+  fallbackDevice: provenance.environment.device,
+  untrained: false,
+  budget: { samples: 16, minSnrDb: 50 },
+};
+const engine: BuiltEngine = {
+  status: 'built',
+  variant: entry.variant,
+  backend: nullBackend,
+  path: '/tmp/0.engine',
+  sha256: 'ab'.repeat(32),
+  bytes: 1000,
+  buildMs: 5,
+  header: sampleHeader({ notices: [] }),
+  environment: {},
+};
+const assessed = (snrDb: number): AccuracyOutcome => ({
+  status: 'assessed',
+  result: { reading: { ...ACCURACY, snrDb }, referenceTop1Percent: undefined, nonFiniteSamples: 0 },
+});
+const done: CaseOutcome = {
+  status: 'completed',
+  rounds: sample.rounds,
+  device: provenance.environment.device,
+  loadMs: 1,
+  firstRunMs: 2,
+  memory: sample.memory,
+  warnings: [],
+};
+
+describe('unbuiltRecord', () => {
+  it('keeps why, and tells a want of memory from other errors', () => {
+    const skipped = unbuiltRecord(context, entry, { status: 'skipped', variant: entry.variant, reason: 'no adapter', fix: 'buy one' });
+    expect(skipped).toMatchObject({ status: 'skipped', reason: 'no adapter', fix: 'buy one' });
+    const failed = unbuiltRecord(context, entry, { status: 'failed', variant: entry.variant, error: { code: 'OUT_OF_MEMORY', message: 'no memory' } });
+    expect(failed).toMatchObject({ status: 'failed', stage: 'build', cause: 'out-of-memory' });
+    expect(unbuiltRecord(context, entry, { status: 'failed', variant: entry.variant, error: { code: 'INTERNAL', message: 'boom' } })).toMatchObject({ cause: 'error' });
+  });
+});
+
+describe('measuredRecord', () => {
+  const notices = (...words: Parameters<typeof measuredRecord>) =>
+    measuredRecord(...words).warnings.flatMap((warning) => (warning.kind === 'notice' ? [warning.text] : []));
+
+  it('says what breaks the accuracy budget, why accuracy is unknown, and what else is remarkable', () => {
+    expect(notices(context, entry, engine, done, assessed(60), [])).toEqual([]);
+    expect(notices(context, entry, engine, done, assessed(40), [])).toEqual([expect.stringMatching(/over the accuracy budget: .*40\.0 dB/)]);
+    expect(notices(context, entry, engine, done, { status: 'failed', error: { code: 'INTERNAL', message: 'boom' } }, ['unchecked'])).toEqual([
+      'accuracy is unknown: boom',
+      'unchecked',
+    ]);
+  });
+
+  it('marks untrained weights', () => {
+    const record = measuredRecord({ ...context, untrained: true }, entry, engine, done, assessed(60), []);
+    expect(record.warnings).toContainEqual({ kind: 'untrained-weights' });
+  });
+
+  it('keeps the rounds of what failed or was cut off', () => {
+    const error = { code: 'INTERNAL', message: 'gone' } as const;
+    const failed = measuredRecord(context, entry, engine, { status: 'failed', stage: 'measure', cause: 'crashed', error, stderr: 'last words', rounds: sample.rounds }, undefined, []);
+    expect(failed).toMatchObject({ status: 'failed', cause: 'crashed', stderr: 'last words', rounds: sample.rounds });
+    expect(measuredRecord(context, entry, engine, { status: 'aborted', reason: 'budget', rounds: sample.rounds }, undefined, [])).toMatchObject({
+      status: 'aborted',
+      rounds: sample.rounds,
+    });
+  });
+});
+
+describe('numericsKey', () => {
+  it('leaves out what does not change the numbers', () => {
+    const { options } = entry.variant;
+    expect(numericsKey({ ...options, batch: 64, backendOptions: { threads: 7 } })).toBe(numericsKey(options));
+    expect(numericsKey({ ...options, precision: 'int8' })).not.toBe(numericsKey(options));
+    expect(numericsKey({ ...options, disabledPasses: ['fuse'] })).not.toBe(numericsKey(options));
+  });
+});

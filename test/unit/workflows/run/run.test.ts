@@ -1,0 +1,142 @@
+/** Whole runs on the null backend, in real worker processes: what no single stage can show. */
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { resolveConfig } from '../../../../src/config.ts';
+import type { RunEvent } from '../../../../src/workflows/events.ts';
+import type { RunRequest, RunResult } from '../../../../src/workflows/run/request.ts';
+import { runSuite } from '../../../../src/workflows/run/run.ts';
+import { temporaryFolder } from '../../../helpers/folder.ts';
+
+const SUITE = {
+  name: 'nulls',
+  description: 'made-up answers on a fake clock',
+  model: { name: 'smoke', builder: { name: 'smoke' } },
+  inputs: [{ kind: 'synthetic', values: { distribution: 'normal' } }],
+  task: { kind: 'classification' },
+  variants: [{ backend: 'null' }],
+  measure: { rounds: 2, timeMs: 20, isolation: 'case' },
+  accuracy: { samples: 3 },
+};
+
+interface Place {
+  readonly folder: string;
+  run(changes?: Partial<RunRequest>, plugins?: readonly string[]): Promise<RunResult & { readonly events: readonly RunEvent[] }>;
+}
+
+async function place(suite: Readonly<Record<string, unknown>> = SUITE): Promise<Place> {
+  const folder = await temporaryFolder();
+  await writeFile(join(folder, 'suite.json'), JSON.stringify(suite));
+  return {
+    folder,
+    async run(changes = {}, plugins = []) {
+      const events: RunEvent[] = [];
+      const result = await runSuite({
+        suite: join(folder, 'suite.json'),
+        settings: await resolveConfig({ results: join(folder, 'results'), cache: join(folder, 'cache'), plugins }, folder),
+        overrides: {},
+        modelFile: undefined,
+        limit: undefined,
+        device: undefined,
+        resume: false,
+        signal: new AbortController().signal,
+        onEvent: (event) => events.push(event),
+        ...changes,
+      });
+      return { ...result, events };
+    },
+  };
+}
+
+const built = fileURLToPath(new URL('../../../../dist/src/backends/null/null.js', import.meta.url));
+
+/** A plugin whose backend is the null backend with some parts replaced. */
+async function plugin(folder: string, parts: string): Promise<string> {
+  const path = join(folder, 'plugin.mjs');
+  await writeFile(
+    path,
+    `import { nullBackend } from ${JSON.stringify(built)};
+     export default { name: 'odd', version: '1', backends: [{ ...nullBackend, name: 'odd', ${parts} }] };`,
+  );
+  return path;
+}
+
+describe('runSuite', () => {
+  it('fills a batch that the dataset does not, and counts only real samples', async () => {
+    const { records } = await (await place()).run({ overrides: { batch: [8] } });
+    expect(records).toMatchObject([{ status: 'completed', accuracy: { samples: 3, agreementPercent: 100 } }]);
+  });
+
+  it('measures without a reference, and the record says that the answer is unchecked', async () => {
+    const { folder, run } = await place();
+    const path = await plugin(folder, "reference: async () => { throw new Error('no memory for it'); }");
+    const { records } = await run({ overrides: { backend: ['odd'] } }, [path]);
+    expect(records).toMatchObject([{ status: 'completed', accuracy: undefined }]);
+    const texts = records[0]!.warnings.flatMap((warning) => (warning.kind === 'notice' ? [warning.text] : []));
+    expect(texts).toContainEqual(expect.stringMatching(/accuracy is unknown: no memory for it/));
+    expect(texts).toContainEqual(expect.stringMatching(/answer is unchecked: no memory for it/));
+  });
+
+  it('gives an engine of another output shape no timing', async () => {
+    const { folder, run } = await place();
+    const path = await plugin(
+      folder,
+      `load: async (engine, options) => {
+        const session = await nullBackend.load(engine, options);
+        return { ...session, run: async (inputs) => Object.fromEntries(Object.entries(await session.run(inputs)).map(([name, t]) => [name, { ...t, dims: [...t.dims, 1] }])) };
+      }`,
+    );
+    const { records } = await run({ overrides: { backend: ['odd'] } }, [path]);
+    expect(records).toMatchObject([{ status: 'failed', stage: 'answer', cause: 'wrong-answer', rounds: [] }]);
+  });
+
+  it('asks for an unknown backend before it makes a model', async () => {
+    const { folder, run } = await place();
+    await expect(run({ overrides: { backend: ['nul'] } })).rejects.toMatchObject({ code: 'BACKEND_UNKNOWN' });
+    expect(await readdir(folder)).toEqual(['suite.json']);
+  });
+
+  it('leaves no file where it is interrupted before a case has ended', async () => {
+    const { folder, run } = await place();
+    const controller = new AbortController();
+    const result = await run({
+      signal: controller.signal,
+      onEvent: (event) => {
+        if (event.kind === 'stage' && event.stage === 'build') controller.abort();
+      },
+    });
+    expect(result).toMatchObject({ interrupted: true, file: undefined, records: [] });
+    expect(await readdir(join(folder, 'results', 'nulls'))).toEqual([]);
+    const before = new AbortController();
+    before.abort();
+    await expect((await place()).run({ signal: before.signal })).rejects.toMatchObject({ code: 'INTERRUPTED' });
+  });
+
+  it('resumes with more time, and not as another experiment', async () => {
+    const two = { ...SUITE, variants: [{ backend: 'null', precision: ['fp32', 'fp16'] }] };
+    const { run } = await place(two);
+    const controller = new AbortController();
+    const first = await run({
+      overrides: { budgetMs: 60_000 },
+      signal: controller.signal,
+      onEvent: (event) => {
+        if (event.kind === 'record') controller.abort();
+      },
+    });
+    expect(first.interrupted).toBe(true);
+    await expect(run({ resume: true, overrides: { rounds: 5 } })).rejects.toMatchObject({ code: 'USAGE', message: expect.stringMatching(/the suite or its overrides/) as string });
+    const resumed = await run({ resume: true, overrides: { budgetMs: 120_000 } });
+    expect(resumed.runId).toBe(first.runId);
+    expect(resumed.records.map((record) => record.status)).toEqual(['completed', 'completed']);
+    expect((await readFile(resumed.file!, 'utf8')).trim().split('\n').length).toBeGreaterThanOrEqual(2);
+  });
+
+  it('states speed-ups against what was measured, where the first variant was not', async () => {
+    const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'odd' }, { backend: 'null' }] });
+    const path = await plugin(folder, "probe: async () => { throw new Error('no driver'); }");
+    const { records, baselineVariant } = await run({}, [path]);
+    expect(records).toMatchObject([{ status: 'skipped', reason: 'odd: no driver' }, { status: 'completed' }]);
+    expect(baselineVariant).toBe('null/fp32/fusion-on');
+  });
+});
