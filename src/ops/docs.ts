@@ -1,6 +1,7 @@
 /**
  * The op table as rows for the documentation, so that the page cannot drift from the code.
  */
+import { REFERENCE_OPSET } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import type { OpDef } from './def.ts';
 import { FAMILIES, OPS } from './table.ts';
@@ -21,4 +22,24 @@ export function opTableRows(): readonly OpRow[] {
       .map((op) => ({ op, domain: OPS[op].domain, since: OPS[op].since, family }))
       .filter((row) => row.domain !== 'internal' && row.domain !== 'custom'),
   );
+}
+
+/** docs/operators.md: what the intermediate representation holds. */
+export function operatorsPage(): string {
+  const rows = opTableRows();
+  const families = [...new Set(rows.map((row) => row.family))];
+  const lines = [
+    '# Operators',
+    '',
+    `The ${rows.length} operators that the intermediate representation holds, with the first opset of each. Models of older opsets are read as`,
+    `opset ${REFERENCE_OPSET}. What is not here (control flow, sequences, strings, shapes that depend on data) is named when a model has it: the`,
+    "`onnxruntime` backend then runs the model's own bytes, a backend that needs the graph skips the variant with the reason.",
+    '',
+    'This page is written by `node scripts/write-operators.mjs` from the op table.',
+  ];
+  for (const family of families) {
+    lines.push('', `## ${family}`, '', '| operator | domain | since opset |', '|---|---|---:|');
+    for (const row of rows.filter((each) => each.family === family)) lines.push(`| ${row.op} | ${row.domain || 'ai.onnx'} | ${row.since} |`);
+  }
+  return `${lines.join('\n')}\n`;
 }
