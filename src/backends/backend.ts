@@ -9,6 +9,7 @@ import type { Binding, BuildOptions, Engine, EngineHeader, MemoryLedger } from '
 import type { Graph } from '../ir/graph.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import type { TensorValue } from '../onnx/tensor.ts';
+import type { Calibration, CalibrationStamp } from '../quantize/calibration.ts';
 import type { OptionSpecs } from './options.ts';
 
 /** A device that a backend can use. */
@@ -52,6 +53,8 @@ export interface BuildInput {
     readonly outputs: readonly Binding[] | undefined;
   };
   readonly options: BuildOptions;
+  /** Ranges of activations; int8 needs them, unless the model comes with scales of its own. */
+  readonly calibration?: { readonly cache: Calibration; readonly stamp: CalibrationStamp } | undefined;
 }
 
 export interface BuildContext {

@@ -29,6 +29,8 @@ export interface CompileRequest {
   readonly inputValues?: ReadonlyMap<string, Tensor>;
   /** Whether a leading dimension that the model fixes gives way to `options.batch`; default: it does, or the import fails. */
   readonly rebatch?: boolean;
+  /** For int8 and mixed precision. */
+  readonly calibration?: BuildInput['calibration'];
   /** Told how long each step took, in milliseconds, as it ends. */
   readonly onStep?: (step: CompileStep, durationMs: number) => void;
 }
@@ -57,6 +59,7 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
     graph,
     model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...ownBindings(model, bindOptions) },
     options,
+    ...(request.calibration && { calibration: request.calibration }),
   };
 }
 

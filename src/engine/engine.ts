@@ -5,6 +5,7 @@
  * model nor the compiler. The file form is file.ts; prior art: TensorRT's serialized engine, ONNX Runtime's ORT format.
  */
 import type { DType } from '../ir/tensor.ts';
+import type { CalibrationStamp } from '../quantize/calibration.ts';
 
 export const PRECISIONS = ['fp32', 'fp16', 'int8', 'mixed'] as const;
 export type Precision = (typeof PRECISIONS)[number];
@@ -83,6 +84,8 @@ export interface EngineHeader {
   readonly outputs: readonly Binding[];
   readonly memory: MemoryLedger;
   readonly passes: readonly PassReport[];
+  /** What int8 ranges came from; absent where none were needed. */
+  readonly calibration?: CalibrationStamp;
   readonly layers: readonly EngineLayer[];
   /** What the loading device must have, key by key; compared by name at load (fingerprint.ts). Empty: runs anywhere. */
   readonly requires: Readonly<Record<string, string>>;

@@ -30,7 +30,7 @@ type Reader<T> = (field: Field) => T;
 
 /** Checks the JSON form of a header. Throws HeaderError. */
 export function readHeader(value: unknown): EngineHeader {
-  return object<EngineHeader>({
+  const { calibration, ...header } = object<Omit<EngineHeader, 'calibration'> & { calibration: EngineHeader['calibration'] | undefined }>({
     formatVersion: oneOf([1] as const),
     tool: object({ name: oneOf(['tsrt-bench'] as const), version: text }),
     backend: text,
@@ -40,11 +40,13 @@ export function readHeader(value: unknown): EngineHeader {
     outputs: array(readBinding),
     memory: readLedger,
     passes: array(readPass),
+    calibration: optional(object({ sha256: text, method: text, dataset: text })),
     layers: array(readLayer),
     requires: record(text),
     notices: array(text),
     backendData: (field) => field.value,
   })({ value, path: '' });
+  return calibration === undefined ? header : { ...header, calibration };
 }
 
 const readBuildOptions: Reader<BuildOptions> = (field) =>

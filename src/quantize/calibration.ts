@@ -32,16 +32,26 @@ const calibration = z.strictObject({
   formatVersion: z.literal(1),
   tool: z.string(),
   model: z.strictObject({ name: z.string(), sha256 }),
-  graph: z.strictObject({ fusion: z.enum(['on', 'off']), disabledPasses: z.array(z.string()), equalized: z.boolean() }),
+  graph: z.strictObject({ fusion: z.enum(['on', 'off']), disabledPasses: z.array(z.string()) }),
   dataset: z.strictObject({ description: z.string(), sha256: sha256.optional(), samples: z.int().positive() }),
   method: z.enum(CALIBRATION_METHODS),
   scheme: z.enum(SCHEMES),
   percentile: z.number().gt(0).max(100),
+  /** What a build makes of the ranges. */
+  quantization: z.strictObject({
+    /** Take what rounding the weights does to the mean of each channel off the bias. */
+    biasCorrection: z.boolean(),
+    firstLayer: z.enum(['int8', 'keep']),
+    lastLayer: z.enum(['int8', 'keep']),
+    /** Nodes, by name in the graph or in the model, that precision `mixed` keeps in fp32. */
+    keep: z.array(z.string()),
+  }),
   /** By the name of the value in the optimized graph. */
   tensors: z.record(z.string(), tensor),
 });
 
 export type Calibration = z.infer<typeof calibration>;
+export type QuantizationChoices = Calibration['quantization'];
 export type TensorCalibration = Calibration['tensors'][string];
 
 /** The cache as text: one tensor a line, in the graph's order, so that two of them can be compared by eye and by diff. */
@@ -67,6 +77,15 @@ export function parseCalibration(text: string, place: string): Calibration {
 
 function invalid(message: string, place: string, details: readonly string[], cause?: unknown): TsrtError {
   return new TsrtError('CALIBRATION_INVALID', message, { place, details, fix: 'write it again with tsrt-bench calibrate', cause });
+}
+
+/** What an engine's header says of the calibration that it was built with. */
+export interface CalibrationStamp {
+  /** SHA-256 of the cache's text. */
+  readonly sha256: string;
+  readonly method: string;
+  /** What it saw. */
+  readonly dataset: string;
 }
 
 /** What a calibration must have been made for. */

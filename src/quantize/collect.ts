@@ -16,9 +16,12 @@ export interface Collector {
   distributions(): ReadonlyMap<ValueId, Distribution>;
 }
 
-/** Values that a calibration of this graph must see: those with a grid of their own, in the graph's order. */
-export function observedValues(graph: Graph, { quantized, sharedWith }: Placement): readonly ValueId[] {
-  return [...graph.types.keys()].filter((id) => quantized.has(id) && !sharedWith.has(id));
+/**
+ * Values that a calibration of this graph must see, in the graph's order. Those that share another's grid are among them: they
+ * need one of their own once the node before them is kept in float.
+ */
+export function observedValues(graph: Graph, { quantized }: Placement): readonly ValueId[] {
+  return [...graph.types.keys()].filter((id) => quantized.has(id));
 }
 
 /** Values whose channels' means bias correction asks for. */

@@ -37,11 +37,13 @@ export function createObserver(bins = OBSERVER_BINS): Observer {
 
   const grow = (extremes: Extremes): void => {
     const largest = Math.max(-extremes.min, extremes.max);
-    if (largest > 0 && state.limit === 0) state.limit = powerOfTwoAbove(largest);
-    for (; largest > 0 && state.limit <= largest; state.limit *= 2) {
+    const needed = largest > 0 ? powerOfTwoAbove(largest) : 0;
+    if (state.limit === 0) state.limit = needed;
+    for (let doublings = Math.log2(needed / state.limit); doublings > 0; doublings--) {
       mergePairs(sides.positive);
       mergePairs(sides.negative);
     }
+    state.limit = Math.max(state.limit, needed);
     if (extremes.max > 0 && sides.positive.length === 0) sides.positive = new Float64Array(bins);
     if (extremes.min < 0 && sides.negative.length === 0) sides.negative = new Float64Array(bins);
   };

@@ -9,12 +9,17 @@ import { formatType, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { runPasses } from '../../passes/pipeline.ts';
+import { checkCalibration } from '../../quantize/calibration.ts';
+import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';
+import { quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput } from '../backend.ts';
 import { evaluateConstants } from './evaluate.ts';
+import { executedLayers, int8Proof } from './executed.ts';
 import { externalFiles } from './external.ts';
 import { reasonOf, loadOrt, type OrtSession, type SessionOptions } from './library.ts';
-import { buildSessionOptions } from './options.ts';
+import { optimizedNodes } from './optimized.ts';
+import { buildSessionOptions, sessionOptions } from './options.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
 import { fromOrt, isOrtDtype, toOrt } from './tensors.ts';
 
@@ -25,6 +30,7 @@ interface Content {
   readonly outputs: readonly Binding[];
   readonly memory: MemoryLedger;
   readonly passes: readonly PassReport[];
+  readonly calibration?: EngineHeader['calibration'];
   readonly layers: readonly EngineLayer[];
   readonly notices: readonly string[];
 }
@@ -42,6 +48,7 @@ export async function buildOrtEngine(input: BuildInput, context: BuildContext): 
     outputs: content.outputs,
     memory: content.memory,
     passes: content.passes,
+    ...(content.calibration && { calibration: content.calibration }),
     layers: content.layers,
     requires: {},
     notices: content.notices,
@@ -60,23 +67,51 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
   });
   signal?.throwIfAborted();
   onProgress?.('export', 1, 3);
-  const bytes = exportGraph(graph);
+  const own = isQuantized(graph);
+  const final = own ? graph : inPrecision(graph, input);
+  const bytes = exportGraph(final);
   onProgress?.('check', 2, 3);
   const refusal = await loadError(bytes, input);
   if (refusal !== undefined) {
+    if (final !== graph) throw new Error(`onnxruntime does not take the quantized graph: ${refusal}`);
     return passedThrough(input, `onnxruntime does not take the compiled graph (${refusal})`);
   }
-  const bind = (name: string): Binding => ({ name, ...typeOf(graph, name) });
-  const [inputs, outputs] = [graph.inputs.map(bind), graph.outputs.map(bind)];
+  const bind = (name: string): Binding => ({ name, ...typeOf(final, name) });
+  const [inputs, outputs] = [final.inputs.map(bind), final.outputs.map(bind)];
+  const proven = own || final !== graph ? await provenLayers(final, bytes, input) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
   return {
     parts: new Map([[MODEL_PART, bytes]]),
     inputs,
     outputs,
-    memory: ledger(graph, inputs, outputs),
+    memory: ledger(final, inputs, outputs),
     passes: reports,
-    layers: graph.nodes.map((node) => layerOf(graph, node)),
-    notices: [],
+    ...(final !== graph && input.calibration && { calibration: input.calibration.stamp }),
+    ...proven,
   };
+}
+
+/** The graph with Q/DQ where the build asks for int8. Throws TsrtError CALIBRATION_INVALID for a calibration of something else. */
+function inPrecision(graph: Graph, { options, calibration, model }: BuildInput): Graph {
+  const { precision, fusion, disabledPasses } = options;
+  if (precision !== 'int8' && precision !== 'mixed') return graph;
+  if (!calibration) throw new Error('build was called for a precision that supports() refuses');
+  checkCalibration(calibration.cache, { model, fusion, disabledPasses });
+  return quantizeGraph(graph, calibration.cache, precision).graph;
+}
+
+/** Layers as onnxruntime executes them, and what to say of their precision. */
+async function provenLayers(graph: Graph, bytes: Uint8Array, { options }: BuildInput): Promise<Pick<Content, 'layers' | 'notices'>> {
+  const layers = executedLayers(graph, await optimizedNodes(bytes, sessionOptions(options)));
+  const { share, float } = int8Proof(layers, quantizedProducts(graph));
+  if (float.length > 0 && options.precision !== 'fp32') {
+    throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime runs ${float.length} nodes in fp32 that were to run in int8`, {
+      details: float.slice(0, 5),
+      fix: 'Keep these in fp32 with precision mixed.',
+    });
+  }
+  const percent = (100 * share).toFixed(1);
+  const notice = options.precision === 'fp32' ? 'The model comes with scales of its own and runs in int8' : `In ${options.precision}`;
+  return { layers, notices: [`${notice}: ${percent} % of the operations run in 8-bit integers, as onnxruntime's optimized graph shows.`] };
 }
 
 /** The model's own bytes as the engine. `why` becomes a notice: nothing is passed through silently. */

@@ -6,6 +6,7 @@
 import { checkCompatible } from '../../engine/fingerprint.ts';
 import { TsrtError } from '../../errors.ts';
 import { typeOf } from '../../ir/graph.ts';
+import { isQuantized } from '../../quantize/detect.ts';
 import type { Backend, BuildInput, Unsupported } from '../backend.ts';
 import { deviceOf, probe } from './device.ts';
 import { ORT_OPTIONS, ortOptions } from './options.ts';
@@ -33,11 +34,9 @@ export const onnxruntimeBackend: Backend = {
 };
 
 function supports(input: BuildInput): readonly Unsupported[] {
-  const { graph, model, options } = input;
-  const reasons: Unsupported[] = [];
-  if (options.precision !== 'fp32') {
-    reasons.push({ node: model.name, op: 'precision', reason: `the onnxruntime backend builds fp32 only, not ${options.precision}` });
-  }
+  const { graph, model } = input;
+  const reason = precisionProblem(input);
+  const reasons: Unsupported[] = reason === undefined ? [] : [{ node: model.name, op: 'precision', reason }];
   if (graph.ok) {
     for (const id of [...graph.graph.inputs, ...graph.graph.outputs]) {
       const { dtype } = typeOf(graph.graph, id);
@@ -45,4 +44,25 @@ function supports(input: BuildInput): readonly Unsupported[] {
     }
   } else if (!model.inputs) reasons.push(...graph.unsupported);
   return reasons;
+}
+
+/** Why onnxruntime can't give the precision asked for: it would silently compute in another. */
+function precisionProblem({ options, graph, calibration }: BuildInput): string | undefined {
+  const { precision, fusion } = options;
+  switch (precision) {
+    case 'fp32':
+      return undefined;
+    case 'fp16':
+      return "onnxruntime's processor kernels compute in fp32, and converting to fp16 and back costs more than it saves";
+    case 'int8':
+    case 'mixed': {
+      if (ortOptions(options).provider !== 'cpu') return `${precision} is proven for the provider cpu only, not for ${ortOptions(options).provider}`;
+      if (fusion === 'off') return 'onnxruntime makes integer kernels of Q/DQ while it fuses; with fusion off all would run in fp32';
+      if (!graph.ok) return `the model can't be quantized: ${graph.unsupported[0]?.op}: ${graph.unsupported[0]?.reason}`;
+      if (isQuantized(graph.graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
+      return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
+    }
+    default:
+      return precision satisfies never;
+  }
 }

@@ -47,6 +47,10 @@ export function sessionOptions(build: BuildOptions): SessionOptions {
     executionMode: options.executionMode,
     enableCpuMemArena: options.memoryArena,
     enableMemPattern: options.memoryPattern,
-    extra: { session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } } },
+    extra: {
+      session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } },
+      // It would quantize, by rules of its own, what lies between int8 nodes and was kept in float on purpose.
+      optimization: { disable_specified_optimizers: 'WeightBiasQuantization' },
+    },
   };
 }

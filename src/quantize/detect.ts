@@ -1,0 +1,25 @@
+/**
+ * What of a Q/DQ graph is to run in integers. Apart from the quantizer, so that a process that only loads engines needs none.
+ */
+import { consumers, producers, type Graph, type ValueId } from '../ir/graph.ts';
+
+/** Whether a graph comes with scales of its own: a product that reads dequantized values. */
+export function isQuantized(graph: Graph): boolean {
+  const readers = consumers(graph);
+  return graph.nodes.some(
+    (node) =>
+      node.op === 'QLinearConv' ||
+      node.op === 'QLinearMatMul' ||
+      (node.op === 'DequantizeLinear' && (readers.get(node.outputs[0]!) ?? []).some(({ op }) => op === 'Conv' || op === 'Gemm' || op === 'MatMul')),
+  );
+}
+
+/** Names of the products of a Q/DQ graph that read dequantized data and weights: those that are to run in int8. */
+export function quantizedProducts(graph: Graph): ReadonlySet<string> {
+  const producer = producers(graph);
+  const isDequantized = (id: ValueId | undefined) => id !== undefined && producer.get(id)?.op === 'DequantizeLinear';
+  const products = graph.nodes.filter(
+    ({ op, inputs }) => (op === 'Conv' || op === 'Gemm' || op === 'MatMul') && isDequantized(inputs[0]) && isDequantized(inputs[1]),
+  );
+  return new Set(products.map((node) => node.name));
+}

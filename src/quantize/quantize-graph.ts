@@ -1,0 +1,36 @@
+/**
+ * int8 for a whole graph: placement, grids and Q/DQ in one call, by a calibration.
+ */
+import type { Graph, ValueId } from '../ir/graph.ts';
+import { observedValues, productInputs } from './collect.ts';
+import type { Calibration } from './calibration.ts';
+import { gridsFor } from './grids.ts';
+import { DEFAULT_POLICY, placeInt8, type Placement } from './placement.ts';
+import { writeQdq, type QdqResult } from './qdq.ts';
+import type { Scheme } from './params.ts';
+
+export interface QuantizedGraph extends QdqResult {
+  readonly placement: Placement;
+}
+
+/** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names. */
+export function quantizeGraph(graph: Graph, calibration: Calibration, precision: 'int8' | 'mixed'): QuantizedGraph {
+  const { scheme, quantization, tensors } = calibration;
+  const { firstLayer, lastLayer, keep, biasCorrection } = quantization;
+  const placement = placeInt8(graph, { scheme, firstLayer, lastLayer, keep: new Set(precision === 'mixed' ? keep : []) });
+  const channelMeans = new Map<ValueId, readonly number[]>();
+  if (biasCorrection) for (const [id, { channelMeans: means }] of Object.entries(tensors)) if (means) channelMeans.set(id, means);
+  return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans }), placement };
+}
+
+/** What a calibration of this graph must observe: every value that any choice of kept nodes could quantize. */
+export function calibrationPlacement(graph: Graph, scheme: Scheme): Placement {
+  return placeInt8(graph, { ...DEFAULT_POLICY, scheme });
+}
+
+/** Values to ask of a run for {@link calibrationPlacement}, the graph's inputs left out: who runs it has those. */
+export function calibrationOutputs(graph: Graph, placement: Placement): readonly ValueId[] {
+  const wanted = new Set([...observedValues(graph, placement), ...productInputs(graph, placement)]);
+  for (const id of graph.inputs) wanted.delete(id);
+  return [...wanted];
+}
