@@ -1,6 +1,7 @@
 /** Flags that decide what one engine is, and the step from them to build options. */
 import { Flags } from '@oclif/core';
 import { FUSIONS, PRECISIONS, type BuildOptions, type Fusion, type Precision } from '../engine/engine.ts';
+import { FALLBACK_FLAG, withFallback } from './fallback-flag.ts';
 import { parseBytes, parsePairs, parseShapes, parseSizes } from './values.ts';
 
 export const BUILD_FLAGS = {
@@ -12,6 +13,7 @@ export const BUILD_FLAGS = {
   shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
   'disable-pass': Flags.string({ description: 'leave out a pass by name; repeatable', helpValue: 'NAME', multiple: true }),
   workspace: Flags.string({ description: 'upper bound for scratch memory, such as 256MiB', helpValue: 'SIZE' }),
+  ...FALLBACK_FLAG,
   option: Flags.string({ description: 'backend option, such as threads=2; repeatable', helpValue: 'KEY=VALUE', multiple: true }),
 } as const;
 
@@ -24,6 +26,7 @@ interface ParsedBuildFlags {
   readonly shape?: readonly string[] | undefined;
   readonly 'disable-pass'?: readonly string[] | undefined;
   readonly workspace?: string | undefined;
+  readonly fallback?: string | undefined;
   readonly option?: readonly string[] | undefined;
 }
 
@@ -38,6 +41,6 @@ export function buildOptions(flags: ParsedBuildFlags): BuildOptions {
     inputShapes: parseShapes('--shape', flags.shape),
     disabledPasses: flags['disable-pass'] ?? [],
     workspaceBytes: flags.workspace === undefined ? undefined : parseBytes('--workspace', flags.workspace),
-    backendOptions: parsePairs('--option', flags.option),
+    backendOptions: withFallback(parsePairs('--option', flags.option), flags.fallback),
   };
 }

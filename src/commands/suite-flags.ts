@@ -4,6 +4,7 @@ import { Flags } from '@oclif/core';
 import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import type { SuiteOverrides } from '../suite/expand.ts';
+import { FALLBACK_FLAG } from './fallback-flag.ts';
 import { parseScalar, parseShapes, parseSizes } from './values.ts';
 
 /** A flag that takes `a,b` or is given twice. */
@@ -21,6 +22,7 @@ export const SUITE_FLAGS = {
   option: list('backend option, such as threads=1; repeat a key to try several values', 'KEY=VALUE'),
   dim: Flags.string({ description: 'size of a symbolic dimension other than the batch; repeatable', helpValue: 'NAME=N', multiple: true, helpGroup: 'SUITE' }),
   shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true, helpGroup: 'SUITE' }),
+  ...FALLBACK_FLAG,
   rounds: Flags.integer({ description: 'rounds over all cases', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
   time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME', helpGroup: 'SUITE' }),
   seed: Flags.integer({ description: 'seed of orders, synthetic inputs and resampling', helpValue: 'N', min: 0, helpGroup: 'SUITE' }),
@@ -35,6 +37,7 @@ interface ParsedSuiteFlags {
   readonly option?: readonly string[] | undefined;
   readonly dim?: readonly string[] | undefined;
   readonly shape?: readonly string[] | undefined;
+  readonly fallback?: string | undefined;
   readonly rounds?: number | undefined;
   readonly time?: string | undefined;
 }
@@ -49,6 +52,7 @@ export function suiteOverrides(flags: ParsedSuiteFlags): SuiteOverrides {
     backendOptions: flags.option && flags.option.length > 0 ? parseOptions(flags.option) : undefined,
     dims: parseSizes('--dim', flags.dim),
     inputShapes: parseShapes('--shape', flags.shape),
+    ownOptions: flags.fallback === undefined || flags.fallback === 'none' ? undefined : { webgpu: { fallback: [flags.fallback] } },
     rounds: flags.rounds,
     timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time),
     dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),

@@ -5,6 +5,8 @@ import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engi
 import type { CaseResult, VerifySummary } from '../workflows/verify/result.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { REBUILD_FLAG } from './engine-flags.ts';
+import { FALLBACK_FLAG, withFallback } from './fallback-flag.ts';
 import { onInterrupt } from './interrupt.ts';
 import { parseDuration } from './suite-flags.ts';
 import { parsePairs, parseShapes, parseSizes, parseTolerance } from './values.ts';
@@ -21,14 +23,16 @@ export default class Verify extends BaseCommand {
   static override examples = [
     '<%= config.bin %> verify model.onnx --backend webgpu',
     '<%= config.bin %> verify conformance/ --backend onnxruntime --json',
+    '<%= config.bin %> verify model.engine --against model.onnx',
     '<%= config.bin %> verify model.onnx --batch 4 --dim sequence=128 --rtol 1e-2',
   ];
-  static override args = { path: Args.string({ required: true, description: 'an .onnx file, or a folder that holds some' }) };
+  static override args = { path: Args.string({ required: true, description: 'an .onnx file, a folder that holds some, or an engine file' }) };
   static override flags = {
     ...CONFIG_FLAGS,
     backend: Flags.string({ description: 'backend to run on', default: 'onnxruntime', helpValue: 'NAME' }),
     precision: Flags.string({ description: 'precision to build', options: [...PRECISIONS], default: 'fp32' }),
     fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
+    ...FALLBACK_FLAG,
     option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
     device: Flags.string({ description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
     rtol: Flags.string({ description: 'relative tolerance [default: 1e-3]', helpValue: 'X' }),
@@ -42,6 +46,8 @@ export default class Verify extends BaseCommand {
     seed: Flags.integer({ description: 'seed of the inputs of models without test data', default: 0, min: 0, helpValue: 'N' }),
     jobs: Flags.integer({ char: 'j', description: 'cases at a time, each in a process of its own', default: 1, min: 1, helpValue: 'N' }),
     timeout: Flags.string({ description: 'end a case that takes longer', default: '5m', helpValue: 'TIME' }),
+    against: Flags.string({ description: 'model that an engine file is compared with', helpValue: 'MODEL' }),
+    ...REBUILD_FLAG,
     'fail-fast': Flags.boolean({ description: 'stop at the first case that fails' }),
   };
 
@@ -56,8 +62,10 @@ export default class Verify extends BaseCommand {
     const interrupt = onInterrupt(() => {});
     const cases: CaseResult[] = [];
     try {
-      const { results } = await verify({
+      const { results, notices } = await verify({
         path: args.path,
+        against: flags.against,
+        rebuild: flags.rebuild,
         backend: flags.backend,
         plugins: config.plugins,
         tolerance: { rtol: parseTolerance('--rtol', flags.rtol), atol: parseTolerance('--atol', flags.atol) },
@@ -68,7 +76,7 @@ export default class Verify extends BaseCommand {
           precision: flags.precision as Precision,
           fusion: flags.fusion as Fusion,
           disabledPasses: [],
-          backendOptions: parsePairs('--option', flags.option),
+          backendOptions: withFallback(parsePairs('--option', flags.option), flags.fallback),
         },
         device: flags.device,
         seed: flags.seed,
@@ -76,6 +84,7 @@ export default class Verify extends BaseCommand {
         caseTimeoutMs: parseDuration('--timeout', flags.timeout),
         signal: interrupt.signal,
       });
+      for (const notice of notices) this.log(`note     ${notice}`);
       for await (const result of results) {
         cases.push(result);
         const lines = text.describeFailure(result);

@@ -36,6 +36,23 @@ export function compatibilityOf(version: string): string {
 }
 
 /**
+ * What keeps an engine from a backend and a device of these properties, one line each: backend, tool version, requirements.
+ * Without properties the device is not judged.
+ */
+export function differences(header: EngineHeader, backend: string, properties: Readonly<Record<string, string>> | undefined): string[] {
+  const lines: string[] = [];
+  if (header.backend !== backend) lines.push(`backend: engine ${header.backend}, here ${backend}`);
+  if (compatibilityOf(header.tool.version) !== compatibilityOf(TOOL_VERSION)) {
+    lines.push(`tool version: engine ${header.tool.version}, here ${TOOL_VERSION}`);
+  }
+  if (!properties) return lines;
+  for (const { key, required, found } of compareRequirements(header.requires, properties)) {
+    lines.push(`${key}: engine ${required}, here ${found ?? 'missing'}`);
+  }
+  return lines;
+}
+
+/**
  * Refuses an engine that was built for something else. Backends call this first in `load`.
  * Throws TsrtError ENGINE_INCOMPATIBLE whose details name each difference.
  */
@@ -44,14 +61,7 @@ export function checkCompatible(
   backend: string,
   device: { readonly slug: string; readonly properties: Readonly<Record<string, string>> },
 ): void {
-  const details: string[] = [];
-  if (header.backend !== backend) details.push(`backend: engine ${header.backend}, here ${backend}`);
-  if (compatibilityOf(header.tool.version) !== compatibilityOf(TOOL_VERSION)) {
-    details.push(`tool version: engine ${header.tool.version}, here ${TOOL_VERSION}`);
-  }
-  for (const { key, required, found } of compareRequirements(header.requires, device.properties)) {
-    details.push(`${key}: engine ${required}, here ${found ?? 'missing'}`);
-  }
+  const details = differences(header, backend, device.properties);
   if (details.length === 0) return;
   throw new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} was not built for ${device.slug}`, {
     fix: 'Build it again on this device, with this version: tsrt-bench build, or --rebuild.',

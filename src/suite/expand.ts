@@ -14,6 +14,8 @@ export interface SuiteOverrides {
   readonly fusion?: readonly Fusion[] | undefined;
   readonly batch?: readonly number[] | undefined;
   readonly backendOptions?: Readonly<Record<string, readonly (string | number | boolean)[]>> | undefined;
+  /** Options of single backends, by its name: `{ webgpu: { fallback: ['onnxruntime'] } }`. */
+  readonly ownOptions?: Readonly<Record<string, Readonly<Record<string, readonly (string | number | boolean)[]>>>> | undefined;
   /** Sizes of symbolic dimensions, over the suite's. */
   readonly dims?: Readonly<Record<string, number>> | undefined;
   /** Shapes of inputs, over the suite's. */
@@ -34,7 +36,10 @@ type OptionValue = string | number | boolean;
 
 /** The suite with the overrides put in. Doing it twice gives the same. */
 export function overrideSuite(suite: Suite, overrides: SuiteOverrides): Suite {
-  const change = (list: readonly VariantAxes[]) => overrideBackend(list, overrides.backend).map((axes) => overrideAxes(axes, overrides));
+  const change = (list: readonly VariantAxes[]) =>
+    overrideBackend(list, overrides.backend)
+      .map((axes) => overrideAxes(axes, overrides))
+      .flatMap((axes) => splitOwnOptions(axes, overrides.ownOptions));
   return {
     ...suite,
     variants: change(suite.variants),
@@ -76,6 +81,16 @@ function overrideAxes(axes: VariantAxes, overrides: SuiteOverrides): VariantAxes
   };
 }
 
+/** Axes of several backends, of which some get options that the others would refuse, become axes of one backend each. */
+function splitOwnOptions(axes: VariantAxes, own: SuiteOverrides['ownOptions'] = {}): VariantAxes[] {
+  if (!axes.backend.some((backend) => Object.hasOwn(own, backend))) return [axes];
+  return axes.backend.map((backend): VariantAxes => {
+    const backendOptions = { ...axes.backendOptions };
+    for (const [key, values] of Object.entries(own[backend] ?? {})) backendOptions[key] = [...values];
+    return { ...axes, backend: [backend], backendOptions };
+  });
+}
+
 /** Every case of the suite, in order. Throws SUITE_INVALID where nothing is left, or two variants would share an id. */
 export function expandCases(suite: Suite, overrides: SuiteOverrides, machine: Machine): readonly Case[] {
   const asked = overrideSuite(suite, overrides);
@@ -83,9 +98,21 @@ export function expandCases(suite: Suite, overrides: SuiteOverrides, machine: Ma
     .flatMap((axes) => expandAxes(asked, axes, machine))
     .filter((variant) => !asked.exclude.some((match) => matchesVariant(match, variant.options, machine)));
   const variants = [...fromAxes, ...asked.include.flatMap((axes) => expandAxes(asked, axes, machine))];
+  const cases = casesOf(asked, variants);
+  if (cases.length === 0) {
+    throw new TsrtError('SUITE_INVALID', 'the suite has no cases: exclude takes every variant away', {
+      place: suite.file,
+      fix: 'loosen exclude, or add variants',
+    });
+  }
+  return cases;
+}
+
+/** Variants under the suite's scenarios. Throws SUITE_INVALID where two of them would share an id. */
+export function casesOf(suite: Suite, variants: readonly Variant[]): readonly Case[] {
   const cases = new Map<string, Case>();
   for (const variant of variants) {
-    for (const scenario of asked.scenarios) {
+    for (const scenario of suite.scenarios) {
       const full: Scenario = { ...scenario, targetQps: scenario.targetQps };
       const entry: Case = { id: `${variant.id}/b${variant.options.batch}/${scenarioId(full)}`, suite: suite.name, variant, scenario: full };
       const known = cases.get(entry.id);
@@ -97,12 +124,6 @@ export function expandCases(suite: Suite, overrides: SuiteOverrides, machine: Ma
       }
       cases.set(entry.id, entry);
     }
-  }
-  if (cases.size === 0) {
-    throw new TsrtError('SUITE_INVALID', 'the suite has no cases: exclude takes every variant away', {
-      place: suite.file,
-      fix: 'loosen exclude, or add variants',
-    });
   }
   return [...cases.values()];
 }

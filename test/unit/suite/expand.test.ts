@@ -29,6 +29,14 @@ describe('expandCases', () => {
     ]);
   });
 
+  it('gives options of one backend to that one alone', () => {
+    const suite = suiteWith({ variants: [{ backend: ['onnxruntime', 'webgpu'] }] });
+    expect(idsOf(suite, { ownOptions: { webgpu: { fallback: ['onnxruntime'] } } }, machine)).toEqual([
+      'onnxruntime/fp32/fusion-on/b1/single-stream',
+      'webgpu/fp32/fusion-on/fallback-onnxruntime/b1/single-stream',
+    ]);
+  });
+
   it('drops duplicates: on one core, 1 thread is all threads', () => {
     expect(idsOf(suiteWith(sweep), {}, { cores: 1 })).toHaveLength(4);
   });
