@@ -88,8 +88,8 @@ function ownBindings(model: OnnxModel, options: BindOptions): Pick<BuildInput['m
 }
 
 const WAYS_OUT: Readonly<Record<string, string>> = {
-  onnxruntime: 'Export the model without these.',
-  webgpu: 'Use --fallback onnxruntime to run these there and the rest here, --backend onnxruntime, or a plugin that has these ops.',
+  onnxruntime: 'export the model without these',
+  webgpu: 'use --fallback onnxruntime to run these there and the rest here, --backend onnxruntime, or a plugin that has these ops',
 };
 
 /** All reasons in one error, one line each. */
@@ -97,6 +97,6 @@ export function unsupportedError(model: string, backend: string, unsupported: re
   const ops = [...new Set(unsupported.map(({ op }) => op))].join(', ');
   return new TsrtError('MODEL_UNSUPPORTED', `the backend ${backend} can't build ${model}: ${ops}`, {
     details: unsupported.map(({ node, op, reason }) => `${op} '${node}': ${reason}`),
-    fix: WAYS_OUT[backend] ?? 'Use --backend onnxruntime, or a plugin that has these ops.',
+    fix: WAYS_OUT[backend] ?? 'use --backend onnxruntime, or a plugin that has these ops',
   });
 }

@@ -67,7 +67,7 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
   }
   if (open.length > 0) {
     const flags = [...new Set(open.map(({ flag }) => flag))].join(' ');
-    const fix = `Give sizes: ${flags} (in a suite: \`dims\` and \`inputShapes\`)`;
+    const fix = `give sizes: ${flags} (in a suite: \`dims\` and \`inputShapes\`)`;
     const [first, ...others] = open.map(({ what }) => what);
     if (others.length === 0) throw unsupported(first!, 'inputs', fix);
     throw unsupported(`${open.length} input dimensions have no size`, 'inputs', fix, [first!, ...others]);
@@ -93,7 +93,7 @@ function bindSymbols(inputs: readonly BindableInput[], options: BindOptions, bat
       if (typeof dim !== 'string' || dim === '') continue;
       const known = symbols.get(dim);
       if (known !== undefined && known !== size && own(options.dims, dim) === undefined) {
-        throw unsupported(`the dimension ${quote(dim)} is given both as ${known} and as ${size}`, `input ${quote(name)}`, 'Give shapes in which it is the same everywhere');
+        throw unsupported(`the dimension ${quote(dim)} is given both as ${known} and as ${size}`, `input ${quote(name)}`, 'give shapes in which it is the same everywhere');
       }
       symbols.set(dim, size);
     }
@@ -138,14 +138,14 @@ function openDimension(name: string, dims: readonly OnnxDim[], axis: number): Op
 function checkSizes(inputs: readonly BindableInput[], { batch, dims, inputShapes }: BindOptions): void {
   const sizes = [batch ?? 1, ...Object.values(dims ?? {}), ...Object.values(inputShapes ?? {}).flat()];
   const wrong = sizes.find((size) => !Number.isSafeInteger(size) || size < 0);
-  if (wrong !== undefined) throw unsupported(`${wrong} is not the size of a dimension`, 'shapes', 'Give sizes as whole numbers');
+  if (wrong !== undefined) throw unsupported(`${wrong} is not the size of a dimension`, 'shapes', 'give sizes as whole numbers');
   const names = inputs.map((input) => quote(input.name)).join(', ');
   for (const [name, shape] of Object.entries(inputShapes ?? {})) {
     const input = inputs.find((candidate) => candidate.name === name);
     if (!input) throw unsupported(`a shape is given for ${quote(name)}, which is no input of the model`, 'inputShapes', `Its inputs are ${names}`);
     const rank = input.type.dims?.length;
     if (rank !== undefined && rank !== shape.length) {
-      throw unsupported(`input ${quote(name)} has ${rank} dimensions, and the shape given has ${shape.length}`, 'inputShapes', `Give ${rank} sizes`);
+      throw unsupported(`input ${quote(name)} has ${rank} dimensions, and the shape given has ${shape.length}`, 'inputShapes', `give ${rank} sizes`);
     }
   }
 }

@@ -39,7 +39,7 @@ export function exportGraph(graph: Graph): Uint8Array {
   if (weightBytes > MAX_BYTES) {
     throw new TsrtError('MODEL_UNSUPPORTED', `the weights take ${weightBytes} bytes, and one ONNX file holds less than 2 GiB`, {
       place: `graph ${graph.name}`,
-      fix: 'Choose a smaller precision, or a backend that does not write ONNX',
+      fix: 'choose a smaller precision, or a backend that does not write ONNX',
     });
   }
   const model = onnx.ModelProto.create({

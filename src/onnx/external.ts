@@ -56,10 +56,10 @@ function findInside(folder: string | undefined, location: string, place: string)
   const segments = location.split(/[\\/]/);
   if (location === '' || location.includes('\0')) throw invalid('external data has no usable location', place);
   if (isAbsolute || segments.includes('..')) {
-    throw invalid(`external data ${quote(location)} lies outside the model's folder`, place, 'Put the data file beside the model and name it by its file name');
+    throw invalid(`external data ${quote(location)} lies outside the model's folder`, place, 'put the data file beside the model and name it by its file name');
   }
   if (folder === undefined) {
-    throw invalid(`the weights lie in ${quote(location)}, and the model was given without its folder`, place, 'Give the path of the model file rather than its bytes');
+    throw invalid(`the weights lie in ${quote(location)}, and the model was given without its folder`, place, 'give the path of the model file rather than its bytes');
   }
   const path = resolveInside(folder, join(folder, ...segments), location, place);
   const stats = statSync(path);
@@ -74,7 +74,7 @@ function resolveInside(folder: string, path: string, location: string, place: st
     root = realpathSync(folder);
     real = realpathSync(path);
   } catch {
-    throw invalid(`external data file ${quote(location)} is missing`, place, `Put ${quote(location)} beside the model file`);
+    throw invalid(`external data file ${quote(location)} is missing`, place, `put ${quote(location)} beside the model file`);
   }
   if (!real.startsWith(root.endsWith(sep) ? root : root + sep)) {
     throw invalid(`external data ${quote(location)} leads outside the model's folder through a symbolic link`, place, 'Copy the data file itself beside the model');
@@ -117,7 +117,7 @@ function open(file: DataFile, place: string): number {
   try {
     return openSync(file.path, 'r');
   } catch {
-    throw invalid(`external data file ${quote(file.location)} can't be opened`, place, 'Give yourself the right to read it');
+    throw invalid(`external data file ${quote(file.location)} can't be opened`, place, 'give yourself the right to read it');
   }
 }
 
@@ -125,6 +125,6 @@ function allocate(length: number, place: string): Uint8Array {
   try {
     return new Uint8Array(length);
   } catch (cause) {
-    throw new TsrtError('OUT_OF_MEMORY', `there is no memory for the ${length} bytes of a tensor`, { place, fix: 'Use a smaller model or a machine with more memory', cause });
+    throw new TsrtError('OUT_OF_MEMORY', `there is no memory for the ${length} bytes of a tensor`, { place, fix: 'use a smaller model or a machine with more memory', cause });
   }
 }

@@ -126,7 +126,7 @@ function importNode(importer: Importer, node: OnnxNode): void {
       refuse(importer, node, error.message);
     } else if (error instanceof ShapeError) {
       throw binding.chosen
-        ? unsupported(`the model does not fit the sizes asked for: ${error.message}`, nodePlace(node), 'Ask for sizes that the model was made for, or export it with dynamic axes')
+        ? unsupported(`the model does not fit the sizes asked for: ${error.message}`, nodePlace(node), 'ask for sizes that the model was made for, or export it with dynamic axes')
         : invalid(error.message, nodePlace(node));
     } else {
       throw error;

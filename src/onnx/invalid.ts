@@ -1,7 +1,7 @@
 /** The one way in which this stage says that a file is wrong: what, where, and the way out. */
 import { TsrtError } from '../errors.ts';
 
-const REEXPORT = 'Export the model again, or run onnx.checker.check_model on it to see what its exporter wrote';
+const REEXPORT = 'export the model again, or run onnx.checker.check_model on it to see what its exporter wrote';
 
 /** An error for a file that is not a well-formed ONNX model. */
 export function invalid(message: string, place: string, fix: string = REEXPORT): TsrtError {

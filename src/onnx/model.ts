@@ -93,11 +93,11 @@ interface Context {
 
 /** The model that the bytes hold. Tensors are views of the bytes. Throws TsrtError MODEL_INVALID, and nothing else. */
 export function readModel(bytes: Uint8Array, options: ReadOptions = {}): OnnxModel {
-  if (bytes.length === 0) throw invalid('the model file is empty', 'file', 'Give the .onnx file');
+  if (bytes.length === 0) throw invalid('the model file is empty', 'file', 'give the .onnx file');
   const foreign = sniffForeign(bytes);
   if (foreign) throw invalid(`the file is not an ONNX model: it looks like ${foreign.what}`, 'file', foreign.fix);
   const { proto, functionDefaults } = decodeModel(bytes);
-  if (!proto.graph) throw invalid('the file holds no graph, so it is not an ONNX model', 'file', 'Give the .onnx file');
+  if (!proto.graph) throw invalid('the file holds no graph, so it is not an ONNX model', 'file', 'give the .onnx file');
   const irVersion = toInteger(proto.irVersion, 'irVersion');
   if (irVersion < 1 || irVersion > 1000) throw invalid(`the file says IR version ${irVersion}, so it is not an ONNX model`, 'irVersion');
   const external = externalReader(options.folder);
@@ -122,7 +122,7 @@ function decodeModel(bytes: Uint8Array): { readonly proto: ModelProto; readonly 
     // protobufjs decodes nested messages by recursion: a file nested deep enough ends its stack, a wrong length its buffer.
     const nested = error instanceof RangeError && /call stack/.test(error.message);
     const what = nested ? 'messages are nested too deeply' : 'it is cut short or damaged';
-    throw invalid(`the file can't be read as an ONNX model: ${what}`, 'file', 'Compare its size and checksum with the source, and copy or download it again');
+    throw invalid(`the file can't be read as an ONNX model: ${what}`, 'file', 'compare its size and checksum with the source, and copy or download it again');
   }
 }
 

@@ -2,7 +2,7 @@
  * The op table applied: output types, values known at build, and cost of one node.
  */
 import { typeOf } from '../ir/graph.ts';
-import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
+import type { AnyNode, Graph } from '../ir/graph.ts';
 import type { OpAttrs, OpKind } from '../ir/ops.ts';
 import { elementCount, formatType, tensorBytes, toNumbers } from '../ir/tensor.ts';
 import type { Tensor, TensorType } from '../ir/tensor.ts';
@@ -46,14 +46,6 @@ export function inferContext(inputs: readonly (InputInfo | undefined)[], outputC
     },
     numbers,
   };
-}
-
-/** The context of a graph's node; `known` holds values that `propagateNode` found for earlier nodes. */
-export function graphContext(graph: Graph, node: AnyNode, known?: ReadonlyMap<ValueId, readonly number[]>): InferContext {
-  const inputs = node.inputs.map((id) =>
-    id === '' ? undefined : { type: typeOf(graph, id), constant: graph.constants.get(id), known: known?.get(id) },
-  );
-  return inferContext(inputs, node.outputs.length);
 }
 
 /** The definition of an op. */

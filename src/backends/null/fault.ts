@@ -9,10 +9,10 @@ export async function maybeFail(options: NullOptions, stage: FaultStage, executi
     case 'none':
       return;
     case 'error':
-      throw new TsrtError('DEVICE_LOST', `the fake device was lost at ${stage}, as asked`, { fix: 'Leave out the option fault.' });
+      throw new TsrtError('DEVICE_LOST', `the fake device was lost at ${stage}, as asked`, { fix: 'leave out the option fault' });
     case 'out-of-memory':
       throw new TsrtError('OUT_OF_MEMORY', `the fake device has no memory at ${stage}, as asked`, {
-        fix: 'Leave out the option fault.',
+        fix: 'leave out the option fault',
       });
     case 'crash':
       // What a native library's fault looks like from outside; nothing of this process runs afterwards.

@@ -36,7 +36,7 @@ export async function openNullSession({ header }: Engine): Promise<Session> {
   async function execute(count: number): Promise<number> {
     let totalNs = 0;
     for (let i = 0; i < count; i++) {
-      if (!held) throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'Load the engine again.' });
+      if (!held) throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'load the engine again' });
       await maybeFail(options, 'run', executions++);
       const durationNs = times.next().value;
       totalNs += durationNs;

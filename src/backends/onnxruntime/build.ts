@@ -173,7 +173,7 @@ async function openOrRefuse(bytes: Uint8Array, options: SessionOptions, name: st
   } catch (cause) {
     throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime can't load ${name}`, {
       details: [reasonOf(cause)],
-      fix: 'Export the model for an older opset, or with other types.',
+      fix: 'export the model for an older opset, or with other types',
       cause,
     });
   }
@@ -190,7 +190,7 @@ function checkFixedDims(session: OrtSession, inputs: readonly Binding[]): void {
   if (details.length === 0) return;
   throw new TsrtError('MODEL_UNSUPPORTED', 'the model runs unchanged, so that its fixed sizes can not be replaced', {
     details,
-    fix: 'Ask for the sizes that it has, or export it with dynamic axes.',
+    fix: 'ask for the sizes that it has, or export it with dynamic axes',
   });
 }
 
@@ -198,7 +198,7 @@ function declaredType(session: OrtSession, name: string): Pick<Binding, 'dtype' 
   const metadata = session.outputMetadata.find((output) => output.name === name);
   if (!metadata?.isTensor || !isOrtDtype(metadata.type)) {
     throw new TsrtError('MODEL_UNSUPPORTED', `the output '${name}' is no tensor of numbers`, {
-      fix: 'Export the model with tensors of numbers as outputs.',
+      fix: 'export the model with tensors of numbers as outputs',
     });
   }
   return { dtype: metadata.type as Binding['dtype'], dims: [] };

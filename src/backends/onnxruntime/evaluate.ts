@@ -31,7 +31,7 @@ export async function openReference(model: { readonly bytes: Uint8Array; readonl
   const session = await ort.InferenceSession.create(model.bytes, { ...PLAIN, externalData }).catch((cause: unknown) => {
     throw new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't load the model", {
       details: [reasonOf(cause)],
-      fix: 'Export the model for an older opset, or give expected outputs beside it.',
+      fix: 'export the model for an older opset, or give expected outputs beside it',
       cause,
     });
   });

@@ -25,7 +25,7 @@ async function importOrt(): Promise<Ort> {
     return ort;
   } catch (cause) {
     throw new TsrtError('BACKEND_UNAVAILABLE', `onnxruntime-node does not load here: ${reasonOf(cause)}`, {
-      fix: 'Run npm ci again, on a platform that onnxruntime-node has binaries for (Linux, macOS, Windows; x64, arm64).',
+      fix: 'run npm ci again, on a platform that onnxruntime-node has binaries for (Linux, macOS, Windows; x64, arm64)',
       cause,
     });
   }

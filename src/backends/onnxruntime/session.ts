@@ -31,7 +31,7 @@ export async function openOrtSession(engine: Engine, device: DeviceInfo): Promis
     Object.fromEntries(header.outputs.map(({ name }) => [name, fromOrt(results[name]!)]));
   const open = (): OrtSession => {
     if (session) return session;
-    throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'Load the engine again.' });
+    throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'load the engine again' });
   };
   /** Runs at least once. The loop is in here because a further promise for each run would show in runs of microseconds. */
   const runTimes = async (feeds: Feeds, count: number) => {
@@ -98,7 +98,7 @@ async function createSession(ort: Ort, { header, parts }: Engine, extra: object)
 
 function invalidEngine(why: string, cause?: unknown): TsrtError {
   return new TsrtError('ENGINE_INVALID', `onnxruntime can't load the engine: ${why}`, {
-    fix: 'Build the engine again: tsrt-bench build.',
+    fix: 'build the engine again: tsrt-bench build',
     cause,
   });
 }
@@ -113,11 +113,11 @@ function providerError(provider: string, cause: unknown): TsrtError {
 function runError(cause: unknown): Error {
   const message = reasonOf(cause);
   if (/bad_alloc|failed to allocate|out of memory/i.test(message)) {
-    return new TsrtError('OUT_OF_MEMORY', `onnxruntime ran out of memory: ${message}`, { fix: 'Use a smaller batch.', cause });
+    return new TsrtError('OUT_OF_MEMORY', `onnxruntime ran out of memory: ${message}`, { fix: 'use a smaller batch', cause });
   }
   return new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't run the model on these inputs", {
     details: [message],
-    fix: 'Check that the inputs are what the model expects.',
+    fix: 'check that the inputs are what the model expects',
     cause,
   });
 }

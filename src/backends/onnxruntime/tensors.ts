@@ -50,6 +50,6 @@ export function valueFromOrt(tensor: OrtTensor): TensorValue {
 
 function unsupportedDtype(dtype: string): TsrtError {
   return new TsrtError('MODEL_UNSUPPORTED', `onnxruntime-node has no ${dtype} tensors`, {
-    fix: 'Convert the model’s inputs and outputs to another type, such as float32.',
+    fix: 'convert the model’s inputs and outputs to another type, such as float32',
   });
 }

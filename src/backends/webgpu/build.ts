@@ -30,7 +30,7 @@ export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOp
   const { workspaceBytes } = options;
   if (workspaceBytes !== undefined && memory.workspaceBytes > workspaceBytes) {
     throw new TsrtError('OUT_OF_MEMORY', `the build needs ${memory.workspaceBytes} bytes of workspace, and --workspace allows ${workspaceBytes}`, {
-      fix: `Give it --workspace ${memory.workspaceBytes}, or a smaller batch.`,
+      fix: `give it --workspace ${memory.workspaceBytes}, or a smaller batch`,
     });
   }
   const binding = (name: string): Binding => ({ name, ...typeOf(graph, name) });

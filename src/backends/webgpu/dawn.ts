@@ -82,7 +82,7 @@ function loadDawn(): DawnPackage {
     dawn = createRequire(import.meta.url)('webgpu') as DawnPackage;
   } catch (error) {
     throw new TsrtError('BACKEND_UNAVAILABLE', 'the npm package webgpu (Dawn) could not be loaded', {
-      fix: `Install it for ${process.platform} ${process.arch}: npm install webgpu`,
+      fix: `install it for ${process.platform} ${process.arch}: npm install webgpu`,
       cause: error,
     });
   }

@@ -68,7 +68,7 @@ export async function openDevice(adapter: GPUAdapter, facts: DriverFacts = {}): 
 
 function deviceLost(message: string): TsrtError {
   return new TsrtError('DEVICE_LOST', `the WebGPU device was lost: ${message || 'no reason given'}`, {
-    fix: 'Load the engine again. If it happens again, the driver may have reset the device: see its log, or try smaller batches.',
+    fix: 'load the engine again. If it happens again, the driver may have reset the device: see its log, or try smaller batches.',
   });
 }
 

@@ -69,7 +69,7 @@ function unavailable(): TsrtError {
 function whyNone(): { readonly reason: string; readonly fix: string } {
   const software = 'or set TSRT_BENCH_SWIFTSHADER=1 for the slow software adapter of the npm package @sparticuz/chromium';
   if (!hasVulkanLoader()) {
-    return { reason: 'the Vulkan loader libvulkan.so.1 is not installed', fix: `Install it (Debian, Ubuntu: apt install libvulkan1), ${software}.` };
+    return { reason: 'the Vulkan loader libvulkan.so.1 is not installed', fix: `install it (Debian, Ubuntu: apt install libvulkan1), ${software}` };
   }
   return {
     reason: 'Dawn finds no adapter it can use',

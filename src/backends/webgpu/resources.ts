@@ -119,7 +119,7 @@ async function validated<T>(device: GPUDevice, make: () => T | Promise<T>): Prom
   if (!fault && made.status === 'fulfilled') return made.value;
   const cause: unknown = fault ?? (made.status === 'rejected' ? made.reason : undefined);
   const { message } = cause as { readonly message: string };
-  throw new TsrtError('ENGINE_INVALID', `the device refuses the engine's kernels: ${message}`, { fix: 'Build the engine again, on this device.', cause });
+  throw new TsrtError('ENGINE_INVALID', `the device refuses the engine's kernels: ${message}`, { fix: 'build the engine again, on this device', cause });
 }
 
 function createLayout(device: GPUDevice, access: readonly Access[]): GPUBindGroupLayout {

@@ -42,7 +42,7 @@ function checkPlan(engine: Engine, weightBytes: number): Plan {
   } catch (error) {
     if (!(error instanceof PlanError)) throw error;
     throw new TsrtError('ENGINE_INVALID', `the engine's plan is broken: ${error.message}`, {
-      fix: 'Build the engine again.',
+      fix: 'build the engine again',
       cause: error,
     });
   }

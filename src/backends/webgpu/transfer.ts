@@ -61,6 +61,6 @@ function checkRange(name: string, values: BigInt64Array): void {
   const beyond = values.find((value) => value < INT32_MIN || value > INT32_MAX);
   if (beyond === undefined) return;
   throw new TsrtError('USAGE', `input ${name} holds ${beyond}, and the webgpu backend keeps int64 in 32 bits`, {
-    fix: 'Use values between -2147483648 and 2147483647, or the onnxruntime backend.',
+    fix: 'use values between -2147483648 and 2147483647, or the onnxruntime backend',
   });
 }

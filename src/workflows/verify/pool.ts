@@ -49,7 +49,7 @@ export async function* checkAll(cases: readonly VerifyCase[], settings: PoolSett
 function interruption(signal: AbortSignal | undefined): Promise<never> {
   const { promise, reject } = deferred<never>();
   promise.catch(() => {});
-  const stop = () => reject(new TsrtError('INTERRUPTED', 'verifying was interrupted', { fix: 'Start again; nothing was written.' }));
+  const stop = () => reject(new TsrtError('INTERRUPTED', 'verifying was interrupted', { fix: 'start again; nothing was written' }));
   if (signal?.aborted) stop();
   signal?.addEventListener('abort', stop, { once: true });
   return promise;

@@ -25,8 +25,6 @@ export type CaseResult =
   /** Anything else: a broken file, a crash, a hang. */
   | (CaseBase & { readonly status: 'error'; readonly error: ErrorReport });
 
-export const CASE_STATUSES = ['passed', 'failed', 'unsupported', 'error'] as const satisfies readonly CaseResult['status'][];
-
 export type VerifySummary = Readonly<Record<CaseResult['status'], number>> & { readonly total: number };
 
 export function summarize(results: readonly CaseResult[]): VerifySummary {

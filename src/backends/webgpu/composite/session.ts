@@ -42,7 +42,7 @@ function checkedPlan(engine: Engine): CompositePlan {
     return readComposite(engine);
   } catch (error) {
     if (!(error instanceof HeaderError)) throw error;
-    throw new TsrtError('ENGINE_INVALID', `the engine's plan is broken: ${error.message}`, { fix: 'Build the engine again.', cause: error });
+    throw new TsrtError('ENGINE_INVALID', `the engine's plan is broken: ${error.message}`, { fix: 'build the engine again', cause: error });
   }
 }
 
@@ -142,6 +142,6 @@ function checkedOutput(binding: Binding, tensor: Tensor | undefined): Tensor {
   const found = tensor ? formatType(tensor) : 'nothing';
   if (tensor && found === formatType(binding)) return tensor;
   throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime gives ${found} for '${binding.name}', and the model declares ${formatType(binding)}`, {
-    fix: 'Export the model with the right types (value_info) for the outputs of its custom ops.',
+    fix: 'export the model with the right types (value_info) for the outputs of its custom ops',
   });
 }
