@@ -10,6 +10,7 @@ import { samplesNeeded } from '../stats/interval.ts';
 import type { CaseComparison, Comparison, MetricChange } from './compare.ts';
 import type { TimedChange } from './timed.ts';
 import { METRICS, type MetricName } from './metrics.ts';
+import { noiseOf, type NoiseWarning } from './noise.ts';
 import { thresholdOf, thresholdUnit, type GatePolicy } from './policy.ts';
 
 export type Verdict = 'passed' | 'improved' | 'regressed' | 'inconclusive';
@@ -32,6 +33,8 @@ export interface CaseVerdict {
   /** The reason of the metric that decided, or of the state. */
   readonly reason: string;
   readonly metrics: readonly MetricVerdict[];
+  /** What the rounds say against them. */
+  readonly warnings: readonly NoiseWarning[];
 }
 
 export interface GateReport {
@@ -75,10 +78,10 @@ export function exitStatusOf(verdict: GateReport['verdict'], inconclusive: 'pass
 }
 
 function judgeCase({ pair, changes }: CaseComparison, policy: GatePolicy): CaseVerdict {
-  const base = { caseId: pair.caseId, state: pair.state, metrics: [] };
+  const base = { caseId: pair.caseId, state: pair.state, metrics: [], warnings: [] };
   switch (pair.state) {
     case 'both':
-      return judgeMetrics(pair.caseId, changes, policy);
+      return { ...judgeMetrics(pair.caseId, changes, policy), warnings: noiseOf(pair.baseline, pair.candidate) };
     case 'broken':
       return { ...base, ...judgeBroken(pair.candidate) };
     case 'missing':
@@ -108,7 +111,7 @@ function judgeBroken(candidate: Extract<CaseComparison['pair'], { state: 'broken
   }
 }
 
-function judgeMetrics(caseId: string, changes: readonly MetricChange[], policy: GatePolicy): CaseVerdict {
+function judgeMetrics(caseId: string, changes: readonly MetricChange[], policy: GatePolicy): Omit<CaseVerdict, 'warnings'> {
   const metrics = changes.flatMap((change): MetricVerdict[] => {
     const threshold = thresholdOf(policy, change.metric);
     if (threshold === undefined) return [];

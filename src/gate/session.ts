@@ -4,11 +4,15 @@
  *
  * The ratio is normalized by the yardsticks' change, and the interval widened on both sides: by what the yardsticks disagree
  * among themselves, since no engine is bound exactly as they are; by half of what they moved, since an engine may follow them
- * more or less; and by a floor for what they can't see. Sides that were measured in the same rounds need none of it.
+ * more or less; by how much they vary within a run, since a machine that is restless for minutes is so for days; and by a
+ * floor for what they can't see. Sides that were measured in the same rounds need none of it.
  */
 import type { Round, YardstickReading } from '../results/record.ts';
 import { YARDSTICKS } from '../results/record.ts';
+import { robustDeviation } from '../stats/modes.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
+
+type YardstickRound = Pick<Round, 'yardstick'>;
 
 /** In natural logarithms of time, so that 0.01 is about a percent. */
 export interface SessionEffect {
@@ -21,31 +25,46 @@ export interface SessionEffect {
 /** Sides measured together. */
 export const NO_SESSION_EFFECT: SessionEffect = { shift: 0, allowance: 0 };
 
-/** What runs of the same engine an hour apart differ by where the yardsticks agree to a percent. */
-const UNSEEN = 0.01;
+/** What remains between runs of one engine on a machine that its yardsticks call the same. */
+const UNSEEN = 0.005;
 
 /** From the yardsticks of both sides; without any, only the floor is known. A GPU's engines go by its own yardstick. */
-export function sessionEffect(baseline: readonly Round[], candidate: readonly Round[]): SessionEffect {
-  const ratios = new Map(
-    YARDSTICKS.flatMap((workload): [YardstickReading['workload'], number][] => {
-      const ratio = yardstickRatio(baseline, candidate, workload);
-      return ratio === undefined ? [] : [[workload, Math.log(ratio)]];
-    }),
-  );
-  const gpu = ratios.get('gpu');
-  const shifts = gpu === undefined ? [...ratios.values()] : [gpu];
-  if (shifts.length === 0) return { shift: 0, allowance: UNSEEN };
-  const shift = shifts.reduce((sum, value) => sum + value, 0) / shifts.length;
-  const disagreement = Math.max(...shifts.map((value) => Math.abs(value - shift)));
-  return { shift, allowance: UNSEEN + disagreement + Math.abs(shift) / 2 };
+export function sessionEffect(baseline: readonly YardstickRound[], candidate: readonly YardstickRound[]): SessionEffect {
+  const known = YARDSTICKS.flatMap((workload) => changeOf(workload, baseline, candidate) ?? []);
+  const gpu = known.filter(({ workload }) => workload === 'gpu');
+  const changes = gpu.length > 0 ? gpu : known;
+  if (changes.length === 0) return { shift: 0, allowance: UNSEEN };
+  const shift = changes.reduce((sum, change) => sum + change.shift, 0) / changes.length;
+  const disagreement = Math.max(...changes.map((change) => Math.abs(change.shift - shift)));
+  const unrest = Math.max(...changes.map((change) => change.unrest));
+  return { shift, allowance: UNSEEN + disagreement + Math.abs(shift) / 2 + unrest };
+}
+
+interface YardstickChange {
+  readonly workload: YardstickReading['workload'];
+  readonly shift: number;
+  /** Standard deviation between rounds of the side where it is larger, by the median absolute deviation. */
+  readonly unrest: number;
+}
+
+function changeOf(workload: YardstickReading['workload'], baseline: readonly YardstickRound[], candidate: readonly YardstickRound[]): YardstickChange | undefined {
+  const ratio = yardstickRatio(baseline, candidate, workload);
+  if (ratio === undefined) return undefined;
+  const unrest = [baseline, candidate].map((rounds) => robustDeviation(readingsOf(rounds, workload).map(Math.log)));
+  return { workload, shift: Math.log(ratio), unrest: Math.max(...unrest) };
 }
 
 /** Median time of a yardstick in the candidate's rounds over that in the baseline's; undefined where either has none. */
-export function yardstickRatio(baseline: readonly Round[], candidate: readonly Round[], workload: YardstickReading['workload']): number | undefined {
-  const [before, after] = [baseline, candidate].map((rounds) =>
-    rounds.flatMap((round) => round.yardstick.filter((reading) => reading.workload === workload).map((reading) => reading.durationNs)),
-  );
-  if (!before?.length || !after?.length) return undefined;
-  const [denominator, numerator] = [quantile(sortSamples(before), 0.5), quantile(sortSamples(after), 0.5)];
-  return denominator > 0 && numerator > 0 ? numerator / denominator : undefined;
+export function yardstickRatio(
+  baseline: readonly YardstickRound[],
+  candidate: readonly YardstickRound[],
+  workload: YardstickReading['workload'],
+): number | undefined {
+  const [before, after] = [readingsOf(baseline, workload), readingsOf(candidate, workload)];
+  return before.length === 0 || after.length === 0 ? undefined : quantile(sortSamples(after), 0.5) / quantile(sortSamples(before), 0.5);
+}
+
+/** Nanoseconds; a reading of zero, which a simulated clock gives, says nothing. */
+function readingsOf(rounds: readonly YardstickRound[], workload: YardstickReading['workload']): number[] {
+  return rounds.flatMap((round) => round.yardstick.filter((reading) => reading.workload === workload && reading.durationNs > 0).map((reading) => reading.durationNs));
 }

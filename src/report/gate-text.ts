@@ -1,5 +1,6 @@
 /** The gate's answer for terminals and for pull requests. */
 import type { CaseVerdict, GateReport, Verdict } from '../gate/judge.ts';
+import { describeNoise } from '../gate/noise.ts';
 import { byVerdict, changeCells, headlineOf, type GateReporter } from './gate-reporter.ts';
 import { alignedGrid, escapeMarkdown, pipeGrid, type Grid } from './grid.ts';
 import { createPaint, type Paint } from './paint.ts';
@@ -12,6 +13,7 @@ export const gateTableReporter: GateReporter = {
     const paint = createPaint(color);
     const remarks = [
       ...decided(report).map((one) => `${paintVerdict(paint, one.verdict, one.verdict.padEnd(12))} ${one.caseId}: ${one.reason}`),
+      ...noiseRemarks(report).map((remark) => `${paint('yellow', 'noise'.padEnd(12))} ${remark}`),
       ...report.notices.map((notice) => `${paint('yellow', 'note'.padEnd(12))} ${notice}`),
     ];
     const parts = [[paintVerdict(paint, report.verdict, headlineOf(report))]];
@@ -28,6 +30,7 @@ export const gateMarkdownReporter: GateReporter = {
   render(report) {
     const items = [
       ...decided(report).map((one) => `- **${one.verdict}** ${escapeMarkdown(`${one.caseId}: ${one.reason}`)}`),
+      ...noiseRemarks(report).map((remark) => `- **noise** ${escapeMarkdown(remark)}`),
       ...report.notices.map((notice) => `- **note** ${escapeMarkdown(notice)}`),
     ];
     const parts = [`### ${escapeMarkdown(headlineOf(report))}`];
@@ -52,6 +55,13 @@ function gridOf(report: GateReport, show: (verdict: Verdict) => string): Grid {
 /** Cases with something to say beyond "passed". */
 function decided(report: GateReport): CaseVerdict[] {
   return byVerdict(report.cases).filter((one) => one.verdict !== 'passed' || one.state !== 'both');
+}
+
+/** What the machine did to the cases that did not pass. */
+function noiseRemarks(report: GateReport): string[] {
+  return byVerdict(report.cases)
+    .filter((one) => one.verdict !== 'passed' && one.warnings.length > 0)
+    .map((one) => `${one.caseId}: ${one.warnings.map(describeNoise).join('; ')}`);
 }
 
 const STYLES = { regressed: 'red', inconclusive: 'yellow', improved: 'cyan', passed: 'green' } as const satisfies Record<Verdict, string>;

@@ -48,23 +48,23 @@ describe('gate reporters', () => {
 
       case                                          metric          baseline  candidate             change (interval)  verdict
       ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-      onnxruntime/fp32/fusion-on/b2/single-stream   latency p50      20.2 ms    24.3 ms  +20.0 % (+18.7 % to +21.3 %)  regressed
+      onnxruntime/fp32/fusion-on/b2/single-stream   latency p50      20.2 ms    24.3 ms  +20.0 % (+19.3 % to +20.7 %)  regressed
                                                     top-1 accuracy    79.2 %     79.2 %                      0 points  passed
-      onnxruntime/fp32/fusion-on/b8/single-stream   latency p50      80.8 ms    80.8 ms      0.0 % (−1.1 % to +1.1 %)  passed
+      onnxruntime/fp32/fusion-on/b8/single-stream   latency p50      80.8 ms    80.8 ms      0.0 % (−0.6 % to +0.6 %)  passed
                                                     top-1 accuracy    79.2 %     76.4 %                  −2.80 points  regressed
       onnxruntime/fp32/fusion-on/b16/single-stream  broken                 –          –                             –  regressed
       onnxruntime/fp32/fusion-on/b32/single-stream  missing                –          –                             –  inconclusive
-      onnxruntime/fp32/fusion-on/b4/single-stream   latency p50      40.4 ms    30.3 ms  −25.0 % (−25.8 % to −24.2 %)  improved
+      onnxruntime/fp32/fusion-on/b4/single-stream   latency p50      40.4 ms    30.3 ms  −25.0 % (−25.5 % to −24.5 %)  improved
                                                     top-1 accuracy    79.2 %     79.2 %                      0 points  passed
-      onnxruntime/fp32/fusion-on/b1/single-stream   latency p50      10.1 ms    10.1 ms      0.0 % (−1.1 % to +1.1 %)  passed
+      onnxruntime/fp32/fusion-on/b1/single-stream   latency p50      10.1 ms    10.1 ms      0.0 % (−0.6 % to +0.6 %)  passed
                                                     top-1 accuracy    79.2 %     79.2 %                      0 points  passed
       onnxruntime/fp32/fusion-on/b64/single-stream  new                    –          –                             –  passed
 
-      regressed    onnxruntime/fp32/fusion-on/b2/single-stream: latency p50 rose by 20 % (95 % interval +18.7 to +21.3 %), beyond chance and not within the 5 % allowed
+      regressed    onnxruntime/fp32/fusion-on/b2/single-stream: latency p50 rose by 20 % (95 % interval +19.3 to +20.7 %), beyond chance and not within the 5 % allowed
       regressed    onnxruntime/fp32/fusion-on/b8/single-stream: top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed
       regressed    onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
       inconclusive onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, the candidate did not run it
-      improved     onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.8 to −24.2 %), for the better, beyond chance
+      improved     onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.5 to −24.5 %), for the better, beyond chance
       passed       onnxruntime/fp32/fusion-on/b64/single-stream: a new case (completed): the baseline has nothing to compare it with
       note         the machine itself ran 4.0 % slower
       "
@@ -78,23 +78,23 @@ describe('gate reporters', () => {
 
       | case | metric | baseline | candidate | change (interval) | verdict |
       | :-- | :-- | --: | --: | --: | :-- |
-      | onnxruntime/fp32/fusion-on/b2/single-stream | latency p50 | 20.2 ms | 24.3 ms | +20.0 % (+18.7 % to +21.3 %) | regressed |
+      | onnxruntime/fp32/fusion-on/b2/single-stream | latency p50 | 20.2 ms | 24.3 ms | +20.0 % (+19.3 % to +20.7 %) | regressed |
       |  | top-1 accuracy | 79.2 % | 79.2 % | 0 points | passed |
-      | onnxruntime/fp32/fusion-on/b8/single-stream | latency p50 | 80.8 ms | 80.8 ms | 0.0 % (−1.1 % to +1.1 %) | passed |
+      | onnxruntime/fp32/fusion-on/b8/single-stream | latency p50 | 80.8 ms | 80.8 ms | 0.0 % (−0.6 % to +0.6 %) | passed |
       |  | top-1 accuracy | 79.2 % | 76.4 % | −2.80 points | regressed |
       | onnxruntime/fp32/fusion-on/b16/single-stream | broken | – | – | – | regressed |
       | onnxruntime/fp32/fusion-on/b32/single-stream | missing | – | – | – | inconclusive |
-      | onnxruntime/fp32/fusion-on/b4/single-stream | latency p50 | 40.4 ms | 30.3 ms | −25.0 % (−25.8 % to −24.2 %) | improved |
+      | onnxruntime/fp32/fusion-on/b4/single-stream | latency p50 | 40.4 ms | 30.3 ms | −25.0 % (−25.5 % to −24.5 %) | improved |
       |  | top-1 accuracy | 79.2 % | 79.2 % | 0 points | passed |
-      | onnxruntime/fp32/fusion-on/b1/single-stream | latency p50 | 10.1 ms | 10.1 ms | 0.0 % (−1.1 % to +1.1 %) | passed |
+      | onnxruntime/fp32/fusion-on/b1/single-stream | latency p50 | 10.1 ms | 10.1 ms | 0.0 % (−0.6 % to +0.6 %) | passed |
       |  | top-1 accuracy | 79.2 % | 79.2 % | 0 points | passed |
       | onnxruntime/fp32/fusion-on/b64/single-stream | new | – | – | – | passed |
 
-      - **regressed** onnxruntime/fp32/fusion-on/b2/single-stream: latency p50 rose by 20 % (95 % interval +18.7 to +21.3 %), beyond chance and not within the 5 % allowed
+      - **regressed** onnxruntime/fp32/fusion-on/b2/single-stream: latency p50 rose by 20 % (95 % interval +19.3 to +20.7 %), beyond chance and not within the 5 % allowed
       - **regressed** onnxruntime/fp32/fusion-on/b8/single-stream: top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed
       - **regressed** onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
       - **inconclusive** onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, the candidate did not run it
-      - **improved** onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.8 to −24.2 %), for the better, beyond chance
+      - **improved** onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.5 to −24.5 %), for the better, beyond chance
       - **passed** onnxruntime/fp32/fusion-on/b64/single-stream: a new case (completed): the baseline has nothing to compare it with
       - **note** the machine itself ran 4.0 % slower
       "
@@ -107,16 +107,16 @@ describe('gate reporters', () => {
       <testsuites>
         <testsuite name="gate resnet50" tests="7" failures="3" errors="1" skipped="0">
           <testcase name="onnxruntime/fp32/fusion-on/b1/single-stream" classname="tsrt-bench.gate">
-            <system-out>passed: latency p50 did not change (95 % interval −1.1 to +1.1 %), within the 5 % allowed&#10;passed: top-1 accuracy did not change, within the 0.5 points allowed</system-out>
+            <system-out>passed: latency p50 did not change (95 % interval −0.6 to +0.6 %), within the 5 % allowed&#10;passed: top-1 accuracy did not change, within the 0.5 points allowed</system-out>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b2/single-stream" classname="tsrt-bench.gate">
-            <failure message="latency p50 rose by 20 % (95 % interval +18.7 to +21.3 %), beyond chance and not within the 5 % allowed" type="regressed">regressed: latency p50 rose by 20 % (95 % interval +18.7 to +21.3 %), beyond chance and not within the 5 % allowed&#10;passed: top-1 accuracy did not change, within the 0.5 points allowed</failure>
+            <failure message="latency p50 rose by 20 % (95 % interval +19.3 to +20.7 %), beyond chance and not within the 5 % allowed" type="regressed">regressed: latency p50 rose by 20 % (95 % interval +19.3 to +20.7 %), beyond chance and not within the 5 % allowed&#10;passed: top-1 accuracy did not change, within the 0.5 points allowed</failure>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b4/single-stream" classname="tsrt-bench.gate">
-            <system-out>improved: latency p50 fell by 25 % (95 % interval −25.8 to −24.2 %), for the better, beyond chance&#10;passed: top-1 accuracy did not change, within the 0.5 points allowed</system-out>
+            <system-out>improved: latency p50 fell by 25 % (95 % interval −25.5 to −24.5 %), for the better, beyond chance&#10;passed: top-1 accuracy did not change, within the 0.5 points allowed</system-out>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b8/single-stream" classname="tsrt-bench.gate">
-            <failure message="top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed" type="regressed">passed: latency p50 did not change (95 % interval −1.1 to +1.1 %), within the 5 % allowed&#10;regressed: top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed</failure>
+            <failure message="top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed" type="regressed">passed: latency p50 did not change (95 % interval −0.6 to +0.6 %), within the 5 % allowed&#10;regressed: top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed</failure>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b16/single-stream" classname="tsrt-bench.gate">
             <failure message="it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory" type="broken">it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory</failure>
@@ -135,11 +135,11 @@ describe('gate reporters', () => {
 
   it('github', () => {
     expect(render('github').split('::group::')[0]).toMatchInlineSnapshot(`
-      "::error title=regressed%3A onnxruntime/fp32/fusion-on/b2/single-stream::latency p50 rose by 20 %25 (95 %25 interval +18.7 to +21.3 %25), beyond chance and not within the 5 %25 allowed
+      "::error title=regressed%3A onnxruntime/fp32/fusion-on/b2/single-stream::latency p50 rose by 20 %25 (95 %25 interval +19.3 to +20.7 %25), beyond chance and not within the 5 %25 allowed
       ::error title=regressed%3A onnxruntime/fp32/fusion-on/b8/single-stream::top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed
       ::error title=regressed%3A onnxruntime/fp32/fusion-on/b16/single-stream::it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
       ::warning title=inconclusive%3A onnxruntime/fp32/fusion-on/b32/single-stream::the baseline has the case, the candidate did not run it
-      ::notice title=improved%3A onnxruntime/fp32/fusion-on/b4/single-stream::latency p50 fell by 25 %25 (95 %25 interval −25.8 to −24.2 %25), for the better, beyond chance
+      ::notice title=improved%3A onnxruntime/fp32/fusion-on/b4/single-stream::latency p50 fell by 25 %25 (95 %25 interval −25.5 to −24.5 %25), for the better, beyond chance
       ::notice title=gate resnet50::the machine itself ran 4.0 %25 slower
       "
     `);
@@ -175,13 +175,13 @@ describe('compare', () => {
 
       case                                         metric          baseline  candidate             change (interval)
       ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-      onnxruntime/fp32/fusion-on/b1/single-stream  latency p50      10.1 ms    10.1 ms      0.0 % (−1.1 % to +1.1 %)
+      onnxruntime/fp32/fusion-on/b1/single-stream  latency p50      10.1 ms    10.1 ms      0.0 % (−0.6 % to +0.6 %)
                                                    top-1 accuracy    79.2 %     79.2 %                      0 points
-      onnxruntime/fp32/fusion-on/b2/single-stream  latency p50      20.2 ms    24.3 ms  +20.0 % (+18.7 % to +21.3 %)
+      onnxruntime/fp32/fusion-on/b2/single-stream  latency p50      20.2 ms    24.3 ms  +20.0 % (+19.3 % to +20.7 %)
                                                    top-1 accuracy    79.2 %     79.2 %                      0 points
-      onnxruntime/fp32/fusion-on/b4/single-stream  latency p50      40.4 ms    30.3 ms  −25.0 % (−25.8 % to −24.2 %)
+      onnxruntime/fp32/fusion-on/b4/single-stream  latency p50      40.4 ms    30.3 ms  −25.0 % (−25.5 % to −24.5 %)
                                                    top-1 accuracy    79.2 %     79.2 %                      0 points
-      onnxruntime/fp32/fusion-on/b8/single-stream  latency p50      80.8 ms    80.8 ms      0.0 % (−1.1 % to +1.1 %)
+      onnxruntime/fp32/fusion-on/b8/single-stream  latency p50      80.8 ms    80.8 ms      0.0 % (−0.6 % to +0.6 %)
                                                    top-1 accuracy    79.2 %     76.4 %                  −2.80 points
 
       note onnxruntime/fp32/fusion-on/b16/single-stream completed in baseline main and is failed in run 20260131T080509Z-a1b2c3
