@@ -4,6 +4,7 @@ import { EXIT } from '../errors.ts';
 import type { RunResult } from '../workflows/run/request.ts';
 import { BaseCommand, formatError } from './base.ts';
 import { CONFIG_FLAGS, describeSettings, settings } from './config-flags.ts';
+import { RUN_ENGINE_FLAGS } from './engine-flags.ts';
 import { onInterrupt } from './interrupt.ts';
 import { createProgress, progressMode } from './progress.ts';
 import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
@@ -17,11 +18,13 @@ export default class Run extends BaseCommand {
     '<%= config.bin %> run resnet50 --model resnet50.onnx --dataset ./photos --batch 1,8',
     '<%= config.bin %> run suites/smoke --rounds 10 --time 2s --json',
     '<%= config.bin %> run suites/resnet50 --resume',
+    '<%= config.bin %> run suites/resnet50 --engine resnet50-b1.engine,resnet50-b8.engine',
   ];
   static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
   static override flags = {
     ...CONFIG_FLAGS,
     ...SUITE_FLAGS,
+    ...RUN_ENGINE_FLAGS,
     budget: Flags.string({ description: 'start no round after this time, such as 3m', helpValue: 'TIME' }),
     device: Flags.string({ description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
     resume: Flags.boolean({ description: 'go on with the latest unfinished run of this suite' }),
@@ -40,9 +43,8 @@ export default class Run extends BaseCommand {
     const { config } = resolved;
     const overrides = {
       ...asked,
-      backend: config.backend,
-      precision: asked.precision ?? config.precision,
-      batch: config.batch,
+      // What a configuration file says of variants is for engines that are built.
+      ...(flags.engine === undefined && { backend: config.backend, precision: asked.precision ?? config.precision, batch: config.batch }),
       rounds: config.rounds,
       timeMs: config.timeMs,
       budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),
@@ -56,6 +58,8 @@ export default class Run extends BaseCommand {
         settings: resolved,
         overrides,
         modelFile: flags.model,
+        engineFiles: flags.engine ?? [],
+        rebuild: flags.rebuild,
         limit: flags.limit,
         device: flags.device,
         resume: flags.resume,

@@ -138,7 +138,10 @@ interface RecordBase {
 export interface BuildReading {
   readonly engineSha256: string;
   readonly engineBytes: number;
+  /** 0 for an engine that was not built in this run. */
   readonly buildMs: number;
+  /** Name of the engine file that was measured as it is, where it was not built in this run. */
+  readonly engineFile?: string;
   readonly loadMs: number;
   /** Parts of it, where the backend tells them; the rest is the engine file and the opening of the device. */
   readonly loadSteps?: LoadSteps;

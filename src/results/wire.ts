@@ -88,6 +88,7 @@ const build = z.strictObject({
   engineSha256: sha256,
   engineBytes: amount,
   buildMs: amount,
+  engineFile: z.string().exactOptional().describe('Engine file that was measured as it is; buildMs is 0'),
   loadMs: amount.describe('From the engine file to a session that is ready'),
   loadSteps: z
     .strictObject({ uploadMs: amount, pipelinesMs: amount.describe('Kernels compiled by the driver') })

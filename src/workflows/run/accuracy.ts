@@ -33,9 +33,12 @@ export type AccuracyOutcome =
   | { readonly status: 'assessed'; readonly result: AccuracyResult }
   | { readonly status: 'failed'; readonly error: ErrorReport };
 
-/** Engines of the same key give the same numbers: threads and batch do not change what is computed. */
-export function numericsKey(options: BuildOptions): string {
-  return JSON.stringify([options.backend, options.precision, options.fusion, options.disabledPasses]);
+/**
+ * Engines of the same key give the same numbers: threads and batch do not change what is computed. An engine that was built
+ * before, by who knows which version, gives its own: `engineSha256`.
+ */
+export function numericsKey(options: BuildOptions, engineSha256?: string): string {
+  return JSON.stringify([options.backend, options.precision, options.fusion, options.disabledPasses, engineSha256]);
 }
 
 /** Batches above this gain no speed that is worth their memory here. */
@@ -45,7 +48,7 @@ const MAX_BATCH = 32;
 export async function assessAccuracy(request: AccuracyRequest): Promise<ReadonlyMap<string, AccuracyOutcome>> {
   const chosen = new Map<string, BuiltEngine>();
   for (const engine of request.engines) {
-    const key = numericsKey(engine.variant.options);
+    const key = numericsKey(engine.variant.options, engine.prebuilt && engine.sha256);
     const known = chosen.get(key);
     if (!known || isFaster(engine, known)) chosen.set(key, engine);
   }

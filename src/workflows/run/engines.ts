@@ -3,7 +3,7 @@
  * can't be built is an outcome, not an error.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { compileModel } from '../../backends/compile.ts';
 import type { Availability, Backend } from '../../backends/backend.ts';
 import type { EngineHeader } from '../../engine/engine.ts';
@@ -13,6 +13,7 @@ import { reportError, TsrtError, type ErrorReport } from '../../errors.ts';
 import { tensorBytes } from '../../ir/tensor.ts';
 import type { Registry } from '../../registry.ts';
 import type { Case, Variant } from '../../results/record.ts';
+import type { EngineFile } from '../engine-file.ts';
 import type { OnRunEvent } from '../events.ts';
 import { inModelFile } from '../model-file.ts';
 
@@ -25,6 +26,8 @@ export interface BuiltEngine {
   readonly sha256: string;
   readonly bytes: number;
   readonly buildMs: number;
+  /** The file that it is, where it was not built for this run. */
+  readonly prebuilt?: string;
   readonly header: EngineHeader;
   /** Environment that its workers need. */
   readonly environment: Readonly<Record<string, string>>;
@@ -37,6 +40,8 @@ export type EngineOutcome =
 
 export interface EngineRequest {
   readonly cases: readonly Case[];
+  /** Engines that are there already, by {@link engineKey}. */
+  readonly prebuilt?: ReadonlyMap<string, EngineFile>;
   readonly model: { readonly name: string; readonly bytes: Uint8Array; readonly path: string };
   readonly registry: Registry;
   readonly probe: (backend: Backend) => Promise<Availability>;
@@ -64,9 +69,23 @@ export async function buildEngines(request: EngineRequest): Promise<ReadonlyMap<
     signal.throwIfAborted();
     onEvent({ kind: 'progress', stage: 'build', label: key, done: outcomes.size + 1, total: variants.size, unit: 'engines' });
     const backend = registry.backend(variant.options.backend);
-    outcomes.set(key, await buildOne(request, backend, await probe(backend), variant, join(folder, `${outcomes.size}.engine`)));
+    const given = request.prebuilt?.get(key);
+    const path = join(folder, `${outcomes.size}.engine`);
+    outcomes.set(key, given ? await takeOver(given, backend, variant, path) : await buildOne(request, backend, await probe(backend), variant, path));
   }
   return outcomes;
+}
+
+/** A copy, so that what is measured stays what was checked, whatever becomes of the file. */
+async function takeOver({ file, bytes, sha256, engine: { header } }: EngineFile, backend: Backend, variant: Variant, path: string): Promise<EngineOutcome> {
+  try {
+    checkInputSize(header);
+    await writeFile(path, bytes);
+    const environment = (await backend.workerEnvironment?.()) ?? {};
+    return { status: 'built', variant, backend, path, sha256, bytes: bytes.length, buildMs: 0, prebuilt: basename(file), header, environment };
+  } catch (error) {
+    return { status: 'failed', variant, error: reportError(error) };
+  }
 }
 
 async function buildOne(

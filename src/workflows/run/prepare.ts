@@ -1,6 +1,6 @@
 /** What a run knows before it does anything that takes long: suite, cases, backends, model, and the run that it goes on with. */
 import { createHash } from 'node:crypto';
-import type { Backend } from '../../backends/backend.ts';
+import type { Availability, Backend } from '../../backends/backend.ts';
 import { TsrtError } from '../../errors.ts';
 import { availableCores } from '../../measure/environment.ts';
 import type { Registry } from '../../registry.ts';
@@ -10,7 +10,9 @@ import { expandCases, type Machine, overrideSuite } from '../../suite/expand.ts'
 import { loadSuite } from '../../suite/load.ts';
 import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
+import { createProbe } from '../probe.ts';
 import { openRegistry } from '../registry.ts';
+import { admitEngines, checkResumed, prebuiltCases, type PrebuiltEngines } from './prebuilt.ts';
 import type { RunFacts } from './provenance.ts';
 import type { RunRequest } from './request.ts';
 import { type ResumedRun, resumeRun } from './resume.ts';
@@ -21,7 +23,10 @@ export interface PreparedRun {
   readonly machine: Machine;
   /** All cases of the suite, in its order. */
   readonly cases: readonly Case[];
+  /** Of them, those whose engines are there already. */
+  readonly prebuilt: PrebuiltEngines;
   readonly backends: readonly Backend[];
+  readonly probe: (backend: Backend) => Promise<Availability>;
   readonly model: ResolvedModel;
   readonly facts: RunFacts;
   /** Undefined for a new run. */
@@ -35,15 +40,20 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const suite = overrideSuite(await loadSuite(request.suite), request.overrides);
   const registry = await openRegistry(plugins);
   const machine = { cores: availableCores() };
-  const cases = expandCases(suite, {}, machine);
+  const { engineFiles = [], overrides, device, rebuild = false } = request;
+  const { cases, prebuilt: given } =
+    engineFiles.length > 0 ? await prebuiltCases(engineFiles, suite, overrides, machine) : { cases: expandCases(suite, {}, machine), prebuilt: new Map() };
   const backends = backendsOf(cases, registry);
   const model = await findModel(request, suite).catch((error: unknown) => {
     if (!signal.aborted) throw error;
     throw new TsrtError('INTERRUPTED', 'stopped before anything was measured', { fix: 'run it again: what was made of the model is in the cache' });
   });
+  const probe = createProbe();
+  const prebuilt = await admitEngines(given, { modelSha256: model.sha256, registry, probe, device, rebuild, onEvent });
   const suiteSha256 = hashOf(suite);
   const resumed = request.resume ? await resumeRun(results, { suite: suite.name, suiteSha256, modelSha256: model.sha256, seed }) : undefined;
   if (resumed) {
+    checkResumed(prebuilt, resumed.finished);
     for (const text of resumed.notices) onEvent({ kind: 'notice', text });
     onEvent({ kind: 'notice', text: `resuming run ${resumed.runId}: ${resumed.finished.length} of ${cases.length} cases are done` });
   }
@@ -51,7 +61,7 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const runId = resumed?.runId ?? newRunId(new Date(startedAt), `${process.pid} ${performance.now()}`);
   const { name, sha256, source } = model;
   const facts: RunFacts = { runId, startedAt, model: { name, sha256, source }, suiteSha256, seed };
-  return { suite, registry, machine, cases, backends, model, facts, resumed };
+  return { suite, registry, probe, machine, cases, prebuilt, backends, model, facts, resumed };
 }
 
 /** Every backend of the sweep. Throws BACKEND_UNKNOWN, before a model is fetched for nothing. */

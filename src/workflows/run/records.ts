@@ -61,6 +61,7 @@ export function measuredRecord(
           engineSha256: engine.sha256,
           engineBytes: engine.bytes,
           buildMs: engine.buildMs,
+          ...(engine.prebuilt !== undefined && { engineFile: engine.prebuilt }),
           loadMs: outcome.loadMs,
           ...(outcome.loadSteps && { loadSteps: outcome.loadSteps }),
           firstRunMs: outcome.firstRunMs,

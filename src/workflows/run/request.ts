@@ -13,6 +13,10 @@ export interface RunRequest {
   readonly overrides: SuiteOverrides;
   /** An ONNX file in place of the suite's model. */
   readonly modelFile: string | undefined;
+  /** Engine files to measure in place of the suite's variants. */
+  readonly engineFiles?: readonly string[];
+  /** Builds those of them again that do not fit this model, device or version. */
+  readonly rebuild?: boolean;
   /** At most this many inputs for the accuracy run. */
   readonly limit: number | undefined;
   /** Device slug, for backends that have several. */

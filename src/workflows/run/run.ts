@@ -14,7 +14,6 @@ import { openRunWriter, type RunWriter } from '../../results/writer.ts';
 import { baselineVariantId } from '../../suite/expand.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
-import { createProbe } from '../probe.ts';
 import { type PreparedRun, prepareRun } from './prepare.ts';
 import { createProvenance, NO_DEVICE } from './provenance.ts';
 import type { RunRequest, RunResult } from './request.ts';
@@ -66,8 +65,7 @@ interface Collection {
 }
 
 async function collectRecords(request: RunRequest, prepared: PreparedRun, { folder, writer, records }: Collection): Promise<void> {
-  const { suite, registry, cases, backends, model, facts } = prepared;
-  const probe = createProbe();
+  const { suite, registry, probe, cases, prebuilt, backends, model, facts } = prepared;
   const finished = new Set(records.map((record) => record.case.id));
   const sweep: Sweep = {
     request,
@@ -77,6 +75,7 @@ async function collectRecords(request: RunRequest, prepared: PreparedRun, { fold
     model,
     modelBytes: await readModelFile(model.path),
     cases: cases.filter((entry) => !finished.has(entry.id)),
+    prebuilt,
     folder,
     context: {
       provenance: createProvenance(facts),

@@ -17,12 +17,13 @@ import type { Sweep } from './sweep.ts';
 
 /** Every record of the sweep, as its case ends. */
 export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
-  const { request, cases, registry, probe, model, modelBytes, folder, context } = sweep;
+  const { request, cases, prebuilt, registry, probe, model, modelBytes, folder, context } = sweep;
   const { signal, onEvent } = request;
   if (cases.length === 0) return;
   onEvent({ kind: 'stage', stage: 'build', text: `${new Set(cases.map((entry) => engineKey(entry.variant))).size} engines from ${model.name}` });
   const outcomes = await buildEngines({
     cases,
+    prebuilt,
     model: { name: model.name, bytes: modelBytes, path: model.path },
     registry,
     probe,
@@ -92,7 +93,7 @@ async function* measuredRecords(
       case 'case-done': {
         const engine = outcomes.get(engineKey(event.case.variant));
         if (engine?.status !== 'built') throw new Error(`case ${event.case.id} was measured without an engine`);
-        yield measuredRecord(context, event.case, engine, event.outcome, accuracy.get(numericsKey(event.case.variant.options)), remarks(event.case));
+        yield measuredRecord(context, event.case, engine, event.outcome, accuracy.get(numericsKey(engine.variant.options, engine.prebuilt && engine.sha256)), remarks(event.case));
         break;
       }
       default:

@@ -4,6 +4,7 @@ import type { Registry } from '../../registry.ts';
 import type { Case } from '../../results/record.ts';
 import type { ResolvedModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
+import type { PrebuiltEngines } from './prebuilt.ts';
 import type { RecordContext } from './records.ts';
 import type { RunRequest } from './request.ts';
 
@@ -17,6 +18,7 @@ export interface Sweep {
   readonly modelBytes: Uint8Array;
   /** Cases still to do. */
   readonly cases: readonly Case[];
+  readonly prebuilt: PrebuiltEngines;
   /** Engines and inputs of this run; removed at its end. */
   readonly folder: string;
   readonly context: RecordContext;
