@@ -48,7 +48,7 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
       };
     case 'few-samples':
       return {
-        sentence: `p${warning.percentile} rests on ${warning.samples} samples and is little more than the slowest of them`,
+        sentence: `p${warning.percentile} rests on ${warning.samples} samples, too few to bound it`,
         advice: roundsOf(record) < 10 ? 'raise --rounds or --time' : 'raise --time: there are rounds enough',
       };
     case 'drift':

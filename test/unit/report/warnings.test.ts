@@ -22,7 +22,7 @@ describe('warnings', () => {
         "timings were still changing when the warm-up ended, in 2 of 3 rounds",
         "the machine was busy: load average 3.25 on 2 cores",
         "one execution is too short for the clock (100 ns), so 64 are timed together",
-        "p99 rests on 30 samples and is little more than the slowest of them",
+        "p99 rests on 30 samples, too few to bound it",
         "the machine drifted during the run: the slowest round's memory yardstick took 1.31× the fastest's",
         "12.4 % of the samples are outliers",
         "the weights are seeded, not trained: accuracy only compares variants with each other",
