@@ -42,7 +42,7 @@ export async function readEngineFile(file: string): Promise<EngineFile> {
  */
 export function whyNotHere({ file, engine: { header } }: EngineFile, availability: Availability, device: string | undefined): string[] {
   if (availability.status === 'unavailable') {
-    throw new TsrtError('BACKEND_UNAVAILABLE', `${header.backend}, which the engine needs, is not available: ${availability.reason}`, { place: file, fix: availability.fix });
+    throw new TsrtError('BACKEND_UNAVAILABLE', `the engine can't run here: ${availability.reason}`, { place: file, fix: availability.fix });
   }
   const chosen = device === undefined ? availability.devices[0] : availability.devices.find(({ slug }) => slug === device);
   return differences(header, header.backend, chosen?.properties);

@@ -45,7 +45,9 @@ export function describeFallback(about: {
   return [
     `${reasons.length} of ${nodes} nodes run in onnxruntime on the processor (--fallback), in ${elsewhere} of ${segments.length} segments.`,
     ...[...byReason].map(([reason, names]) => `In onnxruntime: ${reason} (${names.map((name) => `'${name}'`).join(', ')}).`),
-    `Every inference copies ${copies.length} ${copies.length === 1 ? 'value' : 'values'} (${bytesOf(copies)} bytes) between device and host for it; timed executions include that.`,
+    copies.length === 0
+      ? 'Nothing is copied between device and host for it.'
+      : `Every inference copies ${copies.length} ${copies.length === 1 ? 'value' : 'values'} (${bytesOf(copies)} bytes) between device and host for it; timed executions include that.`,
   ];
 }
 
