@@ -7,9 +7,15 @@ import type { RunResult } from '../workflows/run/request.ts';
 export function describeRun(result: RunResult, terminal: { readonly color: boolean; readonly width: number }): string {
   const { suite, records, baselineVariant } = result;
   const lines = [tableReporter.render({ suite, records, baselineVariant, ...terminal }).trimEnd(), ''];
-  for (const notice of new Set(result.notices)) lines.push(...foldWords(notice, terminal.width - 9).map((line, index) => `${index === 0 ? 'note    ' : ' '.repeat(8)} ${line}`));
-  lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, `next     ${nextCommand(result)}`);
+  const { width } = terminal;
+  for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
+  lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, ...labelled('next', nextCommand(result), width));
   return lines.join('\n');
+}
+
+/** A remark beside its label, in as many lines as it needs. */
+function labelled(label: string, text: string, width: number): string[] {
+  return foldWords(text, width - 9).map((line, index) => `${(index === 0 ? label : '').padEnd(8)} ${line}`);
 }
 
 function nearPath(path: string): string {

@@ -20,7 +20,8 @@ export const tableReporter: Reporter = {
       ...groupsOf(unmeasuredRows(report)).flatMap((rows) => unmeasuredLines(rows, input.width, paint)),
       ...report.warnings.flatMap((warning) => warningLines(warning, input.width, paint)),
     ];
-    return `${[paint('bold', headingOf(report)), ...results, ...(remarks.length > 0 ? ['', ...remarks] : [])].join('\n')}\n`;
+    const heading = foldWords(headingOf(report), input.width).map((line) => paint('bold', line));
+    return `${[...heading, ...results, ...(remarks.length > 0 ? ['', ...remarks] : [])].join('\n')}\n`;
   },
 };
 
