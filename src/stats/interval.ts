@@ -52,3 +52,34 @@ function binomialMasses(count: number, p: number): Float64Array {
   for (const value of mass) total += value;
   return mass.map((value) => value / total);
 }
+
+/**
+ * Exact interval of a share, from `hits` in `count` independent tries (Clopper and Pearson, Biometrika 26(4), 1934), by
+ * bisection on the binomial's tails. `count` 0 bounds nothing: [0, 1].
+ */
+export function binomialInterval(hits: number, count: number, confidence = 0.95): Estimate {
+  const tail = (1 - confidence) / 2;
+  const atLeast = (p: number): number => sum(binomialMasses(count, p).subarray(hits));
+  const atMost = (p: number): number => sum(binomialMasses(count, p).subarray(0, hits + 1));
+  return {
+    point: count === 0 ? 0 : hits / count,
+    low: hits === 0 ? 0 : crossing((p) => atLeast(p) > tail),
+    high: hits === count ? 1 : crossing((p) => atMost(p) < tail),
+    confidence,
+  };
+}
+
+/** Where a condition that is false near 0 and true near 1 becomes true. */
+function crossing(holds: (p: number) => boolean): number {
+  let [low, high] = [0, 1];
+  for (let i = 0; i < 50; i++) {
+    const middle = (low + high) / 2;
+    if (holds(middle)) high = middle;
+    else low = middle;
+  }
+  return (low + high) / 2;
+}
+
+function sum(values: Float64Array): number {
+  return values.reduce((total, value) => total + value, 0);
+}
