@@ -142,6 +142,19 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
     expect(error.details[0]).toMatch(/^nobody\.Knows 'odd': .*nor does onnxruntime take it/);
   });
 
+  it('hand over the nodes of a fused one that has no kernel', async () => {
+    const graph = newGraphBuilder('empty');
+    graph.input('x', { dtype: 'float32', dims: [2, 0] });
+    graph.input('w', { dtype: 'float32', dims: [0, 4] });
+    const relu = graph.node('Relu', [graph.node('MatMul', ['x', 'w'], {})], {});
+    graph.node('Add', [relu, graph.constant(fromNumbers('float32', [4], [1, 2, 3, 4]))], {}, { outputs: ['y'] });
+    const session = await webgpuBackend.load(await build(graph.finish(['y'])), { device: undefined, signal: undefined });
+    const nothing = (dims: readonly number[]) => fromNumbers('float32', dims, []);
+    const outputs = await session.run({ x: nothing([2, 0]), w: nothing([0, 4]) });
+    await session.dispose();
+    expect(toNumbers(outputs['y']!)).toEqual([1, 2, 3, 4, 1, 2, 3, 4]);
+  });
+
   it('run values of types that the device lacks', async () => {
     const graph = newGraphBuilder('doubles');
     graph.input('x', { dtype: 'float64', dims: [3] });
