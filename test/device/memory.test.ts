@@ -106,7 +106,7 @@ describe.skipIf(noDevice)('a lost device (skipped without SwiftShader)', () => {
     first.device.destroy();
     for (const error of await Promise.all(underWay)) {
       expect(error.code).toBe('DEVICE_LOST');
-      expect(error.fix).toContain('Load the engine again');
+      expect(error.fix).toContain('load the engine again');
     }
     expect((await errorOf(() => lost.run(input()))).code).toBe('DEVICE_LOST');
     expect((await errorOf(() => lost.prepare(input()))).code).toBe('DEVICE_LOST');
