@@ -30,7 +30,7 @@ export interface CompileRequest {
   /** Whether a leading dimension that the model fixes gives way to `options.batch`; default: it does, or the import fails. */
   readonly rebatch?: boolean;
   /** For int8 and mixed precision. */
-  readonly calibration?: BuildInput['calibration'];
+  readonly calibration?: BuildInput['calibration'] | undefined;
   /** Told how long each step took, in milliseconds, as it ends. */
   readonly onStep?: (step: CompileStep, durationMs: number) => void;
 }

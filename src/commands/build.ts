@@ -13,11 +13,13 @@ export default class Build extends BaseCommand {
     '<%= config.bin %> build resnet50.onnx',
     '<%= config.bin %> build resnet50.onnx --batch 8 --option threads=2 --output engines/',
     '<%= config.bin %> build bert.onnx --dim sequence=128 --fusion off',
+    '<%= config.bin %> build resnet50.onnx --precision int8 --calibration resnet50.calibration.json',
   ];
   static override args = { model: Args.string({ required: true, description: 'an ONNX file' }) };
   static override flags = {
     ...CONFIG_FLAGS,
     ...BUILD_FLAGS,
+    calibration: Flags.string({ description: 'ranges for int8 and mixed, as calibrate writes them', helpValue: 'FILE' }),
     output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
   };
 
@@ -27,7 +29,7 @@ export default class Build extends BaseCommand {
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const [{ buildEngineFile }, { openRegistry }] = await Promise.all([import('../workflows/build.ts'), import('../workflows/registry.ts')]);
     const registry = await openRegistry(config.plugins);
-    const result = await buildEngineFile({ model: args.model, options, output: flags.output, registry, signal: undefined });
+    const result = await buildEngineFile({ model: args.model, options, output: flags.output, calibration: flags.calibration, registry, signal: undefined });
     const { header, stepsMs } = result;
     const steps = Object.entries(stepsMs).map(([step, ms]) => `${step} ${formatNumber(ms / 1000)} s`);
     this.log(`engine   ${result.file} (${formatBytes(result.bytes)}, sha256 ${result.sha256.slice(0, 16)}…)`);

@@ -4,6 +4,7 @@ import BaselineRm from './baseline/rm.ts';
 import BaselineSave from './baseline/save.ts';
 import BaselineShow from './baseline/show.ts';
 import Build from './build.ts';
+import Calibrate from './calibrate.ts';
 import Compare from './compare.ts';
 import Doctor from './doctor.ts';
 import Gate from './gate.ts';
@@ -19,6 +20,7 @@ export const COMMANDS = {
   'baseline:save': BaselineSave,
   'baseline:show': BaselineShow,
   build: Build,
+  calibrate: Calibrate,
   compare: Compare,
   doctor: Doctor,
   gate: Gate,

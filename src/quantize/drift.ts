@@ -22,7 +22,7 @@ export interface TensorDrift {
 const MAX_CLIPPED = 0.002;
 const MAX_GROWTH = 3;
 /** Ends of the bulk that moved by more than this share of its width. */
-const MAX_DRIFT = 0.35;
+const MAX_DRIFT = 0.3;
 
 /** A row per tensor of the calibration that was seen, the worst first. */
 export function compareDrift({ tensors }: Pick<Calibration, 'tensors'>, seen: ReadonlyMap<ValueId, Distribution>): readonly TensorDrift[] {

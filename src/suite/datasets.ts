@@ -27,11 +27,22 @@ export interface DatasetRequest {
   /** Added to every label. */
   readonly labelOffset: number;
   readonly limit: number | undefined;
+  /** One of two disjoint parts; undefined: all. */
+  readonly part?: DatasetPart | undefined;
   readonly skipBroken: boolean;
   /** Samples of a synthetic set. */
   readonly samples: number;
   readonly seed: number;
   readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Samples set apart for calibration, spread evenly over the set and at most half of it, or the rest. What a calibration has
+ * seen tells nothing of accuracy.
+ */
+export interface DatasetPart {
+  readonly take: 'calibration' | 'rest';
+  readonly calibrationSamples: number;
 }
 
 /** Samples that run together. The last batch of a set is filled up by repeating its last sample. */
@@ -113,10 +124,14 @@ function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
   });
 }
 
+/** Synthetic samples from this number on are for calibration. */
+const CALIBRATION_START = 2 ** 20;
+
 function syntheticDataset(request: DatasetRequest, slots: readonly Slot[]): Dataset {
-  const { samples, seed, batch } = request;
+  const { samples, seed, batch, part } = request;
+  const first = part?.take === 'calibration' ? CALIBRATION_START : 0;
   return {
-    description: `synthetic (${samples} samples, seed ${seed})`,
+    description: `synthetic (${samples} samples, seed ${seed}${first > 0 ? `, from number ${first}` : ''})`,
     sha256: undefined,
     size: samples,
     labelled: 0,
@@ -126,7 +141,7 @@ function syntheticDataset(request: DatasetRequest, slots: readonly Slot[]): Data
       for (let start = 0; start < samples; start += batch) {
         signal?.throwIfAborted();
         const count = Math.min(batch, samples - start);
-        const indices = Array.from({ length: batch }, (_, i) => Math.min(start + i, samples - 1));
+        const indices = Array.from({ length: batch }, (_, i) => first + Math.min(start + i, samples - 1));
         yield {
           inputs: await syntheticInputs(slots, seed, indices, signal),
           count,
@@ -161,7 +176,7 @@ async function syntheticInputs(slots: readonly Slot[], seed: number, indices: re
 async function imageDataset(request: DatasetRequest, folder: string, slots: readonly Slot[], slot: ImageSlot): Promise<Dataset> {
   const { labelsFile, classes, labelOffset, limit } = request;
   const found = await readImageFolder(folder, { labelsFile, classes: classes === undefined ? undefined : classes - labelOffset });
-  const images = spread(found.images, limit).map((image) => checkLabel(image, classes, labelOffset));
+  const images = spread(partOf(found.images, request.part), limit).map((image) => checkLabel(image, classes, labelOffset));
   const sha256 = await hashImages(images, request.signal);
   const skipped: string[] = [];
   return {
@@ -173,6 +188,12 @@ async function imageDataset(request: DatasetRequest, folder: string, slots: read
     skipped,
     batches: (signal) => imageBatches(request, images, slots, slot, skipped, signal),
   };
+}
+
+function partOf(images: readonly ImageFile[], part: DatasetPart | undefined): readonly ImageFile[] {
+  if (part === undefined) return images;
+  const reserved = new Set(spread(images, Math.min(part.calibrationSamples, Math.floor(images.length / 2))));
+  return images.filter((image) => reserved.has(image) === (part.take === 'calibration'));
 }
 
 function describeLabels(source: ImageFolder['labelSource']): string {

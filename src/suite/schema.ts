@@ -6,6 +6,8 @@
 import { z } from 'zod';
 import { FUSIONS, PRECISIONS } from '../engine/engine.ts';
 import { DTYPES, type DType } from '../ir/tensor.ts';
+import { CALIBRATION_METHODS, DEFAULT_PERCENTILE } from '../quantize/calibrators.ts';
+import { SCHEMES } from '../quantize/params.ts';
 import type { ScenarioName } from '../results/record.ts';
 
 const positive = z.number().positive();
@@ -122,6 +124,22 @@ const task = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('raw') }),
 ]);
 
+/** Where int8 ranges come from, and what a build makes of them. Only int8 and mixed variants read it. */
+const quantization = z.strictObject({
+  /** A cache that `tsrt-bench calibrate` wrote, relative to the suite. Absent: calibrated in each run. */
+  calibration: text.optional(),
+  /** Samples to calibrate on where there is no cache: every so-many-th picture, which accuracy then leaves out. */
+  samples: count.default(64),
+  /** Least squared error: on ResNet-50 and MobileNetV2 the closest to fp32 of the four. */
+  method: z.enum(CALIBRATION_METHODS).default('mse'),
+  scheme: z.enum(SCHEMES).default('affine'),
+  /** Share of values inside the range, percent, for the method `percentile`. */
+  percentile: z.number().gt(0).max(100).default(DEFAULT_PERCENTILE),
+  biasCorrection: z.boolean().default(true),
+  firstLayer: z.enum(['int8', 'keep']).default('int8'),
+  lastLayer: z.enum(['int8', 'keep']).default('int8'),
+});
+
 const optionValue = z.union([z.string(), z.number(), z.boolean()]);
 
 /** The cross product of its lists. */
@@ -224,6 +242,7 @@ export const suiteSchema = z.strictObject({
   /** Which variant speed-ups are stated against. */
   baselineVariant: variantMatch.omit({ batch: true }).optional(),
   accuracy: accuracy.prefault({}),
+  quantization: quantization.prefault({}),
   gate: gate.prefault({}),
 })
   .refine((value) => value.inputs.filter((input) => input.kind === 'image').length <= 1, {
@@ -240,8 +259,8 @@ export type Preprocess = ImageInput['preprocess'];
 export type VariantAxes = SuiteDefinition['variants'][number];
 export type VariantMatch = SuiteDefinition['exclude'][number];
 export type Task = SuiteDefinition['task'];
-export type MeasureSettings = SuiteDefinition['measure'];
 export type AccuracyBudget = SuiteDefinition['accuracy'];
+export type QuantizationSettings = SuiteDefinition['quantization'];
 export type GatePolicy = SuiteDefinition['gate'];
 export type ModelSource = SuiteDefinition['model'];
 export type Download = NonNullable<ModelSource['download']>;

@@ -7,6 +7,7 @@ import { serializeEngine } from '../engine/file.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
+import { readCalibration } from './calibrate/suite.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
 
 export interface BuildRequest {
@@ -16,6 +17,8 @@ export interface BuildRequest {
   /** Where the engine goes: a file ending in `.engine`, or a folder. */
   readonly output: string;
   readonly registry: Registry;
+  /** A calibration cache, for int8 and mixed. */
+  readonly calibration?: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
 
@@ -34,6 +37,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
   const stepsMs: Partial<Record<CompileStep, number>> = {};
   const backend = registry.backend(options.backend);
   const modelBytes = await readModelFile(model);
+  const calibration = request.calibration === undefined ? undefined : await readCalibration(request.calibration);
   const engine = await inModelFile(model, () =>
     compileModel({
       modelBytes,
@@ -41,6 +45,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
       folder: dirname(model),
       options,
       backend,
+      calibration,
       context: { signal, onProgress: undefined },
       onStep: (step, durationMs) => {
         stepsMs[step] = durationMs;

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { outputName } from '../../suite/accuracy.ts';
 import { type Dataset, openDataset } from '../../suite/datasets.ts';
+import { runPart } from '../calibrate/suite.ts';
 import type { BuiltEngine } from './engines.ts';
 import { classCount } from './reference.ts';
 import type { Sweep } from './sweep.ts';
@@ -23,6 +24,7 @@ export async function datasetOf({ request, suite }: Sweep, engines: readonly Bui
     classes: classCount(outputs.find(({ name }) => name === scores)),
     labelsFile: labels,
     labelOffset,
+    part: runPart(suite, 'rest'),
     limit: wanted ?? suite.dataset.limit,
     skipBroken,
     samples: limit ?? request.limit ?? suite.accuracy.samples,

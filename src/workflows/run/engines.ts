@@ -5,8 +5,8 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { compileModel } from '../../backends/compile.ts';
-import type { Availability, Backend } from '../../backends/backend.ts';
-import type { EngineHeader } from '../../engine/engine.ts';
+import type { Availability, Backend, BuildInput } from '../../backends/backend.ts';
+import type { BuildOptions, EngineHeader } from '../../engine/engine.ts';
 import { serializeEngine } from '../../engine/file.ts';
 import { sha256Hex } from '../../engine/sha256.ts';
 import { reportError, TsrtError, type ErrorReport } from '../../errors.ts';
@@ -45,6 +45,8 @@ export interface EngineRequest {
   readonly model: { readonly name: string; readonly bytes: Uint8Array; readonly path: string };
   readonly registry: Registry;
   readonly probe: (backend: Backend) => Promise<Availability>;
+  /** Ranges for int8 and mixed variants; called for those alone. */
+  readonly calibration: (options: BuildOptions) => Promise<BuildInput['calibration']>;
   /** Where engine files are written. */
   readonly folder: string;
   readonly signal: AbortSignal;
@@ -89,7 +91,7 @@ async function takeOver({ file, bytes, sha256, engine: { header } }: EngineFile,
 }
 
 async function buildOne(
-  { model, signal }: EngineRequest,
+  { model, calibration, signal }: EngineRequest,
   backend: Backend,
   availability: Availability,
   variant: Variant,
@@ -99,6 +101,8 @@ async function buildOne(
     return { status: 'skipped', variant, reason: `${backend.name}: ${availability.reason}`, fix: availability.fix };
   }
   try {
+    const { precision } = variant.options;
+    const ranges = precision === 'int8' || precision === 'mixed' ? await calibration(variant.options) : undefined;
     const startMs = performance.now();
     const compile = () =>
       compileModel({
@@ -107,6 +111,7 @@ async function buildOne(
         folder: dirname(model.path),
         options: variant.options,
         backend,
+        calibration: ranges,
         context: { signal, onProgress: undefined },
       });
     const engine = await inModelFile(model.path, compile);

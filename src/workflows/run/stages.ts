@@ -5,6 +5,7 @@ import { measureCases } from '../../measure/orchestrate.ts';
 import { createYardstick } from '../../measure/yardstick.ts';
 import { readModel } from '../../onnx/model.ts';
 import type { BenchRecord } from '../../results/record.ts';
+import { calibrationSource } from '../calibrate/suite.ts';
 import { inModelFile } from '../model-file.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from './accuracy.ts';
 import { datasetOf } from './dataset.ts';
@@ -27,6 +28,15 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
     model: { name: model.name, bytes: modelBytes, path: model.path },
     registry,
     probe,
+    calibration: calibrationSource({
+      suite: sweep.suite,
+      model,
+      modelBytes,
+      seed: request.settings.config.seed,
+      signal,
+      onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'build', label: 'calibrating', done, total, unit: 'samples' }),
+      onNotice: (text) => onEvent({ kind: 'notice', text }),
+    }),
     folder,
     signal,
     onEvent,

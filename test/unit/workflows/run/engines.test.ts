@@ -34,6 +34,7 @@ async function outcomeOf(changes: Partial<Backend>, options: { readonly batch?: 
     model: { name: model.name, bytes: options.bytes ?? (await readFile(model.path)), path: model.path },
     registry: createRegistry([{ plugin: { name: 'p', version: '1', backends: [backend] }, source: 'built-in' }]),
     probe: createProbe(),
+    calibration: async () => undefined,
     folder: join(folder, 'engines'),
     signal: new AbortController().signal,
     onEvent: () => {},

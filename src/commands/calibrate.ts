@@ -1,0 +1,66 @@
+/** `tsrt-bench calibrate SUITE`. */
+import { resolve } from 'node:path';
+import { Args, Flags } from '@oclif/core';
+import { EXIT } from '../errors.ts';
+import { CALIBRATION_METHODS, type CalibrationMethod } from '../quantize/calibrators.ts';
+import { SCHEMES, type Scheme } from '../quantize/params.ts';
+import type { CalibrateCommandResult } from '../workflows/calibrate/command.ts';
+import { BaseCommand } from './base.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { onInterrupt } from './interrupt.ts';
+import { createProgress, progressMode } from './progress.ts';
+
+export default class Calibrate extends BaseCommand {
+  static override summary = 'Find the int8 ranges of a model’s activations, or check that ranges still fit';
+  static override description =
+    'Streams the dataset through the optimized model and writes a calibration cache, which builds reuse: name it in the suite (quantization.calibration) or give it to `build --calibration`. With --check, the samples are compared with a cache instead: what clips, and how far the values have moved.';
+  static override examples = [
+    '<%= config.bin %> calibrate suites/resnet50 --dataset ./photos --out resnet50.calibration.json',
+    '<%= config.bin %> calibrate mobilenetv2 --model model.onnx --dataset ./photos --method percentile --percentile 99.9',
+    '<%= config.bin %> calibrate resnet50 --dataset ./night --check resnet50.calibration.json',
+  ];
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
+    dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR' }),
+    samples: Flags.integer({ description: 'at most this many samples, spread over the dataset', helpValue: 'N', min: 1 }),
+    method: Flags.string({ description: 'how a range is chosen', options: [...CALIBRATION_METHODS] }),
+    scheme: Flags.string({ description: 'affine: uint8 with a zero point; symmetric: int8 around zero', options: [...SCHEMES] }),
+    percentile: Flags.string({ description: 'share of values inside the range, for --method percentile', helpValue: 'P' }),
+    out: Flags.string({ char: 'o', description: 'the cache to write; default MODEL.calibration.json', helpValue: 'FILE' }),
+    check: Flags.string({ description: 'compare the samples with this cache, and write nothing', helpValue: 'FILE', exclusive: ['out', 'method', 'scheme', 'percentile'] }),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+  };
+
+  async run(): Promise<CalibrateCommandResult> {
+    const { args, flags } = await this.parse(Calibrate);
+    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
+    const [{ calibrateCommand, describeCalibration }, progress] = await Promise.all([import('../workflows/calibrate/command.ts'), createProgress(mode, process.stderr)]);
+    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: nothing is written' }));
+    try {
+      const result = await calibrateCommand({
+        suite: args.suite,
+        modelFile: flags.model,
+        dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
+        samples: flags.samples,
+        method: flags.method as CalibrationMethod | undefined,
+        scheme: flags.scheme as Scheme | undefined,
+        percentile: flags.percentile,
+        out: flags.out,
+        check: flags.check,
+        config,
+        signal: interrupt.signal,
+        onEvent: progress.onEvent,
+      });
+      progress.stop();
+      for (const line of describeCalibration(result)) this.log(line);
+      if (result.kind === 'checked' && result.suspicious > 0) this.exitWith(EXIT.failed);
+      return result;
+    } finally {
+      progress.stop();
+      interrupt.dispose();
+    }
+  }
+}

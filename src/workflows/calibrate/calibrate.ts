@@ -1,0 +1,46 @@
+/** From observed activations to a calibration cache. */
+import { sha256Hex } from '../../engine/sha256.ts';
+import type { BuildInput } from '../../backends/backend.ts';
+import { type Calibration, formatCalibration, type QuantizationChoices } from '../../quantize/calibration.ts';
+import type { CalibratorOptions } from '../../quantize/calibrators.ts';
+import { TOOL_VERSION } from '../../version.ts';
+import { observeActivations, type ObserveRequest } from './observe.ts';
+
+export interface CalibrateRequest extends Omit<ObserveRequest, 'scheme'> {
+  readonly calibrator: CalibratorOptions;
+  readonly choices: Omit<QuantizationChoices, 'keep'>;
+}
+
+export interface Calibrated {
+  readonly calibration: Calibration;
+  /** The cache's text, as it is to be written. */
+  readonly text: string;
+  readonly notices: readonly string[];
+}
+
+/** Throws what {@link observeActivations} throws. */
+export async function calibrate(request: CalibrateRequest): Promise<Calibrated> {
+  const { calibrator, choices, model, options } = request;
+  const { collector, dataset, samples, modelSha256 } = await observeActivations({ ...request, scheme: calibrator.scheme });
+  const tensors = collector.result(calibrator);
+  const calibration: Calibration = {
+    kind: 'tsrt-bench calibration',
+    formatVersion: 1,
+    tool: TOOL_VERSION,
+    model: { name: model.name, sha256: modelSha256 },
+    graph: { fusion: options.fusion, disabledPasses: [...options.disabledPasses] },
+    dataset: { description: dataset.description, ...(dataset.sha256 !== undefined && { sha256: dataset.sha256 }), samples },
+    ...calibrator,
+    quantization: { ...choices, keep: [] },
+    tensors,
+  };
+  const broken = [...collector.distributions()].filter(([, { nonFinite }]) => nonFinite > 0).map(([id]) => id);
+  const notices = broken.length === 0 ? [] : [`${broken.length} tensors held NaN or infinity during calibration, which was left out; the first is ${broken[0]}`];
+  return { calibration, text: formatCalibration(calibration), notices };
+}
+
+/** A cache in the form that a build takes. */
+export async function forBuild(cache: Calibration, text: string): Promise<NonNullable<BuildInput['calibration']>> {
+  const sha256 = await sha256Hex(new TextEncoder().encode(text));
+  return { cache, stamp: { sha256, method: cache.method, dataset: cache.dataset.description } };
+}

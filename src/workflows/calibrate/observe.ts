@@ -1,0 +1,81 @@
+/**
+ * Observes a network's activations over a dataset: the optimized graph runs with every tensor that int8 needs as an output,
+ * batch by batch, and only histograms stay in memory.
+ */
+import { readBuildInput } from '../../backends/compile.ts';
+import { evaluateConstants } from '../../backends/onnxruntime/evaluate.ts';
+import { openGraph } from '../../backends/onnxruntime/observe.ts';
+import type { Binding, BuildOptions } from '../../engine/engine.ts';
+import { TsrtError } from '../../errors.ts';
+import { typeOf, type Graph } from '../../ir/graph.ts';
+import { runPasses } from '../../passes/pipeline.ts';
+import { createCollector, type Collector } from '../../quantize/collect.ts';
+import { isQuantized } from '../../quantize/detect.ts';
+import type { Scheme } from '../../quantize/params.ts';
+import { calibrationOutputs, calibrationPlacement } from '../../quantize/quantize-graph.ts';
+import type { Dataset } from '../../suite/datasets.ts';
+
+/** What decides which graph is calibrated. */
+export type GraphOptions = Pick<BuildOptions, 'fusion' | 'disabledPasses' | 'dims' | 'inputShapes'>;
+
+export interface ObserveRequest {
+  readonly model: { readonly name: string; readonly bytes: Uint8Array; readonly folder: string };
+  readonly options: GraphOptions;
+  readonly scheme: Scheme;
+  /** Opens the samples for the graph's inputs and outputs. */
+  readonly openDataset: (inputs: readonly Binding[], outputs: readonly Binding[], batch: number) => Promise<Dataset>;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: (done: number, total: number) => void;
+}
+
+export interface Observation {
+  readonly modelSha256: string;
+  readonly collector: Collector;
+  readonly dataset: Dataset;
+  readonly samples: number;
+}
+
+/** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. */
+const BATCH = 2;
+
+/** Throws TsrtError MODEL_UNSUPPORTED for a model that can't be quantized, and the dataset's errors. */
+export async function observeActivations(request: ObserveRequest): Promise<Observation> {
+  const { scheme, signal, onProgress } = request;
+  const { graph, sha256 } = await optimizedGraph(request);
+  const placement = calibrationPlacement(graph, scheme);
+  if (placement.roles.size === 0) {
+    throw unquantizable(request.model.name, 'it has no convolution or matrix product with constant weights');
+  }
+  const bindings = (ids: readonly string[]) => ids.map((name): Binding => ({ name, ...typeOf(graph, name) }));
+  const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), BATCH);
+  const collector = createCollector(graph, placement);
+  const runner = await openGraph({ ...graph, outputs: calibrationOutputs(graph, placement) });
+  let samples = 0;
+  try {
+    for await (const { inputs, count } of dataset.batches(signal)) {
+      signal?.throwIfAborted();
+      const outputs = await runner.run(inputs);
+      collector.add(new Map([...Object.entries(inputs), ...outputs]), { count, batch: BATCH });
+      samples += count;
+      onProgress(samples, dataset.size);
+    }
+  } finally {
+    await runner.dispose();
+  }
+  return { modelSha256: sha256, collector, dataset, samples };
+}
+
+/** The graph that a build of these options would quantize; its names do not depend on the batch. */
+async function optimizedGraph({ model, options, signal }: ObserveRequest): Promise<{ readonly graph: Graph; readonly sha256: string }> {
+  const { fusion, disabledPasses, dims, inputShapes } = options;
+  const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch: BATCH, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
+  const input = await readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build });
+  if (!input.graph.ok) throw unquantizable(model.name, `${input.graph.unsupported[0]?.op}: ${input.graph.unsupported[0]?.reason}`);
+  const { graph } = await runPasses(input.graph.graph, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
+  if (isQuantized(graph)) throw unquantizable(model.name, 'it comes with scales of its own, and runs in int8 without a calibration');
+  return { graph, sha256: input.model.sha256 };
+}
+
+function unquantizable(name: string, reason: string): TsrtError {
+  return new TsrtError('MODEL_UNSUPPORTED', `${name} can't be calibrated: ${reason}`, { fix: 'run it in fp32, or export it otherwise' });
+}

@@ -1,0 +1,113 @@
+/** Calibration as a suite describes it: its inputs, its dataset, its settings. `run` and `calibrate` share it. */
+import { readFile } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { BuildInput } from '../../backends/backend.ts';
+import type { Binding } from '../../engine/engine.ts';
+import { TsrtError } from '../../errors.ts';
+import { readModel } from '../../onnx/model.ts';
+import { parseCalibration } from '../../quantize/calibration.ts';
+import { outputName } from '../../suite/accuracy.ts';
+import { type Dataset, type DatasetPart, openDataset } from '../../suite/datasets.ts';
+import type { ResolvedModel } from '../../suite/models.ts';
+import type { QuantizationSettings, Suite } from '../../suite/schema.ts';
+import { classCount } from '../run/reference.ts';
+import { calibrate, type Calibrated, forBuild } from './calibrate.ts';
+import type { GraphOptions } from './observe.ts';
+
+export interface SuiteCalibrationRequest {
+  readonly suite: Suite;
+  readonly model: Pick<ResolvedModel, 'name' | 'path'>;
+  readonly modelBytes: Uint8Array;
+  readonly options: GraphOptions;
+  readonly settings: QuantizationSettings;
+  /** Which samples of the suite's dataset; undefined: as many as the settings say of all. */
+  readonly part: DatasetPart | undefined;
+  readonly seed: number;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: (done: number, total: number) => void;
+}
+
+/** Calibrates on the suite's dataset, or on synthetic samples where it has none. */
+export function calibrateSuite(request: SuiteCalibrationRequest): Promise<Calibrated> {
+  const { model, modelBytes, options, settings, signal, onProgress } = request;
+  const { method, scheme, percentile, biasCorrection, firstLayer, lastLayer } = settings;
+  return calibrate({
+    model: { name: model.name, bytes: modelBytes, folder: dirname(model.path) },
+    options,
+    calibrator: { method, scheme, percentile },
+    choices: { biasCorrection, firstLayer, lastLayer },
+    openDataset: calibrationDataset(request),
+    signal,
+    onProgress,
+  });
+}
+
+/** Opens the samples of a calibration once the model's inputs and outputs are known. */
+export function calibrationDataset({ suite, settings, part, seed, signal }: Pick<SuiteCalibrationRequest, 'suite' | 'settings' | 'part' | 'seed' | 'signal'>) {
+  return (inputs: readonly Binding[], outputs: readonly Binding[], batch: number): Promise<Dataset> => {
+    const { path, labels, labelOffset, skipBroken } = suite.dataset;
+    const scores = suite.task.kind === 'classification' ? outputName(suite.task.output, outputs.map(({ name }) => name)) : undefined;
+    return openDataset({
+      inputs: suite.inputs,
+      bindings: inputs,
+      batch,
+      folder: path === undefined ? undefined : resolve(suite.folder, path),
+      classes: classCount(outputs.find(({ name }) => name === scores)),
+      labelsFile: labels,
+      labelOffset,
+      limit: settings.samples,
+      part,
+      skipBroken,
+      samples: settings.samples,
+      seed,
+      signal,
+    });
+  };
+}
+
+/** The part of the dataset that a run of this suite calibrates on, or leaves to accuracy; undefined where it calibrates on nothing. */
+export function runPart({ variants, include, quantization }: Suite, take: DatasetPart['take']): DatasetPart | undefined {
+  const quantizes = [...variants, ...include].some(({ precision }) => precision.includes('int8') || precision.includes('mixed'));
+  if (!quantizes || quantization.calibration !== undefined) return undefined;
+  return { take, calibrationSamples: quantization.samples };
+}
+
+const OWN_SCALES: ReadonlySet<string> = new Set(['DequantizeLinear', 'QLinearConv', 'QLinearMatMul']);
+
+/**
+ * What builds of int8 variants take: the suite's cache, or a calibration made now, once for the same graph. Undefined for a
+ * model that comes with scales of its own.
+ */
+export function calibrationSource(
+  request: Omit<SuiteCalibrationRequest, 'options' | 'settings' | 'part'> & { readonly onNotice: (text: string) => void },
+): (options: GraphOptions) => Promise<BuildInput['calibration']> {
+  const { suite, model, modelBytes, onNotice } = request;
+  const made = new Map<string, Promise<BuildInput['calibration']>>();
+  const make = async (options: GraphOptions): Promise<BuildInput['calibration']> => {
+    const { nodes } = readModel(modelBytes, { folder: dirname(model.path) });
+    if (nodes.some(({ opType }) => OWN_SCALES.has(opType))) return undefined;
+    const { quantization: settings } = suite;
+    if (settings.calibration !== undefined) {
+      return readCalibration(resolve(suite.folder, settings.calibration));
+    }
+    const { calibration, text, notices } = await calibrateSuite({ ...request, options, settings, part: runPart(suite, 'calibration') });
+    for (const notice of notices) onNotice(notice);
+    onNotice(`int8 ranges by ${calibration.method} from ${calibration.dataset.description}; accuracy is assessed on other samples`);
+    return forBuild(calibration, text);
+  };
+  return ({ fusion, disabledPasses, dims, inputShapes }) => {
+    const options: GraphOptions = { fusion, disabledPasses, dims, inputShapes };
+    const key = JSON.stringify(options);
+    const known = made.get(key) ?? make(options);
+    made.set(key, known);
+    return known;
+  };
+}
+
+/** A cache as builds take it. Throws TsrtError CALIBRATION_INVALID for a file that is none. */
+export async function readCalibration(path: string): Promise<NonNullable<BuildInput['calibration']>> {
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new TsrtError('CALIBRATION_INVALID', "the calibration can't be read", { place: path, fix: 'write one with tsrt-bench calibrate SUITE --out FILE', cause });
+  });
+  return forBuild(parseCalibration(text, path), text);
+}

@@ -1,0 +1,66 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { describe, expect, it } from 'vitest';
+import { resolveConfig } from '../../../src/config.ts';
+import { parseCalibration } from '../../../src/quantize/calibration.ts';
+import { openDataset } from '../../../src/suite/datasets.ts';
+import { calibrateCommand, describeCalibration, type CalibrateCommandRequest } from '../../../src/workflows/calibrate/command.ts';
+import { temporaryFolder } from '../../helpers/folder.ts';
+
+async function request(folder: string, over: Partial<CalibrateCommandRequest>): Promise<CalibrateCommandRequest> {
+  const { config } = await resolveConfig({ cache: join(folder, 'cache') }, folder);
+  return {
+    suite: 'suites/smoke', modelFile: undefined, dataset: undefined, samples: 4, method: undefined, scheme: undefined, percentile: undefined, out: join(folder, 'c.json'),
+    check: undefined, config, signal: new AbortController().signal, onEvent: () => {}, ...over,
+  };
+}
+
+describe('calibrate', () => {
+  it('writes a cache that it then finds to fit, and the same one each time', async () => {
+    const folder = await temporaryFolder();
+    const result = await calibrateCommand(await request(folder, { method: 'entropy' }));
+    expect(result).toMatchObject({ kind: 'calibrated', method: 'entropy', samples: 4 });
+    const text = await readFile(join(folder, 'c.json'), 'utf8');
+    expect(Object.keys(parseCalibration(text, 'c.json').tensors)).toHaveLength(result.kind === 'calibrated' ? result.tensors : 0);
+    await calibrateCommand(await request(folder, { method: 'entropy' }));
+    expect(await readFile(join(folder, 'c.json'), 'utf8')).toBe(text);
+    const checked = await calibrateCommand(await request(folder, { check: join(folder, 'c.json') }));
+    expect(checked).toMatchObject({ kind: 'checked', samples: 4 });
+    expect(describeCalibration(checked).join('\n')).toContain('seen         4 samples');
+  });
+
+  it.each([
+    [{ percentile: '0' }, 'USAGE'],
+    [{ percentile: 'most' }, 'USAGE'],
+    [{ check: 'nowhere.json' }, 'CALIBRATION_INVALID'],
+    [{ suite: 'no-such-suite' }, 'SUITE_NOT_FOUND'],
+  ] as const)('%j is an error to mend', async (over, code) => {
+    const folder = await temporaryFolder();
+    await expect(calibrateCommand(await request(folder, over))).rejects.toMatchObject({ code, fix: expect.any(String) });
+  });
+});
+
+describe('the parts of a dataset', () => {
+  it('are disjoint, and together the whole', async () => {
+    const folder = await temporaryFolder();
+    for (let i = 0; i < 11; i++) {
+      await writeFile(join(folder, `${String(i).padStart(3, '0')}_x.png`), await sharp({ create: { width: 8, height: 8, channels: 3, background: { r: i, g: 0, b: 0 } } }).png().toBuffer());
+    }
+    const names = async (take: 'calibration' | 'rest' | undefined, calibrationSamples = 3): Promise<string[]> => {
+      const dataset = await openDataset({
+        inputs: [{ kind: 'image', preprocess: { crop: { width: 8, height: 8 }, color: 'rgb', range: [0, 1], mean: [0, 0, 0], std: [1, 1, 1], layout: 'NCHW' } }],
+        bindings: [{ name: 'x', dtype: 'float32', dims: [2, 3, 8, 8] }],
+        batch: 2, folder, classes: undefined, labelsFile: undefined, labelOffset: 0, limit: undefined, skipBroken: false, samples: 1, seed: 1,
+        part: take && { take, calibrationSamples },
+      });
+      const found: string[] = [];
+      for await (const batch of dataset.batches()) found.push(...batch.names);
+      return found;
+    };
+    const [all, some, rest] = [await names(undefined), await names('calibration'), await names('rest')];
+    expect(some).toHaveLength(3);
+    expect([...some, ...rest].sort()).toEqual(all);
+    expect(await names('calibration', 100)).toHaveLength(5);
+  });
+});
