@@ -1,5 +1,6 @@
 /** What `run` prints at its end: the table, what to know about it, where the records are, and what to do next. */
 import { relative } from 'node:path';
+import { choiceLines } from '../report/choice.ts';
 import { tableReporter } from '../report/table.ts';
 import { foldWords } from '../report/units.ts';
 import type { RunResult } from '../workflows/run/request.ts';
@@ -8,6 +9,7 @@ export function describeRun(result: RunResult, terminal: { readonly color: boole
   const { suite, records, baselineVariant } = result;
   const lines = [tableReporter.render({ suite, records, baselineVariant, ...terminal }).trimEnd(), ''];
   const { width } = terminal;
+  lines.push(...choiceLines({ suite, records, baselineVariant, ...terminal }).flatMap(({ label, text }) => labelled(label, text, width)));
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
   lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, ...labelled('next', nextCommand(result), width));
   return lines.join('\n');

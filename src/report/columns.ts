@@ -16,7 +16,9 @@ export function columnsOf(report: Report): Column[] {
   const rows = measuredRows(report);
   const scenarios = new Set(rows.map((row) => row.scenario));
   const columns: (Column | false)[] = [
-    text('variant', (row) => row.variant),
+    rows.some((row) => row.overBudget)
+      ? { ...text('variant', (row) => (row.overBudget ? `${row.variant} !` : row.variant)), legend: '! is over the accuracy budget.' }
+      : text('variant', (row) => row.variant),
     report.devices.length > 1 && text('device', (row) => row.device),
     number('batch', (row) => String(row.batch)),
     (scenarios.size > 1 || !scenarios.has('single-stream')) && text('scenario', (row) => row.scenario),

@@ -30,6 +30,8 @@ export interface MeasuredRow extends RowBase {
   /** Part of loadMs in which the driver compiled kernels; undefined where the backend does not tell. */
   readonly pipelinesMs: number | undefined;
   readonly accuracy: AccuracyReading | undefined;
+  /** Less accurate than the suite allows. */
+  readonly overBudget: boolean;
   /** Against the baseline variant at the same batch and scenario; undefined where that has no row. */
   readonly speedup: number | undefined;
   readonly rounds: number;
@@ -144,6 +146,7 @@ function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
     loadMs: record.build.loadMs,
     pipelinesMs: record.build.loadSteps?.pipelinesMs,
     accuracy: record.accuracy,
+    overBudget: record.warnings.some(({ kind }) => kind === 'over-budget'),
     speedup: undefined,
     rounds: record.rounds.length,
     samples: estimates.samples,

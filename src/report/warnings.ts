@@ -15,7 +15,7 @@ export function collectWarnings(records: readonly BenchRecord[]): ReportWarning[
   const groups = new Map<string, { worst: RecordWarning; record: BenchRecord; cases: string[] }>();
   for (const record of records) {
     for (const warning of record.warnings) {
-      const key = warning.kind === 'notice' ? warning.text : warning.kind === 'drift' ? `drift ${warning.yardstick}` : warning.kind;
+      const key = keyOf(warning);
       const group = groups.get(key) ?? { worst: warning, record, cases: [] };
       if (severity(warning) > severity(group.worst)) Object.assign(group, { worst: warning, record });
       if (!group.cases.includes(record.case.id)) group.cases.push(record.case.id);
@@ -26,6 +26,18 @@ export function collectWarnings(records: readonly BenchRecord[]): ReportWarning[
     const { sentence, advice } = describeWarning(worst, record);
     return { kind: worst.kind, sentence, advice, cases };
   });
+}
+
+function keyOf(warning: RecordWarning): string {
+  switch (warning.kind) {
+    case 'notice':
+    case 'over-budget':
+      return warning.text;
+    case 'drift':
+      return `drift ${warning.yardstick}`;
+    default:
+      return warning.kind;
+  }
 }
 
 /** One warning of one record, as a sentence without a full stop and an advice. */
@@ -63,6 +75,8 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
         sentence: 'the weights are seeded, not trained: accuracy only compares variants with each other',
         advice: 'give real weights with --model FILE',
       };
+    case 'over-budget':
+      return { sentence: `over the accuracy budget: ${warning.text}`, advice: 'calibrate otherwise (quantization in the suite), or take a variant within the budget' };
     case 'notice':
       return { sentence: warning.text, advice: undefined };
     default:
@@ -85,6 +99,7 @@ function severity(warning: RecordWarning): number {
     case 'outliers':
       return warning.share;
     case 'untrained-weights':
+    case 'over-budget':
     case 'notice':
       return 0;
     default:

@@ -125,6 +125,8 @@ export type RecordWarning =
   | { readonly kind: 'drift'; readonly yardstick: YardstickReading['workload']; readonly ratio: number }
   | { readonly kind: 'outliers'; readonly share: number }
   | { readonly kind: 'untrained-weights' }
+  /** What of the suite's accuracy budget the variant breaks, as a sentence. */
+  | { readonly kind: 'over-budget'; readonly text: string }
   | { readonly kind: 'notice'; readonly text: string };
 
 /** What every state shares. */

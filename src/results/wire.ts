@@ -135,6 +135,7 @@ const warning = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('drift'), yardstick: z.enum(YARDSTICKS), ratio: amount }),
   z.strictObject({ kind: z.literal('outliers'), share: z.number().min(0).max(1) }),
   z.strictObject({ kind: z.literal('untrained-weights') }),
+  z.strictObject({ kind: z.literal('over-budget'), text: z.string() }),
   z.strictObject({ kind: z.literal('notice'), text: z.string() }),
 ]).meta({ id: 'warning' });
 

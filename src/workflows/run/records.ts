@@ -96,7 +96,7 @@ function accuracyWarnings(accuracy: AccuracyOutcome | undefined, budget: Accurac
     case 'failed':
       return [{ kind: 'notice', text: `accuracy is unknown: ${accuracy.error.message}` }];
     case 'assessed':
-      return brokenBudget(budget, accuracy.result).map((text) => ({ kind: 'notice', text: `over the accuracy budget: ${text}` }));
+      return brokenBudget(budget, accuracy.result).map((text) => ({ kind: 'over-budget', text }));
     default:
       return accuracy satisfies never;
   }

@@ -282,6 +282,7 @@ describe('golden texts', () => {
         },
         "loadMs": 95,
         "memoryBytes": 199229440,
+        "overBudget": false,
         "precision": "fp32",
         "rounds": 3,
         "samples": 60,

@@ -52,14 +52,14 @@ describe('unbuiltRecord', () => {
 
 describe('measuredRecord', () => {
   const notices = (...words: Parameters<typeof measuredRecord>) =>
-    measuredRecord(...words).warnings.flatMap((warning) => (warning.kind === 'notice' ? [warning.text] : []));
+    measuredRecord(...words).warnings.flatMap((warning) => (warning.kind === 'notice' || warning.kind === 'over-budget' ? [`${warning.kind}: ${warning.text}`] : []));
 
   it('says what breaks the accuracy budget, why accuracy is unknown, and what else is remarkable', () => {
     expect(notices(context, entry, engine, done, assessed(60), [])).toEqual([]);
-    expect(notices(context, entry, engine, done, assessed(40), [])).toEqual([expect.stringMatching(/over the accuracy budget: .*40\.0 dB/)]);
+    expect(notices(context, entry, engine, done, assessed(40), [])).toEqual([expect.stringMatching(/^over-budget: .*40\.0 dB/)]);
     expect(notices(context, entry, engine, done, { status: 'failed', error: { code: 'INTERNAL', message: 'boom' } }, ['unchecked'])).toEqual([
-      'accuracy is unknown: boom',
-      'unchecked',
+      'notice: accuracy is unknown: boom',
+      'notice: unchecked',
     ]);
   });
 
