@@ -45,7 +45,7 @@ const IDENTICAL_SNR_DB = 150;
 /** Compares every pair; see {@link MetricChange} for what is stated. */
 export function comparePairs(pairing: Pairing, labels: { readonly baseline: string; readonly candidate: string }, options: CompareOptions): Comparison {
   const { design = 'stored', metrics = METRIC_NAMES, confidence, falseAlarms } = options;
-  const look = options.look ?? { doubtShare: 1, alarmShare: 1, family: familySize(pairing.pairs, metrics) };
+  const look = options.look ?? { doubtShare: 1, alarmShare: 1, family: familySize(pairing.pairs.filter((pair) => pair.state === 'both').length, metrics) };
   const cases = pairing.pairs.map((pair): CaseComparison => {
     if (pair.state !== 'both') return { pair, changes: [] };
     const levels = { confidence, falseAlarms, ...look };
@@ -54,10 +54,9 @@ export function comparePairs(pairing: Pairing, labels: { readonly baseline: stri
   return { suite: pairing.suite, ...labels, cases, notices: pairing.notices };
 }
 
-/** How many timed metrics of cases are tested together; at least 1. */
-export function familySize(pairs: readonly CasePair[], metrics: readonly MetricName[]): number {
-  const timed = metrics.filter((metric) => TIMED_METRICS.some((one) => one === metric)).length;
-  return Math.max(1, timed * pairs.filter((pair) => pair.state === 'both').length);
+/** How many timed metrics of so many cases are tested together; at least 1. */
+export function familySize(cases: number, metrics: readonly MetricName[]): number {
+  return Math.max(1, cases * metrics.filter((metric) => TIMED_METRICS.some((one) => one === metric)).length);
 }
 
 function compareMetric(metric: MetricName, baseline: CompletedRecord, candidate: CompletedRecord, design: Design, levels: Levels): MetricChange[] {

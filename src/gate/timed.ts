@@ -70,12 +70,19 @@ export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, can
     metric,
     baseline: quantile(sortedBefore, p),
     candidate: quantile(sortedAfter, p),
-    ...inferRatio({ before: before.map((round) => logQuantile(round, p)), after: after.map((round) => logQuantile(round, p)) }, design, session, levels),
+    ...inferRatio({ before: logsOf(metric, before), after: logsOf(metric, after) }, design, session, levels),
     rounds: Math.min(before.length, after.length),
     samples: Math.min(countSamples(before), countSamples(after)),
     design,
     session,
   };
+}
+
+/** Logarithms of the round values of sides that were measured together; undefined where a sample is zero or there is none. */
+export function roundLogs(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord): { readonly before: readonly number[]; readonly after: readonly number[] } | undefined {
+  const [first, second] = sharedRounds(baseline.rounds, candidate.rounds);
+  const [before, after] = [logsOf(metric, valuesOf(metric, baseline, first)), logsOf(metric, valuesOf(metric, candidate, second))];
+  return before.length > 0 && [...before, ...after].every(Number.isFinite) ? { before, after } : undefined;
 }
 
 /** The statistics alone: round values of both sides as logarithms. */
@@ -100,8 +107,8 @@ function valuesOf(metric: TimedMetric, record: CompletedRecord, rounds: readonly
   return metric === 'throughput' ? throughputRounds(rounds, record.case.variant.options.batch) : latencyRoundsMs(rounds);
 }
 
-function logQuantile(round: readonly number[], p: number): number {
-  return Math.log(quantile(sortSamples(round), p));
+function logsOf(metric: TimedMetric, rounds: Rounds): readonly number[] {
+  return rounds.map((round) => Math.log(quantile(sortSamples(round), QUANTILES[metric])));
 }
 
 /** What makes times longer makes throughput smaller. */

@@ -33,7 +33,7 @@ export async function runGate(request: GateRequest): Promise<GateReport> {
   const suite = named ?? (await suiteOf(candidate.suite));
   const devices = request.allowDifferentDevice ? undefined : devicesOf(candidate.records);
   const baseline = await selectBaseline(request.baseline, { results, suite: candidate.suite, devices });
-  const policy = policyOf(suite, overrides, request);
+  const policy = policyOf(suite, { ...request, thresholds: overrides });
   const pairing = pairCases(baseline, candidate, request);
   const notices = suite ? [] : [`suite ${candidate.suite} can't be found here: its policy is unknown, the defaults are in force`];
   if (baseline.paths.join('\n') === candidate.paths.join('\n')) notices.push('the run was compared with itself');
@@ -69,11 +69,19 @@ async function suiteOf(name: string): Promise<Suite | undefined> {
   }
 }
 
-function policyOf(suite: Suite | undefined, thresholds: GatePolicy['thresholds'], request: GateRequest): GatePolicy {
+export interface PolicyRequest {
+  /** Over the suite's. */
+  readonly thresholds: GatePolicy['thresholds'];
+  readonly confidence: number | undefined;
+  readonly ignoreMissing: boolean;
+}
+
+/** The suite's policy with what was asked for in its place. */
+export function policyOf(suite: Suite | undefined, { thresholds, confidence, ignoreMissing }: PolicyRequest): GatePolicy {
   return {
     ...DEFAULT_POLICY,
-    confidence: request.confidence ?? suite?.gate.confidence ?? DEFAULT_POLICY.confidence,
+    confidence: confidence ?? suite?.gate.confidence ?? DEFAULT_POLICY.confidence,
     thresholds: { ...(suite?.gate.thresholds ?? DEFAULT_POLICY.thresholds), ...thresholds },
-    missing: request.ignoreMissing ? 'ignored' : DEFAULT_POLICY.missing,
+    missing: ignoreMissing ? 'ignored' : DEFAULT_POLICY.missing,
   };
 }

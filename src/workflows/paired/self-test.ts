@@ -1,0 +1,76 @@
+/** `gate --self-test`: identical engines as two sides, and what the gate makes of them on this machine. */
+import { thresholdOf, type GatePolicy } from '../../gate/policy.ts';
+import { assessGate, type IdenticalPair, type SelfTest } from '../../gate/self-test.ts';
+import { roundLogs, TIMED_METRICS } from '../../gate/timed.ts';
+import { createSystemClock } from '../../measure/clock.ts';
+import type { MeasureServices } from '../../measure/orchestrate.ts';
+import { measurePairs, type PairOutcome } from '../../measure/pairs.ts';
+import { createYardstick } from '../../measure/yardstick.ts';
+import { TsrtError } from '../../errors.ts';
+import { casePair } from './against.ts';
+import { withEngineFolder } from './folder.ts';
+import { prepareSides, type PairedRequest, type PairedSides } from './sides.ts';
+
+export interface SelfTestRequest extends Omit<PairedRequest, 'against'> {
+  readonly policy: (suite: PairedSides['suite']) => GatePolicy;
+  /** Of the gate whose worth is asked for. */
+  readonly looks: readonly number[];
+  /** Rounds to measure: more make the answer surer, not the gate. */
+  readonly rounds: number;
+  readonly services?: MeasureServices;
+}
+
+export interface SelfTestResult extends SelfTest {
+  readonly suite: string;
+  readonly durationMs: number;
+}
+
+/** Measures and assesses. Throws INTERRUPTED where nothing was measured, and what `run` throws. */
+export function runSelfTest(request: SelfTestRequest): Promise<SelfTestResult> {
+  return withEngineFolder(async (folder) => {
+    const sides = await prepareSides({ ...request, against: undefined }, folder);
+    const startMs = performance.now();
+    const outcomes = await measureIdentical(request, sides);
+    const durationMs = performance.now() - startMs;
+    const policy = request.policy(sides.suite);
+    const pairs = outcomes.flatMap((outcome) => identicalPairs(sides, outcome, policy, durationMs / Math.max(1, outcomes.length)));
+    if (pairs.length === 0) throw nothingMeasured(outcomes);
+    return { ...assessGate(pairs, { ...request, policy, seed: sides.settings.seed }), suite: sides.suite.name, durationMs };
+  });
+}
+
+async function measureIdentical(request: SelfTestRequest, sides: PairedSides): Promise<readonly PairOutcome[]> {
+  const { rounds, signal, onEvent } = request;
+  onEvent({ kind: 'stage', stage: 'measure', text: `${sides.pairs.length} identical pairs × ${rounds} rounds, interleaved` });
+  const services = request.services ?? { yardstick: createYardstick({ clock: createSystemClock() }) };
+  let outcomes: readonly PairOutcome[] = [];
+  let done = 0;
+  for await (const event of measurePairs(sides.settings, sides.pairs, [rounds], services, signal)) {
+    if (event.kind === 'look') outcomes = event.pairs;
+    else onEvent({ kind: 'progress', stage: 'measure', label: event.id, done: ++done, total: sides.pairs.length * rounds, unit: 'rounds' });
+  }
+  return outcomes;
+}
+
+/** The metrics that decide, of a case that completed on both sides. */
+function identicalPairs(sides: PairedSides, outcome: PairOutcome, policy: GatePolicy, caseMs: number): IdenticalPair[] {
+  const entry = sides.cases.find(({ id }) => id === outcome.id)!;
+  const pair = casePair(sides, entry, outcome);
+  if (pair.state !== 'both') return [];
+  return TIMED_METRICS.filter((metric) => thresholdOf(policy, metric) !== undefined).flatMap((metric) => {
+    const logs = roundLogs(metric, pair.baseline, pair.candidate);
+    if (!logs || logs.before.length < policy.minRounds) return [];
+    // A throughput that falls is a time that rises.
+    const sign = metric === 'throughput' ? -1 : 1;
+    const [before, after] = [logs.before.map((value) => sign * value), logs.after.map((value) => sign * value)];
+    return [{ caseId: entry.id, metric, before, after, roundMs: caseMs / before.length }];
+  });
+}
+
+function nothingMeasured(outcomes: readonly PairOutcome[]): TsrtError {
+  const failures = outcomes.flatMap(({ id, candidate }) => (candidate.status === 'failed' ? [`${id}: ${candidate.error.message}`] : []));
+  return new TsrtError('INTERRUPTED', 'no case was measured often enough to say anything', {
+    details: failures.slice(0, 5),
+    fix: failures.length > 0 ? 'mend what fails first; `tsrt-bench run` shows it' : 'let it run longer, or ask for fewer cases with --backend and --batch',
+  });
+}
