@@ -1,4 +1,5 @@
 /** Ctrl-C as an AbortSignal: once ends cleanly, twice ends at once. */
+import { setMaxListeners } from 'node:events';
 import { EXIT } from '../errors.ts';
 
 export interface Interrupt {
@@ -9,6 +10,8 @@ export interface Interrupt {
 /** Listens for SIGINT and SIGTERM until disposed; `onFirst` is called when the first one comes. */
 export function onInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
+  // Every worker process that is alive listens.
+  setMaxListeners(0, controller.signal);
   const listener = (): void => {
     // Workers end with the process that started them; locks and folders go with its 'exit'.
     // oxlint-disable-next-line unicorn/no-process-exit -- the second Ctrl-C means now

@@ -44,9 +44,10 @@ export async function measureRound(options: RoundOptions): Promise<RoundReading>
       await Promise.all(Array.from({ length: lanes.count }, () => lanes.request(repeat)));
     };
     const policy = warmupPolicy(session.device.kind, timing.maxWarmupMs);
-    const yardstickNs = await session.yardstick?.();
     collectGarbage();
     const warmup = await warmUp(step, clock, policy, minSampleNs);
+    // After the warm-up: a device that idled would show its resting clock here and not what the samples will see.
+    const yardstickNs = await session.yardstick?.();
     onSampling();
     const cpuLoad = watchCpuLoad();
     const timings = await timeLoad({ lanes, clock, scenario, policy: timing, executionNs: warmup.executionNs, minSampleNs, seed });
