@@ -27,7 +27,7 @@ export default class Gate extends BaseCommand {
     confidence: Flags.string({ description: 'confidence of the intervals, such as 0.99', helpValue: 'NUMBER' }),
     format: Flags.option({
       char: 'f',
-      options: ['table', 'markdown', 'json', 'junit', 'github'] as const,
+      options: ['table', 'markdown', 'json', 'junit', 'github', 'gitlab', 'sarif'] as const,
       default: 'table',
       description: "form of the answer; github also adds to the job's summary",
     })(),
