@@ -6,6 +6,7 @@ import BaselineShow from './baseline/show.ts';
 import Build from './build.ts';
 import Calibrate from './calibrate.ts';
 import Compare from './compare.ts';
+import DebugPrecision from './debug/precision.ts';
 import Doctor from './doctor.ts';
 import Gate from './gate.ts';
 import Inspect from './inspect.ts';
@@ -22,6 +23,7 @@ export const COMMANDS = {
   build: Build,
   calibrate: Calibrate,
   compare: Compare,
+  'debug:precision': DebugPrecision,
   doctor: Doctor,
   gate: Gate,
   inspect: Inspect,

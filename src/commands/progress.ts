@@ -43,7 +43,7 @@ export function lineProgress(write: (line: string) => void): ProgressView {
       if (event.kind === 'progress') {
         if (event.unit === 'bytes' && event.total < WORTH_A_LINE_BYTES) return;
         const quarter = Math.floor((4 * event.done) / Math.max(1, event.total));
-        const mark = `${event.stage}/${event.unit === 'rounds' || event.unit === 'engines' ? '' : event.label}/${quarter}`;
+        const mark = `${event.stage}/${event.unit === 'rounds' || event.unit === 'engines' || event.unit === 'nodes' ? '' : event.label}/${quarter}`;
         if (mark === shown || quarter === 0) return;
         shown = mark;
       }

@@ -4,7 +4,7 @@
 import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
 import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger, PassReport } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
-import { typeOf, type Graph } from '../../ir/graph.ts';
+import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
 import { formatType, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
@@ -231,13 +231,22 @@ export function ledger(graph: Graph, inputs: readonly Binding[], outputs: readon
   };
 }
 
+/** Q/DQ around an integer kernel is no memory: the integers live until the last reader of their dequantized form. */
 function lifetimes(graph: Graph): Lifetime[] {
+  const readers = consumers(graph);
+  const unreal = (id: string, producer: Graph['nodes'][number]): boolean => {
+    if (graph.outputs.includes(id)) return false;
+    return producer.op === 'DequantizeLinear' || (readers.get(id) ?? []).every(({ op }) => op === 'QuantizeLinear');
+  };
   const last = new Map<string, number>();
   graph.nodes.forEach((node, step) => node.inputs.forEach((id) => last.set(id, step)));
   for (const id of graph.outputs) last.set(id, graph.nodes.length);
+  for (const { op, inputs, outputs } of graph.nodes) {
+    if (op === 'DequantizeLinear') last.set(inputs[0]!, Math.max(last.get(inputs[0]!) ?? 0, last.get(outputs[0]!) ?? 0));
+  }
   return graph.nodes.flatMap((node, step) =>
     node.outputs
-      .filter(Boolean)
+      .filter((id) => id && !(readers.has(id) && unreal(id, node)))
       .map((id): Lifetime => ({ bytes: tensorBytes(typeOf(graph, id)), first: step, last: last.get(id) ?? step })),
   );
 }

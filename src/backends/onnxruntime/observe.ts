@@ -7,6 +7,7 @@ import type { Tensor } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import type { TensorMap } from '../backend.ts';
 import { loadOrt, SILENT } from './library.ts';
+import { AS_WRITTEN } from './options.ts';
 import { fromOrt, toOrt } from './tensors.ts';
 
 export interface GraphRunner {
@@ -18,7 +19,7 @@ export interface GraphRunner {
 /** `threads` 0: one per core. */
 export async function openGraph(graph: Graph, threads = 0): Promise<GraphRunner> {
   const ort = await loadOrt();
-  const session = await ort.InferenceSession.create(exportGraph(graph), { ...SILENT, graphOptimizationLevel: 'all', intraOpNumThreads: threads });
+  const session = await ort.InferenceSession.create(exportGraph(graph), { ...SILENT, ...AS_WRITTEN, graphOptimizationLevel: 'all', intraOpNumThreads: threads });
   return {
     async run(inputs) {
       const feeds = Object.fromEntries(graph.inputs.map((name) => [name, toOrt(ort, inputs[name]!)]));

@@ -31,6 +31,9 @@ export function ortOptions(options: BuildOptions): OrtOptions {
   return readOptions(ORT_OPTIONS, options);
 }
 
+/** onnxruntime would quantize, by rules of its own, what lies between int8 nodes and was kept in float on purpose. */
+export const AS_WRITTEN = { extra: { optimization: { disable_specified_optimizers: 'WeightBiasQuantization' } } } as const;
+
 /** For looking at a model while it is built: on the processor, whatever it will run on, so that building needs no device. */
 export function buildSessionOptions(build: BuildOptions): SessionOptions {
   return { ...sessionOptions(build), executionProviders: ['cpu'], graphOptimizationLevel: 'disabled' };
@@ -47,10 +50,6 @@ export function sessionOptions(build: BuildOptions): SessionOptions {
     executionMode: options.executionMode,
     enableCpuMemArena: options.memoryArena,
     enableMemPattern: options.memoryPattern,
-    extra: {
-      session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } },
-      // It would quantize, by rules of its own, what lies between int8 nodes and was kept in float on purpose.
-      optimization: { disable_specified_optimizers: 'WeightBiasQuantization' },
-    },
+    extra: { ...AS_WRITTEN.extra, session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } } },
   };
 }

@@ -36,7 +36,7 @@ export interface Observation {
 }
 
 /** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. */
-const BATCH = 2;
+export const BATCH = 2;
 
 /** Throws TsrtError MODEL_UNSUPPORTED for a model that can't be quantized, and the dataset's errors. */
 export async function observeActivations(request: ObserveRequest): Promise<Observation> {
@@ -66,7 +66,7 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
 }
 
 /** The graph that a build of these options would quantize; its names do not depend on the batch. */
-async function optimizedGraph({ model, options, signal }: ObserveRequest): Promise<{ readonly graph: Graph; readonly sha256: string }> {
+export async function optimizedGraph({ model, options, signal }: Pick<ObserveRequest, 'model' | 'options' | 'signal'>): Promise<{ readonly graph: Graph; readonly sha256: string }> {
   const { fusion, disabledPasses, dims, inputShapes } = options;
   const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch: BATCH, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
   const input = await readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build });

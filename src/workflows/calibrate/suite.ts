@@ -65,11 +65,13 @@ export function calibrationDataset({ suite, settings, part, seed, signal }: Pick
   };
 }
 
-/** The part of the dataset that a run of this suite calibrates on, or leaves to accuracy; undefined where it calibrates on nothing. */
+/**
+ * The part of the dataset that a run of this suite calibrates on, or leaves to accuracy; undefined where it quantizes nothing. With
+ * a cache too: `calibrate` takes the same part, so that accuracy is of samples that no range has seen.
+ */
 export function runPart({ variants, include, quantization }: Suite, take: DatasetPart['take']): DatasetPart | undefined {
   const quantizes = [...variants, ...include].some(({ precision }) => precision.includes('int8') || precision.includes('mixed'));
-  if (!quantizes || quantization.calibration !== undefined) return undefined;
-  return { take, calibrationSamples: quantization.samples };
+  return quantizes ? { take, calibrationSamples: quantization.samples } : undefined;
 }
 
 const OWN_SCALES: ReadonlySet<string> = new Set(['DequantizeLinear', 'QLinearConv', 'QLinearMatMul']);

@@ -58,6 +58,13 @@ describe('onnxruntime, int8', () => {
     expect(again.header).toEqual(engine.header);
   });
 
+  it('takes about a quarter of the memory of fp32, in weights and in activations', async () => {
+    const [exact, rounded] = [(await build('fp32')).header.memory, (await build('int8', await calibration())).header.memory];
+    expect(rounded.activationBytes).toBeLessThan(0.3 * exact.activationBytes);
+    expect(rounded.weightBytes).toBeLessThan(0.4 * exact.weightBytes);
+    expect(rounded.activationBytes).toBeGreaterThan(0.1 * exact.activationBytes);
+  });
+
   it('answers as fp32 does, to int8’s precision', async () => {
     const inputs = Object.fromEntries(pictures(everyOp(), 50));
     const answers = await Promise.all(

@@ -1,0 +1,78 @@
+/** `tsrt-bench debug precision SUITE`. */
+import { resolve } from 'node:path';
+import { Args, Flags } from '@oclif/core';
+import { EXIT } from '../../errors.ts';
+import { alignedGrid } from '../../report/grid.ts';
+import { formatNumber, plural } from '../../report/units.ts';
+import type { PrecisionResult } from '../../workflows/debug/precision.ts';
+import { BaseCommand } from '../base.ts';
+import { CONFIG_FLAGS, settings } from '../config-flags.ts';
+import { onInterrupt } from '../interrupt.ts';
+import { createProgress, progressMode } from '../progress.ts';
+
+const SHOWN = 10;
+
+export default class DebugPrecision extends BaseCommand {
+  static override summary = 'Rank nodes by what int8 costs, and find the few to keep in fp32';
+  static override description =
+    "Quantizes each convolution and matrix product alone, then searches a small set to keep that meets the suite's accuracy budget. The result is a calibration for precision mixed: name it in the suite (quantization.calibration). Run again to go on with a search that was cut off.";
+  static override examples = [
+    '<%= config.bin %> debug precision suites/mobilenetv2 --model model.onnx --dataset ./photos --out mixed.json',
+    '<%= config.bin %> debug precision resnet50 --dataset ./photos --min-snr 30',
+  ];
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
+    dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR' }),
+    calibration: Flags.string({ description: 'ranges to start from; default: calibrated now', helpValue: 'FILE' }),
+    samples: Flags.integer({ description: 'samples to judge by; calibration sees none of them', helpValue: 'N', min: 1, default: 32 }),
+    'min-snr': Flags.string({ description: "decibels to reach, in place of the suite's accuracy budget", helpValue: 'DB' }),
+    out: Flags.string({ char: 'o', description: 'the calibration for precision mixed to write', helpValue: 'FILE', default: 'mixed.calibration.json' }),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+  };
+
+  async run(): Promise<PrecisionResult> {
+    const { args, flags } = await this.parse(DebugPrecision);
+    const minSnrDb = flags['min-snr'] === undefined ? undefined : Number(flags['min-snr']);
+    if (minSnrDb !== undefined && !Number.isFinite(minSnrDb)) this.error(`--min-snr takes a number of decibels, found '${flags['min-snr']}'`);
+    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
+    const [{ debugPrecision }, progress] = await Promise.all([import('../../workflows/debug/precision.ts'), createProgress(mode, process.stderr)]);
+    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: what was found is kept, run again to go on' }));
+    try {
+      const result = await debugPrecision({
+        suite: args.suite,
+        modelFile: flags.model,
+        dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
+        calibration: flags.calibration,
+        samples: flags.samples,
+        minSnrDb,
+        out: flags.out,
+        config,
+        signal: interrupt.signal,
+        onEvent: progress.onEvent,
+      });
+      progress.stop();
+      for (const line of describe(result)) this.log(line);
+      if (!result.kept) this.exitWith(EXIT.failed);
+      return result;
+    } finally {
+      progress.stop();
+      interrupt.dispose();
+    }
+  }
+}
+
+function describe({ ranking, int8, kept, file, samples, dataset, nodes }: PrecisionResult): string[] {
+  const keep = new Set(kept?.keep);
+  const decibels = (value: number) => (Number.isFinite(value) ? `${formatNumber(value)} dB` : 'exact');
+  const rows = ranking.slice(0, SHOWN).map(({ node, snrDb }) => [node, decibels(snrDb), keep.has(node) ? 'fp32' : 'int8']);
+  return [
+    `judged by ${plural(samples, 'sample')} of ${dataset}`,
+    alignedGrid({ heads: ['node', 'alone in int8', 'mixed'], aligns: ['left', 'right', 'left'], rows }),
+    `int8     all ${nodes} nodes: ${decibels(int8.snrDb)}, ${int8.withinBudget ? 'within' : 'over'} the budget`,
+    ...(kept ? [`mixed    ${keep.size} in fp32: ${decibels(kept.evaluation.snrDb)}, within the budget (${plural(kept.tried, 'set')} tried)`, `file     ${file}`] : []),
+    kept ? 'next     name the file in the suite (quantization.calibration), and run with --precision mixed' : 'no set of nodes meets the budget, fp32 throughout included: loosen it',
+  ];
+}
