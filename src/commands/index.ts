@@ -9,6 +9,7 @@ import Compare from './compare.ts';
 import DebugPrecision from './debug/precision.ts';
 import Doctor from './doctor.ts';
 import Gate from './gate.ts';
+import History from './history.ts';
 import Inspect from './inspect.ts';
 import Plugins from './plugins.ts';
 import Report from './report.ts';
@@ -26,6 +27,7 @@ export const COMMANDS = {
   'debug:precision': DebugPrecision,
   doctor: Doctor,
   gate: Gate,
+  history: History,
   inspect: Inspect,
   plugins: Plugins,
   report: Report,

@@ -1,0 +1,78 @@
+/** A case over many runs: its series, and where its level changed. */
+import { latencyRoundsMs, throughputRounds } from '../results/derive.ts';
+import type { BenchRecord, CompletedRecord } from '../results/record.ts';
+import { changePoints } from '../stats/change-points.ts';
+import { quantile, sortSamples } from '../stats/samples.ts';
+import type { MetricName } from './metrics.ts';
+
+export type HistoryMetric = (typeof HISTORY_METRICS)[number];
+export const HISTORY_METRICS = ['latency-p50', 'latency-p95', 'latency-p99', 'throughput', 'memory-peak'] as const satisfies readonly MetricName[];
+
+/** One run's value, in the metric's unit. */
+export interface HistoryPoint {
+  readonly runId: string;
+  readonly startedAt: string;
+  readonly revision: string | undefined;
+  readonly value: number;
+}
+
+/** A level that began with a run, against the level before. */
+export interface LevelChange {
+  readonly at: HistoryPoint;
+  /** Medians of the levels before and after. */
+  readonly before: number;
+  readonly after: number;
+}
+
+export interface CaseHistory {
+  readonly caseId: string;
+  readonly device: string;
+  readonly metric: HistoryMetric;
+  /** Oldest first. */
+  readonly points: readonly HistoryPoint[];
+  readonly changes: readonly LevelChange[];
+}
+
+/** The histories of all cases that completed anywhere, by device; records in the order of their runs. */
+export function historiesOf(records: readonly BenchRecord[], metric: HistoryMetric, seed: number): readonly CaseHistory[] {
+  const cases = new Map<string, { caseId: string; device: string; points: HistoryPoint[] }>();
+  for (const record of records) {
+    const value = record.status === 'completed' ? valueOf(record, metric) : undefined;
+    if (value === undefined) continue;
+    const { device } = record.provenance.environment;
+    const key = JSON.stringify([record.case.id, device.slug]);
+    const entry = cases.get(key) ?? { caseId: record.case.id, device: device.slug, points: [] };
+    const { runId, startedAt, tool } = record.provenance;
+    entry.points.push({ runId, startedAt, revision: tool.revision, value });
+    cases.set(key, entry);
+  }
+  return [...cases.values()].map((entry) => ({ ...entry, metric, changes: changesOf(entry.points, seed) }));
+}
+
+function changesOf(points: readonly HistoryPoint[], seed: number): readonly LevelChange[] {
+  const values = points.map(({ value }) => value);
+  const cuts = changePoints(values, { seed });
+  const level = (from: number, to: number): number => quantile(sortSamples(values.slice(from, to)), 0.5);
+  return cuts.map((at, i) => ({ at: points[at]!, before: level(cuts[i - 1] ?? 0, at), after: level(at, cuts[i + 1] ?? values.length) }));
+}
+
+function valueOf(record: CompletedRecord, metric: HistoryMetric): number | undefined {
+  switch (metric) {
+    case 'latency-p50':
+      return quantileOf(latencyRoundsMs(record.rounds).flat(), 0.5);
+    case 'latency-p95':
+      return quantileOf(latencyRoundsMs(record.rounds).flat(), 0.95);
+    case 'latency-p99':
+      return quantileOf(latencyRoundsMs(record.rounds).flat(), 0.99);
+    case 'throughput':
+      return quantileOf(throughputRounds(record.rounds, record.case.variant.options.batch).flat(), 0.5);
+    case 'memory-peak':
+      return record.memory.residentPeakBytes;
+    default:
+      return metric satisfies never;
+  }
+}
+
+function quantileOf(values: readonly number[], p: number): number | undefined {
+  return values.length === 0 ? undefined : quantile(sortSamples(values), p);
+}

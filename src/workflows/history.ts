@@ -1,0 +1,50 @@
+/** `history`: every stored run of a suite, case by case. Reads only. */
+import { TsrtError } from '../errors.ts';
+import { historiesOf, type CaseHistory, type HistoryMetric } from '../gate/history.ts';
+import { listRuns, readRun } from '../results/store.ts';
+
+export interface HistoryRequest {
+  readonly results: string;
+  /** Undefined: that of the newest run. */
+  readonly suite: string | undefined;
+  readonly metric: HistoryMetric;
+  /** Only cases whose id holds this text. */
+  readonly caseFilter: string | undefined;
+  /** The newest so many runs. */
+  readonly last: number;
+}
+
+export interface HistoryResult {
+  readonly suite: string;
+  readonly histories: readonly CaseHistory[];
+  readonly notices: readonly string[];
+}
+
+/** Seed of the permutation tests: the same records give the same changes. */
+const SEED = 1;
+
+/** Reads the runs, oldest first. A run that can't be read is a notice. Throws RESULTS_NOT_FOUND where there is none. */
+export async function readHistory({ results, suite, metric, caseFilter, last }: HistoryRequest): Promise<HistoryResult> {
+  const all = await listRuns(results, suite);
+  const chosen = all.filter((run) => run.suite === (suite ?? all.at(-1)?.suite)).slice(-last);
+  const notices: string[] = [];
+  const records = [];
+  for (const run of chosen) {
+    try {
+      records.push(...(await readRun(run)).records);
+    } catch (error) {
+      if (!(error instanceof TsrtError)) throw error;
+      notices.push(`run ${run.runId} is left out: ${error.message}`);
+    }
+  }
+  const name = records.at(-1)?.case.suite;
+  if (name === undefined) {
+    throw new TsrtError('RESULTS_NOT_FOUND', `there is no run${suite === undefined ? '' : ` of suite ${suite}`} to show the history of`, {
+      place: results,
+      details: notices,
+      fix: `measure first: \`tsrt-bench run suites/${suite ?? 'resnet50'}\`, or name the folder with --results`,
+    });
+  }
+  const wanted = caseFilter === undefined ? records : records.filter((record) => record.case.id.includes(caseFilter));
+  return { suite: name, histories: historiesOf(wanted, metric, SEED), notices };
+}
