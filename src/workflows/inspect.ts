@@ -6,7 +6,7 @@ import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
 import { deserializeEngine, isEngineFile } from '../engine/file.ts';
 import { reportError, TsrtError, type ErrorReport } from '../errors.ts';
 import type { Graph } from '../ir/graph.ts';
-import { tensorBytes } from '../ir/tensor.ts';
+import { type Tensor, tensorBytes } from '../ir/tensor.ts';
 import { readModel } from '../onnx/model.ts';
 import { nodeCost } from '../ops/infer.ts';
 import type { Registry } from '../registry.ts';
@@ -76,7 +76,7 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
   const model = readModel(bytes, { folder });
   const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options }, backend);
   const ops = graph ? costByOp(graph) : countByOp(model.nodes.map((node) => (node.domain ? `${node.domain}.${node.opType}` : node.opType)));
-  const weights = [...model.initializers.values()].flatMap((value) => (value.kind === 'tensor' ? [value.tensor] : []));
+  const weights = weightsOf(model);
   return {
     kind: 'model',
     name: model.name,
@@ -113,6 +113,13 @@ async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: 
 }
 
 type OnnxModel = ReturnType<typeof readModel>;
+
+/** Initializers, and the Constant nodes that some exporters write instead. */
+function weightsOf(model: OnnxModel): Tensor[] {
+  const constants = model.nodes.filter((node) => node.opType === 'Constant').flatMap((node) => [...node.attributes.values()]);
+  const values = [...model.initializers.values(), ...constants.flatMap((attribute) => (attribute.kind === 'tensor' ? [attribute.value] : []))];
+  return values.flatMap((value) => (value.kind === 'tensor' ? [value.tensor] : []));
+}
 
 function ioRow({ name, type }: OnnxModel['inputs'][number]): IoRow {
   return type.kind === 'tensor' ? { name, dtype: type.dtypeName, dims: type.dims } : { name, dtype: type.what, dims: undefined };

@@ -180,7 +180,7 @@ async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Val
       modelBytes: bytes,
       modelName: testCase.name,
       folder: dirname(testCase.modelFile),
-      options: { ...settings.options, inputShapes: Object.fromEntries(shapes) },
+      options: { ...settings.options, inputShapes: { ...settings.options.inputShapes, ...Object.fromEntries(shapes) } },
       inputValues,
       rebatch: false,
     });

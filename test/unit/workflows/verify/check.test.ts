@@ -22,7 +22,12 @@ const settings: CheckSettings = { tolerance: { rtol: undefined, atol: undefined 
 type File = Tensor | Uint8Array;
 
 /** Writes one case and checks it. */
-async function check(model: Uint8Array, files: Readonly<Record<string, File>> = {}, backend: Backend = onnxruntimeBackend): Promise<CaseResult> {
+async function check(
+  model: Uint8Array,
+  files: Readonly<Record<string, File>> = {},
+  backend: Backend = onnxruntimeBackend,
+  asked: CheckSettings = settings,
+): Promise<CaseResult> {
   const root = await temporaryFolder();
   await writeFile(join(root, 'model.onnx'), model);
   await mkdir(join(root, 'test_data_set_0'));
@@ -31,7 +36,7 @@ async function check(model: Uint8Array, files: Readonly<Record<string, File>> = 
     await writeFile(join(root, 'test_data_set_0', name), bytes);
   }
   const [found] = await findCases(root);
-  return checkCase(found!, settings, { backend, referenceBackend: onnxruntimeBackend });
+  return checkCase(found!, asked, { backend, referenceBackend: onnxruntimeBackend });
 }
 
 const relu = modelBytes();
@@ -51,6 +56,13 @@ describe('checkCase', () => {
   it('asks the reference where nothing is expected', async () => {
     expect(await check(relu)).toMatchObject({ status: 'passed', comparedWith: 'reference' });
     expect(await check(relu, {}, nullBackend)).toMatchObject({ status: 'failed', comparedWith: 'reference' });
+  });
+
+  it('takes the shapes that the caller gives where there is no data', async () => {
+    const open = modelBytes({ inputs: [value('x', 'float32', ['rows', 'columns'])], outputs: [value('y', 'float32', ['rows', 'columns'])] });
+    expect(await check(open)).toMatchObject({ status: 'error' });
+    const shaped = { ...settings, options: { ...settings.options, inputShapes: { x: [2, 3] } } };
+    expect(await check(open, {}, onnxruntimeBackend, shaped)).toMatchObject({ status: 'passed', outputs: [{ elements: 6 }] });
   });
 
   it('builds in small inputs that shapes depend on, where the backend needs static shapes', async () => {
