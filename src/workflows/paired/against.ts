@@ -35,7 +35,10 @@ export function runGateAgainst(request: AgainstRequest): Promise<GateReport> {
     const policy = request.policy(sides.suite);
     const comparisons = await compareSides(request, sides, policy);
     const labels = { baseline: `${request.against.length} engine file${request.against.length === 1 ? '' : 's'}`, candidate: 'the suite as it is' };
-    const notices = request.signal.aborted ? ['interrupted: the verdict rests on what was measured'] : [];
+    const notices = [
+      ...(request.signal.aborted ? ['interrupted: the verdict rests on what was measured'] : []),
+      'accuracy is no part of this comparison; `tsrt-bench run` measures it',
+    ];
     return judge({ suite: sides.suite.name, ...labels, cases: comparisons, notices }, policy);
   });
 }
