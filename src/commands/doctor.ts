@@ -36,7 +36,10 @@ function describe(report: DoctorReport): string[] {
       continue;
     }
     lines.push(`            version ${availability.version}`);
-    for (const device of availability.devices) lines.push(`            device ${device.slug}: ${device.description}`);
+    for (const { slug, description, properties } of availability.devices) {
+      lines.push(`            device ${slug}: ${description}`);
+      for (const [key, value] of Object.entries(properties)) lines.push(`                   ${key} ${value}`);
+    }
   }
   lines.push('', 'plugins');
   for (const plugin of report.plugins) lines.push(`  ${plugin.name} ${plugin.version} (${plugin.source})`);

@@ -99,7 +99,8 @@ async function attempt(plan: MeasurePlan, progress: Progress, { round, position,
     const sitting = kept ?? (await openSitting(plan, progress.plan, services.start ?? startWorker, signal));
     if (!kept) progress.sittings.push(sitting);
     const seed = deriveSeed(deriveSeed(plan.seed, progress.index), round);
-    const yardstick = services.yardstick();
+    // A fake device's time is not this machine's, so nothing of this machine explains it.
+    const yardstick = sitting.loaded.device.kind === 'fake' ? [] : services.yardstick();
     const reading = await sitting.measure(seed);
     progress.rounds.push({ ...reading, index: round, position, yardstick: [...yardstick, ...reading.yardstick] });
     if (plan.isolation === 'round') await sitting.close();

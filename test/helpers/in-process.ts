@@ -1,4 +1,5 @@
 /** Workers without processes: the worker's server and the null backend in this one, on fake time. */
+import type { Backend, DeviceInfo } from '../../src/backends/backend.ts';
 import { nullBackend } from '../../src/backends/null/null.ts';
 import { reportError } from '../../src/errors.ts';
 import { createSystemClock } from '../../src/measure/clock.ts';
@@ -15,15 +16,29 @@ export interface InProcess {
   readonly log: string[];
 }
 
+/** The null backend as if its device were a real one of this kind. */
+function nullBackendOn(kind: DeviceInfo['kind']): Backend {
+  return {
+    ...nullBackend,
+    load: async (engine, options) => {
+      const session = await nullBackend.load(engine, options);
+      return { ...session, device: { ...session.device, kind } };
+    },
+  };
+}
+
 /** `optionsOf` gives the null backend's options for an engine path. */
-export function inProcessWorkers(optionsOf: (enginePath: string) => Readonly<Record<string, string | number | boolean>> = () => ({})): InProcess {
+export function inProcessWorkers(
+  optionsOf: (enginePath: string) => Readonly<Record<string, string | number | boolean>> = () => ({}),
+  kind: DeviceInfo['kind'] = 'cpu',
+): InProcess {
   const log: string[] = [];
   const start: StartWorker = () => {
     let task: WorkerTask | undefined;
     const serve = createServer(
       {
         clock: createSystemClock(),
-        openBackend: () => Promise.resolve(nullBackend),
+        openBackend: () => Promise.resolve(nullBackendOn(kind)),
         readEngine: (path) => Promise.resolve({ header: sampleHeader({ requires: {}, options: nullBuild(optionsOf(path)) }), parts: new Map() }),
       },
       () => log.push(`sampling ${task?.enginePath}`),

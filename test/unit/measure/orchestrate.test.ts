@@ -53,6 +53,15 @@ describe('order', () => {
   });
 });
 
+test('nothing of this machine explains the time of a fake device', async () => {
+  const { start } = inProcessWorkers(() => ({}), 'fake');
+  const yardsticks: unknown[] = [];
+  for await (const event of measureCases(plan([cases[0]!]), { start, yardstick: () => YARDSTICK })) {
+    if (event.kind === 'round-done') yardsticks.push(event.round.yardstick);
+  }
+  expect(yardsticks).toEqual([[], [], []]);
+});
+
 describe('isolation', () => {
   test('by round: every round has a process of its own, ended before the next starts', async () => {
     const { log } = await sweep({ rounds: 2 });
