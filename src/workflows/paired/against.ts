@@ -16,7 +16,7 @@ import type { CaseOutcome } from '../../measure/plan.ts';
 import type { Case } from '../../results/record.ts';
 import { engineKey, type EngineOutcome } from '../run/engines.ts';
 import { measuredRecord, unbuiltRecord } from '../run/records.ts';
-import { withEngineFolder } from './folder.ts';
+import { withEngineFolder } from '../engine-folder.ts';
 import { prepareSides, type PairedRequest, type PairedSides } from './sides.ts';
 
 export interface AgainstRequest extends PairedRequest {

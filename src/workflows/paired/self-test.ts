@@ -8,7 +8,7 @@ import { measurePairs, type PairOutcome } from '../../measure/pairs.ts';
 import { createYardstick } from '../../measure/yardstick.ts';
 import { TsrtError } from '../../errors.ts';
 import { casePair } from './against.ts';
-import { withEngineFolder } from './folder.ts';
+import { withEngineFolder } from '../engine-folder.ts';
 import { prepareSides, type PairedRequest, type PairedSides } from './sides.ts';
 
 export interface SelfTestRequest extends Omit<PairedRequest, 'against'> {

@@ -2,16 +2,13 @@
  * `run`: suite → model → engines → accuracy → measurement → records. One call that wires the stages; each of them knows
  * nothing of the others.
  */
-import { rmSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Backend } from '../../backends/backend.ts';
 import { type ErrorReport, reportError, TsrtError } from '../../errors.ts';
 import type { BenchRecord, Case } from '../../results/record.ts';
 import { measuredCases } from '../../results/store.ts';
 import { openRunWriter, type RunWriter } from '../../results/writer.ts';
 import { baselineVariantId } from '../../suite/expand.ts';
+import { withEngineFolder } from '../engine-folder.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
 import { type PreparedRun, prepareRun } from './prepare.ts';
@@ -35,7 +32,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
   const records: BenchRecord[] = [...(resumed?.finished ?? [])];
   let unsaved: ErrorReport | undefined;
   try {
-    await withTemporaryFolder((folder) => collectRecords(request, prepared, { folder, writer, records }));
+    await withEngineFolder((folder) => collectRecords(request, prepared, { folder, writer, records }));
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
@@ -88,25 +85,6 @@ async function collectRecords(request: RunRequest, prepared: PreparedRun, { fold
     records.push(record);
     await writer.append(record).catch(notice(request.onEvent));
     request.onEvent({ kind: 'record', record, done: records.length, total: cases.length });
-  }
-}
-
-/** The folder goes with the work, and with the process where that is made to end at once. */
-async function withTemporaryFolder(work: (folder: string) => Promise<void>): Promise<void> {
-  const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-')).catch((cause: unknown) => {
-    throw new TsrtError('RESULTS_UNWRITABLE', "no folder for temporary files can be made: the run's engines need one", {
-      place: tmpdir(),
-      fix: 'make room there, or name another with the environment variable TMPDIR',
-      cause,
-    });
-  });
-  const remove = (): void => rmSync(folder, { recursive: true, force: true });
-  process.once('exit', remove);
-  try {
-    await work(folder);
-  } finally {
-    await rm(folder, { recursive: true, force: true });
-    process.off('exit', remove);
   }
 }
 

@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { TsrtError } from '../../errors.ts';
+import { TsrtError } from '../errors.ts';
 
 /** Throws RESULTS_UNWRITABLE where no folder can be made. The folder also goes where the process is made to end at once. */
 export async function withEngineFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
