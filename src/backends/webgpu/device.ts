@@ -4,10 +4,10 @@
  */
 import { TsrtError } from '../../errors.ts';
 import type { DeviceInfo } from '../backend.ts';
-import { type DeviceProfile, profileOf } from './profile.ts';
+import { adapterMatrixConfigs, type DeviceProfile, profileOf } from './profile.ts';
 
 /** Features that kernels or profiles can use; each is requested where the adapter has it. */
-const WANTED_FEATURES = ['shader-f16', 'subgroups', 'timestamp-query', 'chromium-experimental-subgroup-matrix'] as const;
+const WANTED_FEATURES = ['shader-f16', 'subgroups', 'subgroup-size-control', 'timestamp-query', 'chromium-experimental-subgroup-matrix'] as const;
 
 /** Limits that compute kernels run into. The adapter's own are requested: the defaults are far lower. */
 const WANTED_LIMITS = [
@@ -102,16 +102,7 @@ function slugOf(info: GPUAdapterInfo): string {
   return name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-+|-+$/g, '') || 'webgpu-adapter';
 }
 
-interface MatrixConfig {
-  readonly componentType: string;
-  readonly resultComponentType: string;
-  readonly M: number;
-  readonly N: number;
-  readonly K: number;
-}
-
 /** `f16>f32 16x16x16 …`, or `none`: the shapes of subgroup matrices (an experimental extension of Dawn's). */
 function matrixConfigs(info: GPUAdapterInfo): string {
-  const configs = (info as GPUAdapterInfo & { readonly subgroupMatrixConfigs?: readonly MatrixConfig[] }).subgroupMatrixConfigs ?? [];
-  return configs.map((c) => `${c.componentType}>${c.resultComponentType} ${c.M}x${c.N}x${c.K}`).join(' ') || 'none';
+  return adapterMatrixConfigs(info).map((c) => `${c.componentType}>${c.resultComponentType} ${c.M}x${c.N}x${c.K}`).join(' ') || 'none';
 }

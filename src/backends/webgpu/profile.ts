@@ -1,3 +1,12 @@
+/** One shape of subgroup matrices: result[m, n] += left[m, k] · right[k, n]. */
+export interface MatrixConfig {
+  readonly element: 'f16' | 'i8';
+  readonly result: 'f32' | 'i32';
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
 /**
  * What kernel generation may know of a device: limits and features, as data, so that kernels can be generated for a device
  * that is not there and tested against several.
@@ -13,6 +22,8 @@ export interface DeviceProfile {
   readonly memoryBytes?: number;
   readonly features: ReadonlySet<string>;
   readonly subgroupSize: { readonly min: number; readonly max: number } | undefined;
+  /** Subgroup matrices that kernels can use: f16 summed in f32, i8 in i32. Empty where the device has none. */
+  readonly matrixConfigs: readonly MatrixConfig[];
   /**
    * Workgroups that keep the device busy. WebGPU tells no number of cores; the cost model's default suits a large GPU and
    * costs a small one little.
@@ -32,6 +43,7 @@ export const PORTABLE_PROFILE: DeviceProfile = {
   maxWorkgroupsPerDimension: 65535,
   features: new Set(),
   subgroupSize: undefined,
+  matrixConfigs: [],
   busyWorkgroups: 256,
   compact: false,
 };
@@ -48,7 +60,31 @@ export function profileOf(device: Pick<GPUAdapter, 'limits' | 'features' | 'info
     maxWorkgroupsPerDimension: limits.maxComputeWorkgroupsPerDimension,
     features: new Set(features as Iterable<string>),
     subgroupSize: features.has('subgroups') ? { min: info.subgroupMinSize, max: info.subgroupMaxSize } : undefined,
+    matrixConfigs: features.has('chromium-experimental-subgroup-matrix') ? matrixConfigsOf(info) : [],
     busyWorkgroups: PORTABLE_PROFILE.busyWorkgroups,
     compact: info.architecture === 'swiftshader',
   };
+}
+
+/** As Dawn's experimental extension lists them. */
+interface AdapterMatrixConfig {
+  readonly componentType: string;
+  readonly resultComponentType: string;
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+/** Every shape of subgroup matrices that the adapter lists, of any element type. */
+export function adapterMatrixConfigs(info: GPUAdapterInfo): readonly AdapterMatrixConfig[] {
+  const { subgroupMatrixConfigs } = info as GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<AdapterMatrixConfig> };
+  return [...(subgroupMatrixConfigs ?? [])];
+}
+
+function matrixConfigsOf(info: GPUAdapterInfo): MatrixConfig[] {
+  return adapterMatrixConfigs(info).flatMap(({ componentType, resultComponentType, M: m, N: n, K: k }): MatrixConfig[] => {
+    if (componentType === 'f16' && resultComponentType === 'f32') return [{ element: 'f16', result: 'f32', m, n, k }];
+    if (componentType === 'i8' && resultComponentType === 'i32') return [{ element: 'i8', result: 'i32', m, n, k }];
+    return [];
+  });
 }
