@@ -17,9 +17,9 @@ export const BINDING_ALIGNMENT = 256;
 export const REQUESTS_IN_FLIGHT = 3;
 
 /** How one element lies in device memory. int64 is held as i32 and bool as u32 (lower/tensor.ts). */
-export type Storage = 'f32' | 'f16' | 'i32' | 'u32';
+export type Storage = 'f32' | 'f16' | 'i32' | 'u32' | 'i8' | 'u8';
 
-export const STORAGE_BYTES = { f32: 4, f16: 2, i32: 4, u32: 4 } as const satisfies Record<Storage, number>;
+export const STORAGE_BYTES = { f32: 4, f16: 2, i32: 4, u32: 4, i8: 1, u8: 1 } as const satisfies Record<Storage, number>;
 
 export type PlanBuffer =
   /** Filled at load from `[offset, offset + bytes)` of the engine's part 'weights'. */

@@ -24,6 +24,9 @@ export function toDevice(binding: PlanBinding, tensor: Tensor): Uint8Array<Array
       return bytesOf(Uint32Array.from(numbers));
     case 'f16':
       return bytesOf(typedView(fromNumbers('float16', tensor.dims, numbers)) as Uint16Array);
+    case 'i8':
+    case 'u8':
+      return wholeWords(tensor.data);
     default:
       return binding.storage satisfies never;
   }
@@ -43,6 +46,9 @@ export function fromDevice(binding: PlanBinding, bytes: ArrayBuffer): Tensor {
       return fromNumbers(dtype, dims, new Uint32Array(bytes, 0, count));
     case 'f16':
       return { dtype: 'float16', dims, data: new Uint8Array(bytes.slice(0, count * 2)) };
+    case 'i8':
+    case 'u8':
+      return { dtype, dims, data: new Uint8Array(bytes.slice(0, count)) };
     default:
       return binding.storage satisfies never;
   }
@@ -55,6 +61,14 @@ export function readbackBytes(binding: PlanBinding): number {
 
 function bytesOf(view: Float32Array | Int32Array | Uint32Array | Uint16Array): Uint8Array<ArrayBuffer> {
   return new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength);
+}
+
+/** Bytes as they are; the queue writes whole words. */
+function wholeWords(data: Uint8Array): Uint8Array<ArrayBuffer> {
+  if (data.byteLength % 4 === 0) return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  const padded = new Uint8Array(Math.ceil(data.byteLength / 4) * 4);
+  padded.set(data);
+  return padded;
 }
 
 function checkRange(name: string, values: BigInt64Array): void {

@@ -6,6 +6,7 @@ import type { KernelCall } from '../lower/context.ts';
 import { decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
+import { bindElements } from '../wgsl/access.ts';
 import { ModuleBuilder } from '../wgsl/module.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
@@ -24,8 +25,8 @@ export function depthwiseKernel(spec: DepthwiseSpec, profile: DeviceProfile): Ke
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder('Depthwise');
-  module.storage('x', 'f32', 4, storedBytes(spec.x) / 16, 'read');
-  module.storage('w', 'f32', 4, storedBytes(spec.weights) / 16, 'read');
+  const x = bindElements(module, 'x', spec.x, storedBytes(spec.x), 4, 'read');
+  const w = bindElements(module, 'w', spec.weights, storedBytes(spec.weights), 4, 'read');
   const epilogue = new Epilogue(module, spec.end);
   module.main(invocations, (block) => {
     block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
@@ -35,7 +36,7 @@ export function depthwiseKernel(spec: DepthwiseSpec, profile: DeviceProfile): Ke
     const [image, ...outputs] = decodeIndex('row', [spec.images, ...spec.outputSpatial]).map((code, axis) => block.let(`o${axis}`, code));
     block.var('acc', 'vec4<f32>()');
     emitWindow(block, spec, image!, outputs, 'channel', (inside, index, tap) =>
-      inside.line(`acc += x[${index}] * w[(${tap}) * ${vectors}u + channel]`),
+      inside.line(`acc += ${x.load(index)} * ${w.load(`(${tap}) * ${vectors}u + channel`)}`),
     );
     epilogue.emit(block, '0u', 'row', 'channel * 4u', 'acc');
   });

@@ -7,9 +7,9 @@
 import type { Expr } from '../../../ir/expr.ts';
 import { address, collapse, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
-import type { Storage } from '../../../engine/plan.ts';
 import type { DType } from '../../../ir/tensor.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
+import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, type ModuleBuilder, typeName } from '../wgsl/module.ts';
 
 export interface EpilogueOperand {
@@ -34,13 +34,12 @@ export interface EpilogueSpec {
 
 /** One operand with its axes merged: flat batch and row indices are decoded only as far as it needs. */
 interface Placed {
-  readonly name: string;
+  readonly access: ElementAccess;
   readonly batch: View;
   readonly rows: View;
   readonly columnStride: number;
   readonly vector: boolean;
   readonly dtype: DType;
-  readonly storage: Storage;
 }
 
 export class Epilogue {
@@ -73,9 +72,8 @@ export class Epilogue {
       const whole = isOutput ? spec.storedColumns % 4 === 0 : spec.columns % 4 === 0 || (tensor.layout === 'channels-last' && spec.storedColumns > spec.columns);
       const vector = columnStride === 1 && whole && others.every((stride) => stride % 4 === 0);
       const name = isOutput ? 'out' : `e${i}`;
-      const words = storedBytes(tensor) / 4;
-      module.storage(name, tensor.storage, vector ? 4 : 1, vector ? words / 4 : words, isOutput ? 'read_write' : 'read');
-      return { name, batch, rows: rowSpace.views[i]!, columnStride, vector, dtype: tensor.dtype, storage: tensor.storage };
+      const access = bindElements(module, name, tensor, storedBytes(tensor), vector ? 4 : 1, isOutput ? 'read_write' : 'read');
+      return { access, batch, rows: rowSpace.views[i]!, columnStride, vector, dtype: tensor.dtype };
     });
     this.#output = placed.at(-1)!;
     this.#bias = spec.bias && placed[0];
@@ -119,11 +117,12 @@ export class Epilogue {
   }
 
   #loadStored(operand: Placed, at: Point): string {
-    const type = typeName(operand.storage, 4);
-    if (operand.vector) return `${operand.name}[${this.#address(operand, at, 0, false)}]`;
-    if (operand.columnStride === 0) return `${type}(${operand.name}[${this.#address(operand, at, 0, false)}])`;
+    const type = typeName(operand.access.scalar, 4);
+    const one = operand.access.load(this.#address(operand, at, 0, false));
+    if (operand.vector) return one;
+    if (operand.columnStride === 0) return `${type}(${one})`;
     const overhangs = this.#spec.storedColumns % 4 !== 0 || this.#spec.storedColumns > this.#spec.columns;
-    const lanes = [0, 1, 2, 3].map((lane) => `${operand.name}[${this.#address(operand, at, lane, overhangs)}]`);
+    const lanes = [0, 1, 2, 3].map((lane) => operand.access.load(this.#address(operand, at, lane, overhangs)));
     return `${type}(${lanes.join(', ')})`;
   }
 
@@ -131,15 +130,15 @@ export class Epilogue {
     const { columns, storedColumns } = this.#spec;
     const masked =
       storedColumns > columns
-        ? `select(vec4<f32>(), ${value}, vec4<u32>(${at.column}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u))`
+        ? `select(${typeName(this.#output.access.scalar, 4)}(), ${value}, vec4<u32>(${at.column}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u))`
         : value;
     if (this.#output.vector) {
-      block.line(`out[${this.#address(this.#output, at, 0, false)}] = ${masked}`);
+      block.line(this.#output.access.store(this.#address(this.#output, at, 0, false), masked));
       return;
     }
     const result = block.let(`y${this.#count}`, masked);
     for (const [lane, name] of ['x', 'y', 'z', 'w'].entries()) {
-      const store = (inside: Block): void => inside.line(`out[${this.#address(this.#output, at, lane, false)}] = ${result}.${name}`);
+      const store = (inside: Block): void => inside.line(this.#output.access.store(this.#address(this.#output, at, lane, false), `${result}.${name}`));
       if (storedColumns % 4 === 0) store(block);
       else block.if(`${at.column} + ${lane}u < ${storedColumns}u`, store);
     }

@@ -8,9 +8,10 @@ import { type Expr } from '../../../ir/expr.ts';
 import { type Dims, type DType, elementCount } from '../../../ir/tensor.ts';
 import type { KernelCall } from '../lower/context.ts';
 import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
-import { type DeviceTensor, paddedChannels, storedBytes, storedElements, type View } from '../lower/tensor.ts';
+import { channelAlignment, type DeviceTensor, paddedChannels, storedBytes, storedElements, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
+import { bindElements, type ElementAccess, loadedType } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 
@@ -55,9 +56,11 @@ export function mapKernel(spec: MapSpec, profile: DeviceProfile): KernelCall {
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder(spec.label);
-  const loads = spec.inputs.map((input, i) => new Operand(module, `in${i}`, input, space.views[i]!, inner, width, 'read'));
+  // A tensor that is padded to fewer channels than the output has nothing to read in the output's last vectors.
+  const short = ({ tensor }: MapInput): boolean => padding !== undefined && tensor.layout === 'channels-last' && channelAlignment(tensor.storage) < channelAlignment(spec.outputs[0]!.tensor.storage);
+  const loads = spec.inputs.map((input, i) => new Operand(module, `in${i}`, input, space.views[i]!, inner, short(input) ? 'lanes' : 'vectors', width, 'read'));
   const stores = spec.outputs.map(
-    (output, i) => new Operand(module, `out${i}`, output, space.views[spec.inputs.length + i]!, inner, width, 'read_write'),
+    (output, i) => new Operand(module, `out${i}`, output, space.views[spec.inputs.length + i]!, inner, 'vectors', width, 'read_write'),
   );
   module.main(invocations, (block) => {
     block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
@@ -128,21 +131,30 @@ interface Point {
 /** One bound tensor: how a thread's `width` elements are read or written. */
 class Operand {
   readonly #name: string;
+  readonly #access: ElementAccess;
   readonly #tensor: DeviceTensor;
   readonly #view: View;
   readonly #inner: number;
   readonly #width: Width;
   readonly #vector: boolean;
 
-  constructor(module: ModuleBuilder, name: string, operand: MapInput, view: View, inner: number, width: Width, access: 'read' | 'read_write') {
+  constructor(
+    module: ModuleBuilder,
+    name: string,
+    operand: MapInput,
+    view: View,
+    inner: number,
+    how: 'vectors' | 'lanes',
+    width: Width,
+    access: 'read' | 'read_write',
+  ) {
     this.#name = name;
     this.#tensor = operand.tensor;
     this.#inner = inner;
     this.#width = width;
-    this.#vector = width === 4 && view.strides[inner] === 1 && isAligned(view, 4, inner);
+    this.#vector = how === 'vectors' && width === 4 && view.strides[inner] === 1 && isAligned(view, 4, inner);
     this.#view = this.#vector ? inVectors(view, inner) : view;
-    const words = storedBytes(operand.tensor) / 4;
-    module.storage(name, operand.tensor.storage, this.#vector ? 4 : 1, this.#vector ? words / 4 : words, access);
+    this.#access = bindElements(module, name, operand.tensor, storedBytes(operand.tensor), this.#vector ? 4 : 1, access);
   }
 
   load(block: Block, at: Point, clamp: Clamp | undefined): string {
@@ -152,28 +164,28 @@ class Operand {
   }
 
   #loadCode(at: Point, clamp: Clamp | undefined): string {
-    if (this.#vector) return `${this.#name}[${address(this.#view, at.vectors)}]`;
-    const type = typeName(this.#tensor.storage, this.#width);
+    if (this.#vector) return this.#access.load(address(this.#view, at.vectors));
+    const type = loadedType(this.#tensor, this.#width);
     const lane = (step: number): string => {
       const moved = at.elements.map((c, axis) => {
         const code = axis === this.#inner && step > 0 ? `(${c} + ${step}u)` : c;
         return clamp?.axis === axis && this.#view.strides[axis] !== 0 ? `min(${code}, ${clamp.valid - 1}u)` : code;
       });
-      return `${this.#name}[${address(this.#view, moved)}]`;
+      return this.#access.load(address(this.#view, moved));
     };
     if (this.#width === 1) return lane(0);
     return this.#view.strides[this.#inner] === 0 ? `${type}(${lane(0)})` : `${type}(${[0, 1, 2, 3].map(lane).join(', ')})`;
   }
 
   store(block: Block, at: Point, value: string, mask: { readonly channel: string; readonly valid: number } | undefined): void {
-    const type = typeName(this.#tensor.storage, this.#width);
+    const type = loadedType(this.#tensor, this.#width);
     let code = value;
     if (registerType(this.#tensor.dtype) === 'bool') code = `select(${type}(0u), ${type}(1u), ${value})`;
     if (mask) {
       const lanes = this.#width === 4 ? `vec4<u32>(${mask.channel}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${mask.valid}u)` : `${mask.channel} < ${mask.valid}u`;
       code = `select(${type}(0), ${code}, ${lanes})`;
     }
-    block.line(`${this.#name}[${address(this.#view, this.#vector ? at.vectors : at.elements)}] = ${code}`);
+    block.line(this.#access.store(address(this.#view, this.#vector ? at.vectors : at.elements), code));
   }
 }
 

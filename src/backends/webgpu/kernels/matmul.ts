@@ -11,6 +11,7 @@ import { address, collapse, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { type MatmulTactic, tacticInvocations, tacticName } from '../tactics/matmul.ts';
+import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
@@ -131,6 +132,7 @@ class ColumnLoader {
   readonly #batchExtents: readonly number[];
   readonly #batchView: View;
   readonly #vector: boolean;
+  readonly #access: ElementAccess;
   readonly #columns: number;
 
   constructor(module: ModuleBuilder, spec: MatmulSpec) {
@@ -144,8 +146,7 @@ class ColumnLoader {
     const aligned = [view.offset, depthStride, ...this.#batchView.strides].every((stride) => stride % 4 === 0);
     this.#vector = columnStride === 1 && aligned;
     this.#columns = spec.columns;
-    const words = storedBytes(tensor) / 4;
-    module.storage('b', 'f32', this.#vector ? 4 : 1, this.#vector ? words / 4 : words, 'read');
+    this.#access = bindElements(module, 'b', tensor, storedBytes(tensor), this.#vector ? 4 : 1, 'read');
   }
 
   /** Emits what does not change over the depth: the batch's offset and the thread's column, kept inside the matrix. */
@@ -158,10 +159,10 @@ class ColumnLoader {
 
   load(k: string): string {
     const [depthStride, columnStride] = this.#view.strides as [number, number];
-    if (this.#vector) return `b[(b_base + ${k} * ${depthStride}u + b_column) / 4u]`;
+    if (this.#vector) return this.#access.load(`(b_base + ${k} * ${depthStride}u + b_column) / 4u`);
     const lanes = [0, 1, 2, 3].map((lane) => {
       const column = lane === 0 ? 'b_column' : `min(b_column + ${lane}u, ${this.#columns - 1}u)`;
-      return `b[b_base + ${k} * ${depthStride}u + ${column} * ${columnStride}u]`;
+      return this.#access.load(`b_base + ${k} * ${depthStride}u + ${column} * ${columnStride}u`);
     });
     return `vec4<f32>(${lanes.join(', ')})`;
   }

@@ -10,6 +10,7 @@ import { address, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, paddedChannels, storedBytes, stridesOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { registerType } from '../wgsl/expr.ts';
+import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 
@@ -20,25 +21,27 @@ export type Operands = Readonly<Record<string, DeviceTensor>>;
 export class BoundTensor {
   readonly tensor: DeviceTensor;
   readonly #name: string;
+  readonly #access: ElementAccess;
   readonly #strides: readonly number[];
 
   constructor(module: ModuleBuilder, name: string, tensor: DeviceTensor, access: 'read' | 'read_write') {
     this.tensor = tensor;
     // A prefix of its own, so that no local name of a body hides it.
-    this.#name = module.storage(`g_${name}`, tensor.storage, 1, storedBytes(tensor) / 4, access);
+    this.#name = `g_${name}`;
+    this.#access = bindElements(module, this.#name, tensor, storedBytes(tensor), 1, access);
     this.#strides = stridesOf(tensor);
   }
 
   /** The element's value in its register type. */
   load(coordinates: readonly string[]): string {
-    const word = `${this.#name}[${this.#address(coordinates)}]`;
+    const word = this.#access.load(this.#address(coordinates));
     return registerType(this.tensor.dtype) === 'bool' ? `(${word} != 0u)` : word;
   }
 
   /** The element at a row-major index of a linear tensor. */
   loadFlat(index: string): string {
     this.#requireLinear();
-    const word = `${this.#name}[${index}]`;
+    const word = this.#access.load(index);
     return registerType(this.tensor.dtype) === 'bool' ? `(${word} != 0u)` : word;
   }
 
@@ -54,7 +57,7 @@ export class BoundTensor {
 
   #store(block: Block, index: string, value: string): void {
     const word = registerType(this.tensor.dtype) === 'bool' ? `select(0u, 1u, ${value})` : value;
-    block.line(`${this.#name}[${index}] = ${word}`);
+    block.line(this.#access.store(index, word));
   }
 
   #address(coordinates: readonly string[]): string {

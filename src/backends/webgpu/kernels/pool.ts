@@ -3,6 +3,7 @@ import type { KernelCall } from '../lower/context.ts';
 import { decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
+import { bindElements } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 import { emitWindow, type WindowSpec } from './window.ts';
@@ -26,8 +27,8 @@ export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder(spec.label);
-  module.storage('x', 'f32', 4, storedBytes(spec.x) / 16, 'read');
-  module.storage('out', 'f32', 4, storedBytes(spec.output) / 16, 'read_write');
+  const x = bindElements(module, 'x', spec.x, storedBytes(spec.x), 4, 'read');
+  const out = bindElements(module, 'out', spec.output, storedBytes(spec.output), 4, 'read_write');
   module.main(invocations, (block) => {
     block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
@@ -38,13 +39,13 @@ export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
     const counts = spec.how.kind === 'average' && !spec.how.countsPadding;
     if (counts) block.var('count', '0.0');
     emitWindow(block, spec, image!, outputs, 'channel', (inside, index) => {
-      inside.line(accumulate(spec.how, `x[${index}]`));
+      inside.line(accumulate(spec.how, x.load(index)));
       if (counts) inside.line('count += 1.0');
     });
     const result = finish(block, spec, outputs);
     // Padding lanes hold zero already, except where the maximum of nothing but them would be.
     const masked = spec.channels > spec.validChannels ? maskLanes(result, spec.validChannels) : result;
-    block.line(`out[i] = ${masked}`);
+    block.line(out.store('i', masked));
   });
   return { source: module.finish(), operands: [spec.x, spec.output], workgroups: grid };
 }

@@ -6,6 +6,7 @@
  */
 import { address, collapse, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
+import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import type { Block, ModuleBuilder } from '../wgsl/module.ts';
 
 export interface RowLoader {
@@ -20,9 +21,8 @@ export interface RowLoader {
 }
 
 /** Binds a tensor as vec4s or scalars under the name `a`. */
-function bindA(module: ModuleBuilder, tensor: DeviceTensor, vector: boolean): void {
-  const words = storedBytes(tensor) / 4;
-  module.storage('a', 'f32', vector ? 4 : 1, vector ? words / 4 : words, 'read');
+function bindA(module: ModuleBuilder, tensor: DeviceTensor, vector: boolean): ElementAccess {
+  return bindElements(module, 'a', tensor, storedBytes(tensor), vector ? 4 : 1, 'read');
 }
 
 const LANES = [0, 1, 2, 3] as const;
@@ -44,9 +44,12 @@ export function matrixRows({ tensor, batch, rows, depth, view }: MatrixRows): Ro
   const depthStride = view.strides.at(-1)!;
   const strides = [view.offset, ...batchSpace.views[0]!.strides, ...rowSpace.views[0]!.strides];
   const vector = depthStride === 1 && depth % 4 === 0 && strides.every((stride) => stride % 4 === 0);
+  let a: ElementAccess;
   return {
     tensor,
-    bind: (module) => bindA(module, tensor, vector),
+    bind(module) {
+      a = bindA(module, tensor, vector);
+    },
     row(block, name, row) {
       const at = block.let(`${name}_m`, row);
       const base = address(batchSpace.views[0]!, decodeIndex('batch', batchSpace.extents));
@@ -64,8 +67,8 @@ export function matrixRows({ tensor, batch, rows, depth, view }: MatrixRows): Ro
       block.let(`${name}_ok`, tail ? inside : 'vec4<bool>(true)');
     },
     load(_block, row, at) {
-      if (vector) return `select(vec4<f32>(), a[(${row} + ${at}) / 4u], ${at}_ok)`;
-      const lanes = LANES.map((lane) => `a[${row} + ${at}_${lane}]`);
+      if (vector) return `select(vec4<f32>(), ${a.load(`(${row} + ${at}) / 4u`)}, ${at}_ok)`;
+      const lanes = LANES.map((lane) => a.load(`${row} + ${at}_${lane}`));
       return `select(vec4<f32>(), vec4<f32>(${lanes.join(', ')}), ${at}_ok)`;
     },
   };
@@ -98,9 +101,12 @@ export function windowRows(spec: WindowRows): RowLoader {
   const vector = channelStride === 1 && channels % 4 === 0 && (alignedStrides || strides.length === 0);
   const depth = kernel.reduce((all, extent) => all * extent, channels);
   const tap = (block: Block, name: string, k: string, tail: boolean): void => emitTap(block, spec, name, k, tail, depth);
+  let a: ElementAccess;
   return {
     tensor,
-    bind: (module) => bindA(module, tensor, vector),
+    bind(module) {
+      a = bindA(module, tensor, vector);
+    },
     row: (block, name, row) => emitPixel(block, spec, imageStride, channelStride, name, row),
     depth(block, name, k, tail) {
       if (vector) return tap(block, name, k, tail);
@@ -109,11 +115,11 @@ export function windowRows(spec: WindowRows): RowLoader {
     load(block, row, at) {
       if (vector) {
         const { ok, index } = emitElement(block, spec, spatialStrides, channelStride, row, at);
-        return `select(vec4<f32>(), a[${index} / 4u], ${ok})`;
+        return `select(vec4<f32>(), ${a.load(`${index} / 4u`)}, ${ok})`;
       }
       const lanes = LANES.map((i) => {
         const { ok, index } = emitElement(block, spec, spatialStrides, channelStride, row, `${at}_${i}`);
-        return `select(0.0, a[${index}], ${ok})`;
+        return `select(0.0, ${a.load(index)}, ${ok})`;
       });
       return `vec4<f32>(${lanes.join(', ')})`;
     },

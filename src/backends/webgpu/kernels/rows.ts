@@ -10,6 +10,7 @@ import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, t
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { literal } from '../wgsl/expr.ts';
+import { bindElements, type ElementAccess, loadedType, storedScalar } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
 import { flatWorkgroup, foldWorkgroups } from './grid.ts';
 
@@ -130,7 +131,7 @@ class Emitter implements RowEmitter {
   readonly #spec: RowSpec;
   readonly #layout: Layout;
   readonly #team: Team;
-  readonly #bound: readonly { readonly name: string; readonly vector: boolean; readonly base: string }[];
+  readonly #bound: readonly { readonly access: ElementAccess; readonly vector: boolean; readonly base: string }[];
   #registers = 0;
 
   constructor(module: ModuleBuilder, block: Block, spec: RowSpec, layout: Layout, team: Team) {
@@ -145,17 +146,16 @@ class Emitter implements RowEmitter {
     this.#bound = [...spec.inputs, spec.output].map(({ tensor, view }, i) => {
       const name = i < spec.inputs.length ? `in${i}` : 'out';
       const vector = this.#isVector(i);
-      const words = storedBytes(tensor) / 4;
-      module.storage(name, tensor.storage, vector ? 4 : 1, vector ? words / 4 : words, name === 'out' ? 'read_write' : 'read');
+      const access = bindElements(module, name, tensor, storedBytes(tensor), vector ? 4 : 1, name === 'out' ? 'read_write' : 'read');
       const rowView = { offset: view.offset, strides: layout.kept.views[i]!.strides };
-      return { name, vector, base: block.let(`${name}_row`, address(this.#scaled(rowView, vector, 'across'), at)) };
+      return { access, vector, base: block.let(`${name}_row`, address(this.#scaled(rowView, vector, 'across'), at)) };
     });
     if (team.team > 1) module.workgroup('shared_values', this.#scalar, layout.width, team.team * team.slots);
   }
 
   get #scalar(): 'f32' | 'i32' | 'u32' {
-    const { storage } = this.#spec.inputs[0]!.tensor;
-    return storage === 'f16' ? 'f32' : storage;
+    const { storage, dtype } = this.#spec.inputs[0]!.tensor;
+    return storedScalar(storage, dtype);
   }
 
   /** Whether operand i is read and written in vec4s. */
@@ -197,9 +197,9 @@ class Emitter implements RowEmitter {
   }
 
   #load(i: number, at: readonly string[]): string {
-    const { name, vector } = this.#bound[i]!;
-    const value = `${name}[${this.#index(i, at)}]`;
-    return vector ? value : this.#layout.width === 4 ? `${typeName(this.#spec.inputs[i]!.tensor.storage, 4)}(${value})` : value;
+    const { access, vector } = this.#bound[i]!;
+    const value = access.load(this.#index(i, at));
+    return vector ? value : this.#layout.width === 4 ? `${loadedType(this.#spec.inputs[i]!.tensor, 4)}(${value})` : value;
   }
 
   /** Walks the team's share of the row. */
@@ -252,14 +252,14 @@ class Emitter implements RowEmitter {
     const output = this.#bound.length - 1;
     this.#walk((loop, load, at) => {
       const result = loop.let('result', value(load));
-      loop.if(`wanted < ${this.#team.rows}u`, (inside) => inside.line(`out[${this.#index(output, at)}] = ${result}`));
+      loop.if(`wanted < ${this.#team.rows}u`, (inside) => inside.line(this.#bound[output]!.access.store(this.#index(output, at), result)));
     });
   }
 
   storeRow(value: string): void {
-    const { base } = this.#bound.at(-1)!;
+    const { base, access } = this.#bound.at(-1)!;
     const result = this.let(value);
-    this.#block.if(`lane == 0u && wanted < ${this.#team.rows}u`, (inside) => inside.line(`out[${base}] = ${result}`));
+    this.#block.if(`lane == 0u && wanted < ${this.#team.rows}u`, (inside) => inside.line(access.store(base, result)));
   }
 }
 

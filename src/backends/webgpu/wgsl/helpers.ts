@@ -12,7 +12,7 @@ interface Helper {
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14'
-  | 'exp1' | 'exp14';
+  | 'exp1' | 'exp14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -22,6 +22,17 @@ function lanes(name: string, params: readonly string[], scalar: string, result: 
 }
 
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
+  half_at: { code: 'fn half_at(word: u32, index: u32) -> f32 { let pair = unpack2x16float(word); return select(pair.x, pair.y, (index & 1u) == 1u); }\n', needs: [] },
+  halves_to_f32: { code: 'fn halves_to_f32(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y)); }\n', needs: [] },
+  // Beyond binary16's range pack2x16float is indeterminate: finite values saturate, NaN passes.
+  f32_to_halves: {
+    code: `fn f32_to_halves(x: vec4<f32>) -> vec2<u32> {
+  let finite = select(clamp(x, vec4<f32>(-65504.0), vec4<f32>(65504.0)), x, is_nan4(x));
+  return vec2<u32>(pack2x16float(finite.xy), pack2x16float(finite.zw));
+}
+`,
+    needs: ['is_nan4'],
+  },
   inf: { code: 'fn inf() -> f32 { var bits = 0x7f800000u; return bitcast<f32>(bits); }\n', needs: [] },
   nan: { code: 'fn nan() -> f32 { var bits = 0x7fc00000u; return bitcast<f32>(bits); }\n', needs: [] },
   is_nan: { code: 'fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }\n', needs: [] },

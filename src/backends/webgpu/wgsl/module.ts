@@ -15,8 +15,8 @@ export type Scalar = 'f32' | 'f16' | 'i32' | 'u32' | 'bool';
 export type Width = 1 | 4;
 
 /** `f32` or `vec4<f32>`. */
-export function typeName(scalar: Scalar, width: Width): string {
-  return width === 1 ? scalar : `vec4<${scalar}>`;
+export function typeName(scalar: Scalar, width: Width | 2): string {
+  return width === 1 ? scalar : `vec${width}<${scalar}>`;
 }
 
 /** What a finished module tells the plan. */
@@ -94,7 +94,7 @@ export class ModuleBuilder {
   }
 
   /** Binds `count` values of the type at the next slot of group 0. */
-  storage(name: string, scalar: Exclude<Scalar, 'bool'>, width: Width, count: number, access: Access): string {
+  storage(name: string, scalar: Exclude<Scalar, 'bool'>, width: Width | 2, count: number, access: Access): string {
     this.#note(scalar);
     const slot = this.#access.push(access) - 1;
     const qualifier = access === 'read' ? 'storage, read' : 'storage, read_write';
