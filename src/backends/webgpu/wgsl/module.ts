@@ -78,16 +78,20 @@ const MAIN_BUILTINS = [
   '@builtin(workgroup_id) wid: vec3<u32>',
   '@builtin(local_invocation_index) lid: u32',
   '@builtin(num_workgroups) groups: vec3<u32>',
-].join(', ');
+] as const;
+
+/** WGSL extensions that kernels use; `subgroups` also passes `sgid`, the number of the subgroup in its workgroup. */
+export type Extension = 'f16' | 'subgroups' | 'subgroup_size_control' | 'chromium_experimental_subgroup_matrix';
 
 export class ModuleBuilder {
   readonly #label: string;
   readonly #declarations: string[] = [];
   readonly #access: Access[] = [];
   readonly #helpers = new Set<HelperName>();
-  #f16 = false;
+  readonly #extensions = new Set<Extension>();
+  readonly #diagnostics = new Set<string>();
   #workgroupBytes = 0;
-  #main: { readonly invocations: number; readonly block: Block } | undefined;
+  #main: { readonly invocations: number; readonly block: Block; readonly subgroupSize: number | undefined } | undefined;
 
   constructor(label: string) {
     this.#label = label;
@@ -117,26 +121,39 @@ export class ModuleBuilder {
   }
 
   #note(scalar: Scalar): void {
-    if (scalar === 'f16') this.#f16 = true;
+    if (scalar === 'f16') this.enable('f16');
   }
 
-  /** The entry point: a flat workgroup of `invocations`. */
-  main(invocations: number, body: (block: Block) => void): void {
+  /** A language extension that the kernel uses; the device must have the feature of that name. */
+  enable(extension: Extension): void {
+    this.#extensions.add(extension);
+  }
+
+  /** Switches off a diagnostic of Dawn's that the kernel knows better than. */
+  allow(diagnostic: string): void {
+    this.#diagnostics.add(diagnostic);
+  }
+
+  /** The entry point: a flat workgroup of `invocations`, in subgroups of `subgroupSize` where the kernel demands one. */
+  main(invocations: number, body: (block: Block) => void, subgroupSize?: number): void {
     const block = new Block(1);
     body(block);
-    this.#main = { invocations, block };
+    if (subgroupSize !== undefined) this.enable('subgroup_size_control');
+    this.#main = { invocations, block, subgroupSize };
   }
 
   finish(): KernelSource {
     if (!this.#main) throw new Error(`kernel ${this.#label} has no entry point`);
-    const { invocations, block } = this.#main;
+    const { invocations, block, subgroupSize } = this.#main;
+    const builtins = this.#extensions.has('subgroups') ? [...MAIN_BUILTINS, '@builtin(subgroup_id) sgid: u32'] : MAIN_BUILTINS;
+    const directives = [...[...this.#extensions].map((name) => `enable ${name};`), ...[...this.#diagnostics].map((name) => `diagnostic(off, ${name});`)];
     const parts = [
-      ...(this.#f16 ? ['enable f16;', ''] : []),
+      ...(directives.length > 0 ? [...directives, ''] : []),
       ...this.#declarations,
       '',
       ...[...this.#helpers].map((name) => HELPERS[name].code),
-      `@compute @workgroup_size(${invocations})`,
-      `fn main(${MAIN_BUILTINS}) {`,
+      `@compute @workgroup_size(${invocations})${subgroupSize === undefined ? '' : ` @subgroup_size(${subgroupSize})`}`,
+      `fn main(${builtins.join(', ')}) {`,
       ...block.lines,
       '}',
       '',
