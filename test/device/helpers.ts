@@ -8,7 +8,7 @@ import { type Tensor, toNumbers } from '../../src/ir/tensor.ts';
 import type { Session, TensorMap } from '../../src/backends/backend.ts';
 import { buildPlan } from '../../src/backends/webgpu/build.ts';
 import { requestAdapter } from '../../src/backends/webgpu/dawn.ts';
-import type { TacticChooser } from '../../src/backends/webgpu/lower/context.ts';
+import type { LowerOptions } from '../../src/backends/webgpu/lower/context.ts';
 import { openDevice, type WebgpuDevice } from '../../src/backends/webgpu/device.ts';
 import { unsupportedNodes } from '../../src/backends/webgpu/lower/lower.ts';
 import { type DeviceProfile, PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
@@ -38,10 +38,10 @@ async function open(): Promise<WebgpuDevice> {
 }
 
 /** An engine of a graph, without the passes and without a model behind it. */
-export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE, choose?: TacticChooser): Engine {
+export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE, options: LowerOptions = {}): Engine {
   const unsupported = unsupportedNodes(graph);
   if (unsupported.length > 0) throw new Error(unsupported.map((u) => `${u.node}: ${u.op}: ${u.reason}`).join('\n'));
-  const built = buildPlan(graph, profile, { choose });
+  const built = buildPlan(graph, profile, options);
   return {
     header: {
       formatVersion: 1,
@@ -76,8 +76,8 @@ export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE,
 /** What the device tests compile for by default. */
 export const COMPACT_PROFILE: DeviceProfile = { ...PORTABLE_PROFILE, compact: true };
 
-export async function withSession<T>(graph: Graph, use: (session: Session) => Promise<T>, profile?: DeviceProfile, choose?: TacticChooser): Promise<T> {
-  const session = await createSession(engineOf(graph, profile, choose), await testDevice());
+export async function withSession<T>(graph: Graph, use: (session: Session) => Promise<T>, profile?: DeviceProfile, options?: LowerOptions): Promise<T> {
+  const session = await createSession(engineOf(graph, profile, options), await testDevice());
   try {
     return await use(session);
   } finally {
@@ -86,8 +86,8 @@ export async function withSession<T>(graph: Graph, use: (session: Session) => Pr
 }
 
 /** The graph's outputs, computed on the device. */
-export async function runGraph(graph: Graph, inputs: TensorMap, profile?: DeviceProfile, choose?: TacticChooser): Promise<TensorMap> {
-  return withSession(graph, (session) => session.run(inputs), profile, choose);
+export async function runGraph(graph: Graph, inputs: TensorMap, profile?: DeviceProfile, options?: LowerOptions): Promise<TensorMap> {
+  return withSession(graph, (session) => session.run(inputs), profile, options);
 }
 
 /** A device of Dawn's null backend: it validates everything and runs nothing. */

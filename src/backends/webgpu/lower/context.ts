@@ -7,7 +7,7 @@ import type { Dims, DType, Tensor, TensorType } from '../../../ir/tensor.ts';
 import type { EngineLayer } from '../../../engine/engine.ts';
 import type { Storage } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
-import type { MatmulShape, MatmulTactic } from '../tactics/matmul.ts';
+import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelSource } from '../wgsl/module.ts';
 import type { DeviceTensor, Layout } from './tensor.ts';
 
@@ -21,7 +21,10 @@ export interface KernelCall {
 }
 
 /** Elements of a derived constant, as the device stores them. */
-export type HostArray = Float32Array | Int32Array | Uint32Array;
+export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array | Int8Array | Uint8Array;
+
+/** How an output is stored: as its type says, or in the fewest bytes that its precision and layout allow. */
+export type StorageWish = 'canonical' | 'narrow';
 
 export interface LowerContext {
   readonly graph: Graph;
@@ -33,28 +36,40 @@ export interface LowerContext {
   ints(id: ValueId): readonly number[] | undefined;
   /** The value on the device in the layout that it has. Constants are linear. */
   tensor(id: ValueId): DeviceTensor;
-  /** The value on the device in this layout; converts it (once per value) where it lies otherwise. */
-  tensorIn(id: ValueId, layout: Layout): DeviceTensor;
-  /** Uploads a constant that a kernel wants in a form of its own. Equal keys share one upload. */
+  /**
+   * The value on the device in this layout, and as narrow as it may be where that is wished for; converts it (once per value) where
+   * it lies otherwise. Without a wish the storage stays what it is: every kernel reads every storage.
+   */
+  tensorIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor;
+  /** Uploads a constant that a kernel wants in a form of its own; made only if a kernel of the program reads it. Equal keys share one upload. */
   pack(key: string, spec: { readonly dtype: DType; readonly dims: Dims; readonly storage: Storage }, make: () => HostArray): DeviceTensor;
   /** Memory between two kernels of one node. */
   scratch(dtype: DType, dims: Dims): DeviceTensor;
-  /** The node's output, to be written by a kernel of this node. */
-  define(id: ValueId, layout: Layout): DeviceTensor;
+  /**
+   * The node's output, to be written by a kernel of this node. A wish for 'narrow' is granted where the build stores halves (or the
+   * value is an 8-bit integer) and the innermost stored extent is whole 16-byte vectors; the kernel must then write four elements at a time.
+   */
+  define(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor;
+  /** Like {@link define}, in the storage of a tensor that the kernel passes through. */
+  defineLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
   /** Gives the output the bytes of a tensor: reshapes cost nothing. */
   alias(id: ValueId, source: DeviceTensor, layout: Layout): void;
-  /** The tactic for a problem, of candidates that are ranked by the cost model. */
-  choose(problem: MatmulShape, candidates: readonly MatmulTactic[]): MatmulTactic;
+  /** Dispatches the kernels of one of the candidates, which are ranked by the cost model. */
+  choose(problem: TacticProblem, candidates: readonly Candidate[]): void;
   dispatch(call: KernelCall): void;
 }
 
 /** Decides between tactics: the model's first, a measured one, or one from a list that was frozen. */
-export type TacticChooser = LowerContext['choose'];
+export type TacticChooser = (problem: TacticProblem, candidates: readonly Candidate[]) => Candidate;
 
 export interface LowerOptions {
   /** Tactics that need more scratch memory are left out. Kernels that can't do without are not: the ledger tells. */
   readonly workspaceBytes?: number | undefined;
   readonly choose?: TacticChooser | undefined;
+  /** Floating-point values between kernels are stored as f16, and matrix products take f16 operands (sums stay f32). */
+  readonly half?: boolean | undefined;
+  /** Values that stay f32 all the same: what they reach is beyond binary16. */
+  readonly keepFloat?: ReadonlySet<ValueId> | undefined;
 }
 
 export interface Lowering<K extends OpKind> {

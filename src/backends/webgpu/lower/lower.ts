@@ -11,11 +11,11 @@ import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.t
 import type { Unsupported } from '../../backend.ts';
 import { inputExpr, mapKernel } from '../kernels/map.ts';
 import type { DeviceProfile } from '../profile.ts';
-import { type MatmulShape, type MatmulTactic, tacticScratchBytes } from '../tactics/matmul.ts';
-import type { HostArray, KernelCall, LowerContext, Lowering, LowerOptions, Program, ProgramStep, TacticChooser } from './context.ts';
+import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
+import type { HostArray, KernelCall, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { LOWERINGS } from './table.ts';
-import { type DeviceTensor, type Layout, layoutsAgree, storageOf, storedBytes, storedElements, stridesOf } from './tensor.ts';
+import { type DeviceTensor, type Layout, layoutsAgree, narrowStorage, storageOf, storedBytes, storedElements, stridesOf } from './tensor.ts';
 
 /** Everything in the graph that has no kernel, at once. */
 export function unsupportedNodes(graph: Graph): Unsupported[] {
@@ -71,7 +71,7 @@ class ProgramBuilder implements LowerContext {
   readonly #bytes: number[] = [];
   readonly #steps: ProgramStep[] = [];
   readonly #layers: EngineLayer[] = [];
-  readonly #constants = new Map<number, HostArray>();
+  readonly #constants = new Map<number, () => HostArray>();
   readonly #packed = new Map<string, DeviceTensor>();
   readonly #values = new Map<ValueId, DeviceTensor>();
   readonly #converted = new Map<string, DeviceTensor>();
@@ -101,18 +101,20 @@ class ProgramBuilder implements LowerContext {
     this.#node = undefined;
     const taken = new Set(this.#inputs.map(({ tensor }) => tensor.id));
     const outputs = this.graph.outputs.map((name) => {
-      const lies = this.tensorIn(name, 'linear');
+      const lies = this.#tensorAs(name, this.tensor(name), 'linear', requireStorage(this.type(name).dtype));
       // An output needs a buffer of its own: inputs, constants and values that are outputs twice are copied.
-      const tensor = taken.has(lies.id) || this.#constants.has(lies.id) ? this.#convert(name, lies, 'linear') : lies;
+      const tensor = taken.has(lies.id) || this.#constants.has(lies.id) ? this.#convert(name, lies, 'linear', lies.storage) : lies;
       taken.add(tensor.id);
       return { name, tensor };
     });
+    const read = new Set(this.#steps.flatMap(({ call }) => call.operands.map(({ id }) => id)));
+    const constants = new Map([...this.#constants].flatMap(([id, make]) => (read.has(id) ? [[id, make()]] : [])));
     return {
       steps: this.#steps,
       layers: this.#layers,
       tensorBytes: this.#bytes,
       scratch: this.#scratch,
-      constants: this.#constants,
+      constants,
       inputs: this.#inputs,
       outputs,
     };
@@ -142,26 +144,45 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
-  tensorIn(id: ValueId, layout: Layout): DeviceTensor {
+  tensorIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor {
     const tensor = this.tensor(id);
-    if (tensor.layout === layout) return tensor;
-    if (layoutsAgree(tensor.dims, tensor.storage)) return { ...tensor, layout };
-    const key = `${id}:${layout}`;
+    const storage = wish ? this.#storage(id, tensor.dims, layout, wish) : tensor.storage;
+    return this.#tensorAs(id, tensor, layout, storage);
+  }
+
+  #tensorAs(id: ValueId, tensor: DeviceTensor, layout: Layout, storage: Storage): DeviceTensor {
+    if (tensor.storage === storage) {
+      if (tensor.layout === layout) return tensor;
+      if (layoutsAgree(tensor.dims, storage)) return { ...tensor, layout };
+    }
+    const key = `${id}:${layout}:${storage}`;
     const known = this.#converted.get(key);
     if (known) return known;
-    const converted = this.#convert(id, tensor, layout);
+    const converted = this.#convert(id, tensor, layout, storage);
     this.#converted.set(key, converted);
     return converted;
+  }
+
+  /** The storage of a value, with a wish granted where it can be. */
+  #storage(id: ValueId, dims: Dims, layout: Layout, wish: StorageWish): Storage {
+    const { dtype } = this.type(id);
+    const canonical = requireStorage(dtype);
+    if (wish === 'canonical') return canonical;
+    const { half = false, keepFloat } = this.#options;
+    if (canonical === 'f32' && (!half || keepFloat?.has(id))) return canonical;
+    return narrowStorage(dtype, dims, layout) ?? canonical;
   }
 
   pack(key: string, spec: { dtype: DType; dims: Dims; storage: Storage }, make: () => HostArray): DeviceTensor {
     const known = this.#packed.get(key);
     if (known) return known;
     const tensor = this.#allocate(spec.dtype, spec.dims, 'linear', spec.storage);
-    const values = make();
-    const count = storedElements(tensor);
-    if (values.length !== count) throw new Error(`constant '${key}' was packed into ${values.length} elements, not ${count}`);
-    this.#constants.set(tensor.id, values);
+    this.#constants.set(tensor.id, () => {
+      const values = make();
+      const count = storedElements(tensor);
+      if (values.length !== count) throw new Error(`constant '${key}' was packed into ${values.length} elements, not ${count}`);
+      return values;
+    });
     this.#packed.set(key, tensor);
     return tensor;
   }
@@ -172,14 +193,23 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
-  choose(problem: MatmulShape, candidates: readonly MatmulTactic[]): MatmulTactic {
+  choose(problem: TacticProblem, candidates: readonly Candidate[]): void {
     const { workspaceBytes = Number.POSITIVE_INFINITY, choose = firstTactic } = this.#options;
-    return choose(problem, candidates.filter((tactic) => tacticScratchBytes(problem, tactic) <= workspaceBytes));
+    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= workspaceBytes));
+    for (const call of chosen.kernels()) this.dispatch(call);
   }
 
-  define(id: ValueId, layout: Layout): DeviceTensor {
+  define(id: ValueId, layout: Layout, wish: StorageWish = 'canonical'): DeviceTensor {
+    return this.#define(id, layout, this.#storage(id, this.type(id).dims, layout, wish));
+  }
+
+  defineLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor {
+    return this.#define(id, layout, source.storage);
+  }
+
+  #define(id: ValueId, layout: Layout, storage: Storage): DeviceTensor {
     const { dtype, dims } = this.type(id);
-    const tensor = this.#allocate(dtype, dims, layout);
+    const tensor = this.#allocate(dtype, dims, layout, storage);
     this.#values.set(id, tensor);
     return tensor;
   }
@@ -217,9 +247,9 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
-  /** A copy in another layout, as a layer of its own: no ONNX node asked for it, but its time counts. */
-  #convert(id: ValueId, source: DeviceTensor, layout: Layout): DeviceTensor {
-    const target = this.#allocate(source.dtype, source.dims, layout);
+  /** A copy in another layout or storage, as a layer of its own: no ONNX node asked for it, but its time counts. */
+  #convert(id: ValueId, source: DeviceTensor, layout: Layout, storage: Storage): DeviceTensor {
+    const target = this.#allocate(source.dtype, source.dims, layout, storage);
     const call = mapKernel(
       {
         label: 'Reformat',
@@ -231,7 +261,7 @@ class ProgramBuilder implements LowerContext {
       this.profile,
     );
     const bytes = this.#bytes[source.id]! + this.#bytes[target.id]!;
-    const layer: EngineLayer = { name: `${id} to ${layout}`, kind: 'Reformat', precision: source.dtype, origins: [], flops: 0, bytes };
+    const layer: EngineLayer = { name: `${id} to ${layout}${storage === source.storage ? '' : ` ${storage}`}`, kind: 'Reformat', precision: source.dtype, origins: [], flops: 0, bytes };
     this.#steps.push({ kind: 'dispatch', call, layer: this.#layers.push(layer) - 1 });
     return target;
   }

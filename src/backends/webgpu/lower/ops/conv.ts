@@ -6,9 +6,9 @@ import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseKernel } from '../../kernels/depthwise.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
-import { matmulKernels } from '../../kernels/matmul.ts';
 import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
-import { matmulTactics } from '../../tactics/matmul.ts';
+import { productProblem } from '../../tactics/tactic.ts';
+import { tiledCandidates } from '../candidates.ts';
 import { constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { broadcastView, type DeviceTensor, type Layout, paddedChannels, stridesOf, type View } from '../tensor.ts';
@@ -139,8 +139,7 @@ function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, outp
     a: imageRows(node, window, x, channels),
     b: { tensor: weights, view: { offset: 0, strides: [depth * columns, columns, 1] } },
   };
-  const tactic = context.choose(shape, matmulTactics(shape, context.profile));
-  for (const call of matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements]))) context.dispatch(call);
+  context.choose(productProblem(spec.label, 'f32', shape), tiledCandidates(spec, shape, context));
 }
 
 /** The image as the left matrix. A convolution of single pixels reads it as the matrix that it is. */

@@ -4,9 +4,10 @@ import type { Node, ValueId } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import type { EpilogueOperand } from '../../kernels/epilogue.ts';
-import { type ColumnOperand, matmulKernels } from '../../kernels/matmul.ts';
+import type { ColumnOperand } from '../../kernels/matmul.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
-import { matmulTactics } from '../../tactics/matmul.ts';
+import { productProblem } from '../../tactics/tactic.ts';
+import { tiledCandidates } from '../candidates.ts';
 import { constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
@@ -120,8 +121,7 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, c
     a: matrixRows({ tensor: product.a, ...axes, depth: shape.depth, view: lead(matrixView(shape.a, shape.batch, product.transA)) }),
     b: isTall ? { tensor: b.tensor, view: { offset: 0, strides: [0, ...b.view.strides.slice(-2)] } } : b,
   };
-  const tactic = context.choose(problem, matmulTactics(problem, context.profile));
-  for (const call of matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements]))) context.dispatch(call);
+  context.choose(productProblem(spec.label, 'f32', problem), tiledCandidates(spec, problem, context));
 }
 
 /** A constant matrix that can't be read in whole vectors as it is, packed as [depth, columns padded to 4]. */
