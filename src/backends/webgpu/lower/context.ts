@@ -18,6 +18,8 @@ export interface KernelCall {
   /** Any number of workgroups; folded into y where x alone cannot hold them. */
   readonly workgroups: readonly [number, number, number];
   readonly tactic?: string;
+  /** What the kernel multiplies in, where that is not the type of the layer's output. */
+  readonly precision?: DType;
 }
 
 /** Elements of a derived constant, as the device stores them. */
@@ -29,18 +31,26 @@ export type StorageWish = 'canonical' | 'narrow';
 export interface LowerContext {
   readonly graph: Graph;
   readonly profile: DeviceProfile;
+  /** Whether the build stores floating-point values as f16 where it can. */
+  readonly half: boolean;
   type(id: ValueId): TensorType;
   /** The value where it is known at build; '' gives undefined. */
   constant(id: ValueId): Tensor | undefined;
   /** The integers of a value known at build; '' and others give undefined. */
   ints(id: ValueId): readonly number[] | undefined;
-  /** The value on the device in the layout that it has. Constants are linear. */
+  /** Whether outputs may be windows of inputs. */
+  readonly windows: boolean;
+  /** The value on the device in the layout that it has, with memory of its own: a window is copied. Constants are linear. */
   tensor(id: ValueId): DeviceTensor;
   /**
-   * The value on the device in this layout, and as narrow as it may be where that is wished for; converts it (once per value) where
-   * it lies otherwise. Without a wish the storage stays what it is: every kernel reads every storage.
+   * The value on the device in this layout, and in the storage that is wished for; converts it (once per value) where it lies
+   * otherwise. Without a wish the storage stays what it is: every kernel reads every storage.
    */
-  tensorIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor;
+  tensorIn(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor;
+  /** As {@link tensor}, but a window stays one: for kernels that address the value through `viewOf`. */
+  source(id: ValueId): DeviceTensor;
+  /** As {@link tensorIn}, but a window stays one. */
+  sourceIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor;
   /** Uploads a constant that a kernel wants in a form of its own; made only if a kernel of the program reads it. Equal keys share one upload. */
   pack(key: string, spec: { readonly dtype: DType; readonly dims: Dims; readonly storage: Storage }, make: () => HostArray): DeviceTensor;
   /** Memory between two kernels of one node. */
@@ -50,9 +60,18 @@ export interface LowerContext {
    * value is an 8-bit integer) and the innermost stored extent is whole 16-byte vectors; the kernel must then write four elements at a time.
    */
   define(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor;
+  /**
+   * As {@link define}, for kernels that address the output through `viewOf`: it may be a window of the concatenation that reads it.
+   * The kernel may bind nothing but the node's own values, their conversions, constants and scratch memory.
+   */
+  target(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor;
+  /** Where a part of this concatenation was written already: the memory that its output has. */
+  home(id: ValueId): DeviceTensor | undefined;
   /** Like {@link define}, in the storage of a tensor that the kernel passes through. */
   defineLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
-  /** Gives the output the bytes of a tensor: reshapes cost nothing. */
+  /** Like {@link target}, in the storage of a tensor that the kernel passes through. */
+  targetLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
+  /** Gives the output the bytes of a tensor, or of the window that it is: reshapes and splits cost nothing. */
   alias(id: ValueId, source: DeviceTensor, layout: Layout): void;
   /** Dispatches the kernels of one of the candidates, which are ranked by the cost model. */
   choose(problem: TacticProblem, candidates: readonly Candidate[]): void;
@@ -66,6 +85,8 @@ export interface LowerOptions {
   /** Tactics that need more scratch memory are left out. Kernels that can't do without are not: the ledger tells. */
   readonly workspaceBytes?: number | undefined;
   readonly choose?: TacticChooser | undefined;
+  /** Split, slice and join without copies where kernels and aliasing allow; default true. */
+  readonly windows?: boolean | undefined;
   /** Floating-point values between kernels are stored as f16, and matrix products take f16 operands (sums stay f32). */
   readonly half?: boolean | undefined;
   /** Values that stay f32 all the same: what they reach is beyond binary16. */

@@ -5,7 +5,7 @@ import type { EngineLayer } from '../../../engine/engine.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../../../ir/graph.ts';
 import { typeOf } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
-import { type Dims, type DType, toNumbers } from '../../../ir/tensor.ts';
+import { type Dims, type DType, sameDims, toNumbers } from '../../../ir/tensor.ts';
 import { nodeCost } from '../../../ops/infer.ts';
 import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.ts';
 import type { Unsupported } from '../../backend.ts';
@@ -14,8 +14,9 @@ import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { HostArray, KernelCall, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
 import { constantArray, fitsDevice } from './constants.ts';
+import { Homes } from './homes.ts';
 import { LOWERINGS } from './table.ts';
-import { type DeviceTensor, type Layout, layoutsAgree, narrowStorage, storageOf, storedBytes, storedElements, stridesOf } from './tensor.ts';
+import { type DeviceTensor, type Layout, layoutsAgree, narrowStorage, storageOf, storedBytes, storedElements, viewOf } from './tensor.ts';
 
 /** Everything in the graph that has no kernel, at once. */
 export function unsupportedNodes(graph: Graph): Unsupported[] {
@@ -66,6 +67,8 @@ const firstTactic: TacticChooser = (_, candidates) => candidates[0]!;
 class ProgramBuilder implements LowerContext {
   readonly graph: Graph;
   readonly profile: DeviceProfile;
+  readonly windows: boolean;
+  readonly #homes: Homes | undefined;
   readonly #options: LowerOptions;
   readonly #scratch = new Set<number>();
   readonly #bytes: number[] = [];
@@ -83,6 +86,8 @@ class ProgramBuilder implements LowerContext {
     this.graph = graph;
     this.profile = profile;
     this.#options = options;
+    this.windows = options.windows ?? true;
+    this.#homes = this.windows ? new Homes(graph, (dtype, dims, layout, storage) => this.#allocate(dtype, dims, layout, storage)) : undefined;
     for (const name of graph.inputs) {
       const { dtype, dims } = typeOf(graph, name);
       const tensor = this.#allocate(dtype, dims, 'linear');
@@ -101,7 +106,8 @@ class ProgramBuilder implements LowerContext {
     this.#node = undefined;
     const taken = new Set(this.#inputs.map(({ tensor }) => tensor.id));
     const outputs = this.graph.outputs.map((name) => {
-      const lies = this.#tensorAs(name, this.tensor(name), 'linear', requireStorage(this.type(name).dtype));
+      const found = this.#tensorAs(name, this.source(name), 'linear', requireStorage(this.type(name).dtype));
+      const lies = found.window ? this.#copied(name, found, 'linear', found.storage) : found;
       // An output needs a buffer of its own: inputs, constants and values that are outputs twice are copied.
       const tensor = taken.has(lies.id) || this.#constants.has(lies.id) ? this.#convert(name, lies, 'linear', lies.storage) : lies;
       taken.add(tensor.id);
@@ -134,6 +140,16 @@ class ProgramBuilder implements LowerContext {
   }
 
   tensor(id: ValueId): DeviceTensor {
+    const tensor = this.source(id);
+    return tensor.window ? this.#copied(id, tensor, tensor.layout, tensor.storage) : tensor;
+  }
+
+  tensorIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor {
+    const tensor = this.sourceIn(id, layout, wish);
+    return tensor.window ? this.#copied(id, tensor, layout, tensor.storage) : tensor;
+  }
+
+  source(id: ValueId): DeviceTensor {
     const known = this.#values.get(id);
     if (known) return known;
     const constant = this.constant(id);
@@ -144,8 +160,8 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
-  tensorIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor {
-    const tensor = this.tensor(id);
+  sourceIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor {
+    const tensor = this.source(id);
     const storage = wish ? this.#storage(id, tensor.dims, layout, wish) : tensor.storage;
     return this.#tensorAs(id, tensor, layout, storage);
   }
@@ -153,8 +169,15 @@ class ProgramBuilder implements LowerContext {
   #tensorAs(id: ValueId, tensor: DeviceTensor, layout: Layout, storage: Storage): DeviceTensor {
     if (tensor.storage === storage) {
       if (tensor.layout === layout) return tensor;
-      if (layoutsAgree(tensor.dims, storage)) return { ...tensor, layout };
+      // Any strides may pass for linear ones; channels-last promises more.
+      const agree = layoutsAgree(tensor.dims, storage) && !(tensor.window && layout === 'channels-last');
+      if (agree) return { ...tensor, layout };
     }
+    return this.#copied(id, tensor, layout, storage);
+  }
+
+  /** A copy with memory of its own, made once per value. */
+  #copied(id: ValueId, tensor: DeviceTensor, layout: Layout, storage: Storage): DeviceTensor {
     const key = `${id}:${layout}:${storage}`;
     const known = this.#converted.get(key);
     if (known) return known;
@@ -207,6 +230,27 @@ class ProgramBuilder implements LowerContext {
     return this.#define(id, layout, source.storage);
   }
 
+  target(id: ValueId, layout: Layout, wish: StorageWish = 'canonical'): DeviceTensor {
+    return this.#place(id, layout, this.#storage(id, this.type(id).dims, layout, wish));
+  }
+
+  targetLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor {
+    return this.#place(id, layout, source.storage);
+  }
+
+  home(id: ValueId): DeviceTensor | undefined {
+    return this.#homes?.of(id);
+  }
+
+  #place(id: ValueId, layout: Layout, storage: Storage): DeviceTensor {
+    const node = this.#node!;
+    const bound = new Set([...node.inputs, ...node.outputs].flatMap((value) => this.#values.get(value)?.id ?? []));
+    const tensor = this.home(id) ?? this.#homes?.place(id, layout, storage, bound);
+    if (!tensor) return this.#define(id, layout, storage);
+    this.#values.set(id, tensor);
+    return tensor;
+  }
+
   #define(id: ValueId, layout: Layout, storage: Storage): DeviceTensor {
     const { dtype, dims } = this.type(id);
     const tensor = this.#allocate(dtype, dims, layout, storage);
@@ -217,11 +261,13 @@ class ProgramBuilder implements LowerContext {
   alias(id: ValueId, source: DeviceTensor, layout: Layout): void {
     const { dtype, dims } = this.type(id);
     const tensor: DeviceTensor = { ...source, dtype, dims, layout };
+    if (source.window && !sameDims(source.dims, dims)) throw new Error(`'${id}' has other dims than the window that it aliases`);
     if (storedBytes(tensor) > this.#bytes[source.id]!) throw new Error(`'${id}' does not fit the tensor that it aliases`);
     this.#values.set(id, tensor);
   }
 
   dispatch(call: KernelCall): void {
+    checkAliasing(call);
     this.#layer ??= this.#addLayer(call);
     this.#steps.push({ kind: 'dispatch', call, layer: this.#layer });
   }
@@ -254,8 +300,8 @@ class ProgramBuilder implements LowerContext {
       {
         label: 'Reformat',
         dims: source.dims,
-        inputs: [{ tensor: source, view: { offset: 0, strides: stridesOf(source) } }],
-        outputs: [{ tensor: target, view: { offset: 0, strides: stridesOf(target) }, expr: inputExpr(source.dtype) }],
+        inputs: [{ tensor: source, view: viewOf(source) }],
+        outputs: [{ tensor: target, view: viewOf(target), expr: inputExpr(source.dtype) }],
         padChannels: layout === 'channels-last',
       },
       this.profile,
@@ -264,6 +310,14 @@ class ProgramBuilder implements LowerContext {
     const layer: EngineLayer = { name: `${id} to ${layout}${storage === source.storage ? '' : ` ${storage}`}`, kind: 'Reformat', precision: source.dtype, origins: [], flops: 0, bytes };
     this.#steps.push({ kind: 'dispatch', call, layer: this.#layers.push(layer) - 1 });
     return target;
+  }
+}
+
+/** WebGPU's rule: no dispatch writes a buffer that it binds in another place too. */
+function checkAliasing({ source, operands }: KernelCall): void {
+  for (const [i, { id }] of operands.entries()) {
+    const twice = source.access[i] === 'read_write' && operands.some((other, j) => j !== i && other.id === id);
+    if (twice) throw new Error(`${source.label} writes a tensor that it also binds elsewhere`);
   }
 }
 
