@@ -45,9 +45,12 @@ export const ERROR_EXIT = {
   BASELINE_INCOMPARABLE: EXIT.incomparable,
   BACKEND_UNKNOWN: EXIT.usage,
   BACKEND_UNAVAILABLE: EXIT.unavailable,
+  BACKEND_FAILED: EXIT.unavailable,
   DEVICE_LOST: EXIT.unavailable,
   OUT_OF_MEMORY: EXIT.unavailable,
   PLUGIN_INVALID: EXIT.usage,
+  /** Code of a plugin threw. */
+  PLUGIN_FAILED: EXIT.usage,
   INTERRUPTED: EXIT.interrupted,
 } as const satisfies Record<string, ExitStatus>;
 
@@ -116,4 +119,34 @@ export function reportError(error: unknown): ErrorReport {
     return { code: 'INTERNAL', message: error.message, ...(error.stack !== undefined && { stack: error.stack }) };
   }
   return { code: 'INTERNAL', message: String(error) };
+}
+
+/** What a plugin's code threw, with the plugin's name: an expected error keeps its code, anything else becomes PLUGIN_FAILED. */
+export function pluginError(plugin: string, doing: string, error: unknown): TsrtError {
+  if (error instanceof TsrtError) {
+    if (error.plugin !== undefined) return error;
+    const { code, message, fix, place, details } = error;
+    return new TsrtError(code, message, { plugin, details, cause: error, ...(fix !== undefined && { fix }), ...(place !== undefined && { place }) });
+  }
+  const reason = error instanceof Error ? error.message : String(error);
+  const [, where] = (error instanceof Error ? error.stack : undefined)?.match(/^\s+at (.*)$/m) ?? [];
+  return new TsrtError('PLUGIN_FAILED', `${doing} threw: ${reason}`, {
+    plugin,
+    ...(where !== undefined && { place: where.replace('file://', '') }),
+    fix: 'mend the plugin (tsrt-bench plugin test shows the smallest input that does it), or run without it',
+    cause: error,
+  });
+}
+
+/** Runs a plugin's code; what it throws, at once or later, gets the plugin's name. `keep` are errors that pass as they are. */
+export function inPlugin<T>(plugin: string, doing: string, work: () => T, keep: (error: unknown) => boolean = () => false): T {
+  const fail = (error: unknown): never => {
+    throw keep(error) ? error : pluginError(plugin, doing, error);
+  };
+  try {
+    const result = work();
+    return result instanceof Promise ? (result.catch(fail) as T) : result;
+  } catch (error) {
+    return fail(error);
+  }
 }

@@ -1,4 +1,71 @@
 /** The public API: what plugins and programs import as `tsrt-bench`. */
-export { definePlugin, type Plugin } from './plugin.ts';
+export { definePlugin, defineOp, type Calibrator, type Plugin } from './plugin.ts';
 export type { Backend } from './backends/backend.ts';
 export type { Reporter, ReportInput } from './report/reporter.ts';
+
+// Custom ops.
+export type {
+  AttributeSpec,
+  AttributeSpecs,
+  AttributeValues,
+  CustomOp,
+  Decomposer,
+  Int8Behaviour,
+  KernelBuffer,
+  KernelCode,
+  KernelSite,
+  OpInput,
+  OpPattern,
+  PatternExpr,
+  PatternMatch,
+  ReferenceTensor,
+  SizeSpecs,
+  Tile,
+  Tolerance,
+  WgslKernel,
+} from './ir/custom.ts';
+export type { Expr } from './ir/expr.ts';
+export { formula } from './ops/formula.ts';
+export { ShapeError } from './ops/def.ts';
+export { constant, either, named, number, op, scalar, value } from './passes/pattern.ts';
+
+// Tensors.
+export { elementCount, formatType, fromNumbers, toNumbers, type Dims, type DType, type Tensor, type TensorType } from './ir/tensor.ts';
+
+// Datasets and calibrators.
+export type { DatasetSource } from './suite/source.ts';
+export type { Batch, Dataset, DatasetRequest } from './suite/datasets.ts';
+export type { ImageFile, ImageFolder, ImageFolderOptions } from './suite/images.ts';
+export type { Distribution } from './quantize/observer.ts';
+export type { Range, Scheme } from './quantize/params.ts';
+
+export { TsrtError } from './errors.ts';
+
+// Backends: the contract, and outside programs as backends (docs/external-protocol.md).
+export type {
+  Availability,
+  BuildContext,
+  BuildInput,
+  Clock,
+  DeviceInfo,
+  Execution,
+  LayerTime,
+  LoadOptions,
+  ObservedMemory,
+  Session,
+  TensorMap,
+  Unsupported,
+} from './backends/backend.ts';
+export type { OptionSpec, OptionSpecs, OptionValues } from './backends/options.ts';
+export { readOptions } from './backends/options.ts';
+export { checkInputs } from './backends/inputs.ts';
+export { externalBackend, type ExternalBackendOptions, type ExternalBuild } from './backends/external/external.ts';
+export { createProgramClock, type ProgramClock } from './backends/external/clock.ts';
+export { runTool, type ToolResult, type ToolRun } from './backends/external/tool.ts';
+export { engineFrom, exportModel, graphFiles, layersOf, moduleGraph, type GraphFiles } from './backends/external/model.ts';
+export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision } from './engine/engine.ts';
+export type { AnyNode, Graph } from './ir/graph.ts';
+
+// Reports.
+export { buildReport, type MeasuredRow, type Report, type ReportRow, type UnmeasuredRow } from './report/rows.ts';
+export type { BenchRecord } from './results/record.ts';

@@ -1,34 +1,48 @@
 /**
- * Collects what plugins add: backends and reporters, in order, conflicts refused.
+ * Collects what plugins add, in order, conflicts refused.
  *
  * Built-in parts come in by the same path as a user's. Loading a plugin runs its code, so only what the user named is loaded.
  */
-import { existsSync, statSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { join, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { statSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Backend } from './backends/backend.ts';
 import { TsrtError } from './errors.ts';
-import type { Plugin } from './plugin.ts';
-import { parsePlugin } from './plugin-schema.ts';
-import type { Reporter } from './report/reporter.ts';
+import { opTitle, type CustomOp, type PluginStamp, type RegisteredOp } from './ir/custom.ts';
 import { nearest } from './nearest.ts';
+import type { Calibrator, Plugin } from './plugin.ts';
+import { guardBackend, guarded } from './plugin-guard.ts';
+import { parsePlugin } from './plugin-schema.ts';
+import { hashPlugin, locatePlugin } from './plugin-source.ts';
+import type { Reporter } from './report/reporter.ts';
+import type { DatasetSource } from './suite/source.ts';
 
 /** A plugin and where it came from. */
 export interface LoadedPlugin {
   readonly plugin: Plugin;
   /** `built-in`, or the absolute path of the module. */
   readonly source: string;
+  /** Hash of its code; '' for the built-in parts. */
+  readonly sha256?: string;
 }
 
 export interface Registry {
   readonly plugins: readonly LoadedPlugin[];
+  /** Plugins that the user named, as engines record them. */
+  readonly stamps: readonly PluginStamp[];
+  readonly ops: readonly RegisteredOp[];
   readonly backends: ReadonlyMap<string, Backend>;
   readonly reporters: ReadonlyMap<string, Reporter>;
+  readonly datasets: ReadonlyMap<string, DatasetSource>;
+  readonly calibrators: ReadonlyMap<string, Calibrator>;
+  /** Suites by name, with their folders. */
+  readonly suites: ReadonlyMap<string, string>;
   /** Throws BACKEND_UNKNOWN with the nearest known name. */
   backend(name: string): Backend;
   /** Throws USAGE with the nearest known name. */
   reporter(name: string): Reporter;
+  /** Throws USAGE with the nearest known name. */
+  dataset(name: string): DatasetSource;
 }
 
 export interface RegistryOptions {
@@ -46,45 +60,121 @@ export async function loadRegistry(options: RegistryOptions): Promise<Registry> 
   for (const name of options.plugins) {
     const source = locatePlugin(name, cwd);
     if (loaded.some((other) => other.source === source)) continue;
-    loaded.push({ plugin: await importPlugin(source), source });
+    loaded.push({ plugin: await importPlugin(source), source, sha256: hashPlugin(source) });
   }
   return createRegistry(loaded);
 }
 
+/** A part with the plugin that gave it; undefined for the project's own. */
+interface Owned<T> {
+  readonly part: T;
+  readonly owner: PluginStamp | undefined;
+}
+
 /** Joins plugins into one frozen registry. Two of a name are an error that names both plugins. */
 export function createRegistry(plugins: readonly LoadedPlugin[]): Registry {
-  const backends = collect(plugins, 'backend', (plugin) => plugin.backends ?? []);
-  const reporters = collect(plugins, 'reporter', (plugin) => plugin.reporters ?? []);
+  checkNames(plugins);
+  const stamps = plugins.flatMap((entry) => stampOf(entry) ?? []);
+  const ops = collectOps(plugins);
+  const backends = collect(plugins, 'backend', nameOf, ({ backends: own = [] }) => own);
+  const parts = <T extends { readonly name: string }>(kind: string, pick: (plugin: Plugin) => readonly T[]): ReadonlyMap<string, T> =>
+    mapValues(collect(plugins, kind, nameOf, pick), ({ part, owner }) => (owner ? guarded(part, owner.name, `${kind} ${part.name}`) : part));
+  const reporters = parts('report format', ({ reporters: own = [] }) => own);
+  const datasets = parts('dataset', ({ datasets: own = [] }) => own);
+  const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(part, owner, stamps));
   return Object.freeze({
     plugins,
-    backends,
+    stamps,
+    ops,
+    backends: guardedBackends,
     reporters,
-    backend: (name: string) => find(backends, name, 'backend', 'BACKEND_UNKNOWN'),
+    datasets,
+    calibrators: parts('calibrator', ({ calibrators: own = [] }) => own),
+    suites: collectSuites(plugins),
+    backend: (name: string) => find(guardedBackends, name, 'backend', 'BACKEND_UNKNOWN'),
     reporter: (name: string) => find(reporters, name, 'report format', 'USAGE'),
+    dataset: (name: string) => find(datasets, name, 'dataset', 'USAGE'),
   });
 }
 
-function collect<T extends { readonly name: string }>(
-  plugins: readonly LoadedPlugin[],
-  kind: string,
-  pick: (plugin: Plugin) => readonly T[],
-): Map<string, T> {
+function stampOf({ plugin: { name, version }, source, sha256 = '' }: LoadedPlugin): PluginStamp | undefined {
+  return source === 'built-in' ? undefined : { name, version, sha256 };
+}
+
+function nameOf({ name }: { readonly name: string }): string {
+  return name;
+}
+
+/** Ops of one name may share the opsets of their domain among them, without an overlap. */
+function collectOps(plugins: readonly LoadedPlugin[]): readonly RegisteredOp[] {
+  const key = (op: CustomOp): string => (op.opset ? `${opTitle(op)} (opset ${op.opset.join(' to ')})` : opTitle(op));
+  const ops = [...collect(plugins, 'op', key, ({ ops: own = [] }) => own).values()].flatMap(({ part, owner }) => (owner ? [{ op: part, plugin: owner }] : []));
+  const span = ({ opset }: CustomOp): readonly [number, number] => opset ?? [0, Number.POSITIVE_INFINITY];
+  for (const [index, entry] of ops.entries()) {
+    const other = ops.slice(0, index).find(({ op }) => opTitle(op) === opTitle(entry.op) && span(op)[0] <= span(entry.op)[1] && span(entry.op)[0] <= span(op)[1]);
+    if (!other) continue;
+    throw new TsrtError('PLUGIN_INVALID', `two plugins give the op '${opTitle(entry.op)}' for the same opsets: ${other.plugin.name} and ${entry.plugin.name}`, {
+      plugin: entry.plugin.name,
+      fix: 'load only one of them, or give each its `opset` range',
+    });
+  }
+  return ops;
+}
+
+function checkNames(plugins: readonly LoadedPlugin[]): void {
+  const known = new Map<string, LoadedPlugin>();
+  for (const entry of plugins) {
+    const { name } = entry.plugin;
+    const other = known.get(name);
+    if (other) {
+      throw new TsrtError('PLUGIN_INVALID', `two plugins are called '${name}'`, {
+        plugin: name,
+        details: [other, entry].map(({ plugin, source }) => `${plugin.version}: ${source}`),
+        fix: 'load only one of them, or rename yours',
+      });
+    }
+    known.set(name, entry);
+  }
+}
+
+function collect<T>(plugins: readonly LoadedPlugin[], kind: string, keyOf: (part: T) => string, pick: (plugin: Plugin) => readonly T[]): Map<string, Owned<T>> {
   const owners = new Map<string, string>();
-  const parts = new Map<string, T>();
-  for (const { plugin } of plugins) {
+  const parts = new Map<string, Owned<T>>();
+  for (const entry of plugins) {
+    const { plugin } = entry;
     for (const part of pick(plugin)) {
-      const owner = owners.get(part.name);
+      const key = keyOf(part);
+      const owner = owners.get(key);
       if (owner !== undefined) {
-        throw new TsrtError('PLUGIN_INVALID', `two plugins give the ${kind} '${part.name}': ${owner} and ${plugin.name}`, {
+        throw new TsrtError('PLUGIN_INVALID', owner === plugin.name ? `the plugin gives the ${kind} '${key}' twice` : `two plugins give the ${kind} '${key}': ${owner} and ${plugin.name}`, {
           plugin: plugin.name,
           fix: `load only one of them, or rename the ${kind} in yours`,
         });
       }
-      owners.set(part.name, plugin.name);
-      parts.set(part.name, part);
+      owners.set(key, plugin.name);
+      parts.set(key, { part, owner: stampOf(entry) });
     }
   }
   return parts;
+}
+
+function mapValues<T, U>(map: ReadonlyMap<string, T>, change: (value: T) => U): ReadonlyMap<string, U> {
+  return new Map([...map].map(([key, value]) => [key, change(value)]));
+}
+
+/** Suites by the names of their folders; a path is relative to the plugin's module. */
+function collectSuites(plugins: readonly LoadedPlugin[]): ReadonlyMap<string, string> {
+  const suites = collect<{ readonly folder: string }>(plugins, 'suite', ({ folder }) => basename(folder), ({ suites: own = [], name }) => {
+    const { source } = plugins.find((entry) => entry.plugin.name === name)!;
+    return own.map((place) => {
+      const folder = place instanceof URL || place.startsWith('file:') ? fileURLToPath(place) : resolve(dirname(source), place);
+      if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
+        throw new TsrtError('PLUGIN_INVALID', `a suite of the plugin is no folder`, { plugin: name, place: folder, fix: 'name folders that hold a suite.yaml each' });
+      }
+      return { folder: folder.replace(/[\\/]+$/, '') };
+    });
+  });
+  return mapValues(suites, ({ part }) => part.folder);
 }
 
 function find<T>(parts: ReadonlyMap<string, T>, name: string, kind: string, code: 'BACKEND_UNKNOWN' | 'USAGE'): T {
@@ -93,38 +183,8 @@ function find<T>(parts: ReadonlyMap<string, T>, name: string, kind: string, code
   const known = [...parts.keys()];
   const guess = nearest(name, known);
   throw new TsrtError(code, `no ${kind} is named '${name}'${guess ? `; did you mean '${guess}'?` : ''}`, {
-    fix: `known: ${known.join(', ')}; others come with --plugin PATH`,
+    fix: `known: ${known.join(', ') || 'none'}; others come with --plugin PATH`,
   });
-}
-
-/** A path if it looks like one or exists, a package resolved from `cwd` otherwise. */
-function locatePlugin(name: string, cwd: string): string {
-  const path = resolve(cwd, name);
-  if (existsSync(path)) return statSync(path).isDirectory() ? folderEntry(path, name) : path;
-  try {
-    return createRequire(join(cwd, 'package.json')).resolve(name);
-  } catch (cause) {
-    throw new TsrtError('PLUGIN_INVALID', `no plugin at '${name}': neither a file or folder here nor an installed package`, {
-      plugin: name,
-      fix: `check the path, or install the package (npm install ${name})`,
-      cause,
-    });
-  }
-}
-
-function folderEntry(folder: string, name: string): string {
-  const candidates = ['index.js', 'index.mjs', 'dist/index.js', 'plugin.js'].map((file) => join(folder, file));
-  try {
-    return createRequire(join(folder, 'package.json')).resolve(folder);
-  } catch {
-    const found = candidates.find((file) => existsSync(file));
-    if (found) return found;
-    throw new TsrtError('PLUGIN_INVALID', `the plugin folder '${name}' has no entry`, {
-      plugin: name,
-      place: folder,
-      fix: 'give it an index.js or a package.json with "exports" or "main"',
-    });
-  }
 }
 
 async function importPlugin(source: string): Promise<Plugin> {
@@ -132,10 +192,11 @@ async function importPlugin(source: string): Promise<Plugin> {
   try {
     module = (await import(pathToFileURL(source).href)) as { readonly default?: unknown };
   } catch (cause) {
+    const strips = 'typescript' in process.features && process.features.typescript !== false;
     throw new TsrtError('PLUGIN_INVALID', `the plugin could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, {
       plugin: source,
       place: source,
-      fix: 'mend the error above; a plugin written in TypeScript must be compiled first on Node below 22.18',
+      fix: source.endsWith('.ts') && !strips ? `this Node (${process.version}) runs no TypeScript: build the plugin first (tsc), or use Node 22.18 or later` : 'mend the error above',
       cause,
     });
   }

@@ -6,6 +6,7 @@
  * can mend.
  */
 import type { Binding, BuildOptions, Engine, EngineHeader, MemoryLedger } from '../engine/engine.ts';
+import type { RegisteredOp } from '../ir/custom.ts';
 import type { Graph } from '../ir/graph.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import type { TensorValue } from '../onnx/tensor.ts';
@@ -24,7 +25,16 @@ export interface DeviceInfo {
 
 /** What `doctor` shows, and what decides between running and `skipped`. */
 export type Availability =
-  | { readonly status: 'available'; readonly version: string; readonly devices: readonly DeviceInfo[] }
+  | {
+      readonly status: 'available';
+      readonly version: string;
+      /** The first is the default. */
+      readonly devices: readonly DeviceInfo[];
+      /** Devices that are used only where they are named, because they are slow, say: the names to give. */
+      readonly optional?: readonly string[];
+      /** Set by the harness where a device was named: its slug, which builds and loads are asked for. */
+      readonly chosen?: string;
+    }
   | { readonly status: 'unavailable'; readonly reason: string; readonly fix: string };
 
 /** One reason why a graph can't be built as asked. All of them are reported at once. */
@@ -53,17 +63,21 @@ export interface BuildInput {
     readonly outputs: readonly Binding[] | undefined;
   };
   readonly options: BuildOptions;
+  /** Ops of plugins; those in the graph carry their definition, these may be found in it by their patterns. */
+  readonly customOps?: readonly RegisteredOp[];
   /** Ranges of activations; int8 needs them, unless the model comes with scales of its own. */
   readonly calibration?: { readonly cache: Calibration; readonly stamp: CalibrationStamp } | undefined;
 }
 
 export interface BuildContext {
+  /** The device to build for, as in {@link LoadOptions}. */
+  readonly device?: string | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((step: string, done: number, total: number) => void) | undefined;
 }
 
 export interface LoadOptions {
-  /** Which of the backend's devices, by slug; undefined: the first. */
+  /** Which of the backend's devices, by slug, index or part of its name; undefined: the first. */
   readonly device: string | undefined;
   readonly signal: AbortSignal | undefined;
 }
@@ -75,6 +89,8 @@ export type TensorMap = Readonly<Record<string, Tensor>>;
 export interface ObservedMemory {
   /** Device memory this session holds, where the backend can tell. */
   readonly deviceBytes: number | undefined;
+  /** Resident set of a program that runs the engine outside of this process, where the platform can tell. */
+  readonly outside?: { readonly nowBytes: number; readonly peakBytes: number };
 }
 
 /** Where loading spends its time, in milliseconds; the rest is the engine file and the opening of the device. */
@@ -85,8 +101,10 @@ export interface LoadSteps {
   readonly pipelinesMs: number;
 }
 
-/** A source of time. Only a fake device brings one of its own; everything else is timed by the machine's. */
+/** A source of time. Only fake devices and outside programs bring one of their own; everything else is timed by the machine's. */
 export interface Clock {
+  /** `program`: time by an outside program's clock, real but without what the conversation with it takes. Default: simulated. */
+  readonly source?: 'program';
   /** Monotonic, in nanoseconds. */
   now(): bigint;
   /** Resolves when `now()` has advanced by `durationNs`; on a fake clock, at once. */
@@ -156,7 +174,8 @@ export interface Backend {
   readonly description: string;
   /** What it reads from `BuildOptions.backendOptions`, for help and docs. */
   readonly options?: OptionSpecs;
-  probe(): Promise<Availability>;
+  /** With a name, that device alone is listed; rejects with USAGE and the choices where it fits none. */
+  probe(device?: string): Promise<Availability>;
   /** Why this input can't be built as asked; empty where it can. Does not need the device. */
   supports(input: BuildInput): readonly Unsupported[];
   build(input: BuildInput, context: BuildContext): Promise<Engine>;
@@ -166,6 +185,6 @@ export interface Backend {
    * values that no engine binds (strings). Never timed.
    */
   reference?(model: { readonly bytes: Uint8Array; readonly folder: string | undefined }): Promise<ReferenceModel>;
-  /** Environment that a worker process must have before it starts (driver paths, say). */
-  workerEnvironment?(): Promise<Readonly<Record<string, string>>>;
+  /** Environment that a worker process must have before it starts (driver paths, say), for the device that it will open. */
+  workerEnvironment?(device?: string): Promise<Readonly<Record<string, string>>>;
 }

@@ -4,6 +4,7 @@
 import type { Binding, BuildOptions, Engine } from '../engine/engine.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
+import type { RegisteredOp } from '../ir/custom.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { bindInputs, isBindable, resolveType, type BindOptions } from '../onnx/bind.ts';
 import { importGraph } from '../onnx/import.ts';
@@ -29,6 +30,8 @@ export interface CompileRequest {
   readonly inputValues?: ReadonlyMap<string, Tensor>;
   /** Whether a leading dimension that the model fixes gives way to `options.batch`; default: it does, or the import fails. */
   readonly rebatch?: boolean;
+  /** Ops of plugins. */
+  readonly customOps?: readonly RegisteredOp[] | undefined;
   /** For int8 and mixed precision. */
   readonly calibration?: BuildInput['calibration'] | undefined;
   /** Told how long each step took, in milliseconds, as it ends. */
@@ -54,11 +57,12 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
   const model = await timed(request, 'read', () => readModel(modelBytes, { folder }));
   const { batch, dims, inputShapes } = options;
   const bindOptions: BindOptions = { batch, dims, inputShapes, rebatch: request.rebatch ?? true };
-  const graph = await timed(request, 'import', () => importGraph(model, { ...bindOptions, inputValues: request.inputValues }));
+  const graph = await timed(request, 'import', () => importGraph(model, { ...bindOptions, inputValues: request.inputValues, customOps: request.customOps }));
   return {
     graph,
     model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...ownBindings(model, bindOptions) },
     options,
+    ...(request.customOps && { customOps: request.customOps }),
     ...(request.calibration && { calibration: request.calibration }),
   };
 }

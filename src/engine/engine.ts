@@ -4,6 +4,7 @@
  * An engine is bound to a backend and (where the backend says so) to a device fingerprint. Running one needs neither the
  * model nor the compiler. The file form is file.ts; prior art: TensorRT's serialized engine, ONNX Runtime's ORT format.
  */
+import type { PluginStamp } from '../ir/custom.ts';
 import type { DType } from '../ir/tensor.ts';
 import type { CalibrationStamp } from '../quantize/calibration.ts';
 
@@ -91,6 +92,8 @@ export interface EngineHeader {
   readonly requires: Readonly<Record<string, string>>;
   /** Things a user should know about the build: a model passed through unoptimized, a bound that was assumed. */
   readonly notices: readonly string[];
+  /** Plugins without which it is not loaded (by name); absent where there are none. */
+  readonly plugins?: readonly PluginStamp[];
   /** Data that only the backend reads, such as a plan. JSON. */
   readonly backendData: unknown;
 }

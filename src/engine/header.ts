@@ -28,9 +28,12 @@ interface Field {
 
 type Reader<T> = (field: Field) => T;
 
+/** Fields that may be absent, as `object` gives them. */
+type Optional<K extends keyof EngineHeader> = { [P in K]: EngineHeader[P] | undefined };
+
 /** Checks the JSON form of a header. Throws HeaderError. */
 export function readHeader(value: unknown): EngineHeader {
-  const { calibration, ...header } = object<Omit<EngineHeader, 'calibration'> & { calibration: EngineHeader['calibration'] | undefined }>({
+  const { calibration, plugins, ...header } = object<Omit<EngineHeader, 'calibration' | 'plugins'> & Optional<'calibration' | 'plugins'>>({
     formatVersion: oneOf([1] as const),
     tool: object({ name: oneOf(['tsrt-bench'] as const), version: text }),
     backend: text,
@@ -44,9 +47,10 @@ export function readHeader(value: unknown): EngineHeader {
     layers: array(readLayer),
     requires: record(text),
     notices: array(text),
+    plugins: optional(array(object({ name: text, version: text, sha256: text }))),
     backendData: (field) => field.value,
   })({ value, path: '' });
-  return calibration === undefined ? header : { ...header, calibration };
+  return { ...header, ...(calibration && { calibration }), ...(plugins && { plugins }) };
 }
 
 const readBuildOptions: Reader<BuildOptions> = (field) =>

@@ -5,6 +5,7 @@
  * `com.microsoft` ops are those of onnxruntime's ContribOperators.md. What ONNX passes as an input (axes, shapes, pads)
  * stays an input here. An op without attributes has `None`.
  */
+import type { CustomDefinition } from './custom.ts';
 import type { DType, TensorType } from './tensor.ts';
 import type { Expr } from './expr.ts';
 
@@ -257,6 +258,8 @@ export interface OpAttrs {
     readonly opType: string;
     readonly opset: number;
     readonly attributes: readonly CustomAttribute[];
+    /** Where a plugin knows the op. */
+    readonly definition?: CustomDefinition;
   };
 
   // ---- Internal: made by passes, absent from models ----

@@ -3,6 +3,7 @@
  *
  * Prior art: jax's pprint and MLIR's generic form; one line per node, constants by type and digest unless they are small.
  */
+import type { CustomDefinition, PluginStamp } from './custom.ts';
 import type { Expr } from './expr.ts';
 import { consumers, typeOf, type AnyNode, type Graph } from './graph.ts';
 import { elementCount, formatType, toNumbers, type Tensor } from './tensor.ts';
@@ -44,10 +45,15 @@ function formatAttrs(attrs: object): string {
 }
 
 function formatAttr(name: string, value: unknown): string {
+  if (name === 'definition') return formatStamp((value as CustomDefinition).plugin);
   if (name === 'epilogue') return formatExpr(value as Expr);
   if (name === 'exprs') return `[${(value as readonly Expr[]).map(formatExpr).join('; ')}]`;
   if (typeof value === 'string') return value;
   return JSON.stringify(value, (_, inner: unknown) => (inner instanceof Uint8Array ? `#${digest(inner)}` : inner));
+}
+
+function formatStamp({ name, version }: PluginStamp): string {
+  return `${name}@${version}`;
 }
 
 function formatTensor(tensor: Tensor): string {

@@ -2,14 +2,14 @@
  * Nodes that the vocabulary lacks, kept as they came: a backend that runs ONNX can run them still. Their output types must
  * be known, from a plugin or from the model's value_info.
  */
+import type { RegisteredOp } from '../ir/custom.ts';
 import { REFERENCE_OPSET } from '../ir/graph.ts';
 import type { CustomAttribute } from '../ir/ops.ts';
-import type { TensorType } from '../ir/tensor.ts';
 import { UnsupportedError } from '../ops/def.ts';
 import type { OnnxNode } from './model.ts';
 
-/** Types of a custom node's outputs, from its inputs; undefined where the callback doesn't know the op. */
-export type CustomTypes = (node: OnnxNode, inputs: readonly (TensorType | undefined)[]) => readonly TensorType[] | undefined;
+/** Ops that plugins know, asked before the model's value_info. */
+export type CustomOps = readonly RegisteredOp[];
 
 /**
  * ONNX's own ops outside the vocabulary, with the first opset from which on they mean what they mean now: a graph is

@@ -9,7 +9,9 @@ import { formatType, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { freshName } from '../ir/build.ts';
 import { NotStaticError, ShapeError, UnsupportedError, type RawAttribute } from '../ops/def.ts';
 import { bindInputs, isBindable, resolveType, type Binding, type BindOptions } from './bind.ts';
-import { customAttributes, keptOpset, reasonFor, type CustomTypes } from './custom.ts';
+import type { RegisteredOp } from '../ir/custom.ts';
+import { defineNode, findOp } from '../ops/custom.ts';
+import { customAttributes, keptOpset, reasonFor, type CustomOps } from './custom.ts';
 import { inlineFunctions } from './functions.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
 import type { OnnxModel, OnnxNode, OnnxValue } from './model.ts';
@@ -19,8 +21,8 @@ import { createImportScope, type ScopeState, type SourceNode } from './scope.ts'
 import { ruleFor } from './upgrade.ts';
 
 export interface ImportOptions extends BindOptions {
-  /** Types of ops that the vocabulary lacks, asked before the model's value_info. */
-  readonly customTypes?: CustomTypes | undefined;
+  /** Ops that plugins know. */
+  readonly customOps?: CustomOps | undefined;
   /** Inputs whose values are fixed at build: they become constants, so that shapes may depend on them. */
   readonly inputValues?: ReadonlyMap<string, Tensor> | undefined;
 }
@@ -59,7 +61,7 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   const nodes = nameNodes(inlineFunctions(model));
   const open = openInputs(model, options);
   const inputs = open.filter(isBindable);
-  if (inputs.length < open.length) return { ok: false, unsupported: [...foreignInputs(open), ...foreignNodes(nodes)] };
+  if (inputs.length < open.length) return { ok: false, unsupported: [...foreignInputs(open), ...foreignNodes(nodes, options)] };
   const binding = bindInputs(inputs, options);
   const { rebatched } = binding;
   const own = rebatched && importGraph(model, { ...options, rebatch: false });
@@ -136,13 +138,14 @@ function importNode(importer: Importer, node: OnnxNode): void {
 
 function importCustom(importer: Importer, node: OnnxNode): void {
   const { scope, options, model, binding, unknown } = importer;
+  const registered = findOp(options.customOps ?? [], node);
+  if (registered) return importRegistered(importer, node, registered);
   const opset = keptOpset(node);
   if (opset === undefined) return refuse(importer, node, reasonFor(node));
   const attributes = customAttributes(node);
   const isKnown = !node.inputs.some((input) => unknown.has(input));
-  const inputTypes = node.inputs.map((input) => (input === '' ? undefined : scope.types.get(input)));
   const declared = (): (TensorType | undefined)[] => node.outputs.map((output) => (binding.overridden ? undefined : resolveType(model.valueInfo.get(output), binding.symbols)));
-  const types = (isKnown && options.customTypes?.(node, inputTypes)) || declared();
+  const types = declared();
   if (!node.outputs.every((output, index) => output === '' || types[index] !== undefined)) return refuse(importer, node, reasonFor(node));
   if (!isKnown) {
     for (const output of node.outputs) unknown.add(output);
@@ -150,6 +153,19 @@ function importCustom(importer: Importer, node: OnnxNode): void {
   }
   const source = { ...node, attributes: new Map<string, RawAttribute>() };
   scope.emitTyped(source, 'Custom', { domain: node.domain, opType: node.opType, opset, attributes }, types as readonly TensorType[]);
+}
+
+/** A node whose op a plugin knows: its attributes and inputs are checked as those of the table's ops are. */
+function importRegistered({ scope, unknown }: Importer, node: OnnxNode, registered: RegisteredOp): void {
+  if (node.inputs.some((input) => unknown.has(input))) {
+    for (const output of node.outputs) unknown.add(output);
+    return;
+  }
+  const attributes = customAttributes(node);
+  const raw = new Map(attributes.map(({ name, value }): [string, RawAttribute] => [name, value]));
+  const { definition, types } = defineNode(registered, raw, node.inputs.map((input) => (input === '' ? undefined : scope.type(input))));
+  const { domain, opType, opset } = node;
+  scope.emitTyped({ ...node, attributes: raw }, 'Custom', { domain, opType, opset, attributes, definition }, types);
 }
 
 function refuse({ unsupported: list, unknown }: Importer, node: OnnxNode, reason: string): void {
@@ -186,9 +202,9 @@ function foreignInputs(inputs: readonly OnnxValue[]): UnsupportedNode[] {
     .map(({ name, type }) => ({ node: name, op: 'input', reason: `inputs of type ${type.kind === 'tensor' ? type.dtypeName : type.what} are not supported` }));
 }
 
-function foreignNodes(nodes: readonly OnnxNode[]): UnsupportedNode[] {
+function foreignNodes(nodes: readonly OnnxNode[], options: ImportOptions): UnsupportedNode[] {
   return nodes
-    .filter((node) => !ruleFor(node) && keptOpset(node) === undefined)
+    .filter((node) => !ruleFor(node) && !findOp(options.customOps ?? [], node) && keptOpset(node) === undefined)
     .map((node) => ({ node: node.name, op: qualified(node), reason: reasonFor(node) }));
 }
 

@@ -5,6 +5,7 @@ import type { Expr } from '../ir/expr.ts';
 import { elementCount } from '../ir/tensor.ts';
 import type { DType, Dims, TensorType } from '../ir/tensor.ts';
 import { convDims, convFlops, convInputs } from './conv.ts';
+import { inOp } from './custom.ts';
 import { bytesMoved } from './cost.ts';
 import type { InputTypes } from './cost.ts';
 import { NotStaticError, ShapeError } from './def.ts';
@@ -97,9 +98,14 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'custom',
     inputs: { min: 0, max: Number.POSITIVE_INFINITY },
     outputs: SOME,
-    attrs: { domain: internal, opType: internal, opset: internal, attributes: internal },
+    attrs: { domain: internal, opType: internal, opset: internal, attributes: internal, definition: internal },
     infer(attrs) {
       throw new NotStaticError(`types of ${attrs.domain || 'ai.onnx'}::${attrs.opType} come from the model's value_info or a plugin`);
+    },
+    cost({ definition }, inputs, outputs) {
+      const elements = outputs.reduce((sum, type) => sum + elementCount(type.dims), 0);
+      const flops = definition && inOp(definition, 'flops', () => definition.op.flops?.({ attrs: definition.attrs, inputs, outputs }));
+      return { flops: flops ?? elements, bytes: bytesMoved(inputs, outputs) };
     },
   },
   FusedAttention: {

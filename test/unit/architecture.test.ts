@@ -19,7 +19,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['engine'],
   ['backends'],
   ['runtime.ts'],
-  ['plugin.ts', 'plugin-schema.ts', 'registry.ts', 'config.ts'],
+  ['plugin.ts', 'plugin-guard.ts', 'plugin-schema.ts', 'plugin-source.ts', 'registry.ts', 'config.ts'],
   ['suite'],
   ['measure'],
   ['results'],
@@ -32,7 +32,7 @@ const LAYERS: readonly (readonly string[])[] = [
 ];
 
 /** Contracts that a lower layer may name as types: what a plugin is made of, and what a measurement becomes. */
-const TYPE_CONTRACTS = new Set(['results/record.ts', 'report/reporter.ts']);
+const TYPE_CONTRACTS = new Set(['results/record.ts', 'report/reporter.ts', 'suite/source.ts']);
 
 interface Import {
   readonly from: string;

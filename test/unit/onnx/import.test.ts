@@ -1,4 +1,5 @@
 /** Import: binding of sizes, functions, names, and the honest list of what the IR can't hold. */
+import { defineOp } from '../../../src/plugin.ts';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -210,8 +211,27 @@ describe('what the IR can not hold', () => {
     expect(dimsOf(graph, 'y')).toEqual([3, 4]);
     const back = importGraph(readModel(exportGraph(graph)));
     expect(back.ok && back.graph).toEqual(graph);
-    const typed = graphOf(parts, { batch: 3, customTypes: (_, [input]) => [{ dtype: input!.dtype, dims: [7] }] });
-    expect(dimsOf(typed, 'y')).toEqual([7]);
+  });
+
+  it('an op that a plugin knows is typed by it, its attributes read by its schema', () => {
+    const mystery = defineOp({
+      domain: 'my.ops',
+      name: 'Mystery',
+      dtypes: ['float32'],
+      attributes: { alpha: { type: 'float', min: 0, max: 1 }, how: { type: 'string', default: 'plain' } },
+      inputs: [{ name: 'x', dims: 'any' }],
+      outputs: ['y'],
+      infer: ({ inputs: [x] }) => [{ dtype: x!.dtype, dims: [7] }],
+      reference: () => [new Float64Array(7)],
+    });
+    const customOps = [{ op: mystery, plugin: { name: 'p', version: '1.0.0', sha256: '' } }];
+    const make = (attributes: Parameters<typeof node>[3]): ModelParts => ({ nodes: [node('Mystery', ['x'], ['y'], attributes, { domain: 'my.ops' })], domains: { 'my.ops': 3 } });
+    const graph = graphOf(make({ alpha: { float: 0.5 } }), { batch: 3, customOps });
+    expect(dimsOf(graph, 'y')).toEqual([7]);
+    expect(graph.nodes[0]?.attrs).toMatchObject({ definition: { attrs: { alpha: 0.5, how: 'plain' } } });
+    expect(() => graphOf(make({ alpha: { float: 2 } }), { batch: 3, customOps })).toThrow(/'alpha' must be a number from 0 to 1, found 2/);
+    expect(() => graphOf(make({}), { batch: 3, customOps })).toThrow(/'alpha' is required/);
+    expect(() => graphOf(make({ alpha: { float: 0.5 }, beta: { float: 1 } }), { batch: 3, customOps })).toThrow(/'beta' is not known to my.ops.Mystery/);
   });
 });
 

@@ -1,0 +1,232 @@
+/**
+ * What a custom op is: everything that a plugin says of an op that ONNX lacks, as one value.
+ *
+ * An op needs types, inference and a reference; what else it gives (decomposition, expression, WGSL kernels, patterns) decides
+ * where it runs. A `Custom` node of the IR carries its definition, so that no later stage asks a registry. Prior art:
+ * PyTorch's `torch.library` (one op, several implementations, a fake kernel for shapes), TensorRT's IPluginV3 (what a user has
+ * to write by hand there).
+ */
+import type { Expr } from './expr.ts';
+import type { OpKind } from './ops.ts';
+import type { DType, Dims, TensorType } from './tensor.ts';
+
+// ---- Attributes: a small declarative schema ----
+
+interface Described {
+  readonly description?: string;
+}
+
+/** One attribute. Without `default` a model has to give it. Bounds are inclusive; the conformance kit draws values within them. */
+export type AttributeSpec = Described &
+  (
+    | { readonly type: 'int' | 'float'; readonly default?: number; readonly min?: number; readonly max?: number }
+    | { readonly type: 'string'; readonly default?: string; readonly choices?: readonly string[] }
+    | {
+        readonly type: 'ints' | 'floats';
+        readonly default?: readonly number[];
+        readonly length?: number;
+        readonly min?: number;
+        readonly max?: number;
+      }
+  );
+
+export type AttributeSpecs = Readonly<Record<string, AttributeSpec>>;
+
+type AttributeValue<S extends AttributeSpec> = S extends { readonly type: 'int' | 'float' }
+  ? number
+  : S extends { readonly choices: readonly (infer C)[] }
+    ? C
+    : S extends { readonly type: 'string' }
+      ? string
+      : readonly number[];
+
+/** The values that specs describe, defaults filled in. */
+export type AttributeValues<A extends AttributeSpecs = AttributeSpecs> = { readonly [K in keyof A]: AttributeValue<A[K]> };
+
+// ---- Operands ----
+
+/**
+ * An input. `T` is the op's element type, the same for all operands that say so. A dimension is a number, or a name that
+ * stands for one size throughout the op; `any` is any shape, the same for all inputs that say so.
+ */
+export interface OpInput extends Described {
+  readonly name: string;
+  /** Default `T`. */
+  readonly dtype?: 'T' | DType;
+  readonly dims: readonly (number | string)[] | 'any';
+  readonly optional?: true;
+  /** Where the conformance kit draws values from; default [-2, 2]. */
+  readonly values?: readonly [number, number];
+}
+
+/** Sizes by name: a range that the conformance kit draws from, or a size that follows from others. */
+export type SizeSpecs = Readonly<Record<string, readonly [number, number] | ((sizes: Readonly<Record<string, number>>) => number)>>;
+
+/** A tensor of the reference: numbers in row-major order; float16 and bool come as numbers too. */
+export interface ReferenceTensor extends TensorType {
+  readonly values: Float64Array;
+}
+
+// ---- Implementations ----
+
+/** What a decomposition is written with. Values are names; `''` is an optional input that is absent. */
+export interface Decomposer {
+  /** The node's inputs, in the order of the op's. */
+  readonly inputs: readonly string[];
+  type(value: string): TensorType;
+  /** Adds a standard ONNX node (opset 22) and gives its first output. Attributes as ONNX has them; defaults are filled in. */
+  op(kind: OpKind, inputs: readonly string[], attributes?: Readonly<Record<string, number | string | readonly number[]>>): string;
+  /** As `op`, for a node with several outputs. */
+  ops(kind: OpKind, inputs: readonly string[], outputs: number, attributes?: Readonly<Record<string, number | string | readonly number[]>>): readonly string[];
+  constant(dtype: DType, dims: Dims, values: readonly number[]): string;
+}
+
+/** A tensor as a WGSL kernel sees it: `name` is a storage array of `count` elements of type `scalar`, row-major. */
+export interface KernelBuffer extends TensorType {
+  readonly name: string;
+  /** int64 is held as i32, bool and small unsigned types as u32 (0 or 1), small signed types as i32. */
+  readonly scalar: 'f32' | 'f16' | 'i32' | 'u32';
+  readonly count: number;
+}
+
+/** Named numbers that a kernel is generated from: tile sizes, unrolling. */
+export type Tile = Readonly<Record<string, number>>;
+
+export interface KernelSite<A extends AttributeSpecs = AttributeSpecs> {
+  readonly attrs: AttributeValues<A>;
+  /** Undefined for an optional input that is absent. */
+  readonly inputs: readonly (KernelBuffer | undefined)[];
+  readonly outputs: readonly KernelBuffer[];
+  readonly tile: Tile;
+}
+
+/**
+ * A compute kernel. The tool declares the buffers and the entry point; `body` is what one invocation does and sees `i` (its
+ * flat index), `lid` (index in the workgroup), `wid` and `groups` (vec3 of workgroup and count).
+ */
+export interface KernelCode {
+  /** Functions, constants and workgroup variables. */
+  readonly declarations?: string;
+  readonly body: string;
+  /** Invocations per workgroup. */
+  readonly workgroupSize: number;
+  /** Number of invocations that do work: the others return before `body`. */
+  readonly threads: number;
+}
+
+export interface WgslKernel<A extends AttributeSpecs = AttributeSpecs> {
+  /** Values of `T` that it computes. */
+  readonly dtypes: readonly DType[];
+  /** Choices, the default first. */
+  readonly tiles?: readonly Tile[];
+  emit(site: KernelSite<A>): KernelCode;
+}
+
+/**
+ * What becomes of int8 grids. `same`: the op moves elements or picks among them, so that the grid of its first data input goes out.
+ * `own`: its output has a grid of its own, from calibration.
+ */
+export interface Int8Behaviour {
+  /** Indices of the inputs that carry activations; default [0]. */
+  readonly inputs?: readonly number[];
+  readonly output: 'same' | 'own';
+}
+
+/** How far an implementation may be from the reference: within any one of these it is right. Unset means 0. */
+export interface Tolerance {
+  readonly ulps?: number;
+  readonly absolute?: number;
+  readonly relative?: number;
+}
+
+/** A subgraph that stands for the op; see {@link PatternExpr}. */
+export interface OpPattern {
+  readonly name: string;
+  /** The subgraph's last node with what it computes; names in it are the `inputs` below. */
+  readonly match: PatternExpr;
+  /** Names bound by the pattern, in the order of the op's inputs; '' leaves an optional one out. */
+  readonly inputs: readonly string[];
+  /** The op's attributes, or undefined where the match is not the op after all. Default: none, that is the op's defaults. */
+  attributes?(match: PatternMatch): Readonly<Record<string, number | string | readonly number[]>> | undefined;
+}
+
+/**
+ * A subgraph as an expression: any value, a constant of one repeated number, any constant, alternatives, or an op. Commutative
+ * ops match in both orders; a name that occurs twice is one value; nothing but the last node may be read from outside.
+ */
+export type PatternExpr =
+  | { readonly kind: 'value'; readonly name: string }
+  | { readonly kind: 'number'; readonly value: number }
+  | { readonly kind: 'scalar' | 'constant'; readonly name: string }
+  | { readonly kind: 'either'; readonly options: readonly PatternExpr[] }
+  | { readonly kind: 'op'; readonly op: OpKind; readonly inputs: readonly PatternExpr[]; readonly name?: string };
+
+export interface PatternMatch {
+  type(name: string): TensorType;
+  /** The numbers of a bound constant. */
+  numbers(name: string): readonly number[];
+  /** The attributes of the node that gives a bound value. */
+  attributes(name: string): Readonly<Record<string, unknown>>;
+}
+
+// ---- The op ----
+
+export interface CustomOp<A extends AttributeSpecs = AttributeSpecs> extends Described {
+  /** The node's domain in the model, such as `com.acme`. */
+  readonly domain: string;
+  /** The node's op_type. */
+  readonly name: string;
+  /** First and last version of the domain's opset that it is for; default: every version. */
+  readonly opset?: readonly [number, number];
+  /** What `T` may be. */
+  readonly dtypes: readonly DType[];
+  readonly attributes: A;
+  readonly inputs: readonly OpInput[];
+  readonly outputs: readonly string[];
+  /** Ranges for the names in `dims`; a name without an entry is drawn from [1, 8]. */
+  readonly sizes?: SizeSpecs;
+  /** Types of the outputs. Throws a `ShapeError` for inputs that the op forbids: the message goes to the model's user. */
+  infer(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly (TensorType | undefined)[] }): readonly TensorType[];
+  /** What is right, in float64: the outputs' values in row-major order. Integers and bool as numbers. */
+  reference(site: {
+    readonly attrs: AttributeValues<A>;
+    readonly inputs: readonly (ReferenceTensor | undefined)[];
+    readonly outputs: readonly TensorType[];
+  }): readonly ArrayLike<number>[];
+  /** The op in standard ONNX ops: it then runs on every backend. Gives the outputs. */
+  decompose?(site: { readonly attrs: AttributeValues<A>; readonly graph: Decomposer }): string | readonly string[];
+  /** For an op with one output that maps elements to elements: the formula, over inputs that broadcast. It then fuses. */
+  expression?(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly Expr[] }): Expr;
+  readonly kernels?: readonly WgslKernel<A>[];
+  readonly int8?: Int8Behaviour;
+  readonly patterns?: readonly OpPattern[];
+  /** Operations per node, for costs; default: one per output element. */
+  flops?(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly (TensorType | undefined)[]; readonly outputs: readonly TensorType[] }): number;
+  /** By element type of the output; default: float32 64 ULP or 1e-5, float16 8 ULP or 2e-3, integers exact. */
+  readonly tolerance?: { readonly [D in DType]?: Tolerance };
+  /** `unspecified`: what becomes of NaN and infinities is nobody's promise, and is not checked. Default `propagates`. */
+  readonly nonFinite?: 'propagates' | 'unspecified';
+}
+
+/** Which plugin something came from. The hash is of the code that was loaded. */
+export interface PluginStamp {
+  readonly name: string;
+  readonly version: string;
+  readonly sha256: string;
+}
+
+/** An op with the plugin that gave it. */
+export interface RegisteredOp {
+  readonly op: CustomOp;
+  readonly plugin: PluginStamp;
+}
+
+/** What a `Custom` node of a known op carries. */
+export interface CustomDefinition extends RegisteredOp {
+  readonly attrs: AttributeValues;
+}
+
+/** `com.acme.Rope`. */
+export function opTitle({ domain, name }: Pick<CustomOp, 'domain' | 'name'>): string {
+  return domain === '' ? name : `${domain}.${name}`;
+}

@@ -1,0 +1,87 @@
+/**
+ * Where a plugin's code lies and what it is: the name that a user gave to a module, and the hash of what that module loads.
+ *
+ * A bare name is looked for in `./plugins`, among the plugins that ship with the package, and among installed packages, in this
+ * order; nothing is searched for that nobody named.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join, relative, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { TsrtError } from './errors.ts';
+
+/** Absolute path of the module that `name` means. Throws PLUGIN_INVALID. */
+export function locatePlugin(name: string, cwd: string): string {
+  const places = [resolve(cwd, name), ...(isBare(name) ? [join(cwd, 'plugins', name), join(shippedFolder(), name)] : [])];
+  const found = places.find((place) => existsSync(place));
+  if (found !== undefined) return statSync(found).isDirectory() ? folderEntry(found, name) : found;
+  try {
+    return createRequire(join(cwd, 'package.json')).resolve(name);
+  } catch (cause) {
+    throw new TsrtError('PLUGIN_INVALID', `no plugin at '${name}': neither a file or folder here, nor in ./plugins, nor an installed package`, {
+      plugin: name,
+      fix: isBare(name) ? `check the name, install the package (npm install ${name}), or start one: tsrt-bench plugin new ${name}` : 'check the path',
+      cause,
+    });
+  }
+}
+
+function isBare(name: string): boolean {
+  return /^[a-z0-9][a-z0-9-]*$/.test(name);
+}
+
+/** `plugins` of the package that this module belongs to: beside `src` in the repository, beside `dist/src` when built. */
+function shippedFolder(): string {
+  return join(dirname(dirname(fileURLToPath(import.meta.url))), 'plugins');
+}
+
+const ENTRIES = ['index.js', 'index.mjs', 'index.ts', 'dist/index.js', 'src/index.ts', 'plugin.js'] as const;
+
+function folderEntry(folder: string, name: string): string {
+  try {
+    return createRequire(join(folder, 'package.json')).resolve(folder);
+  } catch {
+    const found = packageEntry(folder) ?? ENTRIES.map((file) => join(folder, file)).find((file) => existsSync(file));
+    if (found !== undefined) return found;
+    throw new TsrtError('PLUGIN_INVALID', `the plugin folder '${name}' has no entry`, {
+      plugin: name,
+      place: folder,
+      fix: 'give it an index.js, or a package.json with "exports" or "main"; a plugin in TypeScript may have to be built first',
+    });
+  }
+}
+
+/** The "." of a package's exports: a folder is not resolved by its exports, only a package's name is. */
+function packageEntry(folder: string): string | undefined {
+  const manifest = join(folder, 'package.json');
+  if (!existsSync(manifest)) return undefined;
+  const { exports } = JSON.parse(readFileSync(manifest, 'utf8')) as { exports?: unknown };
+  const root: unknown = typeof exports === 'object' && exports !== null && '.' in exports ? exports['.'] : exports;
+  const target = typeof root === 'object' && root !== null ? Object.entries(root).find(([key]) => key === 'import' || key === 'default')?.[1] : root;
+  const path = typeof target === 'string' ? join(folder, target) : undefined;
+  return path !== undefined && existsSync(path) ? path : undefined;
+}
+
+const RELATIVE_IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g;
+
+/**
+ * SHA-256 of a module and of every file that it imports by a relative path, by name and content. Packages that it imports are
+ * not part of it: their versions are its package.json's business.
+ */
+export function hashPlugin(entry: string): string {
+  const seen = new Set<string>();
+  const visit = (file: string): void => {
+    if (seen.has(file) || !existsSync(file) || !statSync(file).isFile()) return;
+    seen.add(file);
+    const text = readFileSync(file, 'utf8');
+    for (const [, specifier] of text.matchAll(RELATIVE_IMPORT)) visit(resolve(dirname(file), specifier!));
+  };
+  visit(entry);
+  const total = createHash('sha256');
+  for (const file of [...seen].sort()) {
+    const name = relative(dirname(entry), file).replaceAll('\\', '/');
+    total.update(`${name}\0${createHash('sha256').update(readFileSync(file)).digest('hex')}\n`);
+  }
+  return total.digest('hex');
+}
