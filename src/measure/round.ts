@@ -50,9 +50,11 @@ export async function measureRound(options: RoundOptions): Promise<RoundReading>
     const yardstickNs = await session.yardstick?.();
     onSampling();
     const cpuLoad = watchCpuLoad();
+    const startMs = performance.now();
     const timings = await timeLoad({ lanes, clock, scenario, policy: timing, executionNs: warmup.executionNs, minSampleNs, seed });
     return {
       ...timings,
+      ...(session.clock?.source === 'program' && { wallElapsedNs: (performance.now() - startMs) * 1e6 }),
       startedAt,
       warmup: warmup.reading,
       yardstick: yardstickNs === undefined ? [] : [{ workload: 'gpu', durationNs: yardstickNs }],

@@ -67,7 +67,7 @@ async function load(services: WorkerServices, task: WorkerTask): Promise<Bench &
   const session = await loadSession(services, backend, task);
   const loadMs = (services.clock.nowNs() - startNs) / 1e6;
   collectGarbage();
-  const residentAfterLoadBytes = readResident().nowBytes;
+  const residentAfterLoadBytes = readResident().nowBytes + (session.observeMemory().outside?.nowBytes ?? 0);
   const inputs = await readInputs(task.inputs, session.inputs);
   const clock = session.clock ? createSessionClock(session.clock) : services.clock;
   const quantumNs = measureQuantum(() => clock.nowNs());
@@ -88,5 +88,6 @@ async function answer({ session, inputs, clock }: Bench, wantOutputs: boolean): 
 }
 
 function observeMemory(session: Session): MemoryReply {
-  return { kind: 'memory', residentPeakBytes: readResident().peakBytes, ...session.observeMemory() };
+  const { deviceBytes, outside } = session.observeMemory();
+  return { kind: 'memory', residentPeakBytes: readResident().peakBytes + (outside?.peakBytes ?? 0), deviceBytes };
 }

@@ -51,6 +51,8 @@ export interface Round {
   /** Requests that ended in the round and the wall time they took together: throughput. One request holds `batch` items. */
   readonly requests: number;
   readonly elapsedNs: number;
+  /** The same by the harness's clock, where the samples are by an outside program's own: the rest is what talking to it took. */
+  readonly wallElapsedNs?: number;
   readonly warmup: { readonly executions: number; readonly durationMs: number; readonly steady: boolean };
   readonly yardstick: readonly YardstickReading[];
   /** Cores that other processes kept busy while the samples were taken, mean; the load average where the platform can't tell. */

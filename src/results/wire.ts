@@ -78,6 +78,7 @@ const round = z.strictObject({
   executionsPerSample: z.number().int().positive(),
   requests: count.describe('Requests that ended in the round; one holds `batch` items'),
   elapsedNs: amount.describe('Wall time in which they ended'),
+  wallElapsedNs: amount.exactOptional().describe("By the harness's clock, where the samples are by an outside program's own"),
   warmup: z.strictObject({ executions: count, durationMs: amount, steady: z.boolean() }),
   yardstick: z.array(yardstick).describe('Fixed workloads: they move only when the machine does'),
   cpuLoad: amount,

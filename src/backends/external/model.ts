@@ -1,0 +1,91 @@
+/**
+ * A graph as data for programs in other languages: `graph.json` and `weights.bin`, so that nobody needs an ONNX reader.
+ *
+ * The ops are ONNX's at the reference opset, shapes are static, attributes have every default filled in: a program needs one
+ * meaning per op. {@link moduleGraph} is for frameworks that bring modules of their own.
+ */
+import type { EngineLayer } from '../../engine/engine.ts';
+import { REFERENCE_OPSET, typeOf, type Graph } from '../../ir/graph.ts';
+import { nodeCost } from '../../ops/infer.ts';
+import { exportGraph } from '../../onnx/export.ts';
+import { PASSES } from '../../passes/pipeline.ts';
+import type { BuildInput } from '../backend.ts';
+import { evaluateConstants } from '../onnxruntime/evaluate.ts';
+
+export const GRAPH_FORMAT = 1;
+
+/** Weights start at multiples of this, which suits any element type and a cache line. */
+const ALIGNMENT = 64;
+
+export interface GraphFiles {
+  /** UTF-8 JSON, described in docs/external-protocol.md. */
+  readonly json: string;
+  /** The constants, little-endian, at the offsets that the JSON gives. */
+  readonly weights: Uint8Array;
+}
+
+/** The graph as JSON and weights. Throws a plain Error for a graph with internal ops other than attention. */
+export function graphFiles(graph: Graph): GraphFiles {
+  let end = 0;
+  const constants = [...graph.constants].map(([name, { dtype, dims, data }]) => {
+    const offset = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
+    end = offset + data.byteLength;
+    return { name, dtype, dims, offset, bytes: data.byteLength };
+  });
+  const weights = new Uint8Array(end);
+  for (const { name, offset } of constants) weights.set(graph.constants.get(name)!.data, offset);
+  const typed = (name: string) => ({ name, ...typeOf(graph, name) });
+  const nodes = graph.nodes.map(({ op, name, inputs, outputs, attrs, origins }) => {
+    if ('exprs' in attrs || 'epilogue' in attrs) throw new Error(`${op} '${name}' has no form outside`);
+    return { op, name, inputs, outputs: outputs.map((id) => (id === '' ? { name: '', dtype: 'float32', dims: [] } : typed(id))), attrs, origins };
+  });
+  const content = { format: GRAPH_FORMAT, opset: REFERENCE_OPSET, name: graph.name, inputs: graph.inputs.map(typed), outputs: graph.outputs.map(typed), constants, nodes };
+  return { json: JSON.stringify(content, finite), weights };
+}
+
+/** JSON has no infinities; a program would read null. They are written as Python and JavaScript both parse them. */
+function finite(_key: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
+}
+
+/**
+ * What a framework's user would have written where an exporter has spelt it out: normalizations, activations and attention are
+ * single ops again, what is constant is computed, and nothing is fused or folded that the user's own code would not have.
+ */
+const MODULE_PASSES = [
+  'dead-code',
+  'shape-constants',
+  'constant-folding',
+  'identities',
+  'common-subexpressions',
+  'recover-activations',
+  'recover-layer-norm',
+  'recover-rms-norm',
+  'recover-swish',
+  'fuse-attention',
+];
+
+/** The imported graph with the ops of a framework's modules in it: `LayerNormalization`, `Gelu`, `FusedAttention`, … */
+export async function moduleGraph(graph: Graph, signal?: AbortSignal): Promise<Graph> {
+  let current = graph;
+  for (const name of MODULE_PASSES) {
+    signal?.throwIfAborted();
+    const pass = PASSES.find((other) => other.name === name);
+    if (!pass) throw new Error(`there is no pass '${name}'`);
+    current = (await pass.run(current, { target: 'onnx', fusion: 'on', fold: evaluateConstants })).graph;
+  }
+  return current;
+}
+
+/** The model as one ONNX file with every shape static, weights inside; its own bytes where the IR can't hold it. */
+export function exportModel({ graph, model }: BuildInput): Uint8Array {
+  return graph.ok ? exportGraph(graph.graph) : model.bytes;
+}
+
+/** One layer per node, for an engine's header. */
+export function layersOf(graph: Graph): EngineLayer[] {
+  return graph.nodes.map((node) => {
+    const operand = node.inputs.find(Boolean) ?? node.outputs.find(Boolean)!;
+    return { name: node.name, kind: node.op, precision: typeOf(graph, operand).dtype, origins: node.origins, ...nodeCost(graph, node) };
+  });
+}
