@@ -5,6 +5,7 @@ import type { BuildResult } from '../workflows/build.ts';
 import { BaseCommand } from './base.ts';
 import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
 
 export default class Build extends BaseCommand {
   static override summary = 'Compile a model into an engine file';
@@ -12,6 +13,7 @@ export default class Build extends BaseCommand {
   static override examples = [
     '<%= config.bin %> build resnet50.onnx',
     '<%= config.bin %> build resnet50.onnx --batch 8 --option threads=2 --output engines/',
+    '<%= config.bin %> build resnet50.onnx --backend webgpu --device swiftshader',
     '<%= config.bin %> build bert.onnx --dim sequence=128 --fusion off',
     '<%= config.bin %> build resnet50.onnx --precision int8 --calibration resnet50.calibration.json',
   ];
@@ -19,6 +21,7 @@ export default class Build extends BaseCommand {
   static override flags = {
     ...CONFIG_FLAGS,
     ...BUILD_FLAGS,
+    ...DEVICE_FLAG,
     calibration: Flags.string({ description: 'ranges for int8 and mixed, as calibrate writes them', helpValue: 'FILE' }),
     output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
   };
@@ -29,11 +32,13 @@ export default class Build extends BaseCommand {
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const [{ buildEngineFile }, { openRegistry }] = await Promise.all([import('../workflows/build.ts'), import('../workflows/registry.ts')]);
     const registry = await openRegistry(config.plugins);
-    const result = await buildEngineFile({ model: args.model, options, output: flags.output, calibration: flags.calibration, registry, signal: undefined });
+    const result = await buildEngineFile({ model: args.model, options, output: flags.output, device: flags.device, calibration: flags.calibration, registry, signal: undefined });
     const { header, stepsMs } = result;
     const steps = Object.entries(stepsMs).map(([step, ms]) => `${step} ${formatNumber(ms / 1000)} s`);
     this.log(`engine   ${result.file} (${formatBytes(result.bytes)}, sha256 ${result.sha256.slice(0, 16)}…)`);
     this.log(`built    ${header.layers.length} layers in ${steps.join(', ')}`);
+    const needs = Object.entries(header.requires).map(([key, value]) => `${key} ${value}`);
+    if (needs.length > 0) this.log(`needs    ${needs.join('; ')}`);
     for (const { name, dtype, dims } of header.inputs) this.log(`input    ${name} ${dtype}[${dims.join(',')}]`);
     for (const { name, dtype, dims } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]`);
     for (const notice of header.notices) this.log(`note     ${notice}`);

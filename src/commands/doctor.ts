@@ -3,17 +3,18 @@ import { formatBytes } from '../report/units.ts';
 import type { DoctorReport } from '../workflows/doctor.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
 
 export default class Doctor extends BaseCommand {
   static override summary = 'Show which devices and backends are there, what is missing and how to get it';
-  static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --json'];
-  static override flags = CONFIG_FLAGS;
+  static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --device swiftshader', '<%= config.bin %> doctor --json'];
+  static override flags = { ...CONFIG_FLAGS, ...DEVICE_FLAG };
 
   async run(): Promise<DoctorReport> {
     const { flags } = await this.parse(Doctor);
-    const { config } = await settings(flags);
+    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const { doctor } = await import('../workflows/doctor.ts');
-    const report = await doctor(config);
+    const report = await doctor(config, flags.device);
     for (const line of describe(report)) this.log(line);
     return report;
   }
@@ -40,6 +41,7 @@ function describe(report: DoctorReport): string[] {
       lines.push(`            device ${slug}: ${description}`);
       for (const [key, value] of Object.entries(properties)) lines.push(`                   ${key} ${value}`);
     }
+    for (const name of availability.optional ?? []) lines.push(`            device ${name}: only where it is named, with --device ${name}`);
   }
   lines.push('', 'plugins');
   for (const plugin of report.plugins) lines.push(`  ${plugin.name} ${plugin.version} (${plugin.source})`);

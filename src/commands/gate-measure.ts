@@ -8,6 +8,7 @@ import { DEFAULT_ROUNDS, looksUpTo } from '../gate/sequential.ts';
 import type { Suite } from '../suite/schema.ts';
 import { policyOf } from '../workflows/gate.ts';
 import type { SelfTestResult } from '../workflows/paired/self-test.ts';
+import { DEVICE } from './device-flag.ts';
 import { onInterrupt } from './interrupt.ts';
 import { createProgress, progressMode } from './progress.ts';
 import { parseDuration } from './suite-flags.ts';
@@ -23,7 +24,7 @@ export const MEASURED_FLAGS = {
   rounds: Flags.integer({ ...GROUP, default: DEFAULT_ROUNDS, min: 3, description: 'most rounds; a case that is decided before is measured no more', helpValue: 'N' }),
   time: Flags.string({ ...GROUP, description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME' }),
   budget: Flags.string({ ...GROUP, description: 'start no round after this time, such as 10m', helpValue: 'TIME' }),
-  device: Flags.string({ ...GROUP, description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
+  device: Flags.string({ ...GROUP, ...DEVICE }),
 } as const;
 
 export interface MeasuredFlags {

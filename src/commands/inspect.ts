@@ -4,6 +4,7 @@ import type { Inspection } from '../workflows/inspect.ts';
 import { BaseCommand } from './base.ts';
 import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
 
 export default class Inspect extends BaseCommand {
   static override summary = 'Show what an ONNX or engine file holds, what it costs, what fused and what is unsupported';
@@ -17,6 +18,7 @@ export default class Inspect extends BaseCommand {
   static override flags = {
     ...CONFIG_FLAGS,
     ...BUILD_FLAGS,
+    ...DEVICE_FLAG,
     passes: Flags.boolean({ description: 'what each pass did' }),
     layers: Flags.boolean({ description: 'every layer of the engine, with the ONNX nodes it came from' }),
   };
@@ -30,7 +32,7 @@ export default class Inspect extends BaseCommand {
       import('../workflows/registry.ts'),
       import('./inspection.ts'),
     ]);
-    const inspection = await inspect(args.file, options, await openRegistry(config.plugins));
+    const inspection = await inspect(args.file, options, await openRegistry(config.plugins), flags.device);
     const engine = inspection.kind === 'engine' ? inspection.header : inspection.engine;
     for (const line of describeInspection(inspection, engine, { passes: flags.passes, layers: flags.layers })) this.log(line);
     return inspection;

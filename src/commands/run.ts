@@ -4,6 +4,7 @@ import { EXIT } from '../errors.ts';
 import type { RunResult } from '../workflows/run/request.ts';
 import { BaseCommand, formatError } from './base.ts';
 import { CONFIG_FLAGS, describeSettings, settings } from './config-flags.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
 import { RUN_ENGINE_FLAGS } from './engine-flags.ts';
 import { onInterrupt } from './interrupt.ts';
 import { createProgress, progressMode } from './progress.ts';
@@ -26,7 +27,7 @@ export default class Run extends BaseCommand {
     ...SUITE_FLAGS,
     ...RUN_ENGINE_FLAGS,
     budget: Flags.string({ description: 'start no round after this time, such as 3m', helpValue: 'TIME' }),
-    device: Flags.string({ description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
+    ...DEVICE_FLAG,
     resume: Flags.boolean({ description: 'go on with the latest unfinished run of this suite' }),
     quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
     'print-config': Flags.boolean({ description: 'show the settings in force and where each came from, and end' }),

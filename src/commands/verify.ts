@@ -5,6 +5,7 @@ import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engi
 import type { CaseResult, VerifySummary } from '../workflows/verify/result.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
 import { REBUILD_FLAG } from './engine-flags.ts';
 import { FALLBACK_FLAG, withFallback } from './fallback-flag.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -34,7 +35,7 @@ export default class Verify extends BaseCommand {
     fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
     ...FALLBACK_FLAG,
     option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
-    device: Flags.string({ description: 'device of the backend, by the name that doctor shows', helpValue: 'NAME' }),
+    ...DEVICE_FLAG,
     rtol: Flags.string({ description: 'relative tolerance [default: 1e-3]', helpValue: 'X' }),
     atol: Flags.string({
       description: "absolute tolerance, times the output's scale [default: 1e-5; 1e-4 against the reference]",

@@ -237,6 +237,8 @@ export const suiteSchema = z.strictObject({
   /** Variants taken away from what `variants` gives, not from `include`. */
   exclude: z.array(variantMatch).default([]),
   batches: oneOrMore(count).default([1]),
+  /** Device of the backends that have one of this name: its slug, a part of its name, its index; default: each backend's first. */
+  device: text.optional(),
   scenarios: z.array(scenario).min(1).prefault([{ name: 'single-stream' }]),
   measure: measure.prefault({}),
   /** Which variant speed-ups are stated against. */

@@ -9,6 +9,7 @@ import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import { readCalibration } from './calibrate/suite.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
+import { chooseDevices } from './probe.ts';
 
 export interface BuildRequest {
   /** An ONNX file. */
@@ -17,6 +18,8 @@ export interface BuildRequest {
   /** Where the engine goes: a file ending in `.engine`, or a folder. */
   readonly output: string;
   readonly registry: Registry;
+  /** Device to build for; undefined: the backend's first. */
+  readonly device?: string | undefined;
   /** A calibration cache, for int8 and mixed. */
   readonly calibration?: string | undefined;
   readonly signal: AbortSignal | undefined;
@@ -36,6 +39,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
   const modelName = basename(model).replace(/\.onnx$/, '');
   const stepsMs: Partial<Record<CompileStep, number>> = {};
   const backend = registry.backend(options.backend);
+  const device = (await chooseDevices(request.device, [backend])).get(backend.name);
   const modelBytes = await readModelFile(model);
   const calibration = request.calibration === undefined ? undefined : await readCalibration(request.calibration);
   const engine = await inModelFile(model, () =>
@@ -46,7 +50,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
       options,
       backend,
       calibration,
-      context: { signal, onProgress: undefined },
+      context: { device, signal, onProgress: undefined },
       onStep: (step, durationMs) => {
         stepsMs[step] = durationMs;
       },

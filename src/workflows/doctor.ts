@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import type { Availability } from '../backends/backend.ts';
 import type { Config } from '../config.ts';
 import { TOOL_VERSION } from '../version.ts';
-import { probeBackend } from './probe.ts';
+import { chooseDevices, createProbe } from './probe.ts';
 import { openRegistry } from './registry.ts';
 
 export interface BackendReport {
@@ -32,12 +32,14 @@ export interface DoctorReport {
   readonly plugins: readonly { readonly name: string; readonly version: string; readonly source: string }[];
 }
 
-/** Probes every backend; a probe that throws is reported as unavailable, so that one broken driver hides nothing else. */
-export async function doctor(config: Config): Promise<DoctorReport> {
+/** Probes every backend, those that have a device of the given name for that one; a probe that throws is reported as unavailable, so that one broken driver hides nothing else. */
+export async function doctor(config: Config, device?: string): Promise<DoctorReport> {
   const registry = await openRegistry(config.plugins);
+  const all = [...registry.backends.values()];
+  const probe = createProbe(await chooseDevices(device, all));
   const backends = await Promise.all(
-    [...registry.backends.values()].map(async (backend): Promise<BackendReport> => {
-      return { name: backend.name, description: backend.description, availability: await probeBackend(backend) };
+    all.map(async (backend): Promise<BackendReport> => {
+      return { name: backend.name, description: backend.description, availability: await probe(backend) };
     }),
   );
   return {

@@ -37,15 +37,14 @@ export async function readEngineFile(file: string): Promise<EngineFile> {
 }
 
 /**
- * What keeps an engine from running here: backend, tool version, device. `device` is the slug that was asked for; of one that the
- * probe does not list, the backend itself judges at load. Throws TsrtError BACKEND_UNAVAILABLE.
+ * What keeps an engine from running here: backend, tool version, device, which is the first that the probe lists. Throws TsrtError
+ * BACKEND_UNAVAILABLE.
  */
-export function whyNotHere({ file, engine: { header } }: EngineFile, availability: Availability, device: string | undefined): string[] {
+export function whyNotHere({ file, engine: { header } }: EngineFile, availability: Availability): string[] {
   if (availability.status === 'unavailable') {
     throw new TsrtError('BACKEND_UNAVAILABLE', `the engine can't run here: ${availability.reason}`, { place: file, fix: availability.fix });
   }
-  const chosen = device === undefined ? availability.devices[0] : availability.devices.find(({ slug }) => slug === device);
-  return differences(header, header.backend, chosen?.properties);
+  return differences(header, header.backend, availability.devices[0]?.properties);
 }
 
 /** All files that are refused, in one error. */

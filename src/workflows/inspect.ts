@@ -11,6 +11,7 @@ import { readModel } from '../onnx/model.ts';
 import { nodeCost } from '../ops/infer.ts';
 import type { Registry } from '../registry.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
+import { chooseDevices } from './probe.ts';
 
 export interface IoRow {
   readonly name: string;
@@ -59,10 +60,10 @@ export interface EngineInspection {
 
 export type Inspection = ModelInspection | EngineInspection;
 
-/** Tells model and engine apart by their first bytes. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
-export async function inspect(file: string, options: BuildOptions, registry: Registry): Promise<Inspection> {
+/** Tells model and engine apart by their first bytes; a model is built for `device`. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
+export async function inspect(file: string, options: BuildOptions, registry: Registry, device?: string): Promise<Inspection> {
   const bytes = await readModelFile(file);
-  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry));
+  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry, device));
 }
 
 async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineInspection> {
@@ -70,11 +71,12 @@ async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineIns
   return { kind: 'engine', file, fileBytes: bytes.length, header, parts: [...parts].map(([name, part]) => ({ name, bytes: part.byteLength })) };
 }
 
-async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptions, registry: Registry): Promise<ModelInspection> {
+async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptions, registry: Registry, wanted: string | undefined): Promise<ModelInspection> {
   const backend = registry.backend(options.backend);
+  const device = (await chooseDevices(wanted, [backend])).get(backend.name);
   const folder = dirname(file);
   const model = readModel(bytes, { folder });
-  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options }, backend);
+  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options }, backend, device);
   const ops = graph ? costByOp(graph) : countByOp(model.nodes.map((node) => (node.domain ? `${node.domain}.${node.opType}` : node.opType)));
   const weights = weightsOf(model);
   return {
@@ -98,13 +100,13 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
 type Built = Pick<ModelInspection, 'unsupported' | 'refusal' | 'engine'> & { readonly graph: Graph | undefined };
 
 /** What the backend makes of the model; a model that it refuses can still be described. */
-async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: Backend): Promise<Built> {
+async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: Backend, device: string | undefined): Promise<Built> {
   let graph: Graph | undefined;
   try {
     const input = await readBuildInput(request);
     graph = input.graph.ok ? input.graph.graph : undefined;
     const unsupported = backend.supports(input);
-    const engine = unsupported.length === 0 ? await backend.build(input, { signal: undefined, onProgress: undefined }) : undefined;
+    const engine = unsupported.length === 0 ? await backend.build(input, { device, signal: undefined, onProgress: undefined }) : undefined;
     return { graph, unsupported, refusal: undefined, engine: engine?.header };
   } catch (error) {
     if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;

@@ -4,6 +4,7 @@
 import type { BuildOptions } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
+import { chooseDevices } from './probe.ts';
 import { openRegistry } from './registry.ts';
 import { findCases, type VerifyCase } from './verify/cases.ts';
 import type { AskedTolerance } from './verify/compare.ts';
@@ -46,7 +47,8 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
   const registry = await openRegistry(request.plugins);
   const { cases, options, notices } = await casesOf(request, registry);
   const backend = registry.backend(options.backend);
-  const { tolerance, device, seed } = request;
+  const { tolerance, seed } = request;
+  const device = (await chooseDevices(request.device, [backend])).get(backend.name);
   return {
     total: cases.length,
     notices,
@@ -54,7 +56,7 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
       open: { kind: 'open', backend: backend.name, plugins: request.plugins, settings: { tolerance, options, device, seed } },
       jobs: request.jobs,
       caseTimeoutMs: request.caseTimeoutMs,
-      environment: (await backend.workerEnvironment?.()) ?? {},
+      environment: (await backend.workerEnvironment?.(device)) ?? {},
       signal: request.signal,
     }),
   };

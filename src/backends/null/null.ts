@@ -6,6 +6,7 @@ import type { Engine } from '../../engine/engine.ts';
 import { checkCompatible } from '../../engine/fingerprint.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { Backend, BuildInput, Unsupported } from '../backend.ts';
+import { matchDevice } from '../match.ts';
 import { readOptions } from '../options.ts';
 import { maybeFail } from './fault.ts';
 import { nullHeader } from './header.ts';
@@ -16,7 +17,10 @@ export const nullBackend: Backend = {
   name: 'null',
   description: 'Fixed answers on a fake clock: tests a suite, a gate or a report without a device.',
   options: NULL_OPTIONS,
-  probe: () => Promise.resolve({ status: 'available', version: TOOL_VERSION, devices: [NULL_DEVICE] }),
+  async probe(device) {
+    if (device !== undefined) matchDevice(device, [NULL_DEVICE], 'null');
+    return { status: 'available', version: TOOL_VERSION, devices: [NULL_DEVICE] };
+  },
   supports,
   async build(input, context): Promise<Engine> {
     const options = readOptions(NULL_OPTIONS, input.options);
@@ -25,8 +29,9 @@ export const nullBackend: Backend = {
     context.onProgress?.('build', 1, 1);
     return { header: nullHeader(input, options.memoryBytes), parts: new Map() };
   },
-  async load(engine, { signal }) {
+  async load(engine, { device, signal }) {
     signal?.throwIfAborted();
+    if (device !== undefined) matchDevice(device, [NULL_DEVICE], 'null');
     checkCompatible(engine.header, 'null', NULL_DEVICE);
     return openNullSession(engine);
   },

@@ -1,8 +1,9 @@
 /** The devices that onnxruntime's execution providers run on, described well enough to tell which records compare. */
 import { arch, cpus, totalmem } from 'node:os';
 import type { Backend, DeviceInfo } from '../backend.ts';
+import { matchDevice } from '../match.ts';
 import { loadOrt } from './library.ts';
-import type { Provider } from './options.ts';
+import { ORT_OPTIONS, type Provider } from './options.ts';
 
 /** The processor: `cpu-<model>-<n>c`, n being the logical cores that the process may see. */
 export function cpuDevice(): DeviceInfo {
@@ -31,11 +32,16 @@ export function deviceOf(provider: Provider): DeviceInfo {
   };
 }
 
-/** Version and bundled providers. GPU providers are only listed: whether there is a GPU shows when an engine is loaded. */
-export const probe: Backend['probe'] = async () => {
+/**
+ * Version and bundled providers. GPU providers are only listed: whether there is a GPU shows when an engine is loaded. A name may
+ * mean the processor or what stands behind a bundled provider; which of them an engine takes is its option `provider`.
+ */
+export const probe: Backend['probe'] = async (wanted) => {
   const ort = await loadOrt();
   const providers = ort.listSupportedBackends().map(({ name, bundled }) => (bundled ? name : `${name} (not bundled)`));
-  const device = cpuDevice();
+  const bundled = ORT_OPTIONS.provider.choices.filter((provider) => ort.listSupportedBackends().some(({ name, bundled: here }) => here && name === provider));
+  const all = ['cpu' as const, ...bundled.filter((provider) => provider !== 'cpu')].map(deviceOf);
+  const device = wanted === undefined ? all[0]! : all[matchDevice(wanted, all, 'onnxruntime')]!;
   return {
     status: 'available',
     version: ort.env.versions.node ?? 'unknown',

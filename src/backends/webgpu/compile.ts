@@ -22,7 +22,7 @@ interface Target {
   readonly notices: readonly string[];
 }
 
-export async function compileWebgpu(input: BuildInput, { signal, onProgress }: BuildContext): Promise<Engine> {
+export async function compileWebgpu(input: BuildInput, { device, signal, onProgress }: BuildContext): Promise<Engine> {
   if (!input.graph.ok) throw new Error('build was called for a model that supports() refuses');
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
@@ -32,7 +32,7 @@ export async function compileWebgpu(input: BuildInput, { signal, onProgress }: B
   const { fallback } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
-  const target = await targetOf(input);
+  const target = await targetOf(input, device);
   const { profile } = target;
   const { workspaceBytes } = options;
   const content: Content =
@@ -68,13 +68,14 @@ function plainContent(built: Built, passes: readonly PassReport[]): Content {
 /** Properties of a device that kernels are made for: another model of GPU gets an engine of its own. */
 const BOUND_TO = ['vendor', 'architecture', 'device', 'subgroups'] as const;
 
-async function targetOf({ options }: BuildInput): Promise<Target> {
+/** Where no device is named and none is there, the engine is for any; a device that is named must be there. */
+async function targetOf({ options }: BuildInput, device: string | undefined): Promise<Target> {
   if (webgpuOptions(options).portable) return { profile: PORTABLE_PROFILE, requires: {}, notices: [] };
   try {
-    const { adapter, info } = await describeChosen({ wanted: undefined, unchecked: isUnchecked(options) });
+    const { adapter, info } = await describeChosen({ wanted: device, unchecked: isUnchecked(options) });
     return { profile: { ...profileOf(adapter), ...knownMemory(info) }, requires: requirements(info), notices: [] };
   } catch (error) {
-    if (!(error instanceof TsrtError) || error.code !== 'BACKEND_UNAVAILABLE') throw error;
+    if (device !== undefined || !(error instanceof TsrtError) || error.code !== 'BACKEND_UNAVAILABLE') throw error;
     return { profile: PORTABLE_PROFILE, requires: {}, notices: [`There is no adapter here (${error.message}): built for any WebGPU adapter.`] };
   }
 }

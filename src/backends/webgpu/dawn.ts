@@ -10,7 +10,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { TsrtError } from '../../errors.ts';
-import { findSwiftshader, type Swiftshader } from './swiftshader.ts';
+import { findSwiftshader, SWIFTSHADER, type Swiftshader } from './swiftshader.ts';
 
 /** Kernels run without bounds checks and zeroing of workgroup memory: faster, for engines whose origin is trusted. */
 const UNCHECKED_TOGGLES = ['disable_robustness', 'disable_workgroup_init', 'disable_polyfills_on_integer_div_and_mod'] as const;
@@ -102,9 +102,15 @@ export async function listAdapters(options: Omit<DawnOptions, 'adapter'>): Promi
   }
 }
 
-/** Whether the Vulkan loader can be opened; Dawn needs it on Linux. Elsewhere Dawn brings what it needs. */
+let hasLoader: boolean | undefined;
+
+/**
+ * Whether the system's Vulkan loader can be opened; Dawn needs it on Linux. Elsewhere Dawn brings what it needs. Asked once: after
+ * SwiftShader's own loader is in the process, it would be taken for the system's.
+ */
 export function hasVulkanLoader(): boolean {
-  return process.platform !== 'linux' || openLibrary('libvulkan.so.1');
+  hasLoader ??= process.platform !== 'linux' || openLibrary('libvulkan.so.1');
+  return hasLoader;
 }
 
 /** dlopen flags: keep the library in the process although it is no Node addon (RTLD_NODELETE of dlfcn.h on Linux). */
@@ -138,10 +144,13 @@ async function withSwiftshader<T>(swiftshader: Swiftshader, request: () => Promi
   }
 }
 
-/** Whether the user asked for SwiftShader with TSRT_BENCH_SWIFTSHADER, a switch in the manner of a driver's own. */
-export function swiftshaderWanted(): boolean {
+/**
+ * The device that TSRT_BENCH_SWIFTSHADER puts in place of the default: a switch in the manner of a driver's own, for tests and
+ * for programs that can't pass a name.
+ */
+export function defaultDevice(): string | undefined {
   const value = process.env['TSRT_BENCH_SWIFTSHADER'];
-  return value !== undefined && value !== '' && value !== '0';
+  return value !== undefined && value !== '' && value !== '0' ? SWIFTSHADER : undefined;
 }
 
 /** SwiftShader, or TsrtError BACKEND_UNAVAILABLE that says where to get it. */

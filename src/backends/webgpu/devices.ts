@@ -2,15 +2,14 @@
 import { totalmem } from 'node:os';
 import { TsrtError } from '../../errors.ts';
 import type { Availability, DeviceInfo } from '../backend.ts';
-import { type DawnOptions, dawnVersion, hasVulkanLoader, listAdapters, requestAdapter, requireSwiftshader, swiftshaderWanted, togglesOf } from './dawn.ts';
+import { matchDevice } from '../match.ts';
+import { type DawnOptions, dawnVersion, defaultDevice, hasVulkanLoader, listAdapters, requestAdapter, requireSwiftshader, togglesOf } from './dawn.ts';
 import { describeAdapter, type DriverFacts, openDevice, type WebgpuDevice } from './device.ts';
 import type { DeviceProfile } from './profile.ts';
-
-/** The name that opts into SwiftShader wherever a device can be named. */
-const SWIFTSHADER = 'swiftshader';
+import { hasSwiftshader, SWIFTSHADER } from './swiftshader.ts';
 
 export interface DeviceChoice {
-  /** A slug, part of an adapter's name, or its index in the list; undefined: the first. */
+  /** A slug, part of an adapter's name, or its index in the list, SwiftShader last; undefined: the system's first. */
   readonly wanted: string | undefined;
   readonly unchecked: boolean;
 }
@@ -37,28 +36,48 @@ function factsOf(options: DawnOptions): DriverFacts {
   return { webgpu: dawnVersion(), toggles: togglesOf(options) };
 }
 
-async function chooseAdapter(wanted: string | undefined, unchecked: boolean): Promise<{ adapter: GPUAdapter; options: DawnOptions }> {
-  const base = await baseOptions(wanted === SWIFTSHADER, unchecked);
-  const first = await requestAdapter(base);
-  if (!first) throw unavailable();
-  if (wanted === undefined || wanted === describeAdapter(first).slug) return { adapter: first, options: base };
-  const names = await listAdapters(base);
-  for (const [index, name] of names.entries()) {
-    const options = { ...base, adapter: name };
-    const adapter = await requestAdapter(options);
-    if (!adapter) continue;
-    const isMeant = wanted === String(index) || wanted === describeAdapter(adapter).slug || name.toLowerCase().includes(wanted.toLowerCase());
-    if (isMeant) return { adapter, options };
-  }
-  throw new TsrtError('USAGE', `no WebGPU adapter is called '${wanted}'`, {
-    fix: `There ${names.length === 1 ? 'is' : 'are'}: ${names.map((name, index) => `${index} ${name}`).join(', ')}.`,
-  });
+/** An adapter and how to ask Dawn for it. */
+interface Chosen {
+  readonly adapter: GPUAdapter;
+  readonly options: DawnOptions;
 }
 
-async function baseOptions(namesSwiftshader: boolean, unchecked: boolean): Promise<DawnOptions> {
-  const swiftshader = namesSwiftshader || swiftshaderWanted() ? await requireSwiftshader() : undefined;
-  if (!swiftshader && !hasVulkanLoader()) throw unavailable();
-  return { swiftshader, unchecked };
+/**
+ * SwiftShader is opened where it is named, by its slug at once: a worker for it may have an environment in which no other driver
+ * is found. The system's drivers are asked for any other name first.
+ */
+async function chooseAdapter(named: string | undefined, unchecked: boolean): Promise<Chosen> {
+  const wanted = named ?? defaultDevice();
+  if (wanted === SWIFTSHADER) return openSwiftshader(unchecked);
+  const first = hasVulkanLoader() ? await requestAdapter({ unchecked }) : undefined;
+  if (first && (wanted === undefined || wanted === describeAdapter(first).slug)) return { adapter: first, options: { unchecked } };
+  if (wanted === undefined) throw unavailable();
+  const all = [...(await systemAdapters(unchecked)), ...(hasSwiftshader() ? [await openSwiftshader(unchecked)] : [])];
+  if (all.length === 0) throw unavailable();
+  return all[matchDevice(wanted, all.map(describe), 'webgpu')]!;
+}
+
+async function openSwiftshader(unchecked: boolean): Promise<Chosen> {
+  const options = { swiftshader: await requireSwiftshader(), unchecked };
+  const adapter = await requestAdapter(options);
+  if (!adapter) throw new TsrtError('BACKEND_UNAVAILABLE', 'SwiftShader is installed, and Dawn gives no adapter for it', { fix: 'delete the folder swiftshader in the cache, and try again' });
+  return { adapter, options };
+}
+
+/** Every adapter of the system's drivers, in Dawn's order, which puts the default first. */
+async function systemAdapters(unchecked: boolean): Promise<Chosen[]> {
+  if (!hasVulkanLoader()) return [];
+  const found: Chosen[] = [];
+  for (const name of await listAdapters({ unchecked })) {
+    const options = { unchecked, adapter: name };
+    const adapter = await requestAdapter(options);
+    if (adapter) found.push({ adapter, options });
+  }
+  return found;
+}
+
+function describe({ adapter, options }: Chosen): DeviceInfo {
+  return describeAdapter(adapter, factsOf(options));
 }
 
 function unavailable(): TsrtError {
@@ -67,7 +86,7 @@ function unavailable(): TsrtError {
 }
 
 function whyNone(): { readonly reason: string; readonly fix: string } {
-  const software = 'or set TSRT_BENCH_SWIFTSHADER=1 for the slow software adapter of the npm package @sparticuz/chromium';
+  const software = 'or name the slow software adapter of the npm package @sparticuz/chromium: --device swiftshader';
   if (!hasVulkanLoader()) {
     return { reason: 'the Vulkan loader libvulkan.so.1 is not installed', fix: `install it (Debian, Ubuntu: apt install libvulkan1), ${software}` };
   }
@@ -77,20 +96,16 @@ function whyNone(): { readonly reason: string; readonly fix: string } {
   };
 }
 
-/** Every adapter, for `doctor`. */
-export async function probe(): Promise<Availability> {
+/** Every adapter that is used without being named, or the one that is. Rejects with USAGE where the name fits none. */
+export async function probe(named?: string): Promise<Availability> {
+  const wanted = named ?? defaultDevice();
   try {
-    const base = await baseOptions(false, true);
-    const devices: DeviceInfo[] = [];
-    for (const name of await listAdapters(base)) {
-      const options = { ...base, adapter: name };
-      const adapter = await requestAdapter(options);
-      if (adapter) devices.push(describeAdapter(adapter, factsOf(options)));
-    }
+    const devices = wanted === undefined ? (await systemAdapters(true)).map(describe) : [describe(await chooseAdapter(wanted, true))];
     if (devices.length === 0) return { status: 'unavailable', ...whyNone() };
-    return { status: 'available', version: dawnVersion(), devices };
+    const optional = wanted === undefined && hasSwiftshader() ? { optional: [SWIFTSHADER] } : {};
+    return { status: 'available', version: dawnVersion(), devices, ...optional };
   } catch (error) {
-    if (!(error instanceof TsrtError)) throw error;
+    if (!(error instanceof TsrtError) || error.code === 'USAGE') throw error;
     return { status: 'unavailable', reason: error.message, fix: error.fix ?? '' };
   }
 }

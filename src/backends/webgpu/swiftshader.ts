@@ -17,6 +17,9 @@ export interface Swiftshader {
   readonly loader: string;
 }
 
+/** The name that opts into SwiftShader wherever a device can be named. */
+export const SWIFTSHADER = 'swiftshader';
+
 const ARCHIVE = ['bin', 'swiftshader.tar.br'] as const;
 const ICD = 'vk_swiftshader_icd.json';
 const LOADER = 'libvulkan.so.1';
@@ -27,6 +30,11 @@ function findArchive(): string | undefined {
   if (process.platform !== 'linux' || process.arch !== 'x64') return undefined;
   const folders = createRequire(import.meta.url).resolve.paths('@sparticuz/chromium') ?? [];
   return folders.map((folder) => join(folder, '@sparticuz/chromium', ...ARCHIVE)).find((path) => existsSync(path));
+}
+
+/** Whether its package is installed. */
+export function hasSwiftshader(): boolean {
+  return findArchive() !== undefined;
 }
 
 /** SwiftShader, unpacked; undefined where its package is not installed. */

@@ -6,12 +6,12 @@
 import { isComposite } from '../../engine/composite.ts';
 import { checkCompatible } from '../../engine/fingerprint.ts';
 import type { Backend } from '../backend.ts';
-import { swiftshaderWanted } from './dawn.ts';
+import { defaultDevice } from './dawn.ts';
 import { chooseDevice, probe } from './devices.ts';
 import { isUnchecked, WEBGPU_OPTIONS } from './options.ts';
 import { createSession } from './session.ts';
 import { supportsInput } from './supports.ts';
-import { findSwiftshader, swiftshaderEnvironment } from './swiftshader.ts';
+import { findSwiftshader, SWIFTSHADER, swiftshaderEnvironment } from './swiftshader.ts';
 
 export const webgpuBackend: Backend = {
   name: 'webgpu',
@@ -34,8 +34,8 @@ export const webgpuBackend: Backend = {
       throw error;
     }
   },
-  async workerEnvironment() {
-    const swiftshader = swiftshaderWanted() ? await findSwiftshader() : undefined;
+  async workerEnvironment(device) {
+    const swiftshader = (device ?? defaultDevice()) === SWIFTSHADER ? await findSwiftshader() : undefined;
     return swiftshader ? swiftshaderEnvironment(swiftshader) : {};
   },
 };

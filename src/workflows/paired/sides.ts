@@ -69,11 +69,11 @@ export async function prepareSides(request: PairedRequest, folder: string): Prom
 
 type Prepared = Awaited<ReturnType<typeof prepareRun>>;
 
-async function baselineEngines(files: readonly string[], { device, onEvent }: PairedRequest, prepared: Prepared): Promise<PrebuiltEngines> {
+async function baselineEngines(files: readonly string[], { onEvent }: PairedRequest, prepared: Prepared): Promise<PrebuiltEngines> {
   const { suite, machine, model, registry, probe, cases } = prepared;
   const { prebuilt } = await prebuiltCases(files, suite, {}, machine);
   const matched = matchEngines(prebuilt, new Set(cases.map((entry) => engineKey(entry.variant))));
-  return admitEngines(matched, { modelSha256: model.sha256, registry, probe, device, rebuild: false, onEvent });
+  return admitEngines(matched, { modelSha256: model.sha256, registry, probe, rebuild: false, onEvent });
 }
 
 /** By variant and batch; one engine against one other is taken at the user's word, whatever their variants. */

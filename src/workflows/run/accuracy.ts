@@ -21,7 +21,6 @@ export interface AccuracyRequest {
   readonly task: Task;
   readonly untrained: boolean;
   readonly plugins: readonly string[];
-  readonly device: string | undefined;
   readonly timeoutMs: number;
   /** Opens the dataset in batches of a size. */
   readonly openDataset: (batch: number) => Promise<Dataset>;
@@ -89,8 +88,8 @@ async function assessBatch(
     runners.delete(key);
   };
   try {
-    for (const [key, { backend, path, environment }] of engines) {
-      const { plugins, device, timeoutMs } = request;
+    for (const [key, { backend, path, device, environment }] of engines) {
+      const { plugins, timeoutMs } = request;
       await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs, signal }).then(
         (inference) => runners.set(key, { backend, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
         (error: unknown) => fail(key, error),

@@ -16,6 +16,7 @@ import type { Case, Variant } from '../../results/record.ts';
 import type { EngineFile } from '../engine-file.ts';
 import type { OnRunEvent } from '../events.ts';
 import { inModelFile } from '../model-file.ts';
+import { deviceOf } from '../probe.ts';
 
 /** An engine file with what a record says of it. */
 export interface BuiltEngine {
@@ -29,6 +30,8 @@ export interface BuiltEngine {
   /** The file that it is, where it was not built for this run. */
   readonly prebuilt?: string;
   readonly header: EngineHeader;
+  /** Device that it is built for and runs on; undefined: the backend's first. */
+  readonly device?: string | undefined;
   /** Environment that its workers need. */
   readonly environment: Readonly<Record<string, string>>;
 }
@@ -73,18 +76,25 @@ export async function buildEngines(request: EngineRequest): Promise<ReadonlyMap<
     const backend = registry.backend(variant.options.backend);
     const given = request.prebuilt?.get(key);
     const path = join(folder, `${outcomes.size}.engine`);
-    outcomes.set(key, given ? await takeOver(given, backend, variant, path) : await buildOne(request, backend, await probe(backend), variant, path));
+    outcomes.set(key, given ? await takeOver(given, backend, await probe(backend), variant, path) : await buildOne(request, backend, await probe(backend), variant, path));
   }
   return outcomes;
 }
 
 /** A copy, so that what is measured stays what was checked, whatever becomes of the file. */
-async function takeOver({ file, bytes, sha256, engine: { header } }: EngineFile, backend: Backend, variant: Variant, path: string): Promise<EngineOutcome> {
+async function takeOver(
+  { file, bytes, sha256, engine: { header } }: EngineFile,
+  backend: Backend,
+  availability: Availability,
+  variant: Variant,
+  path: string,
+): Promise<EngineOutcome> {
   try {
     checkInputSize(header);
     await writeFile(path, bytes);
-    const environment = (await backend.workerEnvironment?.()) ?? {};
-    return { status: 'built', variant, backend, path, sha256, bytes: bytes.length, buildMs: 0, prebuilt: basename(file), header, environment };
+    const device = deviceOf(availability);
+    const environment = (await backend.workerEnvironment?.(device)) ?? {};
+    return { status: 'built', variant, backend, path, sha256, bytes: bytes.length, device, buildMs: 0, prebuilt: basename(file), header, environment };
   } catch (error) {
     return { status: 'failed', variant, error: reportError(error) };
   }
@@ -102,6 +112,7 @@ async function buildOne(
   }
   try {
     const { precision } = variant.options;
+    const device = deviceOf(availability);
     const ranges = precision === 'int8' || precision === 'mixed' ? await calibration(variant.options) : undefined;
     const startMs = performance.now();
     const compile = () =>
@@ -112,15 +123,15 @@ async function buildOne(
         options: variant.options,
         backend,
         calibration: ranges,
-        context: { signal, onProgress: undefined },
+        context: { device, signal, onProgress: undefined },
       });
     const engine = await inModelFile(model.path, compile);
     checkInputSize(engine.header);
     const buildMs = performance.now() - startMs;
     const bytes = await serializeEngine(engine);
     await writeFile(path, bytes);
-    const environment = (await backend.workerEnvironment?.()) ?? {};
-    return { status: 'built', variant, backend, path, sha256: await sha256Hex(bytes), bytes: bytes.length, buildMs, header: engine.header, environment };
+    const environment = (await backend.workerEnvironment?.(device)) ?? {};
+    return { status: 'built', variant, backend, path, sha256: await sha256Hex(bytes), bytes: bytes.length, device, buildMs, header: engine.header, environment };
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof TsrtError && error.code === 'MODEL_UNSUPPORTED') {

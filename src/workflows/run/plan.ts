@@ -32,7 +32,7 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
     plans.push({
       case: entry,
       enginePath: engine.path,
-      device: request.device,
+      device: engine.device,
       inputs: { kind: 'file', path },
       ...(checkAnswer && { checkAnswer }),
       environment: engine.environment,

@@ -62,7 +62,6 @@ export async function admitEngines(
     readonly modelSha256: string;
     readonly registry: Registry;
     readonly probe: (backend: Backend) => Promise<Availability>;
-    readonly device: string | undefined;
     readonly rebuild: boolean;
     readonly onEvent: OnRunEvent;
   },
@@ -72,7 +71,7 @@ export async function admitEngines(
   for (const [key, read] of engines) {
     const { header } = read.engine;
     const foreign = header.model.sha256 === about.modelSha256 ? [] : [`model: engine ${short(header.model.sha256)}, here ${short(about.modelSha256)}`];
-    const reasons = [...foreign, ...whyNotHere(read, await about.probe(about.registry.backend(header.backend)), about.device)];
+    const reasons = [...foreign, ...whyNotHere(read, await about.probe(about.registry.backend(header.backend)))];
     if (reasons.length === 0) admitted.set(key, read);
     else refused.push({ file: read.file, reasons });
   }

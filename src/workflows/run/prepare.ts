@@ -10,7 +10,7 @@ import { expandCases, type Machine, overrideSuite } from '../../suite/expand.ts'
 import { loadSuite } from '../../suite/load.ts';
 import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
-import { createProbe } from '../probe.ts';
+import { chooseDevices, createProbe } from '../probe.ts';
 import { openRegistry } from '../registry.ts';
 import { admitEngines, checkResumed, prebuiltCases, type PrebuiltEngines } from './prebuilt.ts';
 import type { RunFacts } from './provenance.ts';
@@ -40,16 +40,16 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const suite = overrideSuite(await loadSuite(request.suite), request.overrides);
   const registry = await openRegistry(plugins);
   const machine = { cores: availableCores() };
-  const { engineFiles = [], overrides, device, rebuild = false } = request;
+  const { engineFiles = [], overrides, rebuild = false } = request;
   const { cases, prebuilt: given } =
     engineFiles.length > 0 ? await prebuiltCases(engineFiles, suite, overrides, machine) : { cases: expandCases(suite, {}, machine), prebuilt: new Map() };
   const backends = backendsOf(cases, registry);
+  const probe = createProbe(await chooseDevices(request.device ?? suite.device, backends));
   const model = await findModel(request, suite).catch((error: unknown) => {
     if (!signal.aborted) throw error;
     throw new TsrtError('INTERRUPTED', 'stopped before anything was measured', { fix: 'run it again: what was made of the model is in the cache' });
   });
-  const probe = createProbe();
-  const prebuilt = await admitEngines(given, { modelSha256: model.sha256, registry, probe, device, rebuild, onEvent });
+  const prebuilt = await admitEngines(given, { modelSha256: model.sha256, registry, probe, rebuild, onEvent });
   const suiteSha256 = hashOf(suite);
   const resumed = request.resume ? await resumeRun(results, { suite: suite.name, suiteSha256, modelSha256: model.sha256, seed }) : undefined;
   if (resumed) {
@@ -84,8 +84,8 @@ async function findModel({ modelFile, settings, signal, onEvent }: RunRequest, s
   return model;
 }
 
-/** What is measured, and how; not how long one may wait for it, which a resumed run may change. */
-function hashOf({ file: _file, folder: _folder, sha256: _sha256, ...definition }: Suite): string {
+/** What is measured, and how; not on what, which records say themselves, nor how long one may wait, which a resumed run may change. */
+function hashOf({ file: _file, folder: _folder, sha256: _sha256, device: _device, ...definition }: Suite): string {
   const { budgetMs: _budget, timeoutMs: _timeout, ...measure } = definition.measure;
   return createHash('sha256').update(JSON.stringify({ ...definition, measure })).digest('hex');
 }

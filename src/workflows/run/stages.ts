@@ -69,7 +69,6 @@ async function accuracyOf(sweep: Sweep, engines: readonly BuiltEngine[], referen
     task: suite.task,
     untrained: model.untrained,
     plugins: request.settings.config.plugins,
-    device: request.device,
     timeoutMs: suite.measure.timeoutMs,
     openDataset: async (batch) => {
       const dataset = await datasetOf(sweep, engines, batch, undefined);

@@ -15,6 +15,7 @@ export interface EngineQuestion {
   readonly against: string | undefined;
   /** Build the engine again where it does not fit. */
   readonly rebuild: boolean;
+  /** As it was asked for. */
   readonly device: string | undefined;
   readonly registry: Registry;
 }
@@ -39,7 +40,7 @@ export async function engineCase({ engineFile, against, rebuild, device, registr
   const backend = registry.backend(header.backend);
   const ofModel = await caseOfFile(resolve(against));
   const modelSha256 = await sha256Hex(await readModelFile(against));
-  const reasons = whyNotHere(read, await probeBackend(backend), device);
+  const reasons = whyNotHere(read, await probeBackend(backend, device));
   const name = basename(engineFile);
   if (reasons.length > 0 && !rebuild) throw refusedEngines([{ file: engineFile, reasons }]);
   if (reasons.length > 0) {

@@ -16,7 +16,7 @@ interface Opened {
 async function open(request: Extract<Request, { kind: 'open' }>): Promise<Opened> {
   const registry = await openRegistry(request.plugins);
   const backend = registry.backend(request.backend);
-  const availability = await backend.probe();
+  const availability = await backend.probe(request.settings.device);
   if (availability.status === 'unavailable') {
     throw new TsrtError('BACKEND_UNAVAILABLE', `the backend ${backend.name} is not available: ${availability.reason}`, {
       fix: availability.fix,
