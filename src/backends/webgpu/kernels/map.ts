@@ -106,7 +106,7 @@ function planSpace(spec: MapSpec, padding: Padding | undefined): { space: Space;
   const aligned = outputs.every((view) => view.strides[inner] === 1 && isAligned(view, 4, inner));
   const whole =
     space.extents.length === 1 &&
-    spec.outputs.every((output) => storedElements(output.tensor) === space.extents[0]) &&
+    spec.outputs.every(({ tensor }) => !tensor.window && storedElements(tensor) === space.extents[0]) &&
     space.views.slice(0, spec.inputs.length).every((view) => view.strides[0] === 0 || (view.strides[0] === 1 && view.offset === 0));
   return { space, width: count > 0 && aligned && (space.extents[inner]! % 4 === 0 || whole) ? 4 : 1 };
 }

@@ -7,7 +7,7 @@
 import { elementCount } from '../../../ir/tensor.ts';
 import type { KernelCall } from '../lower/context.ts';
 import { address, decodeIndex } from '../lower/space.ts';
-import { type DeviceTensor, paddedChannels, storedBytes, stridesOf } from '../lower/tensor.ts';
+import { type DeviceTensor, paddedChannels, storedBytes, type View, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { registerType } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
@@ -22,14 +22,14 @@ export class BoundTensor {
   readonly tensor: DeviceTensor;
   readonly #name: string;
   readonly #access: ElementAccess;
-  readonly #strides: readonly number[];
+  readonly #view: View;
 
   constructor(module: ModuleBuilder, name: string, tensor: DeviceTensor, access: 'read' | 'read_write') {
     this.tensor = tensor;
     // A prefix of its own, so that no local name of a body hides it.
     this.#name = `g_${name}`;
     this.#access = bindElements(module, this.#name, tensor, storedBytes(tensor), 1, access);
-    this.#strides = stridesOf(tensor);
+    this.#view = viewOf(tensor);
   }
 
   /** The element's value in its register type. */
@@ -61,12 +61,13 @@ export class BoundTensor {
   }
 
   #address(coordinates: readonly string[]): string {
-    if (coordinates.length !== this.#strides.length) throw new Error(`${this.#name} has ${this.#strides.length} axes, not ${coordinates.length}`);
-    return address({ offset: 0, strides: this.#strides }, coordinates.map((c) => `(${c})`));
+    const { length } = this.#view.strides;
+    if (coordinates.length !== length) throw new Error(`${this.#name} has ${length} axes, not ${coordinates.length}`);
+    return address(this.#view, coordinates.map((c) => `(${c})`));
   }
 
   #requireLinear(): void {
-    if (this.tensor.layout !== 'linear') throw new Error(`${this.#name} is not in row-major order`);
+    if (this.tensor.layout !== 'linear' || this.tensor.window) throw new Error(`${this.#name} is not in row-major order`);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Pools: one invocation reduces the windows of four channels at one output pixel. */
 import type { KernelCall } from '../lower/context.ts';
-import { decodeIndex } from '../lower/space.ts';
+import { address, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { bindElements } from '../wgsl/access.ts';
@@ -45,9 +45,17 @@ export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
     const result = finish(block, spec, outputs);
     // Padding lanes hold zero already, except where the maximum of nothing but them would be.
     const masked = spec.channels > spec.validChannels ? maskLanes(result, spec.validChannels) : result;
-    block.line(out.store('i', masked));
+    block.line(out.store(outputIndex(spec, [image!, ...outputs]), masked));
   });
   return { source: module.finish(), operands: [spec.x, spec.output], workgroups: grid };
+}
+
+/** The vec4 of the output that a thread writes. */
+function outputIndex({ output }: PoolSpec, pixel: readonly string[]): string {
+  if (!output.window) return 'i';
+  const { offset, strides } = output.window;
+  const [image, , ...spatial] = strides as [number, number, ...number[]];
+  return `${address({ offset: offset / 4, strides: [image, ...spatial].map((stride) => stride / 4) }, pixel)} + channel`;
 }
 
 function accumulate(how: PoolReduction, value: string): string {

@@ -76,8 +76,8 @@ export function matrixRows({ tensor, batch, rows, depth, view }: MatrixRows): Ro
 
 export interface WindowRows {
   readonly tensor: DeviceTensor;
-  /** Strides of the tensor's logical axes [N, C, spatial…]. */
-  readonly strides: readonly number[];
+  /** Over the tensor's logical axes [N, C, spatial…]. */
+  readonly view: View;
   readonly images: number;
   readonly inputSpatial: readonly number[];
   readonly outputSpatial: readonly number[];
@@ -95,10 +95,10 @@ export interface WindowRows {
 
 /** The batch index is the group; rows are [image, output pixel…]. */
 export function windowRows(spec: WindowRows): RowLoader {
-  const { tensor, strides, kernel, channels } = spec;
-  const [imageStride, channelStride, ...spatialStrides] = strides as [number, number, ...number[]];
-  const alignedStrides = [imageStride, ...spatialStrides, spec.groupChannels * channelStride].every((stride) => stride % 4 === 0);
-  const vector = channelStride === 1 && channels % 4 === 0 && (alignedStrides || strides.length === 0);
+  const { tensor, view, kernel, channels } = spec;
+  const [imageStride, channelStride, ...spatialStrides] = view.strides as [number, number, ...number[]];
+  const isAligned = [view.offset, imageStride, ...spatialStrides, spec.groupChannels * channelStride].every((stride) => stride % 4 === 0);
+  const vector = channelStride === 1 && channels % 4 === 0 && isAligned;
   const depth = kernel.reduce((all, extent) => all * extent, channels);
   const tap = (block: Block, name: string, k: string, tail: boolean): void => emitTap(block, spec, name, k, tail, depth);
   let a: ElementAccess;
@@ -131,7 +131,8 @@ function emitPixel(block: Block, spec: WindowRows, imageStride: number, channelS
   const at = block.let(`${name}_m`, row);
   const [image, ...outputs] = decodeIndex(at, [spec.images, ...spec.outputSpatial]);
   const group = spec.groupChannels === 0 ? '' : ` + batch * ${spec.groupChannels * channelStride}u`;
-  block.let(name, `(${image}) * ${imageStride}u${group}`);
+  const offset = spec.view.offset === 0 ? '' : ` + ${spec.view.offset}u`;
+  block.let(name, `(${image}) * ${imageStride}u${group}${offset}`);
   for (const [axis, output] of outputs.entries()) {
     const scaled = spec.transposed ? `i32(${output}) + ${spec.padBegin[axis]}` : `i32(${output}) * ${spec.stride[axis]} - ${spec.padBegin[axis]}`;
     block.let(`${name}_p${axis}`, scaled);

@@ -1,5 +1,6 @@
 /** Walking a window over a channels-last image: shared by pools and depthwise convolutions. */
-import type { DeviceTensor } from '../lower/tensor.ts';
+import { address } from '../lower/space.ts';
+import { type DeviceTensor, viewOf } from '../lower/tensor.ts';
 import type { Block } from '../wgsl/module.ts';
 
 export interface WindowSpec {
@@ -25,7 +26,7 @@ export function windowTaps(kernel: readonly number[]): number[][] {
 const UNROLLED_TAPS = 49;
 
 /**
- * Emits a visit of every tap inside the image. `outputs` are names of the output pixel's coordinates; the visitor gets the
+ * Emits a visit of every tap inside the image. `image` and `outputs` are names of the output pixel's coordinates; the visitor gets the
  * index of the image's vec4 and the tap's number, both as WGSL. Taps outside the image are skipped.
  */
 export function emitWindow(
@@ -38,12 +39,13 @@ export function emitWindow(
 ): void {
   const first = outputs.map((output, axis) => block.let(`p${axis}`, `i32(${output}) * ${spec.strides[axis]} - ${spec.pads[axis]}`));
   const rank = spec.kernel.length;
-  const vectors = spec.channels / 4;
+  const { offset, strides } = viewOf(spec.x);
+  const [imageStride, , ...spatialStrides] = strides as [number, number, ...number[]];
+  const pixels = { offset: offset / 4, strides: [imageStride, ...spatialStrides].map((stride) => stride / 4) };
   const visitAt = (inside: Block, offsets: readonly string[], tap: string): void => {
     const positions = first.map((position, axis) => `u32(${position} + ${offsets[axis]})`);
     const conditions = positions.flatMap((position, axis) => (neverOutside(spec, axis) ? [] : [`${position} < ${spec.inputSpatial[axis]}u`]));
-    const pixel = positions.reduce((index, position, axis) => `(${index}) * ${spec.inputSpatial[axis]}u + ${position}`, image);
-    const index = `(${pixel}) * ${vectors}u + ${channelVector}`;
+    const index = `${address(pixels, [image, ...positions])} + ${channelVector}`;
     if (conditions.length === 0) visit(inside, index, tap);
     else inside.if(conditions.map((condition) => `(${condition})`).join(' & '), (then) => visit(then, index, tap));
   };

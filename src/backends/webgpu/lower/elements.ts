@@ -15,6 +15,6 @@ export function lowerElements<In extends string>(
     body(scope: PointScope<In, 'result'>): string;
   },
 ): void {
-  const output = context.define(id, spec.layout ?? 'linear');
+  const output = context.target(id, spec.layout ?? 'linear');
   if (elementCount(output.dims) > 0) context.dispatch(elementKernel({ ...spec, output }, context.profile));
 }

@@ -12,12 +12,15 @@ export class Homes {
   readonly #graph: Graph;
   readonly #allocate: Allocate;
   readonly #slots: ReadonlyMap<ValueId, Slot>;
+  /** Inputs of every concatenation, by its output. */
+  readonly #parts: ReadonlyMap<ValueId, readonly ValueId[]>;
   readonly #made = new Map<ValueId, DeviceTensor>();
 
   constructor(graph: Graph, allocate: Allocate) {
     this.#graph = graph;
     this.#allocate = allocate;
     this.#slots = planPlacement(graph);
+    this.#parts = new Map(graph.nodes.flatMap((node) => (node.op === 'Concat' ? [[node.outputs[0]!, node.inputs]] : [])));
   }
 
   /** The buffer of a concatenation into which a part of it was written. */
@@ -36,10 +39,19 @@ export class Homes {
     const extent = typeOf(this.#graph, id).dims[slot.axis]!;
     const home = this.#made.get(slot.concat) ?? this.place(slot.concat, layout, storage, bound) ?? this.#allocate(dtype, dims, layout, storage);
     if (home.layout !== layout || home.storage !== storage || bound.has(home.id)) return undefined;
-    // Narrow elements are written in whole vectors, of which only channels-last windows consist.
-    if (layout === 'linear' && STORAGE_BYTES[storage] < 4) return undefined;
     const window = windowOf(home, alongAxis(dims, slot.axis, { start: slot.start, step: 1, extent }));
-    if (window) this.#made.set(slot.concat, home);
+    if (!window || !this.#canTakeAll(slot, home)) return undefined;
+    this.#made.set(slot.concat, home);
     return window;
+  }
+
+  /** Narrow elements are written in whole vectors: all parts must then consist of these, or none may be written into place. */
+  #canTakeAll({ concat, axis }: Slot, home: DeviceTensor): boolean {
+    if (STORAGE_BYTES[home.storage] >= 4) return true;
+    if (home.layout === 'linear') return false;
+    const { dims } = home;
+    const extents = this.#parts.get(concat)!.map((id) => typeOf(this.#graph, id).dims[axis]!);
+    let start = 0;
+    return extents.every((extent) => windowOf(home, alongAxis(dims, axis, { start: (start += extent) - extent, step: 1, extent })) !== undefined);
   }
 }

@@ -7,7 +7,7 @@
  * a small vertex cover of the conflicts, found greedily. Prior art: XLA's buffer assignment, MIOpen's and TensorRT's
  * concatenation elision.
  */
-import { type AnyNode, consumers, type Graph, producers, typeOf, type ValueId } from '../../../ir/graph.ts';
+import { type AnyNode, type Graph, producers, typeOf, type ValueId } from '../../../ir/graph.ts';
 import { elementCount } from '../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../ops/shapes.ts';
 import { ELEMENTWISE_OPS } from '../../../passes/expr-of.ts';
@@ -127,11 +127,8 @@ function worst(conflicts: readonly Conflict[], graph: Graph): ValueId {
   return [...degree.keys()].reduce((a, b) => (degree.get(b)! > degree.get(a)! || (degree.get(b) === degree.get(a) && size(b) < size(a)) ? b : a));
 }
 
-/** Which concatenations only ever feed convolutions and pools: they had better lie channels-last. */
-export function feedsImages(graph: Graph): (id: ValueId) => boolean {
-  const readers = consumers(graph);
-  return (id) => {
-    const list = readers.get(id) ?? [];
-    return list.length > 0 && list.every((node) => IMAGE_MAKERS.has(node.op) && node.inputs[0] === id);
-  };
+/** Whether convolutions and pools alone read a value, as their image. */
+export function readAsImage(id: ValueId, graph: Graph): boolean {
+  const readers = graph.nodes.filter((node) => node.inputs.includes(id));
+  return readers.length > 0 && !graph.outputs.includes(id) && readers.every((node) => IMAGE_MAKERS.has(node.op) && node.inputs[0] === id);
 }

@@ -11,7 +11,7 @@ import { productProblem } from '../../tactics/tactic.ts';
 import { tiledCandidates } from '../candidates.ts';
 import { constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { broadcastView, type DeviceTensor, type Layout, paddedChannels, stridesOf, type View } from '../tensor.ts';
+import { broadcastView, type DeviceTensor, type Layout, paddedChannels, type View, viewOf } from '../tensor.ts';
 
 interface ConvNode {
   readonly attrs: ConvAttrs;
@@ -84,10 +84,10 @@ function lowerConv(node: ConvNode, context: LowerContext): void {
   const depthwise = window.groups > 1 && window.inputs === 1 && window.outputs === 1 && !node.transposed;
   // Groups whose channels are not whole vectors can't fill the padding lanes of the last one.
   const outputLayout: Layout = window.groups === 1 || depthwise || window.outputs % 4 === 0 ? 'channels-last' : 'linear';
-  const lies = context.tensor(node.x);
+  const lies = context.source(node.x);
   const direct = lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
-  const x = direct ? lies : context.tensorIn(node.x, 'channels-last');
-  const output = context.define(node.output, outputLayout);
+  const x = direct ? lies : context.sourceIn(node.x, 'channels-last');
+  const output = context.target(node.output, outputLayout);
   if (depthwise) lowerDepthwise(node, window, x, output, context);
   else lowerImplicitGemm(node, window, x, output, context);
 }
@@ -103,7 +103,7 @@ function epilogueOf(node: ConvNode, window: Window, output: DeviceTensor, contex
   const bias = node.b === '' ? undefined : context.tensor(node.b);
   const channelOnly = dims.map((_, axis) => (axis === 1 ? 1 : 0));
   const extras = node.extras.map((id): EpilogueOperand => {
-    const tensor = context.tensor(id);
+    const tensor = context.source(id);
     return { tensor, view: groupedView(broadcastView(tensor, dims), window) };
   });
   return {
@@ -116,7 +116,7 @@ function epilogueOf(node: ConvNode, window: Window, output: DeviceTensor, contex
     bias: bias && { tensor: bias, view: groupedView({ offset: 0, strides: channelOnly }, window) },
     extras,
     epilogue: node.epilogue,
-    output: { tensor: output, view: groupedView({ offset: 0, strides: stridesOf(output) }, window) },
+    output: { tensor: output, view: groupedView(viewOf(output), window) },
   };
 }
 
@@ -145,17 +145,17 @@ function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, outp
 /** The image as the left matrix. A convolution of single pixels reads it as the matrix that it is. */
 function imageRows(node: ConvNode, window: Window, x: DeviceTensor, channels: number): RowLoader {
   const { attrs } = node;
-  const strides = stridesOf(x);
+  const view = viewOf(x);
   const groupChannels = window.groups === 1 ? 0 : window.inputs;
   const isPointwise = elementCount(window.kernel) === 1 && attrs.strides.every((stride) => stride === 1) && attrs.pads.every((pad) => pad === 0);
   if (isPointwise) {
-    const [image, channel, ...spatial] = strides as [number, number, ...number[]];
-    const view = { offset: 0, strides: [groupChannels * channel, image, ...spatial, channel] };
-    return matrixRows({ tensor: x, batch: [window.groups], rows: [window.images, ...window.outputSpatial], depth: channels, view });
+    const [image, channel, ...spatial] = view.strides as [number, number, ...number[]];
+    const matrix = { offset: view.offset, strides: [groupChannels * channel, image, ...spatial, channel] };
+    return matrixRows({ tensor: x, batch: [window.groups], rows: [window.images, ...window.outputSpatial], depth: channels, view: matrix });
   }
   return windowRows({
     tensor: x,
-    strides,
+    view,
     images: window.images,
     inputSpatial: window.inputSpatial,
     outputSpatial: window.outputSpatial,

@@ -13,7 +13,7 @@ import { broadcastView, type Layout } from '../tensor.ts';
 /** The layout that a result of these dims takes: channels-last where an input of the same shape has it. */
 export function inheritedLayout(inputs: readonly string[], dims: Dims, context: LowerContext): Layout {
   const follows = inputs.some(
-    (id) => id !== '' && !context.constant(id) && sameDims(context.type(id).dims, dims) && context.tensor(id).layout === 'channels-last',
+    (id) => id !== '' && !context.constant(id) && sameDims(context.type(id).dims, dims) && context.source(id).layout === 'channels-last',
   );
   return follows ? 'channels-last' : 'linear';
 }
@@ -24,11 +24,11 @@ export function lowerExprs(node: AnyNode, exprs: readonly Expr[], context: Lower
   const { dims } = context.type(outputs[0]!.id);
   const layout = inheritedLayout(node.inputs, dims, context);
   const inputs = node.inputs.map((id) => {
-    const tensor = context.tensor(id);
+    const tensor = context.source(id);
     return { tensor, view: broadcastView(tensor, dims) };
   });
   const defined = outputs.map(({ id, expr }) => {
-    const tensor = context.define(id, layout);
+    const tensor = context.target(id, layout);
     return { tensor, view: broadcastView(tensor, dims), expr };
   });
   context.dispatch(mapKernel({ label: node.op, dims, inputs, outputs: defined, padChannels: layout === 'channels-last' }, context.profile));

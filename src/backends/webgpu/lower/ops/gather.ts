@@ -10,7 +10,7 @@ import { lowerElements } from '../elements.ts';
 
 const gather: Lowering<'Gather'> = {
   lower(node, context) {
-    const data = context.tensor(node.inputs[0]!);
+    const data = context.source(node.inputs[0]!);
     const indices = context.tensorIn(node.inputs[1]!, 'linear');
     const axis = normalizeAxis(node.attrs.axis, data.dims.length);
     const rank = indices.dims.length;
@@ -27,7 +27,7 @@ const gather: Lowering<'Gather'> = {
 
 const gatherElements: Lowering<'GatherElements'> = {
   lower(node, context) {
-    const data = context.tensor(node.inputs[0]!);
+    const data = context.source(node.inputs[0]!);
     const indices = context.tensor(node.inputs[1]!);
     const axis = normalizeAxis(node.attrs.axis, data.dims.length);
     lowerElements(context, node.outputs[0]!, {
@@ -43,7 +43,7 @@ const gatherElements: Lowering<'GatherElements'> = {
 
 const gatherND: Lowering<'GatherND'> = {
   lower(node, context) {
-    const data = context.tensor(node.inputs[0]!);
+    const data = context.source(node.inputs[0]!);
     const indices = context.tensorIn(node.inputs[1]!, 'linear');
     const batch = node.attrs.batch_dims;
     const depth = indices.dims.at(-1)!;
@@ -85,7 +85,7 @@ const oneHot: Lowering<'OneHot'> = {
 
 const reverseSequence: Lowering<'ReverseSequence'> = {
   lower(node, context) {
-    const data = context.tensor(node.inputs[0]!);
+    const data = context.source(node.inputs[0]!);
     const lengths = context.tensorIn(node.inputs[1]!, 'linear');
     const { batch_axis: batch, time_axis: time } = node.attrs;
     lowerElements(context, node.outputs[0]!, {
@@ -102,7 +102,7 @@ const reverseSequence: Lowering<'ReverseSequence'> = {
 
 const trilu: Lowering<'Trilu'> = {
   lower(node, context) {
-    const data = context.tensor(node.inputs[0]!);
+    const data = context.source(node.inputs[0]!);
     const shift = node.inputs[1] ? { shift: context.tensorIn(node.inputs[1], 'linear') } : {};
     lowerElements<string>(context, node.outputs[0]!, {
       label: 'Trilu',

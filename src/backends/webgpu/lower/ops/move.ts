@@ -1,15 +1,18 @@
 /**
- * Ops that only move elements along straight walks: Concat, Split, Slice, Expand, Tile, DepthToSpace, SpaceToDepth. Each is
- * one map kernel per part, with other strides; channels-last images stay as they are.
+ * Ops that only move elements along straight walks: Concat, Split, Slice, Expand, Tile, DepthToSpace, SpaceToDepth. Parts are
+ * windows where layouts allow (lower/windows.ts), and one map kernel each, with other strides, where not; channels-last images
+ * stay as they are.
  */
-import type { Node } from '../../../../ir/graph.ts';
+import type { Node, ValueId } from '../../../../ir/graph.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { sliceAxis } from '../../../../ops/slice.ts';
 import { inputExpr, mapKernel } from '../../kernels/map.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { mustBeConstant } from '../support.ts';
-import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, rowMajorStrides, stridesOf, type View } from '../tensor.ts';
+import { readAsImage } from '../placement.ts';
+import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, rowMajorStrides, stridesOf, type View, viewOf } from '../tensor.ts';
+import { alongAxis, type AxisRange, isAt, joined, windowOf } from '../windows.ts';
 
 interface Move {
   readonly label: string;
@@ -29,50 +32,73 @@ function move(context: LowerContext, { label, dims, source, from, target, to, pa
   context.dispatch(mapKernel({ label, dims, inputs, outputs, padChannels }, context.profile));
 }
 
-const whole = (tensor: DeviceTensor): View => ({ offset: 0, strides: stridesOf(tensor) });
-
 const concat: Lowering<'Concat'> = {
   lower(node, context) {
     const output = node.outputs[0]!;
     const { dims } = context.type(output);
     const axis = normalizeAxis(node.attrs.axis, dims.length);
-    const sources = node.inputs.map((id) => context.tensor(id));
-    const layout: Layout = sources.some((source) => source.layout === 'channels-last') ? 'channels-last' : 'linear';
-    const target = context.define(output, layout);
-    const { strides } = whole(target);
-    let start = 0;
-    for (const source of sources) {
-      const to = { offset: start * strides[axis]!, strides };
-      const padChannels = layout === 'channels-last' && axis !== 1;
-      move(context, { label: 'Concat', dims: source.dims, source, from: whole(source), target, to, padChannels });
+    const sources = node.inputs.map((id) => context.source(id));
+    const home = context.home(output);
+    const together = home || !context.windows ? undefined : joined(sources, axis, dims);
+    if (together) return context.alias(output, together, together.layout);
+    const target = context.target(output, home?.layout ?? joinedLayout(node, sources, context));
+    const { offset, strides } = viewOf(target);
+    const hasLanes = target.layout === 'channels-last';
+    let [start, lanesFilled] = [0, !hasLanes || axis !== 1];
+    for (const [i, source] of sources.entries()) {
+      const to = { offset: offset + start * strides[axis]!, strides };
+      const isLast = start + source.dims[axis]! === dims[axis]!;
+      // The last channels bring the padding lanes with them, if they begin with a whole vector.
+      const padChannels = hasLanes && (axis !== 1 || (isLast && start % channelAlignment(target.storage) === 0));
+      lanesFilled ||= padChannels && source.dims[axis]! > 0;
+      if (!isAt(source, target, to)) {
+        const from = source.id === target.id ? context.tensor(node.inputs[i]!) : source;
+        move(context, { label: 'Concat', dims: source.dims, source: from, from: viewOf(from), target, to, padChannels });
+      }
       start += source.dims[axis]!;
     }
-    if (layout === 'channels-last' && axis === 1) clearPadding(context, target);
+    if (!lanesFilled) clearPadding(context, target);
   },
 };
+
+/** As a source of it lies, and as those who read it want it where nothing lies in another way than ONNX's. */
+function joinedLayout(node: Node<'Concat'>, sources: readonly DeviceTensor[], context: LowerContext): Layout {
+  if (sources.some((source) => source.layout === 'channels-last')) return 'channels-last';
+  return context.windows && sources[0]!.dims.length > 2 && readAsImage(node.outputs[0]!, context.graph) ? 'channels-last' : 'linear';
+}
 
 /** Zeros for the padding lanes, where several kernels wrote the channels. */
 function clearPadding(context: LowerContext, target: DeviceTensor): void {
   const [images, channels, ...spatial] = target.dims as [number, number, ...number[]];
   const dims = [images, paddedChannels(target.dims, target.storage) - channels, ...spatial];
   if (elementCount(dims) === 0) return;
-  const view = { offset: channels, strides: stridesOf(target) };
+  const { offset, strides } = viewOf(target);
+  const view = { offset: offset + channels, strides };
   const expr = { kind: 'const', value: 0, dtype: target.dtype } as const;
   context.dispatch(mapKernel({ label: 'Concat', dims, inputs: [], outputs: [{ tensor: target, view, expr }] }, context.profile));
 }
 
+/** Makes an output the part of a tensor: its window where that can be, else a copy. */
+function takePart(label: string, id: ValueId, source: DeviceTensor, ranges: readonly AxisRange[], context: LowerContext): void {
+  const window = context.windows ? windowOf(source, ranges) : undefined;
+  if (window) return context.alias(id, window, window.layout);
+  const target = context.target(id, source.layout);
+  const { offset, strides } = viewOf(source);
+  const from = {
+    offset: ranges.reduce((sum, { start }, axis) => sum + start * strides[axis]!, offset),
+    strides: ranges.map(({ step }, axis) => step * strides[axis]!),
+  };
+  move(context, { label, dims: target.dims, source, from, target, to: viewOf(target), padChannels: target.layout === 'channels-last' });
+}
+
 const split: Lowering<'Split'> = {
   lower(node, context) {
-    const source = context.tensor(node.inputs[0]!);
-    const { strides } = whole(source);
+    const source = context.source(node.inputs[0]!);
     const axis = normalizeAxis(node.attrs.axis, source.dims.length);
     let start = 0;
     for (const { id, dims } of parts(node, context)) {
-      if (id !== '') {
-        const target = context.define(id, source.layout);
-        const from = { offset: start * strides[axis]!, strides };
-        move(context, { label: 'Split', dims, source, from, target, to: whole(target), padChannels: source.layout === 'channels-last' });
-      }
+      const range = { start, step: 1, extent: dims[axis]! };
+      if (id !== '') takePart('Split', id, source, alongAxis(source.dims, axis, range), context);
       start += dims[axis]!;
     }
   },
@@ -94,32 +120,29 @@ const slice: Lowering<'Slice'> = {
   hostInputs: [1, 2, 3, 4],
   unsupported: (node, graph) => mustBeConstant(node, graph, { 1: 'starts', 2: 'ends', 3: 'axes', 4: 'steps' }),
   lower(node, context) {
-    const source = context.tensor(node.inputs[0]!);
-    const target = context.define(node.outputs[0]!, source.layout);
+    const source = context.source(node.inputs[0]!);
+    const output = node.outputs[0]!;
     const [starts, ends] = [context.ints(node.inputs[1]!)!, context.ints(node.inputs[2]!)!];
     const axes = context.ints(node.inputs[3] ?? '') ?? starts.map((_, axis) => axis);
     const steps = context.ints(node.inputs[4] ?? '') ?? starts.map(() => 1);
-    const strides = stridesOf(source);
-    let offset = 0;
+    const ranges = context.type(output).dims.map((extent): AxisRange => ({ start: 0, step: 1, extent }));
     for (const [i, given] of axes.entries()) {
-      const axis = normalizeAxis(given, strides.length);
-      const { start, step } = sliceAxis(source.dims[axis]!, starts[i]!, ends[i]!, steps[i]!);
-      offset += start * strides[axis]!;
-      strides[axis]! *= step;
+      const axis = normalizeAxis(given, ranges.length);
+      const { start, step, count: extent } = sliceAxis(source.dims[axis]!, starts[i]!, ends[i]!, steps[i]!);
+      ranges[axis] = { start, step, extent };
     }
-    const padChannels = target.layout === 'channels-last';
-    move(context, { label: 'Slice', dims: target.dims, source, from: { offset, strides }, target, to: whole(target), padChannels });
+    takePart('Slice', output, source, ranges, context);
   },
 };
 
 const expand: Lowering<'Expand'> = {
   lower(node, context) {
-    const source = context.tensor(node.inputs[0]!);
+    const source = context.source(node.inputs[0]!);
     const { dims } = context.type(node.outputs[0]!);
     const layout = source.dims.length === dims.length ? source.layout : 'linear';
-    const target = context.define(node.outputs[0]!, layout);
+    const target = context.target(node.outputs[0]!, layout);
     const padChannels = layout === 'channels-last';
-    move(context, { label: 'Expand', dims, source, from: broadcastView(source, dims), target, to: whole(target), padChannels });
+    move(context, { label: 'Expand', dims, source, from: broadcastView(source, dims), target, to: viewOf(target), padChannels });
   },
 };
 

@@ -30,7 +30,7 @@ const pad: Lowering<'Pad'> = {
   unsupported: (node, graph) => mustBeConstant(node, graph, { 1: 'pads', 3: 'axes' }),
   lower(node, context) {
     const { mode } = node.attrs;
-    const data = context.tensor(node.inputs[0]!);
+    const data = context.source(node.inputs[0]!);
     const { dims } = data;
     const pads = context.ints(node.inputs[1]!)!;
     const axes = context.ints(node.inputs[3] ?? '') ?? dims.map((_, axis) => axis);

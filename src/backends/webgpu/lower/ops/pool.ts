@@ -9,8 +9,8 @@ import { paddedChannels } from '../tensor.ts';
 type PoolOp = 'AveragePool' | 'LpPool' | 'MaxPool';
 
 function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, context: LowerContext): void {
-  const x = context.tensorIn(node.inputs[0]!, 'channels-last');
-  const output = context.define(node.outputs[0]!, 'channels-last');
+  const x = context.sourceIn(node.inputs[0]!, 'channels-last');
+  const output = context.target(node.outputs[0]!, 'channels-last');
   const call = poolKernel(
     {
       label: node.op,

@@ -6,7 +6,7 @@ import { elementCount, toNumbers } from '../../../../ir/tensor.ts';
 import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
-import { type Layout, paddedChannels, stridesOf } from '../tensor.ts';
+import { type Layout, paddedChannels, viewOf } from '../tensor.ts';
 
 type ReduceOp = Extract<OpKind, `Reduce${string}`>;
 
@@ -71,23 +71,24 @@ export function reduceAxes(
   program: Program,
   context: LowerContext,
 ): void {
-  const lies = context.tensor(input);
+  const lies = context.source(input);
   const followed = lies.layout === 'channels-last' && keepDims && !axes.includes(1);
   // A row kernel neither skips padding lanes nor fills them.
   const padded = lies.layout === 'channels-last' && lies.dims[1] !== paddedChannels(lies.dims, lies.storage);
-  const source = padded ? context.tensorIn(input, 'linear') : lies;
+  const source = padded ? context.sourceIn(input, 'linear') : lies;
   const layout: Layout = followed && !padded ? 'channels-last' : 'linear';
-  const target = context.define(output, layout);
+  const target = context.target(output, layout);
   const kept = source.dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
-  const strides = stridesOf(source);
-  const view = { offset: 0, strides: [...kept.map((axis) => strides[axis]!), ...axes.map((axis) => strides[axis]!)] };
-  const outStrides = keepDims ? kept.map((axis) => stridesOf(target)[axis]!) : stridesOf(target);
+  const { offset, strides } = viewOf(source);
+  const view = { offset, strides: [...kept.map((axis) => strides[axis]!), ...axes.map((axis) => strides[axis]!)] };
+  const out = viewOf(target);
+  const outStrides = keepDims ? kept.map((axis) => out.strides[axis]!) : out.strides;
   const spec = {
     label,
     kept: kept.map((axis) => source.dims[axis]!),
     reduced: axes.map((axis) => source.dims[axis]!),
     inputs: [{ tensor: source, view }],
-    output: { tensor: target, view: { offset: 0, strides: [...outStrides, ...axes.map(() => 0)] } },
+    output: { tensor: target, view: { offset: out.offset, strides: [...outStrides, ...axes.map(() => 0)] } },
   };
   context.dispatch(rowKernel(spec, context.profile, program));
 }

@@ -118,10 +118,10 @@ const resize: Lowering<'Resize'> = {
     return mustBeConstant(node, graph, { 1: 'roi', 2: 'scales', 3: 'sizes' });
   },
   lower(node, context) {
-    const data = context.tensor(node.inputs[0]!);
+    const data = context.source(node.inputs[0]!);
     const tables = tablesOf(node, context);
     if (tables.axes.length === 0) return context.alias(node.outputs[0]!, data, data.layout);
-    const output = context.define(node.outputs[0]!, data.layout);
+    const output = context.target(node.outputs[0]!, data.layout);
     if (elementCount(output.dims) === 0) return;
     const inputs = { data, taps: tables.indices, weights: tables.weights };
     context.dispatch(elementKernel({ label: 'Resize', inputs, output, body: (scope) => emitResize(scope, node, tables) }, context.profile));
