@@ -5,7 +5,8 @@
 import type { Backend } from './backends/backend.ts';
 import type { Engine, EngineHeader } from './engine/engine.ts';
 import { inPlugin, TsrtError } from './errors.ts';
-import { opTitle, type PluginStamp, type RegisteredOp } from './ir/custom.ts';
+import type { PluginStamp, RegisteredOp } from './ir/custom.ts';
+import { patternRuleName } from './passes/custom-patterns.ts';
 
 /** Names of abort signals' reasons: they are the user's, not the plugin's. */
 const PASSING = new Set(['AbortError', 'TimeoutError']);
@@ -43,21 +44,28 @@ export function guarded<T extends object>(part: T, plugin: string, title: string
 const BACKEND_PARTS = { load: { prepare: {} }, reference: {} } as const;
 
 /** A backend whose engines say which plugins they need, and which refuses those whose plugins are not loaded. */
-export function guardBackend(backend: Backend, owner: PluginStamp | undefined, loaded: readonly PluginStamp[]): Backend {
+export function guardBackend(backend: Backend, owner: PluginStamp | undefined, { stamps, ops }: { readonly stamps: readonly PluginStamp[]; readonly ops: readonly RegisteredOp[] }): Backend {
   const inner = owner ? guarded(backend, owner.name, `backend ${backend.name}`, BACKEND_PARTS) : backend;
   const build: Backend['build'] = async (input, context) => {
     const engine = await inner.build(input, context);
     return withPlugins(engine, [...(owner ? [owner] : []), ...neededPlugins(engine.header, input)]);
   };
   const load: Backend['load'] = async (engine, options) => {
-    requirePlugins(engine.header, loaded);
+    requirePlugins(engine.header, stamps);
     return inner.load(engine, options);
+  };
+  // Models with custom ops have their reference in their plugins.
+  const reference: Backend['reference'] = async (model) => {
+    if (ops.length === 0) return inner.reference!(model);
+    const { openCustomReference } = await import('./backends/onnxruntime/custom-reference.ts');
+    return openCustomReference(model, ops) ?? inner.reference!(model);
   };
   return new Proxy({} as Backend, {
     has: (_, key) => Reflect.has(inner, key),
     get(_, key) {
       if (key === 'build') return build;
       if (key === 'load') return load;
+      if (key === 'reference' && inner.reference) return reference;
       const value: unknown = Reflect.get(inner, key, inner);
       return typeof value === 'function' ? (value.bind(inner) as unknown) : value;
     },
@@ -72,9 +80,8 @@ function neededPlugins({ passes: reports }: EngineHeader, { graph, customOps = [
   return [...own, ...customOps.filter((entry) => patternRuleNames(entry).some((name) => rules.has(name))).map(({ plugin }) => plugin)];
 }
 
-/** Names of an op's patterns in pass reports. */
-export function patternRuleNames({ op }: RegisteredOp): string[] {
-  return (op.patterns ?? []).map(({ name }) => `${opTitle(op)}: ${name}`);
+function patternRuleNames(entry: RegisteredOp): string[] {
+  return (entry.op.patterns ?? []).map((pattern) => patternRuleName(entry, pattern));
 }
 
 function withPlugins(engine: Engine, needed: readonly PluginStamp[]): Engine {

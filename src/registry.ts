@@ -81,7 +81,7 @@ export function createRegistry(plugins: readonly LoadedPlugin[]): Registry {
     mapValues(collect(plugins, kind, nameOf, pick), ({ part, owner }) => (owner ? guarded(part, owner.name, `${kind} ${part.name}`) : part));
   const reporters = parts('report format', ({ reporters: own = [] }) => own);
   const datasets = parts('dataset', ({ datasets: own = [] }) => own);
-  const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(part, owner, stamps));
+  const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(part, owner, { stamps, ops }));
   return Object.freeze({
     plugins,
     stamps,

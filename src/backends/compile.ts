@@ -101,6 +101,17 @@ export function unsupportedError(model: string, backend: string, unsupported: re
   const ops = [...new Set(unsupported.map(({ op }) => op))].join(', ');
   return new TsrtError('MODEL_UNSUPPORTED', `the backend ${backend} can't build ${model}: ${ops}`, {
     details: unsupported.map(({ node, op, reason }) => `${op} '${node}': ${reason}`),
-    fix: WAYS_OUT[backend] ?? 'use --backend onnxruntime, or a plugin that has these ops',
+    fix: wayOut(backend, unsupported),
   });
+}
+
+/** Ops that nobody knows are a plugin's business; for the others it depends on the backend. */
+function wayOut(backend: string, unsupported: readonly Unsupported[]): string {
+  const unknown = unsupported.find(({ reason }) => /not a known op|no plugin that is loaded/.test(reason));
+  return unknown ? pluginWayOut(unknown.op) : (WAYS_OUT[backend] ?? 'use --backend onnxruntime, or a plugin that has these ops');
+}
+
+/** What to do about an op (with its domain) that neither ONNX nor the backend has. */
+export function pluginWayOut(op: string): string {
+  return `load a plugin that has the op (--plugin PATH), or start one: tsrt-bench plugin new NAME --op ${op}`;
 }

@@ -40,6 +40,9 @@ function describeModel(model: ModelInspection): string[] {
       ]),
     }),
   ];
+  for (const { op, plugin, gives, missing } of model.customOps) {
+    lines.push(`custom   ${op}, of plugin ${plugin}: ${gives.join('; ') || 'types and reference only'}`, ...missing.map((text) => `         ${text}`));
+  }
   const { refusal } = model;
   if (refusal) {
     lines.push('', `The backend ${model.options.backend} can't build this model: ${refusal.message}`, ...(refusal.details ?? []).map((detail) => `  ${detail}`));

@@ -1,4 +1,5 @@
 /** `tsrt-bench plugins`. */
+import { opTitle } from '../ir/custom.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 
@@ -6,9 +7,16 @@ interface PluginRow {
   readonly name: string;
   readonly version: string;
   readonly source: string;
+  readonly sha256: string;
+  readonly ops: readonly string[];
   readonly backends: readonly string[];
+  readonly datasets: readonly string[];
+  readonly calibrators: readonly string[];
   readonly reporters: readonly string[];
+  readonly suites: readonly string[];
 }
+
+const KINDS = ['ops', 'backends', 'datasets', 'calibrators', 'reporters', 'suites'] as const;
 
 export default class Plugins extends BaseCommand {
   static override summary = 'Show which plugins are loaded, from where, and what each adds';
@@ -20,17 +28,21 @@ export default class Plugins extends BaseCommand {
     const { config } = await settings(flags);
     const { openRegistry } = await import('../workflows/registry.ts');
     const registry = await openRegistry(config.plugins);
-    const rows = registry.plugins.map(({ plugin, source }) => ({
+    const rows = registry.plugins.map(({ plugin, source, sha256 = '' }) => ({
       name: plugin.name,
       version: plugin.version,
       source,
-      backends: (plugin.backends ?? []).map((backend) => backend.name),
-      reporters: (plugin.reporters ?? []).map((reporter) => reporter.name),
+      sha256,
+      ops: (plugin.ops ?? []).map(opTitle),
+      backends: (plugin.backends ?? []).map(({ name }) => name),
+      datasets: (plugin.datasets ?? []).map(({ name }) => name),
+      calibrators: (plugin.calibrators ?? []).map(({ name }) => name),
+      reporters: (plugin.reporters ?? []).map(({ name }) => name),
+      suites: (plugin.suites ?? []).map((place) => String(place)),
     }));
     for (const row of rows) {
       this.log(`${row.name} ${row.version} (${row.source})`);
-      if (row.backends.length > 0) this.log(`  backends   ${row.backends.join(', ')}`);
-      if (row.reporters.length > 0) this.log(`  reporters  ${row.reporters.join(', ')}`);
+      for (const kind of KINDS) if (row[kind].length > 0) this.log(`  ${kind.padEnd(11)} ${row[kind].join(', ')}`);
     }
     return rows;
   }

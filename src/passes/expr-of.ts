@@ -8,6 +8,7 @@ import type { BinaryFn, Expr, UnaryFn } from '../ir/expr.ts';
 import type { AnyNode, Node } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import type { DType } from '../ir/tensor.ts';
+import { inOp } from '../ops/custom.ts';
 import { exprDtype } from '../ops/internal.ts';
 
 /** Operand expressions and their element types; an absent optional input is undefined. */
@@ -181,10 +182,21 @@ export function isElementwise(op: OpKind): op is ElementwiseOp {
   return op in FORMULAS;
 }
 
+/** Whether `exprOf` may say what a node computes: one of the vocabulary's elementwise ops, or a custom op with an expression. */
+export function isElementwiseNode(node: AnyNode): boolean {
+  return isElementwise(node.op) || (node.op === 'Custom' && node.attrs.definition?.op.expression !== undefined);
+}
+
 /** What `node` computes per element from its operands' expressions; undefined where no expression says it. */
 export function exprOf(node: AnyNode, operands: Operands): Expr | undefined {
+  if (node.op === 'Custom') return customExpr(node, operands);
   if (!isElementwise(node.op)) return undefined;
   const formula = FORMULAS[node.op] as unknown as Formula<OpKind>;
   const args = operands.filter((operand) => operand !== undefined);
   return formula(args, node, operands);
+}
+
+function customExpr({ attrs: { definition } }: Node<'Custom'>, operands: Operands): Expr | undefined {
+  const inputs = operands.filter((operand) => operand !== undefined);
+  return definition && inOp(definition, 'expression', () => definition.op.expression?.({ attrs: definition.attrs, inputs }));
 }

@@ -5,6 +5,7 @@
  * Prior art: tinygrad's PatternMatcher and its list of named rewrites, MLIR's greedy pattern driver.
  */
 import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
+import type { RegisteredOp } from '../ir/custom.ts';
 import { GraphEditor } from '../ir/edit.ts';
 import type { OpKind } from '../ir/ops.ts';
 import type { Tensor } from '../ir/tensor.ts';
@@ -21,6 +22,8 @@ export interface PassContext {
   readonly target: Target;
   readonly fusion: 'on' | 'off';
   readonly fold: Evaluator | undefined;
+  /** Ops of plugins, for their patterns. */
+  readonly customOps?: readonly RegisteredOp[] | undefined;
 }
 
 export interface PassResult {

@@ -1,13 +1,16 @@
 /**
  * The pass pipeline: the ordered list of every pass, and the one function that runs it.
  */
+import type { RegisteredOp } from '../ir/custom.ts';
 import type { Graph } from '../ir/graph.ts';
 import { verifyGraph, type Stage } from '../ir/verify.ts';
 import { OP_RULES } from '../ops/builder.ts';
 import { batchNormToAffine } from './batch-norm.ts';
 import { constantFolding } from './constant-folding.ts';
 import { commonSubexpressions } from './cse.ts';
+import { customPatterns } from './custom-patterns.ts';
 import { deadCode } from './dead-code.ts';
+import { decomposeCustom } from './decompose-custom.ts';
 import { foldLinear } from './fold-linear.ts';
 import { foldPads } from './fold-pads.ts';
 import { fuseAttention } from './fuse-attention.ts';
@@ -23,6 +26,7 @@ import { transposes } from './transposes.ts';
 
 /** Every pass, in the order in which they run. Names are unique: they are what `--disable-pass` takes. */
 export const PASSES: readonly Pass[] = [
+  decomposeCustom,
   deadCode,
   shapeConstants,
   constantFolding,
@@ -30,6 +34,7 @@ export const PASSES: readonly Pass[] = [
   reshapes,
   transposes,
   commonSubexpressions,
+  customPatterns,
   recoverActivations,
   recoverLayerNorm,
   recoverRmsNorm,
@@ -51,6 +56,8 @@ export interface PipelineOptions {
   readonly disabled: readonly string[];
   /** Without it, constant subgraphs stay. */
   readonly fold: Evaluator | undefined;
+  /** Ops of plugins, for their patterns. */
+  readonly customOps?: readonly RegisteredOp[] | undefined;
   /** Verify the graph before the first pass and after every one; on in tests. */
   readonly verify?: boolean;
   /** Between passes. */
@@ -80,7 +87,7 @@ export function selectPasses({ target, fusion, disabled }: Pick<PipelineOptions,
 
 /** Runs the chosen passes over an imported graph. Rejects with the signal's reason when it aborts. */
 export async function runPasses(graph: Graph, options: PipelineOptions): Promise<PipelineResult> {
-  const context: PassContext = { target: options.target, fusion: options.fusion, fold: options.fold };
+  const context: PassContext = { target: options.target, fusion: options.fusion, fold: options.fold, customOps: options.customOps };
   const reports: PassReport[] = [];
   let current = graph;
   if (options.verify) verifyAfter('import', current, 'imported');

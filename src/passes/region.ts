@@ -5,7 +5,7 @@ import type { GraphEditor } from '../ir/edit.ts';
 import type { Expr } from '../ir/expr.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import { elementCount, sameDims, toNumbers, type DType, type Dims } from '../ir/tensor.ts';
-import { exprOf, exprSize, isElementwise } from './expr-of.ts';
+import { exprOf, exprSize, isElementwiseNode } from './expr-of.ts';
 
 export interface Region {
   /** Values read from memory; input i of the expressions is entry i. */
@@ -26,7 +26,7 @@ const REGISTER_DTYPES: ReadonlySet<DType> = new Set(['float32', 'float16', 'int3
 
 /** Whether a node maps elements to elements, all of types that a kernel can hold in registers. */
 export function isFusable(node: AnyNode, edit: GraphEditor): boolean {
-  if (!isElementwise(node.op) || node.outputs.length !== 1 || node.inputs.length > MAX_OPERANDS) return false;
+  if (!isElementwiseNode(node) || node.outputs.length !== 1 || node.inputs.length > MAX_OPERANDS) return false;
   return [...node.inputs, ...node.outputs].every((id) => !id || REGISTER_DTYPES.has(edit.type(id).dtype));
 }
 

@@ -49,6 +49,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
       folder: dirname(model),
       options,
       backend,
+      customOps: registry.ops,
       calibration,
       context: { device, signal, onProgress: undefined },
       onStep: (step, durationMs) => {

@@ -8,6 +8,7 @@ import { reportError, TsrtError, type ErrorReport } from '../errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { type Tensor, tensorBytes } from '../ir/tensor.ts';
 import { readModel } from '../onnx/model.ts';
+import { coverage, type OpCoverage } from '../ops/custom-routes.ts';
 import { nodeCost } from '../ops/infer.ts';
 import type { Registry } from '../registry.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
@@ -42,6 +43,8 @@ export interface ModelInspection {
   readonly ops: readonly OpRow[];
   readonly flops: number | undefined;
   readonly options: BuildOptions;
+  /** What plugins give of the custom ops in the model, and what they leave out. */
+  readonly customOps: readonly OpCoverage[];
   /** Operators that the backend lacks. */
   readonly unsupported: readonly Unsupported[];
   /** Why the model can't be built otherwise: sizes that are missing, say. */
@@ -76,7 +79,7 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
   const device = (await chooseDevices(wanted, [backend])).get(backend.name);
   const folder = dirname(file);
   const model = readModel(bytes, { folder });
-  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options }, backend, device);
+  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options, customOps: registry.ops }, backend, device);
   const ops = graph ? costByOp(graph) : countByOp(model.nodes.map((node) => (node.domain ? `${node.domain}.${node.opType}` : node.opType)));
   const weights = weightsOf(model);
   return {
@@ -93,6 +96,7 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
     ops,
     flops: graph && ops.reduce((sum, row) => sum + (row.flops ?? 0), 0),
     options,
+    customOps: graph ? coverageOf(graph) : [],
     ...built,
   };
 }
@@ -112,6 +116,12 @@ async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: 
     if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;
     return { graph, unsupported: [], refusal: reportError(error), engine: undefined };
   }
+}
+
+/** Custom ops of the model, each once. */
+function coverageOf(graph: Graph): OpCoverage[] {
+  const definitions = graph.nodes.flatMap((node) => (node.op === 'Custom' && node.attrs.definition ? [node.attrs.definition] : []));
+  return [...new Map(definitions.map((definition) => [definition.op, coverage(definition)])).values()];
 }
 
 type OnnxModel = ReturnType<typeof readModel>;

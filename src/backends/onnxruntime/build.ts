@@ -4,6 +4,7 @@
 import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
 import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger, PassReport } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
+import { pluginWayOut } from '../compile.ts';
 import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
 import { formatType, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
@@ -173,10 +174,17 @@ async function openOrRefuse(bytes: Uint8Array, options: SessionOptions, name: st
   } catch (cause) {
     throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime can't load ${name}`, {
       details: [reasonOf(cause)],
-      fix: 'export the model for an older opset, or with other types',
+      fix: wayOut(reasonOf(cause)),
       cause,
     });
   }
+}
+
+/** An op that onnxruntime does not know is a plugin's business. */
+function wayOut(reason: string): string {
+  const [, op] = reason.match(/\b([\w.]+(?::\w+)?)\(-?\d+\) is not a registered function\/op/) ?? [];
+  if (op === undefined) return 'export the model for an older opset, or with other types';
+  return pluginWayOut(op.replace(':', '.'));
 }
 
 /** The model's own bytes can't be given another size than they fix. */

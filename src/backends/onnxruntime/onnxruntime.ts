@@ -5,7 +5,9 @@
  */
 import { checkCompatible } from '../../engine/fingerprint.ts';
 import { TsrtError } from '../../errors.ts';
-import { typeOf } from '../../ir/graph.ts';
+import { opTitle } from '../../ir/custom.ts';
+import { type Graph, typeOf } from '../../ir/graph.ts';
+import { decomposes } from '../../ops/custom-routes.ts';
 import { isQuantized } from '../../quantize/detect.ts';
 import type { Backend, BuildInput, Unsupported } from '../backend.ts';
 import { deviceOf, probe } from './device.ts';
@@ -42,8 +44,18 @@ function supports(input: BuildInput): readonly Unsupported[] {
       const { dtype } = typeOf(graph.graph, id);
       if (!isOrtDtype(dtype)) reasons.push({ node: id, op: 'binding', reason: `onnxruntime-node has no ${dtype} tensors` });
     }
+    reasons.push(...withoutDecomposition(graph.graph));
   } else if (!model.inputs) reasons.push(...graph.unsupported);
   return reasons;
+}
+
+/** Custom ops that a plugin has, but not in terms of ops that onnxruntime has. */
+function withoutDecomposition(graph: Graph): Unsupported[] {
+  return graph.nodes.flatMap((node) => {
+    if (node.op !== 'Custom' || !node.attrs.definition || decomposes(node.attrs.definition.op)) return [];
+    const { op, plugin } = node.attrs.definition;
+    return [{ node: node.name, op: opTitle(op), reason: `the plugin ${plugin.name} gives it no decomposition into standard ops; --backend webgpu may run it` }];
+  });
 }
 
 /** Why onnxruntime can't give the precision asked for: it would silently compute in another. */

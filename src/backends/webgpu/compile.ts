@@ -3,6 +3,7 @@ import type { CompositePlan } from '../../engine/composite.ts';
 import type { Engine, EngineHeader, PassReport } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
+import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
@@ -26,7 +27,7 @@ export async function compileWebgpu(input: BuildInput, { device, signal, onProgr
   if (!input.graph.ok) throw new Error('build was called for a model that supports() refuses');
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
-  const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal };
+  const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps };
   const { graph, reports } = await runPasses(input.graph.graph, { ...passes, target: 'webgpu' });
   const unsupported = unsupportedNodes(graph);
   const { fallback } = webgpuOptions(options);
@@ -38,7 +39,7 @@ export async function compileWebgpu(input: BuildInput, { device, signal, onProgr
   const content: Content =
     unsupported.length === 0
       ? plainContent(buildPlan(graph, profile, { workspaceBytes }), reports)
-      : await buildComposite({ graph: input.graph.graph, modelName: model.name, passes, profile, workspaceBytes });
+      : await buildComposite({ graph: decomposeCustomNodes(input.graph.graph, 'webgpu').graph, modelName: model.name, passes, profile, workspaceBytes });
   onProgress?.('kernels', 2, 2);
   const header: EngineHeader = {
     formatVersion: 1,

@@ -1,18 +1,19 @@
 /** Whether a model can be built, before the passes have run. */
 import { type AnyNode, type Graph, typeOf, type ValueId } from '../../ir/graph.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
+import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import { isOrtDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { webgpuOptions } from './options.ts';
 
 export function supportsInput({ graph, model, options }: BuildInput): readonly Unsupported[] {
   const reasons: Unsupported[] = [];
-  if (options.precision !== 'fp32') {
-    reasons.push({ node: model.name, op: 'precision', reason: `the webgpu backend builds fp32 only, not ${options.precision}` });
+  if (options.precision !== 'fp32' && options.precision !== 'fp16') {
+    reasons.push({ node: model.name, op: 'precision', reason: `the webgpu backend builds fp32 and fp16, not ${options.precision}` });
   }
   if (!graph.ok) return [...reasons, ...graph.unsupported];
   if (webgpuOptions(options).fallback === 'onnxruntime') return [...reasons, ...foreignBindings(graph.graph)];
-  return [...reasons, ...unsupportedNodes(withoutKnown(graph.graph))];
+  return [...reasons, ...unsupportedNodes(withoutKnown(decomposeCustomNodes(graph.graph, 'webgpu').graph))];
 }
 
 /** Inputs and outputs that not even onnxruntime binds. Which nodes it takes shows in the build. */

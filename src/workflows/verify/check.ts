@@ -6,6 +6,7 @@ import { dirname } from 'node:path';
 import type { Backend, BuildInput, TensorMap, Unsupported } from '../../backends/backend.ts';
 import { readBuildInput } from '../../backends/compile.ts';
 import type { BuildOptions, Engine } from '../../engine/engine.ts';
+import type { RegisteredOp } from '../../ir/custom.ts';
 import { deserializeEngine } from '../../engine/file.ts';
 import { reportError, TsrtError } from '../../errors.ts';
 import { DTYPES, elementCount, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
@@ -30,6 +31,8 @@ export interface CheckTools {
   readonly backend: Backend;
   /** Has `reference`: gives the expected outputs where a case has none. */
   readonly referenceBackend: Backend;
+  /** Ops of plugins. */
+  readonly customOps?: readonly RegisteredOp[];
 }
 
 /** A shape has few entries; Resize's roi has two per axis. */
@@ -183,6 +186,7 @@ async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Val
       options: { ...settings.options, inputShapes: { ...settings.options.inputShapes, ...Object.fromEntries(shapes) } },
       inputValues,
       rebatch: false,
+      customOps: tools.customOps,
     });
     const found = tools.backend.supports(input);
     if (found.length === 0) return { input, frozen: [...inputValues.keys()] };

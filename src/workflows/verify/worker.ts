@@ -22,7 +22,7 @@ async function open(request: Extract<Request, { kind: 'open' }>): Promise<Opened
       fix: availability.fix,
     });
   }
-  return { tools: { backend, referenceBackend: registry.backend('onnxruntime') }, settings: request.settings };
+  return { tools: { backend, referenceBackend: registry.backend('onnxruntime'), customOps: registry.ops }, settings: request.settings };
 }
 
 let opened: Opened | undefined;

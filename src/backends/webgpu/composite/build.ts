@@ -52,7 +52,9 @@ type Piece =
  * segments together exceeds its bound.
  */
 export async function buildComposite(request: CompositeRequest): Promise<BuiltComposite> {
-  const { graph, reports } = await runPasses(request.graph, { ...request.passes, target: 'onnx' });
+  // What custom ops have kernels for stays whole: the graph comes with the others decomposed.
+  const disabled = [...request.passes.disabled, 'decompose-custom'];
+  const { graph, reports } = await runPasses(request.graph, { ...request.passes, disabled, target: 'onnx' });
   const { pieces, reasons, segmentReports } = await buildPieces(graph, request);
   const parts = new Map<string, Uint8Array>();
   for (const [index, piece] of pieces.entries()) {

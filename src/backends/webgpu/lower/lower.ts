@@ -2,6 +2,7 @@
  * Graph → program: every node lowered to kernels over device tensors, layouts converted where a kernel asks for another.
  */
 import type { EngineLayer } from '../../../engine/engine.ts';
+import { opTitle } from '../../../ir/custom.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../../../ir/graph.ts';
 import { typeOf } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
@@ -33,7 +34,7 @@ export function unsupportedNodes(graph: Graph): Unsupported[] {
 }
 
 function opName(node: AnyNode): string {
-  return node.op === 'Custom' ? `${node.attrs.domain}.${node.attrs.opType}` : node.op;
+  return node.op === 'Custom' ? opTitle({ domain: node.attrs.domain, name: node.attrs.opType }) : node.op;
 }
 
 /** The table's row for an op, with the node's kind forgotten: the pair comes from one lookup. */
@@ -68,6 +69,7 @@ class ProgramBuilder implements LowerContext {
   readonly graph: Graph;
   readonly profile: DeviceProfile;
   readonly windows: boolean;
+  readonly half: boolean;
   readonly #homes: Homes | undefined;
   readonly #options: LowerOptions;
   readonly #scratch = new Set<number>();
@@ -86,6 +88,7 @@ class ProgramBuilder implements LowerContext {
     this.graph = graph;
     this.profile = profile;
     this.#options = options;
+    this.half = options.half ?? false;
     this.windows = options.windows ?? true;
     this.#homes = this.windows ? new Homes(graph, (dtype, dims, layout, storage) => this.#allocate(dtype, dims, layout, storage)) : undefined;
     for (const name of graph.inputs) {
@@ -144,7 +147,7 @@ class ProgramBuilder implements LowerContext {
     return tensor.window ? this.#copied(id, tensor, tensor.layout, tensor.storage) : tensor;
   }
 
-  tensorIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor {
+  tensorIn(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor {
     const tensor = this.sourceIn(id, layout, wish);
     return tensor.window ? this.#copied(id, tensor, layout, tensor.storage) : tensor;
   }
@@ -160,7 +163,7 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
-  sourceIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor {
+  sourceIn(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor {
     const tensor = this.source(id);
     const storage = wish ? this.#storage(id, tensor.dims, layout, wish) : tensor.storage;
     return this.#tensorAs(id, tensor, layout, storage);
@@ -277,13 +280,19 @@ class ProgramBuilder implements LowerContext {
     const cost = nodeCost(this.graph, node);
     return this.#layers.push({
       name: node.name,
-      kind: node.op,
-      precision: this.type(node.outputs.find((id) => id !== '')!).dtype,
+      kind: opName(node),
+      precision: call.precision ?? this.#storedPrecision(node),
       origins: node.origins,
       flops: cost.flops,
       bytes: cost.bytes,
       ...(call.tactic !== undefined && { tactic: call.tactic }),
     }) - 1;
+  }
+
+  /** The type of the node's first output, or float16 where halves are stored. */
+  #storedPrecision(node: AnyNode): DType {
+    const output = node.outputs.find((id) => id !== '')!;
+    return this.#values.get(output)?.storage === 'f16' ? 'float16' : this.type(output).dtype;
   }
 
   #allocate(dtype: DType, dims: Dims, layout: Layout, storage: Storage = requireStorage(dtype)): DeviceTensor {
@@ -307,7 +316,7 @@ class ProgramBuilder implements LowerContext {
       this.profile,
     );
     const bytes = this.#bytes[source.id]! + this.#bytes[target.id]!;
-    const layer: EngineLayer = { name: `${id} to ${layout}${storage === source.storage ? '' : ` ${storage}`}`, kind: 'Reformat', precision: source.dtype, origins: [], flops: 0, bytes };
+    const layer: EngineLayer = { name: `${id} to ${layout}${storage === source.storage ? '' : ` ${storage}`}`, kind: 'Reformat', precision: storage === 'f16' ? 'float16' : source.dtype, origins: [], flops: 0, bytes };
     this.#steps.push({ kind: 'dispatch', call, layer: this.#layers.push(layer) - 1 });
     return target;
   }

@@ -20,6 +20,7 @@ import type { OpKind } from '../../../ir/ops.ts';
 import type { Lowering, LoweringTable } from './context.ts';
 import { ATTENTION_LOWERINGS } from './ops/attention.ts';
 import { CONV_LOWERINGS } from './ops/conv.ts';
+import { CUSTOM_LOWERINGS } from './ops/custom.ts';
 import { DIRECT_LOWERINGS } from './ops/direct.ts';
 import { EINSUM_LOWERINGS } from './ops/einsum.ts';
 import { ELEMENTWISE_LOWERINGS } from './ops/elementwise.ts';
@@ -45,6 +46,7 @@ import { SCATTER_LOWERINGS } from './ops/scatter.ts';
 const FAST: LoweringTable = {
   ...ELEMENTWISE_LOWERINGS,
   ...CONV_LOWERINGS,
+  ...CUSTOM_LOWERINGS,
   ...MATMUL_LOWERINGS,
   ...ATTENTION_LOWERINGS,
   ...POOL_LOWERINGS,

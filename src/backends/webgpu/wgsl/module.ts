@@ -45,6 +45,11 @@ export class Block {
     this.lines.push(`${'  '.repeat(this.#depth)}${statement};`);
   }
 
+  /** A line as it is: code that came whole. */
+  raw(code: string): void {
+    this.lines.push(`${'  '.repeat(this.#depth)}${code}`);
+  }
+
   let(name: string, value: string): string {
     this.line(`let ${name} = ${value}`);
     return name;
@@ -104,6 +109,11 @@ export class ModuleBuilder {
     const qualifier = access === 'read' ? 'storage, read' : 'storage, read_write';
     this.#declarations.push(`@group(0) @binding(${slot}) var<${qualifier}> ${name}: array<${typeName(scalar, width)}, ${count}>;`);
     return name;
+  }
+
+  /** Declarations that came whole: functions, constants, workgroup variables. */
+  declare(code: string): void {
+    this.#declarations.push(code);
   }
 
   workgroup(name: string, scalar: Scalar, width: Width, count: number): string {

@@ -1,0 +1,27 @@
+/** A custom op's reference, run: plain TypeScript in float64, on tensors and with the result rounded to its element type. */
+import type { CustomDefinition, ReferenceTensor } from '../ir/custom.ts';
+import { elementCount, formatType, fromNumbers, toNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
+import { inOp } from './custom.ts';
+
+/** The outputs' values, unrounded; `outputs` are the types that the op inferred. Throws what names the plugin. */
+export function referenceValues(definition: CustomDefinition, inputs: readonly (Tensor | undefined)[], outputs: readonly TensorType[]): readonly Float64Array[] {
+  const { op, attrs } = definition;
+  return inOp(definition, 'reference', () => {
+    const given = op.inputs.map((_, index): ReferenceTensor | undefined => {
+      const tensor = inputs[index];
+      return tensor && { dtype: tensor.dtype, dims: tensor.dims, values: Float64Array.from(toNumbers(tensor)) };
+    });
+    const values = op.reference({ attrs, inputs: given, outputs });
+    if (!Array.isArray(values) || values.length !== outputs.length) throw new Error(`it gives ${Array.isArray(values) ? values.length : 'no list of'} outputs, the op has ${outputs.length}`);
+    return outputs.map((type, index) => {
+      const list = values[index] as ArrayLike<number> | undefined;
+      const count = elementCount(type.dims);
+      if (list?.length !== count) throw new Error(`output '${op.outputs[index]}' has ${list?.length ?? 'no'} values, and infer says ${formatType(type)}, that is ${count}`);
+      return Float64Array.from(list);
+    });
+  });
+}
+
+export function runReference(definition: CustomDefinition, inputs: readonly (Tensor | undefined)[], outputs: readonly TensorType[]): Tensor[] {
+  return referenceValues(definition, inputs, outputs).map((values, index) => fromNumbers(outputs[index]!.dtype, outputs[index]!.dims, values));
+}
