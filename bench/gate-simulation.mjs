@@ -4,9 +4,11 @@
  *
  *     npm run build && npm run bench:gate [-- --suites 500 --markdown]
  *
- * A suite has 12 cases and two metrics, the median latency and the throughput. A round of a side is a process with a level of
- * its own, log-normal around the truth, and 25 samples around that level, each correlated with the one before. The "noise" of a
- * row is the standard deviation of the logarithm of the rounds' medians, in percent, all of its components together:
+ * A suite has 12 cases and four metrics: the median latency and the throughput, which decide, and load time and first
+ * inference, which are watched at the default policy's thresholds and scatter by 10 %, with tails. A round of a side is a process
+ * with a level of its own, log-normal around the truth, and 25 samples around that level, each correlated with the one before.
+ * The "noise" of a row is the standard deviation of the logarithm of the rounds' medians, in percent, all of its components
+ * together:
  *
  *     normal    a normal level
  *     tails     Student's t with 3 degrees of freedom
@@ -14,8 +16,16 @@
  *     modes     a process is fast or slow (30 % slow), and normal besides
  *     drift     normal, and the machine slows down by 6 times the noise during the run, for both sides alike
  *
+ * and what the machine does over time, one process after the other, with a tenth of the variance normal besides:
+ *
+ *     bursts    a neighbour comes at one process in 20, stays for 8 on average, and slows what runs by an exponential variate
+ *     clock     the clock has two speeds and changes after 12 processes on average; the arithmetic yardstick sees it, that of
+ *               memory does not
+ *     wander    a level that wanders (autoregressive, 0.95 from process to process), and no yardstick sees it
+ *     order     the second process of each pair is slower, always by the same; interleaved only
+ *
  * Two designs. Interleaved: both sides are measured in the same rounds, looks after 8, 12, 18 and 24, cases that are decided
- * leave. Stored: 16 rounds of today against 16 of another day, on which the machine was slower or faster by 1 % (standard
+ * leave. Stored: 24 rounds of today against 24 of another day, on which the machine was slower or faster by 1 % (standard
  * deviation); yardsticks see that to 0.3 % in each round, the engine follows it by half to one and a half, and differs by 0.3 % besides.
  *
  * Recorded noise (bench/noise) comes from pairs of identical engines on real machines (bench/record-noise.mjs): each case of a
@@ -29,7 +39,8 @@ import { parseArgs } from 'node:util';
 import { judge } from '../dist/src/gate/judge.js';
 import { DEFAULT_POLICY } from '../dist/src/gate/policy.js';
 import { DEFAULT_LOOKS, isOpen, levelsOf, planLooks } from '../dist/src/gate/sequential.js';
-import { sessionEffect } from '../dist/src/gate/session.js';
+import { effectiveFamily } from '../dist/src/gate/series.js';
+import { sessionEffect, startupEffect } from '../dist/src/gate/session.js';
 import { inferRatio } from '../dist/src/gate/timed.js';
 import { createRandom, normal } from '../dist/src/stats/random.js';
 import { normalTail, studentTail } from '../dist/src/stats/student.js';
@@ -39,10 +50,11 @@ const { values } = parseArgs({
 });
 const SUITES = Number(values.suites);
 const CASES = 12;
-const METRICS = ['latency-p50', 'throughput'];
+const METRICS = ['latency-p50', 'throughput', 'load-time', 'first-inference'];
 const FAMILY = CASES * METRICS.length;
+const familyOf = (metric) => effectiveFamily(metric, FAMILY, METRICS);
 const SAMPLES = 25;
-const STORED_ROUNDS = 16;
+const STORED_ROUNDS = 24;
 const policy = { ...DEFAULT_POLICY, thresholds: { 'latency-p50': 5, throughput: 5 } };
 const looks = planLooks(DEFAULT_LOOKS, policy);
 const oneLook = { alarmShare: 1, doubtShare: 1, family: FAMILY };
@@ -60,12 +72,61 @@ const LEVELS = {
   drift: normal,
 };
 
+/** Series of log-levels of the machine, process by process, by model; the yardsticks' share of them is `seen`, by workload. */
+const MACHINES = {
+  bursts: {
+    seen: { 'cpu-arithmetic': 0.5, memory: 0.5 },
+    *levels(random) {
+      for (let slow = 0; ; ) {
+        if (slow > 0) slow = random.below(8) === 0 ? 0 : slow;
+        else if (random.below(20) === 0) slow = -Math.log1p(-random.uniform());
+        yield slow;
+      }
+    },
+  },
+  clock: {
+    seen: { 'cpu-arithmetic': 1, memory: 0 },
+    *levels(random) {
+      for (let mode = random.below(2); ; ) {
+        if (random.below(12) === 0) mode = 1 - mode;
+        yield mode;
+      }
+    },
+  },
+  wander: {
+    seen: { 'cpu-arithmetic': 0, memory: 0 },
+    *levels(random) {
+      for (let state = normal(random); ; state = 0.95 * state + Math.sqrt(1 - 0.95 ** 2) * normal(random)) yield state;
+    },
+  },
+  order: {
+    seen: { 'cpu-arithmetic': 0, memory: 0 },
+    *levels(random) {
+      for (let second = random.below(2); ; second = 1 - second) yield second;
+    },
+  },
+};
+
+/** Standard deviation of a machine's series. */
+function spreadOf(model) {
+  const levels = MACHINES[model].levels(createRandom(2));
+  const values = Array.from({ length: 20_000 }, () => levels.next().value);
+  const centre = mean(values);
+  return Math.sqrt(mean(values.map((value) => (value - centre) ** 2)));
+}
+
+/** Share of the noise's variance that the machine's series has; the rest is the process's own. */
+const MACHINE_SHARE = 0.9;
+
 /** Noise inside a round over the noise of its level. */
 const WITHIN = 1.5;
 
+/** What a start took: a deviation of 10 %, Student's t with 3 degrees of freedom. */
+const start = (random) => 0.1 * LEVELS.tails(random);
+
 /** One round of a side: the log of the median of its samples and of its throughput, and the samples themselves. */
 function simulateRound(model, noise, offset, random) {
-  const level = offset + noise * LEVELS[model](random);
+  const level = offset + noise * (LEVELS[model] ? LEVELS[model](random) : Math.sqrt(1 - MACHINE_SHARE) * normal(random));
   const samples = new Float64Array(SAMPLES);
   let state = 0;
   let sum = 0;
@@ -76,44 +137,69 @@ function simulateRound(model, noise, offset, random) {
     sum += samples[i];
   }
   const sorted = samples.slice().sort();
-  return { logs: { 'latency-p50': Math.log(sorted[(SAMPLES - 1) / 2]), throughput: -Math.log(sum / SAMPLES) }, samples };
+  const logs = { 'latency-p50': Math.log(sorted[(SAMPLES - 1) / 2]), throughput: -Math.log(sum / SAMPLES), 'load-time': start(random), 'first-inference': start(random) };
+  return { logs, samples };
 }
 
 /** What the level's standard deviation must be for the rounds' medians to have `noise`. */
 function calibrate({ model, noise }) {
   const random = createRandom(1);
-  const medians = Array.from({ length: 4000 }, () => simulateRound(model, noise, 0, random).logs['latency-p50']);
+  const machine = machineOf(model, noise, random);
+  const medians = Array.from({ length: 4000 }, () => simulateRound(model, noise, machine().level, random).logs['latency-p50']);
   const centre = mean(medians);
   return (noise * noise) / Math.sqrt(mean(medians.map((value) => (value - centre) ** 2)));
 }
 
-/** Rounds of yardsticks at a log-level. */
-const yardstickRounds = (level, random) =>
-  Array.from({ length: STORED_ROUNDS }, () => ({
-    yardstick: ['cpu-arithmetic', 'memory'].map((workload) => ({ workload, durationNs: 3e6 * Math.exp(level + 0.003 * normal(random)) })),
-  }));
+/** Deviation of a yardstick's reading. */
+const READING = 0.003;
+
+/** The machine from one process to the next: its log-level, and what its yardsticks read besides `shift`. */
+function machineOf(model, noise, random) {
+  const machine = MACHINES[model];
+  const levels = machine?.levels(random);
+  const scale = machine ? (noise * Math.sqrt(MACHINE_SHARE)) / spreads[model] : 0;
+  return (shift = 0) => {
+    const level = levels ? scale * levels.next().value : 0;
+    const read = (workload) => ({ workload, durationNs: 3e6 * Math.exp(shift + (machine?.seen[workload] ?? 0) * level + READING * normal(random)) });
+    return { level, yardstick: ['cpu-arithmetic', 'memory'].map(read) };
+  };
+}
 
 /** Draws a case: `before` and `after` hold its rounds, `session` what the yardsticks say. `effect` is the true log ratio. */
 function syntheticCase({ model, level, design }, effect, day, random) {
-  const rounds = design === 'interleaved' ? DEFAULT_LOOKS.at(-1) : STORED_ROUNDS;
-  const follow = design === 'stored' ? day.shift * (0.5 + random.uniform()) + 0.003 * normal(random) : 0;
-  const make = (offset) =>
-    Array.from({ length: rounds }, (_, round) => {
-      const drift = model === 'drift' ? (6 * level * round) / rounds : 0;
-      return simulateRound(model, level, offset + drift, random);
+  if (design === 'stored') return storedCase(model, level, effect, day, random);
+  const rounds = DEFAULT_LOOKS.at(-1);
+  const machine = machineOf(model, level, random);
+  const sides = [[], []];
+  for (let round = 0; round < rounds; round++) {
+    const drift = model === 'drift' ? (6 * level * round) / rounds : 0;
+    const first = random.below(2);
+    for (const side of [first, 1 - first]) sides[side].push(simulateRound(model, level, drift + machine().level + side * effect, random));
+  }
+  return { before: sides[0], after: sides[1], session: undefined };
+}
+
+function storedCase(model, level, effect, day, random) {
+  const follow = day.shift * (0.5 + random.uniform()) + 0.003 * normal(random);
+  const make = (offset, shift) => {
+    const machine = machineOf(model, level, random);
+    return Array.from({ length: STORED_ROUNDS }, (_, round) => {
+      const drift = model === 'drift' ? (6 * level * round) / STORED_ROUNDS : 0;
+      const { level: state, yardstick } = machine(shift);
+      // Between two rounds of a case the suite's other cases run.
+      for (let other = 1; other < CASES; other++) machine();
+      return { ...simulateRound(model, level, offset + drift + state, random), yardstick };
     });
-  return { before: make(0), after: make(effect + follow), session: day.session };
+  };
+  const [before, after] = [make(0, 0), make(effect + follow, day.shift)];
+  return { before, after, session: sessionEffect(before, after) };
 }
 
-function syntheticDay({ design }, random) {
-  if (design === 'interleaved') return {};
-  const shift = 0.01 * normal(random);
-  return { shift, session: sessionEffect(yardstickRounds(0, random), yardstickRounds(shift, random)) };
-}
+const syntheticDay = ({ design }, random) => (design === 'stored' ? { shift: 0.01 * normal(random) } : {});
 
-/** A round as it was recorded: columns p50, p95, throughput, cpu-arithmetic, memory. */
-const recordedRound = ([p50, , throughput, arithmetic, memory], effect) => ({
-  logs: { 'latency-p50': Math.log(p50) + effect, throughput: Math.log(throughput) - effect },
+/** A round as it was recorded: columns p50, p95, throughput, cpu-arithmetic, memory, and in later recordings load, first inference. */
+const recordedRound = ([p50, , throughput, arithmetic, memory, load, first], effect) => ({
+  logs: { 'latency-p50': Math.log(p50) + effect, throughput: Math.log(throughput) - effect, ...(load && { 'load-time': Math.log(load), 'first-inference': Math.log(first) }) },
   samples: [p50 * Math.exp(effect)],
   yardstick: [
     { workload: 'cpu-arithmetic', durationNs: arithmetic },
@@ -148,12 +234,14 @@ const NO_RECORDS = { state: 'both', caseId: '', baseline: { rounds: [] }, candid
 
 /** The gate's verdict on a case after some rounds, by the project's own judge. */
 function judgeCase(one, design, rounds, look) {
-  const changes = METRICS.map((metric) => {
+  const changes = METRICS.filter((metric) => one.before[0].logs[metric] !== undefined).map((metric) => {
     const logs = { before: one.before.slice(0, rounds).map((round) => round.logs[metric]), after: one.after.slice(0, rounds).map((round) => round.logs[metric]) };
     const effect = one.session ?? { shift: 0, allowance: 0 };
-    const session = metric === 'throughput' ? { ...effect, shift: -effect.shift } : effect;
-    const levels = { confidence: policy.confidence, falseAlarms: policy.falseAlarms, ...look };
-    return { kind: 'sampled', metric, baseline: 1, candidate: 1, rounds, samples: 1000, design, session, ...inferRatio(logs, design, session, levels) };
+    const startup = metric === 'load-time' || metric === 'first-inference';
+    const ours = startup && design === 'stored' ? startupEffect(effect) : effect;
+    const session = metric === 'throughput' ? { ...ours, shift: -ours.shift } : ours;
+    const levels = { confidence: policy.confidence, falseAlarms: policy.falseAlarms, ...look, family: familyOf(metric) };
+    return { kind: 'sampled', metric, baseline: 1e3, candidate: 2e3, rounds, samples: 1000, design, session, ...inferRatio(logs, design, session, levels) };
   });
   return judge({ suite: '', baseline: '', candidate: '', notices: [], cases: [{ pair: NO_RECORDS, changes }] }, policy).cases[0];
 }
@@ -239,8 +327,9 @@ async function recordedRows() {
   return ['interleaved', 'stored'].flatMap((design) => files.map((file, i) => ({ model: file.replace('.json', ''), noise: undefined, design, traces: traces[i] })));
 }
 
+const spreads = Object.fromEntries(Object.keys(MACHINES).map((model) => [model, spreadOf(model)]));
 const synthetic = ['interleaved', 'stored'].flatMap((design) =>
-  Object.keys(LEVELS).flatMap((model) => [0.005, 0.01, 0.02, 0.05].map((noise) => ({ model, noise, design, traces: undefined }))),
+  [...Object.keys(LEVELS), ...Object.keys(MACHINES)].filter((model) => design === 'interleaved' || model !== 'order').flatMap((model) => [0.005, 0.01, 0.02, 0.05].map((noise) => ({ model, noise, design, traces: undefined }))),
 );
 const rows = [...synthetic, ...(await recordedRows())].filter((row) => `${row.design} ${row.model} ${row.noise}`.includes(values.only));
 

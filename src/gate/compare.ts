@@ -5,7 +5,8 @@
 import type { CompletedRecord } from '../results/record.ts';
 import { METRIC_NAMES, type MetricName } from './metrics.ts';
 import type { CasePair, Pairing } from './pair.ts';
-import { compareTimed, type Design, type Levels, TIMED_METRICS, type TimedChange } from './timed.ts';
+import { effectiveFamily, isTimed } from './series.ts';
+import { compareTimed, type Design, type Levels, type TimedChange } from './timed.ts';
 
 /** One metric on both sides, in the metric's own unit. */
 export type MetricChange =
@@ -48,15 +49,17 @@ export function comparePairs(pairing: Pairing, labels: { readonly baseline: stri
   const look = options.look ?? { doubtShare: 1, alarmShare: 1, family: familySize(pairing.pairs.filter((pair) => pair.state === 'both').length, metrics) };
   const cases = pairing.pairs.map((pair): CaseComparison => {
     if (pair.state !== 'both') return { pair, changes: [] };
-    const levels = { confidence, falseAlarms, ...look };
-    return { pair, changes: metrics.flatMap((metric) => compareMetric(metric, pair.baseline, pair.candidate, design, levels)) };
+    const levelsOf = (metric: MetricName): Levels => {
+      return { confidence, falseAlarms, ...look, family: isTimed(metric) ? effectiveFamily(metric, look.family, metrics) : look.family };
+    };
+    return { pair, changes: metrics.flatMap((metric) => compareMetric(metric, pair.baseline, pair.candidate, design, levelsOf(metric))) };
   });
   return { suite: pairing.suite, ...labels, cases, notices: pairing.notices };
 }
 
 /** How many timed metrics of so many cases are tested together; at least 1. */
 export function familySize(cases: number, metrics: readonly MetricName[]): number {
-  return Math.max(1, cases * metrics.filter((metric) => TIMED_METRICS.some((one) => one === metric)).length);
+  return Math.max(1, cases * metrics.filter(isTimed).length);
 }
 
 function compareMetric(metric: MetricName, baseline: CompletedRecord, candidate: CompletedRecord, design: Design, levels: Levels): MetricChange[] {
@@ -65,6 +68,9 @@ function compareMetric(metric: MetricName, baseline: CompletedRecord, candidate:
     case 'latency-p95':
     case 'latency-p99':
     case 'throughput':
+    case 'build-time':
+    case 'load-time':
+    case 'first-inference':
       return [compareTimed(metric, baseline, candidate, design, levels)];
     case 'memory-peak':
       return [{ kind: 'exact', metric, baseline: baseline.memory.residentPeakBytes, candidate: candidate.memory.residentPeakBytes }];

@@ -11,7 +11,7 @@ import type { CaseComparison, Comparison, MetricChange } from './compare.ts';
 import type { TimedChange } from './timed.ts';
 import { METRICS, type MetricName } from './metrics.ts';
 import { noiseOf, type NoiseWarning } from './noise.ts';
-import { thresholdOf, thresholdUnit, type GatePolicy } from './policy.ts';
+import { isWatched, thresholdOf, thresholdUnit, type GatePolicy } from './policy.ts';
 
 export type Verdict = 'passed' | 'improved' | 'regressed' | 'inconclusive';
 
@@ -22,6 +22,8 @@ export interface MetricVerdict {
   readonly reason: string;
   /** Worsening that must not pass unseen, in `thresholdUnit`. */
   readonly threshold: number;
+  /** Whether it decides only where it is no longer in doubt: `inconclusive` is said and counts for nothing. */
+  readonly watched: boolean;
   readonly change: MetricChange;
 }
 
@@ -114,14 +116,16 @@ function judgeBroken(candidate: Extract<CaseComparison['pair'], { state: 'broken
 function judgeMetrics(caseId: string, changes: readonly MetricChange[], policy: GatePolicy): Omit<CaseVerdict, 'warnings'> {
   const metrics = changes.flatMap((change): MetricVerdict[] => {
     const threshold = thresholdOf(policy, change.metric);
-    if (threshold === undefined) return [];
-    return [{ metric: change.metric, threshold, change, ...judgeChange(change, threshold, policy) }];
+    const watched = isWatched(policy, change.metric);
+    if (threshold === undefined || (watched && change.kind === 'incomparable')) return [];
+    return [{ metric: change.metric, threshold, watched, change, ...judgeChange(change, threshold, policy) }];
   });
-  if (metrics.length === 0) {
+  const decisive = metrics.filter(({ watched, verdict }) => !watched || verdict === 'regressed' || verdict === 'improved');
+  if (decisive.length === 0) {
     return { caseId, state: 'both', verdict: 'inconclusive', reason: 'no metric of the policy was measured on both sides', metrics };
   }
-  const verdict = worstOf(metrics.map((metric) => metric.verdict));
-  const deciding = metrics.find((metric) => metric.verdict === verdict);
+  const verdict = worstOf(decisive.map((metric) => metric.verdict));
+  const deciding = decisive.find((metric) => metric.verdict === verdict);
   return { caseId, state: 'both', verdict, reason: deciding?.reason ?? '', metrics };
 }
 
@@ -138,15 +142,16 @@ function judgeChange(change: MetricChange, threshold: number, policy: GatePolicy
   }
   const doubt = change.kind === 'sampled' ? doubtAbout(change, policy) : undefined;
   if (doubt !== undefined) return { verdict: 'inconclusive', reason: doubt };
-  if (change.kind === 'exact' && isBelowFloor(change)) {
-    return { verdict: 'passed', reason: `${METRICS[change.metric].label} differs by less than identical processes do` };
+  if (isBelowFloor(change)) {
+    const what = change.kind === 'exact' ? 'identical processes do' : `${METRICS[change.metric].floor} ms, which count for nothing`;
+    return { verdict: 'passed', reason: `${METRICS[change.metric].label} differs by less than ${what}` };
   }
   const worsening = worseningOf(change);
   const verdict = change.kind === 'exact' ? exactVerdict(worsening.point, threshold) : timedVerdict(change, worsening, threshold, policy);
   return { verdict, reason: sentence(change, worsening, threshold, verdict) };
 }
 
-function isBelowFloor({ metric, baseline, candidate }: Extract<MetricChange, { kind: 'exact' }>): boolean {
+function isBelowFloor({ metric, baseline, candidate }: Exclude<MetricChange, { kind: 'incomparable' }>): boolean {
   const { floor } = METRICS[metric];
   return floor !== undefined && baseline !== candidate && Math.abs(candidate - baseline) <= floor;
 }
@@ -157,7 +162,8 @@ const TAIL_QUANTILES: { readonly [K in MetricName]?: number } = { 'latency-p95':
 function doubtAbout(change: Extract<MetricChange, { kind: 'sampled' }>, policy: GatePolicy): string | undefined {
   const { label } = METRICS[change.metric];
   if (change.rounds < policy.minRounds) {
-    return `${label} was measured in ${change.rounds} round${change.rounds === 1 ? '' : 's'}; a verdict needs ${policy.minRounds} on both sides`;
+    const unit = `${change.metric === 'build-time' ? 'build' : 'round'}${change.rounds === 1 ? '' : 's'}`;
+    return `${label} was measured in ${change.rounds} ${unit}; a verdict needs ${policy.minRounds} on both sides`;
   }
   const p = TAIL_QUANTILES[change.metric];
   const needed = p === undefined ? 0 : samplesNeeded(p, policy.confidence);
@@ -202,13 +208,19 @@ const CONCLUSIONS: { readonly [K in Verdict]: { readonly exact: string; readonly
   inconclusive: { exact: '', sampled: 'too noisy to tell: it may be chance, and it may exceed the LIMIT allowed' },
 };
 
+const TOO_FEW = ({ metric, rounds, roundsNeeded }: TimedChange): string => {
+  const unit = metric === 'build-time' ? 'builds' : 'rounds';
+  return `too few ${unit} to tell (${rounds}; ${roundsNeeded} could): it may be chance, and it may exceed the LIMIT allowed`;
+};
+
 function sentence(change: Exclude<MetricChange, { kind: 'incomparable' }>, worsening: Worsening, threshold: number, verdict: Verdict): string {
   const { better, label } = METRICS[change.metric];
   const unit = thresholdUnit(change.metric);
   const amount = Math.abs(worsening.point);
   const still = change.kind === 'exact' ? amount === 0 : amount < 0.005;
   const rose = still ? 'did not change' : `${worsening.point > 0 === (better === 'lower') ? 'rose' : 'fell'} by ${shown(amount)} ${unit}`;
-  const conclusion = CONCLUSIONS[verdict][change.kind].replace('LIMIT', `${shown(threshold)} ${unit}`);
+  const few = verdict === 'inconclusive' && change.kind === 'sampled' && change.rounds < change.roundsNeeded;
+  const conclusion = (few ? TOO_FEW(change) : CONCLUSIONS[verdict][change.kind]).replace('LIMIT', `${shown(threshold)} ${unit}`);
   if (change.kind === 'exact') return `${label} ${rose}, ${conclusion}`;
   const [low, high] = better === 'lower' ? [worsening.low, worsening.high] : [-worsening.high, -worsening.low];
   const interval = `${Number((change.ratio.confidence * 100).toFixed(1))} % interval ${signed(low)} to ${signed(high)} ${unit}`;

@@ -11,10 +11,12 @@ import { shiftBetween } from '../stats/change.ts';
 import { binomialInterval, type Estimate } from '../stats/interval.ts';
 import { createRandom, type Random } from '../stats/random.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
+import { METRICS } from './metrics.ts';
 import { thresholdOf, type GatePolicy } from './policy.ts';
 import { planLooks, type Look } from './sequential.ts';
 import { NO_SESSION_EFFECT } from './session.ts';
-import { inferRatio, type TimedMetric } from './timed.ts';
+import { effectiveFamily, type TimedMetric } from './series.ts';
+import { inferRatio } from './timed.ts';
 
 /** One timed metric of one case: logarithms of the round values of both sides, in order, in time's direction (higher is slower). */
 export interface IdenticalPair {
@@ -113,10 +115,11 @@ function totalRoundMs(pairs: readonly IdenticalPair[]): number {
 function countAlarms(pairs: readonly IdenticalPair[], looks: readonly Look[], policy: GatePolicy) {
   const length = looks[0]!.rounds;
   let [comparisons, alarms] = [0, 0];
-  for (const { before, after } of pairs) {
+  for (const { metric, before, after } of pairs) {
+    const family = familyOf(metric, pairs);
     for (let start = 0; start + length <= before.length; start += length) {
       const logs = { before: before.slice(start, start + length), after: after.slice(start, start + length) };
-      const { rise, fall } = inferRatio(logs, 'interleaved', NO_SESSION_EFFECT, { ...policy, alarmShare: 1, doubtShare: 1, family: pairs.length });
+      const { rise, fall } = inferRatio(logs, 'interleaved', NO_SESSION_EFFECT, { ...policy, alarmShare: 1, doubtShare: 1, family });
       comparisons++;
       if (Math.min(rise, fall) <= policy.falseAlarms) alarms++;
     }
@@ -124,16 +127,22 @@ function countAlarms(pairs: readonly IdenticalPair[], looks: readonly Look[], po
   return { comparisons, alarms };
 }
 
-/** For each case the slowdown, as a logarithm, that 90 % of drawn comparisons find in the metric that shows it best. */
+/** For each case the slowdown, as a logarithm, that 90 % of drawn comparisons find in the metric that shows it best; a start is none. */
 function detectable(pairs: readonly IdenticalPair[], rounds: number, look: Look, policy: GatePolicy, random: Random): Map<string, number> {
   const best = new Map<string, number>();
   for (const pair of pairs) {
+    if (METRICS[pair.metric].startup) continue;
+    const family = familyOf(pair.metric, pairs);
     const allowed = Math.log1p((thresholdOf(policy, pair.metric) ?? 0) / 100);
-    const needed = Array.from({ length: DRAWS }, () => neededSlowdown(pair, rounds, { look, policy, allowed, family: pairs.length, random }));
+    const needed = Array.from({ length: DRAWS }, () => neededSlowdown(pair, rounds, { look, policy, allowed, family, random }));
     const change = Math.min(LARGEST, quantile(sortSamples(needed), POWER));
     best.set(pair.caseId, Math.min(best.get(pair.caseId) ?? LARGEST, change));
   }
   return best;
+}
+
+function familyOf(metric: TimedMetric, pairs: readonly IdenticalPair[]): number {
+  return effectiveFamily(metric, pairs.length, [...new Set(pairs.map((pair) => pair.metric))]);
 }
 
 interface Draw {

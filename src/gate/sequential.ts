@@ -49,8 +49,8 @@ export function isOpen(one: CaseVerdict): boolean {
   return one.state === 'both' && one.verdict !== 'regressed' && one.metrics.some(mayChange);
 }
 
-function mayChange({ verdict, change, threshold }: MetricVerdict): boolean {
-  if (change.kind !== 'sampled' || verdict === 'improved') return false;
+function mayChange({ verdict, watched, change, threshold }: MetricVerdict): boolean {
+  if (watched || change.kind !== 'sampled' || verdict === 'improved') return false;
   const { low, high } = change.ratio;
   const best = METRICS[change.metric].better === 'lower' ? low - 1 : 1 - high;
   return verdict === 'inconclusive' || best * 100 < -threshold;

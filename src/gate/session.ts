@@ -28,6 +28,14 @@ export const NO_SESSION_EFFECT: SessionEffect = { shift: 0, allowance: 0 };
 /** What remains between runs of one engine on a machine that its yardsticks call the same. */
 const UNSEEN = 0.005;
 
+/** Between runs, for what hangs on file caches, allocators and code that runs once, of which the yardsticks know little. */
+const STARTUP_UNSEEN = 0.1;
+
+/** The session's effect on loading, building and a first inference: not normalized, and the more in doubt. */
+export function startupEffect({ shift, allowance }: SessionEffect): SessionEffect {
+  return { shift: 0, allowance: STARTUP_UNSEEN + Math.abs(shift) + allowance };
+}
+
 /** From the yardsticks of both sides; without any, only the floor is known. A GPU's engines go by its own yardstick. */
 export function sessionEffect(baseline: readonly YardstickRound[], candidate: readonly YardstickRound[]): SessionEffect {
   const known = YARDSTICKS.flatMap((workload) => changeOf(workload, baseline, candidate) ?? []);

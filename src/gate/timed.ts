@@ -1,18 +1,16 @@
 /**
- * How a timed metric changed, from round values: one number for each round, since the samples inside a round share a process
- * and a moment and are not independent. Ratios are differences of logarithms, which make a slowdown by a tenth and a speedup
- * by a tenth of the same size. The statistics are stats/change.ts's; this file says what they are applied to.
+ * How a timed metric changed, from round values (series.ts). Ratios are differences of logarithms, which make a slowdown by a
+ * tenth and a speedup by a tenth of the same size. The statistics are stats/change.ts's; this file says what they are applied to.
  */
-import type { CompletedRecord, Round } from '../results/record.ts';
-import { countSamples, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
-import type { Rounds } from '../stats/bootstrap.ts';
-import { shiftBetween } from '../stats/change.ts';
+import type { CompletedRecord } from '../results/record.ts';
+import { countSamples } from '../results/derive.ts';
+import { shiftBetween, valuesNeeded } from '../stats/change.ts';
 import type { Estimate } from '../stats/interval.ts';
-import { quantile, sortSamples } from '../stats/samples.ts';
-import { NO_SESSION_EFFECT, sessionEffect, type SessionEffect } from './session.ts';
-
-export const TIMED_METRICS = ['latency-p50', 'latency-p95', 'latency-p99', 'throughput'] as const;
-export type TimedMetric = (typeof TIMED_METRICS)[number];
+import { sortSamples } from '../stats/samples.ts';
+import { serialDoubt } from '../stats/serial.ts';
+import { METRICS } from './metrics.ts';
+import { logsOf, quantileOf, sharedRounds, type TimedMetric, valuesOf } from './series.ts';
+import { NO_SESSION_EFFECT, sessionEffect, type SessionEffect, startupEffect } from './session.ts';
 
 /**
  * How the two sides were measured. `interleaved`: in the same rounds, so that what the machine did falls on both; round k of
@@ -45,8 +43,10 @@ export interface TimedChange {
   /** p of "it did not rise" and "it did not fall", corrected for the family and the looks (Bonferroni; Dunn, JASA 56, 1961). */
   readonly rise: number;
   readonly fall: number;
-  /** Of the side that has fewer. */
+  /** Of the side that has fewer; builds for build time. */
   readonly rounds: number;
+  /** Rounds from which a change that is not gross can be told from what modes of the machine do; see stats/change.ts. */
+  readonly roundsNeeded: number;
   readonly samples: number;
   readonly design: Design;
   readonly session: SessionEffect;
@@ -54,22 +54,21 @@ export interface TimedChange {
 
 export type TimedResult = TimedChange | { readonly kind: 'incomparable'; readonly metric: TimedMetric; readonly reason: string };
 
-const QUANTILES = { 'latency-p50': 0.5, 'latency-p95': 0.95, 'latency-p99': 0.99, throughput: 0.5 } as const satisfies { readonly [K in TimedMetric]: number };
-
 /** Compares one metric of one case. */
-export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord, design: Design, levels: Levels): TimedResult {
+export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord, asked: Design, levels: Levels): TimedResult {
+  // The builds of one side come before those of the other, whatever becomes of the rounds.
+  const design = metric === 'build-time' ? 'stored' : asked;
   const rounds = design === 'interleaved' ? sharedRounds(baseline.rounds, candidate.rounds) : [baseline.rounds, candidate.rounds];
   const [before, after] = [valuesOf(metric, baseline, rounds[0]!), valuesOf(metric, candidate, rounds[1]!)];
-  if (before.length === 0 || after.length === 0) return { kind: 'incomparable', metric, reason: 'a side has no samples' };
-  const p = QUANTILES[metric];
+  if (before.length === 0 || after.length === 0) return { kind: 'incomparable', metric, reason: nothingOf(metric) };
   const [sortedBefore, sortedAfter] = [sortSamples(before.flat()), sortSamples(after.flat())];
   if (sortedBefore[0]! <= 0 || sortedAfter[0]! <= 0) return { kind: 'incomparable', metric, reason: 'a sample is zero, below what the clock can tell' };
-  const session = design === 'interleaved' ? NO_SESSION_EFFECT : signed(metric, sessionEffect(baseline.rounds, candidate.rounds));
+  const session = design === 'interleaved' ? NO_SESSION_EFFECT : effectOn(metric, sessionEffect(baseline.rounds, candidate.rounds));
   return {
     kind: 'sampled',
     metric,
-    baseline: quantile(sortedBefore, p),
-    candidate: quantile(sortedAfter, p),
+    baseline: quantileOf(metric, sortedBefore),
+    candidate: quantileOf(metric, sortedAfter),
     ...inferRatio({ before: logsOf(metric, before), after: logsOf(metric, after) }, design, session, levels),
     rounds: Math.min(before.length, after.length),
     samples: Math.min(countSamples(before), countSamples(after)),
@@ -78,51 +77,47 @@ export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, can
   };
 }
 
-/** Logarithms of the round values of sides that were measured together; undefined where a sample is zero or there is none. */
-export function roundLogs(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord): { readonly before: readonly number[]; readonly after: readonly number[] } | undefined {
-  const [first, second] = sharedRounds(baseline.rounds, candidate.rounds);
-  const [before, after] = [logsOf(metric, valuesOf(metric, baseline, first)), logsOf(metric, valuesOf(metric, candidate, second))];
-  return before.length > 0 && [...before, ...after].every(Number.isFinite) ? { before, after } : undefined;
-}
+/**
+ * A change beyond what modes of a process, turbo clocks and the order of two processes do: half as much again, or a third less.
+ * So much can be shown by rounds that are too few for anything else.
+ */
+const GROSS = Math.log(1.5);
 
 /** The statistics alone: round values of both sides as logarithms. */
 export function inferRatio(
   logs: { readonly before: readonly number[]; readonly after: readonly number[] },
   design: Design,
-  { shift, allowance }: SessionEffect,
+  { shift, allowance: known }: SessionEffect,
   { confidence, doubtShare, falseAlarms, alarmShare, family }: Levels,
-): Pick<TimedChange, 'ratio' | 'rise' | 'fall'> {
-  const change = shiftBetween({ ...logs, paired: design === 'interleaved' });
+): Pick<TimedChange, 'ratio' | 'rise' | 'fall' | 'roundsNeeded'> {
+  const change = shiftBetween({ ...logs, paired: design === 'interleaved' }, GROSS);
   const { low, high } = change.interval(((1 - confidence) / 2) * doubtShare);
-  const level = (falseAlarms * alarmShare) / family;
+  const [level, whole] = [(falseAlarms * alarmShare) / family, falseAlarms / family];
+  // Rounds that were measured together share what lasts; those of two days do not.
+  const allowance = known + (design === 'interleaved' ? 0 : serialDoubt(logs.before, logs.after, whole));
   const corrected = (p: number): number => Math.min(1, (p * family) / alarmShare);
   return {
     ratio: { point: Math.exp(change.point - shift), low: Math.exp(low - shift - allowance), high: Math.exp(high - shift + allowance), confidence },
-    rise: corrected(change.pAbove(shift + allowance, level)),
-    fall: corrected(change.pBelow(allowance - shift, level)),
+    rise: corrected(change.pAbove(shift + allowance, level, whole)),
+    fall: corrected(change.pBelow(allowance - shift, level, whole)),
+    roundsNeeded: valuesNeeded(whole, design === 'interleaved'),
   };
 }
 
-function valuesOf(metric: TimedMetric, record: CompletedRecord, rounds: readonly Round[]): Rounds {
-  return metric === 'throughput' ? throughputRounds(rounds, record.case.variant.options.batch) : latencyRoundsMs(rounds);
+function nothingOf(metric: TimedMetric): string {
+  switch (metric) {
+    case 'build-time':
+      return 'an engine was not built in this run';
+    case 'load-time':
+    case 'first-inference':
+      return 'a side has no starts of processes on record';
+    default:
+      return 'a side has no samples';
+  }
 }
 
-function logsOf(metric: TimedMetric, rounds: Rounds): readonly number[] {
-  return rounds.map((round) => Math.log(quantile(sortSamples(round), QUANTILES[metric])));
-}
-
-/** What makes times longer makes throughput smaller. */
-function signed(metric: TimedMetric, effect: SessionEffect): SessionEffect {
+/** What makes times longer makes throughput smaller; loading and building hardly follow the yardsticks at all. */
+function effectOn(metric: TimedMetric, effect: SessionEffect): SessionEffect {
+  if (METRICS[metric].startup) return startupEffect(effect);
   return metric === 'throughput' ? { ...effect, shift: -effect.shift } : effect;
-}
-
-/** Rounds that both sides have, in the same order, with samples. */
-function sharedRounds(baseline: readonly Round[], candidate: readonly Round[]): readonly [readonly Round[], readonly Round[]] {
-  const usable = (round: Round): boolean => round.samplesNs.length > 0 && round.elapsedNs > 0;
-  const others = new Map(candidate.filter(usable).map((round) => [round.index, round]));
-  const pairs = baseline.filter(usable).flatMap((round) => {
-    const other = others.get(round.index);
-    return other ? [[round, other] as const] : [];
-  });
-  return [pairs.map(([before]) => before), pairs.map(([, after]) => after)];
 }

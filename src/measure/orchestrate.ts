@@ -102,7 +102,8 @@ async function attempt(plan: MeasurePlan, progress: Progress, { round, position,
     // A fake device's time is not this machine's, so nothing of this machine explains it.
     const yardstick = sitting.loaded.device.kind === 'fake' ? [] : services.yardstick();
     const reading = await sitting.measure(seed);
-    progress.rounds.push({ ...reading, index: round, position, yardstick: [...yardstick, ...reading.yardstick] });
+    const start = kept ? {} : { start: { loadMs: sitting.loaded.loadMs, firstRunMs: sitting.answered.firstRunMs } };
+    progress.rounds.push({ ...reading, ...start, index: round, position, yardstick: [...yardstick, ...reading.yardstick] });
     if (plan.isolation === 'round') await sitting.close();
     return undefined;
   } catch (error) {

@@ -59,6 +59,14 @@ export interface Round {
   readonly cpuLoad: number;
   /** Mean CPU clock at the end of the samples. */
   readonly clockMhz: number | undefined;
+  /** What the start of the round's process took; absent where the process is that of an earlier round. */
+  readonly start?: ProcessStart;
+}
+
+/** One fresh process: from the engine file to a session that is ready, and its first inference. */
+export interface ProcessStart {
+  readonly loadMs: number;
+  readonly firstRunMs: number;
 }
 
 export const YARDSTICKS = ['cpu-arithmetic', 'memory', 'gpu'] as const;
@@ -142,8 +150,10 @@ interface RecordBase {
 export interface BuildReading {
   readonly engineSha256: string;
   readonly engineBytes: number;
-  /** 0 for an engine that was not built in this run. */
+  /** Median of `buildsMs`; 0 for an engine that was not built in this run. */
   readonly buildMs: number;
+  /** Each build of the engine, in their order; absent where it was not built in this run. */
+  readonly buildsMs?: readonly number[];
   /** Name of the engine file that was measured as it is, where it was not built in this run. */
   readonly engineFile?: string;
   readonly loadMs: number;

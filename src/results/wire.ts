@@ -83,12 +83,17 @@ const round = z.strictObject({
   yardstick: z.array(yardstick).describe('Fixed workloads: they move only when the machine does'),
   cpuLoad: amount,
   clockMhz: amount.exactOptional(),
+  start: z
+    .strictObject({ loadMs: amount, firstRunMs: amount })
+    .exactOptional()
+    .describe('Start of the process, where it is fresh: from the engine file to a session that is ready, and the first inference'),
 }).meta({ id: 'round' });
 
 const build = z.strictObject({
   engineSha256: sha256,
   engineBytes: amount,
-  buildMs: amount,
+  buildMs: amount.describe('Median of buildsMs'),
+  buildsMs: z.array(amount).exactOptional().describe('Each build of the engine in this run'),
   engineFile: z.string().exactOptional().describe('Engine file that was measured as it is; buildMs is 0'),
   loadMs: amount.describe('From the engine file to a session that is ready'),
   loadSteps: z

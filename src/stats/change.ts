@@ -3,11 +3,13 @@
  * is known beforehand.
  *
  * Where the values are enough for the exact rank test (ranks.ts) to reach the level, it decides alone. Where they are too few,
- * no distribution-free test can decide; then Student's t does (Welch's, Biometrika 34, 1947, for unpaired values), and only
- * where the ranks agree as far as they can, that is where every value lies on the same side. That keeps a t test honest on
- * timings of two modes, whose spread a handful of values may not show.
+ * no distribution-free test can decide. Then Student's t may (Welch's, Biometrika 34, 1947, for unpaired values), under two
+ * conditions that keep it honest on the distribution that deceives it most, that of two modes, whose spread a handful of
+ * values need not show: every value must lie on the same side, and the chance that two modes do that to sides which are the
+ * same must itself be within the level; see {@link chanceOfModes}. Values that are fewer still can show a gross change alone,
+ * one that no modes explain.
  */
-import { rankSumShift, signedRankShift, type RankShift } from './ranks.ts';
+import { rankSumShift, signedRankShift } from './ranks.ts';
 import { studentQuantile, studentTail } from './student.ts';
 
 /** Round values of the two sides, on an additive scale. `paired`: the same rounds, in the same order. */
@@ -20,31 +22,52 @@ export interface Sides {
 export interface Shift {
   /** Hodges–Lehmann estimate of after − before. */
   readonly point: number;
-  /** One-sided p of "it rose by no more than `margin`", for decisions at the given level. */
-  pAbove(margin: number, level: number): number;
-  /** One-sided p of "it fell by no more than `margin`". */
-  pBelow(margin: number, level: number): number;
+  /**
+   * One-sided p of "it rose by no more than `margin`", for decisions at the given level. `whole` is the level over all looks
+   * at growing data, where this is one of several; default: the only one.
+   */
+  pAbove(margin: number, level: number, whole?: number): number;
+  /** One-sided p of "it fell by no more than `margin`"; see {@link Shift.pAbove}. */
+  pBelow(margin: number, level: number, whole?: number): number;
   /** Each end is wrong with probability at most `tail`; infinite where the values tell nothing. */
   interval(tail: number): { readonly low: number; readonly high: number };
 }
 
-/** The shift between two series. Throws RangeError on an empty side, or on paired sides that differ in length. */
-export function shiftBetween(sides: Sides): Shift {
+/**
+ * The chance that sides which are the same, on timings of two modes, differ by the gap of the modes in every value. Paired: the
+ * two may always be in different modes (the first of each pair fast, say), which is a coin for each pair. Unpaired: all of one
+ * side in one mode and all of the other in the other, at most one half to the power of all values.
+ */
+export function chanceOfModes({ before, after, paired }: Sides): number {
+  return 0.5 ** (paired ? before.length : before.length + after.length);
+}
+
+/** The fewest values a side from which {@link shiftBetween} decides at the level, without a gross change. */
+export function valuesNeeded(level: number, paired: boolean): number {
+  return Math.max(1, Math.ceil(Math.log2(1 / level) / (paired ? 1 : 2)));
+}
+
+/**
+ * The shift between two series; `gross` is a shift beyond any modes, where there is such a thing. Throws RangeError on an empty
+ * side, or on paired sides that differ in length.
+ */
+export function shiftBetween(sides: Sides, gross = Infinity): Shift {
   const { before, after, paired } = sides;
   if (paired && before.length !== after.length) throw new RangeError(`${before.length} values can't be paired with ${after.length}`);
   const differences = paired ? after.map((value, i) => value - before[i]!) : [];
   const ranks = paired ? signedRankShift(differences) : rankSumShift(before, after);
   const moments = paired ? momentsOf(differences) : welch(momentsOf(before), momentsOf(after));
+  const chance = chanceOfModes(sides);
+  const p = (exact: number, excess: number, level: number, whole: number): number => {
+    if (ranks.attainable <= level || exact > ranks.attainable) return exact;
+    return tail(moments, chance <= whole ? excess : excess - gross);
+  };
   return {
     point: ranks.point,
-    pAbove: (margin, level) => decide(ranks, ranks.pAbove(margin), level, tail(moments, moments.mean - margin)),
-    pBelow: (margin, level) => decide(ranks, ranks.pBelow(-margin), level, tail(moments, -margin - moments.mean)),
+    pAbove: (margin, level, whole = level) => p(ranks.pAbove(margin), moments.mean - margin, level, whole),
+    pBelow: (margin, level, whole = level) => p(ranks.pBelow(-margin), -margin - moments.mean, level, whole),
     interval: (share) => (ranks.attainable <= share ? ranks.interval(share) : studentInterval(moments, ranks.point, share)),
   };
-}
-
-function decide(ranks: RankShift, exact: number, level: number, student: number): number {
-  return ranks.attainable <= level || exact > ranks.attainable ? exact : student;
 }
 
 interface Moments {

@@ -180,6 +180,8 @@ const measure = z.strictObject({
   rounds: count.default(5),
   /** Timed part of one case in one round. */
   timeMs: count.default(1000),
+  /** Builds of each engine, so that build times can be compared; fewer, at least one, where they take longer than 3 s together. */
+  builds: count.default(3),
   /** A fresh worker process for every case and round, or one process per case that is kept for all its rounds. */
   isolation: z.enum(['round', 'case']).default('round'),
   /** A worker that says nothing for so long counts as hung. */
@@ -203,6 +205,9 @@ export const GATE_METRICS = [
   'latency-p95',
   'latency-p99',
   'throughput',
+  'build-time',
+  'load-time',
+  'first-inference',
   'memory-peak',
   'engine-bytes',
   'top1',
@@ -214,7 +219,10 @@ export type GateMetric = (typeof GATE_METRICS)[number];
 const gate = z.strictObject({
   /** Confidence of the intervals that verdicts rest on. */
   confidence: z.number().gt(0.5).lt(1).default(0.95),
-  /** Which metrics decide, and the change in percent (points for top1 and agreement, dB for snr) that is still noise. */
+  /**
+   * Which metrics decide, and the change in percent (points for top1 and agreement, dB for snr) that is still noise. Build time,
+   * load time and first inference are watched where they are not named: a regression fails, what can't be told decides nothing.
+   */
   thresholds: z
     .partialRecord(z.enum(GATE_METRICS), z.number().nonnegative())
     .default({ 'latency-p50': 5, throughput: 5, 'memory-peak': 5, top1: 0.5, agreement: 0.5 }),

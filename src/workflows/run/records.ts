@@ -2,12 +2,12 @@
 import type { DeviceInfo } from '../../backends/backend.ts';
 import type { ErrorReport } from '../../errors.ts';
 import type { CaseOutcome } from '../../measure/plan.ts';
-import type { AccuracyReading, BenchRecord, Case, FailureCause, Provenance, RecordWarning } from '../../results/record.ts';
+import type { AccuracyReading, BenchRecord, Case, FailureCause, Provenance, RecordWarning, Variant } from '../../results/record.ts';
 import { RECORD_SCHEMA_VERSION } from '../../results/record.ts';
 import { brokenBudget } from '../../suite/accuracy.ts';
 import type { AccuracyBudget } from '../../suite/schema.ts';
 import type { AccuracyOutcome } from './accuracy.ts';
-import type { BuiltEngine, EngineOutcome } from './engines.ts';
+import type { BuiltEngine } from './engines.ts';
 
 export interface RecordContext {
   readonly provenance: (device: DeviceInfo) => Provenance;
@@ -18,8 +18,13 @@ export interface RecordContext {
   readonly budget: AccuracyBudget;
 }
 
+/** Why there is no engine. */
+export type UnbuiltEngine =
+  | { readonly status: 'skipped'; readonly variant?: Variant; readonly reason: string; readonly fix: string | undefined }
+  | { readonly status: 'failed'; readonly variant?: Variant; readonly error: ErrorReport };
+
 /** The record of a case whose engine was not built. */
-export function unbuiltRecord(context: RecordContext, entry: Case, outcome: Exclude<EngineOutcome, BuiltEngine>): BenchRecord {
+export function unbuiltRecord(context: RecordContext, entry: Case, outcome: UnbuiltEngine): BenchRecord {
   const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(context.fallbackDevice), warnings: [] } as const;
   switch (outcome.status) {
     case 'skipped':
@@ -35,11 +40,14 @@ function causeOf(error: ErrorReport): FailureCause {
   return error.code === 'OUT_OF_MEMORY' ? 'out-of-memory' : 'error';
 }
 
+/** What a record says of an engine. */
+export type EngineFacts = Pick<BuiltEngine, 'sha256' | 'bytes' | 'buildMs' | 'buildsMs' | 'prebuilt'> & { readonly header: Pick<BuiltEngine['header'], 'notices'> };
+
 /** The record of a case that was handed to the measurement. `remarks` become warnings. */
 export function measuredRecord(
   context: RecordContext,
   entry: Case,
-  engine: BuiltEngine,
+  engine: EngineFacts,
   outcome: CaseOutcome,
   accuracy: AccuracyOutcome | undefined,
   remarks: readonly string[],
@@ -61,6 +69,7 @@ export function measuredRecord(
           engineSha256: engine.sha256,
           engineBytes: engine.bytes,
           buildMs: engine.buildMs,
+          ...(engine.buildsMs && { buildsMs: engine.buildsMs }),
           ...(engine.prebuilt !== undefined && { engineFile: engine.prebuilt }),
           loadMs: outcome.loadMs,
           ...(outcome.loadSteps && { loadSteps: outcome.loadSteps }),
@@ -85,7 +94,7 @@ function readingOf(accuracy: AccuracyOutcome | undefined): AccuracyReading | und
   return accuracy?.status === 'assessed' ? accuracy.result.reading : undefined;
 }
 
-function engineWarnings(engine: BuiltEngine, { untrained }: RecordContext): RecordWarning[] {
+function engineWarnings(engine: EngineFacts, { untrained }: RecordContext): RecordWarning[] {
   const notices = engine.header.notices.map((text): RecordWarning => ({ kind: 'notice', text }));
   return untrained ? [...notices, { kind: 'untrained-weights' }] : notices;
 }

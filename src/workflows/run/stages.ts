@@ -37,6 +37,7 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
       onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'build', label: 'calibrating', done, total, unit: 'samples' }),
       onNotice: (text) => onEvent({ kind: 'notice', text }),
     }),
+    builds: sweep.suite.measure.builds,
     folder,
     signal,
     onEvent,

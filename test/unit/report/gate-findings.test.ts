@@ -8,7 +8,7 @@ import { gateGitlabReporter, gateSarifReporter } from '../../../src/report/gate-
 import type { BenchRecord } from '../../../src/results/record.ts';
 import { completed, failed } from '../../helpers/records.ts';
 
-const timings = (ms: number) => [1, 2, 3, 4].map((round) => Array.from({ length: 20 }, (_, i) => ms * (1 + i * 1e-3 + round * 5e-4)));
+const timings = (ms: number) => [1, 2, 3, 4, 5, 6].map((round) => Array.from({ length: 20 }, (_, i) => ms * (1 + i * 1e-3 + round * 5e-4)));
 const set = (records: readonly BenchRecord[]) => ({ label: 'set', suite: 'resnet50', records, paths: [], notices: [] });
 
 function report(slowdown: number): GateReport {

@@ -1,7 +1,7 @@
 /** Shifts between series of few values: the exact tests against enumeration, t against its tables, and coverage by simulation. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { shiftBetween } from '../../../src/stats/change.ts';
+import { chanceOfModes, shiftBetween } from '../../../src/stats/change.ts';
 import { createRandom, normal } from '../../../src/stats/random.ts';
 import { rankSumShift, signedRankShift } from '../../../src/stats/ranks.ts';
 import { spendEvenly, spendLate } from '../../../src/stats/spending.ts';
@@ -125,29 +125,61 @@ describe('exact rank tests', () => {
 });
 
 describe('shiftBetween', () => {
-  it('few values that all agree are decided by t, others are not decided', () => {
-    const level = 1e-3;
-    const agree = shiftBetween({ before: [10, 11, 10, 11], after: [20, 21, 20.1, 21.1], paired: true });
-    // t = 10.05 / (0.0577/2): far beyond; the exact test alone could reach 1/16 only.
-    expect(agree.pAbove(0, level)).toBeLessThan(1e-6);
-    expect(agree.pBelow(0, level)).toBe(1);
+  it('few values that all agree are decided by t where modes don’t explain them, others are not decided', () => {
+    const level = 0.01;
+    const agree = shiftBetween({ before: [10, 11, 10, 11], after: [20, 21, 20.1, 21.1], paired: false });
+    // Welch's t is far beyond; the exact test alone could reach 1/70 only, and modes do this with a chance of 1/256.
+    expect(agree.pAbove(0, level)).toBeLessThan(1e-4);
+    expect(agree.pBelow(0, level)).toBeCloseTo(1, 12);
     expect(agree.pAbove(11, level)).toBeGreaterThan(0.5);
+    expect(agree.pAbove(0, 1e-3)).toBeCloseTo(1, 12);
+    expect(agree.pAbove(0, 1e-3, level)).toBeLessThan(1e-4);
     const mixed = shiftBetween({ before: [10, 10, 10, 10], after: [20, 20, 20, 9], paired: true });
     expect(mixed.pAbove(0, level)).toBeCloseTo(enumeratedSignedRank([10, 10.001, 10.002, -1]), 12);
+  });
+
+  it('a change of every value by the gap of two modes is no change unless there are enough values, or it is gross', () => {
+    const sides = (count: number, gap: number) => ({ before: Array.from({ length: count }, (_, i) => i * 1e-6), after: Array.from({ length: count }, (_, i) => gap + i * 2e-6), paired: true });
+    const level = 1e-3;
+    expect(chanceOfModes(sides(6, 0.3))).toBe(1 / 64);
+    expect(chanceOfModes({ ...sides(6, 0.3), paired: false })).toBe(1 / 4096);
+    expect(shiftBetween(sides(6, 0.3), 0.4).pAbove(0, level)).toBeGreaterThan(0.5);
+    expect(shiftBetween(sides(6, 0.5), 0.4).pAbove(0, level)).toBeLessThan(1e-6);
+    expect(shiftBetween(sides(6, 0.5)).pAbove(0, level)).toBe(1);
+    expect(shiftBetween(sides(10, 0.3), 0.4).pAbove(0, level)).toBe(1 / 1024);
+  });
+
+  it('few rounds of two modes raise no more alarms than asked for', () => {
+    const random = createRandom(5);
+    for (const rounds of [3, 4, 5, 6, 8]) {
+      for (const paired of [true, false]) {
+        let alarms = 0;
+        for (let run = 0; run < 4000; run++) {
+          // Paired: one of the two is always slower, whichever. Unpaired: each process has its mode.
+          const modes = Array.from({ length: rounds }, () => random.below(2));
+          const side = (at: (round: number) => number) => modes.map((_, round) => 0.3 * at(round) + 0.001 * normal(random));
+          const before = side((round) => (paired ? modes[round]! : random.below(2)));
+          const after = side((round) => (paired ? 1 - modes[round]! : random.below(2)));
+          if (shiftBetween({ before, after, paired }, Math.log(1.5)).pAbove(0, 0.01) <= 0.01) alarms++;
+        }
+        expect(alarms / 4000).toBeLessThan(0.01 + 0.0047);
+      }
+    }
   });
 
   it('agrees with Welch’s t by hand', () => {
     // Means 2 and 12, variances 1 and 4, three and five values: t = 10 / √(1/3 + 4/5), degrees 5.98 (Satterthwaite).
     const shift = shiftBetween({ before: [1, 2, 3], after: [12 - Math.sqrt(8), 12, 12, 12, 12 + Math.sqrt(8)], paired: false });
+    // Modes do that with a chance of 1/256, which a level of 0.01 bears; the exact test could reach 1/56.
     const variance = 1 / 3 + 4 / 5;
     const degrees = variance ** 2 / ((1 / 3) ** 2 / 2 + (4 / 5) ** 2 / 4);
-    expect(shift.pAbove(0, 1e-4)).toBeCloseTo(studentTail(10 / Math.sqrt(variance), degrees), 12);
+    expect(shift.pAbove(0, 0.01)).toBeCloseTo(studentTail(10 / Math.sqrt(variance), degrees), 12);
   });
 
   it('single values tell nothing, equal ones leave no doubt', () => {
     const single = shiftBetween({ before: [1], after: [2], paired: false });
     expect([single.pAbove(0, 1e-3), single.interval(0.025)]).toEqual([1, { low: -Infinity, high: Infinity }]);
-    const exact = shiftBetween({ before: [1, 1, 1], after: [2, 2, 2], paired: true });
+    const exact = shiftBetween({ before: [1, 1, 1], after: [2, 2, 2], paired: true }, 0.4);
     expect([exact.point, exact.pAbove(0.5, 1e-3), exact.pAbove(1, 1e-3), exact.interval(0.025)]).toEqual([1, 0, 1, { low: 1, high: 1 }]);
     expect(() => shiftBetween({ before: [1, 2], after: [1], paired: true })).toThrow(RangeError);
     expect(() => shiftBetween({ before: [], after: [1], paired: false })).toThrow(RangeError);

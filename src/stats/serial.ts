@@ -1,0 +1,47 @@
+/**
+ * Series whose values follow each other: a neighbour that stays, a clock that keeps its speed, heat. Tests that take values as
+ * independent then find shifts that are none, since n values say less than n.
+ */
+import { autocorrelation } from './describe.ts';
+import { studentQuantile } from './student.ts';
+
+/** Series shorter than this tell next to nothing of their correlation. */
+const FEWEST = 8;
+
+/** What is taken for them. */
+const ASSUMED = 0.3;
+
+/** Beyond, nothing is known of the level. */
+const LARGEST = 0.95;
+
+/**
+ * Lag-1 correlation of series of one kind, at least 0: the mean of theirs, each with the bias of a short series taken out,
+ * (1 + 3ρ)/n (Kendall, Biometrika 41, 1954). Constant series have none.
+ */
+export function serialCorrelation(series: readonly (readonly number[])[]): number {
+  const estimates = series.map((values) => {
+    const { length } = values;
+    if (length < FEWEST) return ASSUMED;
+    const raw = autocorrelation(values, 1);
+    return raw + (1 + 3 * raw) / length;
+  });
+  return Math.min(LARGEST, Math.max(0, estimates.reduce((sum, value) => sum + value, 0) / Math.max(1, series.length)));
+}
+
+/**
+ * How much further than for independent values the difference of two series' levels may be off, at a one-sided level: the
+ * standard error times √((1+ρ)/(1−ρ)), as of first-order autoregressive series (Bayley and Hammersley, Suppl. J. R. Stat. Soc.
+ * 8, 1946), less the error itself.
+ */
+export function serialDoubt(before: readonly number[], after: readonly number[], level: number): number {
+  const rho = serialCorrelation([before, after]);
+  const error = Math.sqrt(squaredError(before) + squaredError(after));
+  return error === 0 ? 0 : studentQuantile(Math.min(0.5, level), Infinity) * error * (Math.sqrt((1 + rho) / (1 - rho)) - 1);
+}
+
+function squaredError(values: readonly number[]): number {
+  const { length } = values;
+  if (length < 2) return 0;
+  const mean = values.reduce((sum, value) => sum + value, 0) / length;
+  return values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (length - 1) / length;
+}
