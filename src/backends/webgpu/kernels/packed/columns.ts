@@ -1,0 +1,118 @@
+/** Staging of right matrices: packed weights, and f16 activations [k, column] that are transposed on their way. */
+import { address, collapse, decodeIndex } from '../../lower/space.ts';
+import { assign, bindVectors, type Stage, type StageShape } from './rows.ts';
+import type { Block } from '../../wgsl/module.ts';
+import type { PackedColumns, PackedWeights } from './spec.ts';
+
+/** Neighbouring invocations take neighbouring columns at one depth. */
+export function weightStage(weights: PackedWeights, shape: StageShape): Stage {
+  const { rows: bn, origin, threads, bk, depth, pitch, begin, slot } = shape;
+  const vectors = bn * bk;
+  const loads = Math.max(1, vectors / threads);
+  // Columns that one invocation takes, and depths between its loads of one column.
+  const columns = Math.min(loads, Math.max(1, bn / threads));
+  const step = Math.max(1, threads / bn);
+  const tail = depth % bk !== 0;
+  const clamps = weights.columns % bn !== 0;
+  const depthOf = (load: number): number => Math.floor(load / columns) * step;
+  const columnOf = (load: number): number => (load % columns) * threads;
+  return {
+    tensor: weights.tensor,
+    bind: (module) => bindVectors(module, 'b', weights.tensor),
+    prepare(block) {
+      block.let('b_column', threads > bn ? `lid % ${bn}u` : 'lid');
+      block.let('b_lane', threads > bn ? `(lid / ${bn}u)${vectors < threads ? ` % ${bk}u` : ''}` : '0u');
+      for (let i = 0; i < columns; i++) {
+        const column = `${origin} + b_column + ${i * threads}u`;
+        const inside = clamps ? `min(${column}, ${weights.columns - 1}u)` : column;
+        block.let(`b_base${i}`, `${inside} + ${weights.grouped ? `(batch * ${depth}u + b_lane)` : 'b_lane'} * ${weights.columns}u`);
+      }
+      if (!slot) block.let('b_at', `b_column * ${pitch}u + b_lane + ${begin}u`);
+    },
+    load(block, k, how) {
+      const at = block.let(how === 'var' ? 'bd' : 'bn', `${k} * ${weights.columns}u`);
+      for (let i = 0; i < loads; i++) {
+        const index = `b_base${i % columns} + ${at} + ${depthOf(i) * weights.columns}u`;
+        if (!tail) {
+          assign(block, `b${i}`, `b[${index}]`, how);
+          continue;
+        }
+        const ok = block.let(`${at}_ok${i}`, `${k} + b_lane + ${depthOf(i)}u < k_end`);
+        assign(block, `b${i}`, `select(vec4<u32>(), b[select(0u, ${index}, ${ok})], ${ok})`, how);
+      }
+    },
+    store(block, base) {
+      const write = (inside: Block): void => {
+        for (let i = 0; i < loads; i++) {
+          const [column, lane] = [columnOf(i), depthOf(i)];
+          const at = slot
+            ? `${slot(`(b_column + ${column}u)`)} * ${pitch}u + b_lane + ${lane + begin}u`
+            : `b_at + ${column * pitch + lane}u`;
+          inside.line(`tile[${base}${at}] = b${i}`);
+        }
+      };
+      if (vectors < threads) block.if(`lid < ${vectors}u`, write);
+      else write(block);
+    },
+  };
+}
+
+/** An invocation loads squares of 8 depths × 8 columns and transposes them in registers. */
+export function transposedStage(columns: PackedColumns, batchExtents: readonly number[], shape: StageShape): Stage {
+  const { rows: bn, origin, count, threads, bk, pitch, begin, slot } = shape;
+  const across = bn / 8;
+  const squares = across * bk;
+  const loads = Math.ceil(squares / threads);
+  const { tensor, view, depth } = columns;
+  const batch = collapse({ extents: batchExtents, views: [{ offset: view.offset, strides: view.strides.slice(0, -1) }] });
+  const stride = view.strides.at(-1)!;
+  const lastVector = Math.ceil(count / 8) - 1;
+  const square = (load: number): string => `((lid + ${load * threads}u) % ${squares}u)`;
+  return {
+    tensor,
+    bind: (module) => bindVectors(module, 'b', tensor),
+    prepare(block) {
+      const base = address(batch.views[0]!, decodeIndex('batch', batch.extents).map((code) => `(${code})`));
+      for (let i = 0; i < loads; i++) {
+        block.let(`b_c${i}`, `${square(i)} % ${across}u`);
+        block.let(`b_k${i}`, `${square(i)} / ${across}u`);
+        block.let(`b_base${i}`, `${base} + min(${origin} / 8u + b_c${i}, ${lastVector}u)`);
+      }
+    },
+    load(block, k, how) {
+      const prefix = how === 'var' ? 'bd' : 'bn';
+      const guarded = depth % (bk * 8) !== 0;
+      for (let i = 0; i < loads; i++) {
+        const first = block.let(`${prefix}${i}`, `(${k} + b_k${i}) * 8u`);
+        for (let row = 0; row < 8; row++) {
+          const index = (at: string): string => `b[b_base${i} + ${at} * ${stride}u]`;
+          const at = `(${first} + ${row}u)`;
+          const value = guarded ? `select(vec4<u32>(), ${index(`min${at.slice(0, -1)}, ${depth - 1}u)`)}, ${at} < ${depth}u)` : index(at);
+          assign(block, `b${i}_${row}`, value, how);
+        }
+      }
+    },
+    store(block, base) {
+      for (let i = 0; i < loads; i++) {
+        const write = (inside: Block): void => {
+          for (let column = 0; column < 8; column++) {
+            const row = `(b_c${i} * 8u + ${column}u)`;
+            inside.line(`tile[${base}${slot ? slot(row) : row} * ${pitch}u + b_k${i} + ${begin}u] = ${transposed(i, column)}`);
+          }
+        };
+        // The last load may have fewer squares than invocations.
+        if ((i + 1) * threads > squares) block.if(`lid + ${i * threads}u < ${squares}u`, write);
+        else write(block);
+      }
+    },
+  };
+}
+
+/** Column `column` of the square: its halves of eight vectors, in pairs. */
+function transposed(load: number, column: number): string {
+  const word = ['x', 'y', 'z', 'w'][column >> 1]!;
+  const of = (rows: readonly number[]): string => `vec4<u32>(${rows.map((row) => `b${load}_${row}.${word}`).join(', ')})`;
+  const [even, odd] = [of([0, 2, 4, 6]), of([1, 3, 5, 7])];
+  if (column % 2 === 0) return `(${even} & vec4<u32>(0xffffu)) | (${odd} << vec4<u32>(16u))`;
+  return `(${even} >> vec4<u32>(16u)) | (${odd} & vec4<u32>(0xffff0000u))`;
+}

@@ -1,0 +1,65 @@
+/**
+ * Inner engines of the packed matrix kernel: they multiply a staged block into accumulators of their own and write these to the
+ * slab. Staged rows of A and of B are vectors along the depth, `pitch` apart, in the workgroup array `tile`.
+ */
+import type { PackedElement, PackedTactic, Slab } from '../../tactics/packed.ts';
+import { packedInvocations, rowPitch, slabOf, VECTOR_ELEMENTS } from '../../tactics/packed.ts';
+import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
+import { lanesEngine } from './lanes.ts';
+import { emulatedEngine, matrixEngine } from './matrix.ts';
+
+export interface Engine {
+  /** Where column `n` of B is staged, if not at row `n`. */
+  readonly columnSlot: ((column: string) => string) | undefined;
+  /** The subgroup size to ask for. */
+  readonly subgroupSize: number | undefined;
+  /** Declares what the module needs. */
+  declare(module: ModuleBuilder): void;
+  /** Emits the accumulators, zero, and where the invocation's results lie. */
+  begin(block: Block): void;
+  /** Emits the products of a staged block; `base` is its first vector, '' or `name + `. */
+  multiply(block: Block, base: string): void;
+  /** Emits stores of one round's accumulators to the slab. */
+  spill(block: Block, round: number): void;
+  /** The row of the tile that lies at a row of the slab. */
+  tileRow(round: number, slabRow: string): string;
+}
+
+/** What engines share: the geometry of a tactic. */
+export interface Geometry {
+  readonly tactic: PackedTactic;
+  readonly element: PackedElement;
+  readonly pitch: number;
+  readonly threads: number;
+  readonly slab: Slab;
+  /** Elements in a vector. */
+  readonly lanes: number;
+  /** First vector of the B tile. */
+  readonly bBegin: number;
+}
+
+export function geometryOf(tactic: PackedTactic, element: PackedElement): Geometry {
+  const pitch = rowPitch(tactic);
+  return {
+    tactic,
+    element,
+    pitch,
+    threads: packedInvocations(tactic),
+    slab: slabOf(tactic),
+    lanes: VECTOR_ELEMENTS[element],
+    bBegin: tactic.bm * pitch,
+  };
+}
+
+export function engineOf(geometry: Geometry): Engine {
+  switch (geometry.tactic.engine) {
+    case 'matrix':
+      return matrixEngine(geometry);
+    case 'emulated':
+      return emulatedEngine(geometry);
+    case 'lanes':
+      return lanesEngine(geometry);
+    default:
+      return geometry.tactic.engine satisfies never;
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Products by subgroup matrices (Dawn's experimental extension, over Vulkan's cooperative matrices and Metal's simdgroup
+ * matrices), and the same tiling in plain WGSL for tests.
+ *
+ * Matrices are written out in the text: WGSL can't index them dynamically. Traps seen with `webgpu` 0.6.2: a matrix variable
+ * without an initializer keeps its value over iterations; offsets must come from `subgroup_id` to pass uniformity analysis;
+ * drivers have crashed over modules that mix matrices with subgroup arithmetic.
+ */
+import type { Block } from '../../wgsl/module.ts';
+import type { Engine, Geometry } from './engine.ts';
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
+/** Where a subgroup's tile lies, and how matrices cover it. */
+interface Cover {
+  readonly down: number;
+  readonly across: number;
+  /** Rows of matrices per round of the slab. */
+  readonly perRound: number;
+  /** Vectors of depth of one matrix, and matrices along a block's depth. */
+  readonly matrixVectors: number;
+  readonly steps: number;
+}
+
+function coverOf({ tactic, slab, lanes }: Geometry): Cover {
+  const { sm, sn, bk } = tactic;
+  const matrix = tactic.matrix!;
+  const matrixVectors = matrix.k / lanes;
+  const down = sm / matrix.m;
+  return { down, across: sn / matrix.n, perRound: down / slab.rounds, matrixVectors, steps: bk / matrixVectors };
+}
+
+/** Emits the subgroup's place in the workgroup's tile from its number. */
+function emitPlace(block: Block, { tactic }: Geometry, subgroup: string): void {
+  const { bn, bm, sn, sm, slices } = tactic;
+  const [across, down] = [bn / sn, bm / sm];
+  block.let('sub_x', `${subgroup} % ${across}u`);
+  block.let('sub_y', slices === 1 ? `${subgroup} / ${across}u` : `(${subgroup} / ${across}u) % ${down}u`);
+  if (slices > 1) block.let('slice', `${subgroup} / ${across * down}u`);
+}
+
+/** The slab's vector where the subgroup's matrix row `i` of a round and matrix column `j` begin. */
+function slabAt({ tactic, slab }: Geometry, { perRound }: Cover, i: number, j: number): string {
+  const { m, n } = tactic.matrix!;
+  const slice = tactic.slices === 1 ? '' : `slice * ${slab.rows * slab.pitch}u + `;
+  return `${slice}(sub_y * ${perRound * m}u + ${i * m}u) * ${slab.pitch}u + sub_x * ${tactic.sn / 4}u + ${(j * n) / 4}u`;
+}
+
+/** A slab's rows are those of the subgroups, one after another. */
+function tileRowOf({ tactic }: Geometry, { perRound }: Cover): Engine['tileRow'] {
+  const rows = perRound * tactic.matrix!.m;
+  return (round, slabRow) => `(${slabRow} / ${rows}u) * ${tactic.sm}u + ${slabRow} % ${rows}u + ${round * rows}u`;
+}
+
+export function matrixEngine(geometry: Geometry): Engine {
+  const { tactic, element, pitch, slab, bBegin } = geometry;
+  const { m, n, k } = tactic.matrix!;
+  const cover = coverOf(geometry);
+  const result = element === 'f16' ? 'f32' : 'i32';
+  const acc = (i: number, j: number): string => `acc${i}_${j}`;
+  const load = (side: 'left' | 'right', at: string): string => {
+    const [type, order] = side === 'left' ? [`subgroup_matrix_left<${element}, ${k}, ${m}>`, 'row_major'] : [`subgroup_matrix_right<${element}, ${n}, ${k}>`, 'col_major'];
+    return `subgroupMatrixLoad<${type}, ${order}>(&tile, ${at}, ${pitch}u)`;
+  };
+  return {
+    columnSlot: undefined,
+    subgroupSize: tactic.demandsSubgroup ? tactic.subgroup : undefined,
+    declare(module) {
+      module.enable('subgroups');
+      module.enable('chromium_experimental_subgroup_matrix');
+      if (element === 'f16') module.enable('f16');
+    },
+    begin(block) {
+      emitPlace(block, geometry, 'sgid');
+      const slice = (bytes: string): string => (tactic.slices === 1 ? bytes : `${bytes} + slice * ${cover.matrixVectors}u`);
+      block.let('left', slice(`sub_y * ${tactic.sm * pitch}u`));
+      block.let('right', slice(`sub_x * ${tactic.sn * pitch}u + ${bBegin}u`));
+      for (const i of range(cover.down)) for (const j of range(cover.across)) block.var(acc(i, j), `subgroup_matrix_result<${result}, ${n}, ${m}>()`);
+    },
+    multiply(block, base) {
+      for (let step = 0; step < cover.steps; step += tactic.slices) {
+        const depth = step * cover.matrixVectors;
+        for (const i of range(cover.down)) block.let(`l${step}_${i}`, load('left', `${base}left + ${i * m * pitch + depth}u`));
+        for (const j of range(cover.across)) {
+          const right = block.let(`r${step}_${j}`, load('right', `${base}right + ${j * n * pitch + depth}u`));
+          for (const i of range(cover.down)) block.line(`${acc(i, j)} = subgroupMatrixMultiplyAccumulate(l${step}_${i}, ${right}, ${acc(i, j)})`);
+        }
+      }
+    },
+    spill(block, round) {
+      for (const i of range(cover.perRound)) {
+        for (const j of range(cover.across)) {
+          block.line(`subgroupMatrixStore<row_major>(&tile, ${slabAt(geometry, cover, i, j)}, ${acc(round * cover.perRound + i, j)}, ${slab.pitch}u)`);
+        }
+      }
+    },
+    tileRow: tileRowOf(geometry, cover),
+  };
+}
+
+/** Every invocation holds the quads (four columns) `lane`, `lane + subgroup`, … of every result matrix of its subgroup. */
+export function emulatedEngine(geometry: Geometry): Engine {
+  const { tactic, element, pitch, bBegin, slab } = geometry;
+  const { m, n } = tactic.matrix!;
+  const cover = coverOf(geometry);
+  const quads = (m * n) / 4 / tactic.subgroup;
+  const count = cover.down * cover.across * quads;
+  const vector = element === 'f16' ? 'vec4<f32>' : 'vec4<i32>';
+  /** Emits the row and the first column of the quad `x` within the matrix. */
+  const place = (block: Block): void => {
+    block.let('cell', `lane + (x % ${quads}u) * ${tactic.subgroup}u`);
+    block.let('cell_row', `cell / ${n / 4}u`);
+    block.let('cell_column', `(cell % ${n / 4}u) * 4u`);
+    block.let('matrix_row', `x / ${quads * cover.across}u`);
+    block.let('matrix_column', `(x / ${quads}u) % ${cover.across}u`);
+  };
+  const dot = (at: string, bt: string): string => {
+    const words = ['x', 'y', 'z', 'w'];
+    if (element === 'i8') return words.map((word) => `dot4I8Packed(${at}.${word}, ${bt}.${word})`).join(' + ');
+    return words.map((word) => `dot(unpack2x16float(${at}.${word}), unpack2x16float(${bt}.${word}))`).join(' + ');
+  };
+  return {
+    columnSlot: undefined,
+    subgroupSize: undefined,
+    declare: () => undefined,
+    begin(block) {
+      block.let('lane', `lid % ${tactic.subgroup}u`);
+      emitPlace(block, geometry, block.let('subgroup', `lid / ${tactic.subgroup}u`));
+      block.var('acc', `array<${vector}, ${count}>()`);
+    },
+    multiply(block, base) {
+      const first = tactic.slices === 1 ? '0u' : `slice * ${cover.matrixVectors}u`;
+      block.for('x', '0u', `${count}u`, '1u', (cells) => {
+        place(cells);
+        cells.let('row', `${base}(sub_y * ${tactic.sm}u + matrix_row * ${m}u + cell_row) * ${pitch}u`);
+        cells.let('column', `${base}(sub_x * ${tactic.sn}u + matrix_column * ${n}u + cell_column) * ${pitch}u + ${bBegin}u`);
+        cells.for('step', first, `${tactic.bk}u`, `${tactic.slices * cover.matrixVectors}u`, (steps) => {
+          steps.for('v', 'step', `step + ${cover.matrixVectors}u`, '1u', (depth) => {
+            depth.let('l', 'tile[row + v]');
+            for (const i of range(4)) depth.let(`r${i}`, `tile[column + ${i * pitch}u + v]`);
+            depth.line(`acc[x] += ${vector}(${range(4).map((i) => dot('l', `r${i}`)).join(', ')})`);
+          });
+        });
+      });
+    },
+    spill(block, round) {
+      const perRound = count / slab.rounds;
+      block.for('x', `${round * perRound}u`, `${(round + 1) * perRound}u`, '1u', (cells) => {
+        place(cells);
+        const rows = `(sub_y * ${cover.perRound * m}u + (matrix_row - ${round * cover.perRound}u) * ${m}u + cell_row) * ${slab.pitch}u`;
+        const columns = `sub_x * ${tactic.sn / 4}u + matrix_column * ${n / 4}u + cell_column / 4u`;
+        const slice = tactic.slices === 1 ? '' : `slice * ${slab.rows * slab.pitch}u + `;
+        cells.line(`tile[${slice}${rows} + ${columns}] = bitcast<vec4<u32>>(acc[x])`);
+      });
+    },
+    tileRow: tileRowOf(geometry, cover),
+  };
+}

@@ -1,0 +1,103 @@
+/**
+ * The packed matrix kernel's problem: out[batch, row, column] = epilogue(scale · Σ_k A[batch, row, k] · B[batch, k, column] + bias, …)
+ * on f16 (summed in f32) or i8 (summed in i32), where memory is read 16 bytes at a time.
+ *
+ * Everything along the depth is counted in vectors of 16 bytes; addresses of A and B are counted in vectors too.
+ */
+import type { DeviceTensor, View } from '../../lower/tensor.ts';
+import type { PackedElement } from '../../tactics/packed.ts';
+import type { EpilogueOperand, EpilogueSpec } from '../epilogue.ts';
+
+/** A matrix: its rows' depths lie one after another. The view is over [batch axes…, row axes…], in vectors. */
+export interface PackedMatrix {
+  readonly kind: 'matrix';
+  readonly tensor: DeviceTensor;
+  readonly view: View;
+}
+
+/**
+ * An image as the left matrix: rows are [image, output pixel…], depths are (tap, vector of channels). The batch index is the
+ * group. Taps outside the image give `pad` in every word.
+ */
+export interface PackedImage {
+  readonly kind: 'image';
+  readonly tensor: DeviceTensor;
+  /** Strides in vectors; `groupStride` lies between the groups' first channels. */
+  readonly offset: number;
+  readonly imageStride: number;
+  readonly spatialStrides: readonly number[];
+  readonly groupStride: number;
+  readonly images: number;
+  readonly inputSpatial: readonly number[];
+  readonly outputSpatial: readonly number[];
+  readonly kernel: readonly number[];
+  readonly stride: readonly number[];
+  readonly dilation: readonly number[];
+  readonly padBegin: readonly number[];
+  /** Vectors of channels in one group. */
+  readonly channels: number;
+  /** 0, or an int8 zero point in all four bytes. */
+  readonly pad: number;
+}
+
+/** Constant weights as packHalf and packInt8 lay them out: [group, k, column] vectors, columns padded to `columns`. */
+export interface PackedWeights {
+  readonly kind: 'packed';
+  readonly tensor: DeviceTensor;
+  /** Columns as stored, a multiple of {@link COLUMN_ALIGNMENT}. */
+  readonly columns: number;
+  /** Whether every batch has weights of its own. */
+  readonly grouped: boolean;
+}
+
+/** An activation whose columns' depths lie one after another, [column, k]. The view is over [batch axes…, column], in vectors. */
+export interface PackedRowsOfColumns {
+  readonly kind: 'rows-k-contiguous';
+  readonly tensor: DeviceTensor;
+  readonly view: View;
+}
+
+/** An f16 activation [k, column]: a vector holds eight columns. The view is over [batch axes…, k], in vectors. */
+export interface PackedColumns {
+  readonly kind: 'columns-contiguous';
+  readonly tensor: DeviceTensor;
+  readonly view: View;
+  /** Depth in elements; the left matrix may be padded beyond it. */
+  readonly depth: number;
+}
+
+export type PackedLeft = PackedMatrix | PackedImage;
+export type PackedRight = PackedWeights | PackedRowsOfColumns | PackedColumns;
+
+/** Stored bytes are `round(real / scale) + zeroPoint`, saturated to −128 … 127. */
+export interface Quantization {
+  readonly scale: number;
+  readonly zeroPoint: number;
+}
+
+/** An operand of the epilogue; with a quantization, bytes become the real numbers that they stand for. */
+export interface PackedOperand extends EpilogueOperand {
+  readonly quantization?: Quantization | undefined;
+}
+
+export interface PackedSpec extends EpilogueSpec {
+  readonly label: string;
+  readonly element: PackedElement;
+  /** Depth in vectors. */
+  readonly depth: number;
+  readonly a: PackedLeft;
+  readonly b: PackedRight;
+  /** f32 factors by column, on top of `scale`: y = epilogue(scale · columnScale · accumulator + biasScale · bias, extras…). */
+  readonly columnScale?: EpilogueOperand | undefined;
+  readonly extras: readonly PackedOperand[];
+  readonly output: PackedOperand;
+}
+
+/** Packed weights have a multiple of this many columns. */
+export const COLUMN_ALIGNMENT = 16;
+
+export function packedColumns(columns: number): number {
+  return Math.ceil(columns / COLUMN_ALIGNMENT) * COLUMN_ALIGNMENT;
+}
+
+export const product = (extents: readonly number[]): number => extents.reduce((all, extent) => all * extent, 1);

@@ -1,0 +1,151 @@
+/**
+ * Tiles for the packed matrix kernel (kernels/packed): which are legal on a device, and a model that ranks them.
+ *
+ * Lengths along the depth are counted in vectors of 16 bytes: 8 halves or 16 bytes of int8.
+ */
+import type { DeviceProfile, MatrixConfig } from '../profile.ts';
+import type { MatmulShape } from './matmul.ts';
+
+/**
+ * How a staged block is multiplied. `matrix`: subgroup matrices. `lanes`: plain WGSL, a tile of results per invocation.
+ * `emulated`: the tiling of `matrix` in plain WGSL, slow, for tests on devices without matrices.
+ */
+export type PackedEngine = 'matrix' | 'lanes' | 'emulated';
+
+/** Rows, columns and depth (in elements) of one subgroup matrix. */
+export interface MatrixShape {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+export interface PackedTactic {
+  readonly kind: 'packed';
+  readonly engine: PackedEngine;
+  /** Tile of the workgroup; `bk` is the depth of a staged block in vectors. */
+  readonly bm: number;
+  readonly bn: number;
+  readonly bk: number;
+  /** Tile of a subgroup, of an invocation for `lanes`. */
+  readonly sm: number;
+  readonly sn: number;
+  /** Parts of the depth that workgroups of their own compute; above 1 a second kernel adds them. */
+  readonly splitK: number;
+  /** Parts of every block's depth that subgroups (invocations) of one workgroup share out, added in workgroup memory. */
+  readonly slices: number;
+  /** Blocks in workgroup memory: 2 saves a barrier per block. */
+  readonly buffers: 1 | 2;
+  /** The matrix of `matrix` and `emulated`. */
+  readonly matrix: MatrixShape | undefined;
+  /** Invocations of a subgroup; 1 for `lanes`. */
+  readonly subgroup: number;
+  /** The kernel demands this subgroup size (the device has several). */
+  readonly demandsSubgroup: boolean;
+}
+
+/** The element type of the operands. */
+export type PackedElement = 'f16' | 'i8';
+
+/** Elements in a vector of 16 bytes. */
+export const VECTOR_ELEMENTS = { f16: 8, i8: 16 } as const satisfies Record<PackedElement, number>;
+
+/** A problem with its depth in vectors. */
+export interface PackedProblem extends MatmulShape {
+  readonly element: PackedElement;
+}
+
+/** `matrix 128x128x64 64x64 16x16x16 /2 2 slices 2 buffers`: tile (depth in elements), tile of a subgroup, matrix, split. */
+export function packedTacticName(tactic: PackedTactic, element: PackedElement): string {
+  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, matrix } = tactic;
+  return [
+    `${engine} ${bm}x${bn}x${bk * VECTOR_ELEMENTS[element]} ${sm}x${sn}`,
+    ...(matrix ? [`${matrix.m}x${matrix.n}x${matrix.k}`] : []),
+    ...(slices > 1 ? [`${slices} slices`] : []),
+    ...(buffers > 1 ? [`${buffers} buffers`] : []),
+    ...(splitK > 1 ? [`/${splitK}`] : []),
+  ].join(' ');
+}
+
+export function packedInvocations({ bm, bn, sm, sn, slices, subgroup }: PackedTactic): number {
+  return (bm / sm) * (bn / sn) * slices * subgroup;
+}
+
+/** Vectors from one row of a staged tile to the next: an odd number, so that neighbouring rows start in different banks. */
+export function rowPitch(tactic: Pick<PackedTactic, 'bk'>): number {
+  return tactic.bk | 1;
+}
+
+/** The slab through which results leave: f32 or i32 rows of the tile, some of them per round. */
+export interface Slab {
+  readonly rounds: number;
+  /** Rows of one round, and vectors from one to the next. */
+  readonly rows: number;
+  readonly pitch: number;
+}
+
+/** Rows that an engine gives out in one round are whole steps of this: a row of matrices, or one result row per invocation. */
+function slabStep({ engine, bm, sm, matrix }: PackedTactic): number {
+  return engine === 'lanes' ? bm / sm : (bm / sm) * matrix!.m;
+}
+
+/** Staged blocks in vectors. */
+export function stagedVectors(tactic: PackedTactic): number {
+  return (tactic.bm + tactic.bn) * rowPitch(tactic) * tactic.buffers;
+}
+
+/** As few rounds as fit into the memory that staging takes anyway. */
+export function slabOf(tactic: PackedTactic): Slab {
+  const pitch = tactic.bn / 4 + 2;
+  const steps = tactic.bm / slabStep(tactic);
+  for (let rounds = 1; rounds < steps; rounds++) {
+    const rows = tactic.bm / rounds;
+    if (steps % rounds === 0 && rows * pitch * tactic.slices <= stagedVectors(tactic)) return { rounds, rows, pitch };
+  }
+  return { rounds: steps, rows: tactic.bm / steps, pitch };
+}
+
+export function packedWorkgroupBytes(tactic: PackedTactic): number {
+  const slab = slabOf(tactic);
+  return Math.max(stagedVectors(tactic), slab.rows * slab.pitch * tactic.slices) * 16;
+}
+
+/** Columns of partial results as stored between the two kernels of a split product. */
+export function partialColumns(columns: number): number {
+  return Math.ceil(columns / 4) * 4;
+}
+
+/** Bytes between the two kernels of a split product. */
+export function packedScratchBytes(shape: MatmulShape, { splitK }: PackedTactic): number {
+  return splitK === 1 ? 0 : splitK * shape.batch * shape.rows * partialColumns(shape.columns) * 4;
+}
+
+/** The subgroup size that a matrix kernel gets, and whether it must ask for it; undefined where none can be had. */
+export function matrixSubgroup(profile: DeviceProfile): { readonly size: number; readonly demands: boolean } | undefined {
+  const { subgroupSize, features } = profile;
+  if (!subgroupSize || !features.has('subgroups') || !features.has('chromium-experimental-subgroup-matrix')) return undefined;
+  const { min, max } = subgroupSize;
+  if (min === max) return { size: min, demands: false };
+  if (!features.has('subgroup-size-control')) return undefined;
+  return { size: Math.min(max, Math.max(min, 32)), demands: true };
+}
+
+/** Whether a tactic can run on the device; `undefined`, or why it can't. */
+export function packedReason(tactic: PackedTactic, element: PackedElement, profile: DeviceProfile): string | undefined {
+  const { engine, bm, bn, bk, sm, sn, slices, matrix, subgroup } = tactic;
+  const invocations = packedInvocations(tactic);
+  if (bm % sm !== 0 || bn % sn !== 0) return 'the tile is not whole subgroup tiles';
+  if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
+  if (packedWorkgroupBytes(tactic) > profile.maxWorkgroupBytes) return `${packedWorkgroupBytes(tactic)} bytes of workgroup memory, the device has ${profile.maxWorkgroupBytes}`;
+  if (invocations % bk !== 0 || (invocations % bn !== 0 && bn % invocations !== 0)) return 'loads do not divide among the invocations';
+  if (engine === 'lanes') return sn % 4 !== 0 || bk % slices !== 0 ? 'the tile of an invocation is not whole vectors' : undefined;
+  if (!matrix || sm % matrix.m !== 0 || sn % matrix.n !== 0) return 'the subgroup tile is not whole matrices';
+  if ((bk * VECTOR_ELEMENTS[element]) % (matrix.k * slices) !== 0 || matrix.k % VECTOR_ELEMENTS[element] !== 0) return 'a block is not whole matrices deep';
+  if (engine === 'emulated') return undefined;
+  const given = matrixSubgroup(profile);
+  if (!given || given.size !== subgroup || given.demands !== tactic.demandsSubgroup) return 'the subgroup size is another one';
+  // Dawn demands whole subgroups of the largest size along x.
+  if (!given.demands && invocations % profile.subgroupSize!.max !== 0) return 'the workgroup is not whole subgroups';
+  return undefined;
+}
+
+export type { MatrixConfig };

@@ -1,0 +1,292 @@
+/** Problems for the packed matrix kernel: memory, specification and the float64 answer, from one description. */
+import { columnWidth, wideOperands } from '../../src/backends/webgpu/kernels/packed/epilogue.ts';
+import { packedKernels } from '../../src/backends/webgpu/kernels/packed/kernel.ts';
+import { packedDepth, packHalf, packInt8 } from '../../src/backends/webgpu/kernels/packed/pack.ts';
+import { packedColumns, type PackedImage, type PackedOperand, type PackedRight, type PackedSpec, product } from '../../src/backends/webgpu/kernels/packed/spec.ts';
+import type { KernelCall } from '../../src/backends/webgpu/lower/context.ts';
+import { type DeviceTensor, storedBytes, storedElements, stridesOf, type View } from '../../src/backends/webgpu/lower/tensor.ts';
+import type { DeviceProfile } from '../../src/backends/webgpu/profile.ts';
+import { type PackedElement, type PackedTactic, VECTOR_ELEMENTS } from '../../src/backends/webgpu/tactics/packed.ts';
+import { type Dims, elementCount, float16ToNumber, numberToFloat16 } from '../../src/ir/tensor.ts';
+import { eachCoordinate, type ConvCase, conv, convDims } from './references.ts';
+import { noise } from './helpers.ts';
+
+type Storage = 'f32' | 'f16' | 'i8';
+
+/** A tensor with the bytes that it begins with. */
+export interface Held {
+  readonly tensor: DeviceTensor;
+  readonly bytes: Uint8Array;
+}
+
+let ids = 0;
+
+export function hold(dims: Dims, storage: Storage, layout: DeviceTensor['layout'], values?: ArrayLike<number>, padding = 0): Held {
+  const tensor: DeviceTensor = { id: ids++, dtype: storage === 'i8' ? 'int8' : 'float32', dims, storage, layout };
+  const bytes = new Uint8Array(storedBytes(tensor));
+  if (values) {
+    const view = viewOfBytes(storage, bytes);
+    if (padding !== 0) view.fill(padding);
+    const strides = stridesOf(tensor);
+    for (const [i, at] of eachCoordinate(dims).entries()) {
+      const value = values[i]!;
+      view[at.reduce((sum, c, axis) => sum + c * strides[axis]!, 0)] = storage === 'f16' ? numberToFloat16(value) : value;
+    }
+  }
+  return { tensor, bytes };
+}
+
+function viewOfBytes(storage: Storage, bytes: Uint8Array): Float32Array | Uint16Array | Int8Array {
+  if (storage === 'f32') return new Float32Array(bytes.buffer);
+  return storage === 'f16' ? new Uint16Array(bytes.buffer) : new Int8Array(bytes.buffer);
+}
+
+/** Logical values, and those of the padding lanes. */
+export function readHeld({ dims, storage, layout }: DeviceTensor, bytes: Uint8Array): { values: number[]; padding: number[] } {
+  const view = viewOfBytes(storage as Storage, bytes);
+  const number = (i: number): number => (storage === 'f16' ? float16ToNumber(view[i]!) : view[i]!);
+  const strides = stridesOf({ dims, storage, layout });
+  const used = eachCoordinate(dims).map((at) => at.reduce((sum, c, axis) => sum + c * strides[axis]!, 0));
+  const taken = new Set(used);
+  const rest = Array.from({ length: storedElements({ dims, storage, layout }) }, (_, i) => i).filter((i) => !taken.has(i));
+  return { values: used.map(number), padding: rest.map(number) };
+}
+
+/** Numbers that the element type holds: halves in [−1, 1), whole numbers in [−127, 127]. */
+export function elements(element: PackedElement, count: number, seed: number): number[] {
+  return Array.from(noise(count, seed), (value) => (element === 'f16' ? float16ToNumber(numberToFloat16(value)) : Math.round(value * 127)));
+}
+
+export interface Problem {
+  readonly spec: PackedSpec;
+  readonly held: readonly Held[];
+  /** The output's real numbers before rounding to its storage, float64. */
+  readonly expected: readonly number[];
+}
+
+export interface ProblemOptions {
+  readonly element: PackedElement;
+  readonly output?: Storage;
+  readonly bias?: boolean;
+  /** A residual of this storage is added. */
+  readonly residual?: Storage;
+  readonly zeroPoint?: number;
+  /** Multiplies the bias and the residual: large values saturate the output. */
+  readonly gain?: number;
+}
+
+const INT8_SCALE = 0.02;
+
+/** Bias, residual, ReLU-free sum: the same in float64 and as a specification. */
+function ends(dims: Dims, columns: number, options: ProblemOptions): {
+  readonly operands: Pick<PackedSpec, 'bias' | 'columnScale' | 'extras' | 'epilogue'> & { readonly output: Held };
+  readonly held: Held[];
+  readonly apply: (sum: number, index: number, column: number) => number;
+  readonly view: (tensor: DeviceTensor) => View;
+} {
+  const { element, output = element === 'i8' ? 'i8' : 'f16', gain = 1 } = options;
+  const held: Held[] = [];
+  const keep = (made: Held): Held => {
+    held.push(made);
+    return made;
+  };
+  const channelView: View = { offset: 0, strides: dims.map((_, axis) => (axis === 1 ? 1 : 0)) };
+  const biasValues = noise(columns, 11).map((value) => value * gain);
+  const scales = noise(columns, 12).map((value) => Math.fround(0.002 + Math.abs(value) * 0.001));
+  const bias = options.bias === false ? undefined : keep(hold([columns], 'f32', 'linear', biasValues));
+  const columnScale = element === 'i8' ? keep(hold([columns], 'f32', 'linear', scales)) : undefined;
+  const residualBytes = options.residual === 'i8';
+  const residualValues = options.residual && (residualBytes ? elements('i8', elementCount(dims), 13) : elements('f16', elementCount(dims), 13).map((value) => value * gain));
+  const residual = options.residual && keep(hold(dims, options.residual, 'channels-last', residualValues));
+  const out = keep(hold(dims, output, 'channels-last'));
+  const input = (index: number) => ({ kind: 'input', index, dtype: 'float32' }) as const;
+  return {
+    operands: {
+      bias: bias && { tensor: bias.tensor, view: channelView },
+      columnScale: columnScale && { tensor: columnScale.tensor, view: channelView },
+      extras: residual ? [{ tensor: residual.tensor, view: { offset: 0, strides: stridesOf(residual.tensor) }, quantization: residualBytes ? { scale: 0.05, zeroPoint: 3 } : undefined }] : [],
+      epilogue: residual ? { kind: 'binary', fn: 'add', a: input(0), b: input(1) } : undefined,
+      output: out,
+    },
+    held,
+    apply: (sum, index, column) => {
+      const scaled = element === 'i8' ? sum * scales[column]! : sum;
+      const added = scaled + (bias ? Math.fround(biasValues[column]!) : 0);
+      if (!residualValues) return added;
+      return added + (residualBytes ? (residualValues[index]! - 3) * 0.05 : residualValues[index]!);
+    },
+    view: (tensor) => ({ offset: 0, strides: stridesOf(tensor) }),
+  };
+}
+
+const quantizationOf = (storage: Storage, zeroPoint: number) => (storage === 'i8' ? { scale: INT8_SCALE, zeroPoint } : undefined);
+
+/** A convolution; int8 inputs have the zero point 5, which the bias accounts for as in production. */
+export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
+  const { element, zeroPoint = 0 } = options;
+  const lanes = VECTOR_ELEMENTS[element];
+  const dims = convDims(test);
+  const { group } = test;
+  const [inputs, outputs, taps] = [test.w[1]!, test.w[0]! / group, product(test.w.slice(2))];
+  const xValues = elements(element, elementCount(test.x), 1);
+  const wValues = elements(element, elementCount(test.w), 2);
+  const x = hold(test.x, element, 'channels-last', xValues, zeroPoint);
+  const shape = { groups: group, taps, channels: inputs, columns: outputs };
+  const at = (g: number, tap: number, channel: number, column: number): number => wValues[((g * outputs + column) * inputs + channel) * taps + tap]!;
+  const packed = element === 'f16' ? packHalf(shape, at) : packInt8(shape, at);
+  const depth = packedDepth(shape, element);
+  const w: Held = {
+    tensor: { id: ids++, dtype: element === 'f16' ? 'float16' : 'int8', dims: [group * depth, packedColumns(outputs) * lanes], storage: element, layout: 'linear' },
+    bytes: new Uint8Array(packed.buffer),
+  };
+  const end = ends(dims, test.w[0]!, options);
+  const grouped = ({ offset, strides: [image, channel, ...spatial] }: View): View => ({ offset, strides: [channel! * outputs, image!, ...spatial, channel!] });
+  const place = (operand: PackedOperand): PackedOperand => ({ ...operand, view: grouped(operand.view) });
+  const strides = stridesOf(x.tensor).map((stride) => stride / lanes);
+  const channels = Math.ceil(inputs / lanes);
+  const image: PackedImage = {
+    kind: 'image',
+    tensor: x.tensor,
+    offset: 0,
+    imageStride: strides[0]!,
+    spatialStrides: strides.slice(2),
+    groupStride: group === 1 ? 0 : channels,
+    images: test.x[0]!,
+    inputSpatial: test.x.slice(2),
+    outputSpatial: dims.slice(2),
+    kernel: test.w.slice(2),
+    stride: test.strides,
+    dilation: test.dilations,
+    padBegin: test.pads.slice(0, test.strides.length),
+    channels,
+    pad: (zeroPoint & 0xff) * 0x01010101,
+  };
+  const { bias, columnScale, extras, output, epilogue } = end.operands;
+  const spec: PackedSpec = {
+    label: 'test',
+    element,
+    batch: [group],
+    rows: [test.x[0]!, ...dims.slice(2)],
+    columns: outputs,
+    storedColumns: group === 1 ? Math.ceil(outputs / (16 / (output.tensor.storage === 'f32' ? 4 : output.tensor.storage === 'f16' ? 2 : 1))) * (16 / (output.tensor.storage === 'f32' ? 4 : output.tensor.storage === 'f16' ? 2 : 1)) : outputs,
+    depth,
+    scale: 1,
+    biasScale: 1,
+    a: image,
+    b: { kind: 'packed', tensor: w.tensor, columns: packedColumns(outputs), grouped: group > 1 },
+    bias: bias && place(bias),
+    columnScale: columnScale && place(columnScale),
+    extras: extras.map(place),
+    epilogue,
+    output: place({ tensor: output.tensor, view: { offset: 0, strides: stridesOf(output.tensor) }, quantization: quantizationOf(output.tensor.storage as Storage, zeroPoint) }),
+  };
+  // Σ x·w over the window, taps outside holding the zero point: as the kernel sums, before the bias takes the zero point away.
+  const shifted = conv(test, xValues.map((value) => value - zeroPoint), wValues);
+  const weightSums = Array.from({ length: test.w[0]! }, (_, o) => wValues.slice(o * inputs * taps, (o + 1) * inputs * taps).reduce((all, value) => all + value, 0));
+  const pixels = product(dims.slice(2));
+  const expected = shifted.map((sum, i) => {
+    const column = Math.floor(i / pixels) % dims[1]!;
+    return end.apply(sum + zeroPoint * weightSums[column]!, i, column);
+  });
+  return { spec, held: [x, w, ...end.held], expected };
+}
+
+/** A batched product of activations: B is [n, k] or [k, n]. */
+export function matmulProblem(batch: number, m: number, n: number, k: number, kind: 'rows-k-contiguous' | 'columns-contiguous', options: ProblemOptions): Problem {
+  const { element } = options;
+  const lanes = VECTOR_ELEMENTS[element];
+  const stored = Math.ceil(k / lanes) * lanes;
+  const [aValues, bValues] = [elements(element, batch * m * k, 1), elements(element, batch * n * k, 2)];
+  const padded = (values: readonly number[], rows: number): number[] =>
+    Array.from({ length: rows * stored }, (_, i) => (i % stored < k ? values[Math.floor(i / stored) * k + (i % stored)]! : 0));
+  const a = hold([batch, m, stored], element, 'linear', padded(aValues, batch * m));
+  const columnsFirst = kind === 'columns-contiguous';
+  const across = Math.ceil(n / lanes) * lanes;
+  const b = columnsFirst
+    ? hold([batch, k, across], element, 'linear', Array.from({ length: batch * k * across }, (_, i) => {
+        const [column, depth, image] = [i % across, Math.floor(i / across) % k, Math.floor(i / across / k)];
+        return column < n ? bValues[(image * n + column) * k + depth]! : 0;
+      }))
+    : hold([batch, n, stored], element, 'linear', padded(bValues, batch * n));
+  const out = hold([batch, m, n], 'f32', 'linear');
+  const right: PackedRight = columnsFirst
+    ? { kind: 'columns-contiguous', tensor: b.tensor, view: { offset: 0, strides: [(k * across) / 8, across / 8] }, depth: k }
+    : { kind: 'rows-k-contiguous', tensor: b.tensor, view: { offset: 0, strides: [(n * stored) / lanes, stored / lanes] } };
+  const spec: PackedSpec = {
+    label: 'test',
+    element,
+    batch: [batch],
+    rows: [m],
+    columns: n,
+    storedColumns: n,
+    depth: stored / lanes,
+    scale: 0.5,
+    biasScale: 1,
+    a: { kind: 'matrix', tensor: a.tensor, view: { offset: 0, strides: [(m * stored) / lanes, stored / lanes] } },
+    b: right,
+    bias: undefined,
+    extras: [],
+    epilogue: undefined,
+    output: { tensor: out.tensor, view: { offset: 0, strides: [m * n, n, 1] } },
+  };
+  const expected = Array.from({ length: batch * m * n }, (_, i) => {
+    const [column, row, image] = [i % n, Math.floor(i / n) % m, Math.floor(i / n / m)];
+    let sum = 0;
+    for (let d = 0; d < k; d++) sum += aValues[(image * m + row) * k + d]! * bValues[(image * n + column) * k + d]!;
+    return 0.5 * sum;
+  });
+  return { spec, held: [a, b, out], expected };
+}
+
+/** The kernels with the tensor between them, where there is one. */
+export function kernelsOf(problem: Problem, tactic: PackedTactic, profile: DeviceProfile): { calls: KernelCall[]; held: Held[] } {
+  const scratch: Held[] = [];
+  const calls = packedKernels(problem.spec, tactic, profile, (count) => {
+    const made = hold([count], 'f32', 'linear');
+    scratch.push(made);
+    return made.tensor;
+  });
+  return { calls, held: [...problem.held, ...scratch] };
+}
+
+/** Runs the kernels; gives the output's bytes. */
+export async function runKernels(device: GPUDevice, problem: Problem, tactic: PackedTactic, profile: DeviceProfile): Promise<Uint8Array> {
+  const { calls, held } = kernelsOf(problem, tactic, profile);
+  const usage = 0x80 | 0x4 | 0x8;
+  const buffers = new Map(held.map(({ tensor, bytes }) => {
+    const buffer = device.createBuffer({ size: bytes.byteLength, usage });
+    device.queue.writeBuffer(buffer, 0, bytes as Uint8Array<ArrayBuffer>);
+    return [tensor.id, buffer] as const;
+  }));
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  for (const { source, operands, workgroups } of calls) {
+    const module = device.createShaderModule({ code: source.wgsl });
+    const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
+    const entries = operands.map((tensor, binding) => ({ binding, resource: { buffer: buffers.get(tensor.id)! } }));
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));
+    pass.dispatchWorkgroups(...workgroups);
+  }
+  pass.end();
+  const out = buffers.get(problem.spec.output.tensor.id)!;
+  const readback = device.createBuffer({ size: out.size, usage: 0x1 | 0x8 });
+  encoder.copyBufferToBuffer(out, 0, readback, 0, out.size);
+  device.queue.submit([encoder.finish()]);
+  await readback.mapAsync(0x1);
+  const bytes = new Uint8Array(readback.getMappedRange().slice(0));
+  for (const buffer of [...buffers.values(), readback]) buffer.destroy();
+  return bytes;
+}
+
+/** What the output storage makes of a real number. */
+export function stored(value: number, { tensor, quantization }: PackedOperand): number {
+  if (tensor.storage === 'f16') return float16ToNumber(numberToFloat16(Math.max(-65504, Math.min(65504, value))));
+  if (!quantization) return value;
+  const scaled = value / quantization.scale;
+  const floor = Math.floor(scaled);
+  const rounded = scaled - floor === 0.5 ? floor + (floor % 2 === 0 ? 0 : 1) : Math.round(scaled);
+  return Math.max(-128, Math.min(127, rounded + quantization.zeroPoint));
+}
+
+export { columnWidth, wideOperands };

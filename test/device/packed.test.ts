@@ -1,0 +1,117 @@
+/** The packed matrix kernel on SwiftShader against float64: loaders, engines, epilogues, splits. */
+import { describe, expect, it } from 'vitest';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import type { PackedElement, PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
+import { packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
+import { noDevice, testDevice } from './helpers.ts';
+import { convProblem, matmulProblem, type Problem, type ProblemOptions, readHeld, runKernels, stored } from './packed-problem.ts';
+import type { ConvCase } from './references.ts';
+
+const tactic = (engine: PackedEngine, element: PackedElement, options: Partial<PackedTactic> = {}): PackedTactic => ({
+  kind: 'packed',
+  engine,
+  bm: 16,
+  bn: 16,
+  bk: 2,
+  sm: engine === 'lanes' ? 2 : 8,
+  sn: engine === 'lanes' ? 4 : 16,
+  splitK: 1,
+  slices: 1,
+  buffers: 1,
+  matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
+  subgroup: engine === 'lanes' ? 1 : 8,
+  demandsSubgroup: false,
+  ...options,
+});
+
+/** Runs the problem and compares: sums in f32 within their rounding, bytes within one step where rounding can tip. */
+async function check(problem: Problem, chosen: PackedTactic): Promise<void> {
+  const { spec } = problem;
+  expect(packedReason(chosen, spec.element, PORTABLE_PROFILE)).toBeUndefined();
+  const open = await testDevice();
+  const bytes = await runKernels(open.device, problem, chosen, PORTABLE_PROFILE);
+  open.check();
+  const { values, padding } = readHeld(spec.output.tensor, bytes);
+  const worst = { gap: 0, at: -1 };
+  for (const [i, real] of problem.expected.entries()) {
+    const wanted = stored(real, spec.output);
+    // An output byte may differ by one where the exact value lies between two, a half by one of its steps.
+    const step = spec.output.quantization ? (Math.abs(wanted) === 128 || wanted === 127 ? 0.001 : 1) : spec.output.tensor.storage === 'f16' ? 2 ** -10 * Math.max(1, Math.abs(wanted)) : 2e-5 * Math.max(1, Math.abs(wanted));
+    const gap = Math.abs(values[i]! - wanted) / step;
+    if (!(gap <= worst.gap)) Object.assign(worst, { gap, at: i });
+  }
+  expect(worst.gap, `element ${worst.at}: ${values[worst.at]} for ${problem.expected[worst.at]}`).toBeLessThanOrEqual(1);
+  if (spec.output.quantization) {
+    const exact = problem.expected.filter((real, i) => values[i] === stored(real, spec.output)).length;
+    expect(exact / problem.expected.length).toBeGreaterThan(0.99);
+  }
+  expect(new Set(padding)).toEqual(new Set(padding.length === 0 ? [] : [spec.output.quantization?.zeroPoint ?? 0]));
+}
+
+const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
+
+/** Each names what it is there for; tiles are 16 × 16 with blocks of two vectors. */
+const CONVS: Readonly<Record<string, ConvCase>> = {
+  'pointwise, whole tiles': { ...base, x: [1, 32, 4, 4], w: [16, 32, 1, 1] },
+  'pointwise with stride, tails in rows and columns': { ...base, x: [2, 16, 5, 5], w: [21, 16, 1, 1], strides: [2, 2] },
+  '3x3, pads, channels that need padding': { ...base, x: [1, 5, 5, 6], w: [18, 5, 3, 3], pads: [1, 1, 1, 1] },
+  '3x3, a block in one tap': { ...base, x: [2, 32, 4, 3], w: [8, 32, 3, 3], pads: [1, 0, 1, 2], strides: [1, 2] },
+  'dilation': { ...base, x: [1, 16, 7, 7], w: [8, 16, 3, 3], pads: [2, 2, 2, 2], dilations: [2, 2] },
+  'groups': { ...base, x: [1, 32, 4, 4], w: [32, 16, 3, 3], group: 2, pads: [1, 1, 1, 1] },
+  'more taps than a mask has bits': { ...base, x: [1, 8, 8, 8], w: [8, 8, 6, 6], pads: [3, 3, 3, 3], strides: [2, 2] },
+  '1-D': { x: [2, 16, 11], w: [8, 16, 3], strides: [2], pads: [1, 1], dilations: [1], group: 1 },
+  '3-D': { x: [1, 8, 3, 3, 4], w: [8, 8, 2, 2, 2], strides: [1, 1, 1], pads: [0, 0, 0, 1, 1, 1], dilations: [1, 1, 1], group: 1 },
+};
+
+describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
+  for (const element of ['f16', 'i8'] as const) {
+    const zeroPoint = element === 'i8' ? -7 : 0;
+    for (const engine of ['lanes', 'emulated'] as const) {
+      it.each(Object.entries(CONVS))(`${element} ${engine}: %s`, async (_, test) => {
+        await check(convProblem(test, { element, zeroPoint }), tactic(engine, element));
+      });
+    }
+
+    const test: ConvCase = { ...base, x: [1, 32, 5, 5], w: [21, 32, 3, 3], pads: [1, 1, 1, 1] };
+    const variants: readonly (readonly [PackedEngine, Partial<PackedTactic>])[] = [
+      ['lanes', { splitK: 3 }],
+      ['lanes', { slices: 2 }],
+      ['lanes', { buffers: 2, bm: 8, bn: 32, sm: 1, sn: 8, bk: 4 }],
+      ['lanes', { bm: 32, bn: 16, sm: 4, sn: 8, bk: 1 }],
+      ['emulated', { splitK: 4, sm: 16, sn: 8 }],
+      ['emulated', { slices: 2, sm: 16, bk: 4 }],
+      ['emulated', { buffers: 2, slices: 2, splitK: 2, sn: 8, bk: 4 }],
+      ['emulated', { bm: 32, sm: 32, subgroup: 16, bn: 32, matrix: { m: 16, n: 16, k: 32 }, bk: 4 }],
+      ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
+    ];
+    it.each(variants.map(([engine, options]) => [packedTacticName(tactic(engine, element, options), element), engine, options] as const))(
+      `${element} %s`,
+      async (_, engine, options) => {
+        await check(convProblem(test, { element, zeroPoint, residual: element }), tactic(engine, element, options));
+      },
+    );
+
+    const outputs: readonly Omit<ProblemOptions, 'element'>[] = [
+      { output: 'f32', bias: false },
+      { output: 'f32', residual: 'f16' },
+      { output: 'f16', residual: 'f32' },
+      { output: 'f16', residual: 'i8', gain: 1e5 },
+      { output: 'i8', residual: 'f16' },
+      { output: 'i8', residual: 'i8', gain: 10, zeroPoint: 9 },
+    ];
+    it.each(outputs.map((options) => [JSON.stringify(options), options] as const))(`${element} ends %s`, async (_, options) => {
+      const small: ConvCase = { ...base, x: [2, 16, 3, 3], w: [21, 16, 1, 1] };
+      await check(convProblem(small, { element, ...options }), tactic('lanes', element));
+      await check(convProblem(small, { element, ...options }), tactic('emulated', element, { splitK: 2, bk: 1 }));
+    });
+  }
+
+  it.each([
+    ['f16', 'rows-k-contiguous', 2, 19, 21, 24],
+    ['i8', 'rows-k-contiguous', 3, 16, 16, 64],
+    ['f16', 'columns-contiguous', 2, 19, 24, 30],
+    ['f16', 'columns-contiguous', 1, 33, 20, 64],
+  ] as const)('%s product of activations, %s %ix%ix%ix%i', async (element, kind, batch, m, n, k) => {
+    for (const engine of ['lanes', 'emulated'] as const) await check(matmulProblem(batch, m, n, k, kind, { element }), tactic(engine, element));
+  });
+});
