@@ -6,7 +6,7 @@
  */
 import type { Expr } from '../../../ir/expr.ts';
 import { address, collapse, decodeIndex } from '../lower/space.ts';
-import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
+import { type DeviceTensor, paddedChannels, storedBytes, type View } from '../lower/tensor.ts';
 import type { DType } from '../../../ir/tensor.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
@@ -69,7 +69,7 @@ export class Epilogue {
       const columnStride = view.strides.at(-1)!;
       const batch = { offset: view.offset, strides: batchSpace.views[i]!.strides };
       const others = [view.offset, ...batch.strides, ...rowSpace.views[i]!.strides];
-      const whole = isOutput ? spec.storedColumns % 4 === 0 : spec.columns % 4 === 0 || (tensor.layout === 'channels-last' && spec.storedColumns > spec.columns);
+      const whole = isOutput ? spec.storedColumns % 4 === 0 : coversColumns(tensor, spec);
       const vector = columnStride === 1 && whole && others.every((stride) => stride % 4 === 0);
       const name = isOutput ? 'out' : `e${i}`;
       const access = bindElements(module, name, tensor, storedBytes(tensor), vector ? 4 : 1, isOutput ? 'read_write' : 'read');
@@ -143,6 +143,12 @@ export class Epilogue {
       else block.if(`${at.column} + ${lane}u < ${storedColumns}u`, store);
     }
   }
+}
+
+/** Whether every vector of four columns that is stored lies inside the operand's row. */
+function coversColumns(tensor: DeviceTensor, { columns, storedColumns }: EpilogueSpec): boolean {
+  if (storedColumns === columns) return columns % 4 === 0;
+  return tensor.layout === 'channels-last' && paddedChannels(tensor.dims, tensor.storage) >= storedColumns;
 }
 
 interface Point {

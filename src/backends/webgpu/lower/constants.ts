@@ -1,5 +1,5 @@
 /** Constants as the device stores them. */
-import { type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
+import { fromNumbers, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
 import type { HostArray } from './context.ts';
 import { storageOf } from './tensor.ts';
 
@@ -10,6 +10,13 @@ const INT32_MAX = 2n ** 31n - 1n;
 export function fitsDevice(tensor: Tensor): boolean {
   if (tensor.dtype !== 'int64') return true;
   return (typedView(tensor) as BigInt64Array).every((value) => value >= INT32_MIN && value <= INT32_MAX);
+}
+
+/** Values as halves (rounded to nearest, saturating at ±65,504) where the build stores halves. */
+export function asStored(values: Float32Array, half: boolean): Float32Array | Uint16Array {
+  if (!half) return values;
+  const bounded = values.map((value) => Math.max(-65504, Math.min(65504, value)));
+  return typedView(fromNumbers('float16', [values.length], bounded)) as Uint16Array;
 }
 
 /** The elements in row-major order, converted to the device's type; a view of the constant's bytes where they are the same. */

@@ -50,7 +50,7 @@ export interface LowerContext {
   /** As {@link tensor}, but a window stays one: for kernels that address the value through `viewOf`. */
   source(id: ValueId): DeviceTensor;
   /** As {@link tensorIn}, but a window stays one. */
-  sourceIn(id: ValueId, layout: Layout, wish?: 'narrow'): DeviceTensor;
+  sourceIn(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor;
   /** Uploads a constant that a kernel wants in a form of its own; made only if a kernel of the program reads it. Equal keys share one upload. */
   pack(key: string, spec: { readonly dtype: DType; readonly dims: Dims; readonly storage: Storage }, make: () => HostArray): DeviceTensor;
   /** Memory between two kernels of one node. */

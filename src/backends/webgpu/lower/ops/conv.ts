@@ -9,9 +9,9 @@ import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
 import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
 import { productProblem } from '../../tactics/tactic.ts';
 import { tiledCandidates } from '../candidates.ts';
-import { constantArray } from '../constants.ts';
+import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { broadcastView, type DeviceTensor, type Layout, paddedChannels, type View, viewOf } from '../tensor.ts';
+import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, type View, viewOf } from '../tensor.ts';
 
 interface ConvNode {
   readonly attrs: ConvAttrs;
@@ -86,10 +86,14 @@ function lowerConv(node: ConvNode, context: LowerContext): void {
   const outputLayout: Layout = window.groups === 1 || depthwise || window.outputs % 4 === 0 ? 'channels-last' : 'linear';
   const lies = context.source(node.x);
   const direct = lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
-  const x = direct ? lies : context.sourceIn(node.x, 'channels-last');
-  const output = context.target(node.output, outputLayout);
-  if (depthwise) lowerDepthwise(node, window, x, output, context);
-  else lowerImplicitGemm(node, window, x, output, context);
+  const x = direct ? lies : context.sourceIn(node.x, 'channels-last', 'narrow');
+  if (depthwise) return lowerDepthwise(node, window, x, context);
+  lowerImplicitGemm(node, window, x, context.target(node.output, outputLayout, fillsPadding(window) ? 'narrow' : 'canonical'), context);
+}
+
+/** Whether one group ends where the padded channels of the narrowest storage end: only then are padding lanes written. */
+function fillsPadding(window: Window): boolean {
+  return window.groups === 1 || (window.groups * window.outputs) % channelAlignment('i8') === 0;
 }
 
 /** [N, C, spatial…] as the axes of an epilogue: [group, image, pixel…, channel of the group]. */
@@ -127,8 +131,8 @@ function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, outp
   const depth = taps * channels;
   const weights = context.pack(
     `${node.w}:${node.transposed ? 'transposed' : 'conv'}:${channels}`,
-    { dtype: 'float32', dims: [window.groups, depth, columns], storage: 'f32' },
-    () => packWeights(constantArray(context.constant(node.w)!) as Float32Array, window, channels, columns, node.transposed),
+    { dtype: 'float32', dims: [window.groups, depth, columns], storage: context.half ? 'f16' : 'f32' },
+    () => asStored(packWeights(constantArray(context.constant(node.w)!) as Float32Array, window, channels, columns, node.transposed), context.half),
   );
   const epilogue = epilogueOf(node, window, output, context);
   const shape = { batch: window.groups, rows: window.images * elementCount(window.outputSpatial), columns: window.outputs, depth };
@@ -190,16 +194,19 @@ function packWeights(w: Float32Array, window: Window, channels: number, columns:
   return packed;
 }
 
-function lowerDepthwise(node: ConvNode, window: Window, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
+function lowerDepthwise(node: ConvNode, window: Window, given: DeviceTensor, context: LowerContext): void {
+  const output = context.target(node.output, 'channels-last', given.storage === 'f16' ? 'narrow' : 'canonical');
+  // Image and result are walked with one count of padded channels.
+  const x = output.storage === given.storage ? given : context.sourceIn(node.x, 'channels-last', 'canonical');
   const taps = elementCount(window.kernel);
   const channels = paddedChannels(output.dims, output.storage);
-  const weights = context.pack(`${node.w}:depthwise`, { dtype: 'float32', dims: [taps, channels], storage: 'f32' }, () => {
+  const weights = context.pack(`${node.w}:depthwise:${channels}`, { dtype: 'float32', dims: [taps, channels], storage: context.half ? 'f16' : 'f32' }, () => {
     const w = constantArray(context.constant(node.w)!) as Float32Array;
     const packed = new Float32Array(taps * channels);
     for (let channel = 0; channel < window.groups; channel++) {
       for (let tap = 0; tap < taps; tap++) packed[tap * channels + channel] = w[channel * taps + tap]!;
     }
-    return packed;
+    return asStored(packed, context.half);
   });
   // As one group of many channels, which is how its epilogue sees it.
   const whole: Window = { ...window, groups: 1, outputs: window.groups, inputs: window.groups };

@@ -27,8 +27,10 @@ export function lowerExprs(node: AnyNode, exprs: readonly Expr[], context: Lower
     const tensor = context.source(id);
     return { tensor, view: broadcastView(tensor, dims) };
   });
+  // One walk writes all outputs, so that they are padded alike.
+  const wish = outputs.length === 1 ? 'narrow' : 'canonical';
   const defined = outputs.map(({ id, expr }) => {
-    const tensor = context.target(id, layout);
+    const tensor = context.target(id, layout, wish);
     return { tensor, view: broadcastView(tensor, dims), expr };
   });
   context.dispatch(mapKernel({ label: node.op, dims, inputs, outputs: defined, padChannels: layout === 'channels-last' }, context.profile));

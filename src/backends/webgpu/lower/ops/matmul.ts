@@ -8,10 +8,10 @@ import type { ColumnOperand } from '../../kernels/matmul.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
 import { productProblem } from '../../tactics/tactic.ts';
 import { tiledCandidates } from '../candidates.ts';
-import { constantArray } from '../constants.ts';
+import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
-import { broadcastView, type DeviceTensor, rowMajorStrides, type View } from '../tensor.ts';
+import { broadcastView, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
 
 /** y = epilogue(alpha · A · B + beta · c, extras…), all linear. */
 export interface Product {
@@ -30,14 +30,22 @@ export interface Product {
 /** A product of a node's own inputs. */
 function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta' | 'transA' | 'transB' | 'epilogue'>, context: LowerContext): void {
   const [a, b, c = '', ...extras] = node.inputs as [string, string, string?, ...string[]];
-  const output = context.define(node.outputs[0]!, 'linear');
+  const isPlain = [a, b].every((id) => context.type(id).dims.length > 1);
+  const output = isPlain ? context.target(node.outputs[0]!, 'linear', 'narrow') : context.define(node.outputs[0]!, 'linear', 'narrow');
   if (elementCount(output.dims) === 0) return;
-  const linear = (id: ValueId): DeviceTensor => context.tensorIn(id, 'linear');
-  const product = { ...options, a: linear(a), c: c === '' ? undefined : linear(c), extras: extras.map(linear), output };
+  const linear = (id: ValueId): DeviceTensor => context.sourceIn(id, 'linear');
+  const product = { ...options, a: matrixOperand(a, context), c: c === '' ? undefined : linear(c), extras: extras.map(linear), output };
   const packed = packedColumns(b, options.transB, context);
-  if (!packed) return lowerProduct({ ...product, b: linear(b) }, context);
+  if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context);
   const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
   multiply(product, shape, { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } }, context);
+}
+
+/** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. */
+export function matrixOperand(id: ValueId, context: LowerContext): DeviceTensor {
+  const tensor = context.sourceIn(id, 'linear');
+  const isMatrix = tensor.dims.length > 1 && viewOf(tensor).strides.at(-1) === 1;
+  return isMatrix ? tensor : context.tensorIn(id, 'linear');
 }
 
 const matMul: Lowering<'MatMul'> = {
@@ -83,18 +91,18 @@ function shapeOf(aDims: Dims, bDims: Dims, transA: boolean, transB: boolean): Sh
   return { batch, rows, columns: transB ? b.at(-2)! : b.at(-1)!, depth, a, b };
 }
 
-/** Strides of a row-major matrix over [batch…, first, second], where `transposed` swaps the last two. */
-function matrixView(dims: Dims, batch: Dims, transposed: boolean): View {
-  const strides = rowMajorStrides(dims);
+/** A matrix of these dims over [batch…, first, second], where `transposed` swaps the last two. */
+function matrixView(tensor: DeviceTensor, dims: Dims, batch: Dims, transposed: boolean): View {
+  const { offset, strides } = tensor.window ?? { offset: 0, strides: rowMajorStrides(dims) };
   const missing = batch.length - (dims.length - 2);
   const outer = batch.map((_, axis) => (axis < missing || dims[axis - missing] === 1 ? 0 : strides[axis - missing]!));
   const last = strides.slice(-2);
-  return { offset: 0, strides: [...outer, ...(transposed ? last.toReversed() : last)] };
+  return { offset, strides: [...outer, ...(transposed ? last.toReversed() : last)] };
 }
 
 export function lowerProduct(product: Product, context: LowerContext): void {
   const shape = shapeOf(product.a.dims, product.b.dims, product.transA, product.transB);
-  multiply(product, shape, { tensor: product.b, view: matrixView(shape.b, shape.batch, product.transB) }, context);
+  multiply(product, shape, { tensor: product.b, view: matrixView(product.b, shape.b, shape.batch, product.transB) }, context);
 }
 
 function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, context: LowerContext): void {
@@ -117,9 +125,9 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, c
     bias: product.c && product.beta !== 0 ? operand(product.c) : undefined,
     extras: product.extras.map(operand),
     epilogue: product.epilogue,
-    output: { tensor: product.output, view: lead({ offset: 0, strides: rowMajorStrides(outer) }) },
-    a: matrixRows({ tensor: product.a, ...axes, depth: shape.depth, view: lead(matrixView(shape.a, shape.batch, product.transA)) }),
-    b: isTall ? { tensor: b.tensor, view: { offset: 0, strides: [0, ...b.view.strides.slice(-2)] } } : b,
+    output: { tensor: product.output, view: lead(product.output.window ?? { offset: 0, strides: rowMajorStrides(outer) }) },
+    a: matrixRows({ tensor: product.a, ...axes, depth: shape.depth, view: lead(matrixView(product.a, shape.a, shape.batch, product.transA)) }),
+    b: isTall ? { tensor: b.tensor, view: { offset: b.view.offset, strides: [0, ...b.view.strides.slice(-2)] } } : b,
   };
   context.choose(productProblem(spec.label, 'f32', problem), tiledCandidates(spec, problem, context));
 }
@@ -130,15 +138,15 @@ function packedColumns(id: ValueId, transB: boolean, context: LowerContext): Dev
   if (constant?.dims.length !== 2) return undefined;
   const [first, second] = constant.dims as [number, number];
   const [depth, columns] = transB ? [second, first] : [first, second];
-  if (!transB && columns % 4 === 0) return undefined;
+  if (!transB && columns % 4 === 0 && !context.half) return undefined;
   const stored = Math.ceil(columns / 4) * 4;
-  return context.pack(`${id}:columns${transB ? ':transposed' : ''}`, { dtype: 'float32', dims: [depth, stored], storage: 'f32' }, () => {
+  return context.pack(`${id}:columns${transB ? ':transposed' : ''}`, { dtype: 'float32', dims: [depth, stored], storage: context.half ? 'f16' : 'f32' }, () => {
     const values = constantArray(constant) as Float32Array;
     const packed = new Float32Array(depth * stored);
     for (let column = 0; column < columns; column++) {
       for (let k = 0; k < depth; k++) packed[k * stored + column] = values[transB ? column * depth + k : k * columns + column]!;
     }
-    return packed;
+    return asStored(packed, context.half);
   });
 }
 

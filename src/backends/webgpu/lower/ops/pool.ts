@@ -9,8 +9,9 @@ import { paddedChannels } from '../tensor.ts';
 type PoolOp = 'AveragePool' | 'LpPool' | 'MaxPool';
 
 function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, context: LowerContext): void {
-  const x = context.sourceIn(node.inputs[0]!, 'channels-last');
-  const output = context.target(node.outputs[0]!, 'channels-last');
+  // Maxima and means are no larger than what they are of; sums of powers can be.
+  const x = context.sourceIn(node.inputs[0]!, 'channels-last', how.kind === 'norm' ? 'canonical' : 'narrow');
+  const output = context.targetLike(node.outputs[0]!, 'channels-last', x);
   const call = poolKernel(
     {
       label: node.op,

@@ -2,7 +2,7 @@
 import type { Node, ValueId } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
 import { type RowEmitter, type RowOperand, rowKernel } from '../../kernels/rows.ts';
-import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { LowerContext, Lowering, LoweringTable, StorageWish } from '../context.ts';
 import { floatReason } from '../support.ts';
 import { type DeviceTensor, rowMajorStrides } from '../tensor.ts';
 
@@ -55,13 +55,19 @@ function overAxes(
   context.dispatch(rowKernel(spec, context.profile, program));
 }
 
+/** Rows that end with the innermost axis are walked in vectors, so that they can be stored narrow. */
+function alongRows(axes: readonly number[], rank: number): StorageWish {
+  return axes.includes(rank - 1) ? 'narrow' : 'canonical';
+}
+
 function softmax<K extends SoftmaxOp>(op: K): Lowering<K> {
   return {
     unsupported: floatReason,
     lower(node, context) {
       const source = context.tensorIn(node.inputs[0]!, 'linear');
       const rank = source.dims.length;
-      softmaxRows(op, source, context.define(node.outputs[0]!, 'linear'), (node.attrs.axis + rank) % rank, context);
+      const axis = (node.attrs.axis + rank) % rank;
+      softmaxRows(op, source, context.define(node.outputs[0]!, 'linear', alongRows([axis], rank)), axis, context);
     },
   };
 }
@@ -106,7 +112,7 @@ const layerNorm: Lowering<'LayerNormalization'> = {
     const rank = source.dims.length;
     const axes = range((node.attrs.axis + rank) % rank, rank);
     const parameters = node.inputs.slice(1).filter(Boolean).map((id) => broadcastParameter(id, source.dims, context));
-    const target = context.define(node.outputs[0]!, 'linear');
+    const target = context.define(node.outputs[0]!, 'linear', alongRows(axes, rank));
     overAxes(node.op, source, target, axes, parameters, context, normalizeRow(node.attrs.epsilon, parameters.length > 1));
   },
 };
@@ -117,7 +123,7 @@ const rmsNorm: Lowering<'RMSNormalization'> = {
     const source = context.tensorIn(node.inputs[0]!, 'linear');
     const rank = source.dims.length;
     const axes = range((node.attrs.axis + rank) % rank, rank);
-    const target = context.define(node.outputs[0]!, 'linear');
+    const target = context.define(node.outputs[0]!, 'linear', alongRows(axes, rank));
     overAxes(node.op, source, target, axes, [broadcastParameter(node.inputs[1]!, source.dims, context)], context, (row) => {
       const squares = row.reduce('sum', (load) => `${load(0)} * ${load(0)}`);
       const scale = row.let(`inverseSqrt(${squares} / ${row.constant(row.count)} + ${row.constant(node.attrs.epsilon)})`);
