@@ -16,7 +16,8 @@ import { parseDuration } from './suite-flags.ts';
 const GROUP = { helpGroup: 'MEASURED' } as const;
 
 export const MEASURED_FLAGS = {
-  against: Flags.string({ ...GROUP, multiple: true, delimiter: ',', description: 'engine files to run again as the baseline, in the same rounds as the candidate', helpValue: 'ENGINE' }),
+  against: Flags.string({ ...GROUP, multiple: true, delimiter: ',', description: 'baseline to run again, in the same rounds as the candidate: engine files, or a git revision of the project', helpValue: 'ENGINE|REF' }),
+  prepare: Flags.string({ ...GROUP, description: 'with --against REF: command that makes a fresh checkout of it ready, such as "npm run build"', helpValue: 'COMMAND' }),
   engine: Flags.string({ ...GROUP, multiple: true, delimiter: ',', description: "with --against: engine files as the candidate, in place of the suite's variants", helpValue: 'ENGINE' }),
   'self-test': Flags.boolean({ ...GROUP, description: 'run identical engines against each other, and say how often the gate is wrong and what it finds' }),
   detect: Flags.string({ ...GROUP, description: 'with --self-test: choose rounds that find such a slowdown, as 5%', helpValue: 'PERCENT' }),
@@ -29,6 +30,7 @@ export const MEASURED_FLAGS = {
 
 export interface MeasuredFlags {
   readonly against?: readonly string[] | undefined;
+  readonly prepare?: string | undefined;
   readonly engine?: readonly string[] | undefined;
   readonly 'self-test': boolean;
   readonly detect?: string | undefined;
@@ -44,10 +46,11 @@ export interface MeasuredFlags {
 }
 
 /** Whether the flags ask for measurement; throws USAGE where they ask for two things at once. */
-export function wantsMeasurement({ against, detect, engine, 'self-test': selfTest }: MeasuredFlags): boolean {
+export function wantsMeasurement({ against, prepare, detect, engine, 'self-test': selfTest }: MeasuredFlags): boolean {
   if (against && selfTest) throw new TsrtError('USAGE', '--against and --self-test are two different measurements', { fix: 'ask for one of them' });
   if (detect !== undefined && !selfTest) throw new TsrtError('USAGE', '--detect goes with --self-test', { fix: 'add --self-test' });
   if (engine && !against) throw new TsrtError('USAGE', '--engine goes with --against', { fix: 'name the baseline with --against ENGINE, or measure with `tsrt-bench run`' });
+  if (prepare !== undefined && !against) throw new TsrtError('USAGE', '--prepare goes with --against REF', { fix: 'name a git revision with --against' });
   return selfTest || against !== undefined;
 }
 
@@ -80,11 +83,11 @@ export async function measureGate(suite: string | undefined, flags: MeasuredFlag
     device: flags.device,
     signal: interrupt.signal,
     onEvent: progress.onEvent,
-    policy: (read: Suite) => policyOf(read, { thresholds, confidence: parseConfidence(flags.confidence), ignoreMissing: flags['ignore-missing'] }),
+    policy: (read: Pick<Suite, 'gate'>) => policyOf(read, { thresholds, confidence: parseConfidence(flags.confidence), ignoreMissing: flags['ignore-missing'] }),
     looks: looksUpTo(flags.rounds),
   };
   try {
-    if (flags.against) return await (await import('../workflows/paired/against.ts')).runGateAgainst({ ...request, against: flags.against });
+    if (flags.against) return await (await import('../workflows/paired/against.ts')).runGateAgainst({ ...request, against: flags.against, prepare: flags.prepare });
     return await (await import('../workflows/paired/self-test.ts')).runSelfTest({ ...request, rounds: flags.rounds });
   } finally {
     progress.stop();

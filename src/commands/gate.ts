@@ -15,6 +15,7 @@ export default class Gate extends BaseCommand {
     '<%= config.bin %> gate suites/resnet50 --baseline main --format junit --output gate.xml',
     '<%= config.bin %> gate --threshold latency-p50=3 --threshold throughput=off',
     '<%= config.bin %> gate suites/resnet50 --against main.engine',
+    '<%= config.bin %> gate suites/resnet50 --against origin/main --prepare "npm run build"',
     '<%= config.bin %> gate suites/resnet50 --self-test --detect 5%',
   ];
   static override args = { suite: Args.string({ description: "a suite's folder, file or name [default: that of the newest run]" }) };

@@ -3,6 +3,7 @@ import BaselineList from './baseline/list.ts';
 import BaselineRm from './baseline/rm.ts';
 import BaselineSave from './baseline/save.ts';
 import BaselineShow from './baseline/show.ts';
+import Bisect from './bisect.ts';
 import Build from './build.ts';
 import Calibrate from './calibrate.ts';
 import Compare from './compare.ts';
@@ -21,6 +22,7 @@ export const COMMANDS = {
   'baseline:rm': BaselineRm,
   'baseline:save': BaselineSave,
   'baseline:show': BaselineShow,
+  bisect: Bisect,
   build: Build,
   calibrate: Calibrate,
   compare: Compare,

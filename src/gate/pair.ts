@@ -8,8 +8,8 @@ import { yardstickRatio } from './session.ts';
 /** A case of the baseline, of the candidate, or of both. */
 export type CasePair =
   | { readonly state: 'both'; readonly caseId: string; readonly baseline: CompletedRecord; readonly candidate: CompletedRecord }
-  | { readonly state: 'broken'; readonly caseId: string; readonly baseline: CompletedRecord; readonly candidate: Exclude<BenchRecord, CompletedRecord> }
-  | { readonly state: 'missing'; readonly caseId: string; readonly baseline: CompletedRecord }
+  | { readonly state: 'broken'; readonly caseId: string; readonly baseline?: CompletedRecord; readonly candidate: Exclude<BenchRecord, CompletedRecord> }
+  | { readonly state: 'missing'; readonly caseId: string; readonly baseline?: CompletedRecord }
   | { readonly state: 'new'; readonly caseId: string; readonly candidate: BenchRecord };
 
 export interface PairOptions {
@@ -45,7 +45,7 @@ export function pairCases(baseline: RecordSet, candidate: RecordSet, options: Pa
   const seen = new Set(candidate.records.map((record) => record.case.id));
   for (const [caseId, [record]] of kept) if (record && !seen.has(caseId)) pairs.push({ state: 'missing', caseId, baseline: record });
   const both = pairs.filter((pair) => pair.state === 'both');
-  const notices = [...deviceNotices(both, options), ...differences(both), ...driftNotices(both)];
+  const notices = [...deviceNotices(both, options), ...sideDifferences(both), ...driftNotices(both)];
   return { suite: candidate.suite, pairs, notices };
 }
 
@@ -73,7 +73,7 @@ function deviceNotices(pairs: readonly Both[], options: PairOptions): string[] {
 }
 
 /** What was not the same although it could have been: each is a reason for a change that is not the program's. */
-function differences(pairs: readonly Both[]): string[] {
+export function sideDifferences(pairs: readonly Both[]): string[] {
   const facts: Readonly<Record<string, (record: CompletedRecord) => string>> = {
     'the model': ({ provenance }) => `${provenance.model.name} (${provenance.model.sha256.slice(0, 12)})`,
     'the suite or what the command line says in its place': ({ provenance }) => provenance.suiteSha256.slice(0, 12),

@@ -11,6 +11,12 @@ import type { FailureCause, FailureStage, Round, Scenario } from '../results/rec
 import type { InputSource } from './inputs.ts';
 import type { SamplePolicy } from './scenarios.ts';
 
+/**
+ * Raised with every change of a message or of a round: a worker of another version of the tool is refused where this differs,
+ * never misread (a test holds the two together).
+ */
+export const WORKER_PROTOCOL = 1;
+
 /** What a worker measures and how. Everything a worker needs to know comes with `load`. */
 export interface WorkerTask {
   readonly backend: string;

@@ -43,6 +43,18 @@ export interface CasePlan {
   readonly checkAnswer?: (outputs: TensorMap) => string | undefined;
   /** What the backend's `workerEnvironment` gives. */
   readonly environment: Readonly<Record<string, string>>;
+  /** Whose worker it is, where it is not this tool's own: another version's, which speaks the same WORKER_PROTOCOL. */
+  readonly worker?: WorkerHome;
+}
+
+/** A worker of another checkout. */
+export interface WorkerHome {
+  /** Its module. */
+  readonly entry: string;
+  /** Folder in which it runs. */
+  readonly folder: string;
+  /** In place of the plan's. */
+  readonly plugins: readonly string[];
 }
 
 /** A second and a half per round, warm-up included, where an execution takes less than 100 ms. */

@@ -24,6 +24,8 @@ export interface WorkerLaunch {
   readonly nodeArguments?: readonly string[];
   /** The worker's module; default: the one beside this file, or its built form where this file runs as TypeScript. */
   readonly entry?: string;
+  /** Folder in which it runs; default: this process'. */
+  readonly folder?: string;
 }
 
 export type StartWorker = (launch: WorkerLaunch) => WorkerProcess;
@@ -45,6 +47,7 @@ interface Pending {
 export const startWorker: StartWorker = (launch) => {
   const child = fork(launch.entry ?? defaultEntry(), [], {
     env: { ...process.env, ...launch.environment },
+    cwd: launch.folder,
     execArgv: ['--expose-gc', ...(launch.nodeArguments ?? [])],
     serialization: 'advanced',
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

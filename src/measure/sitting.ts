@@ -27,7 +27,8 @@ const GOODBYE_MS = 5000;
  */
 export async function openSitting(plan: MeasurePlan, casePlan: CasePlan, start: StartWorker, signal: AbortSignal | undefined): Promise<Sitting> {
   const { nodeArguments = [], timeoutMs } = plan;
-  const worker = start({ environment: casePlan.environment, nodeArguments });
+  const { environment, worker: home } = casePlan;
+  const worker = start({ environment, nodeArguments, ...(home && { entry: home.entry, folder: home.folder }) });
   const onAbort = (): void => void worker.kill();
   signal?.addEventListener('abort', onAbort);
   if (signal?.aborted) onAbort();
@@ -87,8 +88,8 @@ async function askAnswer(worker: WorkerProcess, { checkAnswer }: CasePlan, timeo
 }
 
 function taskOf({ plugins, timing }: MeasurePlan, { case: { variant, scenario }, ...casePlan }: CasePlan) {
-  const { enginePath, device, inputs } = casePlan;
-  return { backend: variant.options.backend, plugins, enginePath, device, inputs, scenario, timing };
+  const { enginePath, device, inputs, worker } = casePlan;
+  return { backend: variant.options.backend, plugins: worker?.plugins ?? plugins, enginePath, device, inputs, scenario, timing };
 }
 
 /** What a round may take if every execution were four times as slow as the first one was. */

@@ -77,7 +77,7 @@ export interface PolicyRequest {
 }
 
 /** The suite's policy with what was asked for in its place. */
-export function policyOf(suite: Suite | undefined, { thresholds, confidence, ignoreMissing }: PolicyRequest): GatePolicy {
+export function policyOf(suite: Pick<Suite, 'gate'> | undefined, { thresholds, confidence, ignoreMissing }: PolicyRequest): GatePolicy {
   return {
     ...DEFAULT_POLICY,
     confidence: confidence ?? suite?.gate.confidence ?? DEFAULT_POLICY.confidence,

@@ -1,18 +1,18 @@
 /** `gate --self-test`: identical engines as two sides, and what the gate makes of them on this machine. */
 import { thresholdOf, type GatePolicy } from '../../gate/policy.ts';
 import { assessGate, type IdenticalPair, type SelfTest } from '../../gate/self-test.ts';
-import { roundLogs, TIMED_METRICS } from '../../gate/timed.ts';
-import { createSystemClock } from '../../measure/clock.ts';
+import { roundLogs, TIMED_METRICS } from '../../gate/series.ts';
 import type { MeasureServices } from '../../measure/orchestrate.ts';
 import { measurePairs, type PairOutcome } from '../../measure/pairs.ts';
-import { createYardstick } from '../../measure/yardstick.ts';
 import { TsrtError } from '../../errors.ts';
-import { casePair } from './against.ts';
 import { withEngineFolder } from '../engine-folder.ts';
-import { prepareSides, type PairedRequest, type PairedSides } from './sides.ts';
+import { casePair, type JoinedSides } from './join.ts';
+import { measureServices } from './measure.ts';
+import type { PreparedSide, SideRequest } from './side.ts';
+import { identicalSides } from './sides.ts';
 
-export interface SelfTestRequest extends Omit<PairedRequest, 'against'> {
-  readonly policy: (suite: PairedSides['suite']) => GatePolicy;
+export interface SelfTestRequest extends SideRequest {
+  readonly policy: (suite: PreparedSide['suite']) => GatePolicy;
   /** Of the gate whose worth is asked for. */
   readonly looks: readonly number[];
   /** Rounds to measure: more make the answer surer, not the gate. */
@@ -28,21 +28,21 @@ export interface SelfTestResult extends SelfTest {
 /** Measures and assesses. Throws INTERRUPTED where nothing was measured, and what `run` throws. */
 export function runSelfTest(request: SelfTestRequest): Promise<SelfTestResult> {
   return withEngineFolder(async (folder) => {
-    const sides = await prepareSides({ ...request, against: undefined }, folder);
+    const sides = await identicalSides(request, folder);
     const startMs = performance.now();
     const outcomes = await measureIdentical(request, sides);
     const durationMs = performance.now() - startMs;
-    const policy = request.policy(sides.suite);
+    const policy = request.policy(sides.candidate.suite);
     const pairs = outcomes.flatMap((outcome) => identicalPairs(sides, outcome, policy, durationMs / Math.max(1, outcomes.length)));
     if (pairs.length === 0) throw nothingMeasured(outcomes);
-    return { ...assessGate(pairs, { ...request, policy, seed: sides.settings.seed }), suite: sides.suite.name, durationMs };
+    return { ...assessGate(pairs, { ...request, policy, seed: sides.settings.seed }), suite: sides.candidate.suite.name, durationMs };
   });
 }
 
-async function measureIdentical(request: SelfTestRequest, sides: PairedSides): Promise<readonly PairOutcome[]> {
+async function measureIdentical(request: SelfTestRequest, sides: JoinedSides): Promise<readonly PairOutcome[]> {
   const { rounds, signal, onEvent } = request;
   onEvent({ kind: 'stage', stage: 'measure', text: `${sides.pairs.length} identical pairs × ${rounds} rounds, interleaved` });
-  const services = request.services ?? { yardstick: createYardstick({ clock: createSystemClock() }) };
+  const services = request.services ?? measureServices();
   let outcomes: readonly PairOutcome[] = [];
   let done = 0;
   for await (const event of measurePairs(sides.settings, sides.pairs, [rounds], services, signal)) {
@@ -53,11 +53,11 @@ async function measureIdentical(request: SelfTestRequest, sides: PairedSides): P
 }
 
 /** The metrics that decide, of a case that completed on both sides. */
-function identicalPairs(sides: PairedSides, outcome: PairOutcome, policy: GatePolicy, caseMs: number): IdenticalPair[] {
+function identicalPairs(sides: JoinedSides, outcome: PairOutcome, policy: GatePolicy, caseMs: number): IdenticalPair[] {
   const entry = sides.cases.find(({ id }) => id === outcome.id)!;
   const pair = casePair(sides, entry, outcome);
   if (pair.state !== 'both') return [];
-  return TIMED_METRICS.filter((metric) => thresholdOf(policy, metric) !== undefined).flatMap((metric) => {
+  return TIMED_METRICS.filter((metric) => metric !== 'build-time' && thresholdOf(policy, metric) !== undefined).flatMap((metric) => {
     const logs = roundLogs(metric, pair.baseline, pair.candidate);
     if (!logs || logs.before.length < policy.minRounds) return [];
     // A throughput that falls is a time that rises.

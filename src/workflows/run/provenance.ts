@@ -9,7 +9,7 @@ import type { Provenance } from '../../results/record.ts';
 import { TOOL_VERSION } from '../../version.ts';
 
 /** Packages whose versions can change a measurement. */
-const PACKAGES = ['onnxruntime-node', 'webgpu', 'tinybench'];
+export const PACKAGES = ['onnxruntime-node', 'webgpu', 'tinybench'];
 
 /** Device of a case that never reached one. */
 export const NO_DEVICE: DeviceInfo = { slug: 'no-device', kind: 'fake', description: 'no device was reached', properties: {} };
@@ -34,7 +34,7 @@ export function createProvenance(facts: RunFacts): (device: DeviceInfo) => Prove
 }
 
 /** Commit of the tool where it runs from a checkout, `-dirty` where that was changed; undefined for an installed package. */
-function gitRevision(): string | undefined {
+export function gitRevision(): string | undefined {
   const root = packageRoot();
   if (!root || !existsSync(join(root, '.git'))) return undefined;
   try {
@@ -44,8 +44,8 @@ function gitRevision(): string | undefined {
   }
 }
 
-/** The nearest folder above this module that has a package.json. */
-function packageRoot(): string | undefined {
+/** The nearest folder above this module that has a package.json: the tool's own. */
+export function packageRoot(): string | undefined {
   let folder = fileURLToPath(new URL('.', import.meta.url));
   for (let parent = join(folder, '..'); parent !== folder; folder = parent, parent = join(folder, '..')) {
     if (existsSync(join(folder, 'package.json'))) return folder;

@@ -1,0 +1,103 @@
+/** `tsrt-bench bisect SUITE`. */
+import { Args, Flags } from '@oclif/core';
+import { EXIT, type ExitStatus } from '../errors.ts';
+import { DEFAULT_ROUNDS } from '../gate/sequential.ts';
+import type { BisectReport } from '../workflows/bisect/request.ts';
+import { BaseCommand } from './base.ts';
+import { parseMetric, parseSubject, parseThreshold } from './bisect-flags.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
+import { onInterrupt } from './interrupt.ts';
+import { createProgress, progressMode } from './progress.ts';
+import { parseDuration } from './suite-flags.ts';
+
+export default class Bisect extends BaseCommand {
+  static override summary = 'Find the model, option or commit that changed a metric';
+  static override description =
+    'Compares states with the first one, interleaved in fresh processes, as gate --against does, and halves what is left. A state that stays undecided is skipped; the answer may then be a range. Ctrl-C keeps the finished comparisons, and the same command goes on. Exit status: 0 found, 1 the ends do not differ, 2 usage or broken input, 3 the first state can not be made, 4 undecided or a range, 130 interrupted.';
+  static override examples = [
+    '<%= config.bin %> bisect suites/resnet50 --good v1.0 --bad HEAD --prepare "npm run build"',
+    '<%= config.bin %> bisect suites/resnet50 --models monday.onnx,tuesday.onnx,friday.onnx --metric snr',
+    '<%= config.bin %> bisect suites/resnet50 --change threads=2 --change fusion=off --change without=fuse-epilogue',
+    '<%= config.bin %> bisect suites/resnet50 --engines a.engine,b.engine,c.engine --metric memory-peak',
+  ];
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    ...DEVICE_FLAG,
+    good: Flags.string({ description: 'git revision before the change', helpValue: 'REF', helpGroup: 'STATES' }),
+    bad: Flags.string({ description: 'git revision that has it [default: HEAD]', helpValue: 'REF', helpGroup: 'STATES' }),
+    prepare: Flags.string({ description: 'command that makes a fresh checkout ready, such as "npm run build"', helpValue: 'COMMAND', helpGroup: 'STATES' }),
+    models: Flags.string({ multiple: true, delimiter: ',', description: 'ONNX files, oldest first', helpValue: 'FILE', helpGroup: 'STATES' }),
+    engines: Flags.string({ multiple: true, delimiter: ',', description: 'engine files, oldest first', helpValue: 'ENGINE', helpGroup: 'STATES' }),
+    change: Flags.string({
+      multiple: true,
+      description: "a change of the suite's options on top of those before it: a backend's option, precision=, fusion=, without=PASS, workspace=BYTES; repeatable",
+      helpValue: 'KEY=VALUE',
+      helpGroup: 'STATES',
+    }),
+    metric: Flags.string({ char: 'm', default: 'latency-p50', description: 'metric that changed', helpValue: 'METRIC' }),
+    threshold: Flags.string({ description: "change that counts, in percent, points or dB [default: the suite's]", helpValue: 'NUMBER' }),
+    confidence: Flags.string({ description: 'confidence of the intervals, such as 0.99', helpValue: 'NUMBER' }),
+    case: Flags.string({ description: 'case to follow [default: the one that differs most]', helpValue: 'ID' }),
+    model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
+    rounds: Flags.integer({ default: DEFAULT_ROUNDS, min: 3, description: 'most rounds of a comparison', helpValue: 'N' }),
+    time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME' }),
+    fresh: Flags.boolean({ description: 'begin anew, whatever an earlier search of the same question found' }),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+  };
+
+  async run(): Promise<BisectReport> {
+    const { args, flags } = await this.parse(Bisect);
+    const asked = { subject: parseSubject(flags), metric: parseMetric(flags.metric), threshold: parseThreshold(flags.threshold) };
+    const resolved = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+    const { backend, precision, batch } = resolved.config;
+    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
+    const [{ bisect }, { renderBisect }, { parseConfidence }, progress] = await Promise.all([
+      import('../workflows/bisect/bisect.ts'),
+      import('../report/bisect.ts'),
+      import('../gate/policy.ts'),
+      createProgress(mode, process.stderr),
+    ]);
+    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: finished comparisons are kept, the same command goes on' }));
+    try {
+      const report = await bisect({
+        ...asked,
+        suite: args.suite,
+        settings: resolved,
+        overrides: { backend, precision, batch, timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time) },
+        modelFile: flags.model,
+        device: flags.device,
+        confidence: parseConfidence(flags.confidence),
+        caseId: flags.case,
+        rounds: flags.rounds,
+        fresh: flags.fresh,
+        signal: interrupt.signal,
+        onEvent: progress.onEvent,
+      });
+      progress.stop();
+      this.log(renderBisect(report).trimEnd());
+      this.exitWith(statusOf(report));
+      return report;
+    } finally {
+      progress.stop();
+      interrupt.dispose();
+    }
+  }
+}
+
+function statusOf({ outcome }: BisectReport): ExitStatus {
+  switch (outcome.kind) {
+    case 'found':
+      return EXIT.ok;
+    case 'no-change':
+      return EXIT.failed;
+    case 'range':
+    case 'undecided':
+      return EXIT.inconclusive;
+    case 'probe':
+      return EXIT.interrupted;
+    default:
+      return outcome satisfies never;
+  }
+}
