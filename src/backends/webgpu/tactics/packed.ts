@@ -1,9 +1,10 @@
 /**
- * Tiles for the packed matrix kernel (kernels/packed): which are legal on a device, and a model that ranks them.
+ * Tactics of the packed matrix kernel (kernels/packed): what they are made of, what they take, where they are legal. The ranking is in
+ * packed-model.ts.
  *
  * Lengths along the depth are counted in vectors of 16 bytes: 8 halves or 16 bytes of int8.
  */
-import type { DeviceProfile, MatrixConfig } from '../profile.ts';
+import type { DeviceProfile } from '../profile.ts';
 import type { MatmulShape } from './matmul.ts';
 
 /**
@@ -147,5 +148,3 @@ export function packedReason(tactic: PackedTactic, element: PackedElement, profi
   if (!given.demands && invocations % profile.subgroupSize!.max !== 0) return 'the workgroup is not whole subgroups';
   return undefined;
 }
-
-export type { MatrixConfig };

@@ -1,0 +1,120 @@
+/** WGSL of the packed matrix kernel with subgroup matrices, validated by Dawn's null backend for matrices of several vendors. */
+import { describe, expect, it } from 'vitest';
+import { packedKernels } from '../../../src/backends/webgpu/kernels/packed/kernel.ts';
+import { type DeviceProfile, type MatrixConfig, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
+import { packedInvocations, packedReason, packedTacticName, packedWorkgroupBytes } from '../../../src/backends/webgpu/tactics/packed.ts';
+import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-model.ts';
+import { validatingDevice } from '../../device/helpers.ts';
+import { convProblem, kernelsOf, matmulProblem, type Problem } from '../../device/packed-problem.ts';
+
+const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
+const f16 = (m: number, n: number, k: number): MatrixConfig => ({ element: 'f16', result: 'f32', m, n, k });
+const i8 = (m: number, n: number, k: number): MatrixConfig => ({ element: 'i8', result: 'i32', m, n, k });
+const features = new Set(['subgroups', 'subgroup-size-control', 'shader-f16', 'chromium-experimental-subgroup-matrix']);
+
+const PROFILES: Readonly<Record<string, DeviceProfile>> = {
+  'NVIDIA': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 49152, maxInvocations: 1024, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(16, 16, 16), f16(16, 8, 16), i8(16, 16, 32), i8(16, 8, 32)] },
+  'AMD': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 65536, maxInvocations: 1024, subgroupSize: { min: 32, max: 64 }, matrixConfigs: [f16(16, 16, 16), i8(16, 16, 16)] },
+  'Intel': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 65536, maxInvocations: 1024, subgroupSize: { min: 16, max: 32 }, matrixConfigs: [f16(8, 16, 16), i8(8, 16, 32)] },
+  'Apple': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 32768, maxInvocations: 1024, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(8, 8, 8)] },
+  'default limits': { ...PORTABLE_PROFILE, features, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(16, 16, 16), i8(16, 16, 32)] },
+  'no matrices': PORTABLE_PROFILE,
+};
+
+function problems(element: 'f16' | 'i8'): Problem[] {
+  return [
+    convProblem({ ...base, x: [1, 64, 6, 5], w: [72, 64, 3, 3], pads: [1, 1, 1, 1] }, { element, residual: element }),
+    convProblem({ ...base, x: [2, 20, 4, 4], w: [64, 20, 1, 1], strides: [2, 2] }, { element, output: 'f32' }),
+    ...(element === 'f16' ? [matmulProblem(2, 20, 24, 40, 'columns-contiguous', { element })] : []),
+    matmulProblem(2, 20, 24, 64, 'rows-k-contiguous', { element }),
+  ];
+}
+
+const sizeOf = ({ spec }: Problem) => ({
+  element: spec.element,
+  batch: spec.batch.reduce((all, extent) => all * extent, 1),
+  rows: spec.rows.reduce((all, extent) => all * extent, 1),
+  columns: spec.columns,
+  depth: spec.depth,
+});
+
+describe('packed tactics', () => {
+  it.each(Object.entries(PROFILES))('fit the limits of %s, and are few', (_, profile) => {
+    for (const element of ['f16', 'i8'] as const) {
+      for (const [batch, rows, columns, depth] of [[1, 401408, 64, 8], [1, 49, 2048, 64], [1, 3136, 64, 72], [12, 128, 64, 16], [1, 1, 1000, 256]] as const) {
+        const tactics = packedTactics({ element, batch, rows, columns, depth }, profile);
+        expect(tactics.length).toBeGreaterThan(0);
+        expect(tactics.length).toBeLessThanOrEqual(20);
+        expect(new Set(tactics.map((tactic) => packedTacticName(tactic, element))).size).toBe(tactics.length);
+        for (const tactic of tactics) {
+          expect(packedReason(tactic, element, profile)).toBeUndefined();
+          expect(packedInvocations(tactic)).toBeLessThanOrEqual(profile.maxInvocations);
+          expect(packedWorkgroupBytes(tactic)).toBeLessThanOrEqual(profile.maxWorkgroupBytes);
+        }
+      }
+    }
+  });
+
+  it('put matrices first where the device has them', () => {
+    const shape = { element: 'f16', batch: 1, rows: 25088, columns: 256, depth: 128 } as const;
+    expect(packedTactics(shape, PROFILES['NVIDIA']!)[0]!.engine).toBe('matrix');
+    expect(packedTactics({ ...shape, element: 'i8' }, PROFILES['Apple']!)[0]!.engine).toBe('lanes');
+    expect(packedTactics(shape, PROFILES['no matrices']!)[0]!.engine).toBe('lanes');
+  });
+
+  it('split where there are few tiles', () => {
+    const few = packedTactics({ element: 'f16', batch: 1, rows: 49, columns: 512, depth: 576 }, PROFILES['NVIDIA']!)[0]!;
+    expect(few.splitK * few.slices).toBeGreaterThan(1);
+    const many = packedTactics({ element: 'f16', batch: 1, rows: 401408, columns: 256, depth: 32 }, PROFILES['NVIDIA']!)[0]!;
+    expect(many.splitK).toBe(1);
+  });
+});
+
+describe('packed kernels', () => {
+  it.each(Object.entries(PROFILES))('are valid WGSL for %s', { timeout: 120_000 }, async (_, profile) => {
+    const open = await validatingDevice();
+    const wide = { rows: 25088, columns: 256 };
+    let validated = 0;
+    for (const element of ['f16', 'i8'] as const) {
+      for (const [i, problem] of problems(element).entries()) {
+        const tactics = packedTactics({ ...sizeOf(problem), ...(i % 2 === 0 ? wide : {}) }, profile);
+        for (const tactic of tactics.filter((_unused, at) => at % 4 === i)) {
+          for (const { source } of kernelsOf(problem, tactic, profile).calls) {
+            const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
+            expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`), source.wgsl).toEqual([]);
+            expect(source.access.length).toBeLessThanOrEqual(profile.maxStorageBuffers);
+            validated++;
+          }
+        }
+      }
+    }
+    expect(validated).toBeGreaterThan(5);
+    open.check();
+    open.destroy();
+  });
+
+  it('become pipelines where the workgroup is whole subgroups of the largest size', async () => {
+    const open = await validatingDevice();
+    // The null backend has subgroups of 4 to 128 and the default limits.
+    const profile = { ...PROFILES['default limits']!, subgroupSize: { min: 4, max: 128 } };
+    for (const element of ['f16', 'i8'] as const) {
+      for (const problem of problems(element)) {
+        const tactic = packedTactics(sizeOf(problem), profile).find(({ engine, demandsSubgroup }) => engine === 'matrix' && demandsSubgroup)!;
+        const { calls } = kernelsOf(problem, tactic, profile);
+        for (const { source } of calls) {
+          const module = open.device.createShaderModule({ code: source.wgsl });
+          await open.device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
+        }
+      }
+    }
+    open.check();
+    open.destroy();
+  });
+
+  it('refuse rows of halves that share words', () => {
+    const problem = matmulProblem(1, 16, 21, 16, 'rows-k-contiguous', { element: 'f16' });
+    const output = { ...problem.spec.output, tensor: { ...problem.spec.output.tensor, storage: 'f16' as const } };
+    const [tactic] = packedTactics(sizeOf(problem), PORTABLE_PROFILE);
+    expect(() => packedKernels({ ...problem.spec, output }, { ...tactic!, splitK: 1 }, PORTABLE_PROFILE, () => output.tensor)).toThrow(/groups of four/);
+  });
+});
