@@ -1,27 +1,18 @@
 /**
- * Baselines: records kept under a name to compare with, one file for each suite and device,
- * `<results>/baselines/<name>/<suite>/<device>.jsonl`. They are made to be committed: small in number, whole, and written
- * in one step, so that a baseline is either the old one or the new one.
+ * Baselines: records kept under a name to compare with, one file for each suite and device, in a folder or behind a URL
+ * (stores/store.ts). Small in number, whole, and written in one step, so that a baseline is either the old one or the new one.
  */
-import { mkdir, open, rename, rm, rmdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import { TsrtError, type ErrorReport, reportError } from '../errors.ts';
 import { encodeRecord } from './codec.ts';
-import { unwritable } from './errors.ts';
-import { takeLock } from './lock.ts';
-import { BASELINES_FOLDER, checkBaselineName, folderName } from './names.ts';
-import { lastPerCase, onlySuite, readRecordFile } from './reader.ts';
+import { checkBaselineName, folderName } from './names.ts';
+import { lastPerCase, onlySuite, parseRecordFile } from './reader.ts';
 import type { BenchRecord, CompletedRecord } from './record.ts';
-import { devicesOf, folders, recordFiles, type RecordSet } from './store.ts';
+import { devicesOf, type RecordSet } from './store.ts';
+import type { BaselinePlace, UpdateEntry } from './stores/contract.ts';
+import { type BaselineHome, storeOf } from './stores/store.ts';
 
-/** One file of a baseline. */
-export interface BaselinePlace {
-  readonly name: string;
-  /** Folder names of the suite and the device: their own names, unless those are not fit for folders. */
-  readonly suite: string;
-  readonly device: string;
-  readonly path: string;
-}
+export type { BaselinePlace } from './stores/contract.ts';
+export type { BaselineHome } from './stores/store.ts';
 
 /** What `baseline list` shows. A file that can't be read is shown with the reason. */
 export type BaselineSummary =
@@ -41,16 +32,20 @@ export interface SavedBaseline {
   readonly leftOut: readonly string[];
 }
 
+/** Why a baseline is replaced, where a gate came before. */
+export type UpdateReason = Pick<UpdateEntry, 'verdict' | 'changes' | 'forced'>;
+
 /**
  * Keeps the completed records under a name, for each of their devices.
- * Throws USAGE where there is nothing to keep, the name is unfit, or a file is there and `force` is not given; RESULTS_LOCKED
- * and RESULTS_UNWRITABLE as writing goes.
+ * Throws USAGE where there is nothing to keep, the name is unfit, or a file is there and `force` is not given; RESULTS_LOCKED,
+ * RESULTS_UNWRITABLE and STORE_UNAVAILABLE as writing goes.
  */
 export async function saveBaseline(
-  results: string,
+  home: BaselineHome,
   name: string,
   records: readonly BenchRecord[],
   force: boolean,
+  reason: UpdateReason = {},
 ): Promise<SavedBaseline> {
   checkBaselineName(name);
   const cases = lastPerCase(records);
@@ -61,18 +56,19 @@ export async function saveBaseline(
       fix: 'see why with `tsrt-bench report`, and run again',
     });
   }
-  const suite = onlySuite(completed, results);
-  return withLock(results, name, async () => {
-    const places = devicesOf(completed).map((device) => placeOf(results, name, suite, device));
-    if (!force) await refuseExisting(results, name, places);
-    const saved = [];
-    for (const place of places) {
-      const own = completed.filter((record) => folderName(record.provenance.environment.device.slug) === place.device);
-      await replaceFile(place.path, own.map((record) => `${encodeRecord(record)}\n`).join(''));
-      saved.push({ ...place, cases: own.length });
-    }
-    return { places: saved, leftOut: cases.filter((record) => record.status !== 'completed').map((record) => record.case.id) };
+  const store = storeOf(home);
+  const suite = folderName(onlySuite(completed, store.label));
+  const at = new Date().toISOString();
+  const files = devicesOf(completed).map((device) => {
+    const own = completed.filter((record) => record.provenance.environment.device.slug === device);
+    const entry = { at, runId: newestOf(own).runId, cases: own.length, ...reason };
+    return { suite, device: folderName(device), text: own.map((record) => `${encodeRecord(record)}\n`).join(''), entry };
   });
+  const places = await store.replace(name, files, force);
+  return {
+    places: places.map((place, i) => ({ ...place, cases: files[i]!.entry.cases })),
+    leftOut: cases.filter((record) => record.status !== 'completed').map((record) => record.case.id),
+  };
 }
 
 /** Restricts to the parts of a baseline for one suite or some devices, by their own names or their folders'. */
@@ -82,18 +78,18 @@ export interface BaselineFilter {
 }
 
 /** All baselines, sorted by name, suite and device. */
-export async function listBaselines(results: string): Promise<BaselineSummary[]> {
-  return Promise.all((await placesOf(results)).map(summarize));
+export async function listBaselines(home: BaselineHome): Promise<BaselineSummary[]> {
+  return Promise.all((await storeOf(home).places()).map((place) => summarize(home, place)));
 }
 
 /** The parts of one baseline. Throws BASELINE_NOT_FOUND where there are none. */
-export async function chosenBaselines(results: string, name: string, wanted: BaselineFilter): Promise<BaselineSummary[]> {
-  return Promise.all((await choosePlaces(results, checkBaselineName(name), wanted)).map(summarize));
+export async function chosenBaselines(home: BaselineHome, name: string, wanted: BaselineFilter): Promise<BaselineSummary[]> {
+  return Promise.all((await choosePlaces(home, checkBaselineName(name), wanted)).map((place) => summarize(home, place)));
 }
 
 /** Names of the baselines. */
-export async function baselineNames(results: string): Promise<string[]> {
-  return folders(join(results, BASELINES_FOLDER));
+export async function baselineNames(home: BaselineHome): Promise<readonly string[]> {
+  return storeOf(home).names();
 }
 
 /**
@@ -102,12 +98,12 @@ export async function baselineNames(results: string): Promise<string[]> {
  * schema version, or of other suites or devices than its place says.
  */
 export async function readBaseline(
-  results: string,
+  home: BaselineHome,
   name: string,
   wanted: BaselineFilter = {},
 ): Promise<RecordSet> {
-  const places = await choosePlaces(results, checkBaselineName(name), wanted);
-  const records = (await Promise.all(places.map(readPlace))).flat();
+  const places = await choosePlaces(home, checkBaselineName(name), wanted);
+  const records = (await Promise.all(places.map((place) => readPlace(home, place)))).flat();
   const paths = places.map((place) => place.path);
   const suite = onlySuite(records, `${paths.join(', ')}; choose one with --suite`);
   return { label: `baseline ${name}`, suite, records, paths, notices: [] };
@@ -115,51 +111,33 @@ export async function readBaseline(
 
 /** Deletes a baseline, or its part for a suite or device; returns the deleted paths. Throws BASELINE_NOT_FOUND. */
 export async function removeBaseline(
-  results: string,
+  home: BaselineHome,
   name: string,
   wanted: BaselineFilter = {},
 ): Promise<readonly string[]> {
-  const places = await choosePlaces(results, checkBaselineName(name), wanted);
-  await withLock(results, name, async () => {
-    for (const place of places) {
-      await rm(place.path);
-      // Empty folders go too; one that is not empty stays, which is what the failure means.
-      for (const folder of [dirname(place.path), dirname(dirname(place.path))]) await rmdir(folder).catch(() => undefined);
-    }
-  });
+  const places = await choosePlaces(home, checkBaselineName(name), wanted);
+  await storeOf(home).remove(name, places);
   return places.map((place) => place.path);
 }
 
-function placeOf(results: string, name: string, suite: string, device: string): BaselinePlace {
-  const place = { name, suite: folderName(suite), device: folderName(device) };
-  return { ...place, path: join(results, BASELINES_FOLDER, name, place.suite, `${place.device}.jsonl`) };
-}
-
-/** Where baselines of a name, or of all names, lie. */
-async function placesOf(results: string, name?: string): Promise<BaselinePlace[]> {
-  const places: BaselinePlace[] = [];
-  for (const each of name === undefined ? await baselineNames(results) : [name]) {
-    for (const suite of await folders(join(results, BASELINES_FOLDER, each))) {
-      for (const file of await recordFiles(join(results, BASELINES_FOLDER, each, suite))) {
-        const device = file.slice(0, -'.jsonl'.length);
-        places.push({ name: each, suite, device, path: join(results, BASELINES_FOLDER, each, suite, file) });
-      }
-    }
-  }
-  return places;
+/** What a baseline's places were over time, oldest first. Throws BASELINE_NOT_FOUND. */
+export async function baselineHistory(home: BaselineHome, name: string, wanted: BaselineFilter = {}): Promise<readonly { readonly place: BaselinePlace; readonly updates: readonly UpdateEntry[] }[]> {
+  const places = await choosePlaces(home, checkBaselineName(name), wanted);
+  return Promise.all(places.map(async (place) => ({ place, updates: await storeOf(home).history(place) })));
 }
 
 async function choosePlaces(
-  results: string,
+  home: BaselineHome,
   name: string,
   { suite, devices }: BaselineFilter,
-): Promise<BaselinePlace[]> {
-  const all = await placesOf(results, name);
+): Promise<readonly BaselinePlace[]> {
+  const store = storeOf(home);
+  const all = await store.places(name);
   const save = `record one with \`tsrt-bench baseline save ${name}\``;
   if (all.length === 0) {
-    const known = await baselineNames(results);
+    const known = await store.names();
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no baseline '${name}'`, {
-      place: join(results, BASELINES_FOLDER),
+      place: store.label,
       fix: known.length > 0 ? `known: ${known.join(', ')}; or ${save}` : save,
     });
   }
@@ -178,8 +156,8 @@ async function choosePlaces(
 }
 
 /** A baseline's file, held to more than a run's: whole, not empty, of one suite and one device. */
-async function readPlace(place: BaselinePlace): Promise<readonly BenchRecord[]> {
-  const { records, notices, cut } = await readRecordFile(place.path);
+async function readPlace(home: BaselineHome, place: BaselinePlace): Promise<readonly BenchRecord[]> {
+  const { records, notices, cut } = parseRecordFile(await storeOf(home).read(place), place.path);
   const fix = `restore the file, or save it again: \`tsrt-bench baseline save ${place.name} --force\``;
   if (cut) {
     throw new TsrtError('RESULTS_INVALID', 'the baseline is cut off, so cases may be missing', { place: place.path, details: notices, fix });
@@ -193,10 +171,10 @@ async function readPlace(place: BaselinePlace): Promise<readonly BenchRecord[]> 
   return records;
 }
 
-async function summarize(place: BaselinePlace): Promise<BaselineSummary> {
+async function summarize(home: BaselineHome, place: BaselinePlace): Promise<BaselineSummary> {
   try {
-    const records = await readPlace(place);
-    const newest = records.map((record) => record.provenance).reduce((a, b) => (a.startedAt > b.startedAt ? a : b));
+    const records = await readPlace(home, place);
+    const newest = newestOf(records);
     return {
       ...place,
       status: 'readable',
@@ -211,36 +189,6 @@ async function summarize(place: BaselinePlace): Promise<BaselineSummary> {
   }
 }
 
-async function refuseExisting(results: string, name: string, places: readonly BaselinePlace[]): Promise<void> {
-  const existing = new Set((await placesOf(results, name)).map((place) => place.path));
-  const taken = places.filter((place) => existing.has(place.path));
-  if (taken.length === 0) return;
-  throw new TsrtError('USAGE', `baseline '${name}' already has records of ${taken.map((place) => `${place.suite} on ${place.device}`).join(', ')}`, {
-    place: taken.map((place) => place.path).join(', '),
-    fix: 'overwrite them with --force, or choose another name',
-  });
-}
-
-function withLock<T>(results: string, name: string, work: () => Promise<T>): Promise<T> {
-  const path = join(results, BASELINES_FOLDER, `.${name}.lock`);
-  return takeLock(path, `baseline '${name}'`, 10).then((held) => work().finally(held.release));
-}
-
-/** Writes beside and renames, so that nobody ever reads half a file. */
-async function replaceFile(path: string, text: string): Promise<void> {
-  const temporary = join(dirname(path), `.${process.pid}.tmp`);
-  try {
-    await mkdir(dirname(path), { recursive: true });
-    const handle = await open(temporary, 'w');
-    try {
-      await handle.writeFile(text);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true }).catch(() => undefined);
-    throw unwritable(error, path);
-  }
+function newestOf(records: readonly BenchRecord[]): BenchRecord['provenance'] {
+  return records.map((record) => record.provenance).reduce((a, b) => (a.startedAt > b.startedAt ? a : b));
 }
