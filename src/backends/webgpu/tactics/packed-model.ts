@@ -15,7 +15,6 @@ import {
   packedReason,
   packedScratchBytes,
   type PackedTactic,
-  packedTacticName,
   packedWorkgroupBytes,
   VECTOR_ELEMENTS,
 } from './packed.ts';
@@ -148,24 +147,29 @@ function matrixFor(element: PackedElement, profile: DeviceProfile): MatrixShape 
   return best && { m: best.m, n: best.n, k: best.k };
 }
 
-/** Candidates of one tile, and of all: a tuner times them all. */
-const PER_TILE = 2;
-const CANDIDATES = 16;
-const LANE_CANDIDATES = 2;
-
-/** The tactics worth trying, best first by the model; at least one is legal on every device. */
-export function packedTactics(problem: PackedProblem, profile: DeviceProfile): PackedTactic[] {
-  const lanes = { engine: 'lanes', matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
-  const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count);
-  if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes), CANDIDATES);
-  const matrix = matrixFor(problem.element, profile);
-  const subgroup = matrixSubgroup(profile);
-  if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes), CANDIDATES);
-  const base = { engine: 'matrix', matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
-  return [...ranked(tacticsOf(MATRIX_TILES, base), CANDIDATES), ...ranked(tacticsOf(LANE_TILES, lanes), LANE_CANDIDATES)];
+/** How many candidates there may be, of one tile and of all with one engine. */
+export interface CandidateLimits {
+  readonly perTile: number;
+  readonly matrix: number;
+  readonly lanes: number;
 }
 
-function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number): PackedTactic[] {
+/** A tuner times them all. */
+const LIMITS: CandidateLimits = { perTile: 2, matrix: 16, lanes: 2 };
+
+/** The tactics worth trying, best first by the model; at least one is legal on every device. */
+export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
+  const lanes = { engine: 'lanes', matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
+  const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits.perTile);
+  if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes), limits.matrix);
+  const matrix = matrixFor(problem.element, profile);
+  const subgroup = matrixSubgroup(profile);
+  if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes), limits.matrix);
+  const base = { engine: 'matrix', matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
+  return [...ranked(tacticsOf(MATRIX_TILES, base), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes), limits.lanes)];
+}
+
+function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, most: number): PackedTactic[] {
   const legal = all.filter(
     (tactic) =>
       packedReason(tactic, problem.element, profile) === undefined &&
@@ -174,15 +178,11 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
   );
   const predicted = legal.map((tactic) => ({ tactic, ns: predictPackedNs(problem, tactic) })).sort((a, b) => a.ns - b.ns);
   const perTile = new Map<string, number>();
-  const names = new Set<string>();
   const chosen = predicted.filter(({ tactic }) => {
     const tile = `${tactic.bm}x${tactic.bn} ${tactic.sm}x${tactic.sn}`;
     const taken = perTile.get(tile) ?? 0;
-    const name = packedTacticName(tactic, problem.element);
-    if (taken >= PER_TILE || names.has(name)) return false;
     perTile.set(tile, taken + 1);
-    names.add(name);
-    return true;
+    return taken < most;
   });
   return chosen.slice(0, count).map(({ tactic }) => tactic);
 }

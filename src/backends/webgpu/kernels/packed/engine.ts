@@ -5,8 +5,6 @@
 import type { PackedElement, PackedTactic, Slab } from '../../tactics/packed.ts';
 import { packedInvocations, rowPitch, slabOf, VECTOR_ELEMENTS } from '../../tactics/packed.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { lanesEngine } from './lanes.ts';
-import { emulatedEngine, matrixEngine } from './matrix.ts';
 
 export interface Engine {
   /** Where column `n` of B is staged, if not at row `n`. */
@@ -49,17 +47,4 @@ export function geometryOf(tactic: PackedTactic, element: PackedElement): Geomet
     lanes: VECTOR_ELEMENTS[element],
     bBegin: tactic.bm * pitch,
   };
-}
-
-export function engineOf(geometry: Geometry): Engine {
-  switch (geometry.tactic.engine) {
-    case 'matrix':
-      return matrixEngine(geometry);
-    case 'emulated':
-      return emulatedEngine(geometry);
-    case 'lanes':
-      return lanesEngine(geometry);
-    default:
-      return geometry.tactic.engine satisfies never;
-  }
 }

@@ -14,7 +14,8 @@ import { packedTacticName, packedWorkgroupBytes, type PackedTactic, partialColum
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from '../grid.ts';
 import { transposedStage, weightStage } from './columns.ts';
-import { type Engine, engineOf, type Geometry, geometryOf } from './engine.ts';
+import { type Engine, type Geometry, geometryOf } from './engine.ts';
+import { engineOf } from './engines.ts';
 import { type Fetched, WideEpilogue, wideOperands } from './epilogue.ts';
 import { imageSource, matrixSource, rowStage, type Stage, type StageShape } from './rows.ts';
 import { type PackedSpec, product } from './spec.ts';

@@ -1,0 +1,354 @@
+/**
+ * Rates of the packed matrix kernel: every candidate tactic on every shape, warmed up and checked.
+ *
+ *     npm run build && node bench/packed-gemm.mjs --resnet 1,128 --elements f16,i8 --seconds 300
+ *     node bench/packed-gemm.mjs --shapes 4096x4096x4096,conv:1x14x14x256:256k3s1p1 --candidates 40
+ *
+ * A shape is MxNxK, or conv:NxHxWxC:OkKsSpP (square filters). Kernels end as in a network: bias (and scale by column), a residual with
+ * --residual, ReLU, and a store in the operands' own type. A card that idled runs at a fraction of its clock, so that timing begins
+ * after half a second of continuous work and batches of at least 20 dispatches follow one another without a pause. Outputs
+ * are sampled and compared with float64. One line per tactic: time of one run of its kernels, rate, the model's prediction,
+ * time to create the pipelines. What fails is listed with its error. --all N also tries the model's next N candidates; --filter takes a
+ * regular expression on names; --json writes one line per result to a file.
+ */
+import { appendFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
+import { packedKernels } from '../dist/src/backends/webgpu/kernels/packed/kernel.js';
+import { packedColumns } from '../dist/src/backends/webgpu/kernels/packed/spec.js';
+import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
+import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
+import { USAGE } from '../dist/src/backends/webgpu/resources.js';
+import { VECTOR_ELEMENTS, packedTacticName } from '../dist/src/backends/webgpu/tactics/packed.js';
+import { packedTactics, predictPackedNs } from '../dist/src/backends/webgpu/tactics/packed-model.js';
+import { float16ToNumber, numberToFloat16 } from '../dist/src/ir/tensor.js';
+
+const { values: flags } = parseArgs({
+  options: {
+    shapes: { type: 'string', default: '' },
+    resnet: { type: 'string', default: '' },
+    elements: { type: 'string', default: 'f16,i8' },
+    seconds: { type: 'string', default: '300' },
+    device: { type: 'string' },
+    candidates: { type: 'string', default: '16' },
+    'per-tile': { type: 'string', default: '2' },
+    lanes: { type: 'string', default: '0' },
+    filter: { type: 'string', default: '' },
+    residual: { type: 'boolean', default: false },
+    'warm-ms': { type: 'string', default: '500' },
+    'batch-ms': { type: 'string', default: '6' },
+    repeats: { type: 'string', default: '20' },
+    json: { type: 'string' },
+    wgsl: { type: 'string' },
+  },
+});
+const deadline = performance.now() + Number(flags.seconds) * 1000;
+const say = (line) => process.stdout.write(`${line}\n`);
+
+/** [channels, height and width, filter, stride, outputs, layers] of ResNet-50's convolutions without the first. */
+const RESNET50 = [
+  [64, 56, 1, 1, 64, 1], [64, 56, 3, 1, 64, 3], [64, 56, 1, 1, 256, 4], [256, 56, 1, 1, 64, 2],
+  [256, 56, 1, 1, 128, 1], [128, 56, 3, 2, 128, 1], [128, 28, 1, 1, 512, 4], [256, 56, 1, 2, 512, 1], [512, 28, 1, 1, 128, 3], [128, 28, 3, 1, 128, 3],
+  [512, 28, 1, 1, 256, 1], [256, 28, 3, 2, 256, 1], [256, 14, 1, 1, 1024, 6], [512, 28, 1, 2, 1024, 1], [1024, 14, 1, 1, 256, 5], [256, 14, 3, 1, 256, 5],
+  [1024, 14, 1, 1, 512, 1], [512, 14, 3, 2, 512, 1], [512, 7, 1, 1, 2048, 3], [1024, 14, 1, 2, 2048, 1], [2048, 7, 1, 1, 512, 2], [512, 7, 3, 1, 512, 2],
+];
+
+const convolution = (images, height, width, channels, outputs, kernel, stride, pad, layers = 1) => ({
+  label: `conv:${images}x${height}x${width}x${channels}:${outputs}k${kernel}s${stride}p${pad}`,
+  images, height, width, channels, outputs, kernel, stride, pad, layers,
+});
+
+function shapesOf() {
+  const named = flags.shapes.split(',').filter(Boolean).map((text) => {
+    const conv = /^conv:(\d+)x(\d+)x(\d+)x(\d+):(\d+)k(\d+)s(\d+)p(\d+)$/.exec(text);
+    if (conv) return { group: 'shapes', ...convolution(...conv.slice(1).map(Number)) };
+    const product = /^(\d+)x(\d+)x(\d+)$/.exec(text);
+    if (!product) throw new Error(`no shape: ${text}`);
+    const [rows, columns, depth] = product.slice(1).map(Number);
+    return { group: 'shapes', ...convolution(1, 1, rows, depth, columns, 1, 1, 0), label: text };
+  });
+  const networks = flags.resnet.split(',').filter(Boolean).flatMap((images) =>
+    RESNET50.map(([channels, size, kernel, stride, outputs, layers]) => ({
+      group: `ResNet-50 at batch ${images}`,
+      ...convolution(Number(images), size, size, channels, outputs, kernel, stride, (kernel - 1) / 2, layers),
+    })),
+  );
+  return [...named, ...networks];
+}
+
+let ids = 0;
+const tensor = (dims, storage, layout = 'linear') => ({ id: ids++, dtype: storage === 'f32' ? 'float32' : storage === 'i8' ? 'int8' : 'float16', dims, storage, layout });
+
+let seed = 1;
+const random = () => {
+  seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+  return seed / 2 ** 31 - 1;
+};
+/** Random elements of a length that no tile divides, repeated. */
+const PERIOD = 1_000_003;
+const NOISE = { f16: Uint16Array.from({ length: PERIOD }, () => numberToFloat16(random())), i8: Int8Array.from({ length: PERIOD }, () => Math.round(random() * 127)) };
+
+function noisy(element, bytes) {
+  const filled = element === 'f16' ? new Uint16Array(bytes / 2) : new Int8Array(bytes);
+  const noise = NOISE[element];
+  for (let at = 0; at < filled.length; at += PERIOD) filled.set(at + PERIOD <= filled.length ? noise : noise.subarray(0, filled.length - at), at);
+  return filled;
+}
+
+/** The specification of a shape, the contents of its tensors, and one output element in float64. */
+function problemOf(shape, element) {
+  const lanes = VECTOR_ELEMENTS[element];
+  const { images, height, width, channels, outputs, kernel, stride, pad } = shape;
+  if (channels % lanes !== 0) throw new Error(`${shape.label}: channels are not whole vectors`);
+  const [outHeight, outWidth] = [height, width].map((extent) => Math.floor((extent + 2 * pad - kernel) / stride) + 1);
+  const vectors = channels / lanes;
+  const x = tensor([images, channels, height, width], element, 'channels-last');
+  const stored = Math.ceil(outputs / lanes) * lanes;
+  const w = tensor([kernel * kernel * vectors, packedColumns(outputs) * lanes], element);
+  const [bias, factors] = [tensor([stored], 'f32'), tensor([stored], 'f32')];
+  const out = tensor([images, outputs, outHeight, outWidth], element, 'channels-last');
+  const residual = flags.residual ? tensor(out.dims, element, 'channels-last') : undefined;
+  const rows = [images, outHeight, outWidth];
+  const byColumn = { offset: 0, strides: [0, 0, 0, 0, 1] };
+  const dense = { offset: 0, strides: [0, outHeight * outWidth * stored, outWidth * stored, stored, 1] };
+  const depth = kernel * kernel * vectors;
+  const scale = element === 'f16' ? 1 / Math.sqrt(depth * lanes) : 0.02 / Math.sqrt(depth * lanes);
+  const plain = kernel === 1 && stride === 1;
+  const contents = new Map([
+    [x.id, noisy(element, storedBytes(x))],
+    [w.id, noisy(element, storedBytes(w))],
+    [bias.id, Float32Array.from({ length: stored }, (_, i) => (i % 7) * 0.25 - 0.5)],
+    [factors.id, Float32Array.from({ length: stored }, (_, i) => scale * (1 + (i % 5) * 0.1))],
+    ...(residual ? [[residual.id, noisy(element, storedBytes(residual))]] : []),
+  ]);
+  const quantization = element === 'i8' ? { scale: 0.05, zeroPoint: -20 } : undefined;
+  const input = (index) => ({ kind: 'input', index, dtype: 'float32' });
+  const sum = residual ? { kind: 'binary', fn: 'add', a: input(0), b: input(1) } : input(0);
+  const spec = {
+    label: 'bench',
+    element,
+    batch: [1],
+    rows,
+    columns: outputs,
+    storedColumns: stored,
+    depth,
+    scale: element === 'f16' ? scale : 1,
+    biasScale: 1,
+    a: plain
+      ? { kind: 'matrix', tensor: x, view: { offset: 0, strides: [0, height * width * vectors, width * vectors, vectors] } }
+      : {
+          kind: 'image', tensor: x, offset: 0, imageStride: height * width * vectors, spatialStrides: [width * vectors, vectors], groupStride: 0, images,
+          inputSpatial: [height, width], outputSpatial: [outHeight, outWidth], kernel: [kernel, kernel], stride: [stride, stride], dilation: [1, 1],
+          padBegin: [pad, pad], channels: vectors, pad: 0,
+        },
+    b: { kind: 'packed', tensor: w, columns: packedColumns(outputs), grouped: false },
+    bias: { tensor: bias, view: byColumn },
+    columnScale: element === 'i8' ? { tensor: factors, view: byColumn } : undefined,
+    extras: residual ? [{ tensor: residual, view: dense, quantization: quantization }] : [],
+    epilogue: { kind: 'binary', fn: 'max', a: sum, b: { kind: 'const', value: 0, dtype: 'float32' } },
+    output: { tensor: out, view: dense, quantization },
+  };
+  const number = (array, i) => (element === 'f16' ? float16ToNumber(array[i]) : array[i]);
+  const expected = (row, column) => {
+    const [image, y, xAt] = [Math.floor(row / (outHeight * outWidth)), Math.floor(row / outWidth) % outHeight, row % outWidth];
+    const [a, b] = [contents.get(x.id), contents.get(w.id)];
+    let total = 0;
+    for (let tap = 0; tap < kernel * kernel; tap++) {
+      const [py, px] = [y * stride - pad + Math.floor(tap / kernel), xAt * stride - pad + (tap % kernel)];
+      if (py < 0 || px < 0 || py >= height || px >= width) continue;
+      for (let c = 0; c < channels; c++) {
+        const k = tap * vectors + Math.floor(c / lanes);
+        total += number(a, ((image * height + py) * width + px) * channels + c) * number(b, (k * packedColumns(outputs) + column) * lanes + (c % lanes));
+      }
+    }
+    let value = total * (element === 'i8' ? contents.get(factors.id)[column] : scale) + contents.get(bias.id)[column];
+    if (residual) {
+      const raw = number(contents.get(residual.id), row * stored + column);
+      value += quantization ? (raw - quantization.zeroPoint) * quantization.scale : raw;
+    }
+    value = Math.max(0, value);
+    return quantization ? Math.min(127, Math.max(-128, Math.round(value / quantization.scale) + quantization.zeroPoint)) : value;
+  };
+  const tensors = [x, w, bias, out, ...(element === 'i8' ? [factors] : []), ...(residual ? [residual] : [])];
+  const size = images * outHeight * outWidth;
+  return {
+    spec, tensors, contents, expected, stored,
+    shape: { element, batch: 1, rows: size, columns: outputs, depth },
+    flops: 2 * size * outputs * kernel * kernel * channels,
+    read: (bytes, row, column) => (element === 'f16' ? float16ToNumber(new Uint16Array(bytes)[row * stored + column]) : new Int8Array(bytes)[row * stored + column]),
+  };
+}
+
+const opened = await chooseDevice({ wanted: flags.device, unchecked: true });
+const { device, profile } = opened;
+say(`${opened.info.description}; matrices: ${profile.matrixConfigs.map((c) => `${c.element}>${c.result} ${c.m}x${c.n}x${c.k}`).join(', ') || 'none'}`);
+
+function upload(bytes, contents) {
+  const buffer = device.createBuffer({ size: bytes, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst });
+  const step = 64 * 2 ** 20;
+  if (contents) for (let at = 0; at < contents.byteLength; at += step) {
+    device.queue.writeBuffer(buffer, at, contents.buffer, contents.byteOffset + at, Math.min(step, contents.byteLength - at));
+  }
+  return buffer;
+}
+
+/** Pipelines and bind groups of a tactic, or the error. */
+async function prepare(problem, tactic, buffers, scratch) {
+  const started = performance.now();
+  const calls = packedKernels(problem.spec, tactic, profile, (count) => {
+    const made = tensor([count], 'f32');
+    const bytes = storedBytes(made);
+    if (!scratch.buffer || scratch.buffer.size < bytes) {
+      scratch.old.push(scratch.buffer);
+      scratch.buffer = upload(bytes);
+    }
+    buffers.set(made.id, { buffer: scratch.buffer, size: bytes });
+    return made;
+  });
+  const steps = await Promise.all(calls.map(async ({ source, operands, workgroups }) => {
+    if (flags.wgsl) appendFileSync(flags.wgsl, `// ${source.label}\n${source.wgsl}\n`);
+    const module = device.createShaderModule({ code: source.wgsl });
+    const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
+    const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: buffers.get(id) })) });
+    return { pipeline, group, workgroups };
+  }));
+  return { steps, compileMs: performance.now() - started };
+}
+
+async function batch(steps, repeats) {
+  const encoder = device.createCommandEncoder();
+  const pass = encoder.beginComputePass();
+  for (let i = 0; i < repeats; i++) {
+    for (const { pipeline, group, workgroups } of steps) {
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...workgroups);
+    }
+  }
+  pass.end();
+  const commands = encoder.finish();
+  const start = performance.now();
+  device.queue.submit([commands]);
+  await device.queue.onSubmittedWorkDone();
+  return performance.now() - start;
+}
+
+/** Milliseconds of one run: the least of three batches, each long enough for the clock. */
+async function time(steps) {
+  const least = Number(flags.repeats);
+  const once = (await batch(steps, 2)) / 2;
+  const repeats = Math.max(least, Math.min(2000, Math.ceil(Number(flags['batch-ms']) / once)));
+  const times = [];
+  for (let i = 0; i < 3; i++) times.push((await batch(steps, repeats)) / repeats);
+  return { ms: Math.min(...times), spread: Math.max(...times) / Math.min(...times) - 1 };
+}
+
+async function readOutput(buffer) {
+  const copy = device.createBuffer({ size: buffer.size, usage: USAGE.mapRead | USAGE.copyDst });
+  const encoder = device.createCommandEncoder();
+  encoder.copyBufferToBuffer(buffer, 0, copy, 0, buffer.size);
+  device.queue.submit([encoder.finish()]);
+  await copy.mapAsync(USAGE.mapRead);
+  const bytes = copy.getMappedRange().slice(0);
+  copy.destroy();
+  return bytes;
+}
+
+/** Sampled points: corners, and others drawn once per shape. */
+function samplesOf({ shape: { rows, columns } }) {
+  const draw = (count) => Math.floor(((random() + 1) / 2) * count);
+  return [[0, 0], [rows - 1, columns - 1], [0, columns - 1], [rows - 1, 0], ...Array.from({ length: 28 }, () => [draw(rows), draw(columns)])];
+}
+
+/** The worst sampled error, in steps that rounding explains: 1 is right. */
+async function errorOf(problem, samples, buffer) {
+  const bytes = await readOutput(buffer);
+  let worst = 0;
+  for (const { row, column, wanted } of samples) {
+    const value = problem.read(bytes, row, column);
+    const step = problem.spec.element === 'i8' ? 1 : Math.max(2 ** -10, Math.abs(wanted) * 2 ** -9);
+    const gap = Math.abs(value - wanted) / step;
+    worst = Number.isNaN(gap) ? Infinity : Math.max(worst, gap);
+  }
+  return worst;
+}
+
+async function benchShape(shape, element) {
+  const problem = problemOf(shape, element);
+  const buffers = new Map(problem.tensors.map((made) => [made.id, { buffer: upload(storedBytes(made), problem.contents.get(made.id)) }]));
+  const scratch = { buffer: undefined, old: [] };
+  const limits = { perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
+  const tactics = packedTactics(problem.shape, profile, limits).filter((tactic) => new RegExp(flags.filter).test(packedTacticName(tactic, element)));
+  const out = buffers.get(problem.spec.output.tensor.id).buffer;
+  const samples = samplesOf(problem).map(([row, column]) => ({ row, column, wanted: problem.expected(row, column) }));
+  say(`\n${element} ${shape.label}: ${problem.shape.rows}x${shape.outputs}x${shape.channels * shape.kernel ** 2}, ${(problem.flops / 1e9).toFixed(2)} GFLOP, ${shape.layers} layers`);
+  device.pushErrorScope('validation');
+  const prepared = await Promise.all(tactics.map((tactic) => prepare(problem, tactic, buffers, scratch).catch((error) => ({ error }))));
+  const fault = await device.popErrorScope();
+  if (fault) say(`  validation: ${fault.message.split('\n')[0]}`);
+  const first = prepared.find(({ steps }) => steps);
+  const warmUntil = performance.now() + Number(flags['warm-ms']);
+  while (first && performance.now() < warmUntil) await batch(first.steps, 20);
+  const results = [];
+  for (const [i, tactic] of tactics.entries()) {
+    const name = packedTacticName(tactic, element);
+    const { steps, compileMs, error } = prepared[i];
+    if (error) {
+      say(`  ${name}: ${String(error.message ?? error).split('\n')[0]}`);
+      continue;
+    }
+    try {
+      const { ms, spread } = await time(steps);
+      results.push({ name, ms, spread, steps, compileMs, rank: i + 1, predictedMs: predictPackedNs(problem.shape, tactic) / 1e6 });
+    } catch (failure) {
+      say(`  ${name}: ${failure.message}`);
+    }
+    if (performance.now() > deadline) break;
+  }
+  results.sort((a, b) => a.ms - b.ms);
+  for (const result of results) {
+    device.queue.submit([((encoder) => (encoder.clearBuffer(out), encoder.finish()))(device.createCommandEncoder())]);
+    await batch(result.steps, 1);
+    result.error = await errorOf(problem, samples, out);
+    const { name, ms, spread, compileMs, rank, predictedMs, error } = result;
+    const rate = problem.flops / ms / 1e9;
+    say(`  ${(ms * 1000).toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} T/s  model #${String(rank).padEnd(2)} ${(predictedMs * 1000).toFixed(0).padStart(6)} us  compile ${compileMs.toFixed(0).padStart(5)} ms  ±${(spread * 100).toFixed(0)}%  ${error <= 1 ? 'right' : `WRONG by ${error.toFixed(1)}`}  ${name}`);
+    if (flags.json) appendFileSync(flags.json, `${JSON.stringify({ shape: shape.label, element, name, ms, spread, rate, compileMs, rank, predictedMs, error })}\n`);
+  }
+  for (const { buffer } of buffers.values()) buffer.destroy();
+  for (const old of scratch.old) old?.destroy();
+  return results.find(({ error }) => error <= 1);
+}
+
+const totals = new Map();
+let skipped = 0;
+for (const element of flags.elements.split(',')) {
+  for (const shape of shapesOf()) {
+    if (performance.now() > deadline) {
+      skipped++;
+      continue;
+    }
+    try {
+      const best = await benchShape(shape, element);
+      opened.check();
+      const key = `${element} ${shape.group}`;
+      const total = totals.get(key) ?? { ms: 0, flops: 0, missing: 0 };
+      if (best) {
+        total.ms += best.ms * shape.layers;
+        total.flops += problemFlops(shape) * shape.layers;
+      } else total.missing++;
+      totals.set(key, total);
+    } catch (error) {
+      say(`${element} ${shape.label}: ${error.message}`);
+    }
+  }
+}
+
+function problemFlops({ images, height, width, channels, outputs, kernel, stride, pad }) {
+  const out = (extent) => Math.floor((extent + 2 * pad - kernel) / stride) + 1;
+  return 2 * images * out(height) * out(width) * outputs * kernel * kernel * channels;
+}
+
+say('');
+for (const [key, { ms, flops, missing }] of totals) say(`${key}: ${ms.toFixed(3)} ms by the best tactics, ${(flops / ms / 1e9).toFixed(1)} T/s${missing ? `, ${missing} shapes without one` : ''}`);
+if (skipped) say(`${skipped} shapes were left out: the time was up`);
+opened.destroy();
