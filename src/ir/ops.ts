@@ -274,6 +274,13 @@ export interface OpAttrs {
   /** Gemm/MatMul (A, B, C?, extra…) with an epilogue, as in FusedConv. Batched as MatMul is; trans flags apply to the last two axes. */
   FusedMatMul: { readonly alpha: number; readonly transA: 0 | 1; readonly transB: 0 | 1; readonly epilogue: Expr };
   /**
+   * Convolution of 8-bit integers (X, W int8, scale [M], B?, extra…): y = epilogue(scale ∘ Σ (X − zeroPoint)·W + B, extra…), with sums in
+   * int32, padding with the zero point, and the epilogue as in FusedConv.
+   */
+  QuantizedConv: ConvAttrs & { readonly zeroPoint: number; readonly epilogue: Expr };
+  /** Product of 8-bit integers (A, B int8 [K,N] or [N,K], scale [N], C [N]?, extra…), as QuantizedConv. */
+  QuantizedMatMul: { readonly zeroPoint: number; readonly transB: 0 | 1; readonly epilogue: Expr };
+  /**
    * Scaled dot-product attention: softmax(scale · Q Kᵀ + mask) V over q [B,H,S,D], k [B,H,L,D] (or [B,H,D,L] where
    * `transposedK`), v [B,H,L,E]; mask, where given, broadcasts to [B,H,S,L].
    */

@@ -10,15 +10,16 @@ import { bytesMoved } from './cost.ts';
 import type { InputTypes } from './cost.ts';
 import { NotStaticError, ShapeError } from './def.ts';
 import type { InferContext, OpCost, OpTable } from './def.ts';
-import { FLOAT, NUMBER } from './dtypes.ts';
+import { BYTE, FLOAT, NUMBER } from './dtypes.ts';
 import { matMulDims, matMulFlops } from './matmul.ts';
 import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
 import { internal } from './specs.ts';
 
-type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul';
+type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'QuantizedConv' | 'QuantizedMatMul';
 
 const ONE = { min: 1, max: 1 };
 const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
+const THREE_OR_MORE = { min: 3, max: Number.POSITIVE_INFINITY };
 const TWO_OR_MORE = { min: 2, max: Number.POSITIVE_INFINITY };
 
 /** The element type that an expression gives. */
@@ -175,5 +176,49 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     },
     cost: (attrs, inputs, outputs) =>
       withEpilogue(matMulFlops(inputs[0]?.dims ?? [], outputs[0]?.dims ?? [], attrs.transA === 1), attrs.epilogue, inputs, outputs),
+  },
+  QuantizedConv: {
+    since: 1,
+    domain: 'internal',
+    inputs: THREE_OR_MORE,
+    outputs: ONE,
+    attrs: {
+      auto_pad: internal,
+      dilations: internal,
+      group: internal,
+      kernel_shape: internal,
+      pads: internal,
+      strides: internal,
+      zeroPoint: internal,
+      epilogue: internal,
+    },
+    infer(attrs, context) {
+      input(context, 0, 'X', { dtypes: BYTE });
+      input(context, 1, 'W', { dtype: 'int8' });
+      const dims = convDims(attrs, context);
+      expectDims(context, 2, 'scale', [dims[1]!], 'to match the filters');
+      expectDims(context, 3, 'B', [dims[1]!], 'to match the filters');
+      checkExtras(context, 4, dims);
+      return [{ dtype: exprDtype(attrs.epilogue), dims }];
+    },
+    cost: (attrs, inputs, outputs) =>
+      withEpilogue(convFlops(inputs[1]?.dims ?? [], outputs[0]?.dims ?? [], false), attrs.epilogue, inputs, outputs),
+  },
+  QuantizedMatMul: {
+    since: 1,
+    domain: 'internal',
+    inputs: THREE_OR_MORE,
+    outputs: ONE,
+    attrs: { zeroPoint: internal, transB: internal, epilogue: internal },
+    infer(attrs, context) {
+      const a = input(context, 0, 'A', { dtypes: BYTE });
+      const b = input(context, 1, 'B', { dtype: 'int8', rank: 2 });
+      const dims = matMulDims(a.dims, b.dims, false, attrs.transB === 1);
+      expectDims(context, 2, 'scale', [dims.at(-1)!], 'to match the columns');
+      checkExtras(context, 4, dims);
+      return [{ dtype: exprDtype(attrs.epilogue), dims }];
+    },
+    cost: (attrs, inputs, outputs) =>
+      withEpilogue(matMulFlops(inputs[0]?.dims ?? [], outputs[0]?.dims ?? [], false), attrs.epilogue, inputs, outputs),
   },
 };

@@ -21,12 +21,13 @@ export const constantFolding: Pass = {
   name: 'constant-folding',
   summary: 'evaluate subgraphs of constants that do not grow the weights',
   async run(graph, { fold }) {
-    return fold ? foldConstants(graph, fold) : { graph, rewrites: {} };
+    return fold ? foldConstants(graph, fold, KEPT) : { graph, rewrites: {} };
   },
 };
 
-async function foldConstants(graph: Graph, fold: Evaluator): Promise<PassResult> {
-  const foldable = foldableNodes(graph);
+/** Folds every subgraph of constants that does not grow the weights; nodes of the kept kinds stay. */
+export async function foldConstants(graph: Graph, fold: Evaluator, kept: ReadonlySet<OpKind>): Promise<PassResult> {
+  const foldable = foldableNodes(graph, kept);
   if (foldable.size === 0) return { graph, rewrites: {} };
   const wanted = new Set<ValueId>();
   for (const node of graph.nodes) {
@@ -41,7 +42,7 @@ async function foldConstants(graph: Graph, fold: Evaluator): Promise<PassResult>
 }
 
 /** Nodes that depend on constants only and whose outputs are worth keeping. A graph output keeps its node, for its name. */
-function foldableNodes(graph: Graph): Set<AnyNode> {
+function foldableNodes(graph: Graph, kept: ReadonlySet<OpKind>): Set<AnyNode> {
   const outputs = new Set(graph.outputs);
   /** Bytes that folding to a value may cost: of the constants it comes from, or of itself where that is less. */
   const sourceBytes = new Map<ValueId, number>();
@@ -49,7 +50,7 @@ function foldableNodes(graph: Graph): Set<AnyNode> {
   const foldable = new Set<AnyNode>();
   for (const node of graph.nodes) {
     const inputs = node.inputs.filter(Boolean);
-    if (KEPT.has(node.op) || node.outputs.some((id) => outputs.has(id))) continue;
+    if (kept.has(node.op) || node.outputs.some((id) => outputs.has(id))) continue;
     if (!inputs.every((id) => sourceBytes.has(id))) continue;
     const given = inputs.reduce((sum, id) => sum + sourceBytes.get(id)!, 0);
     const made = node.outputs.reduce((sum, id) => sum + (id ? tensorBytes(graph.types.get(id)!) : 0), 0);

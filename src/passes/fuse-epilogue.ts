@@ -39,9 +39,11 @@ export function growEpilogue(accumulator: ValueId, edit: GraphEditor): Epilogue 
     const step: { region: Region; exit: ValueId } | undefined = closeOver(value, region!, edit);
     if (!step) break;
     ({ region, exit: value } = step);
-    if (!sameType(edit.type(value), type)) continue;
+    const last = edit.producer(value)!;
+    // Beside values of the accumulator's own type, an epilogue may end on a grid.
+    if (!sameType(edit.type(value), type) && last.op !== 'QuantizeLinear') continue;
     const [, ...extras] = region.inputs;
-    best = { expr: region.exprs.get(value)!, extras, last: edit.producer(value)!, nodes: region.nodes };
+    best = { expr: region.exprs.get(value)!, extras, last, nodes: region.nodes };
   }
   return best;
 }

@@ -13,6 +13,8 @@ import { deadCode } from './dead-code.ts';
 import { decomposeCustom } from './decompose-custom.ts';
 import { foldLinear } from './fold-linear.ts';
 import { foldPads } from './fold-pads.ts';
+import { integerChains } from './integer-chains.ts';
+import { foldDequantized, integerProducts } from './integer-products.ts';
 import { fuseAttention } from './fuse-attention.ts';
 import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
@@ -43,9 +45,12 @@ export const PASSES: readonly Pass[] = [
   recoverSwish,
   batchNormToAffine,
   fuseAttention,
+  integerChains,
   fuseConvEpilogues,
   fuseMatMulEpilogues,
   fuseElementwise,
+  integerProducts,
+  foldDequantized,
 ];
 
 export interface PipelineOptions {

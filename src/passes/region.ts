@@ -6,6 +6,7 @@ import type { Expr } from '../ir/expr.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import { elementCount, sameDims, toNumbers, type DType, type Dims } from '../ir/tensor.ts';
 import { exprOf, exprSize, isElementwiseNode } from './expr-of.ts';
+import { dequantizedExpr, gridOf, quantizedExpr } from './linear-grid.ts';
 
 export interface Region {
   /** Values read from memory; input i of the expressions is entry i. */
@@ -26,6 +27,7 @@ const REGISTER_DTYPES: ReadonlySet<DType> = new Set(['float32', 'float16', 'int3
 
 /** Whether a node maps elements to elements, all of types that a kernel can hold in registers. */
 export function isFusable(node: AnyNode, edit: GraphEditor): boolean {
+  if (gridOf(node, edit)) return true;
   if (!isElementwiseNode(node) || node.outputs.length !== 1 || node.inputs.length > MAX_OPERANDS) return false;
   return [...node.inputs, ...node.outputs].every((id) => !id || REGISTER_DTYPES.has(edit.type(id).dtype));
 }
@@ -50,11 +52,17 @@ function put(
   edit: GraphEditor,
 ): boolean {
   const operands = node.inputs.map((id) => (id ? (region.exprs.get(id) ?? operandExpr(id, region.inputs, edit)) : undefined));
-  const expr = exprOf(node, operands);
+  const expr = linearExpr(node, operands, edit) ?? exprOf(node, operands);
   if (!expr || exprSize(expr, sizes) > MAX_EXPR_SIZE) return false;
   region.exprs.set(node.outputs[0]!, expr);
   region.nodes.push(node);
   return true;
+}
+
+/** Quantization on one grid, as an expression. */
+function linearExpr(node: AnyNode, [x]: readonly (Expr | undefined)[], edit: GraphEditor): Expr | undefined {
+  const grid = gridOf(node, edit);
+  return grid && (node.op === 'QuantizeLinear' ? quantizedExpr(x!, grid) : dequantizedExpr(x!, grid));
 }
 
 /** A number where the value is a constant of one element, else an input. Infinities have no literal in shading languages. */
@@ -62,6 +70,10 @@ function operandExpr(id: ValueId, inputs: ValueId[], edit: GraphEditor): Expr {
   const { dtype, dims } = edit.type(id);
   const tensor = edit.constant(id);
   const value = tensor && elementCount(dims) === 1 ? toNumbers(tensor)[0]! : Number.NaN;
+  // Whoever reads a dequantized value can read the integers: a quarter of the bytes, and often nobody is left who wants the floats.
+  const source = edit.producer(id);
+  const grid = source?.op === 'DequantizeLinear' ? gridOf(source, edit) : undefined;
+  if (grid) return dequantizedExpr(operandExpr(source!.inputs[0]!, inputs, edit), grid);
   const isExact = dtype === 'int64' ? Number.isSafeInteger(value) : Number.isFinite(value);
   if (isExact) return { kind: 'const', value, dtype };
   const known = inputs.indexOf(id);

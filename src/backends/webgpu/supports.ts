@@ -5,12 +5,13 @@ import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import { isOrtDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { webgpuOptions } from './options.ts';
+import { precisionProblem } from './precision.ts';
 
-export function supportsInput({ graph, model, options }: BuildInput): readonly Unsupported[] {
+export function supportsInput(input: BuildInput): readonly Unsupported[] {
+  const { graph, model, options } = input;
   const reasons: Unsupported[] = [];
-  if (options.precision !== 'fp32' && options.precision !== 'fp16') {
-    reasons.push({ node: model.name, op: 'precision', reason: `the webgpu backend builds fp32 and fp16, not ${options.precision}` });
-  }
+  const problem = precisionProblem(input);
+  if (problem !== undefined) reasons.push({ node: model.name, op: 'precision', reason: problem });
   if (!graph.ok) return [...reasons, ...graph.unsupported];
   if (webgpuOptions(options).fallback === 'onnxruntime') return [...reasons, ...foreignBindings(graph.graph)];
   return [...reasons, ...unsupportedNodes(withoutKnown(decomposeCustomNodes(graph.graph, 'webgpu').graph))];

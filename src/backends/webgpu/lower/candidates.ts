@@ -1,6 +1,11 @@
 /** The kernels that can compute a product, as candidates for the choice of a tactic. */
 import { matmulKernels, type MatmulSpec } from '../kernels/matmul.ts';
+import { packedKernels } from '../kernels/packed/kernel.ts';
+import { product, type PackedSpec } from '../kernels/packed/spec.ts';
+import type { DeviceProfile } from '../profile.ts';
 import { type MatmulShape, matmulTactics, tacticName, tacticScratchBytes } from '../tactics/matmul.ts';
+import { matrixSubgroup, packedScratchBytes, packedTacticName, type PackedElement } from '../tactics/packed.ts';
+import { packedTactics } from '../tactics/packed-model.ts';
 import type { Candidate } from '../tactics/tactic.ts';
 import type { LowerContext } from './context.ts';
 
@@ -11,4 +16,21 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: L
     scratchBytes: tacticScratchBytes(shape, tactic),
     kernels: () => matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements])),
   }));
+}
+
+/** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */
+export function packedCandidates(spec: PackedSpec, context: LowerContext): Candidate[] {
+  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth };
+  const precision = spec.element === 'f16' ? 'float16' : 'int8';
+  return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
+    name: packedTacticName(tactic, spec.element),
+    scratchBytes: packedScratchBytes(shape, tactic),
+    kernels: () =>
+      packedKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements])).map((call) => ({ ...call, precision })),
+  }));
+}
+
+/** Whether the device multiplies matrices of this type in hardware that a kernel can use. */
+export function hasMatrices(profile: DeviceProfile, element: PackedElement): boolean {
+  return matrixSubgroup(profile) !== undefined && profile.matrixConfigs.some((config) => config.element === element);
 }

@@ -19,6 +19,7 @@ import type { Graph, Node } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
 import type { Lowering, LoweringTable } from './context.ts';
 import { ATTENTION_LOWERINGS } from './ops/attention.ts';
+import { CONCAT_LOWERINGS } from './ops/concat.ts';
 import { CONV_LOWERINGS } from './ops/conv.ts';
 import { CUSTOM_LOWERINGS } from './ops/custom.ts';
 import { DIRECT_LOWERINGS } from './ops/direct.ts';
@@ -33,6 +34,7 @@ import { MOVE_LOWERINGS } from './ops/move.ts';
 import { ORDER_LOWERINGS } from './ops/order.ts';
 import { PAD_LOWERINGS } from './ops/pad.ts';
 import { POOL_LOWERINGS } from './ops/pool.ts';
+import { QUANTIZED_LOWERINGS } from './ops/quantized.ts';
 import { QUANTIZE_LOWERINGS } from './ops/quantize.ts';
 import { RECURRENT_LOWERINGS } from './ops/recurrent.ts';
 import { REDUCE_LOWERINGS } from './ops/reduce.ts';
@@ -54,6 +56,7 @@ const FAST: LoweringTable = {
   ...ROW_LOWERINGS,
   ...RESHAPE_LOWERINGS,
   ...MOVE_LOWERINGS,
+  ...CONCAT_LOWERINGS,
   ...GENERATE_LOWERINGS,
   ...GATHER_LOWERINGS,
   ...SCATTER_LOWERINGS,
@@ -63,6 +66,7 @@ const FAST: LoweringTable = {
   ...ORDER_LOWERINGS,
   ...LRN_LOWERINGS,
   ...QUANTIZE_LOWERINGS,
+  ...QUANTIZED_LOWERINGS,
   ...EINSUM_LOWERINGS,
   ...RECURRENT_LOWERINGS,
 };

@@ -5,24 +5,16 @@ import { typeOf } from '../../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseKernel } from '../../kernels/depthwise.ts';
-import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
+import type { EpilogueSpec } from '../../kernels/epilogue.ts';
+import { packHalf, packedBytes } from '../../kernels/packed/pack.ts';
+import { packedColumns, type PackedRight } from '../../kernels/packed/spec.ts';
 import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
-import { productProblem } from '../../tactics/tactic.ts';
-import { tiledCandidates } from '../candidates.ts';
+import { type Candidate, productProblem } from '../../tactics/tactic.ts';
+import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, type View, viewOf } from '../tensor.ts';
-
-interface ConvNode {
-  readonly attrs: ConvAttrs;
-  readonly x: string;
-  readonly w: string;
-  readonly b: string;
-  readonly extras: readonly string[];
-  readonly epilogue: Expr | undefined;
-  readonly output: string;
-  readonly transposed: boolean;
-}
+import { type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { type DeviceTensor, paddedChannels, viewOf } from '../tensor.ts';
 
 const conv: Lowering<'Conv'> = {
   unsupported: weightsMustBeKnown,
@@ -50,81 +42,19 @@ function convNode(node: Node<'Conv' | 'FusedConv' | 'ConvTranspose'>, attrs: Con
   return { attrs, x, w, b, extras, epilogue, output: node.outputs[0]!, transposed: false };
 }
 
-/** The shape of the problem, named once. */
-interface Window {
-  readonly groups: number;
-  /** Input and output channels of one group. */
-  readonly inputs: number;
-  readonly outputs: number;
-  readonly kernel: readonly number[];
-  readonly inputSpatial: readonly number[];
-  readonly outputSpatial: readonly number[];
-  readonly images: number;
-}
-
-function windowOf(node: ConvNode, context: LowerContext): Window {
-  const [x, w, y] = [context.type(node.x).dims, context.type(node.w).dims, context.type(node.output).dims];
-  const groups = node.attrs.group;
-  return {
-    groups,
-    inputs: x[1]! / groups,
-    outputs: y[1]! / groups,
-    kernel: w.slice(2),
-    inputSpatial: x.slice(2),
-    outputSpatial: y.slice(2),
-    images: x[0]!,
-  };
-}
-
 /** Fewer input channels than a vector holds are read as they lie: converting them costs a kernel and widens the data. */
 const DIRECT_CHANNELS = 3;
 
 function lowerConv(node: ConvNode, context: LowerContext): void {
   const window = windowOf(node, context);
-  const depthwise = window.groups > 1 && window.inputs === 1 && window.outputs === 1 && !node.transposed;
-  // Groups whose channels are not whole vectors can't fill the padding lanes of the last one.
-  const outputLayout: Layout = window.groups === 1 || depthwise || window.outputs % 4 === 0 ? 'channels-last' : 'linear';
   const lies = context.source(node.x);
   const direct = lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
   const x = direct ? lies : context.sourceIn(node.x, 'channels-last', 'narrow');
-  if (depthwise) return lowerDepthwise(node, window, x, context);
-  lowerImplicitGemm(node, window, x, context.target(node.output, outputLayout, fillsPadding(window) ? 'narrow' : 'canonical'), context);
+  if (isDepthwise(node, window)) return lowerDepthwise(node, window, x, context);
+  lowerImplicitGemm(node, window, x, context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical'), context);
 }
 
-/** Whether one group ends where the padded channels of the narrowest storage end: only then are padding lanes written. */
-function fillsPadding(window: Window): boolean {
-  return window.groups === 1 || (window.groups * window.outputs) % channelAlignment('i8') === 0;
-}
-
-/** [N, C, spatial…] as the axes of an epilogue: [group, image, pixel…, channel of the group]. */
-function groupedView(view: View, window: Window): View {
-  const [image, channel, ...spatial] = view.strides as [number, number, ...number[]];
-  return { offset: view.offset, strides: [channel * window.outputs, image, ...spatial, channel] };
-}
-
-function epilogueOf(node: ConvNode, window: Window, output: DeviceTensor, context: LowerContext): EpilogueSpec {
-  const { dims } = output;
-  const bias = node.b === '' ? undefined : context.tensor(node.b);
-  const channelOnly = dims.map((_, axis) => (axis === 1 ? 1 : 0));
-  const extras = node.extras.map((id): EpilogueOperand => {
-    const tensor = context.source(id);
-    return { tensor, view: groupedView(broadcastView(tensor, dims), window) };
-  });
-  return {
-    batch: [window.groups],
-    rows: [window.images, ...window.outputSpatial],
-    columns: window.outputs,
-    storedColumns: output.layout === 'channels-last' && window.groups === 1 ? paddedChannels(dims, output.storage) : window.outputs,
-    scale: 1,
-    biasScale: 1,
-    bias: bias && { tensor: bias, view: groupedView({ offset: 0, strides: channelOnly }, window) },
-    extras,
-    epilogue: node.epilogue,
-    output: { tensor: output, view: groupedView(viewOf(output), window) },
-  };
-}
-
-function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
+function lowerImplicitGemm(node: ConvNode, window: ConvWindow, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
   const channels = window.groups === 1 && x.layout === 'channels-last' ? paddedChannels(x.dims, x.storage) : window.inputs;
   const taps = elementCount(window.kernel);
   const columns = Math.ceil(window.outputs / 4) * 4;
@@ -134,7 +64,7 @@ function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, outp
     { dtype: 'float32', dims: [window.groups, depth, columns], storage: context.half ? 'f16' : 'f32' },
     () => asStored(packWeights(constantArray(context.constant(node.w)!) as Float32Array, window, channels, columns, node.transposed), context.half),
   );
-  const epilogue = epilogueOf(node, window, output, context);
+  const epilogue = epilogueOf(node, window, biasOf(node, context), output, context);
   const shape = { batch: window.groups, rows: window.images * elementCount(window.outputSpatial), columns: window.outputs, depth };
   const spec = {
     ...epilogue,
@@ -143,16 +73,37 @@ function lowerImplicitGemm(node: ConvNode, window: Window, x: DeviceTensor, outp
     a: imageRows(node, window, x, channels),
     b: { tensor: weights, view: { offset: 0, strides: [depth * columns, columns, 1] } },
   };
-  context.choose(productProblem(spec.label, 'f32', shape), tiledCandidates(spec, shape, context));
+  const tiled = tiledCandidates(spec, shape, context);
+  const halves = context.half && x.storage === 'f16' ? halfCandidates(node, window, x, epilogue, context) : [];
+  const first = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
+  context.choose(productProblem(spec.label, halves.length > 0 ? 'f16' : 'f32', shape), first);
+}
+
+function biasOf(node: ConvNode, context: LowerContext): DeviceTensor | undefined {
+  return node.b === '' ? undefined : context.tensor(node.b);
+}
+
+/** The packed kernel on halves, where the image's channels are whole vectors. */
+function halfCandidates(node: ConvNode, window: ConvWindow, x: DeviceTensor, epilogue: EpilogueSpec, context: LowerContext): Candidate[] {
+  const image = vectorImage(node, window, x, 0);
+  if (!image) return [];
+  const { groups, outputs, inputs } = window;
+  const taps = elementCount(window.kernel);
+  const shape = { groups, taps, channels: inputs, columns: outputs };
+  const weights = context.pack(`${node.w}:packed`, { dtype: 'float32', dims: [packedBytes(shape, 'f16') / 2], storage: 'f16' }, () => {
+    const w = constantArray(context.constant(node.w)!) as Float32Array;
+    return packHalf(shape, (group, tap, channel, column) => w[((group * outputs + column) * inputs + channel) * taps + tap]!);
+  });
+  const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: groups > 1 };
+  return packedCandidates({ ...epilogue, label: 'Conv', element: 'f16', depth: taps * image.channels, a: image.a, b }, context);
 }
 
 /** The image as the left matrix. A convolution of single pixels reads it as the matrix that it is. */
-function imageRows(node: ConvNode, window: Window, x: DeviceTensor, channels: number): RowLoader {
+function imageRows(node: ConvNode, window: ConvWindow, x: DeviceTensor, channels: number): RowLoader {
   const { attrs } = node;
   const view = viewOf(x);
   const groupChannels = window.groups === 1 ? 0 : window.inputs;
-  const isPointwise = elementCount(window.kernel) === 1 && attrs.strides.every((stride) => stride === 1) && attrs.pads.every((pad) => pad === 0);
-  if (isPointwise) {
+  if (isPointwise(node, window)) {
     const [image, channel, ...spatial] = view.strides as [number, number, ...number[]];
     const matrix = { offset: view.offset, strides: [groupChannels * channel, image, ...spatial, channel] };
     return matrixRows({ tensor: x, batch: [window.groups], rows: [window.images, ...window.outputSpatial], depth: channels, view: matrix });
@@ -177,7 +128,7 @@ function imageRows(node: ConvNode, window: Window, x: DeviceTensor, channels: nu
  * To [group, tap, input channel, output channel], channels padded with zeros. ONNX has [output, input of the group, tap] for
  * a convolution and [input, output of the group, tap] for a transposed one.
  */
-function packWeights(w: Float32Array, window: Window, channels: number, columns: number, transposed: boolean): Float32Array {
+function packWeights(w: Float32Array, window: ConvWindow, channels: number, columns: number, transposed: boolean): Float32Array {
   const { groups, inputs, outputs } = window;
   const taps = elementCount(window.kernel);
   const packed = new Float32Array(groups * taps * channels * columns);
@@ -194,7 +145,7 @@ function packWeights(w: Float32Array, window: Window, channels: number, columns:
   return packed;
 }
 
-function lowerDepthwise(node: ConvNode, window: Window, given: DeviceTensor, context: LowerContext): void {
+function lowerDepthwise(node: ConvNode, window: ConvWindow, given: DeviceTensor, context: LowerContext): void {
   const output = context.target(node.output, 'channels-last', given.storage === 'f16' ? 'narrow' : 'canonical');
   // Image and result are walked with one count of padded channels.
   const x = output.storage === given.storage ? given : context.sourceIn(node.x, 'channels-last', 'canonical');
@@ -209,7 +160,7 @@ function lowerDepthwise(node: ConvNode, window: Window, given: DeviceTensor, con
     return asStored(packed, context.half);
   });
   // As one group of many channels, which is how its epilogue sees it.
-  const whole: Window = { ...window, groups: 1, outputs: window.groups, inputs: window.groups };
+  const whole: ConvWindow = { ...window, groups: 1, outputs: window.groups, inputs: window.groups };
   const call = depthwiseKernel(
     {
       x,
@@ -222,7 +173,7 @@ function lowerDepthwise(node: ConvNode, window: Window, given: DeviceTensor, con
       dilations: node.attrs.dilations,
       pads: node.attrs.pads,
       channels,
-      end: epilogueOf(node, whole, output, context),
+      end: epilogueOf(node, whole, biasOf(node, context), output, context),
     },
     context.profile,
   );

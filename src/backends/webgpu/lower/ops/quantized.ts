@@ -1,0 +1,194 @@
+/**
+ * Convolutions and matrix products of 8-bit integers: sums in int32, one scale per output channel, then the epilogue in f32.
+ *
+ * Activations lie as signed bytes; the zero point goes into the bias: Σ (x − z)·w = Σ x·w − z·Σ w, where padding taps read z.
+ */
+import type { Node } from '../../../../ir/graph.ts';
+import { elementCount, toNumbers, typedView } from '../../../../ir/tensor.ts';
+import { depthwiseKernel } from '../../kernels/depthwise.ts';
+import { packedBytes, packInt8, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
+import { packedColumns, type PackedRight } from '../../kernels/packed/spec.ts';
+import { productProblem } from '../../tactics/tactic.ts';
+import { packedCandidates } from '../candidates.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { channelOperand, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { broadcastView, channelAlignment, type DeviceTensor, paddedChannels, rowMajorStrides, viewOf } from '../tensor.ts';
+
+type Quantized = Node<'QuantizedConv' | 'QuantizedMatMul'>;
+
+/** The zero point of the bytes as they lie: uint8 lies 128 lower. */
+function storedZero(node: Quantized, context: LowerContext): number {
+  return node.attrs.zeroPoint - (context.type(node.inputs[0]!).dtype === 'uint8' ? 128 : 0);
+}
+
+const int8Of = (id: string, context: LowerContext): Int8Array => typedView(context.constant(id)!) as Int8Array;
+
+/** scale ∘ (Σ x·w − zero·Σ w) + b, as a scale and a bias per column; `weightSum` gives Σ w of a column. */
+function scaleAndBias(node: Quantized, columns: number, zero: number, weightSum: (column: number) => number, context: LowerContext): { scale: DeviceTensor; bias: DeviceTensor | undefined } {
+  const [, , scaleId = '', biasId = ''] = node.inputs;
+  const vector = { dtype: 'float32', dims: [columns], storage: 'f32' } as const;
+  const scales = (): number[] => [...toNumbers(context.constant(scaleId)!)];
+  const scale = context.pack(`${node.name}:scale`, vector, () => Float32Array.from(scales()));
+  if (zero === 0 && biasId === '') return { scale, bias: undefined };
+  const bias = context.pack(`${node.name}:bias`, vector, () => {
+    const given = biasId === '' ? undefined : toNumbers(context.constant(biasId)!);
+    return Float32Array.from(scales(), (factor, column) => (given?.[column] ?? 0) - factor * zero * weightSum(column));
+  });
+  return { scale, bias };
+}
+
+const quantizedConv: Lowering<'QuantizedConv'> = {
+  unsupported(node, graph) {
+    if (![1, 2].every((i) => graph.constants.has(node.inputs[i]!)) || (node.inputs[3] && !graph.constants.has(node.inputs[3]))) return 'weights, scale or bias are not constant';
+    return hasIntegerKernel(graph.types.get(node.inputs[0]!)!.dims[1]!, graph.types.get(node.outputs[0]!)!.dims[1]!, node.attrs.group)
+      ? undefined
+      : 'no integer kernel for groups whose channels are not whole vectors of 16';
+  },
+  lower(node, context) {
+    const [x, w] = node.inputs as [string, string];
+    const conv: ConvNode = { attrs: node.attrs, x, w, b: '', extras: node.inputs.slice(4), epilogue: node.attrs.epilogue, output: node.outputs[0]!, transposed: false };
+    const window = windowOf(conv, context);
+    if (isDepthwise(conv, window)) lowerDepthwise(node, conv, window, context);
+    else lowerGemm(node, conv, window, context);
+  },
+};
+
+/** Whether the integer kernels take a convolution of these channels and groups. */
+function hasIntegerKernel(inputs: number, outputs: number, groups: number): boolean {
+  return groups === 1 || (inputs === groups && outputs === groups) || ((inputs / groups) % channelAlignment('i8') === 0 && (outputs / groups) % channelAlignment('i8') === 0);
+}
+
+function lowerGemm(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWindow, context: LowerContext): void {
+  const x = context.tensorIn(conv.x, 'channels-last', 'narrow');
+  const output = context.target(conv.output, outputLayout(conv, window), fillsPadding(window) ? 'narrow' : 'canonical');
+  const zero = storedZero(node, context);
+  const { groups, inputs, outputs } = window;
+  const taps = elementCount(window.kernel);
+  const shape: WeightShape = { groups, taps, channels: inputs, columns: outputs };
+  const at: WeightAt = (group, tap, channel, column) => int8Of(conv.w, context)[((group * outputs + column) * inputs + channel) * taps + tap]!;
+  const weights = packWeights(conv.w, shape, at, context);
+  const sums = weightSums(conv.w, groups * outputs, inputs * taps, context);
+  const { scale, bias } = scaleAndBias(node, groups * outputs, zero, sums, context);
+  const image = vectorImage(conv, window, x, splat(zero))!;
+  const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: groups > 1 };
+  const rows = window.images * elementCount(window.outputSpatial);
+  context.choose(
+    productProblem('Conv', 'i8', { batch: groups, rows, columns: outputs, depth: taps * inputs }),
+    packedCandidates(
+      {
+        ...epilogueOf(conv, window, bias, output, context),
+        columnScale: channelOperand(scale, window),
+        label: 'QuantizedConv',
+        element: 'i8',
+        depth: taps * image.channels,
+        a: image.a,
+        b,
+      },
+      context,
+    ),
+  );
+}
+
+function packWeights(id: string, shape: WeightShape, at: WeightAt, context: LowerContext): DeviceTensor {
+  return context.pack(`${id}:packed int8`, { dtype: 'int8', dims: [packedBytes(shape, 'i8')], storage: 'i8' }, () => packInt8(shape, at));
+}
+
+/** Σ w of a column, whose weights lie one after another. */
+function weightSums(id: string, columns: number, depth: number, context: LowerContext): (column: number) => number {
+  let sums: Float64Array | undefined;
+  return (column) => {
+    sums ??= Float64Array.from({ length: columns }, (_, i) => int8Of(id, context).subarray(i * depth, (i + 1) * depth).reduce((sum, value) => sum + value, 0));
+    return sums[column]!;
+  };
+}
+
+/** A byte in all four of a word. */
+function splat(byte: number): number {
+  return ((byte & 0xff) * 0x01010101) >>> 0;
+}
+
+function lowerDepthwise(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWindow, context: LowerContext): void {
+  const x = context.tensorIn(conv.x, 'channels-last', 'narrow');
+  const output = context.target(conv.output, 'channels-last', 'narrow');
+  const taps = elementCount(window.kernel);
+  const channels = paddedChannels(x.dims, x.storage);
+  const weights = context.pack(`${conv.w}:depthwise int8`, { dtype: 'int8', dims: [taps, channels], storage: 'i8' }, () => {
+    const w = int8Of(conv.w, context);
+    const packed = new Int8Array(taps * channels);
+    for (let channel = 0; channel < window.groups; channel++) {
+      for (let tap = 0; tap < taps; tap++) packed[tap * channels + channel] = w[channel * taps + tap]!;
+    }
+    return packed;
+  });
+  const whole: ConvWindow = { ...window, groups: 1, outputs: window.groups, inputs: window.groups };
+  // The kernel takes the zero point off every element, and reads no taps outside the image.
+  const { bias } = scaleAndBias(node, window.groups, 0, () => 0, context);
+  const scale = context.pack(`${node.name}:scale padded`, { dtype: 'float32', dims: [channels], storage: 'f32' }, () => {
+    const padded = new Float32Array(channels);
+    padded.set(toNumbers(context.constant(node.inputs[2]!)!));
+    return padded;
+  });
+  const { images, inputSpatial, outputSpatial, kernel } = window;
+  const { strides, dilations, pads } = conv.attrs;
+  const end = epilogueOf(conv, whole, bias, output, context);
+  const call = depthwiseKernel(
+    { x, weights, images, inputSpatial, outputSpatial, kernel, strides, dilations, pads, channels, end, integers: { zeroPoint: node.attrs.zeroPoint, scale } },
+    context.profile,
+  );
+  context.dispatch({ ...call, precision: 'int8' });
+}
+
+const quantizedMatMul: Lowering<'QuantizedMatMul'> = {
+  unsupported(node, graph) {
+    if (![1, 2].every((i) => graph.constants.has(node.inputs[i]!)) || (node.inputs[3] && !graph.constants.has(node.inputs[3]))) return 'weights, scale or bias are not constant';
+    const depth = graph.types.get(node.inputs[0]!)!.dims.at(-1)!;
+    return depth % channelAlignment('i8') === 0 ? undefined : `no integer kernel for an inner dimension of ${depth}: 16 must divide it`;
+  },
+  lower(node, context) {
+    const [aId, bId] = node.inputs as [string, string];
+    const output = context.target(node.outputs[0]!, 'linear', 'narrow');
+    if (elementCount(output.dims) === 0) return;
+    const a = context.tensorIn(aId, 'linear', 'narrow');
+    const [lead, depth] = [a.dims.slice(0, -1), a.dims.at(-1)!];
+    const columns = output.dims.at(-1)!;
+    const transB = node.attrs.transB === 1;
+    const at: WeightAt = (_group, _tap, k, column) => int8Of(bId, context)[transB ? column * depth + k : k * columns + column]!;
+    const shape: WeightShape = { groups: 1, taps: 1, channels: depth, columns };
+    const weightSum = (column: number): number => Array.from({ length: depth }, (_, k) => at(0, 0, k, column)).reduce((sum, value) => sum + value, 0);
+    const { scale, bias } = scaleAndBias(node, columns, storedZero(node, context), weightSum, context);
+    const unit = channelAlignment('i8');
+    const perColumn = (tensor: DeviceTensor) => ({ tensor, view: { offset: 0, strides: [0, ...lead.map(() => 0), 1] } });
+    const placed = (tensor: DeviceTensor) => {
+      const view = broadcastView(tensor, output.dims);
+      return { tensor, view: { offset: view.offset, strides: [0, ...view.strides] } };
+    };
+    const own = viewOf(output);
+    const rowStrides = rowMajorStrides(a.dims).slice(0, -1).map((stride) => stride / unit);
+    context.choose(
+      productProblem('MatMul', 'i8', { batch: 1, rows: elementCount(lead), columns, depth }),
+      packedCandidates(
+        {
+          label: 'QuantizedMatMul',
+          element: 'i8',
+          batch: [1],
+          rows: lead,
+          columns,
+          storedColumns: columns,
+          depth: depth / unit,
+          scale: 1,
+          biasScale: 1,
+          bias: bias && perColumn(bias),
+          columnScale: perColumn(scale),
+          extras: node.inputs.slice(4).map((id) => placed(context.source(id))),
+          epilogue: node.attrs.epilogue,
+          output: { tensor: output, view: { offset: own.offset, strides: [0, ...own.strides] } },
+          a: { kind: 'matrix', tensor: a, view: { offset: 0, strides: [0, ...rowStrides] } },
+          b: { kind: 'packed', tensor: packWeights(bId, shape, at, context), columns: packedColumns(columns), grouped: false },
+        },
+        context,
+      ),
+    );
+  },
+};
+
+export const QUANTIZED_LOWERINGS: LoweringTable = { QuantizedConv: quantizedConv, QuantizedMatMul: quantizedMatMul };

@@ -1,0 +1,78 @@
+/**
+ * Precision on the webgpu backend: what can be asked for, the graph in that precision, and the proof of what was built.
+ *
+ * fp16 is a matter of storage and operands (lower/): no graph changes. int8 is Q/DQ in the graph, by a calibration or by the model itself,
+ * which the passes turn into products of integers; everything else of such a build is stored as f16.
+ */
+import type { EngineLayer } from '../../engine/engine.ts';
+import { TsrtError } from '../../errors.ts';
+import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
+import { type PipelineOptions, runPasses } from '../../passes/pipeline.ts';
+import type { Calibration } from '../../quantize/calibration.ts';
+import { checkCalibration } from '../../quantize/calibration.ts';
+import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';
+import { quantizeGraph } from '../../quantize/quantize-graph.ts';
+import type { BuildInput } from '../backend.ts';
+
+/** Why the backend can't give the precision asked for; undefined where it can. */
+export function precisionProblem({ options, graph, calibration }: BuildInput): string | undefined {
+  const { precision, backendOptions } = options;
+  if (precision === 'fp32') return undefined;
+  if (backendOptions['fallback'] === 'onnxruntime') return `with a fallback the backend builds fp32 only, not ${precision}: values between the parts travel in their own types`;
+  if (precision === 'fp16') return undefined;
+  if (!graph.ok) return `the model can't be quantized: ${graph.unsupported[0]?.op}: ${graph.unsupported[0]?.reason}`;
+  if (isQuantized(graph.graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
+  return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
+}
+
+/** The largest finite binary16. */
+const HALF_MAX = 65504;
+
+export interface InPrecision {
+  readonly graph: Graph;
+  /** Nodes of that graph that are to run in integers. */
+  readonly products: readonly AnyNode[];
+}
+
+/** The imported graph with Q/DQ where the build asks for int8. Throws TsrtError CALIBRATION_INVALID for a calibration of something else. */
+export async function inPrecision(imported: Graph, { options, calibration, model }: BuildInput, passes: Omit<PipelineOptions, 'target'>): Promise<InPrecision> {
+  const { precision, fusion, disabledPasses } = options;
+  if (isQuantized(imported)) return marked(imported);
+  if ((precision !== 'int8' && precision !== 'mixed') || !calibration) return { graph: imported, products: [] };
+  checkCalibration(calibration.cache, { model, fusion, disabledPasses });
+  // A calibration names the values of the graph as it is written to ONNX.
+  const { graph } = await runPasses(imported, { ...passes, target: 'onnx' });
+  return marked(quantizeGraph(graph, calibration.cache, precision).graph);
+}
+
+function marked(graph: Graph): InPrecision {
+  const names = quantizedProducts(graph);
+  return { graph, products: graph.nodes.filter(({ name }) => names.has(name)) };
+}
+
+/**
+ * Checks that every product that was to run in integers does. Throws TsrtError MODEL_UNSUPPORTED; gives the sentence for the engine's
+ * notices, or undefined where no integers were asked for.
+ */
+export function provePrecision(layers: readonly EngineLayer[], products: readonly AnyNode[], precision: string): string | undefined {
+  if (products.length === 0) return undefined;
+  const integer = layers.filter((layer) => layer.precision === 'int8' || layer.precision === 'uint8');
+  const covered = new Set(integer.flatMap(({ origins }) => origins));
+  const float = products.filter(({ origins }) => !origins.every((origin) => covered.has(origin)));
+  if (float.length > 0 && precision !== 'fp32') {
+    throw new TsrtError('MODEL_UNSUPPORTED', `the webgpu backend has no integer kernel for ${float.length} nodes that were to run in int8`, {
+      details: float.slice(0, 5).map(({ op, name }) => `${op} '${name}'`),
+      fix: 'Keep these in higher precision with precision mixed, or use --backend onnxruntime.',
+    });
+  }
+  const sum = (some: readonly EngineLayer[]): number => some.reduce((total, { flops }) => total + flops, 0);
+  const percent = ((100 * sum(integer)) / Math.max(1, sum(layers))).toFixed(1);
+  return `${percent} % of the operations run in 8-bit integers.`;
+}
+
+/** Values of a calibrated graph whose range is beyond binary16: they stay f32 in builds that store halves. */
+export function beyondHalf(calibration: Calibration | undefined): ReadonlySet<ValueId> {
+  const found = new Set<ValueId>();
+  for (const [id, { seen }] of Object.entries(calibration?.tensors ?? {})) if (Math.max(-seen.low, seen.high) > HALF_MAX) found.add(id);
+  return found;
+}

@@ -1,0 +1,144 @@
+/**
+ * Products of dequantized operands as products of the integers themselves: Σ (x − zero)·w in int32, times one scale per output channel.
+ *
+ * What stays behind a DequantizeLinear although it is constant is folded afterwards: no kernel wants those integers.
+ */
+import { type GraphEditor, unionOrigins } from '../ir/edit.ts';
+import type { Expr } from '../ir/expr.ts';
+import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
+import { type DType, elementCount, fromNumbers, type Tensor, toNumbers } from '../ir/tensor.ts';
+import { foldConstants } from './constant-folding.ts';
+import { type Grid, gridOf } from './linear-grid.ts';
+import { applyRules, type Pass } from './pass.ts';
+
+const accumulator: Expr = { kind: 'input', index: 0, dtype: 'float32' };
+
+/** Integers are multiplied 16 at a time. */
+const VECTOR = 16;
+
+/** One group is padded, and depthwise channels go one by one; other groups must be whole vectors. */
+function hasWholeVectors(inputs: number, outputs: number, groups: number): boolean {
+  return groups === 1 || (inputs === groups && outputs === groups) || ((inputs / groups) % VECTOR === 0 && (outputs / groups) % VECTOR === 0);
+}
+
+// conv(DQ(x), DQ(w)) + b = s ∘ convint(x − zero, w) + b
+function integerConv(node: AnyNode, edit: GraphEditor): boolean {
+  if (node.op !== 'Conv' && node.op !== 'FusedConv') return false;
+  const [x, w, b = '', ...extras] = node.inputs as [string, string, string?, ...string[]];
+  if (edit.type(x).dtype !== 'float32' || !hasWholeVectors(edit.type(x).dims[1]!, edit.type(w).dims[0]!, node.attrs.group)) return false;
+  const operands = operandsOf(x, w, b, 0, edit);
+  if (!operands) return false;
+  const { auto_pad, dilations, group, kernel_shape, pads, strides } = node.attrs;
+  edit.replaceNode(node, {
+    op: 'QuantizedConv',
+    inputs: [...addOperands(node, operands, edit), ...extras],
+    attrs: { auto_pad, dilations, group, kernel_shape, pads, strides, zeroPoint: operands.grid.zero, epilogue: node.op === 'Conv' ? accumulator : node.attrs.epilogue },
+    origins: unionOrigins(...operands.nodes, node),
+  });
+  return true;
+}
+
+// (alpha · DQ(a) · DQ(b)) + c = s ∘ (a − zero)·b + c
+function integerMatMul(node: AnyNode, edit: GraphEditor): boolean {
+  const plain = plainProduct(node);
+  if (!plain) return false;
+  const [a, b, c = '', ...extras] = node.inputs as [string, string, string?, ...string[]];
+  if (edit.type(b).dims.length !== 2 || edit.type(a).dims.length < 2 || edit.type(a).dims.at(-1)! % VECTOR !== 0) return false;
+  const columnAxis = plain.transB ? 0 : 1;
+  const columns = edit.type(b).dims[columnAxis]!;
+  // Gemm's C may be a scalar or a whole matrix: only a row is a bias.
+  if (c && !(edit.type(c).dims.at(-1) === columns && elementCount(edit.type(c).dims) === columns)) return false;
+  const operands = operandsOf(a, b, c, columnAxis, edit);
+  if (!operands || edit.type(a).dtype !== 'float32') return false;
+  edit.replaceNode(node, {
+    op: 'QuantizedMatMul',
+    inputs: [...addOperands(node, operands, edit), ...extras],
+    attrs: { zeroPoint: operands.grid.zero, transB: plain.transB ? 1 : 0, epilogue: plain.epilogue },
+    origins: unionOrigins(...operands.nodes, node),
+  });
+  return true;
+}
+
+function plainProduct(node: AnyNode): { readonly transB: boolean; readonly epilogue: Expr } | undefined {
+  if (node.op === 'MatMul') return { transB: false, epilogue: accumulator };
+  if (node.op !== 'Gemm' && node.op !== 'FusedMatMul') return undefined;
+  const { alpha, transA, transB } = node.attrs;
+  if (alpha !== 1 || transA === 1 || (node.op === 'Gemm' && node.attrs.beta !== 1 && node.inputs[2])) return undefined;
+  return { transB: transB === 1, epilogue: node.op === 'FusedMatMul' ? node.attrs.epilogue : accumulator };
+}
+
+interface Operands {
+  readonly x: ValueId;
+  readonly w: ValueId;
+  readonly grid: Grid;
+  /** Input scale times weight scale, one per output channel. */
+  readonly scales: readonly number[];
+  readonly bias: readonly number[] | undefined;
+  readonly nodes: readonly AnyNode[];
+}
+
+/** The integers behind a product's operands; undefined unless data are on one grid, weights symmetric, everything else constant. */
+function operandsOf(x: ValueId, w: ValueId, b: ValueId, channelAxis: number, edit: GraphEditor): Operands | undefined {
+  const [data, weights] = [edit.producer(x), edit.producer(w)];
+  const grid = data?.op === 'DequantizeLinear' ? gridOf(data, edit) : undefined;
+  if (!grid || weights?.op !== 'DequantizeLinear') return undefined;
+  const scales = weightScales(weights, channelAxis, edit);
+  const bias = b === '' ? undefined : constantValues(b, edit);
+  if (!scales || (b !== '' && !bias)) return undefined;
+  return { x: data!.inputs[0]!, w: weights.inputs[0]!, grid, scales: scales.map((scale) => grid.scale * scale), bias, nodes: [data!, weights] };
+}
+
+/** Scales of constant int8 weights with zero point 0, by output channel. */
+function weightScales(node: Node<'DequantizeLinear'>, channelAxis: number, edit: GraphEditor): readonly number[] | undefined {
+  const [w, scale, zero] = node.inputs.map((id) => edit.constant(id));
+  if (w?.dtype !== 'int8' || !scale || node.attrs.block_size !== 0) return undefined;
+  if (node.inputs[2] && !(zero && toNumbers(zero).every((value) => value === 0))) return undefined;
+  const channels = w.dims[channelAxis]!;
+  const values = toNumbers(scale);
+  if (values.length === 1) return Array.from({ length: channels }, () => values[0]!);
+  const axis = node.attrs.axis < 0 ? node.attrs.axis + w.dims.length : node.attrs.axis;
+  return axis === channelAxis && values.length === channels ? values : undefined;
+}
+
+/** A constant's numbers, through a DequantizeLinear where it lies behind one. */
+function constantValues(id: ValueId, edit: GraphEditor): readonly number[] | undefined {
+  const plain = edit.constant(id);
+  if (plain) return toNumbers(plain);
+  const node = edit.producer(id);
+  if (node?.op !== 'DequantizeLinear' || node.attrs.block_size !== 0) return undefined;
+  const [integers, scale, zero] = node.inputs.map((input) => edit.constant(input));
+  if (!integers || !scale || (node.inputs[2] && !zero) || integers.dims.length > 1) return undefined;
+  const [q, s, z] = [toNumbers(integers), toNumbers(scale), zero ? toNumbers(zero) : [0]];
+  const at = (values: readonly number[], i: number): number => values[values.length === 1 ? 0 : i]!;
+  return q.map((value, i) => Math.fround((value - at(z, i)) * at(s, i)));
+}
+
+function addOperands(node: AnyNode, { x, w, scales, bias }: Operands, edit: GraphEditor): ValueId[] {
+  const vector = (values: readonly number[], hint: string): ValueId => edit.addConstant(floats(values), `${node.name}_${hint}`);
+  return [x, w, vector(scales, 'scale'), bias ? vector(bias, 'bias') : ''];
+}
+
+function floats(values: readonly number[]): Tensor {
+  return fromNumbers('float32' satisfies DType, [values.length], values);
+}
+
+export const integerProducts: Pass = {
+  name: 'integer-products',
+  summary: 'products of dequantized operands multiply the 8-bit integers themselves',
+  targets: ['webgpu'],
+  basic: true,
+  run: (graph) =>
+    applyRules(graph, [
+      { name: 'integer-conv', ops: ['Conv', 'FusedConv'], rewrite: integerConv },
+      { name: 'integer-matmul', ops: ['Gemm', 'MatMul', 'FusedMatMul'], rewrite: integerMatMul },
+    ]),
+};
+
+/** DequantizeLinear of constants that no product took: the same evaluator as for every constant. */
+export const foldDequantized: Pass = {
+  name: 'fold-dequantized',
+  summary: 'weights that no integer kernel reads are dequantized at build',
+  targets: ['webgpu'],
+  basic: true,
+  run: async (graph, { fold }) => (fold ? foldConstants(graph, fold, new Set(['Custom'])) : { graph, rewrites: {} }),
+};
