@@ -14,8 +14,10 @@ import { TsrtError } from './errors.ts';
 /** Absolute path of the module that `name` means. Throws PLUGIN_INVALID. */
 export function locatePlugin(name: string, cwd: string): string {
   const places = [resolve(cwd, name), ...(isBare(name) ? [join(cwd, 'plugins', name), join(shippedFolder(), name)] : [])];
-  const found = places.find((place) => existsSync(place));
-  if (found !== undefined) return statSync(found).isDirectory() ? folderEntry(found, name) : found;
+  const found = places.filter((place) => existsSync(place)).map((place) => (statSync(place).isDirectory() ? folderEntry(place, name) : place));
+  // In this repository a plugin lies in TypeScript under ./plugins and built beside the tool: an old Node takes the built one.
+  const entry = found.find(runsHere) ?? found[0];
+  if (entry !== undefined) return entry;
   try {
     return createRequire(join(cwd, 'package.json')).resolve(name);
   } catch (cause) {
@@ -25,6 +27,11 @@ export function locatePlugin(name: string, cwd: string): string {
       cause,
     });
   }
+}
+
+/** Whether this Node can import the file: TypeScript since 22.18. */
+export function runsHere(file: string): boolean {
+  return !/\.[cm]?ts$/.test(file) || Boolean('typescript' in process.features && process.features.typescript);
 }
 
 function isBare(name: string): boolean {

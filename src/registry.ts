@@ -13,7 +13,7 @@ import { nearest } from './nearest.ts';
 import type { Calibrator, Plugin } from './plugin.ts';
 import { guardBackend, guarded } from './plugin-guard.ts';
 import { parsePlugin } from './plugin-schema.ts';
-import { hashPlugin, locatePlugin } from './plugin-source.ts';
+import { hashPlugin, locatePlugin, runsHere } from './plugin-source.ts';
 import type { Reporter } from './report/reporter.ts';
 import type { DatasetSource } from './suite/source.ts';
 
@@ -192,11 +192,10 @@ async function importPlugin(source: string): Promise<Plugin> {
   try {
     module = (await import(pathToFileURL(source).href)) as { readonly default?: unknown };
   } catch (cause) {
-    const strips = 'typescript' in process.features && process.features.typescript !== false;
     throw new TsrtError('PLUGIN_INVALID', `the plugin could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, {
       plugin: source,
       place: source,
-      fix: source.endsWith('.ts') && !strips ? `this Node (${process.version}) runs no TypeScript: build the plugin first (tsc), or use Node 22.18 or later` : 'mend the error above',
+      fix: !runsHere(source) ? `this Node (${process.version}) runs no TypeScript: build the plugin first (tsc), or use Node 22.18 or later` : 'mend the error above',
       cause,
     });
   }

@@ -59,8 +59,13 @@ export interface OpInput extends Described {
   readonly values?: readonly [number, number];
 }
 
-/** Sizes by name: a range that the conformance kit draws from, or a size that follows from others. */
-export type SizeSpecs = Readonly<Record<string, readonly [number, number] | ((sizes: Readonly<Record<string, number>>) => number)>>;
+/**
+ * Sizes by name: a range that the conformance kit draws from, or a size that follows from those before it and from the attributes.
+ * What does not fit together all the same, `infer` refuses.
+ */
+export type SizeSpecs<A extends AttributeSpecs = AttributeSpecs> = Readonly<
+  Record<string, readonly [number, number] | ((sizes: Readonly<Record<string, number>>, attrs: AttributeValues<A>) => number)>
+>;
 
 /** A tensor of the reference: numbers in row-major order; float16 and bool come as numbers too. */
 export interface ReferenceTensor extends TensorType {
@@ -184,7 +189,7 @@ export interface CustomOp<A extends AttributeSpecs = AttributeSpecs> extends Des
   readonly inputs: readonly OpInput[];
   readonly outputs: readonly string[];
   /** Ranges for the names in `dims`; a name without an entry is drawn from [1, 8]. */
-  readonly sizes?: SizeSpecs;
+  readonly sizes?: SizeSpecs<A>;
   /** Types of the outputs. Throws a `ShapeError` for inputs that the op forbids: the message goes to the model's user. */
   infer(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly (TensorType | undefined)[] }): readonly TensorType[];
   /** What is right, in float64: the outputs' values in row-major order. Integers and bool as numbers. */

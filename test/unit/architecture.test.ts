@@ -21,6 +21,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['runtime.ts'],
   ['plugin.ts', 'plugin-guard.ts', 'plugin-schema.ts', 'plugin-source.ts', 'registry.ts', 'config.ts'],
   ['suite'],
+  ['kit'],
   ['measure'],
   ['results'],
   ['gate'],

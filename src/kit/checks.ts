@@ -1,0 +1,205 @@
+/**
+ * The checks of the conformance kit, each on one case. They run in the worker process: whatever an op's code does, it does there.
+ */
+import { createHash } from 'node:crypto';
+import { compileModel } from '../backends/compile.ts';
+import type { Backend, Session } from '../backends/backend.ts';
+import { chooseDevice } from '../backends/webgpu/devices.ts';
+import type { WebgpuDevice } from '../backends/webgpu/device.ts';
+import { tileName } from '../backends/webgpu/kernels/custom.ts';
+import type { BuildOptions, Fusion } from '../engine/engine.ts';
+import { deserializeEngine, serializeEngine } from '../engine/file.ts';
+import type { RegisteredOp } from '../ir/custom.ts';
+import { formatType, sameDims, toNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
+import { sameType } from '../ir/verify.ts';
+import { defineNode, writeCustomAttributes } from '../ops/custom.ts';
+import { kernelFor } from '../ops/custom-routes.ts';
+import { referenceValues } from '../ops/custom-reference.ts';
+import { decompositionOf } from '../passes/decompose-custom.ts';
+import type { Registry } from '../registry.ts';
+import { runWithCanaries } from './canary.ts';
+import type { Material } from './case.ts';
+import { compareWith, describeFailure, larger, NO_ERROR, toleranceOf, type Worst } from './compare.ts';
+import { opModel } from './model.ts';
+
+export const CHECKS = ['shapes', 'reference', 'kernel', 'onnxruntime', 'webgpu', 'fusion', 'non-finite'] as const;
+export type CheckName = (typeof CHECKS)[number];
+
+/** What a check may use. */
+export interface CheckSite {
+  readonly entry: RegisteredOp;
+  readonly material: Material;
+  readonly registry: Registry;
+  /** The webgpu device's slug; undefined: there is none, and nothing that needs one is asked for. */
+  readonly device: string | undefined;
+}
+
+/** A check that failed, in one sentence. */
+export class Nonconforming extends Error {
+  override readonly name = 'Nonconforming';
+}
+
+/** Gives the largest error seen. Throws Nonconforming, or ShapeError for a case that the op refuses. */
+export async function runCheck(check: CheckName, site: CheckSite): Promise<Worst> {
+  switch (check) {
+    case 'shapes':
+      return checkShapes(site);
+    case 'reference':
+      return checkReference(site);
+    case 'kernel':
+      return checkKernels(site);
+    case 'onnxruntime':
+      return checkEngine(site, 'onnxruntime');
+    case 'webgpu':
+      return checkEngine(site, 'webgpu');
+    case 'fusion':
+      return checkFusion(site);
+    case 'non-finite':
+      return checkNonFinite(site);
+    default:
+      return check satisfies never;
+  }
+}
+
+interface Defined {
+  readonly definition: ReturnType<typeof defineNode>['definition'];
+  readonly types: readonly TensorType[];
+}
+
+function define({ entry, material: { attrs, inputs } }: CheckSite): Defined {
+  return defineNode(entry, new Map(writeCustomAttributes(entry.op, attrs).map(({ name, value }) => [name, value])), inputs);
+}
+
+/** Inference gives the same twice, the reference has as many values, the decomposition has the same types. */
+function checkShapes(site: CheckSite): Worst {
+  const { definition, types } = define(site);
+  const { inputs } = site.material;
+  const again = define(site).types;
+  for (const [index, type] of types.entries()) {
+    if (!sameType(type, again[index]!)) throw new Nonconforming(`infer is not deterministic: ${formatType(type)}, then ${formatType(again[index]!)}`);
+  }
+  referenceValues(definition, inputs, types);
+  const { op } = site.entry;
+  if (op.decompose || op.expression) decompositionOf(definition, inputs.map((tensor) => tensor && { type: { dtype: tensor.dtype, dims: tensor.dims }, constant: undefined }), types);
+  return NO_ERROR;
+}
+
+function checkReference(site: CheckSite): Worst {
+  const { definition, types } = define(site);
+  const before = site.material.inputs.map(digest);
+  const first = referenceValues(definition, site.material.inputs, types);
+  const second = referenceValues(definition, site.material.inputs, types);
+  for (const [index, values] of first.entries()) {
+    const at = values.findIndex((value, i) => !Object.is(value, second[index]![i]));
+    if (at >= 0) throw new Nonconforming(`the reference is not deterministic: element ${at} is ${values[at]}, then ${second[index]![at]}`);
+  }
+  if (site.material.inputs.some((tensor, index) => digest(tensor) !== before[index])) throw new Nonconforming('the reference changes its inputs');
+  return NO_ERROR;
+}
+
+function digest(tensor: Tensor | undefined): string {
+  return tensor ? createHash('sha256').update(tensor.data).digest('hex') : '';
+}
+
+let opened: Promise<WebgpuDevice> | undefined;
+
+/** Each kernel and tile between canaries, against the reference. */
+async function checkKernels(site: CheckSite): Promise<Worst> {
+  const { definition, types } = define(site);
+  const { inputs } = site.material;
+  const kernel = kernelFor(definition, inputs);
+  if (!kernel) return NO_ERROR;
+  opened ??= chooseDevice({ wanted: site.device, unchecked: false });
+  let worst = NO_ERROR;
+  const expected = referenceValues(definition, inputs, types);
+  for (const tile of kernel.tiles ?? [{}]) {
+    const result = await runWithCanaries({ definition, kernel, inputs, outputs: types, tile }, inputs, await opened);
+    const what = kernel.tiles ? `the kernel (${tileName(tile)})` : 'the kernel';
+    if (!result.ok) throw new Nonconforming(`${what} ${result.what}`);
+    worst = larger(worst, compareOutputs(site, what, result.outputs, expected));
+  }
+  return worst;
+}
+
+function compareOutputs({ entry: { op } }: CheckSite, what: string, outputs: readonly Tensor[], expected: readonly ArrayLike<number>[]): Worst {
+  let worst = NO_ERROR;
+  for (const [index, output] of outputs.entries()) {
+    const tolerance = toleranceOf(op, output.dtype);
+    const found = compareWith(output, expected[index]!, tolerance);
+    const name = op.outputs.length > 1 ? `${what}, output '${op.outputs[index]}'` : what;
+    if (found.failure) throw new Nonconforming(describeFailure(name, found.failure, tolerance));
+    worst = larger(worst, found);
+  }
+  return worst;
+}
+
+/** Import, build, engine file, load, run: twice each, and against the reference. */
+async function checkEngine(site: CheckSite, backendName: 'onnxruntime' | 'webgpu'): Promise<Worst> {
+  const { definition, types } = define(site);
+  const { bytes, feeds } = opModel(site.entry, site.material);
+  const backend = site.registry.backend(backendName);
+  const [first, second] = [await buildBytes(site, backend, bytes, 'on'), await buildBytes(site, backend, bytes, 'on')];
+  if (Buffer.compare(first, second) !== 0) throw new Nonconforming(`two builds for ${backendName} give different engines`);
+  const [outputs, again] = await withEngine(site, backend, first, async (session) => [await session.run(feeds), await session.run(feeds)] as const);
+  const results = types.map((type, index) => {
+    const output = outputs[`y${index}`]!;
+    if (!sameDims(output.dims, type.dims)) throw new Nonconforming(`on ${backendName}, output ${index} is ${formatType(output)}, and infer says ${formatType(type)}`);
+    if (Buffer.compare(output.data, again[`y${index}`]!.data) !== 0) throw new Nonconforming(`on ${backendName}, two runs of one engine differ`);
+    return output;
+  });
+  return compareOutputs(site, `on ${backendName}`, results, referenceValues(definition, site.material.inputs, types));
+}
+
+/** Between neighbours, fused and unfused give the same within what the op claims. */
+async function checkFusion(site: CheckSite): Promise<Worst> {
+  const { op } = site.entry;
+  const backend = site.registry.backend(site.device !== undefined ? 'webgpu' : 'onnxruntime');
+  const { bytes, feeds, graph } = opModel(site.entry, site.material, true);
+  const run = async (fusion: Fusion): Promise<Readonly<Record<string, Tensor>>> =>
+    withEngine(site, backend, await buildBytes(site, backend, bytes, fusion), (session) => session.run(feeds));
+  const [fused, unfused] = [await run('on'), await run('off')];
+  let worst = NO_ERROR;
+  for (const id of graph.outputs) {
+    const tolerance = toleranceOf(op, fused[id]!.dtype);
+    const found = compareWith(fused[id]!, toNumbers(unfused[id]!), tolerance);
+    if (found.failure) throw new Nonconforming(describeFailure(`fused with its neighbours on ${backend.name} (against unfused)`, found.failure, tolerance));
+    worst = larger(worst, found);
+  }
+  return worst;
+}
+
+/** NaN and infinities come out where the reference has them, by whatever route there is. */
+async function checkNonFinite(site: CheckSite): Promise<Worst> {
+  const { op } = site.entry;
+  let worst = NO_ERROR;
+  if (site.device !== undefined && op.kernels) worst = larger(worst, await checkKernels(site));
+  else if (site.device !== undefined) worst = larger(worst, await checkEngine(site, 'webgpu'));
+  if (op.decompose || op.expression) worst = larger(worst, await checkEngine(site, 'onnxruntime'));
+  return worst;
+}
+
+async function buildBytes(site: CheckSite, backend: Backend, modelBytes: Uint8Array, fusion: Fusion): Promise<Uint8Array> {
+  const options: BuildOptions = {
+    backend: backend.name,
+    precision: 'fp32',
+    fusion,
+    batch: 1,
+    dims: {},
+    inputShapes: {},
+    disabledPasses: [],
+    workspaceBytes: undefined,
+    // What a plugin's kernel does wrong must not take the process down before it is seen.
+    backendOptions: backend.name === 'webgpu' ? { boundsChecks: true } : {},
+  };
+  const context = { device: backend.name === 'webgpu' ? site.device : undefined, signal: undefined, onProgress: undefined };
+  return serializeEngine(await compileModel({ modelBytes, modelName: site.entry.op.name, folder: undefined, options, backend, context, rebatch: false, customOps: site.registry.ops }));
+}
+
+async function withEngine<T>(site: CheckSite, backend: Backend, bytes: Uint8Array, use: (session: Session) => Promise<T>): Promise<T> {
+  const session = await backend.load(await deserializeEngine(bytes), { device: backend.name === 'webgpu' ? site.device : undefined, signal: undefined });
+  try {
+    return await use(session);
+  } finally {
+    await session.dispose();
+  }
+}

@@ -1,0 +1,18 @@
+/** What the conformance kit and its worker process say to each other. Data only. */
+import type { ErrorReport } from '../errors.ts';
+import type { CheckName } from './checks.ts';
+import type { KitCase } from './case.ts';
+import type { Worst } from './compare.ts';
+
+export type KitRequest =
+  | { readonly kind: 'open'; readonly plugins: readonly string[]; readonly cwd: string; readonly device: string | undefined }
+  /** `op`: index in the registry's ops. */
+  | { readonly kind: 'check'; readonly op: number; readonly check: CheckName; readonly given: KitCase };
+
+export type KitReply =
+  | { readonly kind: 'opened' }
+  | { readonly kind: 'passed'; readonly worst: Worst }
+  /** The op refuses the case's inputs. */
+  | { readonly kind: 'refused'; readonly reason: string }
+  | { readonly kind: 'failed'; readonly message: string; readonly input: string }
+  | { readonly kind: 'broken'; readonly error: ErrorReport };
