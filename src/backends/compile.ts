@@ -46,7 +46,7 @@ export async function compileModel(request: CompileRequest): Promise<Engine> {
   const { backend, context } = request;
   const input = await readBuildInput(request);
   const unsupported = backend.supports(input);
-  if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported);
+  if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported, input.graph.ok);
   context.signal?.throwIfAborted();
   return timed(request, 'build', () => backend.build(input, context));
 }
@@ -96,19 +96,23 @@ const WAYS_OUT: Readonly<Record<string, string>> = {
   webgpu: 'use --fallback onnxruntime to run these there and the rest here, --backend onnxruntime, or a plugin that has these ops',
 };
 
-/** All reasons in one error, one line each. */
-export function unsupportedError(model: string, backend: string, unsupported: readonly Unsupported[]): TsrtError {
+/** For a model that is no static graph: there is nothing to cut into a part for each. */
+const WHOLE = 'use --backend onnxruntime, which runs such a model unchanged';
+
+/** All reasons in one error, one line each. `isGraph`: the IR holds the model, so that a part of it may run elsewhere. */
+export function unsupportedError(model: string, backend: string, unsupported: readonly Unsupported[], isGraph = true): TsrtError {
   const ops = [...new Set(unsupported.map(({ op }) => op))].join(', ');
   return new TsrtError('MODEL_UNSUPPORTED', `the backend ${backend} can't build ${model}: ${ops}`, {
     details: unsupported.map(({ node, op, reason }) => `${op} '${node}': ${reason}`),
-    fix: wayOut(backend, unsupported),
+    fix: wayOut(backend, unsupported, isGraph),
   });
 }
 
 /** Ops that nobody knows are a plugin's business; for the others it depends on the backend. */
-function wayOut(backend: string, unsupported: readonly Unsupported[]): string {
+function wayOut(backend: string, unsupported: readonly Unsupported[], isGraph: boolean): string {
   const unknown = unsupported.find(({ reason }) => /not a known op|no plugin that is loaded/.test(reason));
-  return unknown ? pluginWayOut(unknown.op) : (WAYS_OUT[backend] ?? 'use --backend onnxruntime, or a plugin that has these ops');
+  if (unknown) return pluginWayOut(unknown.op);
+  return (isGraph || backend === 'onnxruntime' ? WAYS_OUT[backend] : WHOLE) ?? 'use --backend onnxruntime, or a plugin that has these ops';
 }
 
 /** What to do about an op (with its domain) that neither ONNX nor the backend has. */

@@ -38,7 +38,10 @@ export interface Binding {
   readonly name: string;
   readonly dtype: DType;
   readonly dims: readonly number[];
-  /** An output whose shape depends on data, from a backend that ran the model unchanged; `dims` are those of a trial run. */
+  /**
+   * An output whose shape depends on data. `dims` are upper bounds where the graph is compiled; where a backend runs the model
+   * unchanged, those of a trial run.
+   */
   readonly dynamic?: true;
 }
 

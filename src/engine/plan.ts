@@ -63,6 +63,8 @@ export interface PlanBinding {
   readonly dims: readonly number[];
   readonly storage: Storage;
   readonly buffer: number;
+  /** Of an output whose length the data decides: `dims` are upper bounds, and the i32 in this buffer says how much of `axis` is real. */
+  readonly length?: { readonly buffer: number; readonly axis: number };
 }
 
 export interface Plan {
@@ -193,7 +195,15 @@ function readBinding(value: unknown, at: string, buffers: readonly PlanBuffer[],
   const buffer = buffers[binding.buffer]!;
   if (buffer.kind !== kind) throw new PlanError(`${at} is bound to a buffer for ${buffer.kind}`);
   if (buffer.bytes < bindingBytes(binding)) throw new PlanError(`${at} is larger than its buffer of ${buffer.bytes} bytes`);
-  return binding;
+  if (item['length'] === undefined) return binding;
+  return { ...binding, length: readLength(item['length'], `${at}.length`, buffers, binding.dims.length) };
+}
+
+function readLength(value: unknown, at: string, buffers: readonly PlanBuffer[], rank: number): NonNullable<PlanBinding['length']> {
+  const item = object(value, at);
+  const buffer = index(item['buffer'], buffers.length, `${at}.buffer`);
+  if (buffers[buffer]!.kind !== 'output') throw new PlanError(`${at} is in a buffer for ${buffers[buffer]!.kind}`);
+  return { buffer, axis: index(item['axis'], rank, `${at}.axis`) };
 }
 
 function object(value: unknown, at: string): Readonly<Record<string, unknown>> {

@@ -9,6 +9,7 @@ import { REFERENCE_OPSET, type AnyNode, type Graph, typeOf, type ValueId } from 
 import type { CustomAttribute, OpKind } from '../ir/ops.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { writeAttributes } from '../ops/attributes.ts';
+import { boundedAxis } from '../ops/bounded.ts';
 import type { AttrSpec, RawAttribute } from '../ops/def.ts';
 import { OPS } from '../ops/table.ts';
 import { elementNumber } from './dtype.ts';
@@ -118,6 +119,7 @@ function encodeAttribute(name: string, kind: AttributeKind, value: RawAttribute)
 
 function valueInfo(graph: Graph, id: ValueId): onnxProto.onnx.IValueInfoProto {
   const { dtype, dims } = typeOf(graph, id);
-  const shape = { dim: dims.map((dimValue) => ({ dimValue })) };
+  const open = boundedAxis(graph, id);
+  const shape = { dim: dims.map((dimValue, axis) => (axis === open ? { dimParam: `${id}_length` } : { dimValue })) };
   return { name: id, type: { tensorType: { elemType: elementNumber(dtype), shape } } };
 }

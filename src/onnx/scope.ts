@@ -9,7 +9,8 @@ import type { AnyNode, ValueId } from '../ir/graph.ts';
 import type { OpAttrs, OpKind } from '../ir/ops.ts';
 import { fromNumbers, type DType, type Dims, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { importAttributes } from '../ops/attributes.ts';
-import { ShapeError, type InferContext, type RawAttribute } from '../ops/def.ts';
+import { boundedAxisOf } from '../ops/bounded.ts';
+import { NotStaticError, ShapeError, type InferContext, type RawAttribute } from '../ops/def.ts';
 import { inferContext, inferNode, propagateNode } from '../ops/infer.ts';
 import { materialize } from '../ops/values.ts';
 
@@ -40,7 +41,7 @@ export interface Scope {
   addConstant(tensor: Tensor, name?: ValueId): ValueId;
   /**
    * Adds a node for `source`; gives its outputs. `outputs` default to one fresh value. The node that carries the source's
-   * outputs takes its name, helpers get a suffix.
+   * outputs takes its name, helpers get a suffix. Throws NotStaticError where an input's length is up to the data.
    */
   emit<K extends OpKind>(source: SourceNode, op: K, inputs: readonly ValueId[], attributes: RawRecord, outputs?: readonly ValueId[]): readonly ValueId[];
   /** Adds a node whose types are given. */
@@ -62,6 +63,12 @@ export interface ScopeOptions {
   readonly graphOutputs: ReadonlySet<ValueId>;
 }
 
+/** Throws NotStaticError. */
+function refuseBounded({ bounded }: Store, inputs: readonly ValueId[]): void {
+  const id = inputs.find((input) => bounded.has(input));
+  if (id !== undefined) throw new NotStaticError(`the length of its input '${id}' depends on the data of ${bounded.get(id)}`);
+}
+
 /** Shape arithmetic in these types is replaced by its result. */
 const FOLDED: ReadonlySet<DType> = new Set<DType>(['int64', 'int32', 'bool']);
 
@@ -76,12 +83,14 @@ interface Store extends ScopeOptions {
   readonly constants: Map<ValueId, Tensor>;
   readonly known: Map<ValueId, readonly number[]>;
   readonly nodes: AnyNode[];
+  /** Values whose types are upper bounds, with the node that gives them. */
+  readonly bounded: Map<ValueId, string>;
   /** Sources whose name a node carries. */
   readonly carried: Set<string>;
 }
 
 export function createImportScope(options: ScopeOptions): ScopeState {
-  const store: Store = { ...options, types: new Map(), constants: new Map(), known: new Map(), nodes: [], carried: new Set() };
+  const store: Store = { ...options, types: new Map(), constants: new Map(), known: new Map(), nodes: [], bounded: new Map(), carried: new Set() };
   return {
     types: store.types,
     constants: store.constants,
@@ -94,6 +103,7 @@ export function createImportScope(options: ScopeOptions): ScopeState {
     emit: (source, op, inputs, attributes, outputs) =>
       emit(store, source, op, inputs, attributes, outputs ?? [freshName(options.names, `${source.name}/${op}`)]),
     emitTyped(source, op, attrs, types) {
+      refuseBounded(store, source.inputs);
       const outputs = trimmed(source.outputs);
       for (const [index, id] of outputs.entries()) if (id !== '') store.types.set(id, types[index]!);
       push(store, source, op, attrs, trimmed(source.inputs), outputs);
@@ -111,6 +121,7 @@ function emit<K extends OpKind>(
 ): readonly ValueId[] {
   const given = trimmed(inputs);
   const wanted = trimmed(outputs);
+  refuseBounded(store, given);
   const context = contextOf(store, given, wanted.length);
   const raw = new Map(Object.entries(attributes).filter((entry): entry is [string, RawAttribute] => entry[1] !== undefined));
   const attrs = importAttributes(op, raw, context);
@@ -125,6 +136,7 @@ function emit<K extends OpKind>(
     const elements = values[index];
     if (elements) store.known.set(id, elements);
   }
+  if (boundedAxisOf(op, attrs, context) !== undefined) store.bounded.set(wanted[0]!, `${op} '${source.name}'`);
   push(store, source, op, attrs, given, wanted);
   return outputs;
 }

@@ -60,6 +60,11 @@ export interface OpDef<K extends OpKind> {
   readonly attrs: AttrSpecs<K>;
   /** Output types. Throws ShapeError for inputs that the op forbids, NotStaticError where a shape depends on data. */
   infer(attrs: OpAttrs[K], context: InferContext): readonly TensorType[];
+  /**
+   * The axis of the first output along which `infer` gave an upper bound, the rest being up to the data; undefined where it is exact
+   * (bounded.ts).
+   */
+  bounds?(attrs: OpAttrs[K], context: InferContext): number | undefined;
   /** Small outputs known at build (shape arithmetic), one entry per output; integers beyond ±2^53 only as `numbers` has them. */
   propagate?(attrs: OpAttrs[K], context: InferContext): readonly (readonly number[] | undefined)[];
   /** Default where absent: one operation per output element, every tensor crossing memory once. */

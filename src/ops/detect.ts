@@ -1,11 +1,11 @@
 /**
- * Ops of detection heads, and those whose output length depends on data.
+ * Ops of detection heads, and those whose output length depends on data: their types are upper bounds (bounded.ts).
  */
 import type { OpAttrs } from '../ir/ops.ts';
 import { elementCount, toNumbers } from '../ir/tensor.ts';
 import type { TensorType } from '../ir/tensor.ts';
 import { bytesMoved } from './cost.ts';
-import { NotStaticError, ShapeError } from './def.ts';
+import { ShapeError } from './def.ts';
 import type { InferContext, OpTable } from './def.ts';
 import { ANY, FLOAT, FLOAT32, INT64 } from './dtypes.ts';
 import { expectDims, expectScalar, input, rejectInput } from './shapes.ts';
@@ -38,10 +38,15 @@ function inferSuppression(_attrs: unknown, context: InferContext): readonly Tens
   expectScalar(context, 2, 'max_output_boxes_per_class', { dtypes: INT64 });
   expectScalar(context, 3, 'iou_threshold', { dtypes: FLOAT32 });
   expectScalar(context, 4, 'score_threshold', { dtypes: FLOAT32 });
-  // Left out, the limit is 0, and nothing is selected.
-  const limit = context.optionalType(2) ? context.ints(2)?.[0] : 0;
-  if (limit !== 0) throw new NotStaticError('how many boxes are selected depends on the data of inputs 0 (boxes) and 1 (scores)');
-  return [{ dtype: 'int64', dims: [0, 3] }];
+  const [batches, classes, count] = scores.dims as [number, number, number];
+  return [{ dtype: 'int64', dims: [batches * classes * Math.min(count, suppressionLimit(context) ?? count), 3] }];
+}
+
+/** Most boxes per class, where that is known. Left out, the limit is 0, and nothing is selected. */
+function suppressionLimit(context: InferContext): number | undefined {
+  if (!context.optionalType(2)) return 0;
+  const limit = context.ints(2)?.[0];
+  return limit === undefined ? undefined : Math.max(0, limit);
 }
 
 /** The values of input 0 where they are known at build, of any size for a constant. */
@@ -67,6 +72,7 @@ export const DETECT: Pick<OpTable, DetectOp> = {
     outputs: ONE,
     attrs: { center_point_box: flag(0) },
     infer: inferSuppression,
+    bounds: (_attrs, context) => (suppressionLimit(context) === 0 ? undefined : 0),
     /** Every pair of boxes once per class, some ten operations each: the bound without early stops. */
     cost: (_attrs, inputs, outputs) => ({
       flops: 10 * elementCount(inputs[1]?.dims ?? []) * (inputs[0]?.dims[1] ?? 0),
@@ -81,10 +87,10 @@ export const DETECT: Pick<OpTable, DetectOp> = {
     attrs: {},
     infer(_attrs, context) {
       const { dims } = input(context, 0, 'X', { dtypes: ANY, minRank: 1 });
-      const values = elementCount(dims) === 0 ? [] : dataKnown(context);
-      if (!values) throw new NotStaticError('how many elements are not zero depends on the data of input 0 (X)');
-      return [{ dtype: 'int64', dims: [dims.length, values.filter((value) => value !== 0).length] }];
+      const values = dataKnown(context);
+      return [{ dtype: 'int64', dims: [dims.length, values ? values.filter((value) => value !== 0).length : elementCount(dims)] }];
     },
+    bounds: (_attrs, context) => (dataKnown(context) ? undefined : 1),
     propagate: (_attrs, context) => [nonZeroKnown(context)],
   },
   RoiAlign: {

@@ -32,7 +32,7 @@ export function operatorsPage(): string {
     '# Operators',
     '',
     `The ${rows.length} operators that the intermediate representation holds, with the first opset of each. Models of older opsets are read as`,
-    `opset ${REFERENCE_OPSET}. What is not here (control flow, sequences, strings, shapes that depend on data) is named when a model has it: the`,
+    `opset ${REFERENCE_OPSET}. What is not here (control flow, sequences, strings, what follows a length that the data decide) is named when a model has it: the`,
     "`onnxruntime` backend then runs the model's own bytes, a backend that needs the graph skips the variant with the reason.",
     '',
     'This page is written by `node scripts/write-operators.mjs` from the op table.',

@@ -9,6 +9,7 @@ import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import { formatType, tensorBytes, type Tensor } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
+import { boundedAxisOfNode } from '../ops/bounded.ts';
 import type { Evaluator, Pass, PassResult } from './pass.ts';
 
 /** A folded value may take this much, or as much as the constants that it is computed from. */
@@ -50,7 +51,7 @@ function foldableNodes(graph: Graph, kept: ReadonlySet<OpKind>): Set<AnyNode> {
   const foldable = new Set<AnyNode>();
   for (const node of graph.nodes) {
     const inputs = node.inputs.filter(Boolean);
-    if (kept.has(node.op) || node.outputs.some((id) => outputs.has(id))) continue;
+    if (kept.has(node.op) || boundedAxisOfNode(graph, node) !== undefined || node.outputs.some((id) => outputs.has(id))) continue;
     if (!inputs.every((id) => sourceBytes.has(id))) continue;
     const given = inputs.reduce((sum, id) => sum + sourceBytes.get(id)!, 0);
     const made = node.outputs.reduce((sum, id) => sum + (id ? tensorBytes(graph.types.get(id)!) : 0), 0);

@@ -14,6 +14,7 @@ import { checkCalibration } from '../../quantize/calibration.ts';
 import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';
 import { quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { TOOL_VERSION } from '../../version.ts';
+import { bindingOf } from '../binding.ts';
 import type { BuildContext, BuildInput } from '../backend.ts';
 import { evaluateConstants } from './evaluate.ts';
 import { executedLayers, int8Proof } from './executed.ts';
@@ -77,7 +78,7 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
     if (final !== graph) throw new Error(`onnxruntime does not take the quantized graph: ${refusal}`);
     return passedThrough(input, `onnxruntime does not take the compiled graph (${refusal})`);
   }
-  const bind = (name: string): Binding => ({ name, ...typeOf(final, name) });
+  const bind = (name: string): Binding => bindingOf(final, name);
   const [inputs, outputs] = [final.inputs.map(bind), final.outputs.map(bind)];
   const proven = own || final !== graph ? await provenLayers(final, bytes, input) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
   return {

@@ -2,7 +2,8 @@
 import type { Binding, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
-import { type Graph, typeOf } from '../../ir/graph.ts';
+import { type Graph } from '../../ir/graph.ts';
+import { bindingOf } from '../binding.ts';
 import { checkFits, outOfMemory } from './fits.ts';
 import { type Assembled, assemble } from './lower/assemble.ts';
 import type { LowerOptions, Program } from './lower/context.ts';
@@ -33,7 +34,7 @@ export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOp
       fix: `give it --workspace ${memory.workspaceBytes}, or a smaller batch`,
     });
   }
-  const binding = (name: string): Binding => ({ name, ...typeOf(graph, name) });
+  const binding = (name: string): Binding => bindingOf(graph, name);
   return { plan, weights, layers: program.layers, memory, inputs: graph.inputs.map(binding), outputs: graph.outputs.map(binding) };
 }
 

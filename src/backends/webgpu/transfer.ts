@@ -54,6 +54,19 @@ export function fromDevice(binding: PlanBinding, bytes: ArrayBuffer): Tensor {
   }
 }
 
+/** The first `length` entries along an axis; all of them where the device claims more than there are. */
+export function cutTo(tensor: Tensor, axis: number, length: number): Tensor {
+  const { dtype, dims, data } = tensor;
+  const kept = Math.max(0, Math.min(length, dims[axis]!));
+  if (kept === dims[axis]) return tensor;
+  const outer = dims.slice(0, axis).reduce((product, dim) => product * dim, 1);
+  const row = data.byteLength / outer;
+  const bytes = (row / dims[axis]!) * kept;
+  const cut = new Uint8Array(outer * bytes);
+  for (let i = 0; i < outer; i++) cut.set(data.subarray(i * row, i * row + bytes), i * bytes);
+  return { dtype, dims: dims.with(axis, kept), data: cut };
+}
+
 /** Bytes of a binding's readback copy. */
 export function readbackBytes(binding: PlanBinding): number {
   return bindingBytes(binding);

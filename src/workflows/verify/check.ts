@@ -152,7 +152,7 @@ async function checkEngine(work: Work): Promise<Checked> {
 async function engineFor(work: Work, inputs: Values): Promise<{ readonly engine: Engine; readonly frozen: readonly string[] }> {
   if (work.engine) return { engine: work.engine, frozen: [] };
   const { input, frozen } = await buildable(work, inputs);
-  return { engine: await orUnfit(work.tools.backend.build(input, { signal: undefined, onProgress: undefined })), frozen };
+  return { engine: await orUnfit(work.tools.backend.build(input, { device: work.settings.device, signal: undefined, onProgress: undefined })), frozen };
 }
 
 /** An engine has one shape per input: test data of others says nothing about it. */
@@ -191,7 +191,6 @@ async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Val
     const found = tools.backend.supports(input);
     if (found.length === 0) return { input, frozen: [...inputValues.keys()] };
     if (reasons.length === 0) reasons = found;
-    if (input.graph.ok) break;
   }
   throw new Unfit(reasons);
 }

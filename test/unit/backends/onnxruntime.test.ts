@@ -156,20 +156,30 @@ describe('onnxruntime dtypes', () => {
   });
 });
 
-describe('models that the IR can not hold', () => {
-  const nonZero = modelBytes({
-    inputs: [value('x', 'float32', ['N', 4])],
-    outputs: [value('y', 'int64', [2, 'found'])],
-    nodes: [node('NonZero', ['x'], ['y'])],
+describe('outputs whose length the data decide', () => {
+  it('are compiled, bound by what they can be at most, and as long as they are', async () => {
+    const bytes = modelBytes({ inputs: [value('x', 'float32', ['N', 4])], outputs: [value('y', 'int64', [2, 'found'])], nodes: [node('Relu', ['x'], ['r']), node('NonZero', ['r'], ['y'])] });
+    const engine = await build(bytes, { batch: 2 });
+    expect(engine.header.notices).toEqual([]);
+    expect(engine.header.outputs).toEqual([{ name: 'y', dtype: 'int64', dims: [2, 8], dynamic: true }]);
+    const { y } = await (await load(engine)).run({ x: floats([-1, 1, 0, 0, 0, 0, 5, -3], [2, 4]) });
+    expect(y!.dims).toEqual([2, 2]);
+    expect(toNumbers(y!)).toEqual([0, 1, 1, 2]);
   });
+});
+
+describe('models that the IR can not hold', () => {
+  /** A node that reads what another found has no static shape. */
+  const nodes = [node('NonZero', ['x'], ['found']), node('Neg', ['found'], ['y'])];
+  const negated = modelBytes({ inputs: [value('x', 'float32', ['N', 4])], outputs: [value('y', 'int64', [2, 'found'])], nodes });
 
   it('run unchanged, and the engine says so', async () => {
-    const engine = await build(nonZero, { batch: 2 });
-    expect(engine.header.notices).toEqual([expect.stringContaining('NonZero')]);
+    const engine = await build(negated, { batch: 2 });
+    expect(engine.header.notices).toEqual([expect.stringContaining("Neg 'Neg_of_y': the length of its input 'found' depends on the data of NonZero")]);
     expect(engine.header.outputs).toEqual([{ name: 'y', dtype: 'int64', dims: [2, 0], dynamic: true }]);
     const { y } = await (await load(engine)).run({ x: floats([0, 1, 0, 0, 0, 0, 5, 0], [2, 4]) });
     expect(y!.dims).toEqual([2, 2]);
-    expect(toNumbers(y!)).toEqual([0, 1, 1, 2]);
+    expect(toNumbers(y!)).toEqual([-0, -1, -1, -2].map((value) => value + 0));
   });
 
   it('are refused with onnxruntime’s reason where it can not load them either', async () => {
@@ -181,7 +191,7 @@ describe('models that the IR can not hold', () => {
     const fixed = modelBytes({
       inputs: [value('x', 'float32', [2, 4])],
       outputs: [value('y', 'int64', [2, 'found'])],
-      nodes: [node('NonZero', ['x'], ['y'])],
+      nodes,
     });
     await expect(build(fixed, { batch: 3 })).rejects.toMatchObject({
       code: 'MODEL_UNSUPPORTED',
@@ -194,12 +204,12 @@ describe('external data', () => {
   const { EXTERNAL } = onnxProto.onnx.TensorProto.DataLocation;
   const offsets = floats([10, 20, 30, 40]);
 
-  /** y = NonZero(x + w), w in another file. */
+  /** y = −NonZero(x + w), w in another file. */
   function external(location: string): Uint8Array {
     const proto = modelProto({
       inputs: [value('x', 'float32', [1, 4])],
       outputs: [value('y', 'int64', [2, 'found']), value('sum', 'float32', [1, 4])],
-      nodes: [node('Add', ['x', 'w'], ['sum']), node('NonZero', ['sum'], ['y'])],
+      nodes: [node('Add', ['x', 'w'], ['sum']), node('NonZero', ['sum'], ['found']), node('Neg', ['found'], ['y'])],
     });
     const entries = [{ key: 'location', value: location }, { key: 'offset', value: '4' }, { key: 'length', value: '16' }];
     proto.graph!.initializer = [{ name: 'w', dataType: 1, dims: [4], dataLocation: EXTERNAL, externalData: entries }];
@@ -214,7 +224,7 @@ describe('external data', () => {
     const session = await load(engine);
     const { y, sum } = await session.run({ x: floats([-10, 1, 2, -40], [1, 4]) });
     expect(toNumbers(sum!)).toEqual([0, 21, 32, 0]);
-    expect(toNumbers(y!)).toEqual([0, 0, 1, 2]);
+    expect(toNumbers(y!)).toEqual([0, 0, -1, -2]);
   });
 
   it.each(['../secret.bin', '/etc/hostname', 'link/secret.bin'])('is refused outside the model’s folder: %s', async (location) => {

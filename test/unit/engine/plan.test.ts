@@ -63,6 +63,8 @@ describe('readPlan', () => {
     ['a layer that does not exist', ['steps', 2, 'layer'], 2, /beyond the last of 2/],
     ['an unknown step', ['steps', 2, 'kind'], 'free', /not one of dispatch/],
     ['an input in the arena', ['inputs', 0, 'buffer'], 1, /bound to a buffer for arena/],
+    ['a length in a buffer that is no output', ['outputs', 0, 'length'], { buffer: 0, axis: 0 }, /is in a buffer for/],
+    ['a length along an axis that does not exist', ['outputs', 0, 'length'], { buffer: 3, axis: 1 }, /beyond the last of 1/],
     ['an output larger than its buffer', ['outputs', 0, 'dims'], [5], /larger than its buffer/],
     ['an unknown type', ['inputs', 0, 'dtype'], 'complex64', /not one of/],
   ])('refuses %s', (_, path, value, message) => {

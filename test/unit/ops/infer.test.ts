@@ -6,6 +6,7 @@ import type { OpAttrs, OpKind } from '../../../src/ir/ops.ts';
 import { elementCount, fromNumbers } from '../../../src/ir/tensor.ts';
 import type { DType, TensorType } from '../../../src/ir/tensor.ts';
 import { importAttributes } from '../../../src/ops/attributes.ts';
+import { boundedAxisOf } from '../../../src/ops/bounded.ts';
 import { NotStaticError, ShapeError, UnsupportedError } from '../../../src/ops/def.ts';
 import type { OpCost, RawAttribute } from '../../../src/ops/def.ts';
 import { opTableRows } from '../../../src/ops/docs.ts';
@@ -64,9 +65,7 @@ describe('wrong models are refused with input, expectation and finding', () => {
 describe('shapes that depend on data are refused as such', () => {
   it.each<[OpKind, readonly (InputInfo | undefined)[], string]>([
     ['Reshape', [tensor(4), typed('int64', 1)], "the output's shape depends on input 1 (shape), whose value is not known at build"],
-    ['NonZero', [tensor(4)], 'how many elements are not zero depends on the data of input 0 (X)'],
     ['Range', [typed('int64'), typed('int64'), typed('int64')], "the output's shape depends on input 0 (start), whose value is not known at build"],
-    ['NonMaxSuppression', [tensor(1, 4, 4), tensor(1, 1, 4), ints(3)], 'how many boxes are selected depends on the data of inputs 0 (boxes) and 1 (scores)'],
     ['ReduceSum', [tensor(4), typed('int64', 1)], "the output's shape depends on input 1 (axes), whose value is not known at build"],
     ['Resize', [tensor(1, 1, 2, 2), undefined, undefined, typed('int64', 4)], "the output's shape depends on input 3 (sizes), whose value is not known at build"],
   ])('%s', (op, inputs, message) => {
@@ -76,6 +75,22 @@ describe('shapes that depend on data are refused as such', () => {
   it('but not where the data decide nothing', () => {
     expect(infer('NonMaxSuppression', [tensor(1, 4, 4), tensor(1, 1, 4)])).toEqual([{ dtype: 'int64', dims: [0, 3] }]);
     expect(infer('NonZero', [tensor(0, 4)])).toEqual([{ dtype: 'int64', dims: [2, 0] }]);
+  });
+});
+
+describe('lengths that depend on data have an upper bound', () => {
+  it.each<[OpKind, readonly (InputInfo | undefined)[], readonly number[], number | undefined]>([
+    ['NonZero', [tensor(4, 5)], [2, 20], 1],
+    ['NonZero', [ints(0, 7, 0)], [1, 1], undefined],
+    ['NonMaxSuppression', [tensor(2, 10, 4), tensor(2, 3, 10), ints(4)], [24, 3], 0],
+    ['NonMaxSuppression', [tensor(2, 10, 4), tensor(2, 3, 10), ints(99)], [60, 3], 0],
+    ['NonMaxSuppression', [tensor(2, 10, 4), tensor(2, 3, 10), typed('int64')], [60, 3], 0],
+    ['NonMaxSuppression', [tensor(2, 10, 4), tensor(2, 3, 10), ints(-1)], [0, 3], undefined],
+    ['NonMaxSuppression', [tensor(2, 10, 4), tensor(2, 3, 10)], [0, 3], undefined],
+  ])('%s', (op, inputs, dims, axis) => {
+    expect(infer(op, inputs)).toEqual([{ dtype: 'int64', dims }]);
+    const context = inferContext(inputs, 1);
+    expect(boundedAxisOf(op, importAttributes(op, new Map(), context), context)).toBe(axis);
   });
 });
 

@@ -8,11 +8,12 @@
 import { COMPOSITE_VERSION, type CompositePlan, type CompositeSegment, type Runner, segmentPrefix } from '../../../engine/composite.ts';
 import type { Binding, EngineLayer, MemoryLedger, PassReport } from '../../../engine/engine.ts';
 import { TsrtError } from '../../../errors.ts';
-import { type AnyNode, type Graph, typeOf } from '../../../ir/graph.ts';
+import { type AnyNode, type Graph } from '../../../ir/graph.ts';
 import { partition, segmentGraphs } from '../../../ir/partition.ts';
 import { exportGraph } from '../../../onnx/export.ts';
 import { type PipelineOptions, runPasses } from '../../../passes/pipeline.ts';
 import type { Unsupported } from '../../backend.ts';
+import { bindingOf } from '../../binding.ts';
 import { unsupportedError } from '../../compile.ts';
 import { layerOf, ledger } from '../../onnxruntime/build.ts';
 import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
@@ -65,7 +66,7 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
   const { segments, layers } = describeSegments(pieces);
   const memory = totalMemory(segments.map((segment) => segment.memory));
   checkWorkspace(memory, request.workspaceBytes);
-  const bind = (name: string): Binding => ({ name, ...typeOf(graph, name) });
+  const bind = (name: string): Binding => bindingOf(graph, name);
   return {
     plan: { composite: COMPOSITE_VERSION, segments },
     parts,
@@ -164,7 +165,7 @@ function describeSegments(pieces: readonly Piece[]): { readonly segments: readon
 }
 
 function bindingsOf(runner: Runner, graph: Graph): Pick<CompositeSegment, 'runner' | 'inputs' | 'outputs'> {
-  const bind = (name: string): Binding => ({ name, ...typeOf(graph, name) });
+  const bind = (name: string): Binding => bindingOf(graph, name);
   return { runner, inputs: graph.inputs.map(bind), outputs: graph.outputs.map(bind) };
 }
 

@@ -140,7 +140,7 @@ function pick(bindings: readonly Binding[], values: ReadonlyMap<string, Tensor>)
 /** A custom op's declared type may be wrong; what follows was compiled for it. */
 function checkedOutput(binding: Binding, tensor: Tensor | undefined): Tensor {
   const found = tensor ? formatType(tensor) : 'nothing';
-  if (tensor && found === formatType(binding)) return tensor;
+  if (tensor && (found === formatType(binding) || (binding.dynamic && tensor.dtype === binding.dtype))) return tensor;
   throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime gives ${found} for '${binding.name}', and the model declares ${formatType(binding)}`, {
     fix: 'export the model with the right types (value_info) for the outputs of its custom ops',
   });

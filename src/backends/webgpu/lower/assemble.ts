@@ -49,7 +49,10 @@ export function assemble(program: Program, profile: DeviceProfile): Assembled {
     shaders,
     steps,
     inputs: binding(program.inputs),
-    outputs: binding(program.outputs),
+    outputs: binding(program.outputs).map((bound, i) => {
+      const length = program.outputs[i]!.length;
+      return length ? { ...bound, length: { buffer: addresses.get(length.tensor.id)!.buffer, axis: length.axis } } : bound;
+    }),
     layerCount: program.layers.length,
   };
   return { plan, weights, memory: ledger(plan, scratchPeak(program)) };
@@ -97,7 +100,10 @@ function placeBindings(program: Program, buffers: PlanBuffer[], addresses: Map<n
     addresses.set(id, { buffer: buffers.push({ kind, bytes }) - 1, offset: 0, bytes });
   };
   for (const { tensor } of program.inputs) place('input', tensor.id);
-  for (const { tensor } of program.outputs) place('output', tensor.id);
+  for (const { tensor, length } of program.outputs) {
+    place('output', tensor.id);
+    if (length) place('output', length.tensor.id);
+  }
 }
 
 function placeArena(program: Program, profile: DeviceProfile, buffers: PlanBuffer[], addresses: Map<number, BufferRange>): void {

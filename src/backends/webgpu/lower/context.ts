@@ -71,6 +71,8 @@ export interface LowerContext {
   defineLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
   /** Like {@link target}, in the storage of a tensor that the kernel passes through. */
   targetLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
+  /** One i32: how much there is along the bounded axis of an output (ops/bounded.ts), to be written by a kernel of this node. */
+  length(id: ValueId): DeviceTensor;
   /** Gives the output the bytes of a tensor, or of the window that it is: reshapes and splits cost nothing. */
   alias(id: ValueId, source: DeviceTensor, layout: Layout): void;
   /** Dispatches the kernels of one of the candidates, which are ranked by the cost model. */
@@ -116,5 +118,6 @@ export interface Program {
   /** Contents of constant tensors, by tensor id. */
   readonly constants: ReadonlyMap<number, HostArray>;
   readonly inputs: readonly { readonly name: string; readonly tensor: DeviceTensor }[];
-  readonly outputs: readonly { readonly name: string; readonly tensor: DeviceTensor }[];
+  /** With the length along the axis of which the tensor's dims are an upper bound. */
+  readonly outputs: readonly { readonly name: string; readonly tensor: DeviceTensor; readonly length?: { readonly tensor: DeviceTensor; readonly axis: number } }[];
 }

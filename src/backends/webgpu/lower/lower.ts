@@ -7,6 +7,7 @@ import type { AnyNode, Graph, Node, ValueId } from '../../../ir/graph.ts';
 import { typeOf } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
 import { type Dims, type DType, sameDims, toNumbers } from '../../../ir/tensor.ts';
+import { boundedAxis } from '../../../ops/bounded.ts';
 import { nodeCost } from '../../../ops/infer.ts';
 import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.ts';
 import type { Unsupported } from '../../backend.ts';
@@ -80,6 +81,7 @@ class ProgramBuilder implements LowerContext {
   readonly #packed = new Map<string, DeviceTensor>();
   readonly #values = new Map<ValueId, DeviceTensor>();
   readonly #converted = new Map<string, DeviceTensor>();
+  readonly #lengths = new Map<ValueId, DeviceTensor>();
   readonly #inputs: { readonly name: string; readonly tensor: DeviceTensor }[] = [];
   #node: AnyNode | undefined;
   #layer: number | undefined;
@@ -114,7 +116,8 @@ class ProgramBuilder implements LowerContext {
       // An output needs a buffer of its own: inputs, constants and values that are outputs twice are copied.
       const tensor = taken.has(lies.id) || this.#constants.has(lies.id) ? this.#convert(name, lies, 'linear', lies.storage) : lies;
       taken.add(tensor.id);
-      return { name, tensor };
+      const axis = boundedAxis(this.graph, name);
+      return axis === undefined ? { name, tensor } : { name, tensor, length: { tensor: this.length(name), axis } };
     });
     const read = new Set(this.#steps.flatMap(({ call }) => call.operands.map(({ id }) => id)));
     const constants = new Map([...this.#constants].flatMap(([id, make]) => (read.has(id) ? [[id, make()]] : [])));
@@ -210,6 +213,12 @@ class ProgramBuilder implements LowerContext {
       return values;
     });
     this.#packed.set(key, tensor);
+    return tensor;
+  }
+
+  length(id: ValueId): DeviceTensor {
+    const tensor = this.#lengths.get(id) ?? this.#allocate('int32', [1], 'linear');
+    this.#lengths.set(id, tensor);
     return tensor;
   }
 

@@ -19,6 +19,7 @@ import type { Graph, Node } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
 import type { Lowering, LoweringTable } from './context.ts';
 import { ATTENTION_LOWERINGS } from './ops/attention.ts';
+import { BOUNDED_LOWERINGS } from './ops/bounded.ts';
 import { CONCAT_LOWERINGS } from './ops/concat.ts';
 import { CONV_LOWERINGS } from './ops/conv.ts';
 import { CUSTOM_LOWERINGS } from './ops/custom.ts';
@@ -58,6 +59,7 @@ const FAST: LoweringTable = {
   ...MOVE_LOWERINGS,
   ...CONCAT_LOWERINGS,
   ...GENERATE_LOWERINGS,
+  ...BOUNDED_LOWERINGS,
   ...GATHER_LOWERINGS,
   ...SCATTER_LOWERINGS,
   ...PAD_LOWERINGS,

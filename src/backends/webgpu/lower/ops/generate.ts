@@ -1,4 +1,4 @@
-/** Ops whose values follow from shapes or from constants alone: Shape, Size, ConstantOfShape, Range, EyeLike, NonZero and NonMaxSuppression. */
+/** Ops whose values follow from shapes or from constants alone: Shape, Size, ConstantOfShape, Range, EyeLike. */
 import type { Graph, Node } from '../../../../ir/graph.ts';
 import { type DType, elementCount } from '../../../../ir/tensor.ts';
 import { elementKernel } from '../../kernels/pointwise.ts';
@@ -9,7 +9,7 @@ import { mustBeConstant } from '../support.ts';
 import { rowMajorStrides, storageOf } from '../tensor.ts';
 
 /** Gives an output values that are known now. */
-function known(context: LowerContext, id: string, values: readonly number[]): void {
+export function known(context: LowerContext, id: string, values: readonly number[]): void {
   const { dtype, dims } = context.type(id);
   const tensor = context.pack(`${id}:known`, { dtype, dims, storage: storageOf(dtype)! }, () => hostArray(dtype, values));
   context.alias(id, tensor, 'linear');
@@ -76,27 +76,10 @@ const eyeLike: Lowering<'EyeLike'> = {
   },
 };
 
-/** [rank, count]: what is not zero is known where the values are. */
-const nonZero: Lowering<'NonZero'> = {
-  unsupported: (node, graph) => mustBeConstant(node, graph, { 0: 'X' }),
-  lower(node, context) {
-    const { dims } = context.type(node.inputs[0]!);
-    const found = context.ints(node.inputs[0]!)!.flatMap((value, offset) => (value === 0 ? [] : [offset]));
-    known(context, node.outputs[0]!, rowMajorStrides(dims).flatMap((stride, axis) => found.map((offset) => Math.floor(offset / stride) % dims[axis]!)));
-  },
-};
-
-/** Has a static shape only where it selects nothing. */
-const nonMaxSuppression: Lowering<'NonMaxSuppression'> = {
-  lower: (node, context) => known(context, node.outputs[0]!, []),
-};
-
 export const GENERATE_LOWERINGS: LoweringTable = {
   Shape: shape,
   Size: size,
   ConstantOfShape: constantOfShape,
   Range: range,
   EyeLike: eyeLike,
-  NonMaxSuppression: nonMaxSuppression,
-  NonZero: nonZero,
 };
