@@ -2,27 +2,30 @@
 import { describe, expect, it } from 'vitest';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import type { PackedElement, PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
-import { packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
+import { leastRounds, packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { noDevice, testDevice } from './helpers.ts';
 import { convProblem, matmulProblem, type Problem, type ProblemOptions, readHeld, runKernels, stored } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
-const tactic = (engine: PackedEngine, element: PackedElement, options: Partial<PackedTactic> = {}): PackedTactic => ({
-  kind: 'packed',
-  engine,
-  bm: 16,
-  bn: 16,
-  bk: 2,
-  sm: engine === 'lanes' ? 2 : 8,
-  sn: engine === 'lanes' ? 4 : 16,
-  splitK: 1,
-  slices: 1,
-  buffers: 1,
-  matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
-  subgroup: engine === 'lanes' ? 1 : 8,
-  demandsSubgroup: false,
-  ...options,
-});
+function tactic(engine: PackedEngine, element: PackedElement, options: Partial<PackedTactic> = {}): PackedTactic {
+  const tile = {
+    kind: 'packed',
+    engine,
+    bm: 16,
+    bn: 16,
+    bk: 2,
+    sm: engine === 'lanes' ? 2 : 8,
+    sn: engine === 'lanes' ? 4 : 16,
+    splitK: 1,
+    slices: 1,
+    buffers: 1,
+    matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
+    subgroup: engine === 'lanes' ? 1 : 8,
+    demandsSubgroup: false,
+    ...options,
+  } as const;
+  return { ...tile, rounds: options.rounds ?? leastRounds(tile, PORTABLE_PROFILE.maxWorkgroupBytes) };
+}
 
 /**
  * What is wrong with the kernel's answer, if anything is: sums in f32 within their rounding, halves and bytes within one step
@@ -83,11 +86,11 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       ['lanes', { splitK: 3 }],
       ['lanes', { slices: 2 }],
       ['lanes', { buffers: 2, bm: 8, bn: 32, sm: 1, sn: 8, bk: 4 }],
-      ['lanes', { bm: 32, bn: 16, sm: 4, sn: 8, bk: 1 }],
-      ['emulated', { splitK: 4, sm: 16, sn: 8 }],
+      ['lanes', { bm: 32, bn: 16, sm: 4, sn: 8, bk: 1, rounds: 2 }],
+      ['emulated', { splitK: 4, sm: 16, sn: 8, rounds: 2 }],
       ['emulated', { slices: 2, sm: 16, bk: 4 }],
       ['emulated', { buffers: 2, slices: 2, splitK: 2, sn: 8, bk: 4 }],
-      ['emulated', { bm: 32, sm: 32, subgroup: 16, bn: 32, matrix: { m: 16, n: 16, k: 32 }, bk: 4 }],
+      ['emulated', { bm: 32, sm: 32, subgroup: 16, bn: 32, matrix: { m: 16, n: 16, k: 32 }, bk: 4, rounds: 2 }],
       ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
     ];
     it.each(variants.map(([engine, options]) => [packedTacticName(tactic(engine, element, options), element), engine, options] as const))(

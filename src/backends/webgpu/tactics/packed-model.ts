@@ -7,6 +7,7 @@
  */
 import type { DeviceProfile } from '../profile.ts';
 import {
+  leastRounds,
   matrixSubgroup,
   type MatrixShape,
   packedInvocations,
@@ -43,12 +44,14 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [32, 64], sub: [32, 32], bk: [8, 16], slices: [1, 2, 4] },
   { block: [64, 32], sub: [32, 16], bk: [8, 16], slices: [1, 2] },
   { block: [32, 64], sub: [16, 32], bk: [8, 16], slices: [1, 2] },
-  { block: [32, 32], sub: [32, 32], bk: [8, 16], slices: [2, 4] },
-  { block: [32, 32], sub: [16, 16], bk: [8, 16], slices: [1, 2] },
-  { block: [32, 128], sub: [32, 32], bk: [8] },
-  { block: [16, 64], sub: [16, 32], bk: [8, 16], slices: [1, 2, 4] },
-  { block: [16, 128], sub: [16, 32], bk: [8], slices: [1, 2] },
-  { block: [16, 32], sub: [16, 32], bk: [16], slices: [4] },
+  { block: [32, 32], sub: [32, 32], bk: [8, 16, 32], slices: [2, 4, 8] },
+  { block: [32, 32], sub: [16, 16], bk: [8, 16, 32], slices: [1, 2] },
+  { block: [32, 128], sub: [32, 32], bk: [8, 16] },
+  { block: [16, 64], sub: [16, 32], bk: [8, 16, 32], slices: [1, 2, 4] },
+  { block: [16, 128], sub: [16, 32], bk: [8, 16], slices: [1, 2] },
+  { block: [64, 16], sub: [32, 16], bk: [16, 32], slices: [2, 4] },
+  { block: [16, 32], sub: [16, 32], bk: [16, 32], slices: [4, 8] },
+  { block: [16, 16], sub: [16, 16], bk: [32], slices: [4, 8] },
 ];
 
 const LANE_TILES: readonly Tile[] = [
@@ -79,7 +82,7 @@ const MODEL = {
   matrixFlops: { f16: 2600, i8: 5000 },
   laneFlops: { f16: 300, i8: 500 },
   tileBytes: 180,
-  memoryBytes: 40,
+  memoryBytes: 60,
   unitBytes: 220_000,
   unitInvocations: 2048,
   unitRegisters: 65_536,
@@ -117,24 +120,28 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic): n
   // A unit has four schedulers: fewer subgroups leave some of them idle.
   const busy = Math.min(1, (resident * invocations) / 32 / 4);
   const readers = engine === 'lanes' ? (bm / sm) * (bn / sn) * 0.25 : (bm / sm) * (bn / sn);
-  const shares = [
+  const [arithmetic, memory, loads] = [
     flops / (rate * busy),
     ((readers * (sm + sn) + bm + bn) * bk * 16) / MODEL.tileBytes,
     ((bm + bn) * bk * 16) / MODEL.memoryBytes,
   ];
-  const most = Math.max(...shares);
-  const work = (most + 0.3 * (shares.reduce((all, share) => all + share, 0) - most) + (buffers === 1 ? 40 : 20)) * resident;
-  const loop = blocks * Math.max(MODEL.blockLatency, work);
+  // Loads of the next block run beside the products of this one; both share the unit with the other workgroups on it.
+  const products = Math.max(arithmetic, memory) + 0.3 * Math.min(arithmetic, memory) + (buffers === 1 ? 40 : 20);
+  const loop = blocks * Math.max(MODEL.blockLatency + loads * resident, products * resident);
   const epilogue = ((bm * bn * 4 * (1 + slices)) / MODEL.tileBytes + (bm * bn * 4) / MODEL.memoryBytes) * resident;
   const reduce = splitK > 1 ? MODEL.dispatch + (2 * packedScratchBytes(problem, tactic)) / MODEL.partialBytes : 0;
   return waves * (MODEL.beginning + loop + epilogue) + reduce;
 }
 
-function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>): PackedTactic[] {
+function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
   return tiles.flatMap(({ block: [bm, bn], sub: [sm, sn], bk: depths, slices: all = [1] }) =>
     depths.flatMap((bk) =>
       all.flatMap((slices) =>
-        ([1, 2] as const).flatMap((buffers) => SPLITS.map((splitK): PackedTactic => ({ kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers, splitK }))),
+        ([1, 2] as const).flatMap((buffers) => {
+          const tile = { kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers } as const;
+          const rounds = leastRounds({ ...tile, splitK: 1 }, maxWorkgroupBytes);
+          return SPLITS.map((splitK): PackedTactic => ({ ...tile, rounds, splitK }));
+        }),
       ),
     ),
   );
@@ -161,12 +168,12 @@ const LIMITS: CandidateLimits = { perTile: 2, matrix: 16, lanes: 2 };
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
   const lanes = { engine: 'lanes', matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
   const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits.perTile);
-  if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes), limits.matrix);
+  if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes, profile), limits.matrix);
   const matrix = matrixFor(problem.element, profile);
   const subgroup = matrixSubgroup(profile);
-  if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes), limits.matrix);
+  if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes, profile), limits.matrix);
   const base = { engine: 'matrix', matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
-  return [...ranked(tacticsOf(MATRIX_TILES, base), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes), limits.lanes)];
+  return [...ranked(tacticsOf(MATRIX_TILES, base, profile), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, profile), limits.lanes)];
 }
 
 function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, most: number): PackedTactic[] {

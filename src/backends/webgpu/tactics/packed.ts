@@ -36,6 +36,8 @@ export interface PackedTactic {
   readonly slices: number;
   /** Blocks in workgroup memory: 2 saves a barrier per block. */
   readonly buffers: 1 | 2;
+  /** Parts in which the results leave, see {@link leastRounds}. */
+  readonly rounds: number;
   /** The matrix of `matrix` and `emulated`. */
   readonly matrix: MatrixShape | undefined;
   /** Invocations of a subgroup; 1 for `lanes`. */
@@ -85,29 +87,37 @@ export interface Slab {
 }
 
 /** Rows that an engine gives out in one round are whole steps of this: a row of matrices, or one result row per invocation. */
-function slabStep({ engine, bm, sm, matrix }: PackedTactic): number {
+function slabStep({ engine, bm, sm, matrix }: Pick<PackedTactic, 'engine' | 'bm' | 'sm' | 'matrix'>): number {
   return engine === 'lanes' ? bm / sm : (bm / sm) * matrix!.m;
 }
 
 /** Staged blocks in vectors. */
-export function stagedVectors(tactic: PackedTactic): number {
+export function stagedVectors(tactic: Pick<PackedTactic, 'bm' | 'bn' | 'bk' | 'buffers'>): number {
   return (tactic.bm + tactic.bn) * rowPitch(tactic) * tactic.buffers;
 }
 
-/** As few rounds as fit into the memory that staging takes anyway. */
-export function slabOf(tactic: PackedTactic): Slab {
-  const pitch = tactic.bn / 4 + 2;
+export function slabOf(tactic: Pick<PackedTactic, 'bm' | 'bn' | 'rounds'>): Slab {
+  return { rounds: tactic.rounds, rows: tactic.bm / tactic.rounds, pitch: tactic.bn / 4 + 2 };
+}
+
+function slabBytes(tactic: Omit<PackedTactic, 'rounds'>, rounds: number): number {
+  const { rows, pitch } = slabOf({ ...tactic, rounds });
+  return rows * pitch * tactic.slices * 16;
+}
+
+/** A slab may take this much although staging takes less: every round costs two barriers and code of its own. */
+const SLAB_BYTES = 36_864;
+
+/** The fewest rounds whose slab fits. */
+export function leastRounds(tactic: Omit<PackedTactic, 'rounds'>, maxWorkgroupBytes: number): number {
   const steps = tactic.bm / slabStep(tactic);
-  for (let rounds = 1; rounds < steps; rounds++) {
-    const rows = tactic.bm / rounds;
-    if (steps % rounds === 0 && rows * pitch * tactic.slices <= stagedVectors(tactic)) return { rounds, rows, pitch };
-  }
-  return { rounds: steps, rows: tactic.bm / steps, pitch };
+  const limit = Math.min(maxWorkgroupBytes, Math.max(SLAB_BYTES, stagedVectors(tactic) * 16));
+  for (let rounds = 1; rounds < steps; rounds++) if (steps % rounds === 0 && slabBytes(tactic, rounds) <= limit) return rounds;
+  return steps;
 }
 
 export function packedWorkgroupBytes(tactic: PackedTactic): number {
-  const slab = slabOf(tactic);
-  return Math.max(stagedVectors(tactic), slab.rows * slab.pitch * tactic.slices) * 16;
+  return Math.max(stagedVectors(tactic) * 16, slabBytes(tactic, tactic.rounds));
 }
 
 /** Columns of partial results as stored between the two kernels of a split product. */
@@ -135,6 +145,7 @@ export function packedReason(tactic: PackedTactic, element: PackedElement, profi
   const { engine, bm, bn, bk, sm, sn, slices, matrix, subgroup } = tactic;
   const invocations = packedInvocations(tactic);
   if (bm % sm !== 0 || bn % sn !== 0) return 'the tile is not whole subgroup tiles';
+  if (bm % (tactic.rounds * slabStep(tactic)) !== 0) return 'the rounds are not whole rows of results';
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
   if (packedWorkgroupBytes(tactic) > profile.maxWorkgroupBytes) return `${packedWorkgroupBytes(tactic)} bytes of workgroup memory, the device has ${profile.maxWorkgroupBytes}`;
   if (invocations % bk !== 0 || (invocations % bn !== 0 && bn % invocations !== 0)) return 'loads do not divide among the invocations';
