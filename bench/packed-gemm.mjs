@@ -7,9 +7,10 @@
  * A shape is MxNxK, or conv:NxHxWxC:OkKsSpP (square filters). Kernels end as in a network: bias (and scale by column), a residual with
  * --residual, ReLU, and a store in the operands' own type. A card that idled runs at a fraction of its clock, so that timing begins
  * after half a second of continuous work and batches of at least 20 dispatches follow one another without a pause. Outputs
- * are sampled and compared with float64. One line per tactic: time of one run of its kernels, rate, the model's prediction,
- * time to create the pipelines. What fails is listed with its error. --all N also tries the model's next N candidates; --filter takes a
- * regular expression on names; --json writes one line per result to a file.
+ * are sampled and compared with float64. One line per tactic, fastest first: time of one run of its kernels, rate, rank and
+ * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
+ * --candidates N and --per-tile N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --json FILE
+ * gets one line per result, --wgsl FILE the shaders.
  */
 import { appendFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -285,7 +286,7 @@ async function benchShape(shape, element) {
   if (fault) say(`  validation: ${fault.message.split('\n')[0]}`);
   const first = prepared.find(({ steps }) => steps);
   const warmUntil = performance.now() + Number(flags['warm-ms']);
-  while (first && performance.now() < warmUntil) await batch(first.steps, 20);
+  if (first) while (performance.now() < warmUntil) await batch(first.steps, 20);
   const results = [];
   for (const [i, tactic] of tactics.entries()) {
     const name = packedTacticName(tactic, element);
