@@ -69,9 +69,27 @@ export interface BuildInput {
   readonly calibration?: { readonly cache: Calibration; readonly stamp: CalibrationStamp } | undefined;
 }
 
+/** Tactics by problem, from a file. */
+export interface FrozenTactics {
+  readonly tactics: ReadonlyMap<string, string>;
+  /** The file, for messages. */
+  readonly place: string;
+}
+
+/** How a build may measure kernels; for backends that choose between some. */
+export interface TuningContext {
+  /** File of measured times, read and added to; undefined: nothing outlives the build. */
+  readonly cacheFile?: string | undefined;
+  /** No measurement starts after this time. */
+  readonly budgetMs?: number | undefined;
+  /** Decides in place of times and cost model. */
+  readonly frozen?: FrozenTactics | undefined;
+}
+
 export interface BuildContext {
   /** The device to build for, as in {@link LoadOptions}. */
   readonly device?: string | undefined;
+  readonly tuning?: TuningContext | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onProgress: ((step: string, done: number, total: number) => void) | undefined;
 }

@@ -78,6 +78,49 @@ export interface EngineLayer {
   readonly tactic?: string;
 }
 
+/** What was measured of one candidate: nanoseconds of one layer (the mean over layers, where several have the problem), or why it did not run. */
+export type TacticTime =
+  | { readonly tactic: string; readonly ns: number; readonly spreadNs: number }
+  | { readonly tactic: string; readonly refused: string };
+
+/** One choice between kernels that compute the same. */
+export interface TacticChoice {
+  /** `Conv f16 1x3136x64x576`: what a list of frozen tactics calls it. */
+  readonly problem: string;
+  readonly tactic: string;
+  /** What decided: the cost model, measured times, or a frozen list. */
+  readonly by: 'model' | 'measured' | 'frozen';
+  /** How many candidates the device has for it. */
+  readonly candidates: number;
+  /** Names of the layers that have it. */
+  readonly layers: readonly string[];
+  /** In the cost model's order; absent where nothing was measured. */
+  readonly times?: readonly TacticTime[];
+}
+
+export const TUNE_LEVELS = ['none', 'fast', 'full'] as const;
+export type TuneLevel = (typeof TUNE_LEVELS)[number];
+
+/** How the tactics of an engine were tuned. */
+export interface Tuning {
+  readonly level: Exclude<TuneLevel, 'none'>;
+  /** Candidates timed in this build, and those whose times came from a timing cache. */
+  readonly measured: number;
+  readonly reused: number;
+  /** Candidates that the device refused. */
+  readonly refused: number;
+  /** Problems that the budget left to the cost model. */
+  readonly unmeasured: number;
+  /** Whether the device was seen to run at its full clock; absent where nothing was measured. */
+  readonly clocks?: 'proven' | 'unproven' | 'software';
+}
+
+/** The choices of a build, for `inspect --tactics`. */
+export interface TacticsReport {
+  readonly tuning?: Tuning;
+  readonly choices: readonly TacticChoice[];
+}
+
 export interface EngineHeader {
   readonly formatVersion: 1;
   readonly tool: { readonly name: 'tsrt-bench'; readonly version: string };
@@ -91,6 +134,8 @@ export interface EngineHeader {
   /** What int8 ranges came from; absent where none were needed. */
   readonly calibration?: CalibrationStamp;
   readonly layers: readonly EngineLayer[];
+  /** Choices between kernels, where the backend has any. */
+  readonly tactics?: TacticsReport;
   /** What the loading device must have, key by key; compared by name at load (fingerprint.ts). Empty: runs anywhere. */
   readonly requires: Readonly<Record<string, string>>;
   /** Things a user should know about the build: a model passed through unoptimized, a bound that was assumed. */

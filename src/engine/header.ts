@@ -13,6 +13,10 @@ import {
   type EngineLayer,
   type MemoryLedger,
   type PassReport,
+  type TacticChoice,
+  type TacticsReport,
+  type TacticTime,
+  type Tuning,
 } from './engine.ts';
 
 /** What is wrong with a header, and where: `options.batch: expected a whole number, found "8"`. */
@@ -33,7 +37,8 @@ type Optional<K extends keyof EngineHeader> = { [P in K]: EngineHeader[P] | unde
 
 /** Checks the JSON form of a header. Throws HeaderError. */
 export function readHeader(value: unknown): EngineHeader {
-  const { calibration, plugins, ...header } = object<Omit<EngineHeader, 'calibration' | 'plugins'> & Optional<'calibration' | 'plugins'>>({
+  type Maybe = 'calibration' | 'tactics' | 'plugins';
+  const { calibration, tactics, plugins, ...header } = object<Omit<EngineHeader, Maybe> & Optional<Maybe>>({
     formatVersion: oneOf([1] as const),
     tool: object({ name: oneOf(['tsrt-bench'] as const), version: text }),
     backend: text,
@@ -45,12 +50,13 @@ export function readHeader(value: unknown): EngineHeader {
     passes: array(readPass),
     calibration: optional(object({ sha256: text, method: text, dataset: text })),
     layers: array(readLayer),
+    tactics: optional(readTactics),
     requires: record(text),
     notices: array(text),
     plugins: optional(array(object({ name: text, version: text, sha256: text }))),
     backendData: (field) => field.value,
   })({ value, path: '' });
-  return { ...header, ...(calibration && { calibration }), ...(plugins && { plugins }) };
+  return { ...header, ...(calibration && { calibration }), ...(tactics && { tactics }), ...(plugins && { plugins }) };
 }
 
 const readBuildOptions: Reader<BuildOptions> = (field) =>
@@ -95,6 +101,43 @@ const readLayer: Reader<EngineLayer> = (field) => {
   })(field);
   return tactic === undefined ? layer : { ...layer, tactic };
 };
+
+const readTactics: Reader<TacticsReport> = (field) => {
+  const { tuning, choices } = object<{ choices: TacticsReport['choices']; tuning: Tuning | undefined }>({
+    tuning: optional(readTuning),
+    choices: array(readChoice),
+  })(field);
+  return { ...(tuning && { tuning }), choices };
+};
+
+const readTuning: Reader<Tuning> = (field) => {
+  const { clocks, ...tuning } = object<Omit<Tuning, 'clocks'> & { clocks: Tuning['clocks'] }>({
+    level: oneOf(['fast', 'full'] as const),
+    measured: count,
+    reused: count,
+    refused: count,
+    unmeasured: count,
+    clocks: optional(oneOf(['proven', 'unproven', 'software'] as const)),
+  })(field);
+  return { ...tuning, ...(clocks && { clocks }) };
+};
+
+const readChoice: Reader<TacticChoice> = (field) => {
+  const { times, ...choice } = object<Omit<TacticChoice, 'times'> & { times: TacticChoice['times'] }>({
+    problem: text,
+    tactic: text,
+    by: oneOf(['model', 'measured', 'frozen'] as const),
+    candidates: count,
+    layers: array(text),
+    times: optional(array(readTacticTime)),
+  })(field);
+  return { ...choice, ...(times && { times }) };
+};
+
+const readTacticTime: Reader<TacticTime> = (field) =>
+  Object.hasOwn(members(field), 'refused')
+    ? object<Extract<TacticTime, { refused: string }>>({ tactic: text, refused: text })(field)
+    : object<Extract<TacticTime, { ns: number }>>({ tactic: text, ns: amount, spreadNs: amount })(field);
 
 /** Bindings inside backend data, checked as the header's own are. Throws HeaderError. */
 export function readBindings(value: unknown, path: string): readonly Binding[] {

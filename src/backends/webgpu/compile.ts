@@ -9,37 +9,48 @@ import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
 import { unsupportedError } from '../compile.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
-import { type Built, buildPlan } from './build.ts';
 import { type BuiltComposite, buildComposite } from './composite/build.ts';
-import { describeChosen, knownMemory } from './devices.ts';
+import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
+import { beyondHalf, inPrecision, provePrecision } from './precision.ts';
 import { type DeviceProfile, PORTABLE_PROFILE, profileOf } from './profile.ts';
+import { type Planned, Planner } from './tune/planner.ts';
 
 /** What the engine is built for. */
 interface Target {
   readonly profile: DeviceProfile;
   readonly requires: Readonly<Record<string, string>>;
   readonly notices: readonly string[];
+  /** The device that is there; undefined where the engine is for any. */
+  readonly info?: DeviceInfo;
 }
 
-export async function compileWebgpu(input: BuildInput, { device, signal, onProgress }: BuildContext): Promise<Engine> {
+export async function compileWebgpu(input: BuildInput, context: BuildContext): Promise<Engine> {
+  const { device, signal, onProgress } = context;
   if (!input.graph.ok) throw new Error('build was called for a model that supports() refuses');
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
+  const imported = input.graph.graph;
   const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps };
-  const { graph, reports } = await runPasses(input.graph.graph, { ...passes, target: 'webgpu' });
+  const wanted = await inPrecision(input.graph.graph, input, passes);
+  const { graph, reports } = await runPasses(wanted.graph, { ...passes, target: 'webgpu' });
   const unsupported = unsupportedNodes(graph);
-  const { fallback } = webgpuOptions(options);
+  const { fallback, tune } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input, device);
   const { profile } = target;
   const { workspaceBytes } = options;
-  const content: Content =
+  const lowering = { workspaceBytes, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
+  const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
+  const build = async (): Promise<Content> =>
     unsupported.length === 0
-      ? plainContent(buildPlan(graph, profile, { workspaceBytes }), reports)
-      : await buildComposite({ graph: decomposeCustomNodes(input.graph.graph, 'webgpu').graph, modelName: model.name, passes, profile, workspaceBytes });
+      ? plainContent(await planner.plan(graph, lowering), reports)
+      : await buildComposite({ graph: decomposeCustomNodes(imported, 'webgpu').graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes }), workspaceBytes });
+  const content = await build().finally(() => planner.destroy());
+  const { tactics, notices } = planner.report(content.choices);
+  const proof = provePrecision(content.layers, wanted.products, options.precision);
   onProgress?.('kernels', 2, 2);
   const header: EngineHeader = {
     formatVersion: 1,
@@ -52,8 +63,10 @@ export async function compileWebgpu(input: BuildInput, { device, signal, onProgr
     memory: content.memory,
     passes: content.passes,
     layers: content.layers,
+    ...(tactics && { tactics }),
     requires: target.requires,
-    notices: [...target.notices, ...content.notices],
+    ...(wanted.graph !== input.graph.graph && input.calibration && { calibration: input.calibration.stamp }),
+    notices: [...target.notices, ...content.notices, ...notices, ...(proof === undefined ? [] : [proof])],
     backendData: content.plan,
   };
   return { header, parts: content.parts };
@@ -62,7 +75,7 @@ export async function compileWebgpu(input: BuildInput, { device, signal, onProgr
 /** What differs between a plain engine and a composite one. */
 type Content = Omit<BuiltComposite, 'plan'> & { readonly plan: Plan | CompositePlan };
 
-function plainContent(built: Built, passes: readonly PassReport[]): Content {
+function plainContent(built: Planned, passes: readonly PassReport[]): Content {
   return { ...built, parts: new Map([['weights', built.weights]]), passes, notices: [] };
 }
 
@@ -74,11 +87,16 @@ async function targetOf({ options }: BuildInput, device: string | undefined): Pr
   if (webgpuOptions(options).portable) return { profile: PORTABLE_PROFILE, requires: {}, notices: [] };
   try {
     const { adapter, info } = await describeChosen({ wanted: device, unchecked: isUnchecked(options) });
-    return { profile: { ...profileOf(adapter), ...knownMemory(info) }, requires: requirements(info), notices: [] };
+    return { profile: { ...profileOf(adapter), ...knownMemory(info) }, requires: requirements(info), notices: [], info };
   } catch (error) {
     if (device !== undefined || !(error instanceof TsrtError) || error.code !== 'BACKEND_UNAVAILABLE') throw error;
     return { profile: PORTABLE_PROFILE, requires: {}, notices: [`There is no adapter here (${error.message}): built for any WebGPU adapter.`] };
   }
+}
+
+/** The device that tactics are timed on, opened only where something is. */
+function tunedOn({ info }: Target, { options }: BuildInput, device: string | undefined) {
+  return info && { info, open: () => chooseDevice({ wanted: device, unchecked: isUnchecked(options) }) };
 }
 
 function requirements(info: DeviceInfo): Readonly<Record<string, string>> {

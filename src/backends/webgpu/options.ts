@@ -1,5 +1,5 @@
 /** What the webgpu backend reads from a build's options. */
-import type { BuildOptions } from '../../engine/engine.ts';
+import { type BuildOptions, TUNE_LEVELS } from '../../engine/engine.ts';
 import { type OptionSpecs, type OptionValues, readOptions } from '../options.ts';
 
 export const WEBGPU_OPTIONS = {
@@ -13,6 +13,12 @@ export const WEBGPU_OPTIONS = {
     type: 'boolean',
     default: false,
     description: "Keep the driver's bounds checks and zeroing of workgroup memory; kernels check their own bounds and are faster without.",
+  },
+  tune: {
+    type: 'choice',
+    default: 'none',
+    choices: TUNE_LEVELS,
+    description: 'Choose kernels by timing them on the device: the most promising few per problem (fast), or all that are worth it (full).',
   },
   portable: {
     type: 'boolean',

@@ -122,7 +122,7 @@ async function validated<T>(device: GPUDevice, make: () => T | Promise<T>): Prom
   throw new TsrtError('ENGINE_INVALID', `the device refuses the engine's kernels: ${message}`, { fix: 'build the engine again, on this device', cause });
 }
 
-function createLayout(device: GPUDevice, access: readonly Access[]): GPUBindGroupLayout {
+export function createLayout(device: GPUDevice, access: readonly Access[]): GPUBindGroupLayout {
   return device.createBindGroupLayout({
     entries: access.map((kind, binding) => ({
       binding,

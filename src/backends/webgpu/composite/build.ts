@@ -6,7 +6,7 @@
  * without a kernel, its nodes go to onnxruntime too and the partition is made again, with fewer nodes each time.
  */
 import { COMPOSITE_VERSION, type CompositePlan, type CompositeSegment, type Runner, segmentPrefix } from '../../../engine/composite.ts';
-import type { Binding, EngineLayer, MemoryLedger, PassReport } from '../../../engine/engine.ts';
+import type { Binding, EngineLayer, MemoryLedger, PassReport, TacticChoice } from '../../../engine/engine.ts';
 import { TsrtError } from '../../../errors.ts';
 import { type AnyNode, type Graph } from '../../../ir/graph.ts';
 import { partition, segmentGraphs } from '../../../ir/partition.ts';
@@ -18,9 +18,8 @@ import { unsupportedError } from '../../compile.ts';
 import { layerOf, ledger } from '../../onnxruntime/build.ts';
 import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
 import { MODEL_PART } from '../../onnxruntime/parts.ts';
-import { type Built, buildPlan } from '../build.ts';
 import { unsupportedNodes } from '../lower/lower.ts';
-import type { DeviceProfile } from '../profile.ts';
+import type { Planned } from '../tune/planner.ts';
 import { copyLayer, copiesOf, describeFallback } from './copies.ts';
 
 export interface CompositeRequest {
@@ -28,7 +27,8 @@ export interface CompositeRequest {
   readonly graph: Graph;
   readonly modelName: string;
   readonly passes: Omit<PipelineOptions, 'target'>;
-  readonly profile: DeviceProfile;
+  /** Lowers a segment that has kernels for all of its nodes. */
+  readonly plan: (graph: Graph) => Promise<Planned>;
   readonly workspaceBytes: number | undefined;
 }
 
@@ -36,6 +36,7 @@ export interface BuiltComposite {
   readonly plan: CompositePlan;
   readonly parts: ReadonlyMap<string, Uint8Array>;
   readonly layers: readonly EngineLayer[];
+  readonly choices: readonly TacticChoice[];
   readonly memory: MemoryLedger;
   readonly inputs: readonly Binding[];
   readonly outputs: readonly Binding[];
@@ -45,7 +46,7 @@ export interface BuiltComposite {
 
 /** One segment on its way: a graph to export, or one that has been lowered. */
 type Piece =
-  | { readonly runner: 'webgpu'; readonly graph: Graph; readonly built: Built }
+  | { readonly runner: 'webgpu'; readonly graph: Graph; readonly built: Planned }
   | { readonly runner: 'onnxruntime'; readonly graph: Graph };
 
 /**
@@ -71,6 +72,7 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
     plan: { composite: COMPOSITE_VERSION, segments },
     parts,
     layers,
+    choices: pieces.flatMap((piece) => (piece.runner === 'webgpu' ? piece.built.choices : [])),
     memory,
     inputs: graph.inputs.map(bind),
     outputs: graph.outputs.map(bind),
@@ -86,7 +88,7 @@ interface Pieces {
   readonly segmentReports: readonly PassReport[];
 }
 
-async function buildPieces(graph: Graph, { passes, profile, workspaceBytes }: CompositeRequest): Promise<Pieces> {
+async function buildPieces(graph: Graph, { passes, plan }: CompositeRequest): Promise<Pieces> {
   // Bindings without a device type are no obstacle here: only nodes that can't run on the device read or make them.
   const reasons = new Map(unsupportedNodes(graph).flatMap((entry) => (entry.op === 'binding' ? [] : [[entry.node, entry] as const])));
   for (;;) {
@@ -106,7 +108,7 @@ async function buildPieces(graph: Graph, { passes, profile, workspaceBytes }: Co
       for (const entry of left) moveToOnnxruntime(entry, result.graph, nodes, reasons);
       if (reasons.size > before) continue;
       segmentReports.push([...result.reports]);
-      pieces.push({ runner: kind, graph: result.graph, built: buildPlan(result.graph, profile, { workspaceBytes }) });
+      pieces.push({ runner: kind, graph: result.graph, built: await plan(result.graph) });
     }
     if (reasons.size === before) return { pieces, reasons, segmentReports: sumReports(segmentReports) };
   }

@@ -80,8 +80,8 @@ export interface LowerContext {
   dispatch(call: KernelCall): void;
 }
 
-/** Decides between tactics: the model's first, a measured one, or one from a list that was frozen. */
-export type TacticChooser = (problem: TacticProblem, candidates: readonly Candidate[]) => Candidate;
+/** Decides between tactics for a layer: the model's first, a measured one, or one from a list that was frozen. */
+export type TacticChooser = (problem: TacticProblem, candidates: readonly Candidate[], layer: string) => Candidate;
 
 export interface LowerOptions {
   /** Tactics that need more scratch memory are left out. Kernels that can't do without are not: the ledger tells. */

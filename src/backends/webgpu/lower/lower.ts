@@ -230,7 +230,7 @@ class ProgramBuilder implements LowerContext {
 
   choose(problem: TacticProblem, candidates: readonly Candidate[]): void {
     const { workspaceBytes = Number.POSITIVE_INFINITY, choose = firstTactic } = this.#options;
-    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= workspaceBytes));
+    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= workspaceBytes), this.#node!.name);
     for (const call of chosen.kernels()) this.dispatch(call);
   }
 

@@ -1,0 +1,231 @@
+/** The tuner's device: pipelines, operands and a stopwatch on a WebGPU device that was opened for the purpose. */
+import { availableParallelism } from 'node:os';
+import { TsrtError } from '../../../errors.ts';
+import type { Access } from '../../../engine/plan.ts';
+import type { WebgpuDevice } from '../device.ts';
+import { createLayout } from '../resources.ts';
+import { ClockWatch } from './clocks.ts';
+import type { Clocks, Ready, Rules, Runs, TuningDevice } from './measure.ts';
+import { OperandPool } from './operands.ts';
+import type { TimedCandidate, TimedKernel } from './problems.ts';
+import { createStopwatch, type Stopwatch, type Stretch } from './stopwatch.ts';
+
+/** By timestamps, a few repetitions average out what one execution catches; by the wall clock there must be enough to hide the submit. */
+const GPU_RULES: Rules = { rounds: 7, targetNs: 1e6, minRepetitions: 3, maxRepetitions: 200, lookahead: 64 };
+const WALL_RULES: Rules = { ...GPU_RULES, targetNs: 5e6, minRepetitions: 20, lookahead: 0 };
+/** Software compiles and runs on the same cores, so that nothing is compiled while something is timed. */
+const SOFTWARE_RULES: Rules = { rounds: 3, targetNs: 2e6, minRepetitions: 1, maxRepetitions: 20, lookahead: 0 };
+
+/** Chains of multiply-adds on every unit of a large GPU: what shows its clock. */
+const BURN = `
+@group(0) @binding(0) var<storage, read_write> out: array<f32, 262144>;
+@compute @workgroup_size(256)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+  var a = vec4<f32>(f32(id.x & 255u));
+  for (var step = 0u; step < 1024u; step += 1u) {
+    a = a * 0.999 + vec4<f32>(0.5, 0.25, 0.125, 1.0);
+  }
+  out[id.x] = a.x + a.y + a.z + a.w;
+}
+`;
+const BURN_KERNEL: TimedKernel = {
+  label: 'burn',
+  wgsl: BURN,
+  access: ['read_write'],
+  workgroups: [1024, 1, 1],
+  operands: [{ tensor: 0, storage: 'f32', bytes: 262144 * 4 }],
+};
+/** A batch of the workload; a few milliseconds on a large GPU. */
+const BURN_REPETITIONS = 32;
+/** No proof after so long: there is none to be had. */
+const GIVE_UP_MS = 5000;
+
+interface ReadyKernels extends Ready {
+  readonly pipelines: readonly GPUComputePipeline[];
+}
+
+/** Takes the device over: it is closed with what is returned. */
+export async function createTuningDevice(open: WebgpuDevice): Promise<TuningDevice> {
+  const made = new GpuTuningDevice(open);
+  try {
+    await made.start();
+    return made;
+  } catch (error) {
+    made.destroy();
+    throw error;
+  }
+}
+
+class GpuTuningDevice implements TuningDevice {
+  readonly #open: WebgpuDevice;
+  readonly #pool: OperandPool;
+  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+  readonly #pipelines = new Map<string, Promise<GPUComputePipeline>>();
+  readonly #slots = new Slots(Math.min(16, availableParallelism()));
+  readonly #clock = new ClockWatch();
+  #stopwatch: Stopwatch | undefined;
+  #burn: ReadyKernels | undefined;
+
+  constructor(open: WebgpuDevice) {
+    this.#open = open;
+    this.#pool = new OperandPool(open.device);
+  }
+
+  get rules(): Rules {
+    if (this.#open.info.kind !== 'gpu') return SOFTWARE_RULES;
+    return this.#stopwatch?.kind === 'wall' ? WALL_RULES : GPU_RULES;
+  }
+
+  get quantumNs(): number {
+    return this.#stopwatch!.quantumNs;
+  }
+
+  async start(): Promise<void> {
+    this.#burn = await this.prepare({ hash: 'burn', kernels: [BURN_KERNEL] });
+    await this.#pool.reserve([this.#burn.candidate]);
+    this.#stopwatch = await createStopwatch(this.#open.device, this.#stretch({ ready: this.#burn, repetitions: 0 }));
+    this.check();
+  }
+
+  async prepare(candidate: TimedCandidate): Promise<ReadyKernels> {
+    return { candidate, pipelines: await Promise.all(candidate.kernels.map((kernel) => this.#pipeline(kernel))) };
+  }
+
+  async round(runs: readonly Runs[]): Promise<readonly number[]> {
+    await this.#pool.reserve(runs.map(({ ready }) => ready.candidate));
+    const startMs = performance.now();
+    const times = await this.#time(runs.map((run) => this.#stretch(run)));
+    this.#clock.observe(startMs, performance.now());
+    return times.map((ns, i) => ns / runs[i]!.repetitions);
+  }
+
+  async warmUp(until: Promise<unknown>): Promise<Clocks> {
+    if (this.#open.info.kind !== 'gpu') {
+      await until;
+      return 'software';
+    }
+    let settledAt: number | undefined;
+    const settle = (): void => {
+      settledAt ??= performance.now();
+    };
+    until.then(settle, settle);
+    for (;;) {
+      await this.#batch();
+      const now = performance.now();
+      if (settledAt === undefined) continue;
+      if (this.#clock.isProven(now)) return 'proven';
+      if (now - settledAt > GIVE_UP_MS) return 'unproven';
+    }
+  }
+
+  async holds(): Promise<boolean> {
+    return this.#open.info.kind !== 'gpu' || this.#clock.holds(await this.#batch());
+  }
+
+  check(): void {
+    try {
+      this.#open.check();
+    } catch (error) {
+      if (error instanceof TsrtError) throw error;
+      throw new TsrtError('BACKEND_FAILED', error instanceof Error ? error.message : String(error), { cause: error });
+    }
+  }
+
+  destroy(): void {
+    this.#stopwatch?.destroy();
+    this.#pool.destroy();
+    this.#open.destroy();
+  }
+
+  /** One batch of the workload, seen by the clock's watch. */
+  async #batch(): Promise<number> {
+    const run = { ready: this.#burn!, repetitions: BURN_REPETITIONS };
+    const startMs = performance.now();
+    const [ns = 0] = await this.#time([this.#stretch(run)]);
+    this.#clock.observe(startMs, performance.now(), ns);
+    return ns;
+  }
+
+  /** A device that fails here fails for good. */
+  async #time(stretches: readonly Stretch[]): Promise<number[]> {
+    try {
+      return await this.#stopwatch!.time(stretches);
+    } catch (error) {
+      this.check();
+      throw new TsrtError('BACKEND_FAILED', `the device failed while kernels were timed: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    } finally {
+      this.check();
+    }
+  }
+
+  #stretch({ ready, repetitions }: Runs): Stretch {
+    const { candidate, pipelines } = ready as ReadyKernels;
+    const groups = this.#pool.bindings(candidate).map((entries, i) => this.#open.device.createBindGroup({ layout: this.#layout(candidate.kernels[i]!.access), entries }));
+    return (pass) => {
+      for (let i = 0; i < repetitions; i++) {
+        for (const [at, { workgroups }] of candidate.kernels.entries()) {
+          if (i === 0 || pipelines.length > 1) {
+            pass.setPipeline(pipelines[at]!);
+            pass.setBindGroup(0, groups[at]!);
+          }
+          pass.dispatchWorkgroups(...workgroups);
+        }
+      }
+    };
+  }
+
+  #pipeline(kernel: TimedKernel): Promise<GPUComputePipeline> {
+    const known = this.#pipelines.get(kernel.wgsl);
+    if (known) return known;
+    const made = this.#slots.run(() => this.#compile(kernel));
+    this.#pipelines.set(kernel.wgsl, made);
+    return made;
+  }
+
+  /** What the device refuses is this kernel's fault alone: errors are caught in a scope around what is made before the first wait. */
+  async #compile({ label, wgsl, access }: TimedKernel): Promise<GPUComputePipeline> {
+    const { device } = this.#open;
+    device.pushErrorScope('validation');
+    const making = Promise.allSettled([
+      device.createComputePipelineAsync({
+        label,
+        layout: device.createPipelineLayout({ bindGroupLayouts: [this.#layout(access)] }),
+        compute: { module: device.createShaderModule({ label, code: wgsl }), entryPoint: 'main' },
+      }),
+    ]);
+    const fault = await device.popErrorScope();
+    const [made] = await making;
+    if (fault) throw new Error(fault.message);
+    if (made.status === 'rejected') throw made.reason;
+    return made.value;
+  }
+
+  #layout(access: readonly Access[]): GPUBindGroupLayout {
+    const key = access.join();
+    const known = this.#layouts.get(key) ?? createLayout(this.#open.device, access);
+    this.#layouts.set(key, known);
+    return known;
+  }
+}
+
+/** At most so many at once; the others wait in order. */
+class Slots {
+  #free: number;
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(count: number) {
+    this.#free = count;
+  }
+
+  async run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    try {
+      return await work();
+    } finally {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.#free++;
+    }
+  }
+}

@@ -1,0 +1,125 @@
+/**
+ * Memory for the operands of kernels that are timed: a few buffers that all candidates share, each as large as the largest operand
+ * that was ever bound to it, full of random numbers (a chip that multiplies zeros draws less power and runs faster).
+ *
+ * Buffers that kernels read are never ones that any kernel writes, so that WebGPU's rule (no dispatch reads what it writes) holds and
+ * inputs stay what they are.
+ */
+import type { Storage } from '../../../engine/plan.ts';
+import { createRandom } from '../../../stats/random.ts';
+import { outOfMemory } from '../fits.ts';
+import { USAGE } from '../resources.ts';
+import type { TimedCandidate } from './problems.ts';
+
+/** Bytes of random numbers, copied over every buffer again and again. */
+const PATTERN_BYTES = 2 ** 20;
+
+/** A buffer's place: tensors of one storage, those that are written apart from the others, in the order of their appearance. */
+type Place = `${Storage} ${'read' | 'write'} ${number}`;
+
+export class OperandPool {
+  readonly #device: GPUDevice;
+  readonly #buffers = new Map<Place, GPUBuffer>();
+  readonly #patterns = new Map<Storage, GPUBuffer>();
+
+  constructor(device: GPUDevice) {
+    this.#device = device;
+  }
+
+  /** Makes room for all of the candidates together. Throws TsrtError OUT_OF_MEMORY. */
+  async reserve(candidates: readonly TimedCandidate[]): Promise<void> {
+    const wanted = new Map<Place, number>();
+    for (const candidate of candidates) {
+      for (const { place, bytes } of placesOf(candidate).values()) wanted.set(place, Math.max(wanted.get(place) ?? 0, bytes));
+    }
+    const growing = [...wanted].filter(([place, bytes]) => (this.#buffers.get(place)?.size ?? 0) < bytes);
+    if (growing.length === 0) return;
+    this.#device.pushErrorScope('out-of-memory');
+    const encoder = this.#device.createCommandEncoder();
+    for (const [place, bytes] of growing) {
+      this.#buffers.get(place)?.destroy();
+      const buffer = this.#device.createBuffer({ label: place, size: bytes, usage: USAGE.storage | USAGE.copyDst });
+      this.#buffers.set(place, buffer);
+      const pattern = this.#pattern(place.split(' ')[0] as Storage);
+      for (let at = 0; at < bytes; at += PATTERN_BYTES) encoder.copyBufferToBuffer(pattern, 0, buffer, at, Math.min(PATTERN_BYTES, bytes - at));
+    }
+    const commands = encoder.finish();
+    const exhausted = await this.#device.popErrorScope();
+    if (exhausted) {
+      for (const [place] of growing) {
+        this.#buffers.get(place)!.destroy();
+        this.#buffers.delete(place);
+      }
+      throw outOfMemory(growing.reduce((sum, [, bytes]) => sum + bytes, 0), `operands for timing kernels: ${exhausted.message}`);
+    }
+    this.#device.queue.submit([commands]);
+  }
+
+  /** The bindings of each kernel of a candidate that has been {@link reserve}d. */
+  bindings(candidate: TimedCandidate): GPUBindGroupEntry[][] {
+    const places = placesOf(candidate);
+    return candidate.kernels.map(({ operands }) =>
+      operands.map(({ tensor }, binding) => {
+        const { place, bytes } = places.get(tensor)!;
+        return { binding, resource: { buffer: this.#buffers.get(place)!, offset: 0, size: bytes } };
+      }),
+    );
+  }
+
+  #pattern(storage: Storage): GPUBuffer {
+    const known = this.#patterns.get(storage);
+    if (known) return known;
+    const buffer = this.#device.createBuffer({ label: `${storage} pattern`, size: PATTERN_BYTES, usage: USAGE.copySrc | USAGE.copyDst });
+    this.#device.queue.writeBuffer(buffer, 0, randomElements(storage, PATTERN_BYTES));
+    this.#patterns.set(storage, buffer);
+    return buffer;
+  }
+
+  destroy(): void {
+    for (const buffer of [...this.#buffers.values(), ...this.#patterns.values()]) buffer.destroy();
+  }
+}
+
+/** Where each tensor of a candidate lies, by its number. */
+function placesOf({ kernels }: TimedCandidate): Map<number, { readonly place: Place; readonly bytes: number }> {
+  const written = new Set(kernels.flatMap(({ access, operands }) => operands.filter((_, i) => access[i] === 'read_write').map(({ tensor }) => tensor)));
+  const counts = new Map<string, number>();
+  const places = new Map<number, { readonly place: Place; readonly bytes: number }>();
+  for (const { tensor, storage, bytes } of kernels.flatMap(({ operands }) => operands)) {
+    if (places.has(tensor)) continue;
+    const kind = `${storage} ${written.has(tensor) ? 'write' : 'read'}` as const;
+    const index = counts.get(kind) ?? 0;
+    counts.set(kind, index + 1);
+    places.set(tensor, { place: `${kind} ${index}`, bytes });
+  }
+  return places;
+}
+
+/**
+ * Random elements that no kernel stumbles over: floats with magnitudes in [0.25, 1), so that there are no denormals and no sum
+ * overflows f16 at once; any bytes; 0 or 1 for words, which may be masks or indices.
+ */
+export function randomElements(storage: Storage, bytes: number): Uint8Array<ArrayBuffer> {
+  const random = createRandom(0x7a11);
+  const data = new Uint8Array(bytes);
+  const view = new DataView(data.buffer);
+  switch (storage) {
+    case 'f32':
+      for (let at = 0; at < bytes; at += 4) view.setFloat32(at, (0.25 + 0.75 * random.uniform()) * (random.uniform() < 0.5 ? -1 : 1), true);
+      return data;
+    case 'f16':
+      // Sign, exponents 13 and 14 (0.25 to 1), any mantissa.
+      for (let at = 0; at < bytes; at += 2) view.setUint16(at, (random.uniform() < 0.5 ? 0x8000 : 0) | (0x3400 + Math.floor(random.uniform() * 0x800)), true);
+      return data;
+    case 'i32':
+    case 'u32':
+      for (let at = 0; at < bytes; at += 4) view.setUint32(at, random.uniform() < 0.5 ? 0 : 1, true);
+      return data;
+    case 'i8':
+    case 'u8':
+      for (let at = 0; at < bytes; at++) data[at] = Math.floor(random.uniform() * 256);
+      return data;
+    default:
+      return storage satisfies never;
+  }
+}

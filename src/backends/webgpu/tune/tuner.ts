@@ -1,0 +1,238 @@
+/**
+ * The tuner: which candidate each problem gets, by measured times.
+ *
+ * A problem whose candidates all have times in the cache is decided by these. The others are measured whole, the most expensive ones
+ * first, so that a budget that ends early was spent where it counts; kernels that two problems share are timed once. Whatever
+ * ends the tuning early (a budget, Ctrl-C, a device that is lost), times measured so far are in the cache.
+ */
+import type { TacticTime } from '../../../engine/engine.ts';
+import { TsrtError } from '../../../errors.ts';
+import { type Contest, contestOf, costOf, isTimed, timedOf } from './contest.ts';
+import { combine, decide, type Timed, type Timing } from './decide.ts';
+import { Kitchen, type Prepared } from './kitchen.ts';
+import { type Clocks, type Ready, sample, type TuningDevice } from './measure.ts';
+import type { Problem } from './problems.ts';
+import type { TimingCache } from './timing-cache.ts';
+
+/** Candidates per problem that are measured. */
+export const CANDIDATES = { fast: 8, full: 40 } as const;
+
+export interface TunerOptions {
+  readonly level: keyof typeof CANDIDATES;
+  readonly cache: TimingCache;
+  /** Opens the device; called only where something must be measured. */
+  readonly open: () => Promise<TuningDevice>;
+  /** Counted from the tuner's making; no measurement starts after it. */
+  readonly budgetMs: number | undefined;
+  readonly signal: AbortSignal | undefined;
+  /** Candidates done and in all. */
+  readonly onProgress: ((done: number, total: number) => void) | undefined;
+  /** Milliseconds, monotonic. */
+  readonly now?: () => number;
+}
+
+export interface Decision {
+  /** Undefined where not everything was measured. */
+  readonly tactic: string | undefined;
+  readonly times: readonly TacticTime[];
+}
+
+export interface TunerCounts {
+  /** Candidates timed by this tuner, and those whose times came from the cache. */
+  readonly measured: number;
+  readonly reused: number;
+  /** Those that the device refused. */
+  readonly refused: number;
+  /** Problems that a budget or the loss of the device left to the cost model. */
+  readonly unmeasured: number;
+  /** Undefined where nothing was measured. */
+  readonly clocks: Clocks | undefined;
+}
+
+/** Ends the tuning, not the build. */
+class OutOfBudget extends Error {}
+
+/** The cache is written at most so often while the tuner works. */
+const FLUSH_MS = 2000;
+
+export class Tuner {
+  readonly notices: string[] = [];
+  readonly #options: TunerOptions;
+  readonly #now: () => number;
+  readonly #deadline: number;
+  /** By hash: what this tuner has measured or taken from the cache. */
+  readonly #times = new Map<string, Timing>();
+  #device: TuningDevice | undefined;
+  #clocks: Clocks | undefined;
+  readonly #counts = { measured: 0, reused: 0, refused: 0, unmeasured: 0 };
+  #flushedAt: number;
+
+  constructor(options: TunerOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#flushedAt = this.#now();
+    this.#deadline = options.budgetMs === undefined ? Number.POSITIVE_INFINITY : this.#now() + options.budgetMs;
+  }
+
+  /** Decides every problem that has a choice. Throws what the signal aborts with; the cache then has what was measured. */
+  async decideAll(problems: readonly Problem[]): Promise<ReadonlyMap<string, Decision>> {
+    const contests = problems.filter(({ names }) => names.length > 1).map((problem) => contestOf(problem, CANDIDATES[this.#options.level]));
+    const open = contests.filter((contest) => !this.#reuse(contest)).sort((a, b) => costOf(b) - costOf(a));
+    try {
+      await this.#measureAll(open);
+    } finally {
+      await this.#options.cache.flush();
+    }
+    return new Map(contests.map((contest) => [contest.problem.id, this.#decisionOf(contest)]));
+  }
+
+  counts(): TunerCounts {
+    return { ...this.#counts, clocks: this.#clocks };
+  }
+
+  destroy(): void {
+    this.#device?.destroy();
+    this.#device = undefined;
+  }
+
+  /** Takes all of the contest's times from the cache, if they are there. */
+  #reuse(contest: Contest): boolean {
+    const found = timedOf(contest).map(({ hash }) => [hash, this.#times.get(hash) ?? this.#options.cache.get(hash)] as const);
+    if (found.some(([, timing]) => timing === undefined)) return false;
+    for (const [hash, timing] of found) {
+      if (!this.#times.has(hash)) this.#counts.reused++;
+      this.#times.set(hash, timing!);
+    }
+    return true;
+  }
+
+  async #measureAll(contests: readonly Contest[]): Promise<void> {
+    if (contests.length === 0) return;
+    let at = 0;
+    try {
+      this.#check();
+      const device = (this.#device ??= await this.#options.open());
+      const all = contests.flatMap(timedOf).filter(({ hash }) => !this.#times.has(hash));
+      const total = new Set(all.map(({ hash }) => hash)).size;
+      const before = this.#times.size;
+      const kitchen = new Kitchen(device, all);
+      for (; at < contests.length; at++) {
+        this.#options.onProgress?.(this.#times.size - before, total);
+        await this.#measureIfItFits(contests[at]!, device, kitchen);
+        await this.#flushNowAndThen();
+      }
+      this.#options.onProgress?.(this.#times.size - before, total);
+    } catch (error) {
+      this.#options.signal?.throwIfAborted();
+      if (!(error instanceof OutOfBudget || error instanceof TsrtError)) throw error;
+      const left = contests.length - at;
+      this.#counts.unmeasured += left;
+      const why = error instanceof OutOfBudget ? 'the budget is spent' : error.message;
+      this.notices.push(`Tuning ended early (${why}): ${left} of ${contests.length} problems that had no times have the cost model's choice.`);
+    }
+  }
+
+  /** Operands that the device has no memory for leave the choice to the model; the others go on. */
+  async #measureIfItFits(contest: Contest, device: TuningDevice, kitchen: Kitchen): Promise<void> {
+    try {
+      await this.#measure(contest, device, kitchen);
+    } catch (error) {
+      if (!(error instanceof TsrtError) || error.code !== 'OUT_OF_MEMORY') throw error;
+      this.#counts.unmeasured++;
+      this.notices.push(`'${contest.problem.id}' was not measured: ${error.message}`);
+    }
+  }
+
+  async #measure(contest: Contest, device: TuningDevice, kitchen: Kitchen): Promise<void> {
+    const preparing = kitchen.prepare(timedOf(contest).filter(({ hash }) => !this.#times.has(hash)));
+    let clocks = await this.#beforeDeadline(device.warmUp(preparing));
+    const prepared = await preparing;
+    // A lost device refuses everything.
+    device.check();
+    let times = await this.#timeForms(contest, device, prepared);
+    if (clocks !== 'software' && !(await device.holds())) {
+      // The clock moved meanwhile: once more.
+      clocks = await this.#beforeDeadline(device.warmUp(Promise.resolve()));
+      times = await this.#timeForms(contest, device, prepared);
+      if (!(await device.holds())) clocks = 'unproven';
+    }
+    if (this.#clocks !== 'unproven') this.#clocks = clocks;
+    for (const [hash, timing] of times) this.#learn(hash, timing, clocks !== 'unproven');
+  }
+
+  /** Times the prepared candidates of every form, each form by itself. */
+  async #timeForms(contest: Contest, device: TuningDevice, prepared: ReadonlyMap<string, Prepared>): Promise<Map<string, Timing>> {
+    const times = new Map<string, Timing>();
+    for (const { candidates } of contest.forms) {
+      const contenders: Ready[] = [];
+      for (const { hash } of candidates.filter(isTimed)) {
+        const made = prepared.get(hash);
+        if (made === undefined || times.has(hash)) continue;
+        if ('refused' in made) times.set(hash, made);
+        else contenders.push(made);
+      }
+      if (contenders.length === 0) continue;
+      const samples = await sample(device, contenders, () => this.#check());
+      for (const [i, { candidate }] of contenders.entries()) times.set(candidate.hash, samples[i]!);
+    }
+    return times;
+  }
+
+  /** Times under a clock that may still have been rising serve this build alone. */
+  #learn(hash: string, timing: Timing, proven: boolean): void {
+    this.#times.set(hash, timing);
+    const refused = 'refused' in timing;
+    this.#counts[refused ? 'refused' : 'measured']++;
+    if (proven || refused) this.#options.cache.put(hash, timing);
+  }
+
+  #decisionOf({ problem, names, forms }: Contest): Decision {
+    const timed: Timed[] = [];
+    for (const [rank, name] of names.entries()) {
+      const parts: { readonly timing: Timing; readonly count: number }[] = [];
+      for (const { candidates, count } of forms) {
+        const candidate = candidates[rank]!;
+        const timing = isTimed(candidate) ? this.#times.get(candidate.hash) : candidate;
+        if (timing === undefined) return { tactic: undefined, times: [] };
+        parts.push({ timing, count });
+      }
+      timed.push({ name, timing: combine(parts) });
+    }
+    return { tactic: decide(timed) ?? problem.names[0], times: timed.map(({ name, timing }) => ({ tactic: name, ...timing })) };
+  }
+
+  #check(): void {
+    this.#options.signal?.throwIfAborted();
+    if (this.#now() >= this.#deadline) throw new OutOfBudget();
+  }
+
+  /** Waits for what can take long, but not beyond the budget or the signal. */
+  async #beforeDeadline<T>(work: Promise<T>): Promise<T> {
+    this.#check();
+    const left = this.#deadline - this.#now();
+    const { signal } = this.#options;
+    let stop = (): void => undefined;
+    const ended = new Promise<never>((_, reject) => {
+      const timer = Number.isFinite(left) ? setTimeout(() => reject(new OutOfBudget()), Math.min(left, 2 ** 31 - 1)) : undefined;
+      const onAbort = (): void => reject(signal?.reason as Error);
+      signal?.addEventListener('abort', onAbort, { once: true });
+      stop = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', onAbort);
+      };
+    });
+    // Left behind, it ends with the device.
+    work.catch(() => undefined);
+    try {
+      return await Promise.race([work, ended]);
+    } finally {
+      stop();
+    }
+  }
+
+  async #flushNowAndThen(): Promise<void> {
+    if (this.#now() - this.#flushedAt < FLUSH_MS) return;
+    await this.#options.cache.flush();
+    this.#flushedAt = this.#now();
+  }
+}

@@ -1,0 +1,226 @@
+/** The tuner on a device with made-up times: sharing, ties, budget, interruption, and never slower than untuned. */
+import fc from 'fast-check';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { combine, decide } from '../../../../src/backends/webgpu/tune/decide.ts';
+import { timedForm } from '../../../../src/backends/webgpu/tune/problems.ts';
+import { TimingCache } from '../../../../src/backends/webgpu/tune/timing-cache.ts';
+import { Tuner, type TunerOptions } from '../../../../src/backends/webgpu/tune/tuner.ts';
+import { TsrtError } from '../../../../src/errors.ts';
+import { chain, chance, FakeDevice, problems } from './fake.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'tune-'));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const IDENTITY = { tool: '0.1.0', device: { vendor: 'fake', driver: '1' } };
+let files = 0;
+const newFile = (): string => join(folder, `cache-${files++}.json`);
+
+async function tunerOn(device: FakeDevice, options: Partial<TunerOptions> & { readonly file?: string } = {}): Promise<Tuner> {
+  const { file, ...rest } = options;
+  const cache = await TimingCache.open(file, IDENTITY);
+  return new Tuner({ level: 'fast', cache, open: device.open, budgetMs: undefined, signal: undefined, onProgress: undefined, ...rest });
+}
+
+/** By the kernels' code, so that equal kernels take equally long. */
+const byHash = ({ hash }: { readonly hash: string }): number => 1000 + 9000 * chance(hash);
+
+describe('problems', () => {
+  it('are told apart by key, counted by layer, and generated only when asked for', () => {
+    const found = problems(chain([3, 3, 1, 3]));
+    expect(found.map(({ id, instances }) => [id, instances.map(({ layer }) => layer)])).toEqual([
+      ['Conv f32 1x196x64x576', ['conv0', 'conv1', 'conv3']],
+      ['Conv f32 1x196x64x64', ['conv2']],
+    ]);
+    expect(new Set(found[0]!.names).size).toBe(found[0]!.names.length);
+  });
+
+  it('give equal candidates equal hashes, and different ones different', () => {
+    const [first, second] = problems(chain([3, 3, 1]));
+    const [a, b] = first!.instances;
+    expect(timedForm(a!.candidates[0]!).hash).toBe(timedForm(b!.candidates[0]!).hash);
+    const all = [...first!.instances[0]!.candidates, ...second!.instances[0]!.candidates].map((candidate) => timedForm(candidate).hash);
+    expect(new Set(all).size).toBe(all.length);
+  });
+
+  it('time the two kernels of a split product as one candidate, the memory between them as one operand', () => {
+    const split = problems(chain([3], 256, 7))[0]!.instances[0]!.candidates.find(({ name }) => name.endsWith(' /4'))!;
+    const { kernels } = timedForm(split);
+    expect(kernels).toHaveLength(2);
+    expect(kernels[1]!.operands[0]!.tensor).toBe(kernels[0]!.operands.at(-1)!.tensor);
+    expect(kernels[0]!.access.at(-1)).toBe('read_write');
+  });
+});
+
+describe('the tuner', () => {
+  it('times equal kernels once, the costliest problem first, and chooses the fastest', async () => {
+    const device = new FakeDevice({ time: byHash });
+    const tuner = await tunerOn(device);
+    const found = problems(chain([1, 3, 3]));
+    const decisions = await tuner.decideAll(found);
+    expect(device.prepared.length).toBe(new Set(device.prepared).size);
+    expect(device.prepared.length).toBe(16);
+    const big = found.find(({ id }) => id.endsWith('x576'))!;
+    expect(device.rounds[0]).toEqual(big.instances[0]!.candidates.slice(0, 8).map((candidate) => timedForm(candidate).hash));
+    for (const { id, instances } of found) {
+      const times = instances[0]!.candidates.slice(0, 8).map((candidate) => ({ name: candidate.name, ns: byHash(timedForm(candidate)) }));
+      expect(decisions.get(id)!.tactic).toBe(times.reduce((best, other) => (other.ns < best.ns ? other : best)).name);
+      expect(decisions.get(id)!.times.map(({ tactic }) => tactic)).toEqual(times.map(({ name }) => name));
+    }
+    expect(tuner.counts()).toEqual({ measured: 16, reused: 0, refused: 0, unmeasured: 0, clocks: 'proven' });
+  });
+
+  it('times all candidates in full, and keeps hopeless ones to a few executions, but never the first', async () => {
+    const found = problems(chain([3]));
+    const hopeless = new Set(found[0]!.instances[0]!.candidates.flatMap((candidate, i) => (i % 2 === 0 ? [timedForm(candidate).hash] : [])));
+    const device = new FakeDevice({ time: ({ hash }) => (hopeless.has(hash) ? 90_000 : 10_000) });
+    const tuner = await tunerOn(device, { level: 'full' });
+    await tuner.decideAll(found);
+    const first = timedForm(found[0]!.instances[0]!.candidates[0]!).hash;
+    const rounds = (hash: string): number => device.rounds.filter((round) => round.includes(hash)).length;
+    expect(device.prepared.length).toBe(Math.min(40, found[0]!.names.length));
+    expect([...hopeless].filter((hash) => device.prepared.includes(hash) && hash !== first).map(rounds)).toEqual(expect.arrayContaining([2]));
+    expect(rounds(first)).toBe(7);
+  });
+
+  it('leaves ties to the order of the model, however fine the clock', async () => {
+    const found = problems(chain([3]));
+    const tied = await (await tunerOn(new FakeDevice({ time: () => 5000 }))).decideAll(found);
+    expect([...tied.values()].map(({ tactic }) => tactic)).toEqual([found[0]!.names[0]]);
+    // Differences below the clock's quantum are none.
+    const coarse = new FakeDevice({ time: ({ hash }) => 5000 + Math.floor(300 * chance(hash)), quantumNs: 65_536, rules: { maxRepetitions: 1 } });
+    expect([...(await (await tunerOn(coarse)).decideAll(found)).values()].map(({ tactic }) => tactic)).toEqual([found[0]!.names[0]]);
+  });
+
+  it('records what the device refuses and goes on without it', async () => {
+    const found = problems(chain([3]));
+    const [first, second] = found[0]!.instances[0]!.candidates.map((candidate) => timedForm(candidate).hash);
+    const device = new FakeDevice({ time: ({ hash }) => (hash === first ? 'too many registers' : hash === second ? 1000 : 3000) });
+    const tuner = await tunerOn(device);
+    const { tactic, times } = (await tuner.decideAll(found)).get(found[0]!.id)!;
+    expect(times[0]).toEqual({ tactic: found[0]!.names[0], refused: 'too many registers' });
+    expect(tactic).toBe(found[0]!.names[1]);
+    expect(tuner.counts()).toMatchObject({ measured: 7, refused: 1 });
+  });
+
+  it('reuses every time of a cache without opening the device', async () => {
+    const file = newFile();
+    const found = problems(chain([3, 1]));
+    const cold = await (await tunerOn(new FakeDevice({ time: byHash }), { file })).decideAll(found);
+    const unused = new FakeDevice({ time: () => 'never asked' });
+    const tuner = await tunerOn(unused, { file });
+    expect(await tuner.decideAll(found)).toEqual(cold);
+    expect(unused.opened).toBe(0);
+    expect(tuner.counts()).toEqual({ measured: 0, reused: 16, refused: 0, unmeasured: 0, clocks: undefined });
+  });
+
+  it('stops where the budget ends; what is unmeasured gets the choice of the model', async () => {
+    let nowMs = 0;
+    const device = new FakeDevice({ time: byHash, onRound: () => (nowMs += 10) });
+    const file = newFile();
+    const tuner = await tunerOn(device, { file, budgetMs: 100, now: () => nowMs });
+    const found = problems(chain([1, 3, 5]));
+    const decisions = await tuner.decideAll(found);
+    const tactics = [...found].sort((a, b) => b.flops - a.flops).map(({ id }) => decisions.get(id)!.tactic);
+    expect(tactics.map((tactic) => tactic !== undefined)).toEqual([true, false, false]);
+    expect(tuner.counts()).toMatchObject({ measured: 8, unmeasured: 2 });
+    expect(tuner.notices).toEqual([expect.stringMatching(/the budget is spent.*2 of 3 problems/)]);
+    // What was measured is kept.
+    const again = await tunerOn(new FakeDevice({ time: byHash }), { file });
+    await again.decideAll(found);
+    expect(again.counts()).toMatchObject({ measured: 16, reused: 8 });
+  });
+
+  it('waits for slow compilation no longer than the budget', async () => {
+    const device = new FakeDevice({ time: byHash });
+    device.prepare = () => new Promise(() => undefined);
+    const tuner = await tunerOn(device, { budgetMs: 20 });
+    expect([...(await tuner.decideAll(problems(chain([3])))).values()]).toEqual([{ tactic: undefined, times: [] }]);
+  });
+
+  it.each([0, 3, 8, 11])('keeps a usable cache when it is interrupted in round %i', async (at) => {
+    const file = newFile();
+    const controller = new AbortController();
+    const device = new FakeDevice({ time: byHash, onRound: (rounds) => rounds === at && controller.abort() });
+    const tuner = await tunerOn(device, { file, signal: controller.signal });
+    const found = problems(chain([1, 3, 5]));
+    await expect(tuner.decideAll(found)).rejects.toThrow(/aborted/i);
+    const after = await tunerOn(new FakeDevice({ time: byHash }), { file });
+    const decisions = await after.decideAll(found);
+    expect(decisions).toEqual(await (await tunerOn(new FakeDevice({ time: byHash }))).decideAll(found));
+    expect(after.counts().reused).toBe(8 * Math.floor(at / 7));
+  });
+
+  it('ends where the device is lost, and the build goes on', async () => {
+    const device = new FakeDevice({
+      time: byHash,
+      onRound: (rounds) => {
+        if (rounds === 8) throw new TsrtError('DEVICE_LOST', 'the WebGPU device was lost');
+      },
+    });
+    const tuner = await tunerOn(device);
+    const decisions = await tuner.decideAll(problems(chain([1, 3, 5])));
+    expect([...decisions.values()].filter(({ tactic }) => tactic !== undefined)).toHaveLength(1);
+    expect(tuner.notices).toEqual([expect.stringMatching(/device was lost.*2 of 3/)]);
+  });
+
+  it('does not keep times of a clock that was not proven, and measures again where it moved', async () => {
+    const file = newFile();
+    const found = problems(chain([3]));
+    const unproven = await tunerOn(new FakeDevice({ time: byHash, clocks: ['unproven'] }), { file });
+    expect((await unproven.decideAll(found)).get(found[0]!.id)!.tactic).toBeDefined();
+    expect(unproven.counts()).toMatchObject({ measured: 8, clocks: 'unproven' });
+    let asked = 0;
+    const moved = new FakeDevice({ time: byHash, holds: () => asked++ > 0 });
+    const tuner = await tunerOn(moved, { file });
+    await tuner.decideAll(found);
+    expect(tuner.counts()).toEqual({ measured: 8, reused: 0, refused: 0, unmeasured: 0, clocks: 'proven' });
+    expect(moved.rounds).toHaveLength(14);
+    expect((await TimingCache.open(file, IDENTITY)).get(moved.prepared[0]!)).toBeDefined();
+  });
+
+  it('shows its progress, which never falls', async () => {
+    const seen: number[][] = [];
+    const tuner = await tunerOn(new FakeDevice({ time: byHash }), { onProgress: (done, total) => seen.push([done, total]) });
+    await tuner.decideAll(problems(chain([1, 3])));
+    expect(seen).toEqual([[0, 16], [8, 16], [16, 16]]);
+  });
+});
+
+describe('the choice', () => {
+  const timing = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ ns: fc.double({ min: 0, max: 1e9, noNaN: true }), spreadNs: fc.double({ min: 0, max: 1e8, noNaN: true }) }) },
+    { weight: 1, arbitrary: fc.record({ refused: fc.string() }) },
+  );
+
+  it('is never slower than the first, and another only where it is faster by more than the spread', () => {
+    fc.assert(
+      fc.property(fc.array(timing, { minLength: 1, maxLength: 12 }), (timings) => {
+        const candidates = timings.map((one, i) => ({ name: String(i), timing: one }));
+        const ran = candidates.filter((candidate) => !('refused' in candidate.timing));
+        const chosen = decide(candidates);
+        if (ran.length === 0) return chosen === undefined;
+        const [first, taken] = [ran[0]!, ran.find(({ name }) => name === chosen)!].map(({ name, timing: one }) => ({ name, ...(one as { ns: number; spreadNs: number }) })) as [
+          { name: string; ns: number; spreadNs: number },
+          { name: string; ns: number; spreadNs: number },
+        ];
+        return taken.name === first.name || first.ns - taken.ns > Math.max(first.spreadNs, taken.spreadNs);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  it('takes the earlier of two that can not be told apart', () => {
+    const at = (name: string, ns: number, spreadNs = 1) => ({ name, timing: { ns, spreadNs } });
+    expect(decide([at('a', 100), at('b', 50, 5), at('c', 47, 5), at('d', 44, 2)])).toBe('c');
+    expect(decide([at('a', 100), at('b', 99.5)])).toBe('a');
+    expect(decide([at('a', 100, 60), at('b', 50)])).toBe('a');
+  });
+
+  it('weighs forms of a problem by their layers', () => {
+    expect(combine([{ timing: { ns: 10, spreadNs: 1 }, count: 3 }, { timing: { ns: 50, spreadNs: 5 }, count: 1 }])).toEqual({ ns: 20, spreadNs: 2 });
+    expect(combine([{ timing: { ns: 10, spreadNs: 1 }, count: 3 }, { timing: { refused: 'no' }, count: 1 }])).toEqual({ refused: 'no' });
+  });
+});
