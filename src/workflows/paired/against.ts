@@ -10,6 +10,7 @@ import { sideDifferences } from '../../gate/pair.ts';
 import type { GatePolicy } from '../../gate/policy.ts';
 import type { MeasureServices } from '../../measure/orchestrate.ts';
 import { withEngineFolder } from '../engine-folder.ts';
+import { worthNotice } from '../self-tests.ts';
 import type { JoinedSides } from './join.ts';
 import { measureSides } from './measure.ts';
 import { withRevision } from './revision/revision.ts';
@@ -68,6 +69,7 @@ async function judgeSides(request: AgainstRequest, sides: JoinedSides, baseline:
     ...sides.notices,
     ...sideDifferences(both),
     'accuracy is no part of this comparison; `tsrt-bench run` measures it',
+    await worthNotice(request.settings.config.cache, suite.name, { policy, timeMs: request.overrides.timeMs }),
   ];
   return judge({ suite: suite.name, baseline, candidate: 'the suite as it is', cases, notices }, policy);
 }

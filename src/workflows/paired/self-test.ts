@@ -6,6 +6,7 @@ import type { MeasureServices } from '../../measure/orchestrate.ts';
 import { measurePairs, type PairOutcome } from '../../measure/pairs.ts';
 import { TsrtError } from '../../errors.ts';
 import { withEngineFolder } from '../engine-folder.ts';
+import { keepSelfTest } from '../self-tests.ts';
 import { casePair, type JoinedSides } from './join.ts';
 import { measureServices } from './measure.ts';
 import type { PreparedSide, SideRequest } from './side.ts';
@@ -35,8 +36,19 @@ export function runSelfTest(request: SelfTestRequest): Promise<SelfTestResult> {
     const policy = request.policy(sides.candidate.suite);
     const pairs = outcomes.flatMap((outcome) => identicalPairs(sides, outcome, policy, durationMs / Math.max(1, outcomes.length)));
     if (pairs.length === 0) throw nothingMeasured(outcomes);
-    return { ...assessGate(pairs, { ...request, policy, seed: sides.settings.seed }), suite: sides.candidate.suite.name, durationMs };
+    const result = { ...assessGate(pairs, { ...request, policy, seed: sides.settings.seed }), suite: sides.candidate.suite.name, durationMs };
+    if (!request.signal.aborted) await remember(request, result, policy);
+    return result;
   });
+}
+
+/** For verdicts and `doctor` to quote; a cache that can't be written only costs that. */
+async function remember({ settings, overrides, onEvent }: SelfTestRequest, result: SelfTestResult, policy: GatePolicy): Promise<void> {
+  try {
+    await keepSelfTest(settings.config.cache, result, { policy, timeMs: overrides.timeMs }, new Date().toISOString());
+  } catch (error) {
+    onEvent({ kind: 'notice', text: `the self-test is not kept for later: ${error instanceof Error ? error.message : String(error)}` });
+  }
 }
 
 async function measureIdentical(request: SelfTestRequest, sides: JoinedSides): Promise<readonly PairOutcome[]> {

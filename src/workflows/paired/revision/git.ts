@@ -73,15 +73,12 @@ export async function commitsBetween(root: string, good: string, bad: string): P
   const commits = line.split('\n');
   const at = commits.indexOf(good);
   if (at > 0) return commits.slice(0, at).reverse();
-  const reverse = (await git(root, 'rev-list', '--first-parent', good)).split('\n').includes(bad);
+  const before = new Set((await git(root, 'rev-list', good)).split('\n'));
+  const shared = commits.find((commit) => before.has(commit));
   throw new TsrtError('USAGE', at === 0 ? 'both ends are the same commit' : 'the good end is no first-parent ancestor of the bad end', {
     place: root,
-    fix: reverse ? 'exchange --good and --bad' : `name a good end on the bad end's own line; the two meet at ${await mergeBase(root, good, bad)}`,
+    fix: before.has(bad) ? 'exchange --good and --bad' : `name a good end on the bad end's own line${shared === undefined ? '' : `, such as ${shared}`}`,
   });
-}
-
-async function mergeBase(root: string, a: string, b: string): Promise<string> {
-  return git(root, 'merge-base', a, b).catch(() => 'no commit');
 }
 
 /** Submodules of a commit: their folders and the commits they are at. */
