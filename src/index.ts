@@ -59,10 +59,12 @@ export type {
 export type { OptionSpec, OptionSpecs, OptionValues } from './backends/options.ts';
 export { readOptions } from './backends/options.ts';
 export { checkInputs } from './backends/inputs.ts';
-export { externalBackend, type ExternalBackendOptions, type ExternalBuild } from './backends/external/external.ts';
+export { cpuDevice } from './backends/onnxruntime/device.ts';
+export { externalBackend, type ExternalBackendOptions } from './backends/external/external.ts';
+export { engineFrom, type ExternalBuild } from './backends/external/engine.ts';
 export { createProgramClock, type ProgramClock } from './backends/external/clock.ts';
 export { runTool, type ToolResult, type ToolRun } from './backends/external/tool.ts';
-export { engineFrom, exportModel, graphFiles, layersOf, moduleGraph, type GraphFiles } from './backends/external/model.ts';
+export { exportModel, graphFiles, layersOf, moduleGraph, type GraphFiles } from './backends/external/model.ts';
 export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision } from './engine/engine.ts';
 export type { AnyNode, Graph } from './ir/graph.ts';
 

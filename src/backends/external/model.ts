@@ -48,27 +48,22 @@ function finite(_key: string, value: unknown): unknown {
   return typeof value === 'number' && !Number.isFinite(value) ? String(value) : value;
 }
 
-/**
- * What a framework's user would have written where an exporter has spelt it out: normalizations, activations and attention are
- * single ops again, what is constant is computed, and nothing is fused or folded that the user's own code would not have.
- */
-const MODULE_PASSES = [
-  'dead-code',
-  'shape-constants',
-  'constant-folding',
-  'identities',
-  'common-subexpressions',
-  'recover-activations',
-  'recover-layer-norm',
-  'recover-rms-norm',
-  'recover-swish',
-  'fuse-attention',
-];
+/** What is constant is computed, and nothing is said twice or in vain. */
+const CLEANING = ['dead-code', 'shape-constants', 'constant-folding', 'identities', 'common-subexpressions'];
 
-/** The imported graph with the ops of a framework's modules in it: `LayerNormalization`, `Gelu`, `FusedAttention`, … */
-export async function moduleGraph(graph: Graph, signal?: AbortSignal): Promise<Graph> {
+/** What a framework's user would have written where an exporter has spelt it out: single ops again. Nothing is fused or folded. */
+const RECOVERING = ['recover-activations', 'recover-layer-norm', 'recover-rms-norm', 'recover-swish', 'fuse-attention'];
+
+export interface ModuleGraphOptions {
+  /** Whether normalizations, activations and attention become single ops; default true. */
+  readonly recover?: boolean;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The imported graph as a framework's own module would have it: `LayerNormalization`, `Gelu`, `FusedAttention`, … */
+export async function moduleGraph(graph: Graph, { recover = true, signal }: ModuleGraphOptions = {}): Promise<Graph> {
   let current = graph;
-  for (const name of MODULE_PASSES) {
+  for (const name of [...CLEANING, ...(recover ? RECOVERING : [])]) {
     signal?.throwIfAborted();
     const pass = PASSES.find((other) => other.name === name);
     if (!pass) throw new Error(`there is no pass '${name}'`);
