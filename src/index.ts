@@ -15,6 +15,7 @@ export type {
   KernelCode,
   KernelSite,
   OpInput,
+  Operands,
   OpPattern,
   PatternExpr,
   PatternMatch,
@@ -64,7 +65,7 @@ export { externalBackend, type ExternalBackendOptions } from './backends/externa
 export { engineFrom, type ExternalBuild } from './backends/external/engine.ts';
 export { createProgramClock, type ProgramClock } from './backends/external/clock.ts';
 export { runTool, type ToolResult, type ToolRun } from './backends/external/tool.ts';
-export { exportModel, graphFiles, layersOf, moduleGraph, type GraphFiles } from './backends/external/model.ts';
+export { exportModel, graphFiles, layersOf, moduleGraph, toolModel, type GraphFiles, type ToolModel } from './backends/external/model.ts';
 export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision } from './engine/engine.ts';
 export type { AnyNode, Graph } from './ir/graph.ts';
 

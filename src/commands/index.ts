@@ -12,6 +12,8 @@ import Doctor from './doctor.ts';
 import Gate from './gate.ts';
 import History from './history.ts';
 import Inspect from './inspect.ts';
+import PluginNew from './plugin/new.ts';
+import PluginTest from './plugin/test.ts';
 import Plugins from './plugins.ts';
 import Report from './report.ts';
 import Run from './run.ts';
@@ -31,6 +33,8 @@ export const COMMANDS = {
   gate: Gate,
   history: History,
   inspect: Inspect,
+  'plugin:new': PluginNew,
+  'plugin:test': PluginTest,
   plugins: Plugins,
   report: Report,
   run: Run,

@@ -72,6 +72,12 @@ export interface ReferenceTensor extends TensorType {
   readonly values: Float64Array;
 }
 
+/**
+ * An op's inputs, in its order. An optional input that is absent is undefined, whatever the type says: that keeps ops without
+ * optional inputs plain to write.
+ */
+export type Operands<T> = readonly T[];
+
 // ---- Implementations ----
 
 /** What a decomposition is written with. Values are names; `''` is an optional input that is absent. */
@@ -99,8 +105,7 @@ export type Tile = Readonly<Record<string, number>>;
 
 export interface KernelSite<A extends AttributeSpecs = AttributeSpecs> {
   readonly attrs: AttributeValues<A>;
-  /** Undefined for an optional input that is absent. */
-  readonly inputs: readonly (KernelBuffer | undefined)[];
+  readonly inputs: Operands<KernelBuffer>;
   readonly outputs: readonly KernelBuffer[];
   readonly tile: Tile;
 }
@@ -191,11 +196,11 @@ export interface CustomOp<A extends AttributeSpecs = AttributeSpecs> extends Des
   /** Ranges for the names in `dims`; a name without an entry is drawn from [1, 8]. */
   readonly sizes?: SizeSpecs<A>;
   /** Types of the outputs. Throws a `ShapeError` for inputs that the op forbids: the message goes to the model's user. */
-  infer(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly (TensorType | undefined)[] }): readonly TensorType[];
+  infer(site: { readonly attrs: AttributeValues<A>; readonly inputs: Operands<TensorType> }): readonly TensorType[];
   /** What is right, in float64: the outputs' values in row-major order. Integers and bool as numbers. */
   reference(site: {
     readonly attrs: AttributeValues<A>;
-    readonly inputs: readonly (ReferenceTensor | undefined)[];
+    readonly inputs: Operands<ReferenceTensor>;
     readonly outputs: readonly TensorType[];
   }): readonly ArrayLike<number>[];
   /** The op in standard ONNX ops: it then runs on every backend. Gives the outputs. */
@@ -206,7 +211,7 @@ export interface CustomOp<A extends AttributeSpecs = AttributeSpecs> extends Des
   readonly int8?: Int8Behaviour;
   readonly patterns?: readonly OpPattern[];
   /** Operations per node, for costs; default: one per output element. */
-  flops?(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly (TensorType | undefined)[]; readonly outputs: readonly TensorType[] }): number;
+  flops?(site: { readonly attrs: AttributeValues<A>; readonly inputs: Operands<TensorType>; readonly outputs: readonly TensorType[] }): number;
   /** By element type of the output; default: float32 64 ULP or 1e-5, float16 8 ULP or 2e-3, integers exact. */
   readonly tolerance?: { readonly [D in DType]?: Tolerance };
   /** `unspecified`: what becomes of NaN and infinities is nobody's promise, and is not checked. Default `propagates`. */

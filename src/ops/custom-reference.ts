@@ -1,5 +1,5 @@
 /** A custom op's reference, run: plain TypeScript in float64, on tensors and with the result rounded to its element type. */
-import type { CustomDefinition, ReferenceTensor } from '../ir/custom.ts';
+import type { CustomDefinition, Operands, ReferenceTensor } from '../ir/custom.ts';
 import { elementCount, formatType, fromNumbers, toNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { inOp } from './custom.ts';
 
@@ -11,7 +11,7 @@ export function referenceValues(definition: CustomDefinition, inputs: readonly (
       const tensor = inputs[index];
       return tensor && { dtype: tensor.dtype, dims: tensor.dims, values: Float64Array.from(toNumbers(tensor)) };
     });
-    const values = op.reference({ attrs, inputs: given, outputs });
+    const values = op.reference({ attrs, inputs: given as Operands<ReferenceTensor>, outputs });
     if (!Array.isArray(values) || values.length !== outputs.length) throw new Error(`it gives ${Array.isArray(values) ? values.length : 'no list of'} outputs, the op has ${outputs.length}`);
     return outputs.map((type, index) => {
       const list = values[index] as ArrayLike<number> | undefined;

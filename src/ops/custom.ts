@@ -4,7 +4,7 @@
  * What is wrong with the model is a ShapeError, as for the ops of the table; what is wrong with the op's own code names its plugin.
  */
 import { inPlugin, TsrtError } from '../errors.ts';
-import { opTitle, type AttributeSpec, type AttributeValues, type CustomDefinition, type CustomOp, type OpInput, type RegisteredOp } from '../ir/custom.ts';
+import { opTitle, type AttributeSpec, type AttributeValues, type CustomDefinition, type CustomOp, type OpInput, type Operands, type RegisteredOp } from '../ir/custom.ts';
 import type { CustomAttribute } from '../ir/ops.ts';
 import { formatType, sameDims, type Dims, type DType, type TensorType } from '../ir/tensor.ts';
 import { NotStaticError, ShapeError, UnsupportedError, type RawAttribute } from './def.ts';
@@ -131,7 +131,7 @@ export function defineNode(
 export function inferCustom(definition: CustomDefinition, inputs: readonly (TensorType | undefined)[]): readonly TensorType[] {
   const { op, attrs } = definition;
   return inOp(definition, 'infer', () => {
-    const types = op.infer({ attrs, inputs });
+    const types = op.infer({ attrs, inputs: inputs as Operands<TensorType> });
     if (!Array.isArray(types) || types.length !== op.outputs.length) throw new Error(`it gives ${Array.isArray(types) ? types.length : 'no list of'} types for ${op.outputs.length} outputs`);
     for (const [index, type] of types.entries()) {
       if (!type.dims.every((dim: number) => Number.isSafeInteger(dim) && dim >= 0)) throw new Error(`output '${op.outputs[index]}' would be ${formatType(type)}`);

@@ -1,6 +1,7 @@
 /**
  * Ops that no ONNX model contains: what fusion passes make, and the one kind that carries any custom op.
  */
+import type { Operands } from '../ir/custom.ts';
 import type { Expr } from '../ir/expr.ts';
 import { elementCount } from '../ir/tensor.ts';
 import type { DType, Dims, TensorType } from '../ir/tensor.ts';
@@ -105,7 +106,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     },
     cost({ definition }, inputs, outputs) {
       const elements = outputs.reduce((sum, type) => sum + elementCount(type.dims), 0);
-      const flops = definition && inOp(definition, 'flops', () => definition.op.flops?.({ attrs: definition.attrs, inputs, outputs }));
+      const flops = definition && inOp(definition, 'flops', () => definition.op.flops?.({ attrs: definition.attrs, inputs: inputs as Operands<TensorType>, outputs }));
       return { flops: flops ?? elements, bytes: bytesMoved(inputs, outputs) };
     },
   },

@@ -5,7 +5,7 @@
  * names, so that a kernel reads like its op. The conformance kit generates the same module over longer arrays (`guard`), in which
  * an access past the end lands on elements that it watches.
  */
-import { opTitle, type CustomDefinition, type KernelBuffer, type KernelCode, type Tile, type WgslKernel } from '../../../ir/custom.ts';
+import { opTitle, type CustomDefinition, type KernelBuffer, type KernelCode, type Operands, type Tile, type WgslKernel } from '../../../ir/custom.ts';
 import { elementCount, type DType, type TensorType } from '../../../ir/tensor.ts';
 import { inOp } from '../../../ops/custom.ts';
 import type { KernelCall } from '../lower/context.ts';
@@ -53,7 +53,7 @@ export function customKernel(spec: CustomKernelSpec, profile: DeviceProfile): Cu
     return type && bind(identifier(input.name), type, 'read');
   });
   const outputs = op.outputs.map((name, index) => bind(identifier(name), spec.outputs[index]!, 'read_write'));
-  const code = inOp(definition, 'WGSL kernel', () => checkedCode(kernel.emit({ attrs, inputs, outputs, tile }), profile));
+  const code = inOp(definition, 'WGSL kernel', () => checkedCode(kernel.emit({ attrs, inputs: inputs as Operands<KernelBuffer>, outputs, tile }), profile));
   if (code.declarations !== undefined) module.declare(code.declarations);
   const grid = foldWorkgroups(Math.ceil(code.threads / code.workgroupSize), profile);
   module.main(code.workgroupSize, (block) => {

@@ -3,6 +3,7 @@ import { opTitle, type CustomDefinition } from '../../../../ir/custom.ts';
 import { typeOf, type AnyNode, type Graph, type Node } from '../../../../ir/graph.ts';
 import { elementCount, formatType, type TensorType } from '../../../../ir/tensor.ts';
 import { exprOf } from '../../../../passes/expr-of.ts';
+import { nodeCost } from '../../../../ops/infer.ts';
 import { kernelFor, noRoute, webgpuRoute } from '../../../../ops/custom-routes.ts';
 import { customKernel, kernelScalar, tileName } from '../../kernels/custom.ts';
 import { PORTABLE_PROFILE } from '../../profile.ts';
@@ -65,7 +66,7 @@ function lowerKernel(node: Node<'Custom'>, definition: CustomDefinition, context
     };
     return { name, scratchBytes: 0, kernels };
   });
-  context.choose({ key: problemKey(definition, types), flops: definition.op.flops?.({ attrs: definition.attrs, inputs: types, outputs: outputTypes }) ?? elementCount(outputTypes[0]!.dims) }, candidates);
+  context.choose({ key: problemKey(definition, types), flops: nodeCost(context.graph, node as AnyNode).flops }, candidates);
 }
 
 /** The plugin's hash is part of it: what was measured of other code says nothing. */

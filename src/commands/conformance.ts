@@ -1,0 +1,37 @@
+/** A conformance report as lines for people: a table, then every failure with the smallest input that shows it. */
+import type { CheckResult, ConformanceReport } from '../kit/conformance.ts';
+import { alignedGrid } from '../report/grid.ts';
+
+export function describeConformance({ ops, device, seed, passed }: ConformanceReport): string[] {
+  const lines = [`device   ${device ?? 'none: nothing ran on webgpu'}; seed ${seed}`];
+  for (const { op, plugin, checks } of ops) {
+    lines.push('', `${op} (plugin ${plugin.name} ${plugin.version})`);
+    lines.push(alignedGrid({ heads: ['check', 'result', 'inputs', 'largest error'], aligns: ['left', 'left', 'right', 'left'], rows: checks.map(rowOf) }));
+    for (const check of checks) {
+      if (check.status === 'failed') lines.push(`FAILED ${check.check}: ${check.message}`, `  smallest input: ${check.input}`);
+      if (check.status === 'skipped') lines.push(`skipped ${check.check}: ${check.reason}`);
+    }
+  }
+  const failed = ops.flatMap(({ checks }) => checks.filter(({ status }) => status === 'failed')).length;
+  lines.push('', passed ? 'passed' : `${failed} check${failed === 1 ? '' : 's'} failed`);
+  return lines;
+}
+
+function rowOf(result: CheckResult): string[] {
+  switch (result.status) {
+    case 'passed': {
+      const { ulps, absolute } = result.worst;
+      return [result.check, 'passed', String(result.cases), ulps === 0 ? 'none' : `${round(ulps)} ULP, ${round(absolute)}`];
+    }
+    case 'failed':
+      return [result.check, 'FAILED', String(result.cases), '–'];
+    case 'skipped':
+      return [result.check, 'skipped', '–', '–'];
+    default:
+      return result satisfies never;
+  }
+}
+
+function round(value: number): string {
+  return Number.isFinite(value) ? String(Number(value.toPrecision(2))) : 'beyond measure';
+}
