@@ -4,7 +4,7 @@
  * The file is found by cosmiconfig from the working folder upwards: `tsrt-bench.config.{js,mjs,cjs}`, `.tsrt-benchrc`
  * (JSON or YAML, with or without extension), or the key `tsrt-bench` of package.json.
  */
-import { dirname, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { cosmiconfig, type CosmiconfigResult } from 'cosmiconfig';
 import envPaths from 'env-paths';
 import { z } from 'zod';
@@ -19,6 +19,7 @@ const positiveInt = z.number().int().positive();
 const fileSchema = z.strictObject({
   plugins: z.array(z.string().min(1)).optional(),
   results: z.string().min(1).optional(),
+  store: z.string().min(1).optional(),
   cache: z.string().min(1).optional(),
   backend: z.array(z.string().min(1)).optional(),
   precision: z.array(z.enum(PRECISIONS)).optional(),
@@ -36,6 +37,8 @@ export interface Config {
   readonly plugins: readonly string[];
   /** Folder of records and baselines. */
   readonly results: string;
+  /** Where baselines are: a folder, or a URL (results/stores/store.ts). Default: `baselines` in the results. */
+  readonly store: string;
   /** Folder of downloaded and built models and engines. */
   readonly cache: string;
   readonly backend: readonly string[] | undefined;
@@ -56,7 +59,7 @@ export interface ResolvedConfig {
 
 export type ConfigFlags = { readonly [K in keyof Config]?: Config[K] | undefined };
 
-/** Joins flags, the nearest file and the defaults. `environment` gives TSRT_BENCH_CACHE and TSRT_BENCH_RESULTS. */
+/** Joins flags, the nearest file and the defaults. `environment` gives TSRT_BENCH_CACHE, TSRT_BENCH_RESULTS and TSRT_BENCH_STORE. */
 export async function resolveConfig(
   flags: ConfigFlags,
   cwd: string,
@@ -66,6 +69,7 @@ export async function resolveConfig(
   const defaults: Config = {
     plugins: [],
     results: resolve(cwd, 'results'),
+    store: '',
     cache: envPaths('tsrt-bench', { suffix: '' }).cache,
     backend: undefined,
     precision: undefined,
@@ -77,6 +81,7 @@ export async function resolveConfig(
   const fromEnvironment: ConfigFlags = {
     cache: environment['TSRT_BENCH_CACHE'] || undefined,
     results: environment['TSRT_BENCH_RESULTS'] || undefined,
+    store: environment['TSRT_BENCH_STORE'] || undefined,
   };
   const values: Record<string, unknown> = {};
   const origins: Record<string, Origin> = {};
@@ -89,14 +94,24 @@ export async function resolveConfig(
           : file?.values[key] !== undefined
             ? [file.values[key], `file ${file.path}` as const]
             : [defaults[key], defaults[key] === undefined ? ('suite' as const) : ('default' as const)];
-    values[key] = (key === 'results' || key === 'cache') && typeof value === 'string' ? resolve(cwd, value) : value;
+    values[key] = isPath(key, value) ? resolve(cwd, value) : value;
     origins[key] = origin;
   }
+  if (origins['store'] === 'default') values['store'] = join(String(values['results']), BASELINES_FOLDER);
   // Every name on this list was built from the keys of `defaults`, so the shapes are those of Config.
   return Object.freeze({
     config: Object.freeze(values) as unknown as Config,
     origins: Object.freeze(origins) as Readonly<Record<keyof Config, Origin>>,
   });
+}
+
+/** As results/names.ts has it, which lies above this layer; a test holds the two together. */
+const BASELINES_FOLDER = 'baselines';
+
+const isUrl = (text: string): boolean => /^[a-z][a-z0-9+.-]+:\/\//i.test(text);
+
+function isPath(key: keyof Config, value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && (key === 'results' || key === 'cache' || (key === 'store' && !isUrl(value)));
 }
 
 /** The places that the documentation names; the folder `.config` and TypeScript files are left out. */
@@ -145,6 +160,7 @@ function absolutePaths(values: FileConfig, folder: string): FileConfig {
   return {
     ...values,
     ...(values.results !== undefined && { results: resolve(folder, values.results) }),
+    ...(values.store !== undefined && { store: isUrl(values.store) ? values.store : resolve(folder, values.store) }),
     ...(values.cache !== undefined && { cache: resolve(folder, values.cache) }),
     ...(values.plugins !== undefined && {
       plugins: values.plugins.map((plugin) => (plugin.startsWith('.') ? resolve(folder, plugin) : plugin)),

@@ -1,7 +1,7 @@
 /** `tsrt-bench compare BASELINE [CANDIDATE]`. */
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from './base.ts';
-import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { CONFIG_FLAGS, openBaselines, settings, STORE_FLAG } from './config-flags.ts';
 
 export default class Compare extends BaseCommand {
   static override summary = 'Compare two runs case by case: ratios with intervals, without a verdict';
@@ -16,6 +16,7 @@ export default class Compare extends BaseCommand {
   };
   static override flags = {
     ...CONFIG_FLAGS,
+    ...STORE_FLAG,
     format: Flags.option({ char: 'f', options: ['table', 'markdown', 'json'] as const, default: 'table', description: 'form of the answer' })(),
     suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
     'allow-different-device': Flags.boolean({ description: 'compare although the two sides were measured on different devices' }),
@@ -30,6 +31,7 @@ export default class Compare extends BaseCommand {
     ]);
     const comparison = await compareRecords({
       results: config.results,
+      store: await openBaselines(config),
       baseline: args.baseline,
       candidate: args.candidate,
       suite: flags.suite,

@@ -1,6 +1,7 @@
 /** Flags that name configuration values, and the step from parsed flags to the settings in force. */
 import { Flags } from '@oclif/core';
-import type { ConfigFlags, ResolvedConfig } from '../config.ts';
+import type { Config, ConfigFlags, ResolvedConfig } from '../config.ts';
+import type { BaselineStore } from '../results/stores/contract.ts';
 import { GLOBAL_FLAGS } from './base.ts';
 
 /** Where things are kept; every command that touches files has these. */
@@ -14,6 +15,21 @@ export const CONFIG_FLAGS = {
   }),
   cache: Flags.string({ description: "folder of models and engines [default: the user's cache folder]", helpValue: 'DIR', helpGroup: 'GLOBAL' }),
 } as const;
+
+/** Where baselines are; of the commands that read or write them. */
+export const STORE_FLAG = {
+  store: Flags.string({
+    description: 'where baselines are kept: a folder, s3://BUCKET/PREFIX or https://HOST/PATH [default: baselines in the results]',
+    helpValue: 'PLACE',
+    helpGroup: 'GLOBAL',
+  }),
+} as const;
+
+/** Opens the place of the baselines, with the credentials of the environment. Throws USAGE and STORE_UNAVAILABLE. */
+export async function openBaselines(config: Pick<Config, 'store'>): Promise<BaselineStore> {
+  const { openStore } = await import('../results/stores/store.ts');
+  return openStore(config.store, process.env);
+}
 
 /** Reads the configuration file and puts the flags over it. */
 export async function settings(flags: {

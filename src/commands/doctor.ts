@@ -1,4 +1,5 @@
 /** `tsrt-bench doctor`. */
+import { describeWorth } from '../gate/self-test.ts';
 import { formatBytes } from '../report/units.ts';
 import type { DoctorReport } from '../workflows/doctor.ts';
 import { BaseCommand } from './base.ts';
@@ -43,6 +44,9 @@ function describe(report: DoctorReport): string[] {
     }
     for (const name of availability.optional ?? []) lines.push(`            device ${name}: only where it is named, with --device ${name}`);
   }
+  lines.push('', 'gate');
+  for (const test of report.selfTests) lines.push(`  suite ${test.suite}: ${describeWorth(test)}`);
+  if (report.selfTests.length === 0) lines.push('  no self-test was made on this machine; `tsrt-bench gate SUITE --self-test` says what the gate is worth here');
   lines.push('', 'plugins');
   for (const plugin of report.plugins) lines.push(`  ${plugin.name} ${plugin.version} (${plugin.source})`);
   return lines;

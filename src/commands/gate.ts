@@ -1,10 +1,16 @@
 /** `tsrt-bench gate [SUITE]`. */
 import { Args, Flags } from '@oclif/core';
+import { EXIT, type ErrorReport, reportError, TsrtError } from '../errors.ts';
 import type { GateReport } from '../gate/judge.ts';
 import type { SelfTestResult } from '../workflows/paired/self-test.ts';
-import { BaseCommand } from './base.ts';
-import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { BaseCommand, formatError } from './base.ts';
+import type { UpdateOutcome } from '../workflows/gate-update.ts';
+import { CONFIG_FLAGS, settings, STORE_FLAG } from './config-flags.ts';
+import { checkUpdateFlags, judgeStored, type StoredFlags, type StoredJudgement, storeUpdate, UPDATE_FLAGS } from './gate-stored.ts';
 import { MEASURED_FLAGS, measureGate, parseDetect, wantsMeasurement } from './gate-measure.ts';
+
+/** The verdict, and what `--update` made of the baseline or why it did not. */
+type UpdatedReport = GateReport & { readonly update?: UpdateOutcome; readonly refusal?: ErrorReport };
 
 export default class Gate extends BaseCommand {
   static override summary = 'Say whether a run got worse than a baseline';
@@ -17,11 +23,14 @@ export default class Gate extends BaseCommand {
     '<%= config.bin %> gate suites/resnet50 --against main.engine',
     '<%= config.bin %> gate suites/resnet50 --against origin/main --prepare "npm run build"',
     '<%= config.bin %> gate suites/resnet50 --self-test --detect 5%',
+    '<%= config.bin %> gate --store s3://perf/baselines --update --accept resnet50/fp16',
   ];
   static override args = { suite: Args.string({ description: "a suite's folder, file or name [default: that of the newest run]" }) };
   static override flags = {
     ...CONFIG_FLAGS,
+    ...STORE_FLAG,
     ...MEASURED_FLAGS,
+    ...UPDATE_FLAGS,
     baseline: Flags.string({ char: 'b', default: 'main', description: 'baseline, run or .jsonl file to compare with', helpValue: 'NAME' }),
     candidate: Flags.string({ char: 'c', default: 'latest', description: 'run or .jsonl file to judge', helpValue: 'NAME' }),
     threshold: Flags.string({ multiple: true, description: "worsening that must not pass unseen, over the suite's; repeatable", helpValue: 'METRIC=NUMBER|off' }),
@@ -38,12 +47,15 @@ export default class Gate extends BaseCommand {
     'allow-different-device': Flags.boolean({ description: 'compare although the baseline is of another device' }),
   };
 
-  async run(): Promise<GateReport | SelfTestResult> {
+  async run(): Promise<UpdatedReport | SelfTestResult> {
     const { args, flags } = await this.parse(Gate);
     const detect = parseDetect(flags.detect);
     const measured = wantsMeasurement(flags);
-    const resolved = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const answer = measured ? await measureGate(args.suite, flags, resolved) : await this.judgeRecords(args.suite, flags, resolved.config.results);
+    checkUpdateFlags(flags, measured);
+    const { plugin, results, cache, store } = flags;
+    const resolved = await settings({ plugin, results, cache, store });
+    const stored = measured ? undefined : await judgeStored(args.suite, flags, resolved.config);
+    const answer = stored?.report ?? (await measureGate(args.suite, flags, resolved));
     if ('alarms' in answer) {
       const { renderSelfTest } = await import('../report/self-test.ts');
       this.log(renderSelfTest(answer, detect).trimEnd());
@@ -59,29 +71,24 @@ export default class Gate extends BaseCommand {
       }),
     );
     this.exitWith(exitStatusOf(answer.verdict, flags.inconclusive));
-    return answer;
+    return stored && flags.update ? this.update(stored, flags) : answer;
   }
 
-  private async judgeRecords(suite: string | undefined, flags: RecordFlags, results: string): Promise<GateReport> {
-    const [{ runGate }, { parseConfidence }] = await Promise.all([import('../workflows/gate.ts'), import('../gate/policy.ts')]);
-    return runGate({
-      results,
-      suite,
-      baseline: flags.baseline,
-      candidate: flags.candidate,
-      thresholds: flags.threshold ?? [],
-      confidence: parseConfidence(flags.confidence),
-      allowDifferentDevice: flags['allow-different-device'],
-      ignoreMissing: flags['ignore-missing'],
-    });
+  /** A refusal leaves the verdict's own status; an update that is made is a pass, whatever was accepted. */
+  private async update(stored: StoredJudgement, flags: StoredFlags & { readonly format: string }): Promise<UpdatedReport> {
+    const { report } = stored;
+    try {
+      const [update, { renderUpdate }] = await Promise.all([storeUpdate(stored, flags), import('../report/update.ts')]);
+      const text = renderUpdate(update);
+      if (flags.format === 'table') this.log(`\n${text}`);
+      else this.logToStderr(text);
+      this.exitWith(EXIT.ok);
+      return { ...report, update };
+    } catch (error) {
+      if (report.verdict === 'passed' || !(error instanceof TsrtError) || error.code !== 'USAGE') throw error;
+      const refusal = reportError(error);
+      for (const line of formatError(refusal)) this.logToStderr(line);
+      return { ...report, refusal };
+    }
   }
-}
-
-interface RecordFlags {
-  readonly baseline: string;
-  readonly candidate: string;
-  readonly threshold: readonly string[] | undefined;
-  readonly confidence: string | undefined;
-  readonly 'allow-different-device': boolean;
-  readonly 'ignore-missing': boolean;
 }

@@ -98,6 +98,14 @@ export function assessGate(pairs: readonly IdenticalPair[], { policy, looks, see
   };
 }
 
+/** One sentence on what a gate is worth, without a full stop: for verdicts and `doctor`. */
+export function describeWorth(test: Pick<SelfTest, 'comparisons' | 'alarms'> & { readonly measuredAt: string; readonly inForce: Pick<Sensitivity, 'rounds'> & { readonly worstPercent?: number | undefined } }): string {
+  const { comparisons, alarms, inForce, measuredAt } = test;
+  const rate = comparisons === 0 ? 'unknown' : `${Number(((alarms / comparisons) * 100).toFixed(1))} %`;
+  const found = inForce.worstPercent === undefined ? 'no change up to a factor of 8 is found' : `the smallest change found in every case is ${Number(inForce.worstPercent.toFixed(1))} %`;
+  return `on this machine: false-alarm rate ${rate} over ${comparisons} A/A comparisons; ${found} at 90 % power with ${inForce.rounds} interleaved rounds (self-test of ${measuredAt.slice(0, 10)})`;
+}
+
 /** The fewest rounds that find a slowdown in every case; undefined where none of those stated does. */
 export function roundsFor(percent: number, { sensitivities }: Pick<SelfTest, 'sensitivities'>): Sensitivity | undefined {
   return sensitivities.find(({ worstPercent }) => worstPercent !== undefined && worstPercent <= percent);

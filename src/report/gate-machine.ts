@@ -10,7 +10,7 @@ export const gateJunitReporter: GateReporter = {
   name: 'junit',
   description: 'JUnit XML, for CI systems: regressed fails, inconclusive is an error',
   fileExtension: 'xml',
-  render: (report) => renderXml(junitDocument(`gate ${report.suite}`, report.cases.map(testCase))),
+  render: (report) => renderXml(junitDocument(`gate ${report.suite}`, report.cases.map(testCase), report.notices)),
 };
 
 export const gateGithubReporter: GateReporter = {

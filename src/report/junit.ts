@@ -14,12 +14,13 @@ export const junitReporter: Reporter = {
   },
 };
 
-/** `<testsuites>` with one suite; the counts are those of the test cases' children. */
-export function junitDocument(suite: string, cases: readonly XmlElement[]): XmlElement {
+/** `<testsuites>` with one suite; the counts are those of the test cases' children. `remarks` go to the suite's own output. */
+export function junitDocument(suite: string, cases: readonly XmlElement[], remarks: readonly string[] = []): XmlElement {
   const count = (name: string): number =>
     cases.filter((one) => one.children.some((child) => typeof child !== 'string' && child.name === name)).length;
   const attributes = { name: suite, tests: cases.length, failures: count('failure'), errors: count('error'), skipped: count('skipped') };
-  return { name: 'testsuites', attributes: {}, children: [{ name: 'testsuite', attributes, children: cases }] };
+  const output = remarks.length === 0 ? [] : [{ name: 'system-out', attributes: {}, children: [remarks.join('\n')] }];
+  return { name: 'testsuites', attributes: {}, children: [{ name: 'testsuite', attributes, children: [...cases, ...output] }] };
 }
 
 function testCase(row: ReportRow): XmlElement {

@@ -2,13 +2,16 @@
 import { stat } from 'node:fs/promises';
 import { TsrtError } from '../errors.ts';
 import { nearest } from '../nearest.ts';
-import { baselineNames, readBaseline } from './baselines.ts';
+import { type BaselineHome, baselineNames, readBaseline } from './baselines.ts';
 import { isRunId } from './names.ts';
+import type { BaselineStore } from './stores/contract.ts';
 import { findRuns, latestRun, listRuns, readRun, readSet, type RecordSet } from './store.ts';
 
 export interface Selection {
   /** The results folder. */
   readonly results: string;
+  /** Where baselines are; default: in the results folder. */
+  readonly store?: BaselineStore | undefined;
   /** Restricts runs and baselines to one suite. */
   readonly suite?: string | undefined;
   /** Restricts a baseline to devices, by slug. */
@@ -20,15 +23,20 @@ export interface Selection {
  * which is meant. Throws RESULTS_NOT_FOUND with the nearest known name.
  */
 export async function selectRecords(source: string, selection: Selection): Promise<RecordSet> {
-  if (source.startsWith('baseline:')) return readBaseline(selection.results, source.slice('baseline:'.length), selection);
+  if (source.startsWith('baseline:')) return readBaseline(homeOf(selection), source.slice('baseline:'.length), selection);
   if (source.startsWith('run:')) return selectRun(source.slice('run:'.length), selection);
   if (source === 'latest') return selectLatest(selection);
   if (looksLikePath(source) || (await isFile(source))) return readSet(source, [source]);
   const runs = isRunId(source) ? await findRuns(selection.results, source, selection.suite) : [];
   if (runs.length > 0) return selectRun(source, selection);
-  const baselines = await baselineNames(selection.results);
-  if (baselines.includes(source)) return readBaseline(selection.results, source, selection);
+  const baselines = await baselineNames(homeOf(selection));
+  if (baselines.includes(source)) return readBaseline(homeOf(selection), source, selection);
   throw notFound(source, [...(await listRuns(selection.results)).map((run) => run.runId), ...baselines]);
+}
+
+/** Where the baselines of a selection are. */
+export function homeOf({ results, store }: Pick<Selection, 'results' | 'store'>): BaselineHome {
+  return store ?? results;
 }
 
 async function selectLatest({ results, suite }: Selection): Promise<RecordSet> {

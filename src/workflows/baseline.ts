@@ -3,18 +3,23 @@ import { TsrtError } from '../errors.ts';
 import type { ReportInput } from '../report/reporter.ts';
 import { tableReporter } from '../report/table.ts';
 import {
+  baselineHistory,
   chosenBaselines,
   listBaselines,
   readBaseline,
   removeBaseline,
   saveBaseline,
+  type BaselineHome,
   type BaselineSummary,
   type SavedBaseline,
 } from '../results/baselines.ts';
-import { selectRecords } from '../results/select.ts';
+import { homeOf, selectRecords } from '../results/select.ts';
+import type { BaselineStore, UpdateEntry } from '../results/stores/contract.ts';
 
 export interface SaveRequest {
   readonly results: string;
+  /** Where baselines are; default: in the results folder. */
+  readonly store?: BaselineStore | undefined;
   readonly name: string;
   /** A file, a run, `latest` or another baseline. */
   readonly source: string;
@@ -30,17 +35,17 @@ export interface SaveResult extends SavedBaseline {
 /** Keeps the completed records of `source` under a name. */
 export async function saveAsBaseline(request: SaveRequest): Promise<SaveResult> {
   const set = await selectRecords(request.source, request);
-  const saved = await saveBaseline(request.results, request.name, set.records, request.force);
+  const saved = await saveBaseline(homeOf(request), request.name, set.records, request.force);
   return { ...saved, label: set.label, notices: set.notices };
 }
 
 /** What there is, unreadable files included. */
-export async function describeBaselines(results: string): Promise<readonly BaselineSummary[]> {
-  return listBaselines(results);
+export async function describeBaselines(home: BaselineHome): Promise<readonly BaselineSummary[]> {
+  return listBaselines(home);
 }
 
 export interface BaselineChoice {
-  readonly results: string;
+  readonly home: BaselineHome;
   readonly name: string;
   readonly suite: string | undefined;
   /** Device slug. */
@@ -49,30 +54,31 @@ export interface BaselineChoice {
 
 export interface ShownBaseline {
   readonly name: string;
-  readonly parts: readonly (BaselineSummary & { readonly text: string })[];
+  readonly parts: readonly (BaselineSummary & { readonly text: string; readonly updates: readonly UpdateEntry[] })[];
 }
 
 /** The tables of a baseline, one for each suite and device. Throws BASELINE_NOT_FOUND. */
 export async function showBaseline(choice: BaselineChoice, display: Pick<ReportInput, 'color' | 'width'>): Promise<ShownBaseline> {
-  const wanted = await chosenBaselines(choice.results, choice.name, filterOf(choice));
+  const wanted = await chosenBaselines(choice.home, choice.name, filterOf(choice));
   const parts = [];
   for (const part of wanted) {
-    const { suite, records } = await readBaseline(choice.results, choice.name, { suite: part.suite, devices: [part.device] });
-    parts.push({ ...part, text: tableReporter.render({ suite, records, baselineVariant: undefined, ...display }) });
+    const { suite, records } = await readBaseline(choice.home, choice.name, { suite: part.suite, devices: [part.device] });
+    const [history] = await baselineHistory(choice.home, choice.name, { suite: part.suite, devices: [part.device] });
+    parts.push({ ...part, text: tableReporter.render({ suite, records, baselineVariant: undefined, ...display }), updates: history?.updates ?? [] });
   }
   return { name: choice.name, parts };
 }
 
 /** Deletes; without `force` says what would go and refuses. Returns the deleted files. */
 export async function deleteBaseline(choice: BaselineChoice, force: boolean): Promise<readonly string[]> {
-  const wanted = await chosenBaselines(choice.results, choice.name, filterOf(choice));
+  const wanted = await chosenBaselines(choice.home, choice.name, filterOf(choice));
   if (!force) {
     throw new TsrtError('USAGE', `deleting baseline '${choice.name}' needs --force`, {
       details: wanted.map((part) => part.path),
       fix: `say it again with --force to delete the file${wanted.length === 1 ? '' : 's'} above`,
     });
   }
-  return removeBaseline(choice.results, choice.name, filterOf(choice));
+  return removeBaseline(choice.home, choice.name, filterOf(choice));
 }
 
 function filterOf({ suite, device }: BaselineChoice) {

@@ -3,9 +3,12 @@ import { comparePairs, type Comparison } from '../gate/compare.ts';
 import { DEFAULT_POLICY } from '../gate/policy.ts';
 import { pairCases } from '../gate/pair.ts';
 import { selectRecords } from '../results/select.ts';
+import type { BaselineStore } from '../results/stores/contract.ts';
 
 export interface CompareRequest {
   readonly results: string;
+  /** Where baselines are; default: in the results folder. */
+  readonly store?: BaselineStore | undefined;
   /** Each a file, a run, `latest` or a baseline. */
   readonly baseline: string;
   readonly candidate: string;

@@ -7,6 +7,7 @@ import type { Config } from '../config.ts';
 import { TOOL_VERSION } from '../version.ts';
 import { chooseDevices, createProbe } from './probe.ts';
 import { openRegistry } from './registry.ts';
+import { selfTestsHere, type StoredSelfTest } from './self-tests.ts';
 
 export interface BackendReport {
   readonly name: string;
@@ -29,6 +30,8 @@ export interface DoctorReport {
   readonly memoryBytes: number;
   readonly folders: readonly FolderReport[];
   readonly backends: readonly BackendReport[];
+  /** Of the gate, on this machine, newest first. */
+  readonly selfTests: readonly StoredSelfTest[];
   readonly plugins: readonly { readonly name: string; readonly version: string; readonly source: string }[];
 }
 
@@ -50,6 +53,7 @@ export async function doctor(config: Config, device?: string): Promise<DoctorRep
     memoryBytes: totalmem(),
     folders: [folder('results', config.results), folder('cache', config.cache)],
     backends,
+    selfTests: await selfTestsHere(config.cache),
     plugins: registry.plugins.map(({ plugin, source }) => ({ name: plugin.name, version: plugin.version, source })),
   };
 }

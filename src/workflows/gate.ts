@@ -6,13 +6,20 @@ import { METRIC_NAMES } from '../gate/metrics.ts';
 import { pairCases } from '../gate/pair.ts';
 import { DEFAULT_POLICY, parseThresholds, thresholdOf, type GatePolicy } from '../gate/policy.ts';
 import { baselineNames } from '../results/baselines.ts';
-import { selectRecords } from '../results/select.ts';
+import { homeOf, selectRecords } from '../results/select.ts';
 import { devicesOf } from '../results/store.ts';
+import type { BaselineStore } from '../results/stores/contract.ts';
 import { loadSuite } from '../suite/load.ts';
 import type { Suite } from '../suite/schema.ts';
+import type { Judged } from './gate-update.ts';
+import { worthNotice } from './self-tests.ts';
 
 export interface GateRequest {
   readonly results: string;
+  /** Where baselines are; default: in the results folder. */
+  readonly store?: BaselineStore | undefined;
+  /** Where self-tests are kept, which the report then quotes. */
+  readonly cache?: string | undefined;
   /** A suite's folder, file or name; undefined: the candidate's own. */
   readonly suite: string | undefined;
   readonly baseline: string;
@@ -26,13 +33,18 @@ export interface GateRequest {
 
 /** Judges. Throws BASELINE_NOT_FOUND, BASELINE_INCOMPARABLE, and what reading records and suites can throw. */
 export async function runGate(request: GateRequest): Promise<GateReport> {
-  const { results } = request;
+  return (await judgeRecords(request)).report;
+}
+
+/** As {@link runGate}, with the records that were judged. */
+export async function judgeRecords(request: GateRequest): Promise<Judged> {
+  const { results, store } = request;
   const overrides = parseThresholds(request.thresholds);
   const named = request.suite === undefined ? undefined : await loadSuite(request.suite);
-  const candidate = await selectRecords(request.candidate, { results, suite: named?.name });
+  const candidate = await selectRecords(request.candidate, { results, store, suite: named?.name });
   const suite = named ?? (await suiteOf(candidate.suite));
   const devices = request.allowDifferentDevice ? undefined : devicesOf(candidate.records);
-  const baseline = await selectBaseline(request.baseline, { results, suite: candidate.suite, devices });
+  const baseline = await selectBaseline(request.baseline, { results, store, suite: candidate.suite, devices });
   const policy = policyOf(suite, { ...request, thresholds: overrides });
   const pairing = pairCases(baseline, candidate, request);
   const notices = suite ? [] : [`suite ${candidate.suite} can't be found here: its policy is unknown, the defaults are in force`];
@@ -41,7 +53,9 @@ export async function runGate(request: GateRequest): Promise<GateReport> {
   const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
   const labels = { baseline: baseline.label, candidate: candidate.label };
   const comparison = comparePairs({ ...pairing, notices }, labels, { ...policy, metrics });
-  return judge(comparison, policy);
+  const report = judge(comparison, policy);
+  const worth = request.cache === undefined ? [] : [await worthNotice(request.cache, candidate.suite, { policy, timeMs: undefined })];
+  return { report: { ...report, notices: [...report.notices, ...worth] }, baseline, candidate };
 }
 
 /** A name that nothing has is a missing baseline here, which has its own exit status, not a mistyped source. */
@@ -50,7 +64,7 @@ async function selectBaseline(source: string, selection: Parameters<typeof selec
     return await selectRecords(source, selection);
   } catch (error) {
     if (!(error instanceof TsrtError) || error.code !== 'RESULTS_NOT_FOUND') throw error;
-    const known = await baselineNames(selection.results);
+    const known = await baselineNames(homeOf(selection));
     const others = known.length > 0 ? `name one of ${known.join(', ')} with --baseline, or ` : '';
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no baseline '${source}'`, {
       ...(error.place !== undefined && { place: error.place }),

@@ -23,16 +23,16 @@ describe('gate --against', () => {
     const place = await suitePlace();
     await place.run('run', 'suites/nulls', '--rounds', '1');
     await buildEngine(place, 'old.engine', 1_000_000);
-    await buildEngine(place, 'new.engine', 1_200_000);
+    await buildEngine(place, 'new.engine', 1_800_000);
     const measure = (candidate: string, baseline: string, ...more: string[]) =>
-      place.run('gate', 'suites/nulls', '--engine', candidate, '--against', baseline, '--rounds', '3', '--time', '20ms', '--threshold', 'memory-peak=off', ...more);
+      place.run('gate', 'suites/nulls', '--engine', candidate, '--against', baseline, '--rounds', '10', '--time', '20ms', '--threshold', 'memory-peak=off', ...more);
     const slower = await measure('new.engine', 'old.engine');
-    expect(slower.stdout).toMatch(/latency p50 rose by (19|20)\S* % .*beyond chance/);
+    expect(slower.stdout).toMatch(/latency p50 rose by (79|80)\S* % .*beyond chance/);
     expect(slower.status).toBe(1);
     const faster = await measure('old.engine', 'new.engine', '--json');
     expect(faster.status).toBe(0);
     expect(JSON.parse(faster.stdout)).toMatchObject({ verdict: 'passed', cases: [{ verdict: 'improved' }] });
-  }, 60_000);
+  });
 });
 
 describe('gate --self-test', () => {
@@ -43,7 +43,7 @@ describe('gate --self-test', () => {
     expect(stdout).toMatch(/identical engines raised an alarm/);
     expect(stdout).toMatch(/^to find a slowdown of 10\.0 % in every case: --rounds \d+/m);
     expect(status).toBe(0);
-  }, 60_000);
+  });
 
   it.each([
     { words: ['--self-test', '--against', 'a.engine'], says: /two different measurements/ },

@@ -1,7 +1,7 @@
 /** `tsrt-bench baseline save NAME [SOURCE]`. */
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from '../base.ts';
-import { CONFIG_FLAGS, settings } from '../config-flags.ts';
+import { CONFIG_FLAGS, openBaselines, settings, STORE_FLAG } from '../config-flags.ts';
 import type { SaveResult } from '../../workflows/baseline.ts';
 
 export default class BaselineSave extends BaseCommand {
@@ -17,6 +17,7 @@ export default class BaselineSave extends BaseCommand {
   };
   static override flags = {
     ...CONFIG_FLAGS,
+    ...STORE_FLAG,
     suite: Flags.string({ description: 'take runs of this suite only', helpValue: 'NAME' }),
     force: Flags.boolean({ description: 'overwrite what the name holds for the same suite and device' }),
   };
@@ -26,7 +27,7 @@ export default class BaselineSave extends BaseCommand {
     const { config } = await settings(flags);
     const { saveAsBaseline } = await import('../../workflows/baseline.ts');
     const { results } = config;
-    const saved = await saveAsBaseline({ results, name: args.name, source: args.source, suite: flags.suite, force: flags.force });
+    const saved = await saveAsBaseline({ results, store: await openBaselines(config), name: args.name, source: args.source, suite: flags.suite, force: flags.force });
     for (const place of saved.places) this.log(`saved ${place.cases} cases of ${saved.label} on ${place.device}: ${place.path}`);
     for (const caseId of saved.leftOut) this.log(`left out ${caseId}: it did not complete`);
     for (const notice of saved.notices) this.logToStderr(`note: ${notice}`);

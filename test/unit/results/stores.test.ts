@@ -1,4 +1,5 @@
 /** Stores behind URLs: what they keep, how they sign, and what becomes of faults, of half-written things and of two at once. */
+import type { ServerResponse } from 'node:http';
 import { describe, expect, it } from 'vitest';
 import { baselineHistory, listBaselines, readBaseline, removeBaseline, saveBaseline } from '../../../src/results/baselines.ts';
 import { openStore } from '../../../src/results/stores/store.ts';
@@ -10,6 +11,15 @@ const FAST = { timeoutMs: 300, retryPauseMs: 1 };
 const SECRET = 'wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY';
 const KEYS = { AWS_ACCESS_KEY_ID: 'AKIDEXAMPLE', AWS_SECRET_ACCESS_KEY: SECRET, AWS_REGION: 'eu-central-1' };
 const wanted = { suite: 'resnet50', devices: ['cpu-test-2c'] };
+
+const end = (response: ServerResponse, status: number, body = ''): true => {
+  response.writeHead(status).end(body);
+  return true;
+};
+const cut = (response: ServerResponse): true => {
+  response.destroy();
+  return true;
+};
 
 const web = (server: ObjectServer) => openStore(`${server.url}/bench`, {}, FAST);
 const bucket = (server: ObjectServer, more = {}) => openStore('s3://perf/tsrt/bench', { ...KEYS, AWS_ENDPOINT_URL: server.url, ...more }, FAST);
@@ -45,12 +55,12 @@ describe.each([
     let faults = 0;
     server.fault = (asked, response) => {
       faults++;
-      if (faults === 1) return void response.writeHead(503).end() ?? true;
-      if (faults === 3) return void response.destroy() ?? true;
-      if (faults === 5) return void response.writeHead(429).end() ?? true;
+      if (faults === 1) return end(response, 503);
+      if (faults === 3) return cut(response);
+      if (faults === 5) return end(response, 429);
       if (faults === 7 && asked.method === 'PUT') {
         server.objects.set(asked.path, asked.body);
-        return void response.destroy() ?? true;
+        return cut(response);
       }
       return false;
     };
@@ -64,7 +74,7 @@ describe.each([
 describe('faults that stay', () => {
   const answering = async (status: number, body = '') => {
     const server = await serveObjects();
-    server.fault = (_asked, response) => void response.writeHead(status).end(body) ?? true;
+    server.fault = (_asked, response) => end(response, status, body);
     return server;
   };
 
@@ -98,7 +108,7 @@ describe('faults that stay', () => {
   it('a write that breaks off half-way leaves the old baseline', async () => {
     const server = await serveObjects();
     await saveBaseline(web(server), 'main', [run('r1')], false);
-    server.fault = (asked, response) => asked.method === 'PUT' && asked.path.endsWith('/index.json') && (void response.writeHead(500).end() ?? true);
+    server.fault = (asked, response) => asked.method === 'PUT' && asked.path.endsWith('/index.json') && end(response, 500);
     await expect(saveBaseline(web(server), 'main', [run('r2')], true)).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
     server.fault = () => false;
     expect((await readBaseline(web(server), 'main', wanted)).records).toEqual([run('r1')]);

@@ -127,7 +127,7 @@ describe('compare, report and baseline', () => {
 
   it('shows and deletes baselines, never without being told to', async () => {
     const results = await stored(1);
-    const choice = { results, name: 'main', suite: undefined, device: undefined };
+    const choice = { home: results, name: 'main', suite: undefined, device: undefined };
     expect((await showBaseline(choice, { color: false, width: 120 })).parts[0]?.text).toContain('onnxruntime/fp32/fusion-on');
     await expect(deleteBaseline(choice, false)).rejects.toMatchObject({ code: 'USAGE', details: [expect.stringContaining('cpu-test-2c.jsonl')] });
     expect(await describeBaselines(results)).toHaveLength(1);

@@ -1,0 +1,75 @@
+/** The gate's mode that reads: the newest records against a stored baseline, and what becomes of that baseline. */
+import { Flags } from '@oclif/core';
+import type { Config } from '../config.ts';
+import { TsrtError } from '../errors.ts';
+import { parseConfidence } from '../gate/policy.ts';
+import type { BaselineHome } from '../results/baselines.ts';
+import type { Judged, UpdateOutcome } from '../workflows/gate-update.ts';
+import { openBaselines } from './config-flags.ts';
+
+const GROUP = { helpGroup: 'BASELINE' } as const;
+
+export const UPDATE_FLAGS = {
+  update: Flags.boolean({ ...GROUP, description: 'make the judged run the new baseline; refused where a case did not pass, unless it is accepted' }),
+  accept: Flags.string({ ...GROUP, multiple: true, description: 'with --update: take cases whose ids hold this text although they did not pass; repeatable', helpValue: 'CASE' }),
+  force: Flags.boolean({ ...GROUP, description: 'with --update: take all cases, passed or not' }),
+} as const;
+
+export interface StoredFlags {
+  readonly baseline: string;
+  readonly candidate: string;
+  readonly threshold?: readonly string[] | undefined;
+  readonly confidence?: string | undefined;
+  readonly 'allow-different-device': boolean;
+  readonly 'ignore-missing': boolean;
+  readonly update: boolean;
+  readonly accept?: readonly string[] | undefined;
+  readonly force: boolean;
+}
+
+/** Throws USAGE where flags of an update stand alone, or where there is nothing that could be updated. */
+export function checkUpdateFlags(flags: StoredFlags, measured: boolean): void {
+  const { update, accept, force } = flags;
+  if (!update && (accept || force)) throw new TsrtError('USAGE', `${accept ? '--accept' : '--force'} goes with --update`, { fix: 'add --update, after the change was reviewed' });
+  if (!update) return;
+  if (measured) {
+    throw new TsrtError('USAGE', '--update stores a run; --against and --self-test make none', { fix: 'measure with `tsrt-bench run`, then `tsrt-bench gate --update`' });
+  }
+  if (flags['allow-different-device']) {
+    throw new TsrtError('USAGE', '--update keeps a baseline on its own device', { fix: 'leave out --allow-different-device, or keep the run under its device with `tsrt-bench baseline save`' });
+  }
+  if (flags.baseline.endsWith('.jsonl') || flags.baseline === 'latest' || flags.baseline.startsWith('run:')) {
+    throw new TsrtError('USAGE', `'${flags.baseline}' is no baseline that could be updated`, { fix: 'name one with --baseline NAME' });
+  }
+}
+
+/** What was judged, and where its baseline lies. */
+export interface StoredJudgement extends Judged {
+  readonly home: BaselineHome;
+}
+
+/** Judges the records that the flags name. */
+export async function judgeStored(suite: string | undefined, flags: StoredFlags, config: Config): Promise<StoredJudgement> {
+  const { judgeRecords } = await import('../workflows/gate.ts');
+  const store = await openBaselines(config);
+  const judged = await judgeRecords({
+    results: config.results,
+    store,
+    cache: config.cache,
+    suite,
+    baseline: flags.baseline,
+    candidate: flags.candidate,
+    thresholds: flags.threshold ?? [],
+    confidence: parseConfidence(flags.confidence),
+    allowDifferentDevice: flags['allow-different-device'],
+    ignoreMissing: flags['ignore-missing'],
+  });
+  return { ...judged, home: store };
+}
+
+/** Makes the judged run the baseline. */
+export async function storeUpdate(judged: StoredJudgement, flags: StoredFlags): Promise<UpdateOutcome> {
+  const { updateBaseline } = await import('../workflows/gate-update.ts');
+  const name = flags.baseline.replace(/^baseline:/, '');
+  return updateBaseline(judged, { home: judged.home, name, accept: flags.accept ?? [], force: flags.force });
+}

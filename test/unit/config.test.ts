@@ -1,0 +1,26 @@
+/** Where baselines are kept, by flag, environment, file and default. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { resolveConfig } from '../../src/config.ts';
+import { BASELINES_FOLDER } from '../../src/results/names.ts';
+import { temporaryFolder } from '../helpers/folder.ts';
+
+describe('store', () => {
+  it('is the baselines’ folder in the results, wherever those are', async () => {
+    const folder = await temporaryFolder();
+    const { config, origins } = await resolveConfig({ results: 'out' }, folder);
+    expect([config.store, origins.store]).toEqual([join(folder, 'out', BASELINES_FOLDER), 'default']);
+  });
+
+  it('is a URL as it stands, or a folder beside what names it; flag over environment over file', async () => {
+    const folder = await temporaryFolder();
+    await writeFile(join(folder, '.tsrt-benchrc.json'), JSON.stringify({ store: 'kept' }));
+    expect((await resolveConfig({}, folder)).config.store).toBe(join(folder, 'kept'));
+    const fromEnvironment = await resolveConfig({}, folder, { TSRT_BENCH_STORE: 's3://perf/main' });
+    expect([fromEnvironment.config.store, fromEnvironment.origins.store]).toEqual(['s3://perf/main', 'environment TSRT_BENCH_STORE']);
+    expect((await resolveConfig({ store: 'https://host/x' }, folder, { TSRT_BENCH_STORE: 's3://perf/main' })).config.store).toBe('https://host/x');
+    await writeFile(join(folder, '.tsrt-benchrc.json'), JSON.stringify({ store: 'https://host/y' }));
+    expect((await resolveConfig({}, folder)).config.store).toBe('https://host/y');
+  });
+});
