@@ -16,7 +16,7 @@ import { inlineFunctions } from './functions.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
 import type { OnnxModel, OnnxNode, OnnxValue } from './model.ts';
 import { nodePlace } from './order.ts';
-import { checkRebatched, rebatchNode, type Rebatch } from './rebatch.ts';
+import { checkRebatched, dependentValues, rebatchNode, type Rebatch } from './rebatch.ts';
 import { createImportScope, type ScopeState, type SourceNode } from './scope.ts';
 import { ruleFor } from './upgrade.ts';
 
@@ -66,7 +66,7 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   const { rebatched } = binding;
   const own = rebatched && importGraph(model, { ...options, rebatch: false });
   if (own && !own.ok) return own;
-  const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types } : undefined;
+  const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types, dependent: dependentValues(binding.inputs.keys(), nodes) } : undefined;
   const importer: Importer = { model, options, binding, rebatch, scope: createScope(model, nodes), unsupported: [], unknown: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
   for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);

@@ -2,12 +2,13 @@
  * Another batch than the one that a model fixes: batched(x)[i] = model(x[i]).
  *
  * The model is imported at its own batch first, which tells for every value which axis is the batch: the one that follows.
- * Exporters spell the batch out in Reshape targets (`view(1, 85, -1)`); where the operand's leading axis is the batch, so is
- * the target's, and it follows too. Whatever else depends on the old batch shows as shapes that don't fit or as an output
- * that did not follow, and is refused: a wrong answer would be worse.
+ * Exporters spell the batch out where they could leave it open: in Reshape targets (`view(1, 85, -1)`), which follow where the
+ * batch lies in the operand, and in parameters that are joined to every sample (a class token [1, 1, 192]), which are repeated.
+ * Whatever else depends on the old batch shows as shapes that don't fit, as a value that holds too little for all samples, or as an
+ * output that did not follow, and is refused: a wrong answer would be worse.
  */
 import type { ValueId } from '../ir/graph.ts';
-import { formatType, sameDims, type TensorType } from '../ir/tensor.ts';
+import { elementCount, formatType, sameDims, type TensorType } from '../ir/tensor.ts';
 import { quote, unsupported } from './invalid.ts';
 import { int64, type Scope, type SourceNode } from './scope.ts';
 
@@ -16,28 +17,99 @@ export interface Rebatch {
   readonly to: number;
   /** Types of the model's values at its own batch. */
   readonly ownTypes: ReadonlyMap<ValueId, TensorType>;
+  /** Values computed from the elements of the inputs, not from their shapes alone. */
+  readonly dependent: ReadonlySet<ValueId>;
 }
 
-/** The node, a Reshape whose target spells the old batch out with a target for the new one. */
+/** Ops that look at a shape and not at the elements. */
+const SHAPE_OPS: ReadonlySet<string> = new Set(['Shape', 'Size']);
+
+/** Values that `nodes`, in topological order, compute from the elements of these inputs. */
+export function dependentValues(inputs: Iterable<ValueId>, nodes: readonly { readonly opType: string; readonly inputs: readonly ValueId[]; readonly outputs: readonly ValueId[] }[]): Set<ValueId> {
+  const dependent = new Set(inputs);
+  for (const node of nodes) {
+    if (SHAPE_OPS.has(node.opType) || !node.inputs.some((input) => dependent.has(input))) continue;
+    for (const output of node.outputs) if (output !== '') dependent.add(output);
+  }
+  return dependent;
+}
+
+const wayOut = (from: number): string => `use batch ${from}, or export the model with a dynamic batch axis`;
+
+/** The node with what it spells out of the old batch put right. */
 export function rebatchNode(node: SourceNode, scope: Scope, rebatch: Rebatch | undefined): SourceNode {
-  const [data, shape] = node.inputs;
-  if (!rebatch || node.opType !== 'Reshape' || !data || !shape) return node;
-  const target = scope.known(shape);
-  const leads = rebatch.ownTypes.get(data)?.dims[0] === rebatch.from && scope.type(data).dims[0] === rebatch.to;
-  if (!leads || target?.[0] !== rebatch.from) return node;
-  return { ...node, inputs: [data, scope.addConstant(int64([rebatch.to, ...target.slice(1)]))] };
+  switch (rebatch && node.opType) {
+    case 'Reshape':
+    case 'Flatten':
+      return rebatchReshape(node, scope, rebatch!);
+    case 'Concat':
+      return rebatchConcat(node, scope, rebatch!);
+    default:
+      return node;
+  }
 }
 
-/** Throws MODEL_UNSUPPORTED unless every output follows the batch in its leading axis, and nowhere else. */
-export function checkRebatched(outputs: readonly ValueId[], scope: Scope, { from, to, ownTypes }: Rebatch): void {
+/**
+ * A target that spells the old batch out, alone or as a factor (batch × heads), follows at the place in memory where the operand
+ * has the batch. Where the batch would end inside of another factor (heads × batch) it could not be found again: that is refused.
+ */
+function rebatchReshape(node: SourceNode, scope: Scope, { from, to, ownTypes }: Rebatch): SourceNode {
+  const [data, shape] = node.inputs;
+  const own = data === undefined ? undefined : ownTypes.get(data)?.dims;
+  const result = ownTypes.get(node.outputs[0]!)?.dims;
+  const target = shape === undefined ? undefined : scope.known(shape);
+  if (!data || !own || !result) return node;
+  const now = scope.type(data).dims;
+  const batch = own.findIndex((dim, axis) => dim * to === now[axis]! * from && dim !== now[axis]);
+  if (batch < 0) return node;
+  const before = elementCount(own.slice(0, batch));
+  const fits = (dim: number, axis: number): boolean => dim % from === 0 && elementCount(result.slice(0, axis)) === before;
+  const place = node.opType === 'Flatten' ? flattenedPlace(node, batch, own.length) : result.findIndex(fits);
+  if (place < 0 || place >= result.length || !fits(result[place]!, place)) {
+    throw unsupported(`the model is fixed at batch ${from}: the result of ${node.opType} ${quote(node.name)} does not keep the samples apart`, 'batch', wayOut(from));
+  }
+  if (target?.length !== result.length || target[place] !== result[place]) return node;
+  return { ...node, inputs: [data, scope.addConstant(int64(target.with(place, (result[place]! / from) * to)))] };
+}
+
+/** The axis of a Flatten's result into which an axis of its operand goes. */
+function flattenedPlace({ attributes }: SourceNode, axis: number, rank: number): number {
+  const given = Number(attributes.get('axis') ?? 1);
+  return axis < (given < 0 ? given + rank : given) ? 0 : 1;
+}
+
+/** Joined along another axis, what is the same for every sample is repeated, once for each. */
+function rebatchConcat(node: SourceNode, scope: Scope, { from, to, ownTypes, dependent }: Rebatch): SourceNode {
+  const types = node.inputs.map((id) => scope.type(id));
+  const axis = node.attributes.get('axis');
+  const follows = node.inputs.some((id, i) => dependent.has(id) && ownTypes.get(id)?.dims[0] === from && types[i]!.dims[0] === to);
+  if (from !== 1 || !follows || axis === 0 || axis === -types[0]!.dims.length) return node;
+  const inputs = node.inputs.map((id, i) => {
+    if (dependent.has(id) || types[i]!.dims[0] !== 1) return id;
+    const shape = scope.addConstant(int64(types[i]!.dims.with(0, to)));
+    return scope.emit({ ...node, outputs: [] }, 'Expand', [id, shape], {})[0]!;
+  });
+  return { ...node, inputs };
+}
+
+/**
+ * Throws MODEL_UNSUPPORTED unless every output follows the batch in its leading axis, and nowhere else, and every value computed
+ * from the inputs holds as much per sample as before: one that does not mixes samples (a mean over the batch).
+ */
+export function checkRebatched(outputs: readonly ValueId[], scope: Scope, { from, to, ownTypes, dependent }: Rebatch): void {
+  const refuse = (what: string, id: ValueId): never => {
+    throw unsupported(
+      `the model is fixed at batch ${from}: at ${to}, ${what} ${quote(id)} would be ${formatType(scope.type(id))}`,
+      'outputs',
+      wayOut(from),
+    );
+  };
   for (const output of outputs) {
     const own = ownTypes.get(output);
-    const type = scope.type(output);
-    if (own?.dims[0] === from && sameDims(type.dims, [to, ...own.dims.slice(1)])) continue;
-    throw unsupported(
-      `the model is fixed at batch ${from}: at ${to}, output ${quote(output)} would be ${formatType(type)}`,
-      'outputs',
-      `Use batch ${from}, or export the model with a dynamic batch axis`,
-    );
+    if (own?.dims[0] !== from || !sameDims(scope.type(output).dims, [to, ...own.dims.slice(1)])) refuse('output', output);
+  }
+  for (const id of dependent) {
+    const own = ownTypes.get(id);
+    if (own && scope.has(id) && !scope.constant(id) && elementCount(scope.type(id).dims) * from !== elementCount(own.dims) * to) refuse('the value', id);
   }
 }

@@ -29,6 +29,8 @@ export interface SourceNode {
 export type RawRecord = Readonly<Record<string, RawAttribute | undefined>>;
 
 export interface Scope {
+  /** Whether the value is known: one that folding left out is not. */
+  has(id: ValueId): boolean;
   /** Type of a value; throws ShapeError for `''` or a value that is not known. */
   type(id: ValueId): TensorType;
   /** Its value where it is a constant. */
@@ -95,6 +97,7 @@ export function createImportScope(options: ScopeOptions): ScopeState {
     types: store.types,
     constants: store.constants,
     nodes: store.nodes,
+    has: (id) => store.types.has(id),
     type: (id) => typeIn(store, id),
     constant: (id) => store.constants.get(id),
     known: (id) => (id === '' ? undefined : contextOf(store, [id], 0).numbers(0)),

@@ -7,7 +7,7 @@ import onnxProto from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
 import { TsrtError } from '../../../src/errors.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
-import { elementCount, fromNumbers, type TensorType } from '../../../src/ir/tensor.ts';
+import { elementCount, fromNumbers, type Tensor, type TensorType } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph, type ImportOptions, type UnsupportedNode } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
@@ -103,24 +103,71 @@ describe('rebatch', () => {
     expect(dimsOf(graphOf(parts([node('Flatten', ['x'], ['y'])], [1, 6]), { batch: 4, rebatch: true }), 'y')).toEqual([4, 6]);
   });
 
-  it('moves a batch that a Reshape spells out', async () => {
-    const nodes = [node('Transpose', ['x'], ['t'], { perm: [0, 2, 1] }), node('Reshape', ['t', 's'], ['r']), node('MatMul', ['r', 'w'], ['y'])];
-    const bytes = modelBytes(parts(nodes, [1, 1]));
+  const image = [1, 2, 3];
+
+  /** How far the model, batched, is from what it gives for each image alone: 1 is as far as it may be. */
+  async function batchedError(nodes: ModelParts['nodes'], out: readonly number[]): Promise<number> {
+    const bytes = modelBytes(parts(nodes, out));
     const rebatched = importGraph(readModel(bytes), { batch: 3, rebatch: true });
     if (!rebatched.ok) throw new Error(JSON.stringify(rebatched.unsupported));
     const numbers = Array.from({ length: 18 }, (_, i) => Math.cos(i));
     const { y } = await runOnnx(exportGraph(rebatched.graph), { x: floats(numbers, [3, 2, 3]) });
-    for (const image of [0, 1, 2]) {
-      const alone = await runOnnx(bytes, { x: floats(numbers.slice(6 * image, 6 * image + 6), [1, 2, 3]) });
-      const row = { dtype: y!.dtype, dims: [1, 1], data: y!.data.slice(4 * image, 4 * image + 4) };
-      expect(disagreement(row, alone['y']!)).toBeLessThanOrEqual(1);
+    const size = y!.data.length / 3;
+    let worst = 0;
+    for (const i of [0, 1, 2]) {
+      const alone = await runOnnx(bytes, { x: floats(numbers.slice(6 * i, 6 * i + 6), image) });
+      const row = { dtype: y!.dtype, dims: alone['y']!.dims, data: y!.data.slice(size * i, size * (i + 1)) };
+      worst = Math.max(worst, disagreement(row, alone['y']!));
     }
+    return worst;
+  }
+
+  const constant = (name: string, tensor: Tensor): ReturnType<typeof node> => node('Constant', [], [name], { value: tensor });
+
+  it('moves a batch that a Reshape spells out', async () => {
+    const nodes = [node('Transpose', ['x'], ['t'], { perm: [0, 2, 1] }), node('Reshape', ['t', 's'], ['r']), node('MatMul', ['r', 'w'], ['y'])];
+    expect(await batchedError(nodes, [1, 1])).toBeLessThanOrEqual(1);
   });
 
-  it('refuses a model whose weights hold the batch', () => {
-    const error = errorOf(() => graphOf(parts([node('Concat', ['x', 'c'], ['y'], { axis: 1 }), node('Constant', [], ['c'], { value: floats([1, 2, 3], [1, 1, 3]) })], [1, 3, 3]), { batch: 4, rebatch: true }));
+  it('moves a batch that is no leading axis, or a factor of one, as attention has it', async () => {
+    const nodes = [
+      constant('to_front', ints([2, 1, 3])),
+      node('Transpose', ['x'], ['t'], { perm: [1, 0, 2] }),
+      constant('split', ints([2, 1, 3, 1])),
+      node('Reshape', ['t', 'split'], ['heads']),
+      node('Transpose', ['heads'], ['grouped'], { perm: [1, 0, 2, 3] }),
+      constant('merge', ints([2, 3, 1])),
+      node('Reshape', ['grouped', 'merge'], ['merged']),
+      node('MatMul', ['merged', 'row'], ['products']),
+      constant('row', floats([1, -2], [1, 2])),
+      constant('apart', ints([1, 2, 6])),
+      node('Reshape', ['products', 'apart'], ['y']),
+    ];
+    expect(await batchedError(nodes, [1, 2, 6])).toBeLessThanOrEqual(1);
+  });
+
+  it('repeats a parameter that is joined to every sample', async () => {
+    const nodes = [constant('token', floats([1, 2, 3], [1, 1, 3])), node('Identity', ['token'], ['c']), node('Concat', ['c', 'x'], ['y'], { axis: 1 })];
+    expect(await batchedError(nodes, [1, 3, 3])).toBeLessThanOrEqual(1);
+  });
+
+  it('refuses a model whose weights hold a batch of several', () => {
+    const nodes = [node('Concat', ['x', 'c'], ['y'], { axis: 1 }), constant('c', floats([1, 2, 3, 4, 5, 6], [2, 1, 3]))];
+    const error = errorOf(() => graphOf({ ...parts(nodes, [2, 3, 3]), inputs: [value('x', 'float32', [2, 2, 3])] }, { batch: 4, rebatch: true }));
     expect(error).toMatchObject({ code: 'MODEL_UNSUPPORTED', place: `node 'Concat_of_y' (Concat)` });
     expect(error.fix).toMatch(/dynamic axes/);
+  });
+
+  it('refuses a batch inside of another factor', () => {
+    const nodes = [node('Transpose', ['x'], ['t'], { perm: [1, 0, 2] }), constant('shape', ints([1, 2, 3])), node('Flatten', ['t'], ['f'], { axis: 2 }), node('Reshape', ['f', 'shape'], ['y'])];
+    const error = errorOf(() => graphOf(parts(nodes, image), { batch: 4, rebatch: true }));
+    expect(error.message).toMatch(/does not keep the samples apart/);
+  });
+
+  it('refuses a model that mixes samples, although its output follows', () => {
+    const nodes = [constant('axes', ints([0])), node('ReduceMean', ['x', 'axes'], ['mean'], { keepdims: 1 }), node('Sub', ['x', 'mean'], ['y'])];
+    const error = errorOf(() => graphOf(parts(nodes, [1, 2, 3]), { batch: 4, rebatch: true }));
+    expect(error.message).toMatch(/the value 'mean' would be float32\[1,2,3\]/);
   });
 
   it('refuses a model whose output does not follow', () => {
