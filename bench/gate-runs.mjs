@@ -28,6 +28,7 @@ const { values } = parseArgs({
   },
 });
 const root = fileURLToPath(new URL('..', import.meta.url));
+const say = (line) => process.stdout.write(`${line}\n`);
 const STATUSES = { 0: 'passed', 1: 'regressed', 4: 'undecided' };
 
 const project = await mkdtemp(join(tmpdir(), 'gate-runs-'));
@@ -44,12 +45,13 @@ try {
       const { verdict, reasons } = await gate();
       tally[kind][verdict] = (tally[kind][verdict] ?? 0) + 1;
       const seconds = ((performance.now() - startMs) / 1000).toFixed(0);
-      console.log(`${kind} ${String(run).padStart(2)}  ${verdict.padEnd(9)}  ${seconds} s, load ${loadavg()[0].toFixed(1)} on ${availableParallelism()} cores\n${reasons.map((text) => `          ${text}\n`).join('')}`.trimEnd());
+      say(`${kind} ${String(run).padStart(2)}  ${verdict.padEnd(9)}  ${seconds} s, load ${loadavg()[0].toFixed(1)} on ${availableParallelism()} cores`);
+      for (const text of reasons) say(`          ${text}`);
     }
   }
   const count = (kind, verdict) => tally[kind][verdict] ?? 0;
-  console.log(`\nA/A: ${count('A/A', 'regressed')} false alarms in ${values.runs} gates, ${count('A/A', 'undecided')} undecided`);
-  console.log(`A/B: ${count('A/B', 'regressed')} of ${values.runs} caught (${values.waste} % wasted), ${count('A/B', 'undecided')} undecided, ${count('A/B', 'passed')} passed`);
+  say(`\nA/A: ${count('A/A', 'regressed')} false alarms in ${values.runs} gates, ${count('A/A', 'undecided')} undecided`);
+  say(`A/B: ${count('A/B', 'regressed')} of ${values.runs} caught (${values.waste} % wasted), ${count('A/B', 'undecided')} undecided, ${count('A/B', 'passed')} passed`);
   process.exitCode = count('A/A', 'regressed') === 0 && count('A/B', 'regressed') === Number(values.runs) ? 0 : 1;
 } finally {
   await rm(project, { recursive: true, force: true });

@@ -24,8 +24,24 @@ export interface Workplace {
 /** An empty folder with a cache and results of its own. */
 export async function workplace(): Promise<Workplace> {
   const folder = await temporaryFolder();
-  const env = { ...process.env, NO_COLOR: '1', CI: '1', TSRT_BENCH_CACHE: join(folder, 'cache') };
-  const start: Workplace['start'] = (words, onStderr) =>
+  const start = startIn(folder);
+  return {
+    folder,
+    start,
+    run: (...words) => start(words, () => {}),
+    async write(path, content) {
+      const file = join(folder, path);
+      await mkdir(join(file, '..'), { recursive: true });
+      await writeFile(file, content);
+      return file;
+    },
+  };
+}
+
+/** Starts the command in a folder, with a cache there. */
+export function startIn(folder: string, cache = join(folder, 'cache')): Workplace['start'] {
+  const env = { ...process.env, NO_COLOR: '1', CI: '1', TSRT_BENCH_CACHE: cache };
+  return (words, onStderr) =>
     new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [bin, ...words], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
       let stdout = '';
@@ -40,17 +56,6 @@ export async function workplace(): Promise<Workplace> {
       child.once('error', reject);
       child.once('close', (status) => resolve({ status, stdout, stderr }));
     });
-  return {
-    folder,
-    start,
-    run: (...words) => start(words, () => {}),
-    async write(path, content) {
-      const file = join(folder, path);
-      await mkdir(join(file, '..'), { recursive: true });
-      await writeFile(file, content);
-      return file;
-    },
-  };
 }
 
 /** A suite on the null backend: the whole way through the harness in about a second a case. */
