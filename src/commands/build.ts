@@ -1,11 +1,16 @@
 /** `tsrt-bench build MODEL`. */
 import { Args, Flags } from '@oclif/core';
+import { TsrtError } from '../errors.ts';
 import { formatBytes, formatNumber } from '../report/units.ts';
 import type { BuildResult } from '../workflows/build.ts';
 import { BaseCommand } from './base.ts';
 import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
+import { describeTuning } from './tactics.ts';
+import { onInterrupt } from './interrupt.ts';
+import { createProgress, progressMode } from './progress.ts';
+import { TUNE_FLAGS, tuningRequest, withTune } from './tune-flags.ts';
 
 export default class Build extends BaseCommand {
   static override summary = 'Compile a model into an engine file';
@@ -14,6 +19,7 @@ export default class Build extends BaseCommand {
     '<%= config.bin %> build resnet50.onnx',
     '<%= config.bin %> build resnet50.onnx --batch 8 --option threads=2 --output engines/',
     '<%= config.bin %> build resnet50.onnx --backend webgpu --device swiftshader',
+    '<%= config.bin %> build resnet50.onnx --backend webgpu --tune fast --export-tactics resnet50.tactics.json',
     '<%= config.bin %> build bert.onnx --dim sequence=128 --fusion off',
     '<%= config.bin %> build resnet50.onnx --precision int8 --calibration resnet50.calibration.json',
   ];
@@ -22,17 +28,53 @@ export default class Build extends BaseCommand {
     ...CONFIG_FLAGS,
     ...BUILD_FLAGS,
     ...DEVICE_FLAG,
+    ...TUNE_FLAGS,
+    'export-tactics': Flags.string({ description: 'write the tactics of the engine to this file, for --frozen-tactics', helpValue: 'FILE', helpGroup: 'TUNING' }),
     calibration: Flags.string({ description: 'ranges for int8 and mixed, as calibrate writes them', helpValue: 'FILE' }),
     output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
   };
 
   async run(): Promise<BuildResult> {
     const { args, flags } = await this.parse(Build);
-    const options = buildOptions(flags);
+    const built = buildOptions(flags);
+    const options = { ...built, backendOptions: withTune(built.backendOptions, flags.tune) };
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const [{ buildEngineFile }, { openRegistry }] = await Promise.all([import('../workflows/build.ts'), import('../workflows/registry.ts')]);
-    const registry = await openRegistry(config.plugins);
-    const result = await buildEngineFile({ model: args.model, options, output: flags.output, device: flags.device, calibration: flags.calibration, registry, signal: undefined });
+    const [{ buildEngineFile }, { openRegistry }, { tuningContext }] = await Promise.all([
+      import('../workflows/build.ts'),
+      import('../workflows/registry.ts'),
+      import('../workflows/tuning.ts'),
+    ]);
+    const mode = progressMode({ quiet: false, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
+    const progress = await createProgress(mode, process.stderr);
+    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: times that were measured are kept' }));
+    try {
+      const result = await buildEngineFile({
+        model: args.model,
+        options,
+        output: flags.output,
+        device: flags.device,
+        calibration: flags.calibration,
+        tuning: await tuningContext(tuningRequest(flags), config.cache),
+        exportTactics: flags['export-tactics'],
+        registry: await openRegistry(config.plugins),
+        onProgress: (step, done, total) => {
+          if (step === 'tuning') progress.onEvent({ kind: 'progress', stage: 'build', label: 'tuning', done, total, unit: 'kernels' });
+        },
+        signal: interrupt.signal,
+      });
+      progress.stop();
+      this.describe(result);
+      return result;
+    } catch (error) {
+      if (!interrupt.signal.aborted) throw error;
+      throw new TsrtError('INTERRUPTED', 'the build was stopped', { fix: 'start it again: times that were measured are not measured again', cause: error });
+    } finally {
+      progress.stop();
+      interrupt.dispose();
+    }
+  }
+
+  private describe(result: BuildResult): void {
     const { header, stepsMs } = result;
     const steps = Object.entries(stepsMs).map(([step, ms]) => `${step} ${formatNumber(ms / 1000)} s`);
     this.log(`engine   ${result.file} (${formatBytes(result.bytes)}, sha256 ${result.sha256.slice(0, 16)}…)`);
@@ -41,8 +83,9 @@ export default class Build extends BaseCommand {
     if (needs.length > 0) this.log(`needs    ${needs.join('; ')}`);
     for (const { name, dtype, dims } of header.inputs) this.log(`input    ${name} ${dtype}[${dims.join(',')}]`);
     for (const { name, dtype, dims } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]`);
+    const tuning = header.tactics?.tuning;
+    if (tuning) this.log(`tuned    ${describeTuning(tuning)}`);
     for (const notice of header.notices) this.log(`note     ${notice}`);
     this.log(`next     tsrt-bench inspect ${result.file}`);
-    return result;
   }
 }

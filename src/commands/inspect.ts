@@ -13,6 +13,7 @@ export default class Inspect extends BaseCommand {
     '<%= config.bin %> inspect resnet50.onnx',
     '<%= config.bin %> inspect resnet50.onnx --batch 8 --passes',
     '<%= config.bin %> inspect resnet50-b8.engine --layers',
+    '<%= config.bin %> inspect resnet50-b8.engine --tactics --json > resnet50-b8.tactics.json',
   ];
   static override args = { file: Args.string({ required: true, description: 'an ONNX or engine file' }) };
   static override flags = {
@@ -20,21 +21,25 @@ export default class Inspect extends BaseCommand {
     ...BUILD_FLAGS,
     ...DEVICE_FLAG,
     passes: Flags.boolean({ description: 'what each pass did' }),
+    tactics: Flags.boolean({ description: 'which kernel each product got, and what was measured beside it; with --json the list for --frozen-tactics' }),
     layers: Flags.boolean({ description: 'every layer of the engine, with the ONNX nodes it came from' }),
   };
 
-  async run(): Promise<Inspection> {
+  async run(): Promise<Inspection & { readonly tactics?: Readonly<Record<string, string>> }> {
     const { args, flags } = await this.parse(Inspect);
     const options = buildOptions(flags);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const [{ inspect }, { openRegistry }, { describeInspection }] = await Promise.all([
+    const [{ inspect }, { openRegistry }, { describeInspection }, { frozenOf }, { tuningContext }] = await Promise.all([
       import('../workflows/inspect.ts'),
       import('../workflows/registry.ts'),
       import('./inspection.ts'),
+      import('../backends/webgpu/tune/frozen.ts'),
+      import('../workflows/tuning.ts'),
     ]);
-    const inspection = await inspect(args.file, options, await openRegistry(config.plugins), flags.device);
+    const inspection = await inspect(args.file, options, await openRegistry(config.plugins), flags.device, await tuningContext({}, config.cache));
     const engine = inspection.kind === 'engine' ? inspection.header : inspection.engine;
-    for (const line of describeInspection(inspection, engine, { passes: flags.passes, layers: flags.layers })) this.log(line);
-    return inspection;
+    for (const line of describeInspection(inspection, engine, { passes: flags.passes, layers: flags.layers, tactics: flags.tactics })) this.log(line);
+    if (!flags.tactics || !engine?.tactics) return inspection;
+    return { ...inspection, tactics: frozenOf(engine.tactics.choices) };
   }
 }

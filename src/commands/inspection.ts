@@ -3,10 +3,12 @@ import type { EngineHeader } from '../engine/engine.ts';
 import { alignedGrid } from '../report/grid.ts';
 import { formatBytes, formatNumber, plural } from '../report/units.ts';
 import type { EngineInspection, Inspection, ModelInspection } from '../workflows/inspect.ts';
+import { describeTactics, describeTuning } from './tactics.ts';
 
 export interface InspectionDetail {
   readonly passes: boolean;
   readonly layers: boolean;
+  readonly tactics: boolean;
 }
 
 /** `engine` is the header of the engine file, or of what the backend builds from the model. */
@@ -16,7 +18,8 @@ export function describeInspection(inspection: Inspection, engine: EngineHeader 
   lines.push('', ...describeEngine(engine));
   if (detail.passes) lines.push('', ...describePasses(engine));
   if (detail.layers) lines.push('', ...describeLayers(engine));
-  if (!detail.passes && !detail.layers) lines.push('', '--passes shows what each pass did, --layers every layer.');
+  if (detail.tactics) lines.push('', ...describeTactics(engine));
+  if (!detail.passes && !detail.layers && !detail.tactics) lines.push('', '--passes shows what each pass did, --layers every layer, --tactics which kernels were chosen.');
   return lines;
 }
 
@@ -72,6 +75,7 @@ function describeEngine(engine: EngineHeader): string[] {
     `layers   ${engine.layers.length}: ${[...kinds].sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${count} ${kind}`).join(', ')}`,
     `memory   weights ${formatBytes(memory.weightBytes)}, activations ${formatBytes(memory.activationBytes)}, workspace ${formatBytes(memory.workspaceBytes)}, staging ${formatBytes(memory.stagingBytes)}`,
     `needs    ${needs.length > 0 ? needs.join('; ') : 'any device of the backend'}`,
+    ...(engine.tactics?.tuning ? [`tuned    ${describeTuning(engine.tactics.tuning)}`] : []),
     ...engine.notices.map((notice) => `note     ${notice}`),
   ];
 }

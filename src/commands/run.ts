@@ -9,6 +9,7 @@ import { RUN_ENGINE_FLAGS } from './engine-flags.ts';
 import { onInterrupt } from './interrupt.ts';
 import { createProgress, progressMode } from './progress.ts';
 import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
+import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
 
 export default class Run extends BaseCommand {
   static override summary = "Compile a suite's model into engine variants, measure them, and print one table";
@@ -28,6 +29,7 @@ export default class Run extends BaseCommand {
     ...RUN_ENGINE_FLAGS,
     budget: Flags.string({ description: 'start no round after this time, such as 3m', helpValue: 'TIME' }),
     ...DEVICE_FLAG,
+    ...TUNE_FLAGS,
     resume: Flags.boolean({ description: 'go on with the latest unfinished run of this suite' }),
     quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
     'print-config': Flags.boolean({ description: 'show the settings in force and where each came from, and end' }),
@@ -63,6 +65,7 @@ export default class Run extends BaseCommand {
         rebuild: flags.rebuild,
         limit: flags.limit,
         device: flags.device,
+        tuning: tuningRequest(flags),
         resume: flags.resume,
         signal: interrupt.signal,
         onEvent: progress.onEvent,

@@ -38,6 +38,7 @@ interface ParsedSuiteFlags {
   readonly dim?: readonly string[] | undefined;
   readonly shape?: readonly string[] | undefined;
   readonly fallback?: string | undefined;
+  readonly tune?: string | undefined;
   readonly rounds?: number | undefined;
   readonly time?: string | undefined;
 }
@@ -52,11 +53,17 @@ export function suiteOverrides(flags: ParsedSuiteFlags): SuiteOverrides {
     backendOptions: flags.option && flags.option.length > 0 ? parseOptions(flags.option) : undefined,
     dims: parseSizes('--dim', flags.dim),
     inputShapes: parseShapes('--shape', flags.shape),
-    ownOptions: flags.fallback === undefined || flags.fallback === 'none' ? undefined : { webgpu: { fallback: [flags.fallback] } },
+    ownOptions: webgpuOptions(flags),
     rounds: flags.rounds,
     timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time),
     dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
   };
+}
+
+/** Options of the webgpu backend that have a flag of their own; a suite that tunes does not with `--tune none`. */
+function webgpuOptions({ fallback, tune }: ParsedSuiteFlags): SuiteOverrides['ownOptions'] {
+  const options = { ...(fallback !== undefined && fallback !== 'none' && { fallback: [fallback] }), ...(tune !== undefined && { tune: [tune] }) };
+  return Object.keys(options).length === 0 ? undefined : { webgpu: options };
 }
 
 function nonEmpty<T>(values: readonly T[] | undefined): readonly T[] | undefined {

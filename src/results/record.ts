@@ -4,7 +4,7 @@
  * A failure is a record too. Raw samples are kept, so that everything shown later can be derived again (rebar's rule).
  */
 import type { DeviceInfo, LoadSteps } from '../backends/backend.ts';
-import type { BuildOptions, MemoryLedger } from '../engine/engine.ts';
+import type { BuildOptions, MemoryLedger, Tuning } from '../engine/engine.ts';
 import type { ErrorReport } from '../errors.ts';
 
 export const RECORD_SCHEMA_VERSION = 1;
@@ -160,6 +160,8 @@ export interface BuildReading {
   /** Parts of it, where the backend tells them; the rest is the engine file and the opening of the device. */
   readonly loadSteps?: LoadSteps;
   readonly firstRunMs: number;
+  /** How the engine's kernels were chosen by timing them; absent where they were not. */
+  readonly tuning?: Tuning;
 }
 
 /** Ended as asked. */

@@ -101,6 +101,17 @@ const build = z.strictObject({
     .exactOptional()
     .describe('Parts of loadMs, where the backend tells them'),
   firstRunMs: amount,
+  tuning: z
+    .strictObject({
+      level: z.enum(['fast', 'full']),
+      measured: amount.describe('Candidates timed in the build'),
+      reused: amount.describe('Candidates whose times came from a timing cache'),
+      refused: amount.describe('Candidates that the device refused'),
+      unmeasured: amount.describe('Problems that a budget left to the cost model'),
+      clocks: z.enum(['proven', 'unproven', 'software']).exactOptional().describe('Whether the device was seen to run at its full clock; absent where nothing was measured'),
+    })
+    .exactOptional()
+    .describe('How the kernels of the engine were chosen by timing them'),
 });
 
 const memory = z.strictObject({

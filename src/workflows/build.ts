@@ -1,6 +1,7 @@
 /** `build`: engine files only, of one ONNX file or of every variant of a suite. */
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import type { BuildContext, TuningContext } from '../backends/backend.ts';
 import { compileModel, type CompileStep } from '../backends/compile.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
 import { serializeEngine } from '../engine/file.ts';
@@ -10,6 +11,7 @@ import type { Registry } from '../registry.ts';
 import { readCalibration } from './calibrate/suite.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
 import { chooseDevices } from './probe.ts';
+import { exportTactics } from './tuning.ts';
 
 export interface BuildRequest {
   /** An ONNX file. */
@@ -22,6 +24,10 @@ export interface BuildRequest {
   readonly device?: string | undefined;
   /** A calibration cache, for int8 and mixed. */
   readonly calibration?: string | undefined;
+  readonly tuning?: TuningContext | undefined;
+  /** File that receives the engine's tactics, to be frozen. */
+  readonly exportTactics?: string | undefined;
+  readonly onProgress?: BuildContext['onProgress'];
   readonly signal: AbortSignal | undefined;
 }
 
@@ -51,7 +57,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
       backend,
       customOps: registry.ops,
       calibration,
-      context: { device, signal, onProgress: undefined },
+      context: { device, tuning: request.tuning, signal, onProgress: request.onProgress },
       onStep: (step, durationMs) => {
         stepsMs[step] = durationMs;
       },
@@ -60,6 +66,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
   const bytes = await serializeEngine(engine);
   const file = output.endsWith('.engine') ? output : join(output, `${engineFileName(modelName, options)}.engine`);
   await writeWhole(file, bytes);
+  if (request.exportTactics !== undefined) await exportTactics(request.exportTactics, engine.header.tactics);
   return { file, sha256: await sha256Hex(bytes), bytes: bytes.length, stepsMs, header: engine.header };
 }
 

@@ -14,7 +14,7 @@ export type RunEvent =
       readonly label: string;
       readonly done: number;
       readonly total: number;
-      readonly unit: 'bytes' | 'engines' | 'nodes' | 'rounds' | 'samples';
+      readonly unit: 'bytes' | 'engines' | 'kernels' | 'nodes' | 'rounds' | 'samples';
     }
   /** A case ended and its record is on disk. */
   | { readonly kind: 'record'; readonly record: BenchRecord; readonly done: number; readonly total: number }

@@ -1,7 +1,7 @@
 /** `inspect`: what an ONNX or engine file holds, what it costs, what fused, and what a backend can't build. */
 import { basename, dirname } from 'node:path';
 import { readBuildInput } from '../backends/compile.ts';
-import type { Backend, Unsupported } from '../backends/backend.ts';
+import type { Backend, BuildContext, TuningContext, Unsupported } from '../backends/backend.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
 import { deserializeEngine, isEngineFile } from '../engine/file.ts';
 import { reportError, TsrtError, type ErrorReport } from '../errors.ts';
@@ -64,9 +64,9 @@ export interface EngineInspection {
 export type Inspection = ModelInspection | EngineInspection;
 
 /** Tells model and engine apart by their first bytes; a model is built for `device`. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
-export async function inspect(file: string, options: BuildOptions, registry: Registry, device?: string): Promise<Inspection> {
+export async function inspect(file: string, options: BuildOptions, registry: Registry, device?: string, tuning?: TuningContext): Promise<Inspection> {
   const bytes = await readModelFile(file);
-  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry, device));
+  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry, { device, tuning }));
 }
 
 async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineInspection> {
@@ -74,12 +74,12 @@ async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineIns
   return { kind: 'engine', file, fileBytes: bytes.length, header, parts: [...parts].map(([name, part]) => ({ name, bytes: part.byteLength })) };
 }
 
-async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptions, registry: Registry, wanted: string | undefined): Promise<ModelInspection> {
+async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptions, registry: Registry, wanted: BuildWishes): Promise<ModelInspection> {
   const backend = registry.backend(options.backend);
-  const device = (await chooseDevices(wanted, [backend])).get(backend.name);
+  const device = (await chooseDevices(wanted.device, [backend])).get(backend.name);
   const folder = dirname(file);
   const model = readModel(bytes, { folder });
-  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options, customOps: registry.ops }, backend, device);
+  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options, customOps: registry.ops }, backend, { ...wanted, device });
   const ops = graph ? costByOp(graph) : countByOp(model.nodes.map((node) => (node.domain ? `${node.domain}.${node.opType}` : node.opType)));
   const weights = weightsOf(model);
   return {
@@ -101,16 +101,18 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
   };
 }
 
+type BuildWishes = Pick<BuildContext, 'device' | 'tuning'>;
+
 type Built = Pick<ModelInspection, 'unsupported' | 'refusal' | 'engine'> & { readonly graph: Graph | undefined };
 
 /** What the backend makes of the model; a model that it refuses can still be described. */
-async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: Backend, device: string | undefined): Promise<Built> {
+async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: Backend, wishes: BuildWishes): Promise<Built> {
   let graph: Graph | undefined;
   try {
     const input = await readBuildInput(request);
     graph = input.graph.ok ? input.graph.graph : undefined;
     const unsupported = backend.supports(input);
-    const engine = unsupported.length === 0 ? await backend.build(input, { device, signal: undefined, onProgress: undefined }) : undefined;
+    const engine = unsupported.length === 0 ? await backend.build(input, { ...wishes, signal: undefined, onProgress: undefined }) : undefined;
     return { graph, unsupported, refusal: undefined, engine: engine?.header };
   } catch (error) {
     if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;

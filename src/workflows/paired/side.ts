@@ -28,6 +28,7 @@ import type { EngineFacts, UnbuiltEngine } from '../run/records.ts';
 import { fixedBatch, openReferences, type References } from '../run/reference.ts';
 import type { RunRequest } from '../run/request.ts';
 import type { Sweep } from '../run/sweep.ts';
+import { tuningContext } from '../tuning.ts';
 
 /** What a side is made from. */
 export type SideRequest = Omit<RunRequest, 'resume' | 'limit' | 'rebuild'>;
@@ -130,7 +131,7 @@ async function sweepOf(open: OpenSide, { folder, prebuilt = open.prebuilt }: Sid
   return { request, registry, probe, suite, model, modelBytes: await readModelFile(model.path), cases, prebuilt, folder, context };
 }
 
-function buildAll({ request, cases, prebuilt, registry, probe, suite, model, modelBytes, folder }: Sweep): Promise<ReadonlyMap<string, EngineOutcome>> {
+async function buildAll({ request, cases, prebuilt, registry, probe, suite, model, modelBytes, folder }: Sweep): Promise<ReadonlyMap<string, EngineOutcome>> {
   const { settings, signal, onEvent } = request;
   const calibration = calibrationSource({
     suite,
@@ -141,7 +142,8 @@ function buildAll({ request, cases, prebuilt, registry, probe, suite, model, mod
     onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'build', label: 'calibrating', done, total, unit: 'samples' }),
     onNotice: (text) => onEvent({ kind: 'notice', text }),
   });
-  return buildEngines({ cases, prebuilt, model: { name: model.name, bytes: modelBytes, path: model.path }, registry, probe, calibration, builds: suite.measure.builds, folder, signal, onEvent });
+  const tuning = await tuningContext(request.tuning ?? {}, settings.config.cache);
+  return buildEngines({ cases, prebuilt, model: { name: model.name, bytes: modelBytes, path: model.path }, registry, probe, calibration, builds: suite.measure.builds, tuning, folder, signal, onEvent });
 }
 
 function accuracyOf(sweep: Sweep, engines: readonly BuiltEngine[], references: References): Promise<ReadonlyMap<string, AccuracyOutcome>> {

@@ -5,7 +5,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { compileModel } from '../../backends/compile.ts';
-import type { Availability, Backend, BuildInput } from '../../backends/backend.ts';
+import type { Availability, Backend, BuildInput, TuningContext } from '../../backends/backend.ts';
 import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts';
 import { serializeEngine } from '../../engine/file.ts';
 import { sha256Hex } from '../../engine/sha256.ts';
@@ -53,6 +53,7 @@ export interface EngineRequest {
   readonly probe: (backend: Backend) => Promise<Availability>;
   /** Ranges for int8 and mixed variants; called for those alone. */
   readonly calibration: (options: BuildOptions) => Promise<BuildInput['calibration']>;
+  readonly tuning?: TuningContext | undefined;
   /** Builds of each engine, for its build time; default 1. Fewer where they take longer than {@link REPEAT_BUILDS_MS} together. */
   readonly builds?: number;
   /** Where engine files are written. */
@@ -109,7 +110,7 @@ async function takeOver(
 }
 
 async function buildOne(
-  { model, registry, calibration, signal, builds = 1 }: EngineRequest,
+  { model, registry, calibration, tuning, signal, onEvent, builds = 1 }: EngineRequest,
   backend: Backend,
   availability: Availability,
   variant: Variant,
@@ -122,6 +123,9 @@ async function buildOne(
     const { precision } = variant.options;
     const device = deviceOf(availability);
     const ranges = precision === 'int8' || precision === 'mixed' ? await calibration(variant.options) : undefined;
+    const onProgress = (step: string, done: number, total: number): void => {
+      if (step === 'tuning') onEvent({ kind: 'progress', stage: 'build', label: `tuning ${engineKey(variant)}`, done, total, unit: 'kernels' });
+    };
     const compile = () =>
       compileModel({
         modelBytes: model.bytes,
@@ -131,7 +135,7 @@ async function buildOne(
         backend,
         customOps: registry.ops,
         calibration: ranges,
-        context: { device, signal, onProgress: undefined },
+        context: { device, tuning, signal, onProgress },
       });
     const { engine, buildsMs } = await timedBuilds(() => inModelFile(model.path, compile), builds, signal);
     checkInputSize(engine.header);

@@ -47,7 +47,8 @@ export async function prebuiltCases(files: readonly string[], suite: Suite, over
 
 function checkOverrides({ backend, precision, fusion, batch, backendOptions, ownOptions }: SuiteOverrides): void {
   if (backend !== undefined) return;
-  const given = Object.entries({ '--precision': precision, '--fusion': fusion, '--batch': batch, '--option': backendOptions, '--fallback': ownOptions });
+  const own = Object.fromEntries(Object.values(ownOptions ?? {}).flatMap((options) => Object.entries(options).map(([key, values]) => [`--${key}`, values])));
+  const given = Object.entries({ '--precision': precision, '--fusion': fusion, '--batch': batch, '--option': backendOptions, ...own });
   const flags = given.flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
   if (flags.length === 0) return;
   throw new TsrtError('USAGE', `${flags.join(', ')} ${flags.length === 1 ? 'says' : 'say'} how to build an engine, and --engine gives engines that are built`, {

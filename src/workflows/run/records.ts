@@ -41,7 +41,7 @@ function causeOf(error: ErrorReport): FailureCause {
 }
 
 /** What a record says of an engine. */
-export type EngineFacts = Pick<BuiltEngine, 'sha256' | 'bytes' | 'buildMs' | 'buildsMs' | 'prebuilt'> & { readonly header: Pick<BuiltEngine['header'], 'notices'> };
+export type EngineFacts = Pick<BuiltEngine, 'sha256' | 'bytes' | 'buildMs' | 'buildsMs' | 'prebuilt'> & { readonly header: Pick<BuiltEngine['header'], 'notices' | 'tactics'> };
 
 /** The record of a case that was handed to the measurement. `remarks` become warnings. */
 export function measuredRecord(
@@ -74,6 +74,7 @@ export function measuredRecord(
           loadMs: outcome.loadMs,
           ...(outcome.loadSteps && { loadSteps: outcome.loadSteps }),
           firstRunMs: outcome.firstRunMs,
+          ...(engine.header.tactics?.tuning && { tuning: engine.header.tactics.tuning }),
         },
         rounds: outcome.rounds,
         memory: outcome.memory,

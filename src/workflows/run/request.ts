@@ -4,6 +4,7 @@ import type { ErrorReport } from '../../errors.ts';
 import type { BenchRecord } from '../../results/record.ts';
 import type { SuiteOverrides } from '../../suite/expand.ts';
 import type { OnRunEvent } from '../events.ts';
+import type { TuningRequest } from '../tuning.ts';
 
 export interface RunRequest {
   /** A suite's folder, file or name. */
@@ -19,6 +20,7 @@ export interface RunRequest {
   readonly rebuild?: boolean;
   /** At most this many inputs for the accuracy run. */
   readonly limit: number | undefined;
+  readonly tuning?: TuningRequest | undefined;
   /** Device slug, for backends that have several. */
   readonly device: string | undefined;
   /** Goes on with the latest unfinished run of this suite and device. */

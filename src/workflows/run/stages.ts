@@ -7,6 +7,7 @@ import { readModel } from '../../onnx/model.ts';
 import type { BenchRecord } from '../../results/record.ts';
 import { calibrationSource } from '../calibrate/suite.ts';
 import { inModelFile } from '../model-file.ts';
+import { tuningContext } from '../tuning.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from './accuracy.ts';
 import { datasetOf } from './dataset.ts';
 import { type BuiltEngine, buildEngines, engineKey, type EngineOutcome } from './engines.ts';
@@ -38,6 +39,7 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
       onNotice: (text) => onEvent({ kind: 'notice', text }),
     }),
     builds: sweep.suite.measure.builds,
+    tuning: await tuningContext(request.tuning ?? {}, request.settings.config.cache),
     folder,
     signal,
     onEvent,
