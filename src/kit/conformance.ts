@@ -36,7 +36,7 @@ export interface KitRequest {
 export type CheckResult =
   | { readonly status: 'passed'; readonly check: CheckName; readonly cases: number; readonly worst: Worst }
   | { readonly status: 'skipped'; readonly check: CheckName; readonly reason: string }
-  | { readonly status: 'failed'; readonly check: CheckName; readonly cases: number; readonly message: string; readonly input: string; readonly shrinks: number; readonly given: KitCase };
+  | { readonly status: 'failed'; readonly check: CheckName; readonly cases: number; readonly message: string; readonly input: string; readonly hung: boolean; readonly shrinks: number; readonly given: KitCase };
 
 export interface OpResult {
   readonly op: string;
@@ -73,7 +73,7 @@ export async function checkConformance(request: KitRequest): Promise<Conformance
       for (const check of CHECKS) {
         signal?.throwIfAborted();
         request.onCheck?.(opTitle(op), check);
-        const reason = whySkipped(op, check, device);
+        const reason = checks.some(hangs) ? 'it would hang as an earlier check did' : whySkipped(op, check, device);
         checks.push(reason === undefined ? await checkOne(request, lane, op, index, check) : { status: 'skipped', check, reason });
       }
       ops.push({ op: opTitle(op), plugin, checks });
@@ -83,6 +83,10 @@ export async function checkConformance(request: KitRequest): Promise<Conformance
     signal?.removeEventListener('abort', stop);
     lane.end();
   }
+}
+
+function hangs(result: CheckResult): boolean {
+  return result.status === 'failed' && result.hung;
 }
 
 function kernelDtypes(op: CustomOp): readonly DType[] {
@@ -122,6 +126,8 @@ function whySkipped(op: CustomOp, check: CheckName, device: KitRequest['device']
   }
 }
 
+type Failure = Pick<Extract<CheckResult, { status: 'failed' }>, 'message' | 'input' | 'hung'>;
+
 async function checkOne({ seed, effort, timeoutMs, device }: KitRequest, lane: Lane, op: CustomOp, index: number, check: CheckName): Promise<CheckResult> {
   const specials: readonly Special[] = check === 'non-finite' ? ['nan', 'infinity'] : ['none'];
   const cases = caseArbitrary(op, specials, dtypesOf(op, check, 'slug' in device));
@@ -130,7 +136,7 @@ async function checkOne({ seed, effort, timeoutMs, device }: KitRequest, lane: L
   let accepted = 0;
   let refusal = '';
   let broken: { readonly error: unknown } | undefined;
-  const failures = new Map<string, { readonly message: string; readonly input: string }>();
+  const failures = new Map<string, Failure>();
   const property = fc.asyncProperty(cases, async (given) => {
     if (hangs >= HANG_TRIES) return true;
     const answer = await lane.check({ kind: 'check', op: index, check, given }, hangs > 0 ? Math.min(timeoutMs, HANG_TIMEOUT_MS) : timeoutMs).catch((error: unknown) => {
@@ -156,19 +162,19 @@ async function checkOne({ seed, effort, timeoutMs, device }: KitRequest, lane: L
   if (broken) throw broken.error;
   if (given) return { status: 'failed', check, cases: run.numRuns, shrinks: run.numShrinks, given, ...failures.get(JSON.stringify(given))! };
   if (accepted === 0) {
-    return { status: 'failed', check, cases: run.numRuns, shrinks: 0, given: fc.sample(cases, 1)[0]!, message: `infer refuses every input within what the op declares: ${refusal}`, input: 'all of them' };
+    return { status: 'failed', check, cases: run.numRuns, shrinks: 0, given: fc.sample(cases, 1)[0]!, message: `infer refuses every input within what the op declares: ${refusal}`, input: 'all of them', hung: false };
   }
   return { status: 'passed', check, cases: accepted, worst };
 }
 
-function failureOf(answer: Exclude<Answer, { kind: 'passed' | 'refused' }>, given: KitCase): { readonly message: string; readonly input: string } {
+function failureOf(answer: Exclude<Answer, { kind: 'passed' | 'refused' }>, given: KitCase): Failure {
   switch (answer.kind) {
     case 'failed':
-      return { message: answer.message, input: answer.input };
+      return { message: answer.message, input: answer.input, hung: false };
     case 'hung':
-      return { message: 'it hangs: no answer in the time that a case may take (--timeout)', input: describeCase(given) };
+      return { message: 'it hangs: no answer in the time that a case may take (--timeout)', input: describeCase(given), hung: true };
     case 'died':
-      return { message: answer.message, input: describeCase(given) };
+      return { message: answer.message, input: describeCase(given), hung: false };
     default:
       return answer satisfies never;
   }
