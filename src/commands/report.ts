@@ -2,7 +2,7 @@
 import { Args, Flags } from '@oclif/core';
 import type { ReportResult } from '../workflows/report.ts';
 import { BaseCommand } from './base.ts';
-import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { CONFIG_FLAGS, openBaselines, settings, STORE_FLAG } from './config-flags.ts';
 
 export default class Report extends BaseCommand {
   static override summary = 'Show stored results as a table, markdown, CSV, JSON, JUnit XML or GitHub annotations';
@@ -17,6 +17,7 @@ export default class Report extends BaseCommand {
   };
   static override flags = {
     ...CONFIG_FLAGS,
+    ...STORE_FLAG,
     format: Flags.string({ char: 'f', default: 'table', description: 'table, markdown, csv, json, junit, github, or a plugin\'s', helpValue: 'FORMAT' }),
     output: Flags.string({ char: 'o', description: 'write to this file instead of the terminal', helpValue: 'FILE' }),
     suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
@@ -38,6 +39,7 @@ export default class Report extends BaseCommand {
     const registry = await openRegistry(config.plugins);
     const result: ReportResult = await reportRecords({
       results: config.results,
+      store: await openBaselines(config),
       source: args.source,
       suite: flags.suite,
       reporter: registry.reporter(flags.format),

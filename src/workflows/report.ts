@@ -3,12 +3,15 @@ import { TsrtError } from '../errors.ts';
 import type { Reporter } from '../report/reporter.ts';
 import type { BenchRecord } from '../results/record.ts';
 import { selectRecords } from '../results/select.ts';
+import type { BaselineStore } from '../results/stores/contract.ts';
 import { listRuns, measuredCases, type RecordSet, type StoredRun } from '../results/store.ts';
 import { baselineVariantId, expandCases } from '../suite/expand.ts';
 import { loadSuite } from '../suite/load.ts';
 
 export interface ReportRequest {
   readonly results: string;
+  /** Where baselines are; default: in the results folder. */
+  readonly store?: BaselineStore | undefined;
   /** A file, a run, `latest` or a baseline. */
   readonly source: string;
   readonly suite: string | undefined;

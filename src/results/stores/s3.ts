@@ -9,18 +9,11 @@ import type { ObjectTarget } from './http.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** `s3://bucket/prefix` by the environment. Throws USAGE for a URL that is none, STORE_UNAVAILABLE without credentials. */
+/** `s3://bucket/prefix` by the environment. Throws USAGE for a URL that is none. */
 export function s3Target(store: string, environment: Environment): ObjectTarget {
   const [, bucket = '', path = ''] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/[A-Za-z0-9._/-]*)?$/i.exec(store) ?? [];
   if (bucket === '') {
     throw new TsrtError('USAGE', '--store is no S3 location', { fix: 'write s3://BUCKET/PREFIX; credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY' });
-  }
-  const accessKeyId = environment['AWS_ACCESS_KEY_ID'];
-  const secretAccessKey = environment['AWS_SECRET_ACCESS_KEY'];
-  if (!accessKeyId || !secretAccessKey) {
-    throw new TsrtError('STORE_UNAVAILABLE', `there are no credentials for ${store}`, {
-      fix: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where they are temporary)',
-    });
   }
   const region = environment['AWS_REGION'] || environment['AWS_DEFAULT_REGION'] || 'us-east-1';
   const sessionToken = environment['AWS_SESSION_TOKEN'] || undefined;
@@ -30,6 +23,7 @@ export function s3Target(store: string, environment: Environment): ObjectTarget 
     label: ['s3:/', bucket, ...(prefix === '' ? [] : [prefix])].join('/'),
     urlOf: (key) => `${base}/${key}`,
     async headers({ method, url, headers, body }) {
+      const { accessKeyId, secretAccessKey } = credentialsOf(environment, store);
       const hash = createHash('sha256').update(body ?? '').digest('hex');
       const signer = new AwsV4Signer({
         method,
@@ -48,6 +42,16 @@ export function s3Target(store: string, environment: Environment): ObjectTarget 
     denied:
       'check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION, and that the key may s3:GetObject, s3:PutObject and s3:ListBucket (without the last, S3 answers 403 for what is not there yet)',
   };
+}
+
+/** Asked for with each request and not before: a command that reads a file needs none. Throws STORE_UNAVAILABLE. */
+function credentialsOf(environment: Environment, store: string): { readonly accessKeyId: string; readonly secretAccessKey: string } {
+  const accessKeyId = environment['AWS_ACCESS_KEY_ID'];
+  const secretAccessKey = environment['AWS_SECRET_ACCESS_KEY'];
+  if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey };
+  throw new TsrtError('STORE_UNAVAILABLE', `there are no credentials for ${store}`, {
+    fix: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where they are temporary)',
+  });
 }
 
 /** Path style where an endpoint is given or the bucket's dots would break TLS, virtual hosts else. */
