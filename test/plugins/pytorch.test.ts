@@ -177,6 +177,7 @@ describe.skipIf(PYTHON === undefined)('PyTorch itself (skipped without a Python 
     for (const fusion of ['on', 'off'] as const) {
       const found = await withSession(await compile(model, { fusion }), (session) => session.run(Object.fromEntries(inputs)));
       expectClose(new Map(Object.entries(found)), expected, 1e-5);
+      expect(Object.keys(found)).toHaveLength(graph.outputs.length);
     }
   });
 
@@ -222,6 +223,7 @@ describe.skipIf(PYTHON === undefined)('PyTorch itself (skipped without a Python 
     const engine = await compile(readFileSync(join(models!, name, 'model.onnx')), { batch: input.dims[0]! });
     const { name: output } = engine.header.outputs[0]!;
     const found = await withSession(engine, (session) => session.run({ [session.inputs[0]!.name]: input }));
+    expect(found[output]!.dims).toEqual(tensor('output_0.pb').dims);
     expectClose(new Map([[output, found[output]!]]), new Map([[output, tensor('output_0.pb')]]), 1e-4);
   });
 });

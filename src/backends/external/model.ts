@@ -8,9 +8,11 @@ import type { EngineLayer } from '../../engine/engine.ts';
 import { REFERENCE_OPSET, typeOf, type Graph } from '../../ir/graph.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { exportGraph } from '../../onnx/export.ts';
+import { readModel } from '../../onnx/model.ts';
 import { PASSES } from '../../passes/pipeline.ts';
 import type { BuildInput } from '../backend.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
+import { externalFiles } from '../onnxruntime/external.ts';
 
 export const GRAPH_FORMAT = 1;
 
@@ -75,6 +77,32 @@ export async function moduleGraph(graph: Graph, { recover = true, signal }: Modu
 /** The model as one ONNX file with every shape static, weights inside; its own bytes where the IR can't hold it. */
 export function exportModel({ graph, model }: BuildInput): Uint8Array {
   return graph.ok ? exportGraph(graph.graph) : model.bytes;
+}
+
+/** A model for a tool that reads ONNX and takes the sizes of open dimensions apart from the file. */
+export interface ToolModel {
+  readonly bytes: Uint8Array;
+  /** Inputs whose shape the file leaves open, with the whole shape that is meant. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+}
+
+/**
+ * The model's own bytes where they are whole and fit the sizes that are asked for, so that a tool sees what its users give it; a
+ * file with static shapes, at the reference opset, where the model fixes other sizes or keeps weights beside it.
+ */
+export function toolModel(input: BuildInput): ToolModel {
+  const { model, graph } = input;
+  const declared = readModel(model.bytes, { folder: model.folder });
+  const bound = graph.ok ? new Map(graph.graph.inputs.map((id) => [id, typeOf(graph.graph, id).dims])) : new Map((model.inputs ?? []).map(({ name, dims }) => [name, dims]));
+  const shapes = new Map<string, readonly number[]>();
+  let fits = externalFiles(model.bytes, model.folder).length === 0;
+  for (const { name, type } of declared.inputs) {
+    const dims = bound.get(name);
+    if (type.kind !== 'tensor' || !dims) fits = false;
+    else if (type.dims?.length !== dims.length || type.dims.some((dim) => typeof dim !== 'number')) shapes.set(name, dims);
+    if (type.kind === 'tensor' && type.dims?.some((dim, axis) => typeof dim === 'number' && dim !== dims?.[axis])) fits = false;
+  }
+  return fits || !graph.ok ? { bytes: model.bytes, shapes } : { bytes: exportGraph(graph.graph), shapes: new Map() };
 }
 
 /** One layer per node, for an engine's header. */
