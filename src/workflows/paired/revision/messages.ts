@@ -15,6 +15,8 @@ export interface SideOrder {
   readonly cache: string;
   readonly device: string | undefined;
   readonly timeMs: number | undefined;
+  /** Of inputs; the candidate's, so that both sides get the same. */
+  readonly seed: number;
   /** Where engines, inputs and answers go. */
   readonly folder: string;
   /** Of these cases alone; undefined: of all. */

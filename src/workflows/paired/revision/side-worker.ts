@@ -18,8 +18,8 @@ function send(message: SideReply): Promise<void> {
   });
 }
 
-async function prepare({ suite, modelFile, plugins, cache, device, timeMs, folder, cases, accuracy }: SideOrder): Promise<SideReply> {
-  const settings = await resolveConfig({ plugins, cache }, process.cwd());
+async function prepare({ suite, modelFile, plugins, cache, device, timeMs, seed, folder, cases, accuracy }: SideOrder): Promise<SideReply> {
+  const settings = await resolveConfig({ plugins, cache, seed }, process.cwd());
   const { backend, precision, batch } = settings.config;
   const open = await openSide({
     suite,

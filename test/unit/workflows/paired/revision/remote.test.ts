@@ -8,7 +8,7 @@ import { RECORD_SCHEMA_VERSION } from '../../../../../src/results/record.ts';
 import { prepareRemotely } from '../../../../../src/workflows/paired/revision/remote.ts';
 import { temporaryFolder } from '../../../../helpers/folder.ts';
 
-const ORDER = { suite: 's', modelFile: undefined, plugins: undefined, cache: '/cache', device: undefined, timeMs: undefined, folder: '/f', cases: undefined, accuracy: false };
+const ORDER = { suite: 's', modelFile: undefined, plugins: undefined, cache: '/cache', device: undefined, timeMs: undefined, seed: 1, folder: '/f', cases: undefined, accuracy: false };
 const HELLO = { kind: 'hello', version: '0.9.0', protocol: { worker: WORKER_PROTOCOL, record: RECORD_SCHEMA_VERSION } };
 
 /** A side worker that answers an order with these messages, then ends as `end` says. */
