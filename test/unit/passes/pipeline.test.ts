@@ -22,6 +22,7 @@ describe('pipeline', () => {
     expect(new Set(PASSES.map((pass) => pass.name)).size).toBe(PASSES.length);
     expect(PASSES.map((pass) => `${pass.name}: ${pass.summary}`)).toMatchInlineSnapshot(`
       [
+        "decompose-custom: custom ops without a kernel of their own, in standard ones",
         "dead-code: drop nodes, constants and optional outputs that nothing reads",
         "shape-constants: compute what follows from static shapes",
         "constant-folding: evaluate subgraphs of constants that do not grow the weights",
@@ -29,6 +30,7 @@ describe('pipeline', () => {
         "reshapes: one Reshape for a chain of views",
         "transposes: cancel, compose and sink transposes",
         "common-subexpressions: compute equal things once",
+        "custom-patterns: custom ops from the subgraphs that exporters write them in",
         "recover-activations: Gelu, HardSwish, Mish, Softplus and Clip from primitive ops",
         "recover-layer-norm: LayerNormalization from primitive ops",
         "recover-rms-norm: RMSNormalization from primitive ops",
@@ -49,7 +51,7 @@ describe('pipeline', () => {
       selectPasses({ target, fusion, disabled }).map((pass) => pass.name);
     expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name));
     expect(names('onnx', 'on')).not.toContain('fuse-conv');
-    expect(names('webgpu', 'off')).toEqual(['dead-code', 'shape-constants']);
+    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants']);
     expect(names('onnx', 'on', ['transposes'])).not.toContain('transposes');
   });
 
