@@ -8,7 +8,7 @@
  */
 import { type Dims, elementCount } from '../../../ir/tensor.ts';
 import { collapse } from './space.ts';
-import { channelAlignment, type DeviceTensor, type Layout, rowMajorStrides, storedBytes, viewOf, type View } from './tensor.ts';
+import { channelAlignment, type DeviceTensor, type Layout, storedBytes, stridesOf, type View, viewOf } from './tensor.ts';
 
 /** What a part takes of one axis: `extent` elements, the first at `start`, each `step` after the one before. */
 export interface AxisRange {
@@ -41,7 +41,26 @@ function keepsLanes(whole: DeviceTensor, { start, step, extent }: AxisRange): bo
 }
 
 function withView(whole: DeviceTensor, dims: Dims, view: View, layout: Layout): DeviceTensor {
-  return { ...whole, dims, layout, window: { ...view, boundBytes: storedBytes(whole) } };
+  return { ...whole, dims, layout, window: { offset: view.offset, strides: view.strides, boundBytes: storedBytes(whole) } };
+}
+
+/** Elements of a tensor's memory as a tensor of these dims: by itself where they lie as a layout has them, else a window. */
+export function viewedAs(whole: DeviceTensor, dims: Dims, view: View): DeviceTensor {
+  const { window: _, ...own } = whole;
+  const lies = (layout: Layout): boolean => view.offset === 0 && sameWalk(dims, view.strides, stridesOf({ ...own, dims, layout }));
+  if (lies('linear')) return { ...own, dims, layout: 'linear' };
+  if (!hasVectors(dims, view, channelAlignment(whole.storage))) return withView(whole, dims, view, 'linear');
+  return lies('channels-last') ? { ...own, dims, layout: 'channels-last' } : withView(whole, dims, view, 'channels-last');
+}
+
+function sameWalk(dims: Dims, a: readonly number[], b: readonly number[]): boolean {
+  return dims.every((extent, axis) => extent === 1 || a[axis] === b[axis]);
+}
+
+/** Whether the channels of an image lie in whole vectors. */
+function hasVectors(dims: Dims, { offset, strides }: View, alignment: number): boolean {
+  if (dims.length < 3 || strides[1] !== 1 || offset % alignment !== 0 || dims[1]! % alignment !== 0) return false;
+  return dims.every((extent, axis) => axis === 1 || extent === 1 || strides[axis]! % alignment === 0);
 }
 
 /** The tensor with other dims over the same elements in the same order; undefined where strides can't express it. */
@@ -49,12 +68,7 @@ export function reshaped(tensor: DeviceTensor, dims: Dims): DeviceTensor | undef
   if (elementCount(dims) === 0) return undefined;
   const { offset, strides } = viewOf(tensor);
   const moved = reshapedStrides(tensor.dims, strides, dims);
-  if (!moved) return undefined;
-  const plain = rowMajorStrides(dims);
-  const isPlain = offset === 0 && dims.every((extent, axis) => extent === 1 || moved[axis] === plain[axis]);
-  if (!isPlain) return withView(tensor, dims, { offset, strides: moved }, 'linear');
-  const { window: _, ...whole } = tensor;
-  return { ...whole, dims, layout: 'linear' };
+  return moved && viewedAs(tensor, dims, { offset, strides: moved });
 }
 
 /** Strides that walk the elements of `dims` × `strides` in the same order as `wanted`; undefined where there are none. */

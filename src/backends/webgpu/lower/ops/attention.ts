@@ -2,7 +2,7 @@
 import type { Expr } from '../../../../ir/expr.ts';
 import type { Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
-import { lowerProduct } from './matmul.ts';
+import { lowerProduct, matrixOperand } from './matmul.ts';
 import { softmaxRows } from './rows.ts';
 
 const scores: Expr = { kind: 'input', index: 0, dtype: 'float32' };
@@ -12,8 +12,8 @@ const masked: Expr = { kind: 'binary', fn: 'add', a: scores, b: mask };
 const attention: Lowering<'FusedAttention'> = {
   unsupported: floatReason,
   lower(node, context) {
-    const [q, k, v] = node.inputs.slice(0, 3).map((id) => context.tensorIn(id, 'linear')) as [never, never, never];
-    const maskTensor = node.inputs[3] ? context.tensorIn(node.inputs[3], 'linear') : undefined;
+    const [q, k, v] = node.inputs.slice(0, 3).map((id) => matrixOperand(id, context)) as [never, never, never];
+    const maskTensor = node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined;
     const { scale, transposedK } = node.attrs;
     const [batch, heads, rows] = context.type(node.inputs[0]!).dims as [number, number, number, number];
     const length = context.type(node.inputs[2]!).dims[2]!;

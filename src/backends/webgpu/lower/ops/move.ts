@@ -1,5 +1,5 @@
 /**
- * Ops that only move elements along straight walks: Concat, Split, Slice, Expand, Tile, DepthToSpace, SpaceToDepth. Parts are
+ * Ops that only move elements along straight walks: Split, Slice, Expand, Tile, DepthToSpace, SpaceToDepth. Parts are
  * windows where layouts allow (lower/windows.ts), and one map kernel each, with other strides, where not; channels-last images
  * stay as they are.
  */
@@ -7,76 +7,11 @@ import type { Node, ValueId } from '../../../../ir/graph.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { sliceAxis } from '../../../../ops/slice.ts';
-import { inputExpr, mapKernel } from '../../kernels/map.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { move } from '../elements.ts';
 import { mustBeConstant } from '../support.ts';
-import { readAsImage } from '../placement.ts';
-import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, rowMajorStrides, stridesOf, type View, viewOf } from '../tensor.ts';
-import { alongAxis, type AxisRange, isAt, joined, windowOf } from '../windows.ts';
-
-interface Move {
-  readonly label: string;
-  /** The walk's axes; axis 1 are the channels where `padChannels`. */
-  readonly dims: Dims;
-  readonly source: DeviceTensor;
-  readonly from: View;
-  readonly target: DeviceTensor;
-  readonly to: View;
-  readonly padChannels?: boolean;
-}
-
-function move(context: LowerContext, { label, dims, source, from, target, to, padChannels = false }: Move): void {
-  if (elementCount(dims) === 0) return;
-  const inputs = [{ tensor: source, view: from }];
-  const outputs = [{ tensor: target, view: to, expr: inputExpr(source.dtype) }];
-  context.dispatch(mapKernel({ label, dims, inputs, outputs, padChannels }, context.profile));
-}
-
-const concat: Lowering<'Concat'> = {
-  lower(node, context) {
-    const output = node.outputs[0]!;
-    const { dims } = context.type(output);
-    const axis = normalizeAxis(node.attrs.axis, dims.length);
-    const sources = node.inputs.map((id) => context.source(id));
-    const home = context.home(output);
-    const together = home || !context.windows ? undefined : joined(sources, axis, dims);
-    if (together) return context.alias(output, together, together.layout);
-    const target = context.target(output, home?.layout ?? joinedLayout(node, sources, context));
-    const { offset, strides } = viewOf(target);
-    const hasLanes = target.layout === 'channels-last';
-    let [start, lanesFilled] = [0, !hasLanes || axis !== 1];
-    for (const [i, source] of sources.entries()) {
-      const to = { offset: offset + start * strides[axis]!, strides };
-      const isLast = start + source.dims[axis]! === dims[axis]!;
-      // The last channels bring the padding lanes with them, if they begin with a whole vector.
-      const padChannels = hasLanes && (axis !== 1 || (isLast && start % channelAlignment(target.storage) === 0));
-      lanesFilled ||= padChannels && source.dims[axis]! > 0;
-      if (!isAt(source, target, to)) {
-        const from = source.id === target.id ? context.tensor(node.inputs[i]!) : source;
-        move(context, { label: 'Concat', dims: source.dims, source: from, from: viewOf(from), target, to, padChannels });
-      }
-      start += source.dims[axis]!;
-    }
-    if (!lanesFilled) clearPadding(context, target);
-  },
-};
-
-/** As a source of it lies, and as those who read it want it where nothing lies in another way than ONNX's. */
-function joinedLayout(node: Node<'Concat'>, sources: readonly DeviceTensor[], context: LowerContext): Layout {
-  if (sources.some((source) => source.layout === 'channels-last')) return 'channels-last';
-  return context.windows && sources[0]!.dims.length > 2 && readAsImage(node.outputs[0]!, context.graph) ? 'channels-last' : 'linear';
-}
-
-/** Zeros for the padding lanes, where several kernels wrote the channels. */
-function clearPadding(context: LowerContext, target: DeviceTensor): void {
-  const [images, channels, ...spatial] = target.dims as [number, number, ...number[]];
-  const dims = [images, paddedChannels(target.dims, target.storage) - channels, ...spatial];
-  if (elementCount(dims) === 0) return;
-  const { offset, strides } = viewOf(target);
-  const view = { offset: offset + channels, strides };
-  const expr = { kind: 'const', value: 0, dtype: target.dtype } as const;
-  context.dispatch(mapKernel({ label: 'Concat', dims, inputs: [], outputs: [{ tensor: target, view, expr }] }, context.profile));
-}
+import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, stridesOf, type View, viewOf } from '../tensor.ts';
+import { alongAxis, type AxisRange, windowOf } from '../windows.ts';
 
 /** Makes an output the part of a tensor: its window where that can be, else a copy. */
 function takePart(label: string, id: ValueId, source: DeviceTensor, ranges: readonly AxisRange[], context: LowerContext): void {
@@ -196,7 +131,6 @@ const spaceToDepth: Lowering<'SpaceToDepth'> = {
 };
 
 export const MOVE_LOWERINGS: LoweringTable = {
-  Concat: concat,
   Split: split,
   Slice: slice,
   Expand: expand,

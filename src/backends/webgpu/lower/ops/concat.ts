@@ -1,0 +1,106 @@
+/**
+ * Concatenations. Parts that were written into place (lower/placement.ts) need nothing; the others are copied, small ones by one
+ * kernel together.
+ */
+import type { Node } from '../../../../ir/graph.ts';
+import { elementCount } from '../../../../ir/tensor.ts';
+import { normalizeAxis } from '../../../../ops/shapes.ts';
+import { STORAGE_BYTES } from '../../../../engine/plan.ts';
+import { joinedTensors, joinKernel, type JoinPart } from '../../kernels/join.ts';
+import { mapKernel } from '../../kernels/map.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { move } from '../elements.ts';
+import { readAsImage } from '../placement.ts';
+import { channelAlignment, type DeviceTensor, type Layout, paddedChannels, viewOf } from '../tensor.ts';
+import { isAt, joined } from '../windows.ts';
+
+/** Beyond so many elements the vectors of one kernel per part bring more than the dispatches cost. */
+const MAX_JOINED = 2 ** 22;
+
+/** A part that has to be copied. */
+interface Copy {
+  readonly source: DeviceTensor;
+  readonly start: number;
+  readonly extent: number;
+}
+
+const concat: Lowering<'Concat'> = {
+  lower(node, context) {
+    const output = node.outputs[0]!;
+    const { dims } = context.type(output);
+    const axis = normalizeAxis(node.attrs.axis, dims.length);
+    const sources = node.inputs.map((id) => context.source(id));
+    const home = context.home(output);
+    const together = home || !context.windows ? undefined : joined(sources, axis, dims);
+    if (together) return context.alias(output, together, together.layout);
+    const target = context.target(output, home?.layout ?? joinedLayout(node, sources, context));
+    const copies = copiesOf(node, sources, target, axis, context);
+    const lanes = missingLanes(target, axis, copies);
+    if (!joinAll(target, axis, copies, lanes, context)) copyEach(target, axis, copies, lanes, context);
+  },
+};
+
+/** As a source of it lies, and as those who read it want it where nothing lies in another way than ONNX's. */
+function joinedLayout(node: Node<'Concat'>, sources: readonly DeviceTensor[], context: LowerContext): Layout {
+  if (sources.some((source) => source.layout === 'channels-last')) return 'channels-last';
+  return context.windows && sources[0]!.dims.length > 2 && readAsImage(node.outputs[0]!, context.graph) ? 'channels-last' : 'linear';
+}
+
+function copiesOf(node: Node<'Concat'>, sources: readonly DeviceTensor[], target: DeviceTensor, axis: number, context: LowerContext): Copy[] {
+  const { offset, strides } = viewOf(target);
+  const copies: Copy[] = [];
+  let start = 0;
+  for (const [i, source] of sources.entries()) {
+    const extent = source.dims[axis]!;
+    const isInPlace = isAt(source, target, { offset: offset + start * strides[axis]!, strides });
+    // What lies elsewhere in the target's own memory can't be read while that is written.
+    if (!isInPlace && elementCount(source.dims) > 0) copies.push({ source: source.id === target.id ? context.tensor(node.inputs[i]!) : source, start, extent });
+    start += extent;
+  }
+  return copies;
+}
+
+/** Padding lanes that no part fills: all of them, where the last channels are copied; they come with channels in place. */
+function missingLanes(target: DeviceTensor, axis: number, copies: readonly Copy[]): number {
+  const last = copies.at(-1);
+  const channels = target.dims[1]!;
+  if (target.layout === 'linear' || axis !== 1 || !last || last.start + last.extent < channels) return 0;
+  return paddedChannels(target.dims, target.storage) - channels;
+}
+
+/** Copies everything by one kernel; false where that can't be, or would not be faster. */
+function joinAll(target: DeviceTensor, axis: number, copies: readonly Copy[], lanes: number, context: LowerContext): boolean {
+  const clear: JoinPart[] = lanes > 0 ? [{ source: undefined, start: target.dims[1]!, extent: lanes }] : [];
+  const parts = [...copies.map(({ source, start, extent }): JoinPart => ({ source: { tensor: source, view: viewOf(source) }, start, extent })), ...clear];
+  const isPadded = target.layout === 'channels-last' && axis !== 1 && target.dims[1] !== paddedChannels(target.dims, target.storage);
+  const elements = copies.reduce((sum, { source }) => sum + elementCount(source.dims), 0);
+  const fits = joinedTensors(parts).length < context.profile.maxStorageBuffers && elements <= MAX_JOINED;
+  if (!context.windows || parts.length < 2 || !fits || isPadded || STORAGE_BYTES[target.storage] < 4) return false;
+  context.dispatch(joinKernel({ label: 'Concat', axis, parts, target }, context.profile));
+  return true;
+}
+
+function copyEach(target: DeviceTensor, axis: number, copies: readonly Copy[], lanes: number, context: LowerContext): void {
+  const { offset, strides } = viewOf(target);
+  let missing = lanes;
+  for (const { source, start, extent } of copies) {
+    const isLast = start + extent === target.dims[axis]!;
+    // The last channels bring the padding lanes with them, if they begin with a whole vector.
+    const padChannels = target.layout === 'channels-last' && (axis !== 1 || (isLast && start % channelAlignment(target.storage) === 0));
+    if (padChannels && isLast) missing = 0;
+    const to = { offset: offset + start * strides[axis]!, strides };
+    move(context, { label: 'Concat', dims: source.dims, source, from: viewOf(source), target, to, padChannels });
+  }
+  if (missing > 0) clearLanes(target, missing, context);
+}
+
+/** Zeros for the padding lanes, where several kernels wrote the channels. */
+function clearLanes(target: DeviceTensor, lanes: number, context: LowerContext): void {
+  const [images, channels, ...spatial] = target.dims as [number, number, ...number[]];
+  const { offset, strides } = viewOf(target);
+  const expr = { kind: 'const', value: 0, dtype: target.dtype } as const;
+  const outputs = [{ tensor: target, view: { offset: offset + channels, strides }, expr }];
+  context.dispatch(mapKernel({ label: 'Concat', dims: [images, lanes, ...spatial], inputs: [], outputs }, context.profile));
+}
+
+export const CONCAT_LOWERINGS: LoweringTable = { Concat: concat };
