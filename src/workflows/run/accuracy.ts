@@ -32,12 +32,16 @@ export type AccuracyOutcome =
   | { readonly status: 'assessed'; readonly result: AccuracyResult }
   | { readonly status: 'failed'; readonly error: ErrorReport };
 
+/** Backend options that change how fast something is computed and not what. Any other may: another provider, TF32, a tuned kernel. */
+const NEUTRAL_OPTIONS = new Set(['threads', 'executionMode', 'memoryArena', 'memoryPattern', 'spinning']);
+
 /**
  * Engines of the same key give the same numbers: threads and batch do not change what is computed. An engine that was built
  * before, by who knows which version, gives its own: `engineSha256`.
  */
 export function numericsKey(options: BuildOptions, engineSha256?: string): string {
-  return JSON.stringify([options.backend, options.precision, options.fusion, options.disabledPasses, engineSha256]);
+  const own = Object.entries(options.backendOptions).filter(([name]) => !NEUTRAL_OPTIONS.has(name));
+  return JSON.stringify([options.backend, options.precision, options.fusion, options.disabledPasses, own.sort(([a], [b]) => (a < b ? -1 : 1)), engineSha256]);
 }
 
 /** Batches above this gain no speed that is worth their memory here. */

@@ -84,6 +84,8 @@ describe('numericsKey', () => {
     const { options } = entry.variant;
     expect(numericsKey({ ...options, batch: 64, backendOptions: { threads: 7 } })).toBe(numericsKey(options));
     expect(numericsKey({ ...options, precision: 'int8' })).not.toBe(numericsKey(options));
+    expect(numericsKey({ ...options, backendOptions: { tf32: true } })).not.toBe(numericsKey({ ...options, backendOptions: { tf32: false } }));
+    expect(numericsKey({ ...options, backendOptions: { a: 1, b: 2 } })).toBe(numericsKey({ ...options, backendOptions: { b: 2, a: 1 } }));
     expect(numericsKey({ ...options, disabledPasses: ['fuse'] })).not.toBe(numericsKey(options));
   });
 });
