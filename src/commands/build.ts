@@ -1,10 +1,11 @@
 /** `tsrt-bench build MODEL`. */
 import { Args, Flags } from '@oclif/core';
 import { TsrtError } from '../errors.ts';
-import { formatBytes, formatNumber } from '../report/units.ts';
+import { formatBytes } from '../report/units.ts';
 import type { BuildResult } from '../workflows/build.ts';
 import { BaseCommand } from './base.ts';
 import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
+import { describeTimes } from './build-times.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { describeTuning } from './tactics.ts';
@@ -75,14 +76,13 @@ export default class Build extends BaseCommand {
   }
 
   private describe(result: BuildResult): void {
-    const { header, stepsMs } = result;
-    const steps = Object.entries(stepsMs).map(([step, ms]) => `${step} ${formatNumber(ms / 1000)} s`);
+    const { header } = result;
     this.log(`engine   ${result.file} (${formatBytes(result.bytes)}, sha256 ${result.sha256.slice(0, 16)}…)`);
-    this.log(`built    ${header.layers.length} layers in ${steps.join(', ')}`);
+    this.log(`built    ${header.layers.length} layers in ${describeTimes(result)}`);
     const needs = Object.entries(header.requires).map(([key, value]) => `${key} ${value}`);
     if (needs.length > 0) this.log(`needs    ${needs.join('; ')}`);
     for (const { name, dtype, dims } of header.inputs) this.log(`input    ${name} ${dtype}[${dims.join(',')}]`);
-    for (const { name, dtype, dims } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]`);
+    for (const { name, dtype, dims, dynamic } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]${dynamic ? ' at most' : ''}`);
     const tuning = header.tactics?.tuning;
     if (tuning) this.log(`tuned    ${describeTuning(tuning)}`);
     for (const notice of header.notices) this.log(`note     ${notice}`);

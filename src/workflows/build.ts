@@ -11,6 +11,7 @@ import type { Registry } from '../registry.ts';
 import { readCalibration } from './calibrate/suite.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
 import { chooseDevices } from './probe.ts';
+import { stepTimes } from './step-times.ts';
 import { exportTactics } from './tuning.ts';
 
 export interface BuildRequest {
@@ -31,11 +32,18 @@ export interface BuildRequest {
   readonly signal: AbortSignal | undefined;
 }
 
+export type BuildStep = CompileStep | 'write';
+
 export interface BuildResult {
   readonly file: string;
   readonly sha256: string;
   readonly bytes: number;
-  readonly stepsMs: Readonly<Partial<Record<CompileStep, number>>>;
+  /** Wall time of reading, importing, building and writing. */
+  readonly stepsMs: Readonly<Partial<Record<BuildStep, number>>>;
+  /** Parts of the step `build`, as the backend names them: passes, kernels. */
+  readonly buildStepsMs: Readonly<Record<string, number>>;
+  /** Processor time of all threads, so that a build on a busy machine can be judged. */
+  readonly cpuMs: number;
   readonly header: EngineHeader;
 }
 
@@ -43,7 +51,9 @@ export interface BuildResult {
 export async function buildEngineFile(request: BuildRequest): Promise<BuildResult> {
   const { model, options, output, registry, signal } = request;
   const modelName = basename(model).replace(/\.onnx$/, '');
-  const stepsMs: Partial<Record<CompileStep, number>> = {};
+  const stepsMs: Partial<Record<BuildStep, number>> = {};
+  const cpuBefore = process.cpuUsage();
+  const times = stepTimes(request.onProgress);
   const backend = registry.backend(options.backend);
   const device = (await chooseDevices(request.device, [backend])).get(backend.name);
   const modelBytes = await readModelFile(model);
@@ -57,17 +67,21 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
       backend,
       customOps: registry.ops,
       calibration,
-      context: { device, tuning: request.tuning, signal, onProgress: request.onProgress },
+      context: { device, tuning: request.tuning, signal, onProgress: times.onProgress },
       onStep: (step, durationMs) => {
         stepsMs[step] = durationMs;
       },
     }),
   );
+  const buildStepsMs = times.end();
+  const startMs = performance.now();
   const bytes = await serializeEngine(engine);
   const file = output.endsWith('.engine') ? output : join(output, `${engineFileName(modelName, options)}.engine`);
   await writeWhole(file, bytes);
+  stepsMs.write = performance.now() - startMs;
+  const { user, system } = process.cpuUsage(cpuBefore);
   if (request.exportTactics !== undefined) await exportTactics(request.exportTactics, engine.header.tactics);
-  return { file, sha256: await sha256Hex(bytes), bytes: bytes.length, stepsMs, header: engine.header };
+  return { file, sha256: await sha256Hex(bytes), bytes: bytes.length, stepsMs, buildStepsMs, cpuMs: (user + system) / 1000, header: engine.header };
 }
 
 /** `resnet50-onnxruntime-fp32-fusion-on-b8`. */
