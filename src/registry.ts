@@ -43,6 +43,8 @@ export interface Registry {
   reporter(name: string): Reporter;
   /** Throws USAGE with the nearest known name. */
   dataset(name: string): DatasetSource;
+  /** Throws USAGE with the nearest known name. */
+  calibrator(name: string): Calibrator;
 }
 
 export interface RegistryOptions {
@@ -81,6 +83,7 @@ export function createRegistry(plugins: readonly LoadedPlugin[]): Registry {
     mapValues(collect(plugins, kind, nameOf, pick), ({ part, owner }) => (owner ? guarded(part, owner.name, `${kind} ${part.name}`) : part));
   const reporters = parts('report format', ({ reporters: own = [] }) => own);
   const datasets = parts('dataset', ({ datasets: own = [] }) => own);
+  const calibrators = parts('calibrator', ({ calibrators: own = [] }) => own);
   const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(part, owner, { stamps, ops }));
   return Object.freeze({
     plugins,
@@ -89,11 +92,12 @@ export function createRegistry(plugins: readonly LoadedPlugin[]): Registry {
     backends: guardedBackends,
     reporters,
     datasets,
-    calibrators: parts('calibrator', ({ calibrators: own = [] }) => own),
+    calibrators,
     suites: collectSuites(plugins),
     backend: (name: string) => find(guardedBackends, name, 'backend', 'BACKEND_UNKNOWN'),
     reporter: (name: string) => find(reporters, name, 'report format', 'USAGE'),
     dataset: (name: string) => find(datasets, name, 'dataset', 'USAGE'),
+    calibrator: (name: string) => find(calibrators, name, 'calibrator', 'USAGE'),
   });
 }
 

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { Args, Flags } from '@oclif/core';
 import { EXIT } from '../errors.ts';
-import { CALIBRATION_METHODS, type CalibrationMethod } from '../quantize/calibrators.ts';
+import { CALIBRATION_METHODS } from '../quantize/calibrators.ts';
 import { SCHEMES, type Scheme } from '../quantize/params.ts';
 import type { CalibrateCommandResult } from '../workflows/calibrate/command.ts';
 import { BaseCommand } from './base.ts';
@@ -25,7 +25,7 @@ export default class Calibrate extends BaseCommand {
     model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
     dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR' }),
     samples: Flags.integer({ description: 'at most this many samples, spread over the dataset', helpValue: 'N', min: 1 }),
-    method: Flags.string({ description: 'how a range is chosen', options: [...CALIBRATION_METHODS] }),
+    method: Flags.string({ description: `how a range is chosen: ${CALIBRATION_METHODS.join(', ')}, or a plugin's calibrator`, helpValue: 'NAME' }),
     scheme: Flags.string({ description: 'affine: uint8 with a zero point; symmetric: int8 around zero', options: [...SCHEMES] }),
     percentile: Flags.string({ description: 'share of values inside the range, for --method percentile', helpValue: 'P' }),
     out: Flags.string({ char: 'o', description: 'the cache to write; default MODEL.calibration.json', helpValue: 'FILE' }),
@@ -45,7 +45,7 @@ export default class Calibrate extends BaseCommand {
         modelFile: flags.model,
         dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
         samples: flags.samples,
-        method: flags.method as CalibrationMethod | undefined,
+        method: flags.method,
         scheme: flags.scheme as Scheme | undefined,
         percentile: flags.percentile,
         out: flags.out,

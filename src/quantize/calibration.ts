@@ -6,7 +6,6 @@
  */
 import { z } from 'zod';
 import { TsrtError } from '../errors.ts';
-import { CALIBRATION_METHODS } from './calibrators.ts';
 import { SCHEMES } from './params.ts';
 
 const finite = z.number();
@@ -34,7 +33,8 @@ const calibration = z.strictObject({
   model: z.strictObject({ name: z.string(), sha256 }),
   graph: z.strictObject({ fusion: z.enum(['on', 'off']), disabledPasses: z.array(z.string()) }),
   dataset: z.strictObject({ description: z.string(), sha256: sha256.optional(), samples: z.int().positive() }),
-  method: z.enum(CALIBRATION_METHODS),
+  /** One of the tool's own, or a plugin's calibrator. */
+  method: z.string().min(1),
   scheme: z.enum(SCHEMES),
   percentile: z.number().gt(0).max(100),
   /** What a build makes of the ranges. */

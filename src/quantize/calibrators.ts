@@ -8,8 +8,15 @@ import { fakeQuantize, paramsOf, type Range, type Scheme } from './params.ts';
 export const CALIBRATION_METHODS = ['entropy', 'minmax', 'percentile', 'mse'] as const;
 export type CalibrationMethod = (typeof CALIBRATION_METHODS)[number];
 
+export function isCalibrationMethod(name: string): name is CalibrationMethod {
+  return (CALIBRATION_METHODS as readonly string[]).includes(name);
+}
+
 export interface CalibratorOptions {
-  readonly method: CalibrationMethod;
+  /** One of the methods here, or the name of what `custom` is. */
+  readonly method: string;
+  /** A plugin's method. */
+  readonly custom?: (distribution: Distribution, options: { readonly scheme: Scheme }) => Range;
   readonly scheme: Scheme;
   /** Share of values inside the range, percent; read by `percentile` alone. */
   readonly percentile: number;
@@ -20,7 +27,10 @@ export const DEFAULT_PERCENTILE = 99.99;
 /** The range for a distribution: zero lies in it, and it lies within the values seen. */
 export function calibrateRange(distribution: Distribution, options: CalibratorOptions): Range {
   const whole: Range = { low: Math.min(0, distribution.min), high: Math.max(0, distribution.max) };
-  switch (options.method) {
+  const { method, custom } = options;
+  if (custom) return checkedRange(custom(distribution, { scheme: options.scheme }), whole, method);
+  if (!isCalibrationMethod(method)) throw new RangeError(`no calibrator is called '${method}'`);
+  switch (method) {
     case 'minmax':
       return whole;
     case 'entropy':
@@ -30,8 +40,14 @@ export function calibrateRange(distribution: Distribution, options: CalibratorOp
     case 'mse':
       return mseRange(distribution, whole, options.scheme);
     default:
-      return options.method satisfies never;
+      return method satisfies never;
   }
+}
+
+/** What a plugin gives, brought within the values seen. */
+function checkedRange({ low, high }: Range, whole: Range, method: string): Range {
+  if (!(low <= 0 && high >= 0)) throw new RangeError(`the calibrator ${method} gives the range ${low} to ${high}, in which zero does not lie`);
+  return { low: Math.max(low, whole.low), high: Math.min(high, whole.high) };
 }
 
 function clip({ low, high }: Range, magnitude: number): Range {

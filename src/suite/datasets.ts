@@ -12,6 +12,7 @@ import { fromNumbers, sameDims, type Tensor } from '../ir/tensor.ts';
 import { hashImages, type ImageFile, type ImageFolder, readImageFolder, spread } from './images.ts';
 import { imageDims, normalizePixels, readImage } from './preprocess.ts';
 import type { ImageInput, SuiteInput } from './schema.ts';
+import type { DatasetSource } from './source.ts';
 import { stack, syntheticSample } from './synthetic.ts';
 
 export interface DatasetRequest {
@@ -19,6 +20,8 @@ export interface DatasetRequest {
   /** The model's inputs with static shapes, the batch included. */
   readonly bindings: readonly Binding[];
   readonly batch: number;
+  /** The plugin's dataset that the suite names; undefined: the harness's own folders and synthetic samples. */
+  readonly source?: DatasetSource | undefined;
   /** A folder of images (absolute); undefined: synthetic. */
   readonly folder: string | undefined;
   /** Number of the model's classes, where it has classes. */
@@ -70,6 +73,7 @@ export interface Dataset {
 
 /** Throws DATASET_INVALID, and SUITE_INVALID where the suite's inputs are not the model's. */
 export async function openDataset(request: DatasetRequest): Promise<Dataset> {
+  if (request.source?.open) return request.source.open(request);
   const slots = matchInputs(request);
   const image = slots.find((slot): slot is ImageSlot => slot.input.kind === 'image');
   if (request.folder === undefined) return syntheticDataset(request, slots);
@@ -175,7 +179,8 @@ async function syntheticInputs(slots: readonly Slot[], seed: number, indices: re
 
 async function imageDataset(request: DatasetRequest, folder: string, slots: readonly Slot[], slot: ImageSlot): Promise<Dataset> {
   const { labelsFile, classes, labelOffset, limit } = request;
-  const found = await readImageFolder(folder, { labelsFile, classes: classes === undefined ? undefined : classes - labelOffset });
+  const options = { labelsFile, classes: classes === undefined ? undefined : classes - labelOffset };
+  const found = await (request.source?.images?.(folder, options) ?? readImageFolder(folder, options));
   const images = spread(partOf(found.images, request.part), limit).map((image) => checkLabel(image, classes, labelOffset));
   const sha256 = await hashImages(images, request.signal);
   const skipped: string[] = [];

@@ -20,6 +20,8 @@ export interface SuiteLookup {
   readonly cwd: string;
   /** Folder of the suites that ship with the package; default: found from this module. */
   readonly bundled?: string;
+  /** Folders of the suites that plugins give, by name; nearer than the shipped ones. */
+  readonly plugins?: ReadonlyMap<string, string> | undefined;
 }
 
 /** A suite that a bare name can reach. */
@@ -36,7 +38,7 @@ export async function loadSuite(nameOrPath: string, lookup: SuiteLookup = { cwd:
 
 /** Every suite that a bare name reaches, nearest folder first; a name in `./suites` hides the shipped one. */
 export async function listSuites(lookup: SuiteLookup): Promise<readonly KnownSuite[]> {
-  const found = new Map<string, string>();
+  const found = new Map<string, string>(lookup.plugins);
   for (const root of await searchRoots(lookup)) {
     for (const entry of await readdir(root).catch(() => [])) {
       const folder = join(root, entry);

@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { FUSIONS, PRECISIONS } from '../engine/engine.ts';
 import { DTYPES, type DType } from '../ir/tensor.ts';
-import { CALIBRATION_METHODS, DEFAULT_PERCENTILE } from '../quantize/calibrators.ts';
+import { DEFAULT_PERCENTILE } from '../quantize/calibrators.ts';
 import { SCHEMES } from '../quantize/params.ts';
 import type { ScenarioName } from '../results/record.ts';
 
@@ -101,6 +101,8 @@ const input = z.discriminatedUnion('kind', [
 ]);
 
 const dataset = z.strictObject({
+  /** A dataset that a plugin gives, by its name; absent: the harness reads the folder itself. */
+  source: text.optional(),
   /** A folder of images, relative to the suite; `--dataset` overrides it. Absent: synthetic inputs. */
   path: text.optional(),
   /** Labels file inside the folder, where it is not labels.txt, labels.csv or labels.json. */
@@ -131,7 +133,8 @@ const quantization = z.strictObject({
   /** Samples to calibrate on where there is no cache: every so-many-th picture, which accuracy then leaves out. */
   samples: count.default(64),
   /** Least squared error: on ResNet-50 and MobileNetV2 the closest to fp32 of the four. */
-  method: z.enum(CALIBRATION_METHODS).default('mse'),
+  /** One of the tool's own (mse, entropy, minmax, percentile), or a calibrator that a plugin gives. */
+  method: text.default('mse'),
   scheme: z.enum(SCHEMES).default('affine'),
   /** Share of values inside the range, percent, for the method `percentile`. */
   percentile: z.number().gt(0).max(100).default(DEFAULT_PERCENTILE),

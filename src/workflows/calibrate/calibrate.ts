@@ -30,7 +30,9 @@ export async function calibrate(request: CalibrateRequest): Promise<Calibrated> 
     model: { name: model.name, sha256: modelSha256 },
     graph: { fusion: options.fusion, disabledPasses: [...options.disabledPasses] },
     dataset: { description: dataset.description, ...(dataset.sha256 !== undefined && { sha256: dataset.sha256 }), samples },
-    ...calibrator,
+    method: calibrator.method,
+    scheme: calibrator.scheme,
+    percentile: calibrator.percentile,
     quantization: { ...choices, keep: [] },
     tensors,
   };

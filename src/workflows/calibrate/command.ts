@@ -3,7 +3,6 @@ import { dirname } from 'node:path';
 import type { Config } from '../../config.ts';
 import { TsrtError } from '../../errors.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
-import type { CalibrationMethod } from '../../quantize/calibrators.ts';
 import { compareDrift, type TensorDrift } from '../../quantize/drift.ts';
 import type { Scheme } from '../../quantize/params.ts';
 import { alignedGrid } from '../../report/grid.ts';
@@ -14,6 +13,7 @@ import { resolveModel } from '../../suite/models.ts';
 import type { QuantizationSettings, Suite } from '../../suite/schema.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
+import { openRegistry } from '../registry.ts';
 import { writeText } from '../output.ts';
 import { observeActivations, type GraphOptions } from './observe.ts';
 import { calibrateSuite, calibrationDataset, readCalibration } from './suite.ts';
@@ -24,7 +24,7 @@ export interface CalibrateCommandRequest {
   /** Absolute. */
   readonly dataset: string | undefined;
   readonly samples: number | undefined;
-  readonly method: CalibrationMethod | undefined;
+  readonly method: string | undefined;
   readonly scheme: Scheme | undefined;
   readonly percentile: string | undefined;
   readonly out: string | undefined;
@@ -39,7 +39,7 @@ export type CalibrateCommandResult =
   | {
       readonly kind: 'calibrated';
       readonly file: string;
-      readonly method: CalibrationMethod;
+      readonly method: string;
       readonly dataset: string;
       readonly samples: number;
       readonly tensors: number;
@@ -61,11 +61,13 @@ export type CalibrateCommandResult =
 /** Throws TsrtError for a suite, model, dataset or cache that can't be used. */
 export async function calibrateCommand(request: CalibrateCommandRequest): Promise<CalibrateCommandResult> {
   const { config, signal, onEvent } = request;
-  const suite = overrideSuite(await loadSuite(request.suite), { dataset: request.dataset });
+  const registry = await openRegistry(config.plugins);
+  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), { dataset: request.dataset });
   onEvent({ kind: 'stage', stage: 'model', text: request.modelFile ?? suite.model.name });
   const model = await resolveModel(suite, { modelFile: request.modelFile, cacheFolder: config.cache, signal });
   const common = {
     suite,
+    registry,
     model,
     modelBytes: await readModelFile(model.path),
     seed: config.seed,
@@ -93,7 +95,7 @@ export async function calibrateCommand(request: CalibrateCommandRequest): Promis
   };
 }
 
-type Common = Pick<Parameters<typeof calibrateSuite>[0], 'suite' | 'model' | 'modelBytes' | 'seed' | 'signal' | 'onProgress'>;
+type Common = Pick<Parameters<typeof calibrateSuite>[0], 'suite' | 'registry' | 'model' | 'modelBytes' | 'seed' | 'signal' | 'onProgress'>;
 
 async function check(request: CalibrateCommandRequest, common: Common, file: string): Promise<CalibrateCommandResult> {
   const { cache } = await readCalibration(file);
@@ -102,6 +104,7 @@ async function check(request: CalibrateCommandRequest, common: Common, file: str
   const { collector, dataset, samples, modelSha256 } = await observeActivations({
     model: { name: model.name, bytes: modelBytes, folder: dirname(model.path) },
     options: { ...optionsOf(suite), fusion: cache.graph.fusion, disabledPasses: cache.graph.disabledPasses },
+    customOps: common.registry.ops,
     scheme: cache.scheme,
     openDataset: calibrationDataset({ ...common, settings, part: undefined }),
     signal: common.signal,

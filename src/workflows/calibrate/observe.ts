@@ -7,6 +7,7 @@ import { evaluateConstants } from '../../backends/onnxruntime/evaluate.ts';
 import { openGraph } from '../../backends/onnxruntime/observe.ts';
 import type { Binding, BuildOptions } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
+import type { RegisteredOp } from '../../ir/custom.ts';
 import { typeOf, type Graph } from '../../ir/graph.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { createCollector, type Collector } from '../../quantize/collect.ts';
@@ -21,6 +22,8 @@ export type GraphOptions = Pick<BuildOptions, 'fusion' | 'disabledPasses' | 'dim
 export interface ObserveRequest {
   readonly model: { readonly name: string; readonly bytes: Uint8Array; readonly folder: string };
   readonly options: GraphOptions;
+  /** Ops of plugins. */
+  readonly customOps?: readonly RegisteredOp[] | undefined;
   readonly scheme: Scheme;
   /** Opens the samples for the graph's inputs and outputs. */
   readonly openDataset: (inputs: readonly Binding[], outputs: readonly Binding[], batch: number) => Promise<Dataset>;
@@ -66,10 +69,10 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
 }
 
 /** The graph that a build of these options would quantize; its names do not depend on the batch. */
-export async function optimizedGraph({ model, options, signal }: Pick<ObserveRequest, 'model' | 'options' | 'signal'>): Promise<{ readonly graph: Graph; readonly sha256: string }> {
+export async function optimizedGraph({ model, options, customOps, signal }: Pick<ObserveRequest, 'model' | 'options' | 'customOps' | 'signal'>): Promise<{ readonly graph: Graph; readonly sha256: string }> {
   const { fusion, disabledPasses, dims, inputShapes } = options;
   const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch: BATCH, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
-  const input = await readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build });
+  const input = await readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build, customOps });
   if (!input.graph.ok) throw unquantizable(model.name, `${input.graph.unsupported[0]?.op}: ${input.graph.unsupported[0]?.reason}`);
   const { graph } = await runPasses(input.graph.graph, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
   if (isQuantized(graph)) throw unquantizable(model.name, 'it comes with scales of its own, and runs in int8 without a calibration');

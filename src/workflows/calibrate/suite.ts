@@ -6,7 +6,9 @@ import type { Binding } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { readModel } from '../../onnx/model.ts';
 import { parseCalibration } from '../../quantize/calibration.ts';
+import { type CalibratorOptions, isCalibrationMethod } from '../../quantize/calibrators.ts';
 import { outputName } from '../../suite/accuracy.ts';
+import type { Registry } from '../../registry.ts';
 import { type Dataset, type DatasetPart, openDataset } from '../../suite/datasets.ts';
 import type { ResolvedModel } from '../../suite/models.ts';
 import type { QuantizationSettings, Suite } from '../../suite/schema.ts';
@@ -16,6 +18,8 @@ import type { GraphOptions } from './observe.ts';
 
 export interface SuiteCalibrationRequest {
   readonly suite: Suite;
+  /** Where plugins' datasets and calibrators are. */
+  readonly registry: Registry;
   readonly model: Pick<ResolvedModel, 'name' | 'path'>;
   readonly modelBytes: Uint8Array;
   readonly options: GraphOptions;
@@ -34,23 +38,32 @@ export function calibrateSuite(request: SuiteCalibrationRequest): Promise<Calibr
   return calibrate({
     model: { name: model.name, bytes: modelBytes, folder: dirname(model.path) },
     options,
-    calibrator: { method, scheme, percentile },
+    calibrator: { method, scheme, percentile, ...customCalibrator(method, request.registry) },
     choices: { biasCorrection, firstLayer, lastLayer },
+    customOps: request.registry.ops,
     openDataset: calibrationDataset(request),
     signal,
     onProgress,
   });
 }
 
+/** A method that is not the tool's own is a plugin's. Throws USAGE with the nearest name. */
+function customCalibrator(method: string, registry: Registry): Pick<CalibratorOptions, 'custom'> {
+  if (isCalibrationMethod(method)) return {};
+  const calibrator = registry.calibrator(method);
+  return { custom: (distribution, options) => calibrator.range(distribution, options) };
+}
+
 /** Opens the samples of a calibration once the model's inputs and outputs are known. */
-export function calibrationDataset({ suite, settings, part, seed, signal }: Pick<SuiteCalibrationRequest, 'suite' | 'settings' | 'part' | 'seed' | 'signal'>) {
+export function calibrationDataset({ suite, registry, settings, part, seed, signal }: Pick<SuiteCalibrationRequest, 'suite' | 'registry' | 'settings' | 'part' | 'seed' | 'signal'>) {
   return (inputs: readonly Binding[], outputs: readonly Binding[], batch: number): Promise<Dataset> => {
-    const { path, labels, labelOffset, skipBroken } = suite.dataset;
+    const { source, path, labels, labelOffset, skipBroken } = suite.dataset;
     const scores = suite.task.kind === 'classification' ? outputName(suite.task.output, outputs.map(({ name }) => name)) : undefined;
     return openDataset({
       inputs: suite.inputs,
       bindings: inputs,
       batch,
+      source: source === undefined ? undefined : registry.dataset(source),
       folder: path === undefined ? undefined : resolve(suite.folder, path),
       classes: classCount(outputs.find(({ name }) => name === scores)),
       labelsFile: labels,

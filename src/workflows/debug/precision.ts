@@ -4,6 +4,7 @@
  * Everything runs in this process, through onnxruntime, on a few samples held in memory. What each node costs is written as it
  * is found, so that a search that is cut off goes on where it was.
  */
+import type { Registry } from '../../registry.ts';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { z } from 'zod';
@@ -26,6 +27,7 @@ import { BATCH, optimizedGraph, type GraphOptions } from '../calibrate/observe.t
 import { calibrateSuite, calibrationDataset, readCalibration } from '../calibrate/suite.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
+import { openRegistry } from '../registry.ts';
 import { writeText } from '../output.ts';
 
 export interface PrecisionRequest {
@@ -62,18 +64,19 @@ export interface PrecisionResult {
 /** Throws TsrtError for a suite, model, dataset or cache that can't be used. */
 export async function debugPrecision(request: PrecisionRequest): Promise<PrecisionResult> {
   const { config, signal, onEvent } = request;
-  const suite = overrideSuite(await loadSuite(request.suite), { dataset: request.dataset });
+  const registry = await openRegistry(config.plugins);
+  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), { dataset: request.dataset });
   onEvent({ kind: 'stage', stage: 'model', text: request.modelFile ?? suite.model.name });
   const model = await resolveModel(suite, { modelFile: request.modelFile, cacheFolder: config.cache, signal });
   const modelBytes = await readModelFile(model.path);
   const about = { name: model.name, bytes: modelBytes, folder: dirname(model.path) };
-  const calibration = await startingPoint(request, suite, model, modelBytes);
+  const calibration = await startingPoint(request, { suite, registry }, model, modelBytes);
   const { fusion, disabledPasses } = calibration.graph;
   const options: GraphOptions = { fusion, disabledPasses, dims: suite.dims, inputShapes: suite.inputShapes };
-  const { graph, sha256 } = await optimizedGraph({ model: about, options, signal });
+  const { graph, sha256 } = await optimizedGraph({ model: about, options, customOps: registry.ops, signal });
   checkCalibration(calibration, { model: { name: model.name, sha256 }, fusion, disabledPasses });
 
-  const judge = await openJudge(request, suite, graph, calibration, model.untrained);
+  const judge = await openJudge(request, { suite, registry }, graph, calibration, model.untrained);
   const products = [...calibrationPlacement(graph, calibration.scheme).roles].filter(([, role]) => role === 'product').map(([name]) => name);
   const others = (node: string) => products.filter((name) => name !== node);
   const key = await sha256Hex(new TextEncoder().encode(JSON.stringify([formatCalibration(calibration), judge.dataset, judge.samples, judge.budget])));
@@ -92,7 +95,7 @@ export async function debugPrecision(request: PrecisionRequest): Promise<Precisi
 
 async function startingPoint(
   { calibration, config, signal, onEvent }: PrecisionRequest,
-  suite: Suite,
+  { suite, registry }: Source,
   model: Awaited<ReturnType<typeof resolveModel>>,
   modelBytes: Uint8Array,
 ): Promise<Calibration> {
@@ -100,12 +103,18 @@ async function startingPoint(
   const options: GraphOptions = { fusion: 'on', disabledPasses: [], dims: suite.dims, inputShapes: suite.inputShapes };
   const { quantization: settings } = suite;
   const made = await calibrateSuite({
-    suite, model, modelBytes, options, settings, signal,
+    suite, registry, model, modelBytes, options, settings, signal,
     part: { take: 'calibration', calibrationSamples: settings.samples },
     seed: config.seed,
     onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'dataset', label: 'calibrating', done, total, unit: 'samples' }),
   });
   return made.calibration;
+}
+
+/** A suite with what plugins give to it. */
+interface Source {
+  readonly suite: Suite;
+  readonly registry: Registry;
 }
 
 /** Judges sets of kept nodes on the same samples. */
@@ -116,11 +125,12 @@ interface Judge {
   evaluate(keep: readonly string[]): Promise<Evaluation>;
 }
 
-async function openJudge(request: PrecisionRequest, suite: Suite, graph: Graph, calibration: Calibration, untrained: boolean): Promise<Judge> {
+async function openJudge(request: PrecisionRequest, { suite, registry }: Source, graph: Graph, calibration: Calibration, untrained: boolean): Promise<Judge> {
   const { signal, config, samples, minSnrDb } = request;
   const bindings = (ids: readonly string[]) => ids.map((name) => ({ name, ...typeOf(graph, name) }));
   const open = calibrationDataset({
     suite,
+    registry,
     settings: { ...suite.quantization, samples },
     part: { take: 'rest', calibrationSamples: suite.quantization.samples },
     seed: config.seed,

@@ -135,6 +135,7 @@ async function buildAll({ request, cases, prebuilt, registry, probe, suite, mode
   const { settings, signal, onEvent } = request;
   const calibration = calibrationSource({
     suite,
+    registry,
     model,
     modelBytes,
     seed: settings.config.seed,

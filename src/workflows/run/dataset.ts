@@ -8,18 +8,19 @@ import { classCount } from './reference.ts';
 import type { Sweep } from './sweep.ts';
 
 /** The suite's dataset in batches of `batch`; `limit` is how many samples are wanted, where that is fewer. */
-export async function datasetOf({ request, suite }: Sweep, engines: readonly BuiltEngine[], batch: number, limit: number | undefined): Promise<Dataset> {
+export async function datasetOf({ request, suite, registry }: Sweep, engines: readonly BuiltEngine[], batch: number, limit: number | undefined): Promise<Dataset> {
   const engine = engines.find(({ variant }) => variant.options.batch === batch);
   if (!engine) throw new Error(`no engine of batch ${batch}`);
   const { inputs, outputs } = engine.header;
   const scores = suite.task.kind === 'classification' ? outputName(suite.task.output, outputs.map(({ name }) => name)) : undefined;
-  const { path, labels, labelOffset, skipBroken } = suite.dataset;
+  const { source, path, labels, labelOffset, skipBroken } = suite.dataset;
   // Pictures that turn out to be broken are replaced by the next: how many will do is not known beforehand.
   const wanted = skipBroken ? request.limit : (limit ?? request.limit);
   return openDataset({
     inputs: suite.inputs,
     bindings: inputs,
     batch,
+    source: source === undefined ? undefined : registry.dataset(source),
     folder: path === undefined ? undefined : resolve(suite.folder, path),
     classes: classCount(outputs.find(({ name }) => name === scores)),
     labelsFile: labels,

@@ -37,8 +37,8 @@ export interface PreparedRun {
 export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const { settings, signal, onEvent } = request;
   const { plugins, results, seed } = settings.config;
-  const suite = overrideSuite(await loadSuite(request.suite), request.overrides);
   const registry = await openRegistry(plugins);
+  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides);
   const machine = { cores: availableCores() };
   const { engineFiles = [], overrides, rebuild = false } = request;
   const { cases, prebuilt: given } =

@@ -31,6 +31,7 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
     probe,
     calibration: calibrationSource({
       suite: sweep.suite,
+      registry,
       model,
       modelBytes,
       seed: request.settings.config.seed,
