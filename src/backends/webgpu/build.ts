@@ -1,12 +1,12 @@
 /** Graph → the parts of an engine: kernels, plan and weights. Needs no device, only a profile of one. */
-import type { Binding, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
+import type { Binding, EngineLayer, MemoryLedger, PassReport } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { type Graph } from '../../ir/graph.ts';
 import { bindingOf } from '../binding.ts';
 import { checkFits, outOfMemory } from './fits.ts';
 import { type Assembled, assemble } from './lower/assemble.ts';
-import type { LowerOptions, Program } from './lower/context.ts';
+import type { InPlace, LowerOptions, Program } from './lower/context.ts';
 import { lowerGraph } from './lower/lower.ts';
 import type { DeviceProfile } from './profile.ts';
 
@@ -15,6 +15,7 @@ export interface Built {
   readonly weights: Uint8Array;
   readonly layers: readonly EngineLayer[];
   readonly memory: MemoryLedger;
+  readonly inPlace: InPlace;
   readonly inputs: readonly Binding[];
   readonly outputs: readonly Binding[];
 }
@@ -35,7 +36,7 @@ export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOp
     });
   }
   const binding = (name: string): Binding => bindingOf(graph, name);
-  return { plan, weights, layers: program.layers, memory, inputs: graph.inputs.map(binding), outputs: graph.outputs.map(binding) };
+  return { plan, weights, layers: program.layers, memory, inPlace: program.inPlace, inputs: graph.inputs.map(binding), outputs: graph.outputs.map(binding) };
 }
 
 /** The memory planner knows bytes, not devices: its RangeError is a tensor that no buffer of this device can hold. */
@@ -47,4 +48,19 @@ function assembleWithin(program: Program, profile: DeviceProfile): Assembled {
     if (!(error instanceof RangeError) || largest <= profile.maxBufferBytes) throw error;
     throw outOfMemory(largest, `${largest} in one tensor, and the device allows ${profile.maxBufferBytes} in one buffer (maxBufferSize)`, error);
   }
+}
+
+/** The name under which `--disable-pass` and the engine's list of passes know {@link LowerOptions.windows}. */
+const WINDOWS = 'windows';
+
+/** Concat, split and slice without copies, where kernels are fused at all. */
+export function wantsWindows({ fusion, disabled }: { readonly fusion: 'on' | 'off'; readonly disabled: readonly string[] }): boolean {
+  return fusion === 'on' && !disabled.includes(WINDOWS);
+}
+
+/** What lowering without copies did, as the last of the passes: it leaves the nodes of the graph and takes their kernels. */
+export function windowsReport({ written, viewed }: InPlace, graph: Graph): PassReport {
+  const rewrites = { 'written into its concatenation': written, 'part read in place': viewed };
+  const { length } = graph.nodes;
+  return { pass: WINDOWS, nodesBefore: length, nodesAfter: length, rewrites: Object.fromEntries(Object.entries(rewrites).filter(([, count]) => count > 0)) };
 }

@@ -4,11 +4,13 @@ import type { Engine, EngineHeader, PassReport } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
+import type { Graph } from '../../ir/graph.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
 import { unsupportedError } from '../compile.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
+import { wantsWindows, windowsReport } from './build.ts';
 import { type BuiltComposite, buildComposite } from './composite/build.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
@@ -42,12 +44,13 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const target = await targetOf(input, device);
   const { profile } = target;
   const { workspaceBytes } = options;
-  const lowering = { workspaceBytes, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
+  const windows = wantsWindows(passes);
+  const lowering = { workspaceBytes, windows, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
     unsupported.length === 0
-      ? plainContent(await planner.plan(graph, lowering), reports)
-      : await buildComposite({ graph: decomposeCustomNodes(imported, 'webgpu').graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes }), workspaceBytes });
+      ? plainContent(await planner.plan(graph, lowering), graph, reports, windows)
+      : await buildComposite({ graph: decomposeCustomNodes(imported, 'webgpu').graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows }), workspaceBytes });
   const content = await build().finally(() => planner.destroy());
   const { tactics, notices } = planner.report(content.choices);
   const proof = provePrecision(content.layers, wanted.products, options.precision);
@@ -75,7 +78,8 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
 /** What differs between a plain engine and a composite one. */
 type Content = Omit<BuiltComposite, 'plan'> & { readonly plan: Plan | CompositePlan };
 
-function plainContent(built: Planned, passes: readonly PassReport[]): Content {
+function plainContent(built: Planned, graph: Graph, reports: readonly PassReport[], windows: boolean): Content {
+  const passes = windows ? [...reports, windowsReport(built.inPlace, graph)] : reports;
   return { ...built, parts: new Map([['weights', built.weights]]), passes, notices: [] };
 }
 

@@ -16,6 +16,7 @@ import type { Unsupported } from '../../backend.ts';
 import { bindingOf } from '../../binding.ts';
 import { unsupportedError } from '../../compile.ts';
 import { layerOf, ledger } from '../../onnxruntime/build.ts';
+import { wantsWindows, windowsReport } from '../build.ts';
 import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
 import { MODEL_PART } from '../../onnxruntime/parts.ts';
 import { unsupportedNodes } from '../lower/lower.ts';
@@ -107,8 +108,9 @@ async function buildPieces(graph: Graph, { passes, plan }: CompositeRequest): Pr
       const left = unsupportedNodes(result.graph);
       for (const entry of left) moveToOnnxruntime(entry, result.graph, nodes, reasons);
       if (reasons.size > before) continue;
-      segmentReports.push([...result.reports]);
-      pieces.push({ runner: kind, graph: result.graph, built: await plan(result.graph) });
+      const built = await plan(result.graph);
+      segmentReports.push([...result.reports, ...(wantsWindows(passes) ? [windowsReport(built.inPlace, result.graph)] : [])]);
+      pieces.push({ runner: kind, graph: result.graph, built });
     }
     if (reasons.size === before) return { pieces, reasons, segmentReports: sumReports(segmentReports) };
   }

@@ -107,8 +107,17 @@ export type LoweringTable = { readonly [K in OpKind]?: Lowering<K> };
 
 export type ProgramStep = { readonly kind: 'dispatch'; readonly call: KernelCall; readonly layer: number };
 
+/** What moved no bytes, because something lies inside of something else. */
+export interface InPlace {
+  /** Values written straight into the concatenation that reads them. */
+  readonly written: number;
+  /** Parts and reshapes that are read where they lie. */
+  readonly viewed: number;
+}
+
 /** A lowered graph: tensors without addresses. */
 export interface Program {
+  readonly inPlace: InPlace;
   readonly steps: readonly ProgramStep[];
   readonly layers: readonly EngineLayer[];
   /** Bytes by tensor id. */

@@ -83,6 +83,7 @@ class ProgramBuilder implements LowerContext {
   readonly #converted = new Map<string, DeviceTensor>();
   readonly #lengths = new Map<ValueId, DeviceTensor>();
   readonly #inputs: { readonly name: string; readonly tensor: DeviceTensor }[] = [];
+  readonly #inPlace = { written: 0, viewed: 0 };
   #node: AnyNode | undefined;
   #layer: number | undefined;
 
@@ -122,6 +123,7 @@ class ProgramBuilder implements LowerContext {
     const read = new Set(this.#steps.flatMap(({ call }) => call.operands.map(({ id }) => id)));
     const constants = new Map([...this.#constants].flatMap(([id, make]) => (read.has(id) ? [[id, make()]] : [])));
     return {
+      inPlace: this.#inPlace,
       steps: this.#steps,
       layers: this.#layers,
       tensorBytes: this.#bytes,
@@ -257,8 +259,10 @@ class ProgramBuilder implements LowerContext {
   #place(id: ValueId, layout: Layout, storage: Storage): DeviceTensor {
     const node = this.#node!;
     const bound = new Set([...node.inputs, ...node.outputs].flatMap((value) => this.#values.get(value)?.id ?? []));
-    const tensor = this.home(id) ?? this.#homes?.place(id, layout, storage, bound);
+    const own = this.home(id);
+    const tensor = own ?? this.#homes?.place(id, layout, storage, bound);
     if (!tensor) return this.#define(id, layout, storage);
+    if (!own || own.window) this.#inPlace.written++;
     this.#values.set(id, tensor);
     return tensor;
   }
@@ -273,6 +277,7 @@ class ProgramBuilder implements LowerContext {
   alias(id: ValueId, source: DeviceTensor, layout: Layout): void {
     const { dtype, dims } = this.type(id);
     const tensor: DeviceTensor = { ...source, dtype, dims, layout };
+    if (source.window) this.#inPlace.viewed++;
     if (source.window && !sameDims(source.dims, dims)) throw new Error(`'${id}' has other dims than the window that it aliases`);
     if (storedBytes(tensor) > this.#bytes[source.id]!) throw new Error(`'${id}' does not fit the tensor that it aliases`);
     this.#values.set(id, tensor);
