@@ -83,12 +83,27 @@ function isInf(x: Expr, negative: 0 | 1, positive: 0 | 1): Expr {
   return positive ? unary('isposinf', x) : { kind: 'const', value: 0, dtype: 'bool' };
 }
 
-/** Pow gives its base's type; an integer base with a fractional exponent has no expression here. */
-function pow(base: Expr, exponent: Expr): Expr | undefined {
+/** Pow gives its base's type. */
+function pow(base: Expr, exponent: Expr): Expr {
   const [to, from] = [exprDtype(base), exprDtype(exponent)];
   if (to === from) return binary('pow', base, exponent);
-  if (!isFloating(to) && isFloating(from)) return undefined;
-  return binary('pow', base, exponent.kind === 'const' ? { ...exponent, dtype: to } : cast(to, exponent));
+  if (isFloating(to) || !isFloating(from)) return binary('pow', base, exponent.kind === 'const' ? { ...exponent, dtype: to } : cast(to, exponent));
+  if (exponent.kind === 'const' && Number.isInteger(exponent.value)) return binary('pow', base, { ...exponent, dtype: to });
+  const root = truncatedPow(base, cast('float32', exponent));
+  if (exponent.kind === 'const') return root;
+  const whole = binary('eq', unary('floor', exponent), exponent);
+  return select(whole, binary('pow', base, cast(to, exponent)), root);
+}
+
+/**
+ * An integer to a fractional power, cut to an integer. A device's pow is a few ulps off, so that 16 ^ 0.75 would come out as 7: what
+ * is that near to a whole number is taken for it.
+ */
+function truncatedPow(base: Expr, exponent: Expr): Expr {
+  const power = binary('pow', cast('float32', base), exponent);
+  const nearest = unary('round', power);
+  const isWhole = binary('le', unary('abs', binary('sub', power, nearest)), mul(unary('abs', nearest), 4e-6));
+  return cast(exprDtype(base), select(isWhole, nearest, power));
 }
 
 function clip([x, low, high]: Operands): Expr {

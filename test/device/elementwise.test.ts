@@ -100,6 +100,23 @@ describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', (
     expect(distance(outputs['y']!, cases.map(([x, e]) => x ** e))).toBeLessThan(1);
   });
 
+  it.each([
+    ['exponents that are inputs', false],
+    ['constant exponents', true],
+  ])('raises integers to floating exponents: exact where these are whole, cut to an integer elsewhere; %s', async (_, constant) => {
+    const cases = [[2, 3], [10, 8], [16, 0.75], [4, 0.5], [7, 1.5], [-2, 3], [3, 2.7], [5, -1], [1, -2.5], [1000, 3], [46340, 2], [2, 30]] as const;
+    for (const group of constant ? cases.map((one) => [one]) : [cases]) {
+      const graph = newGraphBuilder('ipow');
+      graph.input('x', { dtype: 'int32', dims: [group.length] });
+      const exponents = fromNumbers('float32', [group.length], group.map(([, e]) => e));
+      const e = constant ? graph.constant(exponents) : graph.input('e', { dtype: 'float32', dims: [group.length] });
+      const graphWithOutput = graph.finish([graph.node('Pow', ['x', e], {}, { outputs: ['y'] })]);
+      const x = fromNumbers('int32', [group.length], group.map(([base]) => base));
+      const { y } = await runGraph(graphWithOutput, constant ? { x } : { x, e: exponents });
+      expect(toNumbers(y!)).toEqual(group.map(([base, power]) => Math.trunc(Number((base ** power).toFixed(9)))));
+    }
+  });
+
   it('keeps int64, bool and uint8 exact, and wraps as C does', async () => {
     const graph = newGraphBuilder('integers');
     graph.input('n', { dtype: 'int64', dims: [5] });

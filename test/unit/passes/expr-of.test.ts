@@ -60,7 +60,7 @@ const SAMPLES: { readonly [K in ElementwiseOp]: Sample | readonly Sample[] } = {
     { inputs: [[-7.5, 6.25], [2, 4]], attrs: { fmod: 1 } },
   ],
   Mul: reals, Neg: real, Not: { inputs: [[0, 1]], dtypes: ['bool'] }, Or: flags, PRelu: { inputs: [REALS, [0.2]] },
-  Pow: [{ inputs: [[-2, -1, 0.5, 3], [2]] }, { inputs: [POSITIVE, [0.5]] }, { inputs: [[-2, 3], [3, 2]], dtypes: ['float32', 'int32'] }],
+  Pow: [{ inputs: [[-2, -1, 0.5, 3], [2]] }, { inputs: [POSITIVE, [0.5]] }, { inputs: [[-2, 3], [3, 2]], dtypes: ['float32', 'int32'] }, { inputs: [[2, 16, 7, -2, 10], [3, 0.75, 1.5, 3, 8]], dtypes: ['int32', 'float32'] }],
   Reciprocal: { inputs: [POSITIVE] }, Relu: real, Round: real, Selu: { inputs: [REALS], attrs: { alpha: 1.6, gamma: 1.05 } },
   Shrink: { inputs: [REALS], attrs: { bias: 0.3, lambd: 1.2 } }, Sigmoid: real, Sign: real, Sin: real, Sinh: { inputs: [[-5, -1, 0, 2]] },
   Softplus: real, Softsign: real, Sqrt: { inputs: [POSITIVE] }, Sub: reals, Sum: { inputs: [REALS, OTHERS, [0.2]] },
