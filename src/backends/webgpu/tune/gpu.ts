@@ -14,7 +14,7 @@ import { createStopwatch, type Stopwatch, type Stretch } from './stopwatch.ts';
 const GPU_RULES: Rules = { rounds: 7, targetNs: 1e6, minRepetitions: 3, maxRepetitions: 200, lookahead: 64 };
 const WALL_RULES: Rules = { ...GPU_RULES, targetNs: 5e6, minRepetitions: 20, lookahead: 0 };
 /** Software compiles and runs on the same cores, so that nothing is compiled while something is timed. */
-const SOFTWARE_RULES: Rules = { rounds: 3, targetNs: 2e6, minRepetitions: 1, maxRepetitions: 20, lookahead: 0 };
+const SOFTWARE_RULES: Rules = { rounds: 2, targetNs: 2e6, minRepetitions: 1, maxRepetitions: 20, lookahead: 0 };
 
 /** Chains of multiply-adds on every unit of a large GPU: what shows its clock. */
 const BURN = `

@@ -63,12 +63,13 @@ export async function sample(device: TuningDevice, candidates: readonly Ready[],
   const { rules, quantumNs } = device;
   const once = candidates.map((ready): Runs => ({ ready, repetitions: 1 }));
   // The first execution pays for what is made lazily.
-  await device.round(once);
+  const cold = await device.round(once);
   check();
   const guess = await device.round(once);
   const bestGuess = Math.min(...guess);
-  const samples = guess.map((): number[] => []);
-  // Half of one execution of slack: a single one is a poor witness.
+  // Where one execution is as long as a whole turn, it is a turn.
+  const samples = guess.map((ns) => (ns >= rules.targetNs && rules.minRepetitions === 1 ? [ns] : []));
+  // Half as much again of slack: a single execution is a poor witness.
   const live = candidates.flatMap((ready, i) => {
     if (i > 0 && guess[i]! > 1.5 * DROP_RATIO * bestGuess) return [];
     const wanted = Math.ceil(rules.targetNs / Math.max(1, guess[i]!));
@@ -77,13 +78,13 @@ export async function sample(device: TuningDevice, candidates: readonly Ready[],
   for (let round = 0; round < rules.rounds; round++) {
     check();
     const best = Math.min(...live.map(({ i }) => medianOf(samples[i]!)));
-    const runs = live.filter(({ i }) => i === 0 || round < 2 || medianOf(samples[i]!) <= DROP_RATIO * best);
+    const runs = live.filter(({ i }) => i === 0 || samples[i]!.length < 2 || medianOf(samples[i]!) <= DROP_RATIO * best);
     const times = await device.round(runs);
     for (const [at, { i }] of runs.entries()) samples[i]!.push(times[at]!);
   }
   return samples.map((taken, i) => {
-    if (taken.length === 0) return { ns: guess[i]!, spreadNs: quantumNs };
-    const repetitions = live.find((run) => run.i === i)!.repetitions;
+    if (taken.length === 0) return { ns: guess[i]!, spreadNs: Math.max(quantumNs, Math.abs(cold[i]! - guess[i]!)) };
+    const repetitions = live.find((run) => run.i === i)?.repetitions ?? 1;
     return { ns: medianOf(taken), spreadNs: Math.max(quantumNs / repetitions, spreadOf(taken)) };
   });
 }
