@@ -68,7 +68,7 @@ export function ulpOf(value: number, dtype: DType): number {
 /** `element 3 is 0.5, the reference says 0.25 (2097152 ULP, 100 %); the op claims 4 ULP`. */
 export function describeFailure(what: string, { index, got, expected, ulps, relative }: NonNullable<Comparison['failure']>, tolerance: Tolerance): string {
   const far = Number.isFinite(ulps) ? ` (${Number(ulps.toPrecision(3))} ULP, ${Number((100 * relative).toPrecision(3))} %)` : '';
-  return `${what}: element ${index} is ${format(got)}, the reference says ${format(expected)}${far}; the op claims ${describeTolerance(tolerance)}`;
+  return `${what}: element ${index} is ${format(got)}, the reference says ${format(expected)}${far}${tolerance.absolute === Number.POSITIVE_INFINITY ? '' : `; the op claims ${describeTolerance(tolerance)}`}`;
 }
 
 function format(value: number): string {

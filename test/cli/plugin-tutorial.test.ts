@@ -1,0 +1,55 @@
+/** docs/plugins.md, followed: files written, commands run, their output compared, in an empty folder with the package installed. */
+import { copyFile, mkdir, readFile, symlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it } from 'vitest';
+import { workplace, type Workplace } from './cli.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+interface Fence {
+  readonly language: string;
+  readonly file: string | undefined;
+  readonly text: string;
+  readonly line: number;
+}
+
+function fencesOf(markdown: string): Fence[] {
+  return [...markdown.matchAll(/^```(\w*)(?: file=(\S+))?\n(.*?)^```$/gms)].map((match) => ({
+    language: match[1]!,
+    file: match[2],
+    text: match[3]!,
+    line: markdown.slice(0, match.index).split('\n').length,
+  }));
+}
+
+/** Runs `cp` and `npx tsrt-bench`; gives what was printed. */
+async function runLine(place: Workplace, line: string): Promise<string> {
+  const [command, ...words] = line.split(/\s+/);
+  if (command === 'cp') {
+    await copyFile(join(place.folder, words[0]!), join(place.folder, words[1]!, words[0]!.split('/').at(-1)!));
+    return '';
+  }
+  if (command !== 'npx' || words[0] !== 'tsrt-bench') throw new Error(`the tutorial has a command that this test does not run: ${line}`);
+  const { stdout, stderr } = await place.run(...words.slice(1));
+  return stdout + stderr;
+}
+
+it('every snippet of docs/plugins.md works, in order', async () => {
+  const fences = fencesOf(await readFile(join(root, 'docs/plugins.md'), 'utf8'));
+  expect(fences.filter(({ language }) => language === 'sh').length).toBeGreaterThan(6);
+  const place = await workplace();
+  await mkdir(join(place.folder, 'node_modules'));
+  await symlink(root, join(place.folder, 'node_modules/tsrt-bench'), 'dir');
+  await place.write('package.json', '{ "type": "module" }');
+  let printed = '';
+  for (const { language, file, text, line } of fences) {
+    if (file !== undefined) await place.write(file, text);
+    else if (language === 'sh') {
+      printed = '';
+      for (const command of text.trim().split('\n')) printed += await runLine(place, command.replace(/\s+#.*$/, ''));
+    } else if (language === 'text') {
+      for (const wanted of text.trim().split('\n')) expect(printed, `line ${line} of docs/plugins.md`).toContain(wanted.trim());
+    } else expect(text, `a fence at line ${line} that is neither a file nor a command`).toMatch(/^npm /);
+  }
+}, 300_000);
