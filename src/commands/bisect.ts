@@ -1,10 +1,9 @@
 /** `tsrt-bench bisect SUITE`. */
-import { Args, Flags } from '@oclif/core';
+import { Args } from '@oclif/core';
 import { EXIT, type ExitStatus } from '../errors.ts';
-import { DEFAULT_ROUNDS } from '../gate/sequential.ts';
 import type { BisectReport } from '../workflows/bisect/request.ts';
 import { BaseCommand } from './base.ts';
-import { parseMetric, parseSubject, parseThreshold } from './bisect-flags.ts';
+import { BISECT_FLAGS, parseMetric, parseSubject, parseThreshold } from './bisect-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -25,26 +24,7 @@ export default class Bisect extends BaseCommand {
   static override flags = {
     ...CONFIG_FLAGS,
     ...DEVICE_FLAG,
-    good: Flags.string({ description: 'git revision before the change', helpValue: 'REF', helpGroup: 'STATES' }),
-    bad: Flags.string({ description: 'git revision that has it [default: HEAD]', helpValue: 'REF', helpGroup: 'STATES' }),
-    prepare: Flags.string({ description: 'command that makes a fresh checkout ready, such as "npm run build"', helpValue: 'COMMAND', helpGroup: 'STATES' }),
-    models: Flags.string({ multiple: true, delimiter: ',', description: 'ONNX files, oldest first', helpValue: 'FILE', helpGroup: 'STATES' }),
-    engines: Flags.string({ multiple: true, delimiter: ',', description: 'engine files, oldest first', helpValue: 'ENGINE', helpGroup: 'STATES' }),
-    change: Flags.string({
-      multiple: true,
-      description: "a change of the suite's options on top of those before it: a backend's option, precision=, fusion=, without=PASS, workspace=BYTES; repeatable",
-      helpValue: 'KEY=VALUE',
-      helpGroup: 'STATES',
-    }),
-    metric: Flags.string({ char: 'm', default: 'latency-p50', description: 'metric that changed', helpValue: 'METRIC' }),
-    threshold: Flags.string({ description: "change that counts, in percent, points or dB [default: the suite's]", helpValue: 'NUMBER' }),
-    confidence: Flags.string({ description: 'confidence of the intervals, such as 0.99', helpValue: 'NUMBER' }),
-    case: Flags.string({ description: 'case to follow [default: the one that differs most]', helpValue: 'ID' }),
-    model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
-    rounds: Flags.integer({ default: DEFAULT_ROUNDS, min: 3, description: 'most rounds of a comparison', helpValue: 'N' }),
-    time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME' }),
-    fresh: Flags.boolean({ description: 'begin anew, whatever an earlier search of the same question found' }),
-    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+    ...BISECT_FLAGS,
   };
 
   async run(): Promise<BisectReport> {

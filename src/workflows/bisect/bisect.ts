@@ -99,7 +99,8 @@ async function compare(search: Search, reference: PreparedSide, index: number): 
       if (request.signal.aborted) return undefined;
       throw error;
     }
-    return { probe: { index, verdict: 'skipped', reason: error.message, change: undefined }, caseId: kept.caseId, direction: kept.direction };
+    const reason = [error.message, ...error.details.slice(-2)].join('; ');
+    return { probe: { index, verdict: 'skipped', reason, change: undefined }, caseId: kept.caseId, direction: kept.direction };
   }
 }
 

@@ -4,8 +4,8 @@ import { TsrtError } from '../../errors.ts';
 import { engineKey } from '../run/engines.ts';
 import { admitEngines, prebuiltCases, type PrebuiltEngines } from '../run/prebuilt.ts';
 import { joinSides, type JoinedSides } from './join.ts';
-import type { Checkout, CheckoutOrder } from './revision/revision.ts';
-import { makeSide, openSide, type OpenSide, type SideRequest } from './side.ts';
+import { type Checkout, type CheckoutOrder, prepareHere } from './revision/revision.ts';
+import { makeSide, openSide, type OpenSide, type PreparedSide, type SideRequest } from './side.ts';
 
 /** The suite's engines against themselves. */
 export async function identicalSides(request: SideRequest, folder: string): Promise<JoinedSides> {
@@ -27,10 +27,19 @@ export async function sidesAgainstRevision(open: OpenSide, checkout: Checkout, f
   const { request } = open;
   const { onEvent } = request;
   for (const text of checkout.notices) onEvent({ kind: 'notice', text });
-  const candidate = await makeSide(open, { folder: join(folder, 'candidate') });
+  const candidate = await workingTree(open, join(folder, 'candidate'));
   onEvent({ kind: 'stage', stage: 'build', text: checkout.label });
   const sides = await joinSides(await checkout.prepare(orderOf(request, join(folder, 'baseline'))), candidate);
   return { ...sides, notices: [...checkout.notices, ...sides.notices] };
+}
+
+/** Engines that are there already are taken as they are; else all is prepared as the revision's is. */
+async function workingTree(open: OpenSide, folder: string): Promise<PreparedSide> {
+  const { request } = open;
+  if (request.engineFiles && request.engineFiles.length > 0) return makeSide(open, { folder });
+  const { settings, signal, onEvent, overrides } = request;
+  const side = await prepareHere(orderOf(request, folder), { cwd: process.cwd(), cache: settings.config.cache, signal, onEvent });
+  return { ...side, settings: { ...side.settings, budgetMs: overrides.budgetMs ?? side.settings.budgetMs } };
 }
 
 /** What a revision's own tool is asked for; its configuration it reads for itself. */

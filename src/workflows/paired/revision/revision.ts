@@ -78,6 +78,17 @@ export async function withRevision<T>(request: RevisionRequest, work: (checkout:
   }
 }
 
+/**
+ * The working tree as a side, prepared by the running tool in a process like the one that prepares a revision: what building
+ * takes in a process that has done other things before could not be compared.
+ */
+export function prepareHere(order: CheckoutOrder, about: Pick<RevisionRequest, 'cwd' | 'cache' | 'signal' | 'onEvent'>): Promise<PreparedSide> {
+  const { cwd, cache, signal, onEvent } = about;
+  const root = packageRoot();
+  if (root === undefined) throw new Error('the running tool has no package');
+  return prepareRemotely({ order: { ...order, cache }, entry: join(root, SIDE_WORKER), folder: cwd, at: 'the working tree', signal, onEvent });
+}
+
 /** The revision's own file, or the user's where the revision has none (a model that git does not keep, say). */
 function existing(there: string, here: string): string {
   return existsSync(there) ? there : here;
@@ -89,6 +100,10 @@ function inCheckout(path: string, { cwd, root, checkout }: { readonly cwd: strin
   return place.startsWith('..') || isAbsolute(place) ? resolve(cwd, path) : join(checkout, place);
 }
 
+/** Of a built tool, in its folder. */
+const SIDE_WORKER = join('dist', 'src', 'workflows', 'paired', 'revision', 'side-worker.js');
+const WORKER = join('dist', 'src', 'measure', 'worker.js');
+
 interface Tool {
   readonly side: string;
   readonly worker: string;
@@ -99,8 +114,7 @@ interface Tool {
 async function findTool(checkout: string, folder: string, label: string): Promise<Tool> {
   const own = (await toolFolder(checkout, folder)) ?? packageRoot();
   if (own === undefined) throw new Error('the running tool has no package');
-  const side = join(own, 'dist', 'src', 'workflows', 'paired', 'revision', 'side-worker.js');
-  const worker = join(own, 'dist', 'src', 'measure', 'worker.js');
+  const [side, worker] = [join(own, SIDE_WORKER), join(own, WORKER)];
   const { version } = await manifestOf(own);
   if (!existsSync(worker)) {
     throw new TsrtError('BASELINE_INCOMPARABLE', `the tsrt-bench ${version} of ${label} is not built`, { place: own, fix: 'say how, for example: --prepare "npm run build"' });

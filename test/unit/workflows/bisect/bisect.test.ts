@@ -3,11 +3,16 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { resolveConfig } from '../../../../src/config.ts';
+import { buildSmoke } from '../../../../src/suite/builders/smoke.ts';
 import { renderBisect } from '../../../../src/report/bisect.ts';
 import { bisect } from '../../../../src/workflows/bisect/bisect.ts';
 import type { BisectReport, BisectRequest, BisectSubject } from '../../../../src/workflows/bisect/request.ts';
+import { buildEngineFile } from '../../../../src/workflows/build.ts';
+import { openSide, type SideRequest } from '../../../../src/workflows/paired/side.ts';
+import { openRegistry } from '../../../../src/workflows/registry.ts';
 import { engineWorkers } from '../../../helpers/engine-workers.ts';
 import { temporaryFolder } from '../../../helpers/folder.ts';
+import { nullBuild } from '../../../helpers/measure.ts';
 
 const SUITE = {
   name: 'nulls',
@@ -20,20 +25,23 @@ const SUITE = {
   accuracy: { samples: 3 },
 };
 
+const settingsIn = (folder: string) => resolveConfig({ results: join(folder, 'results'), cache: join(folder, 'cache') }, folder);
+
+function requestIn(folder: string, settings: Awaited<ReturnType<typeof settingsIn>>): SideRequest {
+  const { signal } = new AbortController();
+  return { suite: join(folder, 'suite.json'), settings, overrides: {}, modelFile: undefined, device: undefined, signal, onEvent: () => {} };
+}
+
 async function place(suite: Readonly<Record<string, unknown>> = SUITE) {
   const folder = await temporaryFolder();
   await writeFile(join(folder, 'suite.json'), JSON.stringify(suite));
-  const settings = await resolveConfig({ results: join(folder, 'results'), cache: join(folder, 'cache') }, folder);
+  const settings = await settingsIn(folder);
   return {
     folder,
     search(subject: BisectSubject, more: Partial<BisectRequest> = {}): Promise<BisectReport> {
       return bisect({
+        ...requestIn(folder, settings),
         subject,
-        suite: join(folder, 'suite.json'),
-        settings,
-        overrides: {},
-        modelFile: undefined,
-        device: undefined,
         metric: 'latency-p50',
         threshold: undefined,
         confidence: undefined,
@@ -41,8 +49,6 @@ async function place(suite: Readonly<Record<string, unknown>> = SUITE) {
         rounds: 12,
         fresh: false,
         services: engineWorkers(),
-        signal: new AbortController().signal,
-        onEvent: () => {},
         ...more,
       });
     },
@@ -107,6 +113,35 @@ describe('bisect', () => {
     const { search } = await place();
     const report = await search(changes('latencyNs=1000001', 'latencyNs=1000002', 'latencyNs=123456789', 'latencyNs=123456780'), { metric: 'engine-bytes', threshold: 0 });
     expect(report).toMatchObject({ outcome: { kind: 'found', index: 3 }, probes: [{ change: { kind: 'exact', metric: 'engine-bytes' } }, {}, {}] });
+  });
+});
+
+describe('states that are files', () => {
+  test('engine files of the suite’s model, whatever their options', async () => {
+    const { search, folder } = await place();
+    const { model } = await openSide(requestIn(folder, await settingsIn(folder)));
+    const registry = await openRegistry([]);
+    const build = async (name: string, latencyNs: number): Promise<string> => {
+      const options = { ...nullBuild({ latencyNs }), batch: 1, dims: {}, inputShapes: {} };
+      return (await buildEngineFile({ model: model.path, options, output: join(folder, `${name}.engine`), registry, device: undefined, signal: undefined })).file;
+    };
+    const files = [await build('a', 1_000_000), await build('b', 1_010_000), await build('c', 1_500_000), await build('d', 1_510_000)];
+    const report = await search({ kind: 'engines', files });
+    expect(report).toMatchObject({ subject: 'engines', outcome: { kind: 'found', index: 2 }, direction: 'worse' });
+    expect(report.answer).toContain(files[2]);
+  });
+
+  test('models, each with the suite’s own options', async () => {
+    const { search, folder } = await place();
+    const write = async (name: string, classes: number): Promise<string> => {
+      const file = join(folder, name);
+      await writeFile(file, Buffer.concat([...buildSmoke({ seed: 1, classes }).chunks()]));
+      return file;
+    };
+    // The null engine's size is its header's, which names the outputs' sizes.
+    const files = [await write('a.onnx', 10), await write('b.onnx', 11), await write('c.onnx', 1000), await write('d.onnx', 1001)];
+    const report = await search({ kind: 'models', files }, { metric: 'engine-bytes', threshold: 0 });
+    expect(report).toMatchObject({ subject: 'models', outcome: { kind: 'found', index: 2 } });
   });
 });
 
