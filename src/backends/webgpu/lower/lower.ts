@@ -170,7 +170,7 @@ class ProgramBuilder implements LowerContext {
 
   sourceIn(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor {
     const tensor = this.source(id);
-    const storage = wish ? this.#storage(id, tensor.dims, layout, wish) : tensor.storage;
+    const storage = wish ? this.#storage(id, tensor.dims, layout, wish) : keptStorage(tensor, layout);
     return this.#tensorAs(id, tensor, layout, storage);
   }
 
@@ -182,6 +182,11 @@ class ProgramBuilder implements LowerContext {
       if (agree) return { ...tensor, layout };
     }
     return this.#copied(id, tensor, layout, storage);
+  }
+
+  copy(id: ValueId): DeviceTensor {
+    const tensor = this.source(id);
+    return this.#copied(id, tensor, tensor.layout, tensor.storage);
   }
 
   /** A copy with memory of its own, made once per value. */
@@ -342,6 +347,12 @@ function checkAliasing({ source, operands }: KernelCall): void {
     const twice = source.access[i] === 'read_write' && operands.some((other, j) => j !== i && other.id === id);
     if (twice) throw new Error(`${source.label} writes a tensor that it also binds elsewhere`);
   }
+}
+
+/** Without a wish the storage stays, where rows of the other layout are whole vectors of it. */
+function keptStorage({ dtype, dims, storage, layout: own }: DeviceTensor, layout: Layout): Storage {
+  const canonical = requireStorage(dtype);
+  return own === layout || narrowStorage(dtype, dims, layout) === storage ? storage : canonical;
 }
 
 function requireStorage(dtype: DType): Storage {

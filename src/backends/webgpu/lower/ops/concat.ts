@@ -54,7 +54,7 @@ function copiesOf(node: Node<'Concat'>, sources: readonly DeviceTensor[], target
     const extent = source.dims[axis]!;
     const isInPlace = isAt(source, target, { offset: offset + start * strides[axis]!, strides });
     // What lies elsewhere in the target's own memory can't be read while that is written.
-    if (!isInPlace && elementCount(source.dims) > 0) copies.push({ source: source.id === target.id ? context.tensor(node.inputs[i]!) : source, start, extent });
+    if (!isInPlace && elementCount(source.dims) > 0) copies.push({ source: source.id === target.id ? context.copy(node.inputs[i]!) : source, start, extent });
     start += extent;
   }
   return copies;
