@@ -71,10 +71,15 @@ async function checkOut(repository: string, commit: string, folder: string, tree
   return notices;
 }
 
+/** By name: `git worktree prune` would also forget worktrees of the user's that are on a drive which is not there today. */
+const REMOVE = ['worktree', 'remove', '--force', '--force'] as const;
+
 async function removeTree({ repository, folder }: Tree): Promise<void> {
-  await git(repository, 'worktree', 'remove', '--force', '--force', folder).catch(() => undefined);
-  await rm(folder, { recursive: true, force: true });
-  await git(repository, 'worktree', 'prune', '--expire=now').catch(() => undefined);
+  await git(repository, ...REMOVE, folder).catch(async () => {
+    // Git also forgets one whose folder is gone.
+    await rm(folder, { recursive: true, force: true });
+    await git(repository, ...REMOVE, folder).catch(() => undefined);
+  });
 }
 
 /** As {@link removeTree}, where nothing may be waited for any more. */
@@ -82,9 +87,9 @@ function removeNow(trees: readonly Tree[]): void {
   for (const { repository, folder } of trees.toReversed()) {
     rmSync(folder, { recursive: true, force: true });
     try {
-      execFileSync('git', ['worktree', 'prune', '--expire=now'], { cwd: repository, stdio: 'ignore' });
+      execFileSync('git', [...REMOVE, folder], { cwd: repository, stdio: 'ignore' });
     } catch {
-      // The next use of the cache removes what is left.
+      // It was not known yet; git prunes what is left of it in its own time.
     }
   }
 }

@@ -1,6 +1,6 @@
 /** Checkouts beside the user's: what is in them, and that nothing of them is left. */
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { addWorktree } from '../../../../../src/workflows/paired/revision/worktree.ts';
@@ -59,6 +59,17 @@ describe('addWorktree', () => {
     });
     expect(await readdir(parent)).toEqual([]);
     expect(list(project)).toBe(1);
+  });
+
+  test('a worktree of the user’s whose folder is not there today stays known', async () => {
+    const project = await testRepository();
+    const commit = project.commit('one');
+    const away = join(await temporaryFolder(), 'on-another-drive');
+    project.git('worktree', 'add', '--quiet', '--detach', away);
+    await rename(away, `${away}-unmounted`);
+    const tree = await addWorktree(project.folder, commit, await temporaryFolder());
+    await tree.remove();
+    expect(list(project)).toBe(2);
   });
 
   test('what a killed process left is removed by the next', async () => {
