@@ -3,8 +3,9 @@
  * kernel computes anyway.
  *
  * Exporters quantize the input and output of every op. Where an op only moves or picks elements, and its grids are alike, it does so to
- * the integers as well. Between a product and the elementwise op that reads it alone, the grid's rounding is left out, as the value never
- * reaches memory; its saturation stays, because it may stand for an activation.
+ * the integers as well. Between a product and the elementwise op that reads it alone the grid's rounding is left out, as the value never
+ * reaches memory, and before an op that computes on reals, as nothing wants the integers. The grid's saturation stays, because it may stand
+ * for an activation.
  */
 import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
@@ -42,19 +43,23 @@ function moveIntegers(node: AnyNode, edit: GraphEditor): boolean {
 
 const PRODUCTS: ReadonlySet<OpKind> = new Set<OpKind>(['Conv', 'Gemm', 'MatMul']);
 
-/** The product whose value goes through a grid to one elementwise reader, and nowhere else. */
-function requantized(node: AnyNode, edit: GraphEditor): { readonly product: AnyNode; readonly quantize: AnyNode; readonly reader: AnyNode } | undefined {
+/** Ops that compute on real numbers and are no product: they would need a kernel of its own to make reals of integers. */
+const REAL_READERS: ReadonlySet<OpKind> = new Set<OpKind>(['AveragePool', 'GlobalAveragePool', 'LayerNormalization', 'ReduceMean', 'Resize', 'Softmax']);
+
+/** The node whose value goes through a grid to one reader that computes on reals, and nowhere else. */
+function requantized(node: AnyNode, edit: GraphEditor): { readonly source: AnyNode; readonly quantize: AnyNode; readonly reader: AnyNode } | undefined {
   const quantize = edit.producer(node.inputs[0]);
   const [own, before] = [gridOf(node, edit), gridOf(quantize, edit)];
   if (quantize?.op !== 'QuantizeLinear' || !own || !before || !sameGrid(own, before)) return undefined;
-  const product = edit.producer(quantize.inputs[0]);
+  const source = edit.producer(quantize.inputs[0]);
   const reader = edit.onlyConsumer(node.outputs[0]!);
-  const alone = edit.onlyConsumer(quantize.outputs[0]!) === node && product && edit.onlyConsumer(product.outputs[0]!) === quantize;
-  if (!alone || !PRODUCTS.has(product.op) || !reader || !isFusable(reader, edit)) return undefined;
-  return sameDims(edit.type(reader.outputs[0]!).dims, edit.type(node.outputs[0]!).dims) ? { product, quantize, reader } : undefined;
+  const alone = edit.onlyConsumer(quantize.outputs[0]!) === node && source && edit.onlyConsumer(source.outputs[0]!) === quantize;
+  if (!alone || !reader) return undefined;
+  const joins = PRODUCTS.has(source.op) && isFusable(reader, edit) && sameDims(edit.type(reader.outputs[0]!).dims, edit.type(node.outputs[0]!).dims);
+  return joins || REAL_READERS.has(reader.op) ? { source, quantize, reader } : undefined;
 }
 
-// DQ(Q(product)) |> elementwise = clip(product) |> elementwise
+// DQ(Q(x)) |> reader = clip(x) |> reader
 function leaveOutRounding(node: AnyNode, edit: GraphEditor, position: ReadonlyMap<string, number>): boolean {
   if (node.op !== 'DequantizeLinear') return false;
   const found = requantized(node, edit);
@@ -62,15 +67,15 @@ function leaveOutRounding(node: AnyNode, edit: GraphEditor, position: ReadonlyMa
   // Of two products that meet, the later one takes the sum in; the other is read as the integers that it wrote.
   for (const id of found.reader.inputs) {
     const other = id === node.outputs[0] ? undefined : edit.producer(id);
-    const rival = other?.op === 'DequantizeLinear' ? requantized(other, edit)?.product : undefined;
-    if (rival && (position.get(rival.name) ?? 0) > (position.get(found.product.name) ?? 0)) return false;
+    const rival = other?.op === 'DequantizeLinear' ? requantized(other, edit)?.source : undefined;
+    if (rival && (position.get(rival.name) ?? 0) > (position.get(found.source.name) ?? 0)) return false;
   }
   const [low, high] = gridRange(gridOf(node, edit)!);
   const { dtype } = edit.type(node.outputs[0]!);
   const bound = (value: number, hint: string): ValueId => edit.addConstant(fromNumbers(dtype, [], [value]), `${node.name}_${hint}`);
   edit.replaceNode(node, {
     op: 'Clip',
-    inputs: [found.product.outputs[0]!, bound(low, 'low'), bound(high, 'high')],
+    inputs: [found.source.outputs[0]!, bound(low, 'low'), bound(high, 'high')],
     attrs: {},
     origins: unionOrigins(found.quantize, node),
   });

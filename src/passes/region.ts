@@ -27,7 +27,8 @@ const REGISTER_DTYPES: ReadonlySet<DType> = new Set(['float32', 'float16', 'int3
 
 /** Whether a node maps elements to elements, all of types that a kernel can hold in registers. */
 export function isFusable(node: AnyNode, edit: GraphEditor): boolean {
-  if (gridOf(node, edit)) return true;
+  // Integers end a region; who reads them dequantizes for itself, so that they are what lies in memory.
+  if (gridOf(node, edit)) return node.op === 'QuantizeLinear';
   if (!isElementwiseNode(node) || node.outputs.length !== 1 || node.inputs.length > MAX_OPERANDS) return false;
   return [...node.inputs, ...node.outputs].every((id) => !id || REGISTER_DTYPES.has(edit.type(id).dtype));
 }

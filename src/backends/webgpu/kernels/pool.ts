@@ -34,8 +34,9 @@ export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     block.let('channel', `i % ${vectors}u`);
     const [image, ...outputs] = decodeIndex(`(i / ${vectors}u)`, [spec.images, ...spec.outputSpatial]).map((code, axis) => block.let(`o${axis}`, code));
-    const start = spec.how.kind === 'max' ? `-${module.helper('inf')}()` : '0.0';
-    block.var('acc', `vec4<f32>(${start})`);
+    // The least value of 8-bit integers, of which a pool only takes the maximum.
+    const least = { f32: () => `-${module.helper('inf')}()`, i32: () => '-128i', u32: () => '0u' }[x.scalar];
+    block.var('acc', `vec4<${x.scalar}>(${spec.how.kind === 'max' ? least() : '0.0'})`);
     const counts = spec.how.kind === 'average' && !spec.how.countsPadding;
     if (counts) block.var('count', '0.0');
     emitWindow(block, spec, image!, outputs, 'channel', (inside, index) => {
@@ -44,7 +45,7 @@ export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
     });
     const result = finish(block, spec, outputs);
     // Padding lanes hold zero already, except where the maximum of nothing but them would be.
-    const masked = spec.channels > spec.validChannels ? maskLanes(result, spec.validChannels) : result;
+    const masked = spec.channels > spec.validChannels ? maskLanes(result, spec.validChannels, x.scalar) : result;
     block.line(out.store(outputIndex(spec, [image!, ...outputs]), masked));
   });
   return { source: module.finish(), operands: [spec.x, spec.output], workgroups: grid };
@@ -99,6 +100,6 @@ function paddedCount(block: Block, spec: PoolSpec, outputs: readonly string[]): 
   return factors.join(' * ');
 }
 
-function maskLanes(value: string, valid: number): string {
-  return `select(vec4<f32>(), ${value}, vec4<u32>(channel * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${valid}u))`;
+function maskLanes(value: string, valid: number, scalar: string): string {
+  return `select(vec4<${scalar}>(), ${value}, vec4<u32>(channel * 4u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${valid}u))`;
 }

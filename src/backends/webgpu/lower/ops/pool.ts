@@ -1,10 +1,13 @@
 /** Pools over windows, in channels-last. */
-import type { Node } from '../../../../ir/graph.ts';
+import { type Node, typeOf } from '../../../../ir/graph.ts';
 import type { PoolAttrs } from '../../../../ir/ops.ts';
+import type { DType } from '../../../../ir/tensor.ts';
 import { poolKernel, type PoolReduction } from '../../kernels/pool.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
 import { paddedChannels } from '../tensor.ts';
+
+const isByte = (dtype: DType): boolean => dtype === 'int8' || dtype === 'uint8';
 
 type PoolOp = 'AveragePool' | 'LpPool' | 'MaxPool';
 
@@ -34,7 +37,7 @@ function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, con
 }
 
 const maxPool: Lowering<'MaxPool'> = {
-  unsupported: (node, graph) => floatReason(node, graph) ?? (node.outputs[1] ? 'the output of indices has no kernel' : undefined),
+  unsupported: (node, graph) => (isByte(typeOf(graph, node.inputs[0]!).dtype) ? undefined : floatReason(node, graph)) ?? (node.outputs[1] ? 'the output of indices has no kernel' : undefined),
   lower: (node, context) => lowerPool(node, node.attrs, { kind: 'max' }, context),
 };
 

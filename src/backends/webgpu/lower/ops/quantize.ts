@@ -71,7 +71,9 @@ function lowerLinear(node: Node<'QuantizeLinear' | 'DequantizeLinear'>, expr: Ex
   const found = context.tensor(node.inputs[0]!);
   const source = block === 0 ? found : context.tensorIn(node.inputs[0]!, 'linear');
   const { dims } = source;
-  const target = context.define(node.outputs[0]!, source.layout);
+  // Integers are for the products, which read images in channels-last.
+  const integers = context.type(node.outputs[0]!).dtype !== 'float32' && block === 0;
+  const target = context.define(node.outputs[0]!, integers && dims.length > 2 ? 'channels-last' : source.layout, integers ? 'narrow' : 'canonical');
   if (elementCount(dims) === 0) return;
   const parameters = node.inputs.slice(1).flatMap((id) => (id === '' ? [] : [context.tensorIn(id, 'linear')]));
   const single = parameters.every((tensor) => elementCount(tensor.dims) === 1) && block === 0;

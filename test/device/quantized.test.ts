@@ -1,0 +1,84 @@
+/**
+ * Q/DQ graphs in integers on SwiftShader, against onnxruntime's own answer for the same graph: rounding may tip a value to the next step
+ * of its grid, and a step in a network's middle moves its output by little.
+ */
+import { describe, expect, it } from 'vitest';
+import { evaluateConstants } from '../../src/backends/onnxruntime/evaluate.ts';
+import { buildPlan } from '../../src/backends/webgpu/build.ts';
+import type { Graph } from '../../src/ir/graph.ts';
+import { type Tensor, toNumbers } from '../../src/ir/tensor.ts';
+import { runPasses } from '../../src/passes/pipeline.ts';
+import type { Scheme } from '../../src/quantize/params.ts';
+import { runGraph as runOrt } from '../helpers/ort.ts';
+import { everyOp, net, pictures, POOL, quantizeNet } from '../unit/quantize/networks.ts';
+import { COMPACT_PROFILE, noDevice, runGraph } from './helpers.ts';
+
+async function forDevice(graph: Graph, fusion: 'on' | 'off' = 'on'): Promise<Graph> {
+  const { graph: ready } = await runPasses(graph, { target: 'webgpu', fusion, disabled: [], fold: evaluateConstants, verify: true });
+  return ready;
+}
+
+function kinds(graph: Graph): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const { op } of graph.nodes) counts[op] = (counts[op] ?? 0) + 1;
+  return counts;
+}
+
+/** Signal over error in decibels. */
+function snrDb(expected: Tensor, actual: Tensor): number {
+  const [a, b] = [toNumbers(expected), toNumbers(actual)];
+  const noise = a.reduce((sum, value, i) => sum + (value - b[i]!) ** 2, 0);
+  return 10 * Math.log10(a.reduce((sum, value) => sum + value * value, 0) / noise);
+}
+
+function residual(channels: number, groups: number): Graph {
+  const { b, weight, conv } = net(7);
+  const x = b.input('x', { dtype: 'float32', dims: [2, channels, 9, 9] });
+  const stem = b.node('Relu', [conv(x, 32, 3)], {});
+  const inner = b.node('Relu', [conv(stem, 32, 3, { group: groups })], {});
+  const sum = b.node('Relu', [b.node('Add', [conv(inner, 32, 1), stem], {})], {});
+  const pooled = b.node('MaxPool', [sum], { ...POOL, storage_order: 0 });
+  const flat = b.node('Flatten', [b.node('GlobalAveragePool', [conv(pooled, 48, 1)], {})], { axis: 1 });
+  return b.finish([b.node('Gemm', [flat, weight(10, 48), weight(10)], { alpha: 1, beta: 1, transA: 0, transB: 1 }, { outputs: ['y'] })]);
+}
+
+describe('integers kept from kernel to kernel', () => {
+  it('fuses a residual block into its products: nothing else is left between them', async () => {
+    const ready = await forDevice((await quantizeNet(residual(16, 1), { policy: { scheme: 'symmetric' } })).graph);
+    const { QuantizedConv = 0, QuantizedMatMul = 0, Conv = 0, FusedConv = 0, QuantizeLinear = 0 } = kinds(ready);
+    expect({ QuantizedConv, QuantizedMatMul, Conv, FusedConv }).toEqual({ QuantizedConv: 4, QuantizedMatMul: 1, Conv: 0, FusedConv: 0 });
+    // The picture is quantized once; everything after it leaves its kernel as integers.
+    expect(QuantizeLinear).toBeLessThanOrEqual(2);
+    const built = buildPlan(ready, COMPACT_PROFILE, { half: true });
+    const integer = built.layers.filter(({ precision }) => precision === 'int8').map(({ kind }) => kind);
+    expect(integer.filter((kind) => kind.startsWith('Quantized'))).toHaveLength(5);
+  });
+
+  it('leaves groups without whole vectors to float kernels, with weights dequantized at build', async () => {
+    const ready = await forDevice((await quantizeNet(residual(16, 8))).graph);
+    expect(kinds(ready)['FusedConv']).toBe(1);
+    expect(ready.nodes.some(({ op, inputs }) => op === 'DequantizeLinear' && inputs.every((id) => ready.constants.has(id)))).toBe(false);
+  });
+});
+
+describe.skipIf(noDevice)('quantized networks on a device (skipped without SwiftShader)', () => {
+  const cases: readonly (readonly [string, () => Graph, Scheme, 'on' | 'off'])[] = [
+    ['residual block, symmetric', () => residual(16, 1), 'symmetric', 'on'],
+    ['residual block, affine, three channels', () => residual(3, 1), 'affine', 'on'],
+    ['residual block, two groups', () => residual(16, 2), 'affine', 'on'],
+    ['residual block, odd groups', () => residual(16, 8), 'affine', 'on'],
+    ['depthwise, pools, resize, concatenation', everyOp, 'affine', 'on'],
+    ['depthwise, pools, resize, concatenation, symmetric', everyOp, 'symmetric', 'on'],
+    ['without fusion', () => residual(16, 1), 'affine', 'off'],
+  ];
+
+  it.each(cases)('%s', { timeout: 120_000 }, async (_, make, scheme, fusion) => {
+    const { graph } = await quantizeNet(make(), { policy: { scheme } });
+    const ready = await forDevice(graph, fusion);
+    for (const half of [false, true]) {
+      const inputs = pictures(graph, 100);
+      const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE, { half })];
+      expect(snrDb(expected.get('y')!, actual['y']!)).toBeGreaterThan(30);
+    }
+  });
+});
