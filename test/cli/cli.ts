@@ -21,10 +21,11 @@ export interface Workplace {
   write(path: string, content: string | Uint8Array): Promise<string>;
 }
 
-/** An empty folder with a cache and results of its own. */
-export async function workplace(): Promise<Workplace> {
+/** An empty folder with a cache and results of its own. `own`: an installed command in it, in place of this checkout's. */
+export async function workplace(own?: string): Promise<Workplace> {
   const folder = await temporaryFolder();
-  const start = startIn(folder);
+  const command = own === undefined ? bin : join(folder, own);
+  const start = startIn(folder, join(folder, 'cache'), command);
   return {
     folder,
     start,
@@ -39,11 +40,11 @@ export async function workplace(): Promise<Workplace> {
 }
 
 /** Starts the command in a folder, with a cache there. */
-export function startIn(folder: string, cache = join(folder, 'cache')): Workplace['start'] {
+export function startIn(folder: string, cache = join(folder, 'cache'), command = bin): Workplace['start'] {
   const env = { ...process.env, NO_COLOR: '1', CI: '1', TSRT_BENCH_CACHE: cache };
   return (words, onStderr) =>
     new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [bin, ...words], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+      const child = spawn(process.execPath, [command, ...words], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
       let stdout = '';
       let stderr = '';
       child.stdout.setEncoding('utf8').on('data', (text: string) => {

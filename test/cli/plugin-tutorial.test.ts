@@ -1,8 +1,9 @@
-/** docs/plugins.md, followed: files written, commands run, their output compared, in an empty folder with the package installed. */
-import { copyFile, mkdir, readFile, symlink } from 'node:fs/promises';
+/** docs/plugins.md, followed: files written, commands run, their output compared, in an empty folder with the packed tarball installed. */
+import { copyFile, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
+import { installPacked } from '../helpers/packed.ts';
 import { workplace, type Workplace } from './cli.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -38,9 +39,8 @@ async function runLine(place: Workplace, line: string): Promise<string> {
 it('every snippet of docs/plugins.md works, in order', async () => {
   const fences = fencesOf(await readFile(join(root, 'docs/plugins.md'), 'utf8'));
   expect(fences.filter(({ language }) => language === 'sh').length).toBeGreaterThan(6);
-  const place = await workplace();
-  await mkdir(join(place.folder, 'node_modules'));
-  await symlink(root, join(place.folder, 'node_modules/tsrt-bench'), 'dir');
+  const place = await workplace('node_modules/tsrt-bench/bin/run.js');
+  await installPacked(place.folder);
   await place.write('package.json', '{ "type": "module" }');
   let printed = '';
   for (const { language, file, text, line } of fences) {

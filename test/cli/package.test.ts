@@ -1,0 +1,92 @@
+/** What users install: the tarball holds what it should and nothing else, and its types resolve in a strict project. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { installPacked, type Packed } from '../helpers/packed.ts';
+
+const run = promisify(execFile);
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+/** A consumer as strict as they come; DOM because a browser has WebGPU there. */
+const TSCONFIG = {
+  compilerOptions: { module: 'nodenext', moduleResolution: 'nodenext', target: 'es2023', lib: ['es2023', 'dom'], strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true, skipLibCheck: false, types: ['node'] },
+  include: ['consumer.ts'],
+};
+
+const CONSUMER = `
+import { defineOp, definePlugin, formula, fromNumbers, ShapeError, TsrtError, type Backend, type CustomOp, type Plugin, type Reporter, type Tensor } from 'tsrt-bench';
+import { deserializeEngine, loadEngine, openDevice, type Session } from 'tsrt-bench/runtime';
+
+const op: CustomOp = defineOp({
+  domain: 'd',
+  name: 'Scale',
+  dtypes: ['float32'],
+  attributes: { by: { type: 'float', default: 1 }, how: { type: 'string', choices: ['up', 'down'], default: 'up' } },
+  inputs: [{ name: 'x', dims: 'any' }],
+  outputs: ['y'],
+  infer({ attrs, inputs: [x] }) {
+    const how: 'up' | 'down' = attrs.how;
+    if (!x || how === 'down') throw new ShapeError('no');
+    return [x];
+  },
+  reference: ({ attrs, inputs: [x] }) => [x!.values.map((value) => value * attrs.by)],
+  expression: ({ attrs, inputs: [x] }) => formula.mul(x!, attrs.by),
+});
+// @ts-expect-error -- an attribute that the schema lacks
+defineOp({ ...op, attributes: { by: { type: 'float' } }, reference: ({ attrs }) => [[attrs.nosuch]] });
+
+const plugin: Plugin = definePlugin({ name: 'p', version: '1.0.0', ops: [op] });
+const tensor: Tensor = fromNumbers('float32', [1], [1]);
+export async function use(bytes: Uint8Array, adapter: GPUAdapter): Promise<Session> {
+  return loadEngine(await deserializeEngine(bytes), await openDevice(adapter));
+}
+export type Parts = [Backend, Reporter];
+export { plugin, tensor, TsrtError };
+`;
+
+describe('the package', () => {
+  let packed: Packed;
+  let folder: string;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-package-'));
+    packed = await installPacked(folder);
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  it('holds the built code, the suites, the plugins and the documents, and nothing else', () => {
+    const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(src|plugins)\/[\w./-]+\.(js|d\.ts)$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/suite\.(yaml|js|json)$/];
+    expect(packed.files.filter((file) => !known.some((pattern) => pattern.test(file)))).toEqual([]);
+    expect(packed.files.filter((file) => /\.test\.|\.map$|(^|\/)test\//.test(file))).toEqual([]);
+    for (const wanted of ['dist/src/index.d.ts', 'dist/src/runtime.js', 'dist/src/kit/worker.js', 'dist/src/measure/worker.js', 'dist/plugins/rotary/index.js', 'plugins/pytorch/driver.py', 'docs/plugins/wave.onnx', 'bin/run.js']) {
+      expect(packed.files).toContain(wanted);
+    }
+  });
+
+  it('names every package that its code imports as a dependency', async () => {
+    const manifest = JSON.parse(await readFile(join(packed.folder, 'package.json'), 'utf8')) as { dependencies: Record<string, string>; name: string };
+    const foreign = new Set<string>();
+    for (const file of packed.files.filter((name) => name.endsWith('.js'))) {
+      const text = await readFile(join(packed.folder, file), 'utf8');
+      for (const [, specifier] of text.matchAll(/^(?:import|export)\b(?:[^'"\n]*\bfrom)?\s*['"]([@\w][\w@/.:-]*)['"];?$/gm)) {
+        const [scope, name] = specifier!.split('/');
+        const module = specifier!.startsWith('@') ? `${scope}/${name}` : scope!;
+        if (!module.startsWith('node:') && module !== manifest.name && !(module in manifest.dependencies)) foreign.add(`${module} in ${file}`);
+      }
+    }
+    expect([...foreign]).toEqual([]);
+  });
+
+  it('has types that resolve under strict and nodenext', async () => {
+    await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
+    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(TSCONFIG));
+    await writeFile(join(folder, 'consumer.ts'), CONSUMER);
+    const { stdout } = await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch((error: { stdout: string }) => error);
+    // onnx-proto's own declarations name a type that they do not import (Long); what is ours must be without a mistake.
+    const mistakes = stdout.split('\n').filter((line) => line !== '' && !/node_modules\/onnx-proto\/dist\/onnx\.d\.ts.*'Long'/.test(line));
+    expect(mistakes).toEqual([]);
+  });
+});
