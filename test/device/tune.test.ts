@@ -11,7 +11,7 @@ import { createTuningDevice } from '../../src/backends/webgpu/tune/gpu.ts';
 import { sample, type Ready } from '../../src/backends/webgpu/tune/measure.ts';
 import { ProblemIds, problemsOf, timedForm } from '../../src/backends/webgpu/tune/problems.ts';
 import { webgpuBackend } from '../../src/backends/webgpu/webgpu.ts';
-import type { BuildOptions, Engine } from '../../src/engine/engine.ts';
+import type { BuildOptions, Engine, Precision } from '../../src/engine/engine.ts';
 import { serializeEngine } from '../../src/engine/file.ts';
 import { type Dims, elementCount, fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { exportGraph } from '../../src/onnx/export.ts';
@@ -46,8 +46,8 @@ const OPTIONS: BuildOptions = {
   backendOptions: {},
 };
 
-function compile(tune: string, tuning: TuningContext = {}, signal?: AbortSignal): Promise<Engine> {
-  const options = tune === 'none' ? OPTIONS : { ...OPTIONS, backendOptions: { tune } };
+function compile(tune: string, tuning: TuningContext = {}, signal?: AbortSignal, precision: Precision = 'fp32'): Promise<Engine> {
+  const options = { ...OPTIONS, precision, backendOptions: tune === 'none' ? {} : { tune } };
   const context = { signal, onProgress: undefined, tuning };
   return compileModel({ modelBytes: exportGraph(network()), modelName: 'network', folder: undefined, options, backend: webgpuBackend, context });
 }
@@ -84,6 +84,14 @@ describe.skipIf(noDevice)('a tuned build on SwiftShader (skipped without it)', (
     }
     expect(choices.flatMap(({ layers }) => layers)).toHaveLength(3);
     expect(distance(fromNumbers('float32', [10], await answer(tuned)), await answer(untuned), { absolute: 1e-5, relative: 1e-5 })).toBeLessThan(1);
+  });
+
+  it('tunes halves too, whose kernels are others', { timeout: 120_000 }, async () => {
+    const engine = await compile('fast', {}, undefined, 'fp16');
+    const { tuning, choices } = engine.header.tactics!;
+    expect(tuning).toMatchObject({ refused: 0, unmeasured: 0 });
+    expect(choices.some(({ problem }) => problem.includes(' f16 '))).toBe(true);
+    expect(distance(fromNumbers('float32', [10], await answer(engine)), await answer(untuned), { absolute: 1e-2, relative: 1e-2 })).toBeLessThan(1);
   });
 
   it('says what the cost model chose where nothing is tuned, without times', () => {
