@@ -23,7 +23,7 @@ describe.skipIf(noDevice)('random networks of joined and split images (skipped w
     for (const [name, wanted] of expected) {
       const values = toNumbers(wanted);
       const scale = Math.max(1e-3, ...values.map(Math.abs));
-      expect(distance(outputs[name]!, values, { absolute: 1e-5 * scale, relative: 1e-4 }), name).toBeLessThan(1);
+      expect(distance(outputs[name]!, values, { absolute: 1e-5 * scale, relative: 1e-4 })).toBeLessThan(1);
     }
   });
 
