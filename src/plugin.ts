@@ -4,6 +4,7 @@
  */
 import type { Backend } from './backends/backend.ts';
 import type { AttributeSpecs, CustomOp } from './ir/custom.ts';
+import type { OpKind } from './ir/ops.ts';
 import type { Distribution } from './quantize/observer.ts';
 import type { Range, Scheme } from './quantize/params.ts';
 import type { Reporter } from './report/reporter.ts';
@@ -38,7 +39,7 @@ export function definePlugin(plugin: Plugin): Plugin {
 }
 
 /** The identity for an op: infers the types of `attrs` from the schema of the attributes. */
-export function defineOp<const A extends AttributeSpecs>(op: CustomOp<A>): CustomOp {
+export function defineOp<const A extends AttributeSpecs>(op: CustomOp<A, OpKind>): CustomOp {
   // The functions take exactly what the schema describes; whoever calls them reads attributes by the schema first.
   return op as unknown as CustomOp;
 }

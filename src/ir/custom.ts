@@ -7,7 +7,6 @@
  * to write by hand there).
  */
 import type { Expr } from './expr.ts';
-import type { OpKind } from './ops.ts';
 import type { DType, Dims, TensorType } from './tensor.ts';
 
 // ---- Attributes: a small declarative schema ----
@@ -80,15 +79,18 @@ export type Operands<T> = readonly T[];
 
 // ---- Implementations ----
 
-/** What a decomposition is written with. Values are names; `''` is an optional input that is absent. */
-export interface Decomposer {
+/**
+ * What a decomposition is written with. Values are names; `''` is an optional input that is absent. `K` are the op table's kinds,
+ * which lie beside this contract: `defineOp` binds them.
+ */
+export interface Decomposer<K extends string = string> {
   /** The node's inputs, in the order of the op's. */
   readonly inputs: readonly string[];
   type(value: string): TensorType;
   /** Adds a standard ONNX node (opset 22) and gives its first output. Attributes as ONNX has them; defaults are filled in. */
-  op(kind: OpKind, inputs: readonly string[], attributes?: Readonly<Record<string, number | string | readonly number[]>>): string;
+  op(kind: K, inputs: readonly string[], attributes?: Readonly<Record<string, number | string | readonly number[]>>): string;
   /** As `op`, for a node with several outputs. */
-  ops(kind: OpKind, inputs: readonly string[], outputs: number, attributes?: Readonly<Record<string, number | string | readonly number[]>>): readonly string[];
+  ops(kind: K, inputs: readonly string[], outputs: number, attributes?: Readonly<Record<string, number | string | readonly number[]>>): readonly string[];
   constant(dtype: DType, dims: Dims, values: readonly number[]): string;
 }
 
@@ -169,7 +171,7 @@ export type PatternExpr =
   | { readonly kind: 'number'; readonly value: number }
   | { readonly kind: 'scalar' | 'constant'; readonly name: string }
   | { readonly kind: 'either'; readonly options: readonly PatternExpr[] }
-  | { readonly kind: 'op'; readonly op: OpKind; readonly inputs: readonly PatternExpr[]; readonly name?: string };
+  | { readonly kind: 'op'; readonly op: string; readonly inputs: readonly PatternExpr[]; readonly name?: string };
 
 export interface PatternMatch {
   type(name: string): TensorType;
@@ -181,7 +183,7 @@ export interface PatternMatch {
 
 // ---- The op ----
 
-export interface CustomOp<A extends AttributeSpecs = AttributeSpecs> extends Described {
+export interface CustomOp<A extends AttributeSpecs = AttributeSpecs, K extends string = string> extends Described {
   /** The node's domain in the model, such as `com.acme`. */
   readonly domain: string;
   /** The node's op_type. */
@@ -204,7 +206,7 @@ export interface CustomOp<A extends AttributeSpecs = AttributeSpecs> extends Des
     readonly outputs: readonly TensorType[];
   }): readonly ArrayLike<number>[];
   /** The op in standard ONNX ops: it then runs on every backend. Gives the outputs. */
-  decompose?(site: { readonly attrs: AttributeValues<A>; readonly graph: Decomposer }): string | readonly string[];
+  decompose?(site: { readonly attrs: AttributeValues<A>; readonly graph: Decomposer<K> }): string | readonly string[];
   /** For an op with one output that maps elements to elements: the formula, over inputs that broadcast. It then fuses. */
   expression?(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly Expr[] }): Expr;
   readonly kernels?: readonly WgslKernel<A>[];

@@ -7,6 +7,7 @@
 import { freshName } from '../ir/build.ts';
 import { opTitle, type CustomDefinition, type Decomposer } from '../ir/custom.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../ir/graph.ts';
+import type { OpKind } from '../ir/ops.ts';
 import { formatType, fromNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
 import { readAttributes } from '../ops/attributes.ts';
@@ -106,7 +107,7 @@ function fromExpression({ op, attrs }: CustomDefinition, inputs: readonly ValueI
 
 function decomposer(builder: ReturnType<typeof newGraphBuilder>, inputs: readonly ValueId[]): Decomposer {
   const ops: Decomposer['ops'] = (kind, operands, outputs, attributes = {}) => {
-    if (!Object.hasOwn(OPS, kind) || !['', 'com.microsoft'].includes(OPS[kind].domain)) throw new Error(`'${kind}' is no standard op`);
+    if (!isStandard(kind)) throw new Error(`'${kind}' is no standard op`);
     for (const id of operands) if (id !== '') builder.type(id);
     const raw = new Map<string, RawAttribute>(Object.entries(attributes));
     return builder.nodeOutputs(kind, operands, readAttributes(kind, raw), { outputs, name: kind });
@@ -118,6 +119,10 @@ function decomposer(builder: ReturnType<typeof newGraphBuilder>, inputs: readonl
     ops,
     constant: (dtype, dims, values) => builder.constant(fromNumbers(dtype, dims, values)),
   };
+}
+
+function isStandard(kind: string): kind is OpKind {
+  return Object.hasOwn(OPS, kind) && ['', 'com.microsoft'].includes(OPS[kind as OpKind].domain);
 }
 
 interface Splicing {

@@ -4,6 +4,7 @@
  * Products with constant weights are chosen first; then ops between them that have an integer form, so that activations stay
  * int8 from one product to the next. Activations that saturation performs for free are taken into the node before them.
  */
+import type { Int8Behaviour } from '../ir/custom.ts';
 import { consumers, producers, typeOf, type AnyNode, type Graph, type ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import { toNumbers, typedView } from '../ir/tensor.ts';
@@ -39,12 +40,19 @@ const MOVEMENT: ReadonlySet<OpKind> = new Set<OpKind>(['Flatten', 'Gather', 'Max
 /** Ops with an integer form of their own in onnxruntime, all of whose float inputs are data. */
 const ELEMENTWISE: ReadonlySet<OpKind> = new Set<OpKind>(['Add', 'AveragePool', 'Concat', 'GlobalAveragePool', 'LeakyRelu', 'Mul', 'Sigmoid']);
 
+/** What a plugin says of its op between int8 ops; undefined where it says nothing. */
+function customInt8(node: AnyNode): Int8Behaviour | undefined {
+  return node.op === 'Custom' ? node.attrs.definition?.op.int8 : undefined;
+}
+
 function isMovement(node: AnyNode): boolean {
-  return MOVEMENT.has(node.op) || (node.op === 'Resize' && node.attrs.mode !== 'cubic');
+  return MOVEMENT.has(node.op) || customInt8(node)?.output === 'same' || (node.op === 'Resize' && node.attrs.mode !== 'cubic');
 }
 
 /** The float inputs of an int8 node that carry activations; weights, shapes and bounds are not among them. */
 export function dataInputs(node: AnyNode): readonly ValueId[] {
+  const custom = customInt8(node);
+  if (custom) return [...new Set((custom.inputs ?? [0]).flatMap((index) => node.inputs[index] || []))];
   return node.op === 'Add' || node.op === 'Mul' || node.op === 'Concat' ? [...new Set(node.inputs)] : node.inputs.slice(0, 1);
 }
 
@@ -119,7 +127,7 @@ function isEdge(
 /** An op between products: all its activations are int8 already, or constants. */
 function canFollow(node: AnyNode, graph: Graph, isInt8: (id: ValueId) => boolean): boolean {
   const movement = isMovement(node);
-  if (!movement && !ELEMENTWISE.has(node.op)) return false;
+  if (!movement && !ELEMENTWISE.has(node.op) && !customInt8(node)) return false;
   if (node.outputs.length !== 1 || typeOf(graph, node.outputs[0]!).dtype !== 'float32') return false;
   const data = dataInputs(node);
   if (node.op === 'AveragePool' && node.attrs.ceil_mode === 1) return false;
