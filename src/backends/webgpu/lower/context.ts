@@ -56,7 +56,7 @@ export interface LowerContext {
   /** Uploads a constant that a kernel wants in a form of its own; made only if a kernel of the program reads it. Equal keys share one upload. */
   pack(key: string, spec: { readonly dtype: DType; readonly dims: Dims; readonly storage: Storage }, make: () => HostArray): DeviceTensor;
   /** Memory between two kernels of one node. */
-  scratch(dtype: DType, dims: Dims): DeviceTensor;
+  scratch(dtype: DType, dims: Dims, storage?: Storage): DeviceTensor;
   /**
    * The node's output, to be written by a kernel of this node. A wish for 'narrow' is granted where the build stores halves (or the
    * value is an 8-bit integer) and the innermost stored extent is whole 16-byte vectors; the kernel must then write four elements at a time.

@@ -229,8 +229,8 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
-  scratch(dtype: DType, dims: Dims): DeviceTensor {
-    const tensor = this.#allocate(dtype, dims, 'linear');
+  scratch(dtype: DType, dims: Dims, storage?: Storage): DeviceTensor {
+    const tensor = this.#allocate(dtype, dims, 'linear', storage);
     this.#scratch.add(tensor.id);
     return tensor;
   }

@@ -7,13 +7,14 @@ import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseKernel } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
 import { packHalf, packedBytes } from '../../kernels/packed/pack.ts';
-import { packedColumns, type PackedRight } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedRight, type PackedSpec } from '../../kernels/packed/spec.ts';
 import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { fewChannels, hasRuns } from '../few-channels.ts';
 import { type DeviceTensor, paddedChannels, viewOf } from '../tensor.ts';
 
 const conv: Lowering<'Conv'> = {
@@ -48,10 +49,27 @@ const DIRECT_CHANNELS = 3;
 function lowerConv(node: ConvNode, context: LowerContext): void {
   const window = windowOf(node, context);
   const lies = context.source(node.x);
-  const direct = lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
+  const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
+  if (context.half && hasMatrices(context.profile, 'f16') && hasRuns(node, window, 'f16')) return lowerFewChannels(node, window, lies, output(), context);
+  const direct = !(context.half && hasMatrices(context.profile, 'f16')) && lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
   const x = direct ? lies : context.sourceIn(node.x, 'channels-last', 'narrow');
   if (isDepthwise(node, window)) return lowerDepthwise(node, window, x, context);
-  lowerImplicitGemm(node, window, x, context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical'), context);
+  lowerImplicitGemm(node, window, x, output(), context);
+}
+
+/** Few channels in halves: the image is laid out in runs of pixels first. */
+function lowerFewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
+  const image = fewChannels(node, window, x, 'f16', 0, context);
+  const { inputs, outputs, kernel } = window;
+  const [height, width] = kernel as [number, number];
+  const weights = context.pack(`${node.w}:runs`, { dtype: 'float32', dims: [packedBytes(image.weights, 'f16') / 2], storage: 'f16' }, () => {
+    const w = constantArray(context.constant(node.w)!) as Float32Array;
+    return packHalf(image.weights, image.weightAt((row, channel, column, out) => w[((out * inputs + channel) * height + row) * width + column]!));
+  });
+  const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: false };
+  const spec = image.epilogue({ ...epilogueOf(node, window, biasOf(node, context), output, context), label: 'Conv', element: 'f16', depth: image.depth, a: image.a, b } as PackedSpec);
+  const shape = { batch: 1, rows: window.images * elementCount(window.outputSpatial), columns: outputs, depth: inputs * height * width };
+  context.choose(productProblem('Conv', 'f16', shape), packedCandidates(spec, context));
 }
 
 function lowerImplicitGemm(node: ConvNode, window: ConvWindow, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {

@@ -66,6 +66,9 @@ function stretches(dims: Dims, axis: number, block: number): Stretch[] {
   return [...(whole > 0 ? [stretch(0, whole, block)] : []), ...(rest > 0 ? [stretch(whole, 1, rest)] : [])];
 }
 
+/** Images of so few channels lie better as they are than padded to whole vectors. */
+const FEW_CHANNELS = 4;
+
 function lowerLinear(node: Node<'QuantizeLinear' | 'DequantizeLinear'>, expr: Expr, context: LowerContext): void {
   const { axis: given, block_size: block } = node.attrs;
   const found = context.tensor(node.inputs[0]!);
@@ -73,7 +76,7 @@ function lowerLinear(node: Node<'QuantizeLinear' | 'DequantizeLinear'>, expr: Ex
   const { dims } = source;
   // Integers are for the products, which read images in channels-last.
   const integers = context.type(node.outputs[0]!).dtype !== 'float32' && block === 0;
-  const target = context.define(node.outputs[0]!, integers && dims.length > 2 ? 'channels-last' : source.layout, integers ? 'narrow' : 'canonical');
+  const target = context.define(node.outputs[0]!, integers && dims.length > 2 && dims[1]! > FEW_CHANNELS ? 'channels-last' : source.layout, integers ? 'narrow' : 'canonical');
   if (elementCount(dims) === 0) return;
   const parameters = node.inputs.slice(1).flatMap((id) => (id === '' ? [] : [context.tensorIn(id, 'linear')]));
   const single = parameters.every((tensor) => elementCount(tensor.dims) === 1) && block === 0;

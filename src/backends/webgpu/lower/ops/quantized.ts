@@ -7,11 +7,12 @@ import type { Node } from '../../../../ir/graph.ts';
 import { elementCount, toNumbers, typedView } from '../../../../ir/tensor.ts';
 import { depthwiseKernel } from '../../kernels/depthwise.ts';
 import { packedBytes, packInt8, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
-import { packedColumns, type PackedRight } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedRight, type PackedSpec } from '../../kernels/packed/spec.ts';
 import { productProblem } from '../../tactics/tactic.ts';
 import { packedCandidates } from '../candidates.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { channelOperand, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { fewChannels, hasRuns } from '../few-channels.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, paddedChannels, rowMajorStrides, viewOf } from '../tensor.ts';
 
 type Quantized = Node<'QuantizedConv' | 'QuantizedMatMul'>;
@@ -59,34 +60,37 @@ function hasIntegerKernel(inputs: number, outputs: number, groups: number): bool
 }
 
 function lowerGemm(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWindow, context: LowerContext): void {
-  const x = context.tensorIn(conv.x, 'channels-last', 'narrow');
   const output = context.target(conv.output, outputLayout(conv, window), fillsPadding(window) ? 'narrow' : 'canonical');
   const zero = storedZero(node, context);
   const { groups, inputs, outputs } = window;
   const taps = elementCount(window.kernel);
-  const shape: WeightShape = { groups, taps, channels: inputs, columns: outputs };
-  const at: WeightAt = (group, tap, channel, column) => int8Of(conv.w, context)[((group * outputs + column) * inputs + channel) * taps + tap]!;
-  const weights = packWeights(conv.w, shape, at, context);
   const sums = weightSums(conv.w, groups * outputs, inputs * taps, context);
   const { scale, bias } = scaleAndBias(node, groups * outputs, zero, sums, context);
-  const image = vectorImage(conv, window, x, splat(zero))!;
+  const { a, depth, weights, epilogue } = integerImage(node, conv, window, zero, context);
   const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: groups > 1 };
+  const end = { ...epilogueOf(conv, window, bias, output, context), columnScale: channelOperand(scale, window) };
   const rows = window.images * elementCount(window.outputSpatial);
   context.choose(
     productProblem('Conv', 'i8', { batch: groups, rows, columns: outputs, depth: taps * inputs }),
-    packedCandidates(
-      {
-        ...epilogueOf(conv, window, bias, output, context),
-        columnScale: channelOperand(scale, window),
-        label: 'QuantizedConv',
-        element: 'i8',
-        depth: taps * image.channels,
-        a: image.a,
-        b,
-      },
-      context,
-    ),
+    packedCandidates(epilogue({ ...end, label: 'QuantizedConv', element: 'i8', depth, a, b }), context),
   );
+}
+
+/** The image and its weights as the packed kernel reads them: in runs of pixels where there are few channels. */
+function integerImage(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWindow, zero: number, context: LowerContext) {
+  const { inputs, outputs, groups, kernel } = window;
+  const taps = elementCount(kernel);
+  const w = (): Int8Array => int8Of(conv.w, context);
+  if (hasRuns(conv, window, 'i8')) {
+    const { a, depth, weights: shape, weightAt, epilogue } = fewChannels(conv, window, context.source(conv.x), 'i8', node.attrs.zeroPoint, context);
+    const [height, width] = kernel as [number, number];
+    const at = weightAt((row, channel, column, output) => w()[((output * inputs + channel) * height + row) * width + column]!);
+    return { a, depth, epilogue, weights: packWeights(`${conv.w}:runs`, shape, at, context) };
+  }
+  const { a, channels } = vectorImage(conv, window, context.tensorIn(conv.x, 'channels-last', 'narrow'), splat(zero))!;
+  const at: WeightAt = (group, tap, channel, column) => w()[((group * outputs + column) * inputs + channel) * taps + tap]!;
+  const weights = packWeights(conv.w, { groups, taps, channels: inputs, columns: outputs }, at, context);
+  return { a, depth: taps * channels, weights, epilogue: (spec: PackedSpec) => spec };
 }
 
 function packWeights(id: string, shape: WeightShape, at: WeightAt, context: LowerContext): DeviceTensor {

@@ -1,0 +1,75 @@
+/** First convolutions of few channels, in runs of pixels: halves and bytes on SwiftShader, against onnxruntime. */
+import { describe, expect, it } from 'vitest';
+import { evaluateConstants } from '../../src/backends/onnxruntime/evaluate.ts';
+import { buildPlan } from '../../src/backends/webgpu/build.ts';
+import type { TacticChooser } from '../../src/backends/webgpu/lower/context.ts';
+import { type DeviceProfile, PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import type { Graph } from '../../src/ir/graph.ts';
+import { toNumbers } from '../../src/ir/tensor.ts';
+import { runPasses } from '../../src/passes/pipeline.ts';
+import { runGraph as runOrt } from '../helpers/ort.ts';
+import { net, pictures, quantizeNet } from '../unit/quantize/networks.ts';
+import { COMPACT_PROFILE, noDevice, runGraph } from './helpers.ts';
+
+/** A device that has matrices, of which the tests take the kernels that need none. */
+const MATRICES: DeviceProfile = {
+  ...PORTABLE_PROFILE,
+  features: new Set(['subgroups', 'chromium-experimental-subgroup-matrix']),
+  subgroupSize: { min: 32, max: 32 },
+  matrixConfigs: [{ element: 'f16', result: 'f32', m: 16, n: 16, k: 16 }],
+};
+const lanes: TacticChooser = (_, candidates) => candidates.find(({ name }) => name.startsWith('lanes')) ?? candidates[0]!;
+
+interface Stem {
+  readonly channels: number;
+  readonly kernel: number;
+  readonly stride: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+function stem({ channels, kernel, stride, height, width }: Stem): Graph {
+  const { b, weight } = net(3);
+  const x = b.input('x', { dtype: 'float32', dims: [2, channels, height, width] });
+  const pad = (kernel - 1) >> 1;
+  const attrs = { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [kernel, kernel], pads: [pad, pad, pad, pad], strides: [stride, stride] } as const;
+  const y = b.node('Conv', [x, weight(20, channels, kernel, kernel), weight(20)], attrs);
+  return b.finish([b.node('Relu', [y], {}, { outputs: ['y'] })]);
+}
+
+const STEMS: readonly Stem[] = [
+  { channels: 3, kernel: 7, stride: 2, height: 21, width: 32 },
+  { channels: 3, kernel: 3, stride: 2, height: 12, width: 24 },
+  { channels: 1, kernel: 5, stride: 1, height: 9, width: 16 },
+  { channels: 4, kernel: 4, stride: 4, height: 16, width: 32 },
+];
+
+async function prepared(graph: Graph): Promise<Graph> {
+  const { graph: ready } = await runPasses(graph, { target: 'webgpu', fusion: 'on', disabled: [], fold: evaluateConstants, verify: true });
+  return ready;
+}
+
+function worst(expected: readonly number[], actual: readonly number[]): number {
+  const largest = Math.max(...expected.map(Math.abs));
+  return Math.max(...expected.map((value, i) => Math.abs(value - actual[i]!))) / largest;
+}
+
+describe.skipIf(noDevice)('convolutions of few channels (skipped without SwiftShader)', () => {
+  it.each(STEMS)('halves: $channels channels, $kernel×$kernel, stride $stride', { timeout: 60_000 }, async (spec) => {
+    const graph = stem(spec);
+    const ready = await prepared(graph);
+    const shaders = buildPlan(ready, MATRICES, { half: true, choose: lanes }).plan.shaders.map(({ label }) => label);
+    expect(shaders).toContain('FewChannels');
+    const inputs = pictures(graph, 5);
+    const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), MATRICES, { half: true, choose: lanes })];
+    expect(worst(toNumbers(expected.get('y')!), toNumbers(actual['y']!))).toBeLessThan(3e-3);
+  });
+
+  it.each(STEMS)('bytes: $channels channels, $kernel×$kernel, stride $stride', { timeout: 60_000 }, async (spec) => {
+    const { graph } = await quantizeNet(stem(spec));
+    const ready = await prepared(graph);
+    const inputs = pictures(graph, 5);
+    const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE, { half: true })];
+    expect(worst(toNumbers(expected.get('y')!), toNumbers(actual['y']!))).toBeLessThan(0.01);
+  });
+});
