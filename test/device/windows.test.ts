@@ -27,6 +27,19 @@ describe.skipIf(noDevice)('random networks of joined and split images (skipped w
     }
   });
 
+  it.each([20, 21, 22, 23])('seed %i, stored in halves', async (seed) => {
+    const graph = randomImageGraph(seed, 14);
+    const inputs = randomInputs(graph, seed);
+    const expected = await runOnnxruntime(graph, inputs);
+    const outputs = await runGraph(graph, Object.fromEntries(inputs), COMPACT_PROFILE, { half: true });
+    for (const [name, wanted] of expected) {
+      const values = toNumbers(wanted);
+      // Eleven bits of mantissa, through a dozen kernels.
+      const scale = Math.max(1e-3, ...values.map(Math.abs));
+      expect(distance(outputs[name]!, values, { absolute: 5e-3 * scale, relative: 1e-2 })).toBeLessThan(1);
+    }
+  });
+
   it('writes and reads in place in most of them', () => {
     const counts = seeds.map((seed) => buildPlan(randomImageGraph(seed, 14), PORTABLE_PROFILE).inPlace);
     expect(counts.filter(({ written }) => written > 0).length).toBeGreaterThan(seeds.length / 2);
