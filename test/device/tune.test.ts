@@ -147,6 +147,11 @@ describe('the device of the tuner on the null backend', () => {
     const code = (size: number) => `@group(0) @binding(0) var<storage, read_write> out: array<f32, 16>;\n@compute @workgroup_size(${size}) fn main() { out[0] = 1f; }`;
     await expect(device.prepare({ hash: 'a', kernels: [kernel(code(100_000))] })).rejects.toThrow(/workgroup|invocations/i);
     await expect(device.prepare({ hash: 'b', kernels: [kernel('no WGSL')] })).rejects.toThrow(/WGSL|unexpected|expected/i);
+    const huge = { ...kernel(code(1)), operands: [{ tensor: 0, storage: 'f32' as const, bytes: 2 ** 40 }] };
+    await expect(device.prepare({ hash: 'd', kernels: [huge] })).rejects.toThrow(/bytes in one binding/);
+    // Fewer bytes than the kernel declares.
+    const small = { ...kernel(code(1)), operands: [{ tensor: 0, storage: 'f32' as const, bytes: 32 }] };
+    await expect(device.round([{ ready: await device.prepare({ hash: 'e', kernels: [small] }), repetitions: 1 }])).rejects.toThrow(/refuses to run the kernels/);
     const ready = await device.prepare({ hash: 'c', kernels: [kernel(code(1))] });
     expect(await device.round([{ ready, repetitions: 3 }])).toHaveLength(1);
     device.check();

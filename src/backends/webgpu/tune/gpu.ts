@@ -88,13 +88,14 @@ class GpuTuningDevice implements TuningDevice {
   }
 
   async prepare(candidate: TimedCandidate): Promise<ReadyKernels> {
+    this.#checkLimits(candidate);
     return { candidate, pipelines: await Promise.all(candidate.kernels.map((kernel) => this.#pipeline(kernel))) };
   }
 
   async round(runs: readonly Runs[]): Promise<readonly number[]> {
     await this.#pool.reserve(runs.map(({ ready }) => ready.candidate));
     const startMs = performance.now();
-    const times = await this.#time(runs.map((run) => this.#stretch(run)));
+    const times = await this.#scoped(() => this.#time(runs.map((run) => this.#stretch(run))));
     this.#clock.observe(startMs, performance.now());
     return times.map((ns, i) => ns / runs[i]!.repetitions);
   }
@@ -144,6 +145,25 @@ class GpuTuningDevice implements TuningDevice {
     const [ns = 0] = await this.#time([this.#stretch(run)]);
     this.#clock.observe(startMs, performance.now(), ns);
     return ns;
+  }
+
+  /** A plan with such operands would be refused when it is loaded. */
+  #checkLimits({ kernels }: TimedCandidate): void {
+    const { maxBindingBytes, maxBufferBytes } = this.#open.profile;
+    const [most, allowed] = [Math.max(...kernels.flatMap(({ operands }) => operands.map(({ bytes }) => bytes))), Math.min(maxBindingBytes, maxBufferBytes)];
+    if (most > allowed) throw new Error(`it needs ${most} bytes in one binding, and the device allows ${allowed}`);
+  }
+
+  /** What the device refuses while kernels are bound ends their measurement, not the device. Throws TsrtError BACKEND_FAILED. */
+  async #scoped<T>(work: () => Promise<T>): Promise<T> {
+    const { device } = this.#open;
+    device.pushErrorScope('validation');
+    const working = Promise.allSettled([work()]);
+    const fault = await device.popErrorScope();
+    const [done] = await working;
+    if (fault) throw new TsrtError('BACKEND_FAILED', `the device refuses to run the kernels: ${fault.message.split('\n', 1)[0]}`);
+    if (done.status === 'rejected') throw done.reason;
+    return done.value;
   }
 
   /** A device that fails here fails for good. */

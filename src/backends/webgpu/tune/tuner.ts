@@ -118,7 +118,7 @@ export class Tuner {
       const kitchen = new Kitchen(device, all);
       for (; at < contests.length; at++) {
         this.#options.onProgress?.(this.#times.size - before, total);
-        await this.#measureIfItFits(contests[at]!, device, kitchen);
+        await this.#measureIfItRuns(contests[at]!, device, kitchen);
         await this.#flushNowAndThen();
       }
       this.#options.onProgress?.(this.#times.size - before, total);
@@ -132,12 +132,13 @@ export class Tuner {
     }
   }
 
-  /** Operands that the device has no memory for leave the choice to the model; the others go on. */
-  async #measureIfItFits(contest: Contest, device: TuningDevice, kitchen: Kitchen): Promise<void> {
+  /** What the device has no memory for, or refuses to run, leaves the choice to the model; the others go on. */
+  async #measureIfItRuns(contest: Contest, device: TuningDevice, kitchen: Kitchen): Promise<void> {
     try {
       await this.#measure(contest, device, kitchen);
     } catch (error) {
-      if (!(error instanceof TsrtError) || error.code !== 'OUT_OF_MEMORY') throw error;
+      if (!(error instanceof TsrtError) || error.code === 'DEVICE_LOST') throw error;
+      device.check();
       this.#counts.unmeasured++;
       this.notices.push(`'${contest.problem.id}' was not measured: ${error.message}`);
     }

@@ -166,6 +166,22 @@ describe('the tuner', () => {
     expect(tuner.notices).toEqual([expect.stringMatching(/device was lost.*2 of 3/)]);
   });
 
+  it('leaves a problem that the device can not run to the model, and measures the others', async () => {
+    let refused = 0;
+    const device = new FakeDevice({
+      time: byHash,
+      onRound: (rounds) => {
+        if (rounds === 8 && refused++ === 0) throw new TsrtError('OUT_OF_MEMORY', 'no room for operands');
+      },
+    });
+    const tuner = await tunerOn(device);
+    const found = [...problems(chain([1, 3, 5]))].sort((a, b) => b.flops - a.flops);
+    const decisions = await tuner.decideAll(found);
+    expect(found.map(({ id }) => decisions.get(id)!.tactic !== undefined)).toEqual([true, false, true]);
+    expect(tuner.counts()).toMatchObject({ measured: 16, unmeasured: 1 });
+    expect(tuner.notices).toEqual([expect.stringMatching(/was not measured: no room for operands/)]);
+  });
+
   it('does not keep times of a clock that was not proven, and measures again where it moved', async () => {
     const file = newFile();
     const found = problems(chain([3]));
