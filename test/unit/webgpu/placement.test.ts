@@ -1,7 +1,7 @@
 /** Which values are written into the concatenation that reads them, and what that leaves to copy in known networks. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { buildPlan } from '../../../src/backends/webgpu/build.ts';
+import { buildPlan, wantsWindows, windowsReport } from '../../../src/backends/webgpu/build.ts';
 import { planPlacement } from '../../../src/backends/webgpu/lower/placement.ts';
 import { PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import { readPlan } from '../../../src/engine/plan.ts';
@@ -171,6 +171,20 @@ describe('networks without copies', () => {
     expect(planPlacement(graph).has(x)).toBe(false);
     expect([...planPlacement(graph).keys()].length).toBe(3);
     expect(moves(graph)).toEqual(['Concat']);
+  });
+});
+
+describe('as a pass', () => {
+  it('is part of fusion, can be left out by name, and counts what it did', () => {
+    expect(wantsWindows({ fusion: 'on', disabled: ['dead-code'] })).toBe(true);
+    expect(wantsWindows({ fusion: 'on', disabled: ['windows'] })).toBe(false);
+    expect(wantsWindows({ fusion: 'off', disabled: [] })).toBe(false);
+    const net = new Net();
+    const [left, right] = net.split(net.conv(net.input(8), 16));
+    const graph = net.finish(net.concat(net.relu(left), net.relu(right)));
+    const { inPlace } = buildPlan(graph, PORTABLE_PROFILE);
+    expect(windowsReport(inPlace, graph).rewrites).toEqual({ 'written into its concatenation': 2, 'part read in place': 2 });
+    expect(windowsReport(buildPlan(graph, PORTABLE_PROFILE, { windows: false }).inPlace, graph).rewrites).toEqual({});
   });
 });
 

@@ -5,7 +5,8 @@
  *   1. Write `lowerX: Lowering<'X'>` in the file of its family under lower/ops/. It reads inputs with `context.tensor(id)`
  *      (as it lies, with strides from `stridesOf`) or `context.tensorIn(id, layout)` (converted), declares outputs with
  *      `context.define(id, layout)`, and appends kernels with `context.dispatch(...)`. An op that only renames bytes uses
- *      `context.alias`. Constants: `context.constant(id)` on the host, `context.pack(...)` to upload them in another form.
+ *      `context.alias`. Kernels that address through `viewOf` take `context.source(id)` and `context.target(id, layout)`, which may
+ *      be windows (windows.ts). Constants: `context.constant(id)` on the host, `context.pack(...)` to upload them in another form.
  *   2. Prefer an existing template: mapKernel (any strided element-by-element work), rowKernel (anything that reduces along axes and may
  *      write the rows again), matmulKernels, poolKernel; for reads or writes at computed places, lowerElements and pointKernel.
  *      A new template goes to kernels/, built with wgsl/module.ts; shapes are baked in, every binding is a sized array,
