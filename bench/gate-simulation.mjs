@@ -30,7 +30,8 @@
  *
  * Recorded noise (bench/noise) comes from pairs of identical engines on real machines (bench/record-noise.mjs): each case of a
  * suite is a stretch of consecutive rounds of one of them, the sides swapped at random round by round as a random order would;
- * against a stored baseline, two stretches of the same engine that do not overlap.
+ * against a stored baseline, two stretches of the same engine that do not overlap. Samples were not recorded: the rules that
+ * people use are applied to the rounds' medians there, which is kinder to them.
  *
  * Exit status 0: at most 1 % of the suites of every row raised a false alarm, and every row with a promise keeps it; else 1.
  */
@@ -187,7 +188,7 @@ function storedCase(model, level, effect, day, random) {
       const drift = model === 'drift' ? (6 * level * round) / STORED_ROUNDS : 0;
       const { level: state, yardstick } = machine(shift);
       // Between two rounds of a case the suite's other cases run.
-      for (let other = 1; other < CASES; other++) machine();
+      for (let other = 1; MACHINES[model] && other < CASES; other++) machine();
       return { ...simulateRound(model, level, offset + drift + state, random), yardstick };
     });
   };
@@ -306,7 +307,6 @@ function simulate(asked, seed) {
     if (found === 'passed') tally.missed5++;
     if (gate(draw(row, Math.log(1.1), day, random), row.design).verdict === 'regressed') tally.found10++;
     if (gate(draw(row, Math.log(0.95), day, random), row.design).verdict === 'improved') tally.improved++;
-    if (row.traces) continue;
     for (const [name, rule] of Object.entries(NAIVE)) {
       if (cases.some(({ before, after }) => rule(pooled(before), pooled(after)) > 0)) naive[name].alarms++;
       if (rule(pooled(slower.before), pooled(slower.after)) > 0) naive[name].found5++;
@@ -316,7 +316,7 @@ function simulate(asked, seed) {
   return {
     ...row,
     ...Object.fromEntries(Object.entries(tally).map(([name, count]) => [name, share(count)])),
-    naive: row.traces ? undefined : Object.fromEntries(Object.entries(naive).map(([name, rule]) => [name, { alarms: share(rule.alarms), found5: share(rule.found5) }])),
+    naive: Object.fromEntries(Object.entries(naive).map(([name, rule]) => [name, { alarms: share(rule.alarms), found5: share(rule.found5) }])),
   };
 }
 
@@ -336,7 +336,7 @@ const rows = [...synthetic, ...(await recordedRows())].map((row, i) => ({ ...row
 
 const percent = (value) => (value === undefined ? '–' : `${Number((value * 100).toFixed(1))}`);
 const HEADS = ['design', 'noise', '%', 'false alarms', 'false praise', 'undecided', 'rounds', '+5 % found', '+10 % found', '−5 % found', '+5 % passed', 'mean > 1.05', 't-test', 'Mann-Whitney'];
-const pair = (rule) => (rule ? `${percent(rule.alarms)} / ${percent(rule.found5)}` : '–');
+const pair = (rule) => `${percent(rule.alarms)} / ${percent(rule.found5)}`;
 const cellsOf = (row) => [
   row.design,
   row.model,
@@ -344,7 +344,7 @@ const cellsOf = (row) => [
   ...[row.alarms, row.praise, row.undecided].map(percent),
   row.rounds.toFixed(1),
   ...[row.found5, row.found10, row.improved, row.missed5].map(percent),
-  ...Object.keys(NAIVE).map((name) => pair(row.naive?.[name])),
+  ...Object.keys(NAIVE).map((name) => pair(row.naive[name])),
 ];
 const line = (cells) => (values.markdown ? `| ${cells.join(' | ')} |` : cells.map((cell, i) => cell.padEnd(Math.max(HEADS[i].length, i === 1 ? 16 : 11) + 2)).join('')).trimEnd();
 
@@ -352,6 +352,7 @@ process.stdout.write(`${line(HEADS)}\n${values.markdown ? `${line(HEADS.map(() =
 for (const row of rows) {
   const result = simulate(row, row.seed);
   process.stdout.write(`${line(cellsOf(result))}\n`);
-  const promised = result.noise === undefined || ((result.noise > 0.02 || Math.min(result.found5, result.improved) >= 0.9) && result.found10 >= 0.9);
+  // An order that always costs 10 % of one side is no noise of rounds: nothing is promised under it.
+  const promised = result.noise === undefined || (result.model === 'order' && result.noise > 0.02) || ((result.noise > 0.02 || Math.min(result.found5, result.improved) >= 0.9) && result.found10 >= 0.9);
   if (result.alarms > 0.01 || (row.design === 'interleaved' && !promised)) process.exitCode = 1;
 }
