@@ -2,6 +2,7 @@
 import type { Expr } from '../../../../ir/expr.ts';
 import type { Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
+import { narrowStorage } from '../tensor.ts';
 import { lowerProduct, matrixOperand } from './matmul.ts';
 import { softmaxRows } from './rows.ts';
 
@@ -21,9 +22,11 @@ const attention: Lowering<'FusedAttention'> = {
     const raw = context.scratch('float32', [batch, heads, rows, length]);
     const product = { ...plain, a: q, b: k, extras: maskTensor ? [maskTensor] : [], alpha: scale, transB: transposedK === 0 };
     lowerProduct({ ...product, epilogue: maskTensor && masked, output: raw }, context);
-    const weights = context.scratch('float32', raw.dims);
+    // Weights lie between 0 and 1, which halves hold well; scores stay f32.
+    const storage = context.half ? narrowStorage('float32', raw.dims, 'linear') : undefined;
+    const weights = context.scratch('float32', raw.dims, storage);
     softmaxRows('Softmax', raw, weights, 3, context);
-    lowerProduct({ ...plain, a: weights, b: v, extras: [], alpha: 1, transB: false, output: context.define(node.outputs[0]!, 'linear') }, context);
+    lowerProduct({ ...plain, a: weights, b: v, extras: [], alpha: 1, transB: false, output: context.define(node.outputs[0]!, 'linear', 'narrow') }, context);
   },
 };
 

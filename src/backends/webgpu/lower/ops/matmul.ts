@@ -5,13 +5,15 @@ import type { OpKind } from '../../../../ir/ops.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import type { EpilogueOperand } from '../../kernels/epilogue.ts';
 import type { ColumnOperand } from '../../kernels/matmul.ts';
+import { packedBytes, packHalf } from '../../kernels/packed/pack.ts';
+import { packedColumns, type PackedLeft, type PackedRight } from '../../kernels/packed/spec.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
 import { productProblem } from '../../tactics/tactic.ts';
-import { tiledCandidates } from '../candidates.ts';
+import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
-import { broadcastView, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
+import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
 
 /** y = epilogue(alpha · A · B + beta · c, extras…), all linear. */
 export interface Product {
@@ -35,10 +37,11 @@ function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta'
   if (elementCount(output.dims) === 0) return;
   const linear = (id: ValueId): DeviceTensor => context.sourceIn(id, 'linear');
   const product = { ...options, a: matrixOperand(a, context), c: c === '' ? undefined : linear(c), extras: extras.map(linear), output };
-  const packed = packedColumns(b, options.transB, context);
+  const packed = paddedColumns(b, options.transB, context);
   if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context);
   const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
-  multiply(product, shape, { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } }, context);
+  const columns = { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } };
+  multiply(product, shape, columns, context, context.half ? packedWeights(b, options.transB, context) : undefined);
 }
 
 /** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. */
@@ -105,7 +108,8 @@ export function lowerProduct(product: Product, context: LowerContext): void {
   multiply(product, shape, { tensor: product.b, view: matrixView(product.b, shape.b, shape.batch, product.transB) }, context);
 }
 
-function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, context: LowerContext): void {
+/** `weights` are the right matrix in the form that the packed kernel reads, where it is constant. */
+function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, context: LowerContext, weights?: PackedRight): void {
   const outer = [...shape.batch, shape.rows, shape.columns];
   // A right matrix that all batches share makes their rows one: one tall product in place of many flat ones.
   const isShared = b.view.strides.slice(0, -2).every((stride) => stride === 0);
@@ -114,26 +118,72 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, c
   const lead = (view: View): View => (isTall ? { offset: view.offset, strides: [0, ...view.strides] } : view);
   const operand = (tensor: DeviceTensor): EpilogueOperand => ({ tensor, view: lead(broadcastView(tensor, outer)) });
   const problem = { batch: elementCount(axes.batch), rows: elementCount(axes.rows), columns: shape.columns, depth: shape.depth };
-  const spec = {
+  const left = lead(matrixView(product.a, shape.a, shape.batch, product.transA));
+  const right = isTall ? { offset: b.view.offset, strides: [0, ...b.view.strides.slice(-2)] } : b.view;
+  const end = {
     label: 'MatMul',
     ...axes,
     columns: shape.columns,
     storedColumns: shape.columns,
-    depth: shape.depth,
     scale: product.alpha,
     biasScale: product.beta,
     bias: product.c && product.beta !== 0 ? operand(product.c) : undefined,
     extras: product.extras.map(operand),
     epilogue: product.epilogue,
     output: { tensor: product.output, view: lead(product.output.window ?? { offset: 0, strides: rowMajorStrides(outer) }) },
-    a: matrixRows({ tensor: product.a, ...axes, depth: shape.depth, view: lead(matrixView(product.a, shape.a, shape.batch, product.transA)) }),
-    b: isTall ? { tensor: b.tensor, view: { offset: b.view.offset, strides: [0, ...b.view.strides.slice(-2)] } } : b,
   };
-  context.choose(productProblem(spec.label, 'f32', problem), tiledCandidates(spec, problem, context));
+  const { depth } = shape;
+  const spec = { ...end, depth, a: matrixRows({ tensor: product.a, ...axes, depth, view: left }), b: { tensor: b.tensor, view: right } };
+  const tiled = tiledCandidates(spec, problem, context);
+  const a = halfRows(product.a, left, depth);
+  const halfRight = weights ?? halfColumns({ tensor: b.tensor, view: right }, depth);
+  const halves = context.half && a && halfRight ? packedCandidates({ ...end, element: 'f16', depth: depth / VECTOR, a, b: halfRight }, context) : [];
+  const candidates = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
+  context.choose(productProblem(end.label, halves.length > 0 ? 'f16' : 'f32', problem), candidates);
+}
+
+/** Halves in 16 bytes. */
+const VECTOR = channelAlignment('f16');
+
+const inVectors = ({ offset, strides }: View): View => ({ offset: offset / VECTOR, strides: strides.map((stride) => stride / VECTOR) });
+
+const isWhole = ({ offset, strides }: View): boolean => [offset, ...strides].every((stride) => stride % VECTOR === 0);
+
+/** A left matrix of halves whose rows are whole vectors along the depth; the view is over [batch…, rows…, k]. */
+function halfRows(tensor: DeviceTensor, { offset, strides }: View, depth: number): PackedLeft | undefined {
+  const rows = { offset, strides: strides.slice(0, -1) };
+  const whole = tensor.storage === 'f16' && strides.at(-1) === 1 && depth % VECTOR === 0 && isWhole(rows);
+  return whole ? { kind: 'matrix', tensor, view: inVectors(rows) } : undefined;
+}
+
+/** A right matrix of halves, in vectors along the depth or along the columns; the view is over [batch…, k, column]. */
+function halfColumns({ tensor, view }: ColumnOperand, depth: number): PackedRight | undefined {
+  const { offset, strides } = view;
+  if (tensor.storage !== 'f16') return undefined;
+  const outer = strides.slice(0, -2);
+  const [alongDepth, alongColumns] = strides.slice(-2) as [number, number];
+  const byColumn = { offset, strides: [...outer, alongColumns] };
+  if (alongDepth === 1 && depth % VECTOR === 0 && isWhole(byColumn)) return { kind: 'rows-k-contiguous', tensor, view: inVectors(byColumn) };
+  const byDepth = { offset, strides: [...outer, alongDepth] };
+  return alongColumns === 1 && isWhole(byDepth) ? { kind: 'columns-contiguous', tensor, view: inVectors(byDepth), depth } : undefined;
+}
+
+/** A constant matrix as the packed kernel reads it. */
+function packedWeights(id: ValueId, transB: boolean, context: LowerContext): PackedRight | undefined {
+  const constant = context.constant(id);
+  if (constant?.dims.length !== 2) return undefined;
+  const [first, second] = constant.dims as [number, number];
+  const [depth, columns] = transB ? [second, first] : [first, second];
+  const shape = { groups: 1, taps: 1, channels: depth, columns };
+  const tensor = context.pack(`${id}:packed${transB ? ' transposed' : ''}`, { dtype: 'float32', dims: [packedBytes(shape, 'f16') / 2], storage: 'f16' }, () => {
+    const values = constantArray(constant) as Float32Array;
+    return packHalf(shape, (_group, _tap, k, column) => values[transB ? column * depth + k : k * columns + column]!);
+  });
+  return { kind: 'packed', tensor, columns: packedColumns(columns), grouped: false };
 }
 
 /** A constant matrix that can't be read in whole vectors as it is, packed as [depth, columns padded to 4]. */
-function packedColumns(id: ValueId, transB: boolean, context: LowerContext): DeviceTensor | undefined {
+function paddedColumns(id: ValueId, transB: boolean, context: LowerContext): DeviceTensor | undefined {
   const constant = context.constant(id);
   if (constant?.dims.length !== 2) return undefined;
   const [first, second] = constant.dims as [number, number];

@@ -6,7 +6,7 @@ import { elementCount, toNumbers } from '../../../../ir/tensor.ts';
 import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
-import { type Layout, paddedChannels, viewOf } from '../tensor.ts';
+import { channelAlignment, type Layout, paddedChannels, viewOf } from '../tensor.ts';
 
 type ReduceOp = Extract<OpKind, `Reduce${string}`>;
 
@@ -61,6 +61,9 @@ function reducedAxes(node: Node<ReduceOp>, graph: Graph): number[] {
   return Array.from({ length: rank }, (_, axis) => axis);
 }
 
+/** Reductions that give no more than the largest of what they take. */
+const BOUNDED: ReadonlySet<string> = new Set(['GlobalAveragePool', 'GlobalMaxPool', 'ReduceMax', 'ReduceMean', 'ReduceMin']);
+
 /** Reduces `axes` of a value; the output keeps channels-last where the pixels go and the channels stay. */
 export function reduceAxes(
   label: string,
@@ -77,7 +80,9 @@ export function reduceAxes(
   const padded = lies.layout === 'channels-last' && lies.dims[1] !== paddedChannels(lies.dims, lies.storage);
   const source = padded ? context.sourceIn(input, 'linear') : lies;
   const layout: Layout = followed && !padded ? 'channels-last' : 'linear';
-  const target = context.target(output, layout);
+  // Whole vectors of channels are written at once; sums may be beyond what halves hold.
+  const narrow = layout === 'channels-last' && BOUNDED.has(label) && source.dims[1]! % channelAlignment('f16') === 0;
+  const target = context.target(output, layout, narrow ? 'narrow' : 'canonical');
   const kept = source.dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
   const { offset, strides } = viewOf(source);
   const view = { offset, strides: [...kept.map((axis) => strides[axis]!), ...axes.map((axis) => strides[axis]!)] };
