@@ -4,6 +4,7 @@ import { type AccuracyOutcome, numericsKey } from '../../../../src/workflows/run
 import type { BuiltEngine } from '../../../../src/workflows/run/engines.ts';
 import { measuredRecord, type RecordContext, unbuiltRecord } from '../../../../src/workflows/run/records.ts';
 import { nullBackend } from '../../../../src/backends/null/null.ts';
+import { decodeLine, encodeRecord } from '../../../../src/results/codec.ts';
 import { sampleHeader } from '../../../helpers/engine.ts';
 import { ACCURACY, completed } from '../../../helpers/records.ts';
 
@@ -53,6 +54,13 @@ describe('unbuiltRecord', () => {
 describe('measuredRecord', () => {
   const notices = (...words: Parameters<typeof measuredRecord>) =>
     measuredRecord(...words).warnings.flatMap((warning) => (warning.kind === 'notice' || warning.kind === 'over-budget' ? [`${warning.kind}: ${warning.text}`] : []));
+
+  it('says how the engine was tuned, in a form that the wire takes, and nothing where it was not', () => {
+    const tuning = { level: 'full', measured: 12, reused: 3, refused: 1, unmeasured: 0, clocks: 'proven' } as const;
+    const tuned = measuredRecord(context, entry, { ...engine, header: { ...engine.header, tactics: { tuning, choices: [] } } }, done, undefined, []);
+    expect(decodeLine(encodeRecord(tuned), 'line')).toMatchObject({ build: { tuning } });
+    expect(measuredRecord(context, entry, engine, done, undefined, [])).not.toHaveProperty('build.tuning');
+  });
 
   it('says what breaks the accuracy budget, why accuracy is unknown, and what else is remarkable', () => {
     expect(notices(context, entry, engine, done, assessed(60), [])).toEqual([]);
