@@ -8,6 +8,7 @@
 import type { Binding, BuildOptions, Engine, EngineHeader, MemoryLedger } from '../engine/engine.ts';
 import type { RegisteredOp } from '../ir/custom.ts';
 import type { Graph } from '../ir/graph.ts';
+import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import type { TensorValue } from '../onnx/tensor.ts';
 import type { Calibration, CalibrationStamp } from '../quantize/calibration.ts';
@@ -67,6 +68,8 @@ export interface BuildInput {
   readonly customOps?: readonly RegisteredOp[];
   /** Ranges of activations; int8 needs them, unless the model comes with scales of its own. */
   readonly calibration?: { readonly cache: Calibration; readonly stamp: CalibrationStamp } | undefined;
+  /** Image inputs and what their pixels become; read by builds that take pictures as bytes. */
+  readonly pixels?: readonly PixelInput[] | undefined;
 }
 
 /** Tactics by problem, from a file. */

@@ -5,11 +5,13 @@ import type { Binding, BuildOptions, Engine } from '../engine/engine.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
 import type { RegisteredOp } from '../ir/custom.ts';
+import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { bindInputs, isBindable, resolveType, type BindOptions } from '../onnx/bind.ts';
 import { importGraph } from '../onnx/import.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
+import { bindingOf } from './binding.ts';
 
 export const COMPILE_STEPS = ['read', 'import', 'build'] as const;
 export type CompileStep = (typeof COMPILE_STEPS)[number];
@@ -34,6 +36,8 @@ export interface CompileRequest {
   readonly customOps?: readonly RegisteredOp[] | undefined;
   /** For int8 and mixed precision. */
   readonly calibration?: BuildInput['calibration'] | undefined;
+  /** Image inputs, for a model with these inputs. */
+  readonly pixels?: ((inputs: readonly Binding[]) => readonly PixelInput[]) | undefined;
   /** Told how long each step took, in milliseconds, as it ends. */
   readonly onStep?: (step: CompileStep, durationMs: number) => void;
 }
@@ -58,10 +62,13 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
   const { batch, dims, inputShapes } = options;
   const bindOptions: BindOptions = { batch, dims, inputShapes, rebatch: request.rebatch ?? true };
   const graph = await timed(request, 'import', () => importGraph(model, { ...bindOptions, inputValues: request.inputValues, customOps: request.customOps }));
+  const own = ownBindings(model, bindOptions);
+  const inputs = graph.ok ? graph.graph.inputs.map((id) => bindingOf(graph.graph, id)) : own.inputs;
   return {
     graph,
-    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...ownBindings(model, bindOptions) },
+    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own },
     options,
+    ...(request.pixels && inputs && { pixels: request.pixels(inputs) }),
     ...(request.customOps && { customOps: request.customOps }),
     ...(request.calibration && { calibration: request.calibration }),
   };

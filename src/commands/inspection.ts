@@ -71,6 +71,7 @@ function describeEngine(engine: EngineHeader): string[] {
     `built    for ${engine.backend}: ${options.precision}, fusion ${options.fusion}, batch ${options.batch}${extras.join('')}; tsrt-bench ${engine.tool.version}`,
     `from     ${engine.model.name} (sha256 ${engine.model.sha256.slice(0, 16)}…)`,
     ...engine.inputs.map(({ name, dtype, dims }) => `input    ${name} ${dtype}[${dims.join(',')}]`),
+    ...(engine.pixels ?? []).map(({ input, layout }) => `pictures ${input}: bytes by rows, normalized and put in ${layout} by the engine`),
     ...engine.outputs.map(({ name, dtype, dims }) => `output   ${name} ${dtype}[${dims.join(',')}]`),
     `layers   ${engine.layers.length}: ${[...kinds].sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${count} ${kind}`).join(', ')}`,
     `memory   weights ${formatBytes(memory.weightBytes)}, activations ${formatBytes(memory.activationBytes)}, workspace ${formatBytes(memory.workspaceBytes)}, staging ${formatBytes(memory.stagingBytes)}`,

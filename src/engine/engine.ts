@@ -5,6 +5,7 @@
  * model nor the compiler. The file form is file.ts; prior art: TensorRT's serialized engine, ONNX Runtime's ORT format.
  */
 import type { PluginStamp } from '../ir/custom.ts';
+import type { PixelInput } from '../ir/pixels.ts';
 import type { DType } from '../ir/tensor.ts';
 import type { CalibrationStamp } from '../quantize/calibration.ts';
 
@@ -134,6 +135,8 @@ export interface EngineHeader {
   /** What int8 ranges came from; absent where none were needed. */
   readonly calibration?: CalibrationStamp;
   readonly layers: readonly EngineLayer[];
+  /** Inputs that take pictures as bytes, with what becomes of them; absent where there are none. */
+  readonly pixels?: readonly PixelInput[];
   /** Choices between kernels, where the backend has any. */
   readonly tactics?: TacticsReport;
   /** What the loading device must have, key by key; compared by name at load (fingerprint.ts). Empty: runs anywhere. */

@@ -3,6 +3,7 @@
  *
  * Written by hand and without a schema library: the runtime that loads engines in a browser has no dependencies.
  */
+import type { PixelInput } from '../ir/pixels.ts';
 import { DTYPES, tensorBytes, type DType } from '../ir/tensor.ts';
 import {
   FUSIONS,
@@ -37,8 +38,8 @@ type Optional<K extends keyof EngineHeader> = { [P in K]: EngineHeader[P] | unde
 
 /** Checks the JSON form of a header. Throws HeaderError. */
 export function readHeader(value: unknown): EngineHeader {
-  type Maybe = 'calibration' | 'tactics' | 'plugins';
-  const { calibration, tactics, plugins, ...header } = object<Omit<EngineHeader, Maybe> & Optional<Maybe>>({
+  type Maybe = 'calibration' | 'pixels' | 'tactics' | 'plugins';
+  const { calibration, pixels, tactics, plugins, ...header } = object<Omit<EngineHeader, Maybe> & Optional<Maybe>>({
     formatVersion: oneOf([1] as const),
     tool: object({ name: oneOf(['tsrt-bench'] as const), version: text }),
     backend: text,
@@ -50,13 +51,14 @@ export function readHeader(value: unknown): EngineHeader {
     passes: array(readPass),
     calibration: optional(object({ sha256: text, method: text, dataset: text })),
     layers: array(readLayer),
+    pixels: optional(array(readPixels)),
     tactics: optional(readTactics),
     requires: record(text),
     notices: array(text),
     plugins: optional(array(object({ name: text, version: text, sha256: text }))),
     backendData: (field) => field.value,
   })({ value, path: '' });
-  return { ...header, ...(calibration && { calibration }), ...(tactics && { tactics }), ...(plugins && { plugins }) };
+  return { ...header, ...(calibration && { calibration }), ...(pixels && { pixels }), ...(tactics && { tactics }), ...(plugins && { plugins }) };
 }
 
 const readBuildOptions: Reader<BuildOptions> = (field) =>
@@ -101,6 +103,9 @@ const readLayer: Reader<EngineLayer> = (field) => {
   })(field);
   return tactic === undefined ? layer : { ...layer, tactic };
 };
+
+const readPixels: Reader<PixelInput> = (field) =>
+  object<PixelInput>({ input: text, layout: oneOf(['NCHW', 'NHWC'] as const), dtype: oneOf<DType>(DTYPES), scale: array(finite), shift: array(finite) })(field);
 
 const readTactics: Reader<TacticsReport> = (field) => {
   const { tuning, choices } = object<{ choices: TacticsReport['choices']; tuning: Tuning | undefined }>({
@@ -163,6 +168,8 @@ const count: Reader<number> = (field) =>
 /** FLOPs and bytes are estimates and may exceed 2^53. */
 const amount: Reader<number> = (field) =>
   typeof field.value === 'number' && field.value >= 0 ? field.value : fail(field, 'a number from 0');
+
+const finite: Reader<number> = (field) => (typeof field.value === 'number' && Number.isFinite(field.value) ? field.value : fail(field, 'a number'));
 
 const scalar: Reader<string | number | boolean> = (field) => {
   const { value } = field;

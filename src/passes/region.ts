@@ -25,12 +25,17 @@ const MAX_OPERANDS = 8;
 /** Element types whose arithmetic is the same in a register as in memory; narrower integers would have to wrap at each step. */
 const REGISTER_DTYPES: ReadonlySet<DType> = new Set(['float32', 'float16', 'int32', 'uint32', 'int64', 'bool']);
 
+const NARROW_INTEGERS: ReadonlySet<DType> = new Set(['int8', 'uint8', 'int16', 'uint16']);
+
 /** Whether a node maps elements to elements, all of types that a kernel can hold in registers. */
 export function isFusable(node: AnyNode, edit: GraphEditor): boolean {
   // Integers end a region; who reads them dequantizes for itself, so that they are what lies in memory.
   if (gridOf(node, edit)) return node.op === 'QuantizeLinear';
   if (!isElementwiseNode(node) || node.outputs.length !== 1 || node.inputs.length > MAX_OPERANDS) return false;
-  return [...node.inputs, ...node.outputs].every((id) => !id || REGISTER_DTYPES.has(edit.type(id).dtype));
+  const inRegisters = (id: ValueId): boolean => !id || REGISTER_DTYPES.has(edit.type(id).dtype);
+  // What a cast reads is not computed with before it is cast: any integer will do.
+  if (node.op === 'Cast') return inRegisters(node.outputs[0]!) && (inRegisters(node.inputs[0]!) || NARROW_INTEGERS.has(edit.type(node.inputs[0]!).dtype));
+  return [...node.inputs, ...node.outputs].every(inRegisters);
 }
 
 /** The region with one more node, whose operands inside the region must have been taken in before; undefined where it can't be said. */

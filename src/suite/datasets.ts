@@ -10,10 +10,10 @@ import type { Binding } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import { fromNumbers, sameDims, type Tensor } from '../ir/tensor.ts';
 import { hashImages, type ImageFile, type ImageFolder, readImageFolder, spread } from './images.ts';
-import { imageDims, normalizePixels, readImage } from './preprocess.ts';
+import { imageDims, normalizePixels, pictureBytes, type Pixels, readImage } from './preprocess.ts';
 import type { ImageInput, SuiteInput } from './schema.ts';
 import type { DatasetSource } from './source.ts';
-import { stack, syntheticSample } from './synthetic.ts';
+import { stack, syntheticPixels, syntheticSample } from './synthetic.ts';
 
 export interface DatasetRequest {
   readonly inputs: readonly SuiteInput[];
@@ -33,6 +33,8 @@ export interface DatasetRequest {
   /** One of two disjoint parts; undefined: all. */
   readonly part?: DatasetPart | undefined;
   readonly skipBroken: boolean;
+  /** Whether pictures are wanted as bytes too, for engines that take them so. */
+  readonly pictures?: boolean | undefined;
   /** Samples of a synthetic set. */
   readonly samples: number;
   readonly seed: number;
@@ -51,6 +53,8 @@ export interface DatasetPart {
 /** Samples that run together. The last batch of a set is filled up by repeating its last sample. */
 export interface Batch {
   readonly inputs: TensorMap;
+  /** Image inputs as uint8 [N, H, W, C], where they were asked for: the pixels of which `inputs` holds the numbers. */
+  readonly pictures?: TensorMap;
   /** Real samples in it; at most the batch size. */
   readonly count: number;
   /** Class index as the model counts, per real sample. */
@@ -75,7 +79,7 @@ export interface Dataset {
 export async function openDataset(request: DatasetRequest): Promise<Dataset> {
   if (request.source?.open) return request.source.open(request);
   const slots = matchInputs(request);
-  const image = slots.find((slot): slot is ImageSlot => slot.input.kind === 'image');
+  const image = slots.find(isImage);
   if (request.folder === undefined) return syntheticDataset(request, slots);
   if (image === undefined) {
     throw new TsrtError('DATASET_INVALID', 'the suite takes no image, so a folder of images has no use', {
@@ -95,6 +99,17 @@ interface Slot {
   readonly batched: boolean;
 }
 type ImageSlot = Slot & { readonly input: ImageInput };
+
+function isImage(slot: Slot): slot is ImageSlot {
+  return slot.input.kind === 'image';
+}
+
+/** The pictures of a batch, by the name of the input that they are for. */
+function stackPictures({ input: { preprocess }, binding }: ImageSlot, pictures: readonly Pixels[]): TensorMap {
+  const { width, height } = preprocess.crop;
+  const samples = pictures.map((pixels): Tensor => ({ dtype: 'uint8', dims: [height, width, 3], data: pictureBytes(pixels, preprocess) }));
+  return { [binding.name]: stack(samples, [pictures.length, height, width, 3]) };
+}
 
 /** Suite inputs by name, or by position where the suite gives none. */
 function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
@@ -146,8 +161,10 @@ function syntheticDataset(request: DatasetRequest, slots: readonly Slot[]): Data
         signal?.throwIfAborted();
         const count = Math.min(batch, samples - start);
         const indices = Array.from({ length: batch }, (_, i) => first + Math.min(start + i, samples - 1));
+        const image = request.pictures ? slots.find(isImage) : undefined;
         yield {
           inputs: await syntheticInputs(slots, seed, indices, signal),
+          ...(image && { pictures: stackPictures(image, indices.map((index) => syntheticPixels(image.input, image.binding.name, seed, index))) }),
           count,
           labels: Array.from({ length: count }, () => undefined),
           names: indices.slice(0, count).map((index) => `synthetic ${index}`),
@@ -236,6 +253,7 @@ async function* imageBatches(
     const pictures = stack(filled.map(({ tensor }) => tensor), slot.binding.dims);
     const result = {
       inputs: { ...(await syntheticInputs(others, seed, indices, signal)), [slot.binding.name]: pictures },
+      ...(request.pictures && { pictures: stackPictures(slot, filled.map(({ pixels }) => pixels)) }),
       count: ready.length,
       labels: ready.map(({ image }) => image.label),
       names: ready.map(({ image }) => image.name),
@@ -262,6 +280,7 @@ async function* imageBatches(
 
 interface Decoded {
   readonly image: ImageFile;
+  readonly pixels: Pixels;
   readonly tensor: Tensor;
 }
 interface Broken {
@@ -283,8 +302,9 @@ async function* decodeAhead(images: readonly ImageFile[], slot: ImageSlot): Asyn
   const window = 2 * Math.min(4, availableParallelism());
   const decode = async (image: ImageFile): Promise<Decoded | Broken> => {
     try {
-      const values = normalizePixels(await readImage(image.path, slot.input.preprocess), slot.input.preprocess);
-      return { image, tensor: fromNumbers(slot.binding.dtype, slot.sampleDims, values) };
+      const { preprocess } = slot.input;
+      const pixels = await readImage(image.path, preprocess);
+      return { image, pixels, tensor: fromNumbers(slot.binding.dtype, slot.sampleDims, normalizePixels(pixels, preprocess)) };
     } catch (error) {
       return { image, error: error instanceof Error ? error : new Error(String(error)) };
     }

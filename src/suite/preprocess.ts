@@ -80,6 +80,17 @@ function normalizationTable({ range: [low, high], mean, std }: Preprocess, chann
   return Float32Array.from({ length: 256 }, (_, value) => (low + ((high - low) * value) / 255 - mean[channel]!) / std[channel]!);
 }
 
+/** The same as value = byte · scale + shift, per channel of the network. */
+export function pixelAffine({ range: [low, high], mean, std }: Preprocess): { readonly scale: readonly number[]; readonly shift: readonly number[] } {
+  return { scale: std.map((deviation) => (high - low) / 255 / deviation), shift: std.map((deviation, channel) => (low - mean[channel]!) / deviation) };
+}
+
+/** A picture as bytes: rows first, its channels in the order of the network. */
+export function pictureBytes({ data }: Pixels, { color }: Preprocess): Uint8Array {
+  if (color === 'rgb') return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  return Uint8Array.from(data, (_, i) => data[i + 2 - 2 * (i % 3)]!);
+}
+
 /** Shape of one picture without the batch. */
 export function imageDims({ crop, layout }: Preprocess): readonly number[] {
   return layout === 'NCHW' ? [3, crop.height, crop.width] : [crop.height, crop.width, 3];

@@ -3,9 +3,9 @@
  * the same inputs.
  */
 import { DTYPE_BITS, elementCount, fromNumbers, type DType, type Tensor } from '../ir/tensor.ts';
-import { normalizePixels } from './preprocess.ts';
+import { normalizePixels, type Pixels } from './preprocess.ts';
 import { randomNormal, randomUint32, randomUniform, streamKey } from './random.ts';
-import type { ImageInput, Preprocess, SyntheticInput } from './schema.ts';
+import type { ImageInput, SyntheticInput } from './schema.ts';
 
 /** One sample of an input, without the batch dimension. */
 export function syntheticSample(
@@ -16,7 +16,7 @@ export function syntheticSample(
   sample: number,
 ): Tensor {
   const key = streamKey(seed, name, sample);
-  if (input.kind === 'image') return fromNumbers(type.dtype, type.dims, syntheticImage(input.preprocess, key));
+  if (input.kind === 'image') return fromNumbers(type.dtype, type.dims, normalizePixels(syntheticPixels(input, name, seed, sample), input.preprocess));
   const values = new Float64Array(elementCount(type.dims));
   const draw = sampler(input);
   for (let i = 0; i < values.length; i++) values[i] = draw(key, i);
@@ -48,15 +48,16 @@ const OCTAVES = [
 ] as const;
 
 /**
- * A smooth random colour picture, then normalized as a photograph would be. White noise would look the same to every
+ * A smooth random colour picture, the same for one sample as {@link syntheticSample} normalizes. White noise would look the same to every
  * network after its first pooling; amplitudes that fall with frequency are what photographs have (Field, "Relations between
  * the statistics of natural images and the response properties of cortical cells", 1987).
  */
-function syntheticImage(preprocess: Preprocess, key: number): Float32Array {
+export function syntheticPixels({ preprocess }: ImageInput, name: string, seed: number, sample: number): Pixels {
+  const key = streamKey(seed, name, sample);
   const { width, height } = preprocess.crop;
   const levels = new Float32Array(width * height * 3).fill(128);
   for (const [octave, { cells, weight }] of OCTAVES.entries()) addNoise(levels, width, height, cells, 160 * weight, streamKey(key, octave));
-  return normalizePixels({ width, height, data: Uint8ClampedArray.from(levels) as unknown as Uint8Array }, preprocess);
+  return { width, height, data: new Uint8Array(Uint8ClampedArray.from(levels).buffer) };
 }
 
 /** Adds a grid of random levels, bilinear between its points, to each of the three channels. */

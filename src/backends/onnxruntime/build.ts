@@ -9,12 +9,14 @@ import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
 import { formatType, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
+import { withBytes } from '../../passes/input-bytes.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
 import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';
 import { quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import { bindingOf } from '../binding.ts';
+import { wantedPixels } from '../pixels.ts';
 import type { BuildContext, BuildInput } from '../backend.ts';
 import { evaluateConstants } from './evaluate.ts';
 import { executedLayers, int8Proof } from './executed.ts';
@@ -33,6 +35,7 @@ interface Content {
   readonly memory: MemoryLedger;
   readonly passes: readonly PassReport[];
   readonly calibration?: EngineHeader['calibration'];
+  readonly pixels?: EngineHeader['pixels'];
   readonly layers: readonly EngineLayer[];
   readonly notices: readonly string[];
 }
@@ -51,6 +54,7 @@ export async function buildOrtEngine(input: BuildInput, context: BuildContext): 
     memory: content.memory,
     passes: content.passes,
     ...(content.calibration && { calibration: content.calibration }),
+    ...(content.pixels && { pixels: content.pixels }),
     layers: content.layers,
     requires: {},
     notices: content.notices,
@@ -70,24 +74,27 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
   signal?.throwIfAborted();
   onProgress?.('export', 1, 3);
   const own = isQuantized(graph);
-  const final = own ? graph : inPrecision(graph, input);
+  const precise = own ? graph : inPrecision(graph, input);
+  const pixels = wantedPixels(input);
+  const { graph: final, reports: bytesReports } = withBytes(precise, pixels);
   const bytes = exportGraph(final);
   onProgress?.('check', 2, 3);
   const refusal = await loadError(bytes, input);
   if (refusal !== undefined) {
-    if (final !== graph) throw new Error(`onnxruntime does not take the quantized graph: ${refusal}`);
+    if (final !== graph) throw new Error(`onnxruntime does not take the graph that was changed for it: ${refusal}`);
     return passedThrough(input, `onnxruntime does not take the compiled graph (${refusal})`);
   }
   const bind = (name: string): Binding => bindingOf(final, name);
   const [inputs, outputs] = [final.inputs.map(bind), final.outputs.map(bind)];
-  const proven = own || final !== graph ? await provenLayers(final, bytes, input) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
+  const proven = own || precise !== graph ? await provenLayers(final, bytes, input) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
   return {
     parts: new Map([[MODEL_PART, bytes]]),
     inputs,
     outputs,
     memory: ledger(final, inputs, outputs),
-    passes: reports,
-    ...(final !== graph && input.calibration && { calibration: input.calibration.stamp }),
+    passes: [...reports, ...bytesReports],
+    ...(pixels.length > 0 && { pixels }),
+    ...(precise !== graph && input.calibration && { calibration: input.calibration.stamp }),
     ...proven,
   };
 }

@@ -11,6 +11,7 @@ import { decomposes } from '../../ops/custom-routes.ts';
 import { isQuantized } from '../../quantize/detect.ts';
 import type { Backend, BuildInput, Unsupported } from '../backend.ts';
 import { deviceOf, probe } from './device.ts';
+import { unsupportedPixels } from '../pixels.ts';
 import { ORT_OPTIONS, ortOptions } from './options.ts';
 import { openOrtSession } from './session.ts';
 import { isOrtDtype } from './tensors.ts';
@@ -39,6 +40,7 @@ function supports(input: BuildInput): readonly Unsupported[] {
   const { graph, model } = input;
   const reason = precisionProblem(input);
   const reasons: Unsupported[] = reason === undefined ? [] : [{ node: model.name, op: 'precision', reason }];
+  reasons.push(...unsupportedPixels(input));
   if (graph.ok) {
     for (const id of [...graph.graph.inputs, ...graph.graph.outputs]) {
       const { dtype } = typeOf(graph.graph, id);

@@ -1,5 +1,6 @@
 /** The onnxruntime backend's options, and the session options that they and the build options make. */
 import type { BuildOptions } from '../../engine/engine.ts';
+import { PREPROCESS_OPTION } from '../pixels.ts';
 import type { OptionSpecs, OptionValues } from '../options.ts';
 import { readOptions } from '../options.ts';
 import { SILENT, type SessionOptions } from './library.ts';
@@ -12,6 +13,7 @@ export const ORT_OPTIONS = {
     choices: ['cpu', 'webgpu', 'cuda', 'tensorrt'],
     description: 'execution provider; what it can not run, onnxruntime gives to the processor',
   },
+  preprocess: PREPROCESS_OPTION,
   executionMode: {
     type: 'choice',
     default: 'sequential',

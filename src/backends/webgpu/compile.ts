@@ -5,11 +5,13 @@ import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import type { Graph } from '../../ir/graph.ts';
+import { withBytes } from '../../passes/input-bytes.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
 import { unsupportedError } from '../compile.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
+import { wantedPixels } from '../pixels.ts';
 import { wantsWindows, windowsReport } from './build.ts';
 import { type BuiltComposite, buildComposite } from './composite/build.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
@@ -36,7 +38,11 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const imported = input.graph.graph;
   const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps };
   const wanted = await inPrecision(input.graph.graph, input, passes);
-  const { graph, reports } = await runPasses(wanted.graph, { ...passes, target: 'webgpu' });
+  const pixels = wantedPixels(input);
+  // After int8 was placed: a calibration knows the values of the network, not what is put in front of it.
+  const bytes = withBytes(wanted.graph, pixels);
+  const { graph, reports: own } = await runPasses(bytes.graph, { ...passes, target: 'webgpu' });
+  const reports = [...bytes.reports, ...own];
   const unsupported = unsupportedNodes(graph);
   const { fallback, tune } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
@@ -45,12 +51,13 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { profile } = target;
   const { workspaceBytes } = options;
   const windows = wantsWindows(passes);
-  const lowering = { workspaceBytes, windows, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
+  const byteInputs = new Set(pixels.map(({ input: id }) => id));
+  const lowering = { workspaceBytes, windows, byteInputs, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
     unsupported.length === 0
       ? plainContent(await planner.plan(graph, lowering), graph, reports, windows)
-      : await buildComposite({ graph: decomposeCustomNodes(imported, 'webgpu').graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows }), workspaceBytes });
+      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows, byteInputs }), workspaceBytes });
   const content = await build().finally(() => planner.destroy());
   const { tactics, notices } = planner.report(content.choices);
   const proof = provePrecision(content.layers, wanted.products, options.precision);
@@ -66,6 +73,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     memory: content.memory,
     passes: content.passes,
     layers: content.layers,
+    ...(pixels.length > 0 && { pixels }),
     ...(tactics && { tactics }),
     requires: target.requires,
     ...(wanted.graph !== input.graph.graph && input.calibration && { calibration: input.calibration.stamp }),

@@ -1,5 +1,6 @@
 /** What the webgpu backend reads from a build's options. */
 import { type BuildOptions, TUNE_LEVELS } from '../../engine/engine.ts';
+import { PREPROCESS_OPTION } from '../pixels.ts';
 import { type OptionSpecs, type OptionValues, readOptions } from '../options.ts';
 
 export const WEBGPU_OPTIONS = {
@@ -20,6 +21,7 @@ export const WEBGPU_OPTIONS = {
     choices: TUNE_LEVELS,
     description: 'Choose kernels by timing them on the device: the most promising few per problem (fast), or all that are worth it (full).',
   },
+  preprocess: PREPROCESS_OPTION,
   portable: {
     type: 'boolean',
     default: false,

@@ -2,6 +2,7 @@
 import { type AnyNode, type Graph, typeOf, type ValueId } from '../../ir/graph.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
+import { unsupportedPixels } from '../pixels.ts';
 import { isOrtDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { webgpuOptions } from './options.ts';
@@ -12,6 +13,7 @@ export function supportsInput(input: BuildInput): readonly Unsupported[] {
   const reasons: Unsupported[] = [];
   const problem = precisionProblem(input);
   if (problem !== undefined) reasons.push({ node: model.name, op: 'precision', reason: problem });
+  reasons.push(...unsupportedPixels(input));
   if (!graph.ok) return [...reasons, ...graph.unsupported];
   if (webgpuOptions(options).fallback === 'onnxruntime') return [...reasons, ...foreignBindings(graph.graph)];
   return [...reasons, ...unsupportedNodes(withoutKnown(decomposeCustomNodes(graph.graph, 'webgpu').graph))];

@@ -18,6 +18,7 @@ import { TOOL_VERSION } from '../../version.ts';
 import { calibrationSource } from '../calibrate/suite.ts';
 import { inModelFile, readModelFile } from '../model-file.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from '../run/accuracy.ts';
+import { pixelInputs } from '../../suite/pixels.ts';
 import { datasetOf } from '../run/dataset.ts';
 import { type BuiltEngine, buildEngines, engineKey, type EngineOutcome } from '../run/engines.ts';
 import { timingInputs } from '../run/inputs.ts';
@@ -144,7 +145,7 @@ async function buildAll({ request, cases, prebuilt, registry, probe, suite, mode
     onNotice: (text) => onEvent({ kind: 'notice', text }),
   });
   const tuning = await tuningContext(request.tuning ?? {}, settings.config.cache);
-  return buildEngines({ cases, prebuilt, model: { name: model.name, bytes: modelBytes, path: model.path }, registry, probe, calibration, builds: suite.measure.builds, tuning, folder, signal, onEvent });
+  return buildEngines({ cases, prebuilt, model: { name: model.name, bytes: modelBytes, path: model.path }, registry, probe, calibration, pixels: (inputs) => pixelInputs(suite.inputs, inputs), builds: suite.measure.builds, tuning, folder, signal, onEvent });
 }
 
 function accuracyOf(sweep: Sweep, engines: readonly BuiltEngine[], references: References): Promise<ReadonlyMap<string, AccuracyOutcome>> {
@@ -189,7 +190,7 @@ function readyEngines(sweep: Sweep, built: readonly BuiltEngine[], references: R
     request.signal.throwIfAborted();
     const { variant, path, device, environment, header, sha256, prebuilt } = engine;
     const facts: EngineFacts = { ...pickFigures(engine), header: { notices: header.notices } };
-    const source = { kind: 'file', path: await inputs.path(variant.options.batch) } as const;
+    const source = { kind: 'file', path: await inputs.path(variant.options.batch, header) } as const;
     const plan = { enginePath: path, device, inputs: source, environment };
     const assessed = accuracy?.get(numericsKey(variant.options, prebuilt && sha256));
     return { status: 'ready', facts, plan, answers: await answersOf(engine), accuracy: assessed };

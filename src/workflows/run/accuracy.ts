@@ -10,6 +10,7 @@ import type { BuildOptions } from '../../engine/engine.ts';
 import { accuracyAccumulator, type AccuracyAccumulator, type AccuracyResult } from '../../suite/accuracy.ts';
 import { plural } from '../../report/units.ts';
 import type { Dataset } from '../../suite/datasets.ts';
+import { engineInputs } from '../../suite/pixels.ts';
 import type { Task } from '../../suite/schema.ts';
 import type { OnRunEvent } from '../events.ts';
 import type { BuiltEngine } from './engines.ts';
@@ -73,6 +74,7 @@ function isFaster(a: BuiltEngine, b: BuiltEngine): boolean {
 /** A variant under assessment. */
 interface Runner {
   readonly backend: Backend;
+  readonly header: BuiltEngine['header'];
   readonly inference: Inference;
   readonly accumulator: AccuracyAccumulator;
 }
@@ -92,22 +94,23 @@ async function assessBatch(
     runners.delete(key);
   };
   try {
-    for (const [key, { backend, path, device, environment }] of engines) {
+    for (const [key, { backend, header, path, device, environment }] of engines) {
       const { plugins, timeoutMs } = request;
       await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs, signal }).then(
-        (inference) => runners.set(key, { backend, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
+        (inference) => runners.set(key, { backend, header, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
         (error: unknown) => fail(key, error),
       );
     }
     let done = 0;
-    for await (const { inputs, labels, count } of dataset.batches(signal)) {
+    for await (const given of dataset.batches(signal)) {
+      const { inputs, labels, count } = given;
       const references = new Map<Backend, TensorMap>();
-      for (const [key, { backend, inference, accumulator }] of runners) {
+      for (const [key, { backend, header, inference, accumulator }] of runners) {
         signal.throwIfAborted();
         try {
           const reference = references.get(backend) ?? (await (await request.references.of(backend)).run(inputs, batch));
           references.set(backend, reference);
-          accumulator.add({ variant: await inference.run(inputs), reference, labels, count, batch });
+          accumulator.add({ variant: await inference.run(engineInputs(header, given)), reference, labels, count, batch });
         } catch (error) {
           await fail(key, error);
         }

@@ -2,6 +2,7 @@
 import { resolve } from 'node:path';
 import { outputName } from '../../suite/accuracy.ts';
 import { type Dataset, openDataset } from '../../suite/datasets.ts';
+import { modelInputs } from '../../suite/pixels.ts';
 import { runPart } from '../calibrate/suite.ts';
 import type { BuiltEngine } from './engines.ts';
 import { classCount } from './reference.ts';
@@ -11,14 +12,15 @@ import type { Sweep } from './sweep.ts';
 export async function datasetOf({ request, suite, registry }: Sweep, engines: readonly BuiltEngine[], batch: number, limit: number | undefined): Promise<Dataset> {
   const engine = engines.find(({ variant }) => variant.options.batch === batch);
   if (!engine) throw new Error(`no engine of batch ${batch}`);
-  const { inputs, outputs } = engine.header;
+  const { outputs } = engine.header;
   const scores = suite.task.kind === 'classification' ? outputName(suite.task.output, outputs.map(({ name }) => name)) : undefined;
   const { source, path, labels, labelOffset, skipBroken } = suite.dataset;
   // Pictures that turn out to be broken are replaced by the next: how many will do is not known beforehand.
   const wanted = skipBroken ? request.limit : (limit ?? request.limit);
   return openDataset({
     inputs: suite.inputs,
-    bindings: inputs,
+    bindings: modelInputs(engine.header),
+    pictures: engines.some(({ header }) => header.pixels !== undefined),
     batch,
     source: source === undefined ? undefined : registry.dataset(source),
     folder: path === undefined ? undefined : resolve(suite.folder, path),

@@ -4,7 +4,7 @@
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { compileModel } from '../../backends/compile.ts';
+import { compileModel, type CompileRequest } from '../../backends/compile.ts';
 import type { Availability, Backend, BuildInput, TuningContext } from '../../backends/backend.ts';
 import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts';
 import { serializeEngine } from '../../engine/file.ts';
@@ -53,6 +53,8 @@ export interface EngineRequest {
   readonly probe: (backend: Backend) => Promise<Availability>;
   /** Ranges for int8 and mixed variants; called for those alone. */
   readonly calibration: (options: BuildOptions) => Promise<BuildInput['calibration']>;
+  /** The suite's image inputs, for variants that take pictures as bytes. */
+  readonly pixels?: CompileRequest['pixels'];
   readonly tuning?: TuningContext | undefined;
   /** Builds of each engine, for its build time; default 1. Fewer where they take longer than {@link REPEAT_BUILDS_MS} together. */
   readonly builds?: number;
@@ -110,7 +112,7 @@ async function takeOver(
 }
 
 async function buildOne(
-  { model, registry, calibration, tuning, signal, onEvent, builds = 1 }: EngineRequest,
+  { model, registry, calibration, pixels, tuning, signal, onEvent, builds = 1 }: EngineRequest,
   backend: Backend,
   availability: Availability,
   variant: Variant,
@@ -135,6 +137,7 @@ async function buildOne(
         backend,
         customOps: registry.ops,
         calibration: ranges,
+        pixels,
         context: { device, tuning, signal, onProgress },
       });
     const { engine, buildsMs } = await timedBuilds(() => inModelFile(model.path, compile), builds, signal);

@@ -2,43 +2,52 @@
 import { join } from 'node:path';
 import type { Backend, TensorMap } from '../../backends/backend.ts';
 import { writeTensors } from '../../measure/inputs.ts';
-import type { Dataset } from '../../suite/datasets.ts';
+import type { EngineHeader } from '../../engine/engine.ts';
+import type { Batch, Dataset } from '../../suite/datasets.ts';
+import { engineInputs } from '../../suite/pixels.ts';
 import type { References } from './reference.ts';
 
 export interface TimingInputs {
-  /** File of the inputs for a batch size. */
-  path(batch: number): Promise<string>;
+  /** File of the inputs for a batch size, as the engine of this header takes them: numbers, or pictures as bytes. */
+  path(batch: number, header: Pick<EngineHeader, 'pixels'>): Promise<string>;
   /** What the fp32 reference answers to them. Rejects where it can't. */
   answer(batch: number, backend: Backend): Promise<TensorMap>;
 }
 
-/** Opens lazily, keeps the reference's answers, and drops the inputs once they are on disk. */
+/** Opens lazily, keeps the reference's answers, and writes each form of a batch once. */
 export function timingInputs(
   folder: string,
   openDataset: (batch: number) => Promise<Dataset>,
   references: References,
   signal: AbortSignal,
 ): TimingInputs {
-  const files = new Map<number, Promise<{ readonly path: string; readonly inputs: TensorMap }>>();
+  const batches = new Map<number, Promise<Batch>>();
+  const files = new Map<string, Promise<string>>();
   const answers = new Map<string, Promise<TensorMap>>();
-  const prepare = async (batch: number) => {
-    for await (const { inputs } of (await openDataset(batch)).batches(signal)) {
-      const path = join(folder, `inputs-b${batch}.bin`);
-      await writeTensors(path, inputs);
-      return { path, inputs };
-    }
+  const first = async (batch: number): Promise<Batch> => {
+    for await (const given of (await openDataset(batch)).batches(signal)) return given;
     throw new Error('the dataset gave no batch');
   };
-  const file = (batch: number) => {
-    const known = files.get(batch) ?? prepare(batch);
-    files.set(batch, known);
+  const batchOf = (batch: number): Promise<Batch> => {
+    const known = batches.get(batch) ?? first(batch);
+    batches.set(batch, known);
     return known;
   };
+  const write = async (batch: number, name: string, header: Pick<EngineHeader, 'pixels'>): Promise<string> => {
+    const path = join(folder, `inputs-${name}.bin`);
+    await writeTensors(path, engineInputs(header, await batchOf(batch)));
+    return path;
+  };
   return {
-    path: async (batch) => (await file(batch)).path,
+    path(batch, header) {
+      const name = `b${batch}${header.pixels ? '-bytes' : ''}`;
+      const known = files.get(name) ?? write(batch, name, header);
+      files.set(name, known);
+      return known;
+    },
     answer(batch, backend) {
       const key = `${backend.reference ? backend.name : ''}/${batch}`;
-      const known = answers.get(key) ?? file(batch).then(async ({ inputs }) => (await references.of(backend)).run(inputs, batch));
+      const known = answers.get(key) ?? batchOf(batch).then(async ({ inputs }) => (await references.of(backend)).run(inputs, batch));
       answers.set(key, known);
       return known;
     },

@@ -24,7 +24,7 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
     if (engine?.status !== 'built') continue;
     request.signal.throwIfAborted();
     const { batch, precision } = entry.variant.options;
-    const path = await inputs.path(batch);
+    const path = await inputs.path(batch, engine.header);
     const checkAnswer = await inputs.answer(batch, engine.backend).then(
       (answer) => answerCheck(precision, answer),
       (error: unknown) => void unchecked.set(entry.id, `the fp32 reference can't answer, so this variant's answer is unchecked: ${reportError(error).message}`),

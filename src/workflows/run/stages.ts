@@ -5,6 +5,7 @@ import { measureCases } from '../../measure/orchestrate.ts';
 import { createYardstick } from '../../measure/yardstick.ts';
 import { readModel } from '../../onnx/model.ts';
 import type { BenchRecord } from '../../results/record.ts';
+import { pixelInputs } from '../../suite/pixels.ts';
 import { calibrationSource } from '../calibrate/suite.ts';
 import { inModelFile } from '../model-file.ts';
 import { tuningContext } from '../tuning.ts';
@@ -39,6 +40,7 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
       onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'build', label: 'calibrating', done, total, unit: 'samples' }),
       onNotice: (text) => onEvent({ kind: 'notice', text }),
     }),
+    pixels: (inputs) => pixelInputs(sweep.suite.inputs, inputs),
     builds: sweep.suite.measure.builds,
     tuning: await tuningContext(request.tuning ?? {}, request.settings.config.cache),
     folder,

@@ -5,7 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { toNumbers } from '../../../src/ir/tensor.ts';
 import { type Batch, type Dataset, type DatasetRequest, openDataset } from '../../../src/suite/datasets.ts';
 import { readImageFolder, spread } from '../../../src/suite/images.ts';
-import type { SuiteInput } from '../../../src/suite/schema.ts';
+import { engineInputs, modelInputs, pixelInputs } from '../../../src/suite/pixels.ts';
+import type { ImageInput, SuiteInput } from '../../../src/suite/schema.ts';
 import { sharedPath } from '../../helpers/shared.ts';
 import { temporaryFolder } from './helpers.ts';
 
@@ -48,6 +49,38 @@ async function readAll(dataset: Dataset): Promise<Batch[]> {
   for await (const batch of dataset.batches()) batches.push(batch);
   return batches;
 }
+
+describe('pictures as bytes', () => {
+  const preprocess = { ...(image as ImageInput).preprocess, color: 'bgr', range: [0, 1], mean: [0.1, 0.2, 0.3], std: [0.5, 0.6, 0.7] } as const;
+  const bgr = { ...image, preprocess } as SuiteInput;
+  const pixels = pixelInputs([bgr], [{ name: 'x', dtype: 'float32' }]);
+
+  it.each(['a folder', 'synthetic samples'])('hold the pixels of which the tensors hold the numbers: %s', async (kind) => {
+    const folder = kind === 'a folder' ? await folderOf({ 'a.png': 10, 'b.png': 200, 'c.png': 90 }) : undefined;
+    const [batch] = await readAll(await openDataset(requestOf({ folder, inputs: [bgr], pictures: true })));
+    const [bytes, numbers] = [batch!.pictures!['x']!, toNumbers(batch!.inputs['x']!)];
+    expect(bytes).toMatchObject({ dtype: 'uint8', dims: [2, 4, 4, 3] });
+    const { scale, shift } = pixels[0]!;
+    for (const [i, byte] of bytes.data.entries()) {
+      const [n, at, c] = [Math.floor(i / 48), Math.floor(i / 3) % 16, i % 3];
+      expect(byte * scale[c]! + shift[c]!).toBeCloseTo(numbers[(n * 3 + c) * 16 + at]!, 5);
+    }
+    expect(engineInputs({ pixels }, batch!)).toEqual({ x: bytes });
+    expect(engineInputs({}, batch!)).toBe(batch!.inputs);
+  });
+
+  it('are given only where they are asked for, and missed where an engine needs them', async () => {
+    const [batch] = await readAll(await openDataset(requestOf({ inputs: [bgr] })));
+    expect(batch!.pictures).toBeUndefined();
+    expect(() => engineInputs({ pixels }, batch!)).toThrow('gives no pictures');
+  });
+
+  it('are told apart from the model’s own inputs', () => {
+    const bound = [{ name: 'x', dtype: 'uint8', dims: [2, 4, 5, 3] }, { name: 'n', dtype: 'int64', dims: [1] }] as const;
+    expect(modelInputs({ inputs: bound, pixels })).toEqual([{ name: 'x', dtype: 'float32', dims: [2, 3, 4, 5] }, bound[1]]);
+    expect(modelInputs({ inputs: bound })).toEqual(bound);
+  });
+});
 
 describe('image datasets', () => {
   it('give batches in order of the names, the last one filled up', async () => {

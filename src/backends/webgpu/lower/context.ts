@@ -93,6 +93,8 @@ export interface LowerOptions {
   readonly windows?: boolean | undefined;
   /** Floating-point values between kernels are stored as f16, and matrix products take f16 operands (sums stay f32). */
   readonly half?: boolean | undefined;
+  /** Inputs of uint8 that are bound as bytes, not as words; what reads them reads any strides. */
+  readonly byteInputs?: ReadonlySet<ValueId> | undefined;
   /** Values that stay f32 all the same: what they reach is beyond binary16. */
   readonly keepFloat?: ReadonlySet<ValueId> | undefined;
 }

@@ -96,7 +96,7 @@ class ProgramBuilder implements LowerContext {
     this.#homes = this.windows ? new Homes(graph, (dtype, dims, layout, storage) => this.#allocate(dtype, dims, layout, storage)) : undefined;
     for (const name of graph.inputs) {
       const { dtype, dims } = typeOf(graph, name);
-      const tensor = this.#allocate(dtype, dims, 'linear');
+      const tensor = this.#allocate(dtype, dims, 'linear', options.byteInputs?.has(name) ? 'u8' : undefined);
       this.#values.set(name, tensor);
       this.#inputs.push({ name, tensor });
     }
