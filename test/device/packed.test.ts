@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import type { PackedElement, PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
-import { leastRounds, packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
+import { fewestRounds, packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { noDevice, testDevice } from './helpers.ts';
 import { convProblem, matmulProblem, type Problem, type ProblemOptions, readHeld, runKernels, stored } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
@@ -19,12 +19,14 @@ function tactic(engine: PackedEngine, element: PackedElement, options: Partial<P
     splitK: 1,
     slices: 1,
     buffers: 1,
+    ahead: 1,
+    wide: 4,
     matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
     subgroup: engine === 'lanes' ? 1 : 8,
     demandsSubgroup: false,
     ...options,
   } as const;
-  return { ...tile, rounds: options.rounds ?? leastRounds(tile, PORTABLE_PROFILE.maxWorkgroupBytes) };
+  return { ...tile, rounds: options.rounds ?? fewestRounds(tile, PORTABLE_PROFILE.maxWorkgroupBytes) };
 }
 
 /**
@@ -91,6 +93,10 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       ['emulated', { slices: 2, sm: 16, bk: 4 }],
       ['emulated', { buffers: 2, slices: 2, splitK: 2, sn: 8, bk: 4 }],
       ['emulated', { bm: 32, sm: 32, subgroup: 16, bn: 32, matrix: { m: 16, n: 16, k: 32 }, bk: 4, rounds: 2 }],
+      ['lanes', { ahead: 2, wide: 8 }],
+      ['emulated', { ahead: 2, slices: 2, bk: 4, wide: 16 }],
+      ['emulated', { ahead: 2, splitK: 3, wide: 16, bn: 32, rounds: 1 }],
+      ['emulated', { bn: 48, sn: 48 }],
       ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
     ];
     it.each(variants.map(([engine, options]) => [packedTacticName(tactic(engine, element, options), element), engine, options] as const))(

@@ -7,7 +7,7 @@
  */
 import type { DeviceProfile } from '../profile.ts';
 import {
-  leastRounds,
+  fewestRounds,
   matrixSubgroup,
   type MatrixShape,
   packedInvocations,
@@ -138,8 +138,8 @@ function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | '
     depths.flatMap((bk) =>
       all.flatMap((slices) =>
         ([1, 2] as const).flatMap((buffers) => {
-          const tile = { kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers } as const;
-          const rounds = leastRounds({ ...tile, splitK: 1 }, maxWorkgroupBytes);
+          const tile = { kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers, ahead: 1, wide: 4 } as const;
+          const rounds = fewestRounds({ ...tile, splitK: 1 }, maxWorkgroupBytes);
           return SPLITS.map((splitK): PackedTactic => ({ ...tile, rounds, splitK }));
         }),
       ),

@@ -19,8 +19,8 @@ export interface Engine {
   multiply(block: Block, base: string): void;
   /** Emits stores of one round's accumulators to the slab. */
   spill(block: Block, round: number): void;
-  /** The row of the tile that lies at a row of the slab. */
-  tileRow(round: number, slabRow: string): string;
+  /** The row of the tile that lies at a row of the slab in a round (an expression). */
+  tileRow(round: string, slabRow: string): string;
 }
 
 /** What engines share: the geometry of a tactic. */

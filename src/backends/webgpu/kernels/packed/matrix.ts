@@ -49,7 +49,7 @@ function slabAt({ tactic, slab }: Geometry, { perRound }: Cover, i: number, j: n
 /** A slab's rows are those of the subgroups, one after another. */
 function tileRowOf({ tactic }: Geometry, { perRound }: Cover): Engine['tileRow'] {
   const rows = perRound * tactic.matrix!.m;
-  return (round, slabRow) => `(${slabRow} / ${rows}u) * ${tactic.sm}u + ${slabRow} % ${rows}u + ${round * rows}u`;
+  return (round, slabRow) => `(${slabRow} / ${rows}u) * ${tactic.sm}u + ${slabRow} % ${rows}u + ${round} * ${rows}u`;
 }
 
 export function matrixEngine(geometry: Geometry): Engine {

@@ -17,10 +17,12 @@ export interface Stage {
   bind(module: ModuleBuilder): void;
   /** Emits what does not change along the depth. */
   prepare(block: Block): void;
+  /** Emits empty registers of a set; its name ends the registers' names. */
+  declare(block: Block, set: string): void;
   /** Emits loads of the block at `k` (a name, in vectors): registers are declared the first time, assigned afterwards. */
-  load(block: Block, k: string, how: 'var' | 'assign'): void;
-  /** Emits stores of the registers; `base` is the first vector of the staged blocks. */
-  store(block: Block, base: string): void;
+  load(block: Block, k: string, how: 'var' | 'assign', set: string): void;
+  /** Emits stores of a set of registers; `base` is the first vector of the staged blocks. */
+  store(block: Block, base: string, set: string): void;
 }
 
 /** The tile that a stage fills. */
@@ -82,16 +84,19 @@ export function rowStage(shape: StageShape, source: RowSource): Stage {
       }
       if (!slot) block.let(`${name}_at`, `${name}_row * ${pitch}u + ${name}_lane + ${begin}u`);
     },
-    load(block, k, how) {
+    declare(block, set) {
+      for (let i = 0; i < loads; i++) block.var(`${name}${i}${set}`, 'vec4<u32>()');
+    },
+    load(block, k, how, set) {
       const depth = how === 'var' ? `${name}d` : `${name}n`;
       source.depth(block, depth, k, `${name}_lane`);
-      for (let i = 0; i < loads; i++) assign(block, `${name}${i}`, source.value(block, names[i]!, depth), how);
+      for (let i = 0; i < loads; i++) assign(block, `${name}${i}${set}`, source.value(block, names[i]!, depth), how);
     },
-    store(block, base) {
+    store(block, base, set) {
       const write = (inside: Block): void => {
         for (let i = 0; i < loads; i++) {
           const at = slot ? `${slot(`(${name}_row + ${i * step}u)`)} * ${pitch}u + ${name}_lane + ${begin}u` : `${name}_at + ${i * step * pitch}u`;
-          inside.line(`tile[${base}${at}] = ${name}${i}`);
+          inside.line(`tile[${base}${at}] = ${name}${i}${set}`);
         }
       };
       if (vectors < threads) block.if(`lid < ${vectors}u`, write);
