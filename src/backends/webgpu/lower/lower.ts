@@ -203,7 +203,8 @@ class ProgramBuilder implements LowerContext {
   #storage(id: ValueId, dims: Dims, layout: Layout, wish: StorageWish): Storage {
     const { dtype } = this.type(id);
     const canonical = requireStorage(dtype);
-    if (wish === 'canonical') return canonical;
+    // Outputs of the graph leave in their own type, and inputs of halves would only be converted back.
+    if (wish === 'canonical' || (layout === 'linear' && this.graph.outputs.includes(id))) return canonical;
     const { half = false, keepFloat } = this.#options;
     if (canonical === 'f32' && (!half || keepFloat?.has(id))) return canonical;
     return narrowStorage(dtype, dims, layout) ?? canonical;
