@@ -3,7 +3,7 @@ import { columnWidth, wideOperands } from '../../src/backends/webgpu/kernels/pac
 import { packedKernels } from '../../src/backends/webgpu/kernels/packed/kernel.ts';
 import { packedDepth, packHalf, packInt8 } from '../../src/backends/webgpu/kernels/packed/pack.ts';
 import { packedColumns, type PackedImage, type PackedOperand, type PackedRight, type PackedSpec, product } from '../../src/backends/webgpu/kernels/packed/spec.ts';
-import type { KernelCall } from '../../src/backends/webgpu/lower/context.ts';
+import type { KernelCall } from '../../src/backends/webgpu/lower/call.ts';
 import { type DeviceTensor, storedBytes, storedElements, stridesOf, type View } from '../../src/backends/webgpu/lower/tensor.ts';
 import type { DeviceProfile } from '../../src/backends/webgpu/profile.ts';
 import { type PackedElement, type PackedTactic, VECTOR_ELEMENTS } from '../../src/backends/webgpu/tactics/packed.ts';

@@ -9,7 +9,7 @@ import { openInference, type Inference } from '../../measure/inference.ts';
 import type { BuildOptions } from '../../engine/engine.ts';
 import { accuracyAccumulator, type AccuracyAccumulator, type AccuracyResult } from '../../suite/accuracy.ts';
 import { plural } from '../../report/units.ts';
-import type { Dataset } from '../../suite/datasets.ts';
+import type { Dataset } from '../../suite/source.ts';
 import type { Task } from '../../suite/schema.ts';
 import type { OnRunEvent } from '../events.ts';
 import type { BuiltEngine } from './engines.ts';

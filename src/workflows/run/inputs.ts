@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import type { Backend, TensorMap } from '../../backends/backend.ts';
 import { writeTensors } from '../../measure/inputs.ts';
-import type { Dataset } from '../../suite/datasets.ts';
+import type { Dataset } from '../../suite/source.ts';
 import type { References } from './reference.ts';
 
 export interface TimingInputs {

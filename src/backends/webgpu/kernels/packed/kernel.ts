@@ -7,7 +7,7 @@
  * columns whatever the engine's own layout is. Prior art: CUTLASS (threadblock and warp tiles, epilogue through shared memory,
  * split-K and sliced-K).
  */
-import type { KernelCall } from '../../lower/context.ts';
+import type { KernelCall } from '../../lower/call.ts';
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { packedTacticName, packedWorkgroupBytes, type PackedTactic, partialColumns, stagedVectors } from '../../tactics/packed.ts';
