@@ -238,7 +238,8 @@ class ProgramBuilder implements LowerContext {
 
   choose(problem: TacticProblem, candidates: readonly Candidate[]): void {
     const { workspaceBytes = Number.POSITIVE_INFINITY, choose = firstTactic } = this.#options;
-    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= workspaceBytes), this.#node!.name);
+    const most = Math.min(workspaceBytes, this.profile.maxBindingBytes);
+    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= most), this.#node!.name);
     for (const call of chosen.kernels()) this.dispatch(call);
   }
 
