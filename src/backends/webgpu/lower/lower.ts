@@ -293,6 +293,9 @@ class ProgramBuilder implements LowerContext {
   dispatch(call: KernelCall): void {
     checkAliasing(call);
     this.#layer ??= this.#addLayer(call);
+    const layer = this.#layers[this.#layer]!;
+    // What prepares a product's operands comes before the kernel that the layer is named for.
+    if (call.tactic !== undefined && layer.tactic === undefined) this.#layers[this.#layer] = { ...layer, tactic: call.tactic };
     this.#steps.push({ kind: 'dispatch', call, layer: this.#layer });
   }
 
