@@ -239,7 +239,8 @@ class ProgramBuilder implements LowerContext {
 
   choose(problem: TacticProblem, candidates: readonly Candidate[]): void {
     const { workspaceBytes = Number.POSITIVE_INFINITY, choose = firstTactic } = this.#options;
-    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= workspaceBytes), this.#node!.name);
+    const most = Math.min(workspaceBytes, this.profile.maxBindingBytes);
+    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= most), this.#node!.name);
     for (const call of chosen.kernels()) this.dispatch(call);
   }
 
@@ -293,6 +294,9 @@ class ProgramBuilder implements LowerContext {
   dispatch(call: KernelCall): void {
     checkAliasing(call);
     this.#layer ??= this.#addLayer(call);
+    const layer = this.#layers[this.#layer]!;
+    // What prepares a product's operands comes before the kernel that the layer is named for.
+    if (call.tactic !== undefined && layer.tactic === undefined) this.#layers[this.#layer] = { ...layer, tactic: call.tactic };
     this.#steps.push({ kind: 'dispatch', call, layer: this.#layer });
   }
 

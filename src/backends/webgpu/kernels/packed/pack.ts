@@ -52,9 +52,8 @@ function fill(packed: Uint16Array | Int8Array, shape: WeightShape, element: Pack
     for (let tap = 0; tap < shape.taps; tap++) {
       for (let channel = 0; channel < shape.channels; channel++) {
         const k = group * depth + tap * vectors + Math.floor(channel / lanes);
-        for (let column = 0; column < shape.columns; column++) {
-          packed[(k * columns + column) * lanes + (channel % lanes)] = at(group, tap, channel, column);
-        }
+        let to = k * columns * lanes + (channel % lanes);
+        for (let column = 0; column < shape.columns; column++, to += lanes) packed[to] = at(group, tap, channel, column);
       }
     }
   }
