@@ -80,7 +80,7 @@ const PIPELINES = [[1, 1], [2, 1], [1, 2]] as const;
 const SPLITS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 
 /**
- * An H200 at full clocks, fitted to 1,370 measured kernels of ResNet-50's convolutions (docs/performance.md): times in nanoseconds,
+ * An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (docs/performance.md): times in nanoseconds,
  * rates of one streaming multiprocessor per nanosecond.
  */
 const MODEL = {
