@@ -3,23 +3,29 @@
  *
  *     npm run build && node bench/packed-gemm.mjs --resnet 1,128 --elements f16,i8 --seconds 300
  *     node bench/packed-gemm.mjs --shapes 4096x4096x4096,conv:1x14x14x256:256k3s1p1 --candidates 40
+ *     node bench/packed-gemm.mjs --slow --per-tile 1 --candidates 8 --against results.jsonl --seconds 140
  *
- * A shape is MxNxK, or conv:NxHxWxC:OkKsSpP (square filters). Kernels end as in a network: bias (and scale by column), a residual with
- * --residual, ReLU, and a store in the operands' own type. A card that idled runs at a fraction of its clock, so that timing begins
+ * A shape is MxNxK, or conv:NxHxWxC:OkKsSpP (square filters); --slow are those of ResNet-50 that are furthest from the roofline. Kernels
+ * end as in a network: bias (and scale by column), a residual with --residual, ReLU, and a store in the operands' own type; bytes are quantized by the
+ * expression that the compiler writes for them. A card that idled runs at a fraction of its clock, so that timing begins
  * after half a second of continuous work and batches of at least 20 dispatches follow one another without a pause. Outputs
  * are sampled and compared with float64. One line per tactic, fastest first: time of one run of its kernels, rate, rank and
  * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
- * --candidates N and --per-tile N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --json FILE
- * gets one line per result, --wgsl FILE the shaders.
+ * --candidates N and --per-tile N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
+ * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`), --json FILE
+ * gets one line per result, --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
+ * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
+ * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { packedKernels } from '../dist/src/backends/webgpu/kernels/packed/kernel.js';
 import { packedColumns } from '../dist/src/backends/webgpu/kernels/packed/spec.js';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
 import { USAGE } from '../dist/src/backends/webgpu/resources.js';
-import { VECTOR_ELEMENTS, packedTacticName } from '../dist/src/backends/webgpu/tactics/packed.js';
+import { VECTOR_ELEMENTS, fewestRounds, matrixSubgroup, packedReason, packedTacticName, packedWorkgroupBytes } from '../dist/src/backends/webgpu/tactics/packed.js';
+import { dequantizedExpr, quantizedExpr } from '../dist/src/passes/linear-grid.js';
 import { packedTactics, predictPackedNs } from '../dist/src/backends/webgpu/tactics/packed-model.js';
 import { float16ToNumber, numberToFloat16 } from '../dist/src/ir/tensor.js';
 
@@ -27,6 +33,10 @@ const { values: flags } = parseArgs({
   options: {
     shapes: { type: 'string', default: '' },
     resnet: { type: 'string', default: '' },
+    slow: { type: 'boolean', default: false },
+    also: { type: 'string', default: '' },
+    against: { type: 'string' },
+    memory: { type: 'string', default: '' },
     elements: { type: 'string', default: 'f16,i8' },
     seconds: { type: 'string', default: '300' },
     device: { type: 'string' },
@@ -53,6 +63,13 @@ const RESNET50 = [
   [1024, 14, 1, 1, 512, 1], [512, 14, 3, 2, 512, 1], [512, 7, 1, 1, 2048, 3], [1024, 14, 1, 2, 2048, 1], [2048, 7, 1, 1, 512, 2], [512, 7, 3, 1, 512, 2],
 ];
 
+/** Batch, channels, height and width, filter, stride, outputs. */
+const SLOW = [
+  [128, 64, 56, 1, 1, 256], [128, 64, 56, 3, 1, 64], [128, 256, 56, 1, 1, 64], [128, 256, 56, 1, 1, 128], [128, 128, 28, 1, 1, 512],
+  [128, 128, 28, 3, 1, 128], [128, 256, 14, 1, 1, 1024], [128, 256, 14, 3, 1, 256], [128, 512, 7, 1, 1, 2048], [128, 512, 7, 3, 1, 512],
+  [1, 128, 56, 3, 2, 128], [1, 256, 28, 3, 2, 256], [1, 256, 14, 3, 1, 256], [1, 512, 14, 3, 2, 512], [1, 512, 7, 3, 1, 512], [1, 2048, 7, 1, 1, 512],
+];
+
 const convolution = (images, height, width, channels, outputs, kernel, stride, pad, layers = 1) => ({
   label: `conv:${images}x${height}x${width}x${channels}:${outputs}k${kernel}s${stride}p${pad}`,
   images, height, width, channels, outputs, kernel, stride, pad, layers,
@@ -73,11 +90,15 @@ function shapesOf() {
       ...convolution(Number(images), size, size, channels, outputs, kernel, stride, (kernel - 1) / 2, layers),
     })),
   );
-  return [...named, ...networks];
+  const slow = SLOW.map(([images, channels, size, kernel, stride, outputs]) => ({
+    group: `slow shapes at batch ${images}`,
+    ...convolution(images, size, size, channels, outputs, kernel, stride, (kernel - 1) / 2),
+  }));
+  return [...named, ...networks, ...(flags.slow ? slow : [])];
 }
 
 let ids = 0;
-const tensor = (dims, storage, layout = 'linear') => ({ id: ids++, dtype: storage === 'f32' ? 'float32' : storage === 'i8' ? 'int8' : 'float16', dims, storage, layout });
+const tensor = (dims, storage, layout = 'linear', dtype = storage === 'f32' ? 'float32' : storage === 'i8' ? 'int8' : 'float16') => ({ id: ids++, dtype, dims, storage, layout });
 
 let seed = 1;
 const random = () => {
@@ -106,8 +127,10 @@ function problemOf(shape, element) {
   const stored = Math.ceil(outputs / lanes) * lanes;
   const w = tensor([kernel * kernel * vectors, packedColumns(outputs) * lanes], element);
   const [bias, factors] = [tensor([stored], 'f32'), tensor([stored], 'f32')];
-  const out = tensor([images, outputs, outHeight, outWidth], element, 'channels-last');
-  const residual = flags.residual ? tensor(out.dims, element, 'channels-last') : undefined;
+  // Activations after a ReLU are uint8 as a rule; they lie 128 lower.
+  const grid = element === 'i8' ? { dtype: 'uint8', scale: 0.02, zero: 3 } : undefined;
+  const out = tensor([images, outputs, outHeight, outWidth], element, 'channels-last', grid?.dtype);
+  const residual = flags.residual ? tensor(out.dims, element, 'channels-last', grid?.dtype) : undefined;
   const rows = [images, outHeight, outWidth];
   const byColumn = { offset: 0, strides: [0, 0, 0, 0, 1] };
   const dense = { offset: 0, strides: [0, outHeight * outWidth * stored, outWidth * stored, stored, 1] };
@@ -121,9 +144,10 @@ function problemOf(shape, element) {
     [factors.id, Float32Array.from({ length: stored }, (_, i) => scale * (1 + (i % 5) * 0.1))],
     ...(residual ? [[residual.id, noisy(element, storedBytes(residual))]] : []),
   ]);
-  const quantization = element === 'i8' ? { scale: 0.05, zeroPoint: -20 } : undefined;
-  const input = (index) => ({ kind: 'input', index, dtype: 'float32' });
-  const sum = residual ? { kind: 'binary', fn: 'add', a: input(0), b: input(1) } : input(0);
+  const input = (index, dtype = 'float32') => ({ kind: 'input', index, dtype });
+  const other = grid ? dequantizedExpr(input(1, grid.dtype), grid) : input(1);
+  const sum = residual ? { kind: 'binary', fn: 'add', a: input(0), b: other } : input(0);
+  const relu = { kind: 'binary', fn: 'max', a: sum, b: { kind: 'const', value: 0, dtype: 'float32' } };
   const spec = {
     label: 'bench',
     element,
@@ -144,9 +168,9 @@ function problemOf(shape, element) {
     b: { kind: 'packed', tensor: w, columns: packedColumns(outputs), grouped: false },
     bias: { tensor: bias, view: byColumn },
     columnScale: element === 'i8' ? { tensor: factors, view: byColumn } : undefined,
-    extras: residual ? [{ tensor: residual, view: dense, quantization: quantization }] : [],
-    epilogue: { kind: 'binary', fn: 'max', a: sum, b: { kind: 'const', value: 0, dtype: 'float32' } },
-    output: { tensor: out, view: dense, quantization },
+    extras: residual ? [{ tensor: residual, view: dense }] : [],
+    epilogue: grid ? quantizedExpr(relu, grid) : relu,
+    output: { tensor: out, view: dense },
   };
   const number = (array, i) => (element === 'f16' ? float16ToNumber(array[i]) : array[i]);
   const expected = (row, column) => {
@@ -164,10 +188,10 @@ function problemOf(shape, element) {
     let value = total * (element === 'i8' ? contents.get(factors.id)[column] : scale) + contents.get(bias.id)[column];
     if (residual) {
       const raw = number(contents.get(residual.id), row * stored + column);
-      value += quantization ? (raw - quantization.zeroPoint) * quantization.scale : raw;
+      value += grid ? (raw + 128 - grid.zero) * grid.scale : raw;
     }
     value = Math.max(0, value);
-    return quantization ? Math.min(127, Math.max(-128, Math.round(value / quantization.scale) + quantization.zeroPoint)) : value;
+    return grid ? Math.min(255, Math.max(0, Math.round(value / grid.scale) + grid.zero)) - 128 : value;
   };
   const tensors = [x, w, bias, out, ...(element === 'i8' ? [factors] : []), ...(residual ? [residual] : [])];
   const size = images * outHeight * outWidth;
@@ -192,7 +216,7 @@ function upload(bytes, contents) {
 }
 
 /** Pipelines and bind groups of a tactic, or the error. */
-async function prepare(problem, tactic, buffers, scratch) {
+async function prepare(problem, tactic, buffers, scratch, memoryBytes = 0) {
   const started = performance.now();
   const calls = packedKernels(problem.spec, tactic, profile, (count) => {
     const made = tensor([count], 'f32');
@@ -206,7 +230,8 @@ async function prepare(problem, tactic, buffers, scratch) {
   });
   const steps = await Promise.all(calls.map(async ({ source, operands, workgroups }) => {
     if (flags.wgsl) appendFileSync(flags.wgsl, `// ${source.label}\n${source.wgsl}\n`);
-    const module = device.createShaderModule({ code: source.wgsl });
+    const code = source.wgsl.replace(/(var<workgroup> tile: array<vec4<u32>, )(\d+)/, (_, head, count) => `${head}${Math.max(Number(count), memoryBytes / 16)}`);
+    const module = device.createShaderModule({ code });
     const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
     const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: buffers.get(id) })) });
     return { pipeline, group, workgroups };
@@ -271,12 +296,52 @@ async function errorOf(problem, samples, buffer) {
   return worst;
 }
 
+/** Tactics by name: tile, tile of a subgroup, and whatever differs from the simplest. */
+function namedTactics(element) {
+  const size = matrixSubgroup(profile);
+  const config = profile.matrixConfigs.find((c) => c.element === element && c.m === 16 && c.n === 16);
+  if (!size || !config) return [];
+  return flags.also.split(',').filter(Boolean).map((text) => {
+    const [block, sub, ...rest] = text.trim().split(' ');
+    const [bm, bn, bk] = block.split('x').map(Number);
+    const [sm, sn] = sub.split('x').map(Number);
+    const fields = Object.fromEntries(rest.map((field) => field.split('=')).map(([name, value]) => [name, Number(value)]));
+    const matrix = { m: config.m, n: config.n, k: config.k };
+    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, wide: 4, ...fields };
+    return { ...tile, rounds: tile.rounds ?? fewestRounds(tile, profile.maxWorkgroupBytes) };
+  });
+}
+
+/** The best times of an earlier run. */
+const EARLIER = new Map();
+if (flags.against) for (const line of readFileSync(flags.against, 'utf8').trim().split('\n')) {
+  const { shape, element, ms, name } = JSON.parse(line);
+  const key = `${element} ${shape}`;
+  if (!(EARLIER.get(key)?.ms <= ms)) EARLIER.set(key, { ms, name });
+}
+
+async function benchMemory(problem, tactic, buffers, scratch) {
+  const needed = packedWorkgroupBytes(tactic);
+  const times = [];
+  for (const bytes of flags.memory.split(',').map((kb) => Number(kb) * 1024).filter((size) => size > needed && size <= profile.maxWorkgroupBytes)) {
+    const { steps } = await prepare(problem, tactic, buffers, scratch, bytes);
+    await batch(steps, 20);
+    times.push(`${bytes / 1024} KB ${((await time(steps)).ms * 1000).toFixed(1)} us`);
+  }
+  say(`  ${packedTacticName(tactic, problem.spec.element)} needs ${(needed / 1024).toFixed(1)} KB; with ${times.join(', ')}`);
+}
+
 async function benchShape(shape, element) {
   const problem = problemOf(shape, element);
   const buffers = new Map(problem.tensors.map((made) => [made.id, { buffer: upload(storedBytes(made), problem.contents.get(made.id)) }]));
   const scratch = { buffer: undefined, old: [] };
   const limits = { perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
-  const tactics = packedTactics(problem.shape, profile, limits).filter((tactic) => new RegExp(flags.filter).test(packedTacticName(tactic, element)));
+  const ranked = packedTactics(problem.shape, profile, limits);
+  const known = new Set(ranked.map((tactic) => packedTacticName(tactic, element)));
+  const added = namedTactics(element).filter(
+    (tactic) => !packedReason(tactic, element, profile) && problem.shape.depth > tactic.bk * (tactic.splitK - 1) && !known.has(packedTacticName(tactic, element)),
+  );
+  const tactics = [...ranked, ...added].filter((tactic) => new RegExp(flags.filter).test(packedTacticName(tactic, element)));
   const out = buffers.get(problem.spec.output.tensor.id).buffer;
   const samples = samplesOf(problem).map(([row, column]) => ({ row, column, wanted: problem.expected(row, column) }));
   say(`\n${element} ${shape.label}: ${problem.shape.rows}x${shape.outputs}x${shape.channels * shape.kernel ** 2}, ${(problem.flops / 1e9).toFixed(2)} GFLOP, ${shape.layers} layers`);
@@ -313,9 +378,15 @@ async function benchShape(shape, element) {
     say(`  ${(ms * 1000).toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} T/s  model #${String(rank).padEnd(2)} ${(predictedMs * 1000).toFixed(0).padStart(6)} us  compile ${compileMs.toFixed(0).padStart(5)} ms  ±${(spread * 100).toFixed(0)}%  ${error <= 1 ? 'right' : `WRONG by ${error.toFixed(1)}`}  ${name}`);
     if (flags.json) appendFileSync(flags.json, `${JSON.stringify({ shape: shape.label, element, name, ms, spread, rate, compileMs, rank, predictedMs, error })}\n`);
   }
+  if (flags.memory && tactics.length > 0) await benchMemory(problem, tactics[0], buffers, scratch);
+  const earlier = EARLIER.get(`${element} ${shape.label}`);
+  const now = results.find(({ error }) => error <= 1);
+  const of = (most) => Math.min(...results.filter(({ rank, error }) => rank <= most && error <= 1).map(({ ms }) => ms)) / now?.ms;
+  const loss = { first: of(1), eight: of(8) };
+  if (earlier && now) say(`  was ${(earlier.ms * 1000).toFixed(1)} us (${earlier.name}), is ${(now.ms * 1000).toFixed(1)} us (${now.name}): ${(earlier.ms / now.ms).toFixed(2)}x`);
   for (const { buffer } of buffers.values()) buffer.destroy();
   for (const old of scratch.old) old?.destroy();
-  return results.find(({ error }) => error <= 1);
+  return now && { ...now, loss };
 }
 
 const totals = new Map();
@@ -330,10 +401,12 @@ for (const element of flags.elements.split(',')) {
       const best = await benchShape(shape, element);
       opened.check();
       const key = `${element} ${shape.group}`;
-      const total = totals.get(key) ?? { ms: 0, flops: 0, missing: 0 };
+      const total = totals.get(key) ?? { ms: 0, flops: 0, missing: 0, first: [], eight: [] };
       if (best) {
         total.ms += best.ms * shape.layers;
         total.flops += problemFlops(shape) * shape.layers;
+        if (Number.isFinite(best.loss.first)) total.first.push(best.loss.first);
+        if (Number.isFinite(best.loss.eight)) total.eight.push(best.loss.eight);
       } else total.missing++;
       totals.set(key, total);
     } catch (error) {
@@ -348,6 +421,9 @@ function problemFlops({ images, height, width, channels, outputs, kernel, stride
 }
 
 say('');
-for (const [key, { ms, flops, missing }] of totals) say(`${key}: ${ms.toFixed(3)} ms by the best tactics, ${(flops / ms / 1e9).toFixed(1)} T/s${missing ? `, ${missing} shapes without one` : ''}`);
+const mean = (values) => (values.reduce((all, value) => all + value, 0) / values.length).toFixed(3);
+for (const [key, { ms, flops, missing, first, eight }] of totals) {
+  say(`${key}: ${ms.toFixed(3)} ms by the best tactics, ${(flops / ms / 1e9).toFixed(1)} T/s${missing ? `, ${missing} shapes without one` : ''}; the model's first takes ${mean(first)} of that on average, the best of its first eight ${mean(eight)}`);
+}
 if (skipped) say(`${skipped} shapes were left out: the time was up`);
 opened.destroy();

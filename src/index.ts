@@ -34,8 +34,7 @@ export { constant, either, named, number, op, scalar, value } from './passes/pat
 export { elementCount, formatType, fromNumbers, toNumbers, type Dims, type DType, type Tensor, type TensorType } from './ir/tensor.ts';
 
 // Datasets and calibrators.
-export type { DatasetSource } from './suite/source.ts';
-export type { Batch, Dataset, DatasetRequest } from './suite/datasets.ts';
+export type { Batch, Dataset, DatasetRequest, DatasetSource } from './suite/source.ts';
 export type { ImageFile, ImageFolder, ImageFolderOptions } from './suite/images.ts';
 export type { Distribution } from './quantize/observer.ts';
 export type { Range, Scheme } from './quantize/params.ts';

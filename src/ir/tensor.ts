@@ -140,15 +140,24 @@ export function float16ToNumber(bits: number): number {
 
 /** A number to IEEE 754 binary16 bits, rounded to nearest even. */
 export function numberToFloat16(value: number): number {
-  if (Number.isNaN(value)) return 0x7e00;
+  if (value !== value) return 0x7e00;
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-  const magnitude = Math.abs(value);
+  const magnitude = value < 0 ? -value : value;
   if (magnitude >= 65520) return sign | 0x7c00;
-  if (magnitude < 2 ** -14) return sign | roundHalfEven(magnitude * 2 ** 24);
-  const exponent = Math.floor(Math.log2(magnitude));
-  const exact = magnitude >= 2 ** (exponent + 1) ? exponent + 1 : magnitude < 2 ** exponent ? exponent - 1 : exponent;
-  return sign | (((exact + 15) << 10) + roundHalfEven((magnitude / 2 ** exact - 1) * 1024));
+  if (magnitude < 2 ** -14) return sign | (magnitude * 2 ** 24 + ROUNDER - ROUNDER);
+  DOUBLE[0] = magnitude;
+  const exponent = (WORDS[HIGH_WORD]! >>> 20) - 1023;
+  // The significand as 1024 … 2048; a carry of its rounding goes into the exponent, as it should.
+  return sign | (((exponent + 15) << 10) + (magnitude * SCALES[exponent + 14]! + ROUNDER - ROUNDER) - 1024);
 }
+
+/** Adding 2^52 leaves no bits for fractions: the sum is rounded to a whole number, half to even. */
+const ROUNDER = 2 ** 52;
+/** 2^(10 − e) for the exponents of normal binary16 numbers. */
+const SCALES = Array.from({ length: 30 }, (_, i) => 2 ** (24 - i));
+const DOUBLE = new Float64Array(1);
+const WORDS = new Uint32Array(DOUBLE.buffer);
+const HIGH_WORD = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1 ? 1 : 0;
 
 /** bfloat16 bits to a number. */
 export function bfloat16ToNumber(bits: number): number {
@@ -162,11 +171,4 @@ export function numberToBfloat16(value: number): number {
   scratch.setFloat32(0, value);
   const bits = scratch.getUint32(0);
   return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff;
-}
-
-function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
 }

@@ -3,7 +3,7 @@ import type { TensorMap } from '../backends/backend.ts';
 import type { Binding, EngineHeader } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import { networkDims, type PixelInput } from '../ir/pixels.ts';
-import type { Batch } from './datasets.ts';
+import type { Batch } from './source.ts';
 import { pixelAffine } from './preprocess.ts';
 import type { SuiteInput } from './schema.ts';
 

@@ -3,10 +3,12 @@ import { columnWidth, wideOperands } from '../../src/backends/webgpu/kernels/pac
 import { packedKernels } from '../../src/backends/webgpu/kernels/packed/kernel.ts';
 import { packedDepth, packHalf, packInt8 } from '../../src/backends/webgpu/kernels/packed/pack.ts';
 import { packedColumns, type PackedImage, type PackedOperand, type PackedRight, type PackedSpec, product } from '../../src/backends/webgpu/kernels/packed/spec.ts';
-import type { KernelCall } from '../../src/backends/webgpu/lower/context.ts';
+import type { KernelCall } from '../../src/backends/webgpu/lower/call.ts';
 import { type DeviceTensor, storedBytes, storedElements, stridesOf, type View } from '../../src/backends/webgpu/lower/tensor.ts';
 import type { DeviceProfile } from '../../src/backends/webgpu/profile.ts';
 import { type PackedElement, type PackedTactic, VECTOR_ELEMENTS } from '../../src/backends/webgpu/tactics/packed.ts';
+import type { Expr } from '../../src/ir/expr.ts';
+import { type Grid, quantizedExpr } from '../../src/passes/linear-grid.ts';
 import { type Dims, elementCount, float16ToNumber, numberToFloat16 } from '../../src/ir/tensor.ts';
 import { eachCoordinate, type ConvCase, conv, convDims } from './references.ts';
 import { noise } from './helpers.ts';
@@ -21,8 +23,15 @@ export interface Held {
 
 let ids = 0;
 
-export function hold(dims: Dims, storage: Storage, layout: DeviceTensor['layout'], values?: ArrayLike<number>, padding = 0): Held {
-  const tensor: DeviceTensor = { id: ids++, dtype: storage === 'i8' ? 'int8' : 'float32', dims, storage, layout };
+export function hold(
+  dims: Dims,
+  storage: Storage,
+  layout: DeviceTensor['layout'],
+  values?: ArrayLike<number>,
+  padding = 0,
+  dtype: DeviceTensor['dtype'] = storage === 'i8' ? 'int8' : 'float32',
+): Held {
+  const tensor: DeviceTensor = { id: ids++, dtype, dims, storage, layout };
   const bytes = new Uint8Array(storedBytes(tensor));
   if (values) {
     const view = viewOfBytes(storage, bytes);
@@ -62,6 +71,8 @@ export interface Problem {
   readonly held: readonly Held[];
   /** The output's real numbers before rounding to its storage, float64. */
   readonly expected: readonly number[];
+  /** What the expression quantizes them to. */
+  readonly grid?: Grid | undefined;
 }
 
 export interface ProblemOptions {
@@ -71,6 +82,8 @@ export interface ProblemOptions {
   /** A residual of this storage is added. */
   readonly residual?: Storage;
   readonly zeroPoint?: number;
+  /** The expression ends in this quantization, as the compiler writes it. */
+  readonly grid?: Grid;
   /** Multiplies the bias and the residual: large values saturate the output. */
   readonly gain?: number;
 }
@@ -98,14 +111,16 @@ function ends(dims: Dims, columns: number, options: ProblemOptions): {
   const residualBytes = options.residual === 'i8';
   const residualValues = options.residual && (residualBytes ? elements('i8', elementCount(dims), 13) : elements('f16', elementCount(dims), 13).map((value) => value * gain));
   const residual = options.residual && keep(hold(dims, options.residual, 'channels-last', residualValues));
-  const out = keep(hold(dims, output, 'channels-last'));
+  const { grid } = options;
+  const out = keep(grid ? hold(dims, 'i8', 'channels-last', undefined, 0, grid.dtype) : hold(dims, output, 'channels-last'));
   const input = (index: number) => ({ kind: 'input', index, dtype: 'float32' }) as const;
+  const sum: Expr | undefined = residual ? { kind: 'binary', fn: 'add', a: input(0), b: input(1) } : undefined;
   return {
     operands: {
       bias: bias && { tensor: bias.tensor, view: channelView },
       columnScale: columnScale && { tensor: columnScale.tensor, view: channelView },
       extras: residual ? [{ tensor: residual.tensor, view: { offset: 0, strides: stridesOf(residual.tensor) }, quantization: residualBytes ? { scale: 0.05, zeroPoint: 3 } : undefined }] : [],
-      epilogue: residual ? { kind: 'binary', fn: 'add', a: input(0), b: input(1) } : undefined,
+      epilogue: grid ? quantizedExpr(sum ?? input(0), grid) : sum,
       output: out,
     },
     held,
@@ -178,7 +193,7 @@ export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
     columnScale: columnScale && place(columnScale),
     extras: extras.map(place),
     epilogue,
-    output: place({ tensor: output.tensor, view: { offset: 0, strides: stridesOf(output.tensor) }, quantization: quantizationOf(output.tensor.storage as Storage, zeroPoint) }),
+    output: place({ tensor: output.tensor, view: { offset: 0, strides: stridesOf(output.tensor) }, quantization: options.grid ? undefined : quantizationOf(output.tensor.storage as Storage, zeroPoint) }),
   };
   // Σ x·w over the window, taps outside holding the zero point: as the kernel sums, before the bias takes the zero point away.
   const shifted = conv(test, xValues.map((value) => value - zeroPoint), wValues);
@@ -188,7 +203,53 @@ export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
     const column = Math.floor(i / pixels) % dims[1]!;
     return end.apply(sum + zeroPoint * weightSums[column]!, i, column);
   });
-  return { spec, held: [x, w, ...end.held], expected };
+  return { spec, held: [x, w, ...end.held], expected, grid: options.grid };
+}
+
+/**
+ * A 7×7 convolution with stride 2 of few channels, as one of 7×1 over overlapping rows: the image lies zero-padded as [N, H + 6, W + 6, 4]
+ * halves, where an output column's eight pixels (the eighth has zero weights) are four vectors, one vector after its neighbour's.
+ */
+export function stemProblem(images: number, inputs: number, size: number, outputs: number): Problem {
+  const test: ConvCase = { x: [images, inputs, size, size], w: [outputs, inputs, 7, 7], strides: [2, 2], pads: [3, 3, 3, 3], dilations: [1, 1], group: 1 };
+  const dims = convDims(test);
+  const [xValues, wValues] = [elements('f16', elementCount(test.x), 1), elements('f16', elementCount(test.w), 2)];
+  const padded = size + 6;
+  const values = new Float64Array(images * padded * padded * 4);
+  for (const [i, [image, channel, y, x]] of eachCoordinate(test.x).entries()) values[((image! * padded + y! + 3) * padded + x! + 3) * 4 + channel!] = xValues[i]!;
+  const x = hold([images, padded, padded, 4], 'f16', 'linear', values);
+  const shape = { groups: 1, taps: 7, channels: 32, columns: outputs };
+  const packed = packHalf(shape, (_, tap, at, column) => {
+    const [pixel, channel] = [Math.floor(at / 4), at % 4];
+    return pixel < 7 && channel < inputs ? wValues[((column * inputs + channel) * 7 + tap) * 7 + pixel]! : 0;
+  });
+  const w: Held = {
+    tensor: { id: ids++, dtype: 'float16', dims: [packedDepth(shape, 'f16'), packedColumns(outputs) * 8], storage: 'f16', layout: 'linear' },
+    bytes: new Uint8Array(packed.buffer),
+  };
+  const out = hold(dims, 'f16', 'channels-last');
+  const [image, channel, ...spatial] = stridesOf(out.tensor);
+  const spec: PackedSpec = {
+    label: 'stem',
+    element: 'f16',
+    batch: [1],
+    rows: [images, ...dims.slice(2)],
+    columns: outputs,
+    storedColumns: Math.ceil(outputs / 8) * 8,
+    depth: packedDepth(shape, 'f16'),
+    scale: 1,
+    biasScale: 1,
+    a: {
+      kind: 'image', tensor: x.tensor, offset: 0, imageStride: (padded * padded) / 2, spatialStrides: [padded / 2, 1], groupStride: 0, images,
+      inputSpatial: [padded, dims[3]!], outputSpatial: dims.slice(2), kernel: [7, 1], stride: [2, 1], dilation: [1, 1], padBegin: [0, 0], channels: 4, pad: 0,
+    },
+    b: { kind: 'packed', tensor: w.tensor, columns: packedColumns(outputs), grouped: false },
+    bias: undefined,
+    extras: [],
+    epilogue: undefined,
+    output: { tensor: out.tensor, view: { offset: 0, strides: [0, image!, ...spatial, channel!] } },
+  };
+  return { spec, held: [x, w, out], expected: conv(test, xValues, wValues) };
 }
 
 /** A batched product of activations: B is [n, k] or [k, n]. */
@@ -279,14 +340,21 @@ export async function runKernels(device: GPUDevice, problem: Problem, tactic: Pa
   return bytes;
 }
 
-/** What the output storage makes of a real number. */
-export function stored(value: number, { tensor, quantization }: PackedOperand): number {
+/** What the output makes of a real number: an element as it lies in memory. */
+export function stored(value: number, { spec, grid }: Problem): number {
+  const { tensor, quantization } = spec.output;
+  if (grid) {
+    const [low, high] = grid.dtype === 'int8' ? [-128, 127] : [0, 255];
+    return Math.max(low, Math.min(high, roundEven(value / grid.scale) + grid.zero)) - (grid.dtype === 'int8' ? 0 : 128);
+  }
   if (tensor.storage === 'f16') return float16ToNumber(numberToFloat16(Math.max(-65504, Math.min(65504, value))));
   if (!quantization) return value;
-  const scaled = value / quantization.scale;
-  const floor = Math.floor(scaled);
-  const rounded = scaled - floor === 0.5 ? floor + (floor % 2 === 0 ? 0 : 1) : Math.round(scaled);
-  return Math.max(-128, Math.min(127, rounded + quantization.zeroPoint));
+  return Math.max(-128, Math.min(127, roundEven(value / quantization.scale) + quantization.zeroPoint));
+}
+
+function roundEven(value: number): number {
+  const floor = Math.floor(value);
+  return value - floor === 0.5 ? floor + (floor % 2 === 0 ? 0 : 1) : Math.round(value);
 }
 
 export { columnWidth, wideOperands };

@@ -2,9 +2,9 @@
 import { describe, expect, it } from 'vitest';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import type { PackedElement, PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
-import { leastRounds, packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
+import { fewestRounds, packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { noDevice, testDevice } from './helpers.ts';
-import { convProblem, matmulProblem, type Problem, type ProblemOptions, readHeld, runKernels, stored } from './packed-problem.ts';
+import { convProblem, matmulProblem, type Problem, type ProblemOptions, readHeld, runKernels, stemProblem, stored } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
 function tactic(engine: PackedEngine, element: PackedElement, options: Partial<PackedTactic> = {}): PackedTactic {
@@ -19,12 +19,14 @@ function tactic(engine: PackedEngine, element: PackedElement, options: Partial<P
     splitK: 1,
     slices: 1,
     buffers: 1,
+    ahead: 1,
+    wide: 4,
     matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
     subgroup: engine === 'lanes' ? 1 : 8,
     demandsSubgroup: false,
     ...options,
   } as const;
-  return { ...tile, rounds: options.rounds ?? leastRounds(tile, PORTABLE_PROFILE.maxWorkgroupBytes) };
+  return { ...tile, rounds: options.rounds ?? fewestRounds(tile, PORTABLE_PROFILE.maxWorkgroupBytes) };
 }
 
 /**
@@ -41,19 +43,21 @@ async function fault(problem: Problem, chosen: PackedTactic): Promise<string | u
   const { values, padding } = readHeld(spec.output.tensor, bytes);
   let exact = 0;
   for (const [i, real] of problem.expected.entries()) {
-    const wanted = stored(real, spec.output);
+    const wanted = stored(real, problem);
     const gap = Math.abs(values[i]! - wanted);
     if (gap === 0) exact++;
-    if (!(gap <= stepOf(spec, wanted))) return `element ${i}: ${values[i]}, expected ${wanted} for ${real}`;
+    if (!(gap <= stepOf(problem, wanted))) return `element ${i}: ${values[i]}, expected ${wanted} for ${real}`;
   }
-  if (spec.output.quantization && exact < 0.99 * values.length) return `${values.length - exact} of ${values.length} bytes differ`;
-  const wrong = padding.find((value) => value !== (spec.output.quantization?.zeroPoint ?? 0));
+  const narrow = spec.output.tensor.storage === 'i8';
+  if (narrow && exact < 0.99 * values.length) return `${values.length - exact} of ${values.length} bytes differ`;
+  const padded = spec.output.quantization?.zeroPoint ?? (problem.grid?.dtype === 'uint8' ? -128 : 0);
+  const wrong = padding.find((value) => value !== padded);
   return wrong === undefined ? undefined : `a padding lane holds ${wrong}`;
 }
 
 /** How far a stored value may lie from the wanted one; saturated bytes are exact. */
-function stepOf({ output }: Problem['spec'], wanted: number): number {
-  if (output.quantization) return wanted === -128 || wanted === 127 ? 0 : 1;
+function stepOf({ spec: { output } }: Problem, wanted: number): number {
+  if (output.tensor.storage === 'i8') return wanted === -128 || wanted === 127 ? 0 : 1;
   return (output.tensor.storage === 'f16' ? 2 ** -10 : 2e-5) * Math.max(1, Math.abs(wanted));
 }
 
@@ -91,6 +95,10 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       ['emulated', { slices: 2, sm: 16, bk: 4 }],
       ['emulated', { buffers: 2, slices: 2, splitK: 2, sn: 8, bk: 4 }],
       ['emulated', { bm: 32, sm: 32, subgroup: 16, bn: 32, matrix: { m: 16, n: 16, k: 32 }, bk: 4, rounds: 2 }],
+      ['lanes', { ahead: 2, wide: 8 }],
+      ['emulated', { ahead: 2, slices: 2, bk: 4, wide: 16 }],
+      ['emulated', { ahead: 2, splitK: 3, wide: 16, bn: 32, rounds: 1 }],
+      ['emulated', { bn: 48, sn: 48 }],
       ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
     ];
     it.each(variants.map(([engine, options]) => [packedTacticName(tactic(engine, element, options), element), engine, options] as const))(
@@ -107,13 +115,20 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       { output: 'f16', residual: 'i8', gain: 1e5 },
       { output: 'i8', residual: 'f16' },
       { output: 'i8', residual: 'i8', gain: 10, zeroPoint: 9 },
+      { grid: { dtype: 'uint8', scale: 0.02, zero: 0 } },
+      { grid: { dtype: 'uint8', scale: 0.015, zero: 131 }, residual: 'f16' },
+      { grid: { dtype: 'int8', scale: 0.02, zero: -13 }, residual: 'i8', gain: 10 },
     ];
     it.each(outputs.map((options) => [JSON.stringify(options), options] as const))(`${element} ends %s`, async (_, options) => {
       const small: ConvCase = { ...base, x: [2, 16, 3, 3], w: [21, 16, 1, 1] };
-      expect(await fault(convProblem(small, { element, ...options }), tactic('lanes', element))).toBeUndefined();
+      expect(await fault(convProblem(small, { element, ...options }), tactic('lanes', element, { wide: 16 }))).toBeUndefined();
       expect(await fault(convProblem(small, { element, ...options }), tactic('emulated', element, { splitK: 2, bk: 1 }))).toBeUndefined();
     });
   }
+
+  it.each([2, 4, 8])('overlapping rows: 7x7 with stride 2 of three channels, blocks of %i vectors', async (bk) => {
+    for (const engine of ['lanes', 'emulated'] as const) expect(await fault(stemProblem(2, 3, 12, 20), tactic(engine, 'f16', { bk }))).toBeUndefined();
+  });
 
   it.each([
     ['f16', 'rows-k-contiguous', 2, 19, 21, 24],

@@ -14,7 +14,7 @@ import { createCollector, type Collector } from '../../quantize/collect.ts';
 import { isQuantized } from '../../quantize/detect.ts';
 import type { Scheme } from '../../quantize/params.ts';
 import { calibrationOutputs, calibrationPlacement } from '../../quantize/quantize-graph.ts';
-import type { Dataset } from '../../suite/datasets.ts';
+import type { Dataset } from '../../suite/source.ts';
 
 /** What decides which graph is calibrated. */
 export type GraphOptions = Pick<BuildOptions, 'fusion' | 'disabledPasses' | 'dims' | 'inputShapes'>;

@@ -18,7 +18,7 @@ import { type Calibration, checkCalibration, formatCalibration } from '../../qua
 import { calibrationPlacement, quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { type Evaluation, findKept, type KeptNodes, type NodeCost, rankNodes } from '../../quantize/sensitivity.ts';
 import { accuracyAccumulator, brokenBudget } from '../../suite/accuracy.ts';
-import type { Batch } from '../../suite/datasets.ts';
+import type { Batch } from '../../suite/source.ts';
 import { overrideSuite } from '../../suite/expand.ts';
 import { loadSuite } from '../../suite/load.ts';
 import { resolveModel } from '../../suite/models.ts';

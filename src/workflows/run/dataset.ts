@@ -1,8 +1,9 @@
 /** The dataset of a sweep: what the suite and the flags say, opened for the inputs of its engines. */
 import { resolve } from 'node:path';
 import { outputName } from '../../suite/accuracy.ts';
-import { type Dataset, openDataset } from '../../suite/datasets.ts';
+import { openDataset } from '../../suite/datasets.ts';
 import { modelInputs } from '../../suite/pixels.ts';
+import type { Dataset } from '../../suite/source.ts';
 import { runPart } from '../calibrate/suite.ts';
 import type { BuiltEngine } from './engines.ts';
 import { classCount } from './reference.ts';

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { Backend, TensorMap } from '../../backends/backend.ts';
 import { writeTensors } from '../../measure/inputs.ts';
 import type { EngineHeader } from '../../engine/engine.ts';
-import type { Batch, Dataset } from '../../suite/datasets.ts';
 import { engineInputs } from '../../suite/pixels.ts';
+import type { Batch, Dataset } from '../../suite/source.ts';
 import type { References } from './reference.ts';
 
 export interface TimingInputs {

@@ -2,7 +2,8 @@
 import { describe, expect, it } from 'vitest';
 import { packedKernels } from '../../../src/backends/webgpu/kernels/packed/kernel.ts';
 import { type DeviceProfile, type MatrixConfig, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
-import { packedInvocations, packedReason, packedTacticName, packedWorkgroupBytes } from '../../../src/backends/webgpu/tactics/packed.ts';
+import type { Grid } from '../../../src/passes/linear-grid.ts';
+import { packedInvocations, packedReason, packedTacticName, packedWorkgroupBytes, residentByMemory, stagedVectors } from '../../../src/backends/webgpu/tactics/packed.ts';
 import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-model.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 import { convProblem, kernelsOf, matmulProblem, type Problem } from '../../device/packed-problem.ts';
@@ -70,7 +71,31 @@ describe('packed tactics', () => {
   });
 });
 
+describe('rounds of the slab', () => {
+  it('leave room for as many workgroups as the staged blocks do, where there are enough', () => {
+    for (const element of ['f16', 'i8'] as const) {
+      for (const tactic of packedTactics({ element, batch: 1, rows: 401408, columns: 256, depth: 64 }, PROFILES['NVIDIA']!, { perTile: 4, matrix: 100, lanes: 0 })) {
+        const steps = tactic.sm / tactic.matrix!.m;
+        const [staged, taken] = [stagedVectors(tactic) * 16, packedWorkgroupBytes(tactic)].map((bytes) => residentByMemory(bytes, 49152));
+        if (tactic.rounds < steps) expect(taken).toBe(staged);
+        if (tactic.rounds > 1) expect(packedWorkgroupBytes({ ...tactic, rounds: tactic.rounds / 2 })).toBeGreaterThan(packedWorkgroupBytes(tactic));
+      }
+    }
+  });
+});
+
 describe('packed kernels', () => {
+  it('round, shift and saturate a quantized end in one addition', () => {
+    const test = { ...base, x: [1, 32, 4, 4], w: [32, 32, 1, 1] };
+    const [tactic] = packedTactics({ element: 'i8', batch: 1, rows: 16, columns: 32, depth: 2 }, PROFILES['NVIDIA']!);
+    const wgsl = (grid: Grid): string => kernelsOf(convProblem(test, { element: 'i8', grid }), tactic!, PROFILES['NVIDIA']!).calls.at(-1)!.source.wgsl;
+    // An even shift goes with the rounding (0 lies at -128), an odd one does not: halves would tip.
+    expect(wgsl({ dtype: 'uint8', scale: 0.5, zero: 0 })).toContain(`+ vec4<f32>(${1.5 * 2 ** 23 - 128}.0f)`);
+    expect(wgsl({ dtype: 'int8', scale: 0.5, zero: 3 })).toContain(`+ vec4<f32>(${1.5 * 2 ** 23}.0f)) + vec4<u32>(3u)`);
+    expect(wgsl({ dtype: 'int8', scale: 0.5, zero: 3 })).not.toContain('round(');
+  });
+
+
   it.each(Object.entries(PROFILES))('are valid WGSL for %s', { timeout: 120_000 }, async (_, profile) => {
     const open = await validatingDevice();
     const wide = { rows: 25088, columns: 256 };

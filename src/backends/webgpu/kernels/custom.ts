@@ -8,7 +8,7 @@
 import { opTitle, type CustomDefinition, type KernelBuffer, type KernelCode, type Operands, type Tile, type WgslKernel } from '../../../ir/custom.ts';
 import { elementCount, type DType, type TensorType } from '../../../ir/tensor.ts';
 import { inOp } from '../../../ops/custom.ts';
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { storageOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { ModuleBuilder, type KernelSource } from '../wgsl/module.ts';

@@ -2,7 +2,7 @@
  * Depthwise convolution: one invocation computes four channels of one output pixel. Memory-bound, so it only has to read
  * whole vectors and reuse the image through the cache.
  */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';

@@ -5,7 +5,7 @@
  * in place of rows × pixels × a whole vector of channels. Runs must begin at 16 bytes: where a stride does not keep to that, the rows lie
  * there once for each phase, shifted. Prior art: the input layout of cuDNN's and TensorRT's first convolutions (NHWC4).
  */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { address, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
@@ -48,7 +48,7 @@ export function fewChannelsKernel(spec: FewChannelsSpec, profile: DeviceProfile)
     block.let('ok', `(y < ${height}u) & (z < ${width}u)`);
     const lanes = [0, 1, 2, 3].map((channel) => {
       if (channel >= channels) return `${source.scalar}(${fill})`;
-      const index = address(view, [image!, `${channel}u`, 'min(y, ' + `${height - 1}u)`, `min(z, ${width - 1}u)`]);
+      const index = address(view, [image!, `${channel}u`, `min(y, ${height - 1}u)`, `min(z, ${width - 1}u)`]);
       return `select(${source.scalar}(${fill}), ${source.load(index)}, ok)`;
     });
     block.line(target.store('i', `vec4<${source.scalar}>(${lanes.join(', ')})`));

@@ -4,7 +4,7 @@
  * For the parts that could not be written into place: they are often small, and a dispatch costs more than they do. Lanes that
  * no part fills are a part without a source, which is zero.
  */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { address, decodeIndex, memoryOrder } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';

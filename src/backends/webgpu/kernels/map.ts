@@ -6,7 +6,7 @@
  */
 import { type Expr } from '../../../ir/expr.ts';
 import { type Dims, type DType, elementCount } from '../../../ir/tensor.ts';
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { channelAlignment, type DeviceTensor, paddedChannels, storedBytes, storedElements, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';

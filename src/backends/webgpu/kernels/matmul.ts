@@ -6,7 +6,7 @@
  * flight while this one is multiplied. Where there are few tiles the depth is split over workgroups and a second kernel adds
  * the parts. Prior art: CUTLASS's threadblock tiling, split-K.
  */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { address, collapse, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';

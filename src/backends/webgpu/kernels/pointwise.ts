@@ -5,7 +5,7 @@
  * ranking, generators. Operands are addressed by logical coordinates, so that bodies know nothing of layouts.
  */
 import { elementCount } from '../../../ir/tensor.ts';
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { address, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, paddedChannels, storedBytes, type View, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';

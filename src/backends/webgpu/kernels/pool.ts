@@ -1,5 +1,5 @@
 /** Pools: one invocation reduces the windows of four channels at one output pixel. */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { address, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';

@@ -4,7 +4,7 @@
  *
  * Formulas are ONNX's (https://onnx.ai/onnx/operators/onnx__LSTM.html, __GRU, __RNN); clipping acts on what goes into a gate.
  */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import type { DeviceTensor } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';

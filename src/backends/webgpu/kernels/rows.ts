@@ -5,7 +5,7 @@
  * Vectors run across rows where neighbouring rows are neighbours in memory (channels-last), or along the row where it is
  * contiguous.
  */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';

@@ -8,19 +8,8 @@ import type { EngineLayer } from '../../../engine/engine.ts';
 import type { Storage } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
-import type { KernelSource } from '../wgsl/module.ts';
+import type { KernelCall } from './call.ts';
 import type { DeviceTensor, Layout } from './tensor.ts';
-
-/** A kernel with its grid and the tensors of its bindings, in order. */
-export interface KernelCall {
-  readonly source: KernelSource;
-  readonly operands: readonly DeviceTensor[];
-  /** Any number of workgroups; folded into y where x alone cannot hold them. */
-  readonly workgroups: readonly [number, number, number];
-  readonly tactic?: string;
-  /** What the kernel multiplies in, where that is not the type of the layer's output. */
-  readonly precision?: DType;
-}
 
 /** Elements of a derived constant, as the device stores them. */
 export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array | Int8Array | Uint8Array;

@@ -14,7 +14,8 @@ import type { Unsupported } from '../../backend.ts';
 import { inputExpr, mapKernel } from '../kernels/map.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
-import type { HostArray, KernelCall, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
+import type { KernelCall } from './call.ts';
+import type { HostArray, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { Homes } from './homes.ts';
 import { LOWERINGS } from './table.ts';
@@ -203,7 +204,8 @@ class ProgramBuilder implements LowerContext {
   #storage(id: ValueId, dims: Dims, layout: Layout, wish: StorageWish): Storage {
     const { dtype } = this.type(id);
     const canonical = requireStorage(dtype);
-    if (wish === 'canonical') return canonical;
+    // Outputs of the graph leave in their own type, and inputs of halves would only be converted back.
+    if (wish === 'canonical' || (layout === 'linear' && this.graph.outputs.includes(id))) return canonical;
     const { half = false, keepFloat } = this.#options;
     if (canonical === 'f32' && (!half || keepFloat?.has(id))) return canonical;
     return narrowStorage(dtype, dims, layout) ?? canonical;
@@ -237,7 +239,8 @@ class ProgramBuilder implements LowerContext {
 
   choose(problem: TacticProblem, candidates: readonly Candidate[]): void {
     const { workspaceBytes = Number.POSITIVE_INFINITY, choose = firstTactic } = this.#options;
-    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= workspaceBytes), this.#node!.name);
+    const most = Math.min(workspaceBytes, this.profile.maxBindingBytes);
+    const chosen = choose(problem, candidates.filter(({ scratchBytes }) => scratchBytes <= most), this.#node!.name);
     for (const call of chosen.kernels()) this.dispatch(call);
   }
 
@@ -291,6 +294,9 @@ class ProgramBuilder implements LowerContext {
   dispatch(call: KernelCall): void {
     checkAliasing(call);
     this.#layer ??= this.#addLayer(call);
+    const layer = this.#layers[this.#layer]!;
+    // What prepares a product's operands comes before the kernel that the layer is named for.
+    if (call.tactic !== undefined && layer.tactic === undefined) this.#layers[this.#layer] = { ...layer, tactic: call.tactic };
     this.#steps.push({ kind: 'dispatch', call, layer: this.#layer });
   }
 

@@ -1,13 +1,14 @@
 /**
  * Which tiles of the packed matrix kernel to try, ranked by a simple model of a large GPU.
  *
- * The model: workgroups run in waves over the compute units. A block of the depth takes the latency of its loads, or the
- * largest share of the unit's matrix cores, workgroup memory and L2 bandwidth, whichever is longer. It only has to put good
- * tiles first: the constants are those of an NVIDIA H200, and measured tuning replaces the ranking where it is asked for.
+ * The model: workgroups run in waves over the compute units, as many at once on a unit as its workgroup memory, registers and
+ * invocations allow. A wave takes as long as a workgroup does alone (latencies of loads and barriers one after another) or
+ * as long as its workgroups together keep the unit busy, whichever is longer. It only has to put good tiles first: the constants
+ * are those of an NVIDIA H200, and measured tuning replaces the ranking where it is asked for.
  */
 import type { DeviceProfile } from '../profile.ts';
 import {
-  leastRounds,
+  fewestRounds,
   matrixSubgroup,
   type MatrixShape,
   packedInvocations,
@@ -17,6 +18,7 @@ import {
   packedScratchBytes,
   type PackedTactic,
   packedWorkgroupBytes,
+  residentByMemory,
   VECTOR_ELEMENTS,
 } from './packed.ts';
 
@@ -33,12 +35,14 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [256, 128], sub: [64, 64], bk: [4] },
   { block: [256, 64], sub: [64, 64], bk: [4, 8] },
   { block: [256, 64], sub: [64, 32], bk: [4] },
-  { block: [128, 128], sub: [64, 64], bk: [4, 8] },
+  { block: [128, 128], sub: [64, 64], bk: [2, 4, 8] },
   { block: [128, 128], sub: [64, 32], bk: [4, 8] },
+  { block: [128, 64], sub: [64, 64], bk: [4, 8] },
   { block: [128, 64], sub: [64, 32], bk: [4, 8] },
   { block: [128, 64], sub: [32, 32], bk: [4, 8] },
   { block: [64, 128], sub: [64, 32], bk: [4, 8] },
-  { block: [64, 128], sub: [32, 32], bk: [8] },
+  { block: [64, 128], sub: [32, 32], bk: [4, 8] },
+  { block: [64, 64], sub: [64, 32], bk: [4, 8] },
   { block: [64, 64], sub: [32, 32], bk: [4, 8, 16], slices: [1, 2] },
   { block: [64, 32], sub: [32, 32], bk: [8, 16], slices: [1, 2, 4] },
   { block: [32, 64], sub: [32, 32], bk: [8, 16], slices: [1, 2, 4] },
@@ -51,7 +55,7 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [16, 128], sub: [16, 32], bk: [8, 16], slices: [1, 2] },
   { block: [64, 16], sub: [32, 16], bk: [16, 32], slices: [2, 4] },
   { block: [16, 32], sub: [16, 32], bk: [16, 32], slices: [4, 8] },
-  { block: [16, 16], sub: [16, 16], bk: [32], slices: [4, 8] },
+  { block: [16, 16], sub: [16, 16], bk: [32, 64], slices: [4, 8, 16] },
 ];
 
 const LANE_TILES: readonly Tile[] = [
@@ -70,76 +74,106 @@ const LANE_TILES: readonly Tile[] = [
 /** Little code. */
 const COMPACT_TILES: readonly Tile[] = [{ block: [16, 16], sub: [2, 4], bk: [4] }];
 
+/** Blocks in workgroup memory and in registers. */
+const PIPELINES = [[1, 1], [2, 1], [1, 2]] as const;
+
 const SPLITS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 
 /**
- * A streaming multiprocessor at full clocks, times in nanoseconds: multiply-adds of both kinds that were reached, not those of the
- * datasheet; bytes of workgroup memory and of L2; registers and invocations; what a block's loads, a workgroup's beginning
- * and a dispatch take.
+ * An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (docs/performance.md): times in nanoseconds,
+ * rates of one streaming multiprocessor per nanosecond.
  */
 const MODEL = {
   units: 132,
-  matrixFlops: { f16: 2600, i8: 5000 },
+  /** Multiply-adds, counted twice. */
+  matrixFlops: { f16: 5000, i8: 6700 },
   laneFlops: { f16: 300, i8: 500 },
-  tileBytes: 180,
-  memoryBytes: 60,
-  unitBytes: 220_000,
+  /** Bytes of workgroup memory, of L2 for one unit and for all. */
+  tileBytes: 160,
+  unitL2Bytes: 150,
+  allL2Bytes: 4900,
+  /** What workgroups on one unit share; see {@link residentByMemory}. */
+  unitBytes: 49_152,
   unitInvocations: 2048,
   unitRegisters: 65_536,
-  blockLatency: 550,
-  beginning: 1000,
-  dispatch: 3300,
-  partialBytes: 2500,
+  /** Until a workgroup's first loads are there, and a block's; a barrier; a round of the slab beyond its work. */
+  beginning: 820,
+  blockLatency: 350,
+  barrier: 85,
+  round: 35,
+  /** The work on a result. */
+  result: { f16: 0.075, i8: 0.17 },
+  dispatch: 3500,
+  partialBytes: 2300,
 } as const;
 
-/** Registers of one invocation: accumulators, the block under way, matrices, addresses. */
+/** Registers of one invocation: accumulators, the blocks under way, matrices, addresses. */
 function registersOf(tactic: PackedTactic): number {
-  const { engine, bm, bn, bk, sm, sn, subgroup } = tactic;
+  const { engine, bm, bn, bk, sm, sn, subgroup, ahead } = tactic;
   const accumulators = engine === 'lanes' ? sm * sn : (sm * sn) / subgroup;
-  const staged = (((bm + bn) * bk) / packedInvocations(tactic)) * 4;
+  const staged = (((bm + bn) * bk) / packedInvocations(tactic)) * 4 * ahead;
   const operands = engine === 'lanes' ? 8 * (sm + 1) : ((sm + sn) * 8) / 32;
   return Math.min(255, accumulators + staged + operands + 32);
 }
 
-/** Predicted time in nanoseconds. Only its order means anything. */
-export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic): number {
-  const { element } = problem;
-  const { engine, bm, bn, bk, sm, sn, slices, splitK, buffers } = tactic;
+/** Blocks of the depth that a workgroup goes through. */
+function blocksOf({ depth }: PackedProblem, { splitK, bk }: PackedTactic): number {
+  return Math.ceil(Math.ceil(depth / splitK) / bk);
+}
+
+/** Workgroups on one unit at once. */
+function residentWorkgroups(tactic: PackedTactic, workgroups: number): number {
   const invocations = packedInvocations(tactic);
-  const tiles = Math.ceil(problem.rows / bm) * Math.ceil(problem.columns / bn) * problem.batch * splitK;
   const fits = Math.min(
     Math.floor(MODEL.unitInvocations / invocations),
-    Math.floor(MODEL.unitBytes / (packedWorkgroupBytes(tactic) + 1024)),
+    residentByMemory(packedWorkgroupBytes(tactic), MODEL.unitBytes),
     Math.floor(MODEL.unitRegisters / (invocations * registersOf(tactic))),
   );
-  const resident = Math.max(1, Math.min(fits, Math.ceil(tiles / MODEL.units)));
-  const waves = Math.ceil(tiles / (MODEL.units * resident));
-  const blocks = Math.ceil(Math.ceil(problem.depth / splitK) / bk);
-  const flops = 2 * bm * bn * bk * VECTOR_ELEMENTS[element];
-  const rate = (engine === 'lanes' ? MODEL.laneFlops : MODEL.matrixFlops)[element];
+  return Math.max(1, Math.min(fits, Math.ceil(workgroups / MODEL.units)));
+}
+
+/** What a workgroup takes by itself, and what of that keeps its unit busy; nanoseconds. */
+function workgroupNs(problem: PackedProblem, tactic: PackedTactic): { readonly alone: number; readonly busy: number } {
+  const { element } = problem;
+  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, rounds, wide } = tactic;
+  const blocks = blocksOf(problem, tactic);
+  const readers = (bm / sm) * (bn / sn) * (engine === 'lanes' ? 0.25 : 1);
   // A unit has four schedulers: fewer subgroups leave some of them idle.
-  const busy = Math.min(1, (resident * invocations) / 32 / 4);
-  const readers = engine === 'lanes' ? (bm / sm) * (bn / sn) * 0.25 : (bm / sm) * (bn / sn);
-  const [arithmetic, memory, loads] = [
-    flops / (rate * busy),
-    ((readers * (sm + sn) + bm + bn) * bk * 16) / MODEL.tileBytes,
-    ((bm + bn) * bk * 16) / MODEL.memoryBytes,
-  ];
-  // Loads of the next block run beside the products of this one; both share the unit with the other workgroups on it.
-  const products = Math.max(arithmetic, memory) + 0.3 * Math.min(arithmetic, memory) + (buffers === 1 ? 40 : 20);
-  const loop = blocks * Math.max(MODEL.blockLatency + loads * resident, products * resident);
-  const epilogue = ((bm * bn * 4 * (1 + slices)) / MODEL.tileBytes + (bm * bn * 4) / MODEL.memoryBytes) * resident;
-  const reduce = splitK > 1 ? MODEL.dispatch + (2 * packedScratchBytes(problem, tactic)) / MODEL.partialBytes : 0;
-  return waves * (MODEL.beginning + loop + epilogue) + reduce;
+  const idle = 4 / Math.min(4, packedInvocations(tactic) / 32);
+  const products = (2 * bm * bn * bk * VECTOR_ELEMENTS[element]) / (engine === 'lanes' ? MODEL.laneFlops : MODEL.matrixFlops)[element];
+  const staging = ((readers * (sm + sn) + bm + bn) * bk * 16) / MODEL.tileBytes;
+  const loads = ((bm + bn) * bk * 16) / MODEL.unitL2Bytes;
+  const longest = Math.max(products, staging, loads);
+  const busyBlock = longest + 0.3 * (products + staging + loads - longest);
+  const barriers = blocks === 1 ? 1 : 3 - buffers;
+  const latency = blocks === 1 ? MODEL.blockLatency : MODEL.blockLatency / ahead;
+  const block = Math.max(latency + loads, products * idle + staging) + MODEL.barrier * barriers;
+  // Lanes that read more than a vector each meet in the banks.
+  const results = bm * bn * (MODEL.result[element] + (4 * (slices + wide / 4 - 1)) / MODEL.tileBytes);
+  return { alone: MODEL.beginning + blocks * block + rounds * MODEL.round + results * idle, busy: blocks * busyBlock + results };
+}
+
+/** Predicted time in nanoseconds. Its order is what it is for. */
+export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic): number {
+  const { bm, bn, bk, splitK } = tactic;
+  const workgroups = Math.ceil(problem.rows / bm) * Math.ceil(problem.columns / bn) * problem.batch * splitK;
+  const resident = residentWorkgroups(tactic, workgroups);
+  const { alone, busy } = workgroupNs(problem, tactic);
+  // Workgroups drift apart: the last wave is rarely a whole one.
+  const filled = workgroups / MODEL.units / resident;
+  const waves = filled <= 1 ? 1 : filled + 0.3 * (Math.ceil(filled) - filled);
+  const traffic = (workgroups * (bm + bn) * blocksOf(problem, tactic) * bk * 16) / MODEL.allL2Bytes;
+  const reduce = splitK > 1 ? MODEL.dispatch + MODEL.beginning + (2 * packedScratchBytes(problem, tactic)) / MODEL.partialBytes : 0;
+  return MODEL.dispatch + Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
 
 function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
   return tiles.flatMap(({ block: [bm, bn], sub: [sm, sn], bk: depths, slices: all = [1] }) =>
     depths.flatMap((bk) =>
       all.flatMap((slices) =>
-        ([1, 2] as const).flatMap((buffers) => {
-          const tile = { kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers } as const;
-          const rounds = leastRounds({ ...tile, splitK: 1 }, maxWorkgroupBytes);
+        PIPELINES.flatMap(([buffers, ahead]) => {
+          const tile = { kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers, ahead, wide: 4 } as const;
+          const rounds = fewestRounds({ ...tile, splitK: 1 }, maxWorkgroupBytes);
           return SPLITS.map((splitK): PackedTactic => ({ ...tile, rounds, splitK }));
         }),
       ),
@@ -181,7 +215,9 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
     (tactic) =>
       packedReason(tactic, problem.element, profile) === undefined &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
-      (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2),
+      (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&
+      // A single block needs no second buffer, and two nothing that is loaded two ahead.
+      blocksOf(problem, tactic) >= tactic.buffers + 2 * (tactic.ahead - 1),
   );
   const predicted = legal.map((tactic) => ({ tactic, ns: predictPackedNs(problem, tactic) })).sort((a, b) => a.ns - b.ns);
   const perTile = new Map<string, number>();

@@ -36,8 +36,12 @@ export interface PackedTactic {
   readonly slices: number;
   /** Blocks in workgroup memory: 2 saves a barrier per block. */
   readonly buffers: 1 | 2;
-  /** Parts in which the results leave, see {@link leastRounds}. */
+  /** Blocks whose loads are under way while another is multiplied; 2 takes registers for both, and one staged block. */
+  readonly ahead: 1 | 2;
+  /** Parts in which the results leave, see {@link fewestRounds}. */
   readonly rounds: number;
+  /** The most columns that an invocation finishes at once: 4 read the slab without bank conflicts, 16 bytes of them make the widest stores. */
+  readonly wide: 4 | 8 | 16;
   /** The matrix of `matrix` and `emulated`. */
   readonly matrix: MatrixShape | undefined;
   /** Invocations of a subgroup; 1 for `lanes`. */
@@ -57,14 +61,17 @@ export interface PackedProblem extends MatmulShape {
   readonly element: PackedElement;
 }
 
-/** `matrix 128x128x64 64x64 16x16x16 /2 2 slices 2 buffers`: tile (depth in elements), tile of a subgroup, matrix, split. */
+/** `matrix 128x128x64 64x64 16x16x16 2 slices 2 buffers 4 rounds /2`: tile (depth in elements), tile of a subgroup, matrix, …, split. */
 export function packedTacticName(tactic: PackedTactic, element: PackedElement): string {
-  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, matrix } = tactic;
+  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, rounds, wide, matrix } = tactic;
   return [
     `${engine} ${bm}x${bn}x${bk * VECTOR_ELEMENTS[element]} ${sm}x${sn}`,
     ...(matrix ? [`${matrix.m}x${matrix.n}x${matrix.k}`] : []),
     ...(slices > 1 ? [`${slices} slices`] : []),
     ...(buffers > 1 ? [`${buffers} buffers`] : []),
+    ...(ahead > 1 ? [`${ahead} ahead`] : []),
+    ...(rounds > 1 ? [`${rounds} rounds`] : []),
+    ...(wide > 4 ? [`${wide} wide`] : []),
     ...(splitK > 1 ? [`/${splitK}`] : []),
   ].join(' ');
 }
@@ -105,13 +112,25 @@ function slabBytes(tactic: Omit<PackedTactic, 'rounds'>, rounds: number): number
   return rows * pitch * tactic.slices * 16;
 }
 
-/** A slab may take this much although staging takes less: every round costs two barriers and code of its own. */
-const SLAB_BYTES = 36_864;
+/** What a workgroup takes of its unit's memory on top of its own (CUDA's figure for compute capability 9.0). */
+const RESERVED_BYTES = 1024;
 
-/** The fewest rounds whose slab fits. */
-export function leastRounds(tactic: Omit<PackedTactic, 'rounds'>, maxWorkgroupBytes: number): number {
+/**
+ * How many workgroups of a tile can be on a unit at once, by workgroup memory. Drivers may keep the unit's memory for caches: the
+ * H200 has 228 KB, but under Vulkan workgroups behaved as if they shared the 48 KB that one of them may have.
+ */
+export function residentByMemory(bytes: number, maxWorkgroupBytes: number): number {
+  return Math.max(1, Math.floor(maxWorkgroupBytes / (bytes + RESERVED_BYTES)));
+}
+
+/**
+ * The fewest rounds whose slab leaves room for as many workgroups as the staged blocks alone do: every round costs two barriers,
+ * but a workgroup less on the unit costs more.
+ */
+export function fewestRounds(tactic: Omit<PackedTactic, 'rounds'>, maxWorkgroupBytes: number): number {
   const steps = tactic.bm / slabStep(tactic);
-  const limit = Math.min(maxWorkgroupBytes, Math.max(SLAB_BYTES, stagedVectors(tactic) * 16));
+  const staged = stagedVectors(tactic) * 16;
+  const limit = Math.max(staged, Math.floor(maxWorkgroupBytes / residentByMemory(staged, maxWorkgroupBytes)) - RESERVED_BYTES);
   for (let rounds = 1; rounds < steps; rounds++) if (steps % rounds === 0 && slabBytes(tactic, rounds) <= limit) return rounds;
   return steps;
 }
@@ -142,9 +161,10 @@ export function matrixSubgroup(profile: DeviceProfile): { readonly size: number;
 
 /** Whether a tactic can run on the device; `undefined`, or why it can't. */
 export function packedReason(tactic: PackedTactic, element: PackedElement, profile: DeviceProfile): string | undefined {
-  const { engine, bm, bn, bk, sm, sn, slices, matrix, subgroup } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, wide, matrix, subgroup } = tactic;
   const invocations = packedInvocations(tactic);
-  if (bm % sm !== 0 || bn % sn !== 0) return 'the tile is not whole subgroup tiles';
+  if (bm % sm !== 0 || bn % sn !== 0 || bn % wide !== 0) return 'the tile is not whole subgroup tiles';
+  if (tactic.ahead > 1 && tactic.buffers > 1) return 'blocks wait either in registers or in workgroup memory';
   if (bm % (tactic.rounds * slabStep(tactic)) !== 0) return 'the rounds are not whole rows of results';
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
   if (packedWorkgroupBytes(tactic) > profile.maxWorkgroupBytes) return `${packedWorkgroupBytes(tactic)} bytes of workgroup memory, the device has ${profile.maxWorkgroupBytes}`;

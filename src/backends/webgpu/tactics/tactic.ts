@@ -2,7 +2,7 @@
  * What every tactic has in common: a name, the scratch memory that it needs, and the kernels that it stands for. Kernels are generated
  * only for a candidate that is chosen or timed.
  */
-import type { KernelCall } from '../lower/context.ts';
+import type { KernelCall } from '../lower/call.ts';
 
 /** A problem that several kernels can solve. */
 export interface TacticProblem {

@@ -80,6 +80,9 @@ export function problemsOf(graph: Graph, profile: DeviceProfile, options: LowerO
   return [...found.values()];
 }
 
+/** A literal of WGSL's f32, with its suffix. */
+const FLOAT_LITERAL = /-?\d+(?:\.\d+)?(?:e[+-]?\d+)?f\b/g;
+
 /** Generates a candidate's kernels in the form in which they are timed. */
 export function timedForm(candidate: Candidate): TimedCandidate {
   const numbers = new Map<number, number>();
@@ -94,7 +97,7 @@ export function timedForm(candidate: Candidate): TimedCandidate {
     const timed = operands.map(({ id, storage }): TimedOperand => ({ tensor: numbers.get(id)!, storage, bytes: bytes.get(id)! }));
     return { label, wgsl, access, workgroups, operands: timed };
   });
-  // Labels change nothing.
-  const hashed = kernels.map(({ wgsl, access, workgroups, operands }) => ({ wgsl, access, workgroups, operands }));
+  // Labels change nothing, and neither do the values of floating-point literals: layers of a quantized network differ in their scales alone.
+  const hashed = kernels.map(({ wgsl, access, workgroups, operands }) => ({ wgsl: wgsl.replaceAll(FLOAT_LITERAL, 'F'), access, workgroups, operands }));
   return { hash: createHash('sha256').update(canonicalJson(hashed)).digest('hex').slice(0, 32), kernels };
 }

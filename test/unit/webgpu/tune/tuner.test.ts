@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { combine, decide } from '../../../../src/backends/webgpu/tune/decide.ts';
+import type { Candidate } from '../../../../src/backends/webgpu/tactics/tactic.ts';
 import { timedForm } from '../../../../src/backends/webgpu/tune/problems.ts';
 import { TimingCache } from '../../../../src/backends/webgpu/tune/timing-cache.ts';
 import { Tuner, type TunerOptions } from '../../../../src/backends/webgpu/tune/tuner.ts';
@@ -43,6 +44,17 @@ describe('problems', () => {
     expect(timedForm(a!.candidates[0]!).hash).toBe(timedForm(b!.candidates[0]!).hash);
     const all = [...first!.instances[0]!.candidates, ...second!.instances[0]!.candidates].map((candidate) => timedForm(candidate).hash);
     expect(new Set(all).size).toBe(all.length);
+  });
+
+  it('are one where only their floating-point literals differ, and not where whole numbers do', () => {
+    const kernel = (wgsl: string): Candidate => ({
+      name: 'x',
+      scratchBytes: 0,
+      kernels: () => [{ source: { label: 'x', wgsl, access: [], invocations: 1, workgroupBytes: 0 }, operands: [], workgroups: [1, 1, 1] }],
+    });
+    const hash = (wgsl: string): string => timedForm(kernel(wgsl)).hash;
+    expect(hash('y = x * 56.808937072753906f + -1e-7f')).toBe(hash('y = x * 3f + 0.25f'));
+    expect(hash('y = a[i + 16u]')).not.toBe(hash('y = a[i + 32u]'));
   });
 
   it('time the two kernels of a split product as one candidate, the memory between them as one operand', () => {

@@ -29,26 +29,29 @@ export function weightStage(weights: PackedWeights, shape: StageShape): Stage {
       }
       if (!slot) block.let('b_at', `b_column * ${pitch}u + b_lane + ${begin}u`);
     },
-    load(block, k, how) {
+    declare(block, set) {
+      for (let i = 0; i < loads; i++) block.var(`b${i}${set}`, 'vec4<u32>()');
+    },
+    load(block, k, how, set) {
       const at = block.let(how === 'var' ? 'bd' : 'bn', `${k} * ${weights.columns}u`);
       for (let i = 0; i < loads; i++) {
         const index = `b_base${i % columns} + ${at} + ${depthOf(i) * weights.columns}u`;
         if (!tail) {
-          assign(block, `b${i}`, `b[${index}]`, how);
+          assign(block, `b${i}${set}`, `b[${index}]`, how);
           continue;
         }
         const ok = block.let(`${at}_ok${i}`, `${k} + b_lane + ${depthOf(i)}u < k_end`);
-        assign(block, `b${i}`, `select(vec4<u32>(), b[select(0u, ${index}, ${ok})], ${ok})`, how);
+        assign(block, `b${i}${set}`, `select(vec4<u32>(), b[select(0u, ${index}, ${ok})], ${ok})`, how);
       }
     },
-    store(block, base) {
+    store(block, base, set) {
       const write = (inside: Block): void => {
         for (let i = 0; i < loads; i++) {
           const [column, lane] = [columnOf(i), depthOf(i)];
           const at = slot
             ? `${slot(`(b_column + ${column}u)`)} * ${pitch}u + b_lane + ${lane + begin}u`
             : `b_at + ${column * pitch + lane}u`;
-          inside.line(`tile[${base}${at}] = b${i}`);
+          inside.line(`tile[${base}${at}] = b${i}${set}`);
         }
       };
       if (vectors < threads) block.if(`lid < ${vectors}u`, write);
@@ -79,7 +82,10 @@ export function transposedStage(columns: PackedColumns, batchExtents: readonly n
         block.let(`b_base${i}`, `${base} + min(${origin} / 8u + b_c${i}, ${lastVector}u)`);
       }
     },
-    load(block, k, how) {
+    declare(block, set) {
+      for (let i = 0; i < loads; i++) for (let row = 0; row < 8; row++) block.var(`b${i}_${row}${set}`, 'vec4<u32>()');
+    },
+    load(block, k, how, set) {
       const prefix = how === 'var' ? 'bd' : 'bn';
       const guarded = depth % (bk * 8) !== 0;
       for (let i = 0; i < loads; i++) {
@@ -88,16 +94,16 @@ export function transposedStage(columns: PackedColumns, batchExtents: readonly n
           const index = (at: string): string => `b[b_base${i} + ${at} * ${stride}u]`;
           const at = `(${first} + ${row}u)`;
           const value = guarded ? `select(vec4<u32>(), ${index(`min${at.slice(0, -1)}, ${depth - 1}u)`)}, ${at} < ${depth}u)` : index(at);
-          assign(block, `b${i}_${row}`, value, how);
+          assign(block, `b${i}_${row}${set}`, value, how);
         }
       }
     },
-    store(block, base) {
+    store(block, base, set) {
       for (let i = 0; i < loads; i++) {
         const write = (inside: Block): void => {
           for (let column = 0; column < 8; column++) {
             const row = `(b_c${i} * 8u + ${column}u)`;
-            inside.line(`tile[${base}${slot ? slot(row) : row} * ${pitch}u + b_k${i} + ${begin}u] = ${transposed(i, column)}`);
+            inside.line(`tile[${base}${slot ? slot(row) : row} * ${pitch}u + b_k${i} + ${begin}u] = ${transposed(i, column, set)}`);
           }
         };
         // The last load may have fewer squares than invocations.
@@ -109,9 +115,9 @@ export function transposedStage(columns: PackedColumns, batchExtents: readonly n
 }
 
 /** Column `column` of the square: its halves of eight vectors, in pairs. */
-function transposed(load: number, column: number): string {
+function transposed(load: number, column: number, set: string): string {
   const word = ['x', 'y', 'z', 'w'][column >> 1]!;
-  const of = (rows: readonly number[]): string => `vec4<u32>(${rows.map((row) => `b${load}_${row}.${word}`).join(', ')})`;
+  const of = (rows: readonly number[]): string => `vec4<u32>(${rows.map((row) => `b${load}_${row}${set}.${word}`).join(', ')})`;
   const [even, odd] = [of([0, 2, 4, 6]), of([1, 3, 5, 7])];
   if (column % 2 === 0) return `(${even} & vec4<u32>(0xffffu)) | (${odd} << vec4<u32>(16u))`;
   return `(${even} >> vec4<u32>(16u)) | (${odd} & vec4<u32>(0xffff0000u))`;

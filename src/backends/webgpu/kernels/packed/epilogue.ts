@@ -5,7 +5,8 @@
 import { decodeIndex } from '../../lower/space.ts';
 import { ExprEmitter } from '../../wgsl/expr.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { bindOperand, type ColumnWidth, encode, loadOperand, paddingValue, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
+import { bindOperand, type ColumnWidth, encode, loadOperand, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
+import { type Range, rangeOf, saturatingTail, type SaturatingTail } from './saturate.ts';
 import type { PackedOperand, PackedSpec } from './spec.ts';
 
 /** The operands in the order in which {@link WideEpilogue} binds them. */
@@ -14,27 +15,25 @@ export function wideOperands(spec: PackedSpec): PackedOperand[] {
 }
 
 /**
- * Columns that leave at once: as many as fill 16 bytes, where the output's strides are whole vectors.
+ * Columns that leave at once: at most `most`, and as many as fill 16 bytes where the output's strides are whole vectors.
  * Throws where narrow elements would have to be written by themselves: two invocations must not share a word.
  */
-export function columnWidth(spec: PackedSpec): ColumnWidth {
+export function columnWidth(spec: PackedSpec, most: ColumnWidth = 16): ColumnWidth {
   const { view, tensor } = spec.output;
   const extents = [...spec.batch, ...spec.rows];
   const steps = [spec.storedColumns, view.offset, ...view.strides.slice(0, -1).filter((_, axis) => extents[axis] !== 1)];
-  const wanted = tensor.storage === 'f16' ? 8 : tensor.storage === 'i8' || tensor.storage === 'u8' ? 16 : 4;
-  if (wanted === 4) return 4;
-  const width = ([16, 8, 4] as const).find((unit) => unit <= wanted && steps.every((step) => step % unit === 0));
+  const full = tensor.storage === 'f16' ? 8 : tensor.storage === 'i8' || tensor.storage === 'u8' ? 16 : 4;
+  if (full === 4) return 4;
+  const width = ([16, 8, 4] as const).find((unit) => unit <= Math.min(full, most) && steps.every((step) => step % unit === 0));
   if (!width || view.strides.at(-1) !== 1) throw new Error(`${spec.label}: rows of ${tensor.storage} are not whole groups of four columns`);
   return width;
 }
 
-/** Loaded operands of one point, ready for {@link WideEpilogue.finish}. */
+/** Loaded operands of one point, ready for {@link WideEpilogue.finish}; registers by operand. */
 export interface Fetched {
   readonly id: number;
   readonly point: Point;
-  readonly bias: readonly string[] | undefined;
-  readonly columnScale: readonly string[] | undefined;
-  readonly extras: readonly (readonly string[])[];
+  readonly inputs: readonly (readonly string[])[];
 }
 
 export class WideEpilogue {
@@ -44,54 +43,70 @@ export class WideEpilogue {
   readonly #batchExtents: readonly number[];
   readonly #rowExtents: readonly number[];
   readonly #placed: readonly WideOperand[];
+  readonly #tail: SaturatingTail | undefined;
+  readonly #range: Range;
+  readonly #hoisted = new Map<WideOperand, readonly string[]>();
   #count = 0;
 
   /** Binds bias, column scale, extras and output, in this order, after whatever the module has bound. */
-  constructor(module: ModuleBuilder, spec: PackedSpec) {
+  constructor(module: ModuleBuilder, spec: PackedSpec, most?: ColumnWidth) {
     this.#spec = spec;
     this.#module = module;
-    this.width = columnWidth(spec);
+    this.width = columnWidth(spec, most);
     const { batch, rows, placed } = placeOperands(wideOperands(spec), spec, this.width);
     this.#batchExtents = batch.extents;
     this.#rowExtents = rows.extents;
     this.#placed = placed;
+    this.#tail = saturatingTail(spec.epilogue, spec.output);
+    this.#range = rangeOf(spec.epilogue);
     for (const [i, operand] of placed.entries()) bindOperand(module, operand, i === placed.length - 1 ? 'read_write' : 'read');
+  }
+
+  /** Emits the loads of what is the same in all rows, for invocations that stay in their columns. Arguments as for {@link fetch}. */
+  hoist(block: Block, batch: string, column: string): void {
+    const point: Point = { batch: this.#decodeBatch(block, batch, 'hb'), rows: this.#rowExtents.map(() => '0u'), column };
+    for (const [i, operand] of this.#placed.slice(0, -1).entries()) {
+      if (operand.rows.strides.some((stride) => stride !== 0)) continue;
+      this.#hoisted.set(operand, loadOperand(block, operand, point, this.width, `h${i}`));
+    }
   }
 
   /** Emits the loads of a point's operands. Arguments are names of u32 values; the column is a multiple of the width, all within bounds. */
   fetch(block: Block, batch: string, row: string, column: string): Fetched {
     const id = this.#count++;
     const point: Point = {
-      batch: decodeIndex(batch, this.#batchExtents).map((code, axis) => block.let(`pb${id}_${axis}`, code)),
+      batch: this.#decodeBatch(block, batch, `pb${id}_`),
       rows: decodeIndex(row, this.#rowExtents).map((code, axis) => block.let(`pr${id}_${axis}`, code)),
       column,
     };
-    const inputs = this.#placed.slice(0, -1).map((placed, i) => loadOperand(block, placed, point, this.width, `x${id}_${i}`));
-    const { bias, columnScale } = this.#spec;
-    return {
-      id,
-      point,
-      bias: bias ? inputs[0] : undefined,
-      columnScale: columnScale ? inputs[bias ? 1 : 0] : undefined,
-      extras: inputs.slice((bias ? 1 : 0) + (columnScale ? 1 : 0)),
-    };
+    const inputs = this.#placed.slice(0, -1).map((placed, i) => this.#hoisted.get(placed) ?? loadOperand(block, placed, point, this.width, `x${id}_${i}`));
+    return { id, point, inputs };
+  }
+
+  #decodeBatch(block: Block, batch: string, prefix: string): string[] {
+    return decodeIndex(batch, this.#batchExtents).map((code, axis) => block.let(`${prefix}${axis}`, code));
   }
 
   /** Emits the work on the accumulators (vec4<f32>, four columns each) and the store. */
-  finish(block: Block, { id, point, bias, columnScale, extras }: Fetched, accumulators: readonly string[]): void {
-    const { scale, biasScale, epilogue, columns, storedColumns, output } = this.#spec;
+  finish(block: Block, { id, point, inputs }: Fetched, accumulators: readonly string[]): void {
+    const { bias, columnScale, epilogue, columns, storedColumns, output } = this.#spec;
+    const extras = inputs.slice((bias ? 1 : 0) + (columnScale ? 1 : 0));
+    const expr = this.#tail ? this.#tail.x : epilogue;
     const results = accumulators.map((accumulator, group) => {
-      const factors = [...(columnScale ? [columnScale[group]!] : []), ...(scale === 1 ? [] : [`${Math.fround(scale)}f`])];
-      const scaled = [accumulator, ...factors].join(' * ');
-      const added = bias ? ` + ${biasScale === 1 ? bias[group]! : `${bias[group]!} * ${Math.fround(biasScale)}f`}` : '';
-      const sum = block.let(`sum${id}_${group}`, scaled + added);
-      const inputs = [sum, ...extras.map((extra) => extra[group]!)];
-      const result = epilogue ? new ExprEmitter(this.#module, block, 4, inputs, `t${id}_${group}_`).emit(epilogue) : sum;
-      const encoded = encode(result, output);
-      if (storedColumns === columns) return block.let(`y${id}_${group}`, encoded);
-      const inside = `vec4<u32>(${point.column} + ${group * 4}u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u)`;
-      return block.let(`y${id}_${group}`, `select(${paddingValue(output)}, ${encoded}, ${inside})`);
+      const sum = block.let(`sum${id}_${group}`, this.#scaled(accumulator, inputs, group));
+      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!)], `t${id}_${group}_`);
+      const result = expr ? emitter.emit(expr) : sum;
+      const inside =
+        storedColumns === columns ? undefined : `vec4<u32>(${point.column} + ${group * 4}u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u)`;
+      return encode(block, `y${id}_${group}`, result, this.#tail, this.#range, output, inside);
     });
     storeOperand(block, this.#placed.at(-1)!, point, results, storedColumns, this.width);
+  }
+
+  #scaled(accumulator: string, inputs: Fetched['inputs'], group: number): string {
+    const { scale, biasScale, bias, columnScale } = this.#spec;
+    const factors = [...(columnScale ? [inputs[bias ? 1 : 0]![group]!] : []), ...(scale === 1 ? [] : [`${Math.fround(scale)}f`])];
+    const added = bias ? ` + ${inputs[0]![group]!}${biasScale === 1 ? '' : ` * ${Math.fround(biasScale)}f`}` : '';
+    return [accumulator, ...factors].join(' * ') + added;
   }
 }

@@ -7,7 +7,7 @@
  * columns whatever the engine's own layout is. Prior art: CUTLASS (threadblock and warp tiles, epilogue through shared memory,
  * split-K and sliced-K).
  */
-import type { KernelCall } from '../../lower/context.ts';
+import type { KernelCall } from '../../lower/call.ts';
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { packedTacticName, packedWorkgroupBytes, type PackedTactic, partialColumns, stagedVectors } from '../../tactics/packed.ts';
@@ -16,7 +16,8 @@ import { flatInvocations, flatWorkgroup, foldWorkgroups } from '../grid.ts';
 import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
-import { type Fetched, WideEpilogue, wideOperands } from './epilogue.ts';
+import { WideEpilogue, wideOperands } from './epilogue.ts';
+import { EpilogueSink, emitResults, PartialSink } from './results.ts';
 import { imageSource, matrixSource, rowStage, type Stage, type StageShape } from './rows.ts';
 import { type PackedSpec, product } from './spec.ts';
 
@@ -45,7 +46,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   const engine = engineOf(geometry);
   const [a, b] = stagesOf(spec, geometry, engine);
   for (const stage of [a, b]) stage.bind(module);
-  const sink = parts ? new PartialSink(module, spec, parts) : new EpilogueSink(module, spec);
+  const sink = parts ? new PartialSink(module, spec, parts) : new EpilogueSink(module, spec, tactic);
   engine.declare(module);
   module.workgroup('tile', 'u32', 4, packedWorkgroupBytes(tactic) / 16);
   const columnTiles = Math.ceil(Math.max(spec.columns, parts ? 0 : spec.storedColumns) / tactic.bn);
@@ -59,7 +60,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     engine.begin(block);
     for (const stage of [a, b]) stage.prepare(block);
     multiply(block, spec, geometry, engine, [a, b]);
-    for (let round = 0; round < geometry.slab.rounds; round++) emitRound(block, spec, geometry, engine, sink, round);
+    emitResults(block, spec, geometry, engine, sink);
   };
   module.main(geometry.threads, emit, engine.subgroupSize);
   const ends = parts ? [parts] : wideOperands(spec).map((operand) => operand.tensor);
@@ -89,147 +90,67 @@ function stagesOf(spec: PackedSpec, { tactic, threads, pitch, bBegin }: Geometry
   }
 }
 
-/** The loop over the depth. */
+/** The products over the depth. Ends with a barrier: what was staged is no longer needed. */
 function multiply(block: Block, spec: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly Stage[]): void {
-  const { bk, splitK, buffers } = tactic;
+  const { bk, splitK, buffers, ahead } = tactic;
   const perPart = partDepth(spec.depth, tactic);
   block.let('k_begin', splitK === 1 ? '0u' : `part * ${perPart}u`);
   block.let('k_end', splitK === 1 ? `${spec.depth}u` : `min(k_begin + ${perPart}u, ${spec.depth}u)`);
-  for (const stage of stages) stage.load(block, 'k_begin', 'var');
-  const loadNext = (loop: Block, then: (inside: Block) => void = () => undefined): void =>
-    loop.if(`k + ${bk}u < k_end`, (next) => {
-      next.let('k_next', `k + ${bk}u`);
-      for (const stage of stages) stage.load(next, 'k_next', 'assign');
-      then(next);
+  for (const stage of stages) stage.load(block, 'k_begin', 'var', '');
+  if (perPart <= bk) {
+    for (const stage of stages) stage.store(block, '', '');
+    block.line('workgroupBarrier()');
+    engine.multiply(block, '');
+    block.line('workgroupBarrier()');
+  } else if (ahead === 2) multiplyTwoAhead(block, bk, engine, stages);
+  else if (buffers === 2) multiplyTwoBuffers(block, tactic, engine, stages);
+  else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => multiplyBlock(loop, 'k', bk, engine, stages, ''));
+}
+
+/** A block from the registers of a set, which get the block `ahead` further. */
+function multiplyBlock(block: Block, k: string, ahead: number, engine: Engine, stages: readonly Stage[], set: string): void {
+  for (const stage of stages) stage.store(block, '', set);
+  block.line('workgroupBarrier()');
+  loadNext(block, k, ahead, stages, set);
+  engine.multiply(block, '');
+  block.line('workgroupBarrier()');
+}
+
+function loadNext(block: Block, k: string, ahead: number, stages: readonly Stage[], set: string): void {
+  block.if(`${k} + ${ahead}u < k_end`, (next) => {
+    next.let('k_next', `${k} + ${ahead}u`);
+    for (const stage of stages) stage.load(next, 'k_next', 'assign', set);
+  });
+}
+
+/** Two sets of registers take turns, so that a block's loads have the time of two products. */
+function multiplyTwoAhead(block: Block, bk: number, engine: Engine, stages: readonly Stage[]): void {
+  for (const stage of stages) stage.declare(block, '_2');
+  loadNext(block, 'k_begin', bk, stages, '_2');
+  block.for('k', 'k_begin', 'k_end', `${2 * bk}u`, (loop) => {
+    multiplyBlock(loop, 'k', 2 * bk, engine, stages, '');
+    loop.if(`k + ${bk}u < k_end`, (second) => {
+      second.let('k_second', `k + ${bk}u`);
+      multiplyBlock(second, 'k_second', 2 * bk, engine, stages, '_2');
     });
-  if (buffers === 1) {
-    block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
-      loop.line('workgroupBarrier()');
-      for (const stage of stages) stage.store(loop, '');
-      loop.line('workgroupBarrier()');
-      loadNext(loop);
-      engine.multiply(loop, '');
-    });
-    return;
-  }
-  const other = stagedVectors(tactic) / 2;
+  });
+}
+
+/** Two staged blocks take turns: a barrier less per block. */
+function multiplyTwoBuffers(block: Block, tactic: PackedTactic, engine: Engine, stages: readonly Stage[]): void {
+  const { bk } = tactic;
   block.var('staged', '0u');
-  for (const stage of stages) stage.store(block, '');
+  for (const stage of stages) stage.store(block, '', '');
   block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
     loop.line('workgroupBarrier()');
-    loadNext(loop);
+    loadNext(loop, 'k', bk, stages, '');
     engine.multiply(loop, 'staged + ');
-    loop.line(`staged = ${other}u - staged`);
+    loop.line(`staged = ${stagedVectors(tactic) / 2}u - staged`);
     loop.if(`k + ${bk}u < k_end`, (next) => {
-      for (const stage of stages) stage.store(next, 'staged + ');
+      for (const stage of stages) stage.store(next, 'staged + ', '');
     });
   });
-}
-
-/** Where the results of a tile go, several columns at a time. */
-interface Sink {
-  readonly width: number;
-  /** Columns that are written. */
-  readonly columns: number;
-  fetch(block: Block, row: string, column: string): Fetched | undefined;
-  finish(block: Block, fetched: Fetched | undefined, row: string, column: string, accumulators: readonly string[]): void;
-}
-
-/** The fused end. */
-class EpilogueSink implements Sink {
-  readonly width: number;
-  readonly columns: number;
-  readonly #epilogue: WideEpilogue;
-
-  constructor(module: ModuleBuilder, spec: PackedSpec) {
-    this.#epilogue = new WideEpilogue(module, spec);
-    this.width = this.#epilogue.width;
-    this.columns = Math.max(spec.columns, spec.storedColumns);
-  }
-
-  fetch(block: Block, row: string, column: string): Fetched {
-    return this.#epilogue.fetch(block, 'batch', row, column);
-  }
-
-  finish(block: Block, fetched: Fetched | undefined, _row: string, _column: string, accumulators: readonly string[]): void {
-    this.#epilogue.finish(block, fetched!, accumulators);
-  }
-}
-
-/** Sums as they are, to [part, batch, row, column]. i32 sums go as their bits. */
-class PartialSink implements Sink {
-  readonly width = 4;
-  readonly columns: number;
-  readonly #rows: number;
-  readonly #batches: number;
-
-  constructor(module: ModuleBuilder, spec: PackedSpec, parts: DeviceTensor) {
-    this.columns = partialColumns(spec.columns);
-    this.#rows = product(spec.rows);
-    this.#batches = product(spec.batch);
-    module.storage('parts', 'u32', 4, storedBytes(parts) / 16, 'read_write');
-  }
-
-  fetch(): undefined {
-    return undefined;
-  }
-
-  finish(block: Block, _fetched: Fetched | undefined, row: string, column: string, accumulators: readonly string[]): void {
-    const line = `((part * ${this.#batches}u + batch) * ${this.#rows}u + ${row}) * ${this.columns / 4}u`;
-    block.line(`parts[${line} + ${column} / 4u] = bitcast<vec4<u32>>(${accumulators[0]})`);
-  }
-}
-
-/** Points whose operands are loaded together: their latencies overlap. */
-const POINTS_AT_ONCE = 4;
-
-/** One round of results: from accumulators to the slab, and from there to the sink. */
-function emitRound(block: Block, spec: PackedSpec, { tactic, threads, slab }: Geometry, engine: Engine, sink: Sink, round: number): void {
-  const perRow = tactic.bn / sink.width;
-  const points = slab.rows * perRow;
-  const together = Math.min(POINTS_AT_ONCE, Math.ceil(points / threads));
   block.line('workgroupBarrier()');
-  engine.spill(block, round);
-  block.line('workgroupBarrier()');
-  block.for('e', 'lid', `${points}u`, `${threads * together}u`, (loop) => {
-    const rows = product(spec.rows);
-    const tails = [
-      ...(points % (threads * together) === 0 ? [] : [`({e} < ${points}u)`]),
-      ...(rows % tactic.bm === 0 ? [] : [`({row} < ${rows}u)`]),
-      ...(sink.columns % tactic.bn === 0 ? [] : [`({column} < ${sink.columns}u)`]),
-    ];
-    const fetched = Array.from({ length: together }, (_, i) => {
-      const at = loop.let(`e${i}_`, `e + ${i * threads}u`);
-      const slabRow = loop.let(`slab_row${i}`, `${at} / ${perRow}u`);
-      loop.let(`slab_column${i}`, `(${at} % ${perRow}u) * ${sink.width}u`);
-      const row = loop.let(`row${i}`, `tile_row + ${engine.tileRow(round, slabRow)}`);
-      const column = loop.let(`column${i}`, `tile_column + slab_column${i}`);
-      const inside = tails.map((tail) => tail.replace('{e}', at).replace('{row}', row).replace('{column}', column)).join(' & ');
-      // Operands of points outside are read where the last point's lie, and dropped.
-      const [safeRow, safeColumn] = inside === '' ? [row, column] : [loop.let(`safe_row${i}`, `min(${row}, ${rows - 1}u)`), loop.let(`safe_column${i}`, `min(${column}, ${lastColumn(sink)}u)`)];
-      return { row, column, inside, fetched: sink.fetch(loop, safeRow, safeColumn) };
-    });
-    for (const [i, point] of fetched.entries()) {
-      const finish = (inside: Block): void => {
-        const sums = Array.from({ length: sink.width / 4 }, (_, group) => inside.let(`acc_${i}_${group}`, slabSum(spec, tactic, slab, `slab_row${i}`, `slab_column${i} / 4u + ${group}u`)));
-        sink.finish(inside, point.fetched, point.row, point.column, sums);
-      };
-      if (point.inside === '') finish(loop);
-      else loop.if(point.inside, finish);
-    }
-  });
-}
-
-function lastColumn({ columns, width }: Sink): number {
-  return (Math.ceil(columns / width) - 1) * width;
-}
-
-/** A result of the slab as vec4<f32> (sums of i32 are exact until then); the slices are added here. */
-function slabSum(spec: PackedSpec, { slices, splitK }: PackedTactic, slab: Geometry['slab'], row: string, vector: string): string {
-  const type = spec.element === 'f16' ? 'vec4<f32>' : 'vec4<i32>';
-  const terms = Array.from({ length: slices }, (_, slice) => `bitcast<${type}>(tile[(${row} + ${slice * slab.rows}u) * ${slab.pitch}u + ${vector}])`);
-  const sum = terms.join(' + ');
-  return spec.element === 'i8' && splitK === 1 ? `vec4<f32>(${sum})` : sum;
 }
 
 /** Adds the parts of a split depth and ends like the kernel without a split. */
@@ -237,7 +158,8 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
   const module = new ModuleBuilder(`${spec.label} sum of ${splitK}`);
   const type = spec.element === 'f16' ? 'f32' : 'i32';
   module.storage('parts', type, 4, storedBytes(parts) / 16, 'read');
-  const epilogue = new WideEpilogue(module, spec);
+  // Four columns per invocation: there are few results where a depth is split.
+  const epilogue = new WideEpilogue(module, spec, 4);
   const { width } = epilogue;
   const [stored, vectors] = [Math.ceil(spec.storedColumns / width), partialColumns(spec.columns) / 4];
   const [rows, batches] = [product(spec.rows), product(spec.batch)];

@@ -9,7 +9,8 @@ import { registerType } from '../../wgsl/expr.ts';
 import { storedScalar } from '../../wgsl/access.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { STORAGE_BYTES, type Storage } from '../../../../engine/plan.ts';
-import type { PackedOperand, Quantization } from './spec.ts';
+import { joinBytes, type Range, saturate, type SaturatingTail } from './saturate.ts';
+import type { PackedOperand } from './spec.ts';
 
 /** Columns at once: what a 16-byte store holds. */
 export type ColumnWidth = 4 | 8 | 16;
@@ -172,7 +173,7 @@ function real(value: number): string {
   return `${text}f`;
 }
 
-/** Emits the store of width/4 registers: f32, or the output type's integers. */
+/** Emits the store of width/4 registers: f32 or the output type's integers, or of bytes packed into words. */
 export function storeOperand(block: Block, placed: WideOperand, at: Point, values: readonly string[], storedColumns: number, width: ColumnWidth): void {
   const { operand, unit, name } = placed;
   const { storage } = operand.tensor;
@@ -198,31 +199,44 @@ export function storeOperand(block: Block, placed: WideOperand, at: Point, value
 }
 
 function pack(groups: readonly string[], { tensor }: PackedOperand, words: 1 | 2 | 4): string {
-  const { storage, dtype } = tensor;
+  const { storage } = tensor;
   if (bytesOf(storage) === 4) return groups[0]!;
-  const packed = groups.flatMap((group) => {
-    if (storage === 'f16') return [`pack2x16float(${group}.xy)`, `pack2x16float(${group}.zw)`];
-    if (storage === 'u8') return [`pack4xU8(${group})`];
-    return [dtype === 'uint8' ? `(pack4xU8(${group}) ^ 0x80808080u)` : `pack4xI8(${group})`];
-  });
+  const packed = groups.flatMap((group) => (storage === 'f16' ? [`pack2x16float(${group}.xy)`, `pack2x16float(${group}.zw)`] : [group]));
   return words === 1 ? packed[0]! : `vec${words}<u32>(${packed.join(', ')})`;
 }
 
-/** Emits what a register becomes before it is packed: clamped to binary16, or quantized. */
-export function encode(value: string, { tensor, quantization }: PackedOperand): string {
-  if (quantization) return quantize(value, tensor, quantization);
-  return tensor.storage === 'f16' ? `clamp(${value}, vec4<f32>(-65504.0f), vec4<f32>(65504.0f))` : value;
+/** What becomes of a register on its way out; `inside` is a condition per lane where some are padding. */
+export function encode(block: Block, name: string, value: string, tail: SaturatingTail | undefined, range: Range, operand: PackedOperand, inside: string | undefined): string {
+  const { tensor } = operand;
+  const { storage, dtype } = tensor;
+  if (tail) {
+    const bytes = saturate(block, name, value, tail, operand);
+    const chosen = inside ? block.let(`${name}_c`, `select(${paddingBytes(operand)}, ${bytes}, ${inside})`) : bytes;
+    return block.let(name, joinBytes(chosen));
+  }
+  if (bytesOf(storage) === 1) {
+    const chosen = inside ? block.let(`${name}_c`, `select(${paddingValue(operand)}, ${value}, ${inside})`) : value;
+    if (storage === 'u8') return block.let(name, `pack4xU8(${chosen})`);
+    return block.let(name, dtype === 'uint8' ? `pack4xU8(${chosen}) ^ 0x80808080u` : `pack4xI8(${chosen})`);
+  }
+  const encoded = storage === 'f16' ? boundHalf(value, range) : value;
+  return block.let(name, inside ? `select(${paddingValue(operand)}, ${encoded}, ${inside})` : encoded);
 }
 
-/** ONNX's QuantizeLinear: rounds half to even, then saturates. */
-function quantize(value: string, { storage, dtype }: PackedOperand['tensor'], { scale, zeroPoint }: Quantization): string {
-  const bytes = `vec4<i32>(clamp(round(${value} / ${real(scale)}) + ${real(zeroPoint)}, vec4<f32>(-128.0f), vec4<f32>(127.0f)))`;
-  return storage === 'i8' && dtype === 'uint8' ? `vec4<u32>(${bytes} + vec4<i32>(128i))` : bytes;
+/** Between the largest halves; what the expression bounds by itself is not bounded again. */
+function boundHalf(value: string, [low, high]: Range): string {
+  const floored = low >= -65504 ? value : `max(${value}, vec4<f32>(-65504.0f))`;
+  return high <= 65504 ? floored : `min(${floored}, vec4<f32>(65504.0f))`;
 }
 
 /** What padding columns hold: zero, or the zero point. */
-export function paddingValue({ tensor, quantization }: PackedOperand): string {
+function paddingValue({ tensor }: PackedOperand): string {
   const scalar = storedScalar(tensor.storage, tensor.dtype);
-  const shift = tensor.storage === 'i8' && tensor.dtype === 'uint8' ? 128 : 0;
-  return `vec4<${scalar}>(${scalar}(${(quantization?.zeroPoint ?? 0) + (quantization ? shift : 0)}))`;
+  return `vec4<${scalar}>(${scalar}(0))`;
+}
+
+/** The padding's bytes as they lie: real numbers' zero where there is a quantization, else the integer 0 (which lies 128 lower for uint8 in 'i8'). */
+function paddingBytes({ tensor: { storage, dtype }, quantization }: PackedOperand): string {
+  const byte = quantization ? quantization.zeroPoint : storage === 'i8' && dtype === 'uint8' ? -128 : 0;
+  return `vec4<u32>(${byte & 0xff}u)`;
 }

@@ -9,7 +9,8 @@ import { BoundTensor, type Operands, pointKernel } from '../../kernels/pointwise
 import { registerType } from '../../wgsl/expr.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { decodeIndex } from '../space.ts';
-import type { KernelCall, LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { KernelCall } from '../call.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { type DeviceTensor, rowMajorStrides } from '../tensor.ts';
 import { known } from './generate.ts';
 
