@@ -11,7 +11,7 @@
  * after half a second of continuous work and batches of at least 20 dispatches follow one another without a pause. Outputs
  * are sampled and compared with float64. One line per tactic, fastest first: time of one run of its kernels, rate, rank and
  * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
- * --candidates N and --per-tile N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
+ * --candidates N, --per-tile N and --per-block N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
  * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`), --json FILE
  * gets one line per result, --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
@@ -42,6 +42,7 @@ const { values: flags } = parseArgs({
     device: { type: 'string' },
     candidates: { type: 'string', default: '16' },
     'per-tile': { type: 'string', default: '2' },
+    'per-block': { type: 'string', default: '1' },
     lanes: { type: 'string', default: '0' },
     filter: { type: 'string', default: '' },
     residual: { type: 'boolean', default: false },
@@ -335,7 +336,7 @@ async function benchShape(shape, element) {
   const problem = problemOf(shape, element);
   const buffers = new Map(problem.tensors.map((made) => [made.id, { buffer: upload(storedBytes(made), problem.contents.get(made.id)) }]));
   const scratch = { buffer: undefined, old: [] };
-  const limits = { perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
+  const limits = { perBlock: Number(flags['per-block']), perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
   const ranked = packedTactics(problem.shape, profile, limits);
   const known = new Set(ranked.map((tactic) => packedTacticName(tactic, element)));
   const added = namedTactics(element).filter(
