@@ -13,8 +13,12 @@ export const PLAN_VERSION = 1;
 /** Offsets of storage bindings are multiples of this (WebGPU's default minStorageBufferOffsetAlignment). */
 export const BINDING_ALIGNMENT = 256;
 
-/** Requests that a session keeps under way at once: each has a readback copy of the outputs. */
+/** Requests that a session keeps under way at once, where the plan says nothing else. */
 export const REQUESTS_IN_FLIGHT = 3;
+const MAX_STREAMS = 64;
+
+/** Inputs from this size on are written into mapped memory of each request's own; for smaller ones the queue's way is the faster. */
+const STAGED_BYTES = 2 ** 20;
 
 /** How one element lies in device memory. int64 is held as i32 and bool as u32 (lower/tensor.ts). */
 export type Storage = 'f32' | 'f16' | 'i32' | 'u32' | 'i8' | 'u8';
@@ -75,6 +79,8 @@ export interface Plan {
   readonly inputs: readonly PlanBinding[];
   readonly outputs: readonly PlanBinding[];
   readonly layerCount: number;
+  /** Requests under way at once: each has a readback copy of the outputs, and staging memory for large inputs. */
+  readonly streams?: number;
 }
 
 /** A plan that breaks its own rules; the message says where. */
@@ -97,6 +103,21 @@ export function planBytes(plan: Plan, kind: PlanBuffer['kind']): number {
   return plan.buffers.filter((buffer) => buffer.kind === kind).reduce((sum, buffer) => sum + buffer.bytes, 0);
 }
 
+export function streamsOf({ streams = REQUESTS_IN_FLIGHT }: Pick<Plan, 'streams'>): number {
+  return streams;
+}
+
+/** Whether requests write an input into mapped memory, from which the device copies it. */
+export function isStaged(binding: PlanBinding): boolean {
+  return bindingBytes(binding) >= STAGED_BYTES;
+}
+
+/** Memory between host and device, of all requests that can be under way. */
+export function stagingBytes(plan: Plan): number {
+  const staged = plan.inputs.filter(isStaged).reduce((sum, binding) => sum + bindingBytes(binding), 0);
+  return streamsOf(plan) * (staged + planBytes(plan, 'output'));
+}
+
 /** Checks an untrusted value and returns it as a plan. Throws {@link PlanError}. */
 export function readPlan(value: unknown, weightBytes: number): Plan {
   const plan = object(value, 'plan');
@@ -109,7 +130,14 @@ export function readPlan(value: unknown, weightBytes: number): Plan {
   const binding = (kind: 'input' | 'output') => (item: unknown, at: string) => readBinding(item, at, buffers, kind);
   const inputs = list(plan['inputs'], 'inputs', binding('input'));
   const outputs = list(plan['outputs'], 'outputs', binding('output'));
-  return { version: PLAN_VERSION, buffers, shaders, steps, inputs, outputs, layerCount };
+  const whole = { version: PLAN_VERSION, buffers, shaders, steps, inputs, outputs, layerCount } as const;
+  return plan['streams'] === undefined ? whole : { ...whole, streams: readStreams(plan['streams']) };
+}
+
+function readStreams(value: unknown): number {
+  const streams = integer(value, 'streams');
+  if (streams < 1 || streams > MAX_STREAMS) throw new PlanError(`streams is ${streams}, not 1 to ${MAX_STREAMS}`);
+  return streams;
 }
 
 function readBuffer(value: unknown, at: string, weightBytes: number): PlanBuffer {

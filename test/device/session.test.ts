@@ -1,5 +1,5 @@
 /** Sessions: requests in flight, executions, profiles, disposal, lost devices, broken engines. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { TsrtError } from '../../src/errors.ts';
 import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
@@ -50,6 +50,53 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
       expect(toNumbers((await first.download())['y']!)[0]).toBe(22);
       await first.dispose();
       await expect(first.execute(1)).rejects.toThrow('disposed');
+    });
+  });
+
+  it('takes inputs that are staged, each request in memory of its own', async () => {
+    const graph = newGraphBuilder('large');
+    graph.input('x', { dtype: 'float32', dims: [2 ** 18] });
+    graph.input('factor', { dtype: 'float32', dims: [1] });
+    const large = graph.finish([graph.node('Mul', ['x', 'factor'], {}, { outputs: ['y'] })]);
+    await withSession(
+      large,
+      async (session) => {
+        expect(session.maxInFlight).toBe(2);
+        expect(session.memory.stagingBytes).toBe(2 * 2 * 2 ** 20);
+        const x = (seed: number) => fromNumbers('float32', [2 ** 18], Float64Array.from({ length: 2 ** 18 }, (_, i) => (i * seed) % 1000));
+        const factor = fromNumbers('float32', [1], [3]);
+        const answers = await Promise.all([1, 2, 3, 4, 5, 6, 7].map(async (seed) => toNumbers((await session.run({ x: x(seed), factor }))['y']!)));
+        for (const [i, answer] of answers.entries()) expect([answer[1], answer[777], answer.at(-1)]).toEqual([1, 777, 2 ** 18 - 1].map((at) => ((at * (i + 1)) % 1000) * 3));
+        expect(session.observeMemory().deviceBytes).toBe(Object.values(session.memory).reduce((sum, bytes) => sum + bytes, 0));
+      },
+      undefined,
+      { streams: 2 },
+    );
+  });
+
+  it('uploads the inputs of executions once, however they take turns', async () => {
+    const { device } = await testDevice();
+    await withSession(twoKernels(), async (session) => {
+      const same = request(1);
+      const executions = [await session.prepare(same), await session.prepare(same), await session.prepare(request(2)), await session.prepare(request(3))];
+      const planned = Object.values(session.memory).reduce((sum, bytes) => sum + bytes, 0);
+      expect(session.observeMemory().deviceBytes).toBe(planned + 2 * 32);
+      const writes = vi.spyOn(device.queue, 'writeBuffer');
+      const seen: number[] = [];
+      for (const execution of [...executions, ...executions]) {
+        await execution.execute(1);
+        seen.push(toNumbers((await execution.download())['y']!)[0]!);
+      }
+      expect(seen).toEqual([4, 4, 6, 8, 4, 4, 6, 8]);
+      expect(writes).not.toHaveBeenCalled();
+      writes.mockRestore();
+      for (const execution of executions) await execution.dispose();
+      expect(session.observeMemory().deviceBytes).toBe(planned);
+      // A request between two executions takes the plan's own buffers; the execution takes them back.
+      const again = await session.prepare(request(5));
+      await session.run(request(6));
+      await again.execute(1);
+      expect(toNumbers((await again.download())['y']!)[0]).toBe(12);
     });
   });
 

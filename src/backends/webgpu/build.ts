@@ -27,7 +27,7 @@ export interface Built {
  */
 export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOptions = {}): Built {
   const program = lowerGraph(graph, profile, options);
-  const { plan, weights, memory } = assembleWithin(program, profile);
+  const { plan, weights, memory } = assembleWithin(program, profile, options.streams);
   checkFits(plan, profile);
   const { workspaceBytes } = options;
   if (workspaceBytes !== undefined && memory.workspaceBytes > workspaceBytes) {
@@ -40,9 +40,9 @@ export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOp
 }
 
 /** The memory planner knows bytes, not devices: its RangeError is a tensor that no buffer of this device can hold. */
-function assembleWithin(program: Program, profile: DeviceProfile): Assembled {
+function assembleWithin(program: Program, profile: DeviceProfile, streams: number | undefined): Assembled {
   try {
-    return assemble(program, profile);
+    return assemble(program, profile, streams);
   } catch (error) {
     const largest = program.tensorBytes.reduce((most, bytes) => Math.max(most, bytes), 0);
     if (!(error instanceof RangeError) || largest <= profile.maxBufferBytes) throw error;

@@ -44,7 +44,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { graph, reports: own } = await runPasses(bytes.graph, { ...passes, target: 'webgpu' });
   const reports = [...bytes.reports, ...own];
   const unsupported = unsupportedNodes(graph);
-  const { fallback, tune } = webgpuOptions(options);
+  const { fallback, tune, streams } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input, device);
@@ -52,12 +52,12 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { workspaceBytes } = options;
   const windows = wantsWindows(passes);
   const byteInputs = new Set(pixels.map(({ input: id }) => id));
-  const lowering = { workspaceBytes, windows, byteInputs, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
+  const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
     unsupported.length === 0
       ? plainContent(await planner.plan(graph, lowering), graph, reports, windows)
-      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows, byteInputs }), workspaceBytes });
+      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows, byteInputs, streams: 1 }), workspaceBytes });
   const content = await build().finally(() => planner.destroy());
   const { tactics, notices } = planner.report(content.choices);
   const proof = provePrecision(content.layers, wanted.products, options.precision);

@@ -1,11 +1,11 @@
 /** Whether a plan can be held by a device, told before anything is allocated: at build for the device that is meant, at load again. */
-import { type Plan, planBytes, REQUESTS_IN_FLIGHT } from '../../engine/plan.ts';
+import { type Plan, stagingBytes } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import type { DeviceProfile } from './profile.ts';
 
-/** Device memory of one session: the plan's buffers, and a readback copy of the outputs per request in flight. */
+/** Device memory of one session: the plan's buffers, and what each request in flight has of its own. */
 export function sessionBytes(plan: Plan): number {
-  return plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0) + planBytes(plan, 'output') * REQUESTS_IN_FLIGHT;
+  return plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0) + stagingBytes(plan);
 }
 
 /** Throws TsrtError OUT_OF_MEMORY that says what the plan needs and which of the device's limits it exceeds. */

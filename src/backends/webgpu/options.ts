@@ -1,5 +1,6 @@
 /** What the webgpu backend reads from a build's options. */
 import { type BuildOptions, TUNE_LEVELS } from '../../engine/engine.ts';
+import { REQUESTS_IN_FLIGHT } from '../../engine/plan.ts';
 import { PREPROCESS_OPTION } from '../pixels.ts';
 import { type OptionSpecs, type OptionValues, readOptions } from '../options.ts';
 
@@ -20,6 +21,13 @@ export const WEBGPU_OPTIONS = {
     default: 'none',
     choices: TUNE_LEVELS,
     description: 'Choose kernels by timing them on the device: the most promising few per problem (fast), or all that are worth it (full).',
+  },
+  streams: {
+    type: 'number',
+    default: REQUESTS_IN_FLIGHT,
+    min: 1,
+    max: 16,
+    description: 'Requests that a session keeps under way at once, each with memory of its own for what goes in and out.',
   },
   preprocess: PREPROCESS_OPTION,
   portable: {

@@ -18,16 +18,22 @@ export type ReadyStep =
     }
   | Exclude<PlanStep, { kind: 'dispatch' }>;
 
-export interface Resources {
+/** Steps and the buffers that they work on, by index in the plan. */
+export interface Bound {
   readonly buffers: readonly GPUBuffer[];
   readonly steps: readonly ReadyStep[];
+}
+
+export interface Resources extends Bound {
   readonly bytes: number;
   readonly loadSteps: LoadSteps;
+  /** The same steps on other buffers in place of some; all that is not bound anew is shared. */
+  rebound(replaced: ReadonlyMap<number, GPUBuffer>): Promise<Bound>;
   destroy(): void;
 }
 
 /** `GPUBufferUsage` and `GPUShaderStage`, written out: in Node the globals exist only once Dawn is loaded. */
-export const USAGE = { mapRead: 0x1, copySrc: 0x4, copyDst: 0x8, storage: 0x80, queryResolve: 0x200 } as const;
+export const USAGE = { mapRead: 0x1, mapWrite: 0x2, copySrc: 0x4, copyDst: 0x8, storage: 0x80, queryResolve: 0x200 } as const;
 const COMPUTE_STAGE = 0x4;
 
 /** One upload; larger weights go in several, so that the driver's staging memory stays small. */
@@ -52,9 +58,15 @@ export async function createResources(open: WebgpuDevice, plan: Plan, weights: U
   try {
     uploadWeights(device, plan, buffers, weights);
     const uploadedMs = performance.now();
-    const steps = await createSteps(device, plan, buffers);
+    const binder = await createBinder(device, plan);
+    const steps = await validated(device, () => plan.steps.map((step) => binder(step, buffers)));
+    const rebound = async (replaced: ReadonlyMap<number, GPUBuffer>): Promise<Bound> => {
+      const other = buffers.map((buffer, i) => replaced.get(i) ?? buffer);
+      const touches = (step: PlanStep): boolean => step.kind === 'dispatch' && step.bindings.some(({ buffer }) => replaced.has(buffer));
+      return { buffers: other, steps: await validated(device, () => plan.steps.map((step, i) => (touches(step) ? binder(step, other) : steps[i]!))) };
+    };
     const loadSteps = { uploadMs: uploadedMs - startMs, pipelinesMs: performance.now() - uploadedMs };
-    return { buffers, steps, bytes: plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0), loadSteps, destroy };
+    return { buffers, steps, rebound, bytes: plan.buffers.reduce((sum, buffer) => sum + buffer.bytes, 0), loadSteps, destroy };
   } catch (error) {
     destroy();
     open.check();
@@ -72,7 +84,10 @@ function uploadWeights(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffe
   }
 }
 
-async function createSteps(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffer[]): Promise<ReadyStep[]> {
+/** Gives a step its device objects, on the buffers given. */
+type Binder = (step: PlanStep, buffers: readonly GPUBuffer[]) => ReadyStep;
+
+async function createBinder(device: GPUDevice, plan: Plan): Promise<Binder> {
   const layouts = new Map<string, GPUBindGroupLayout>();
   const layoutOf = (access: readonly Access[]): GPUBindGroupLayout => {
     const key = access.join();
@@ -91,19 +106,17 @@ async function createSteps(device: GPUDevice, plan: Plan, buffers: readonly GPUB
       ),
     ),
   );
-  return validated(device, () =>
-    plan.steps.map((step): ReadyStep => {
-      if (step.kind !== 'dispatch') return step;
-      const group = device.createBindGroup({
-        layout: layoutOf(plan.shaders[step.shader]!.access),
-        entries: step.bindings.map(({ buffer, offset, bytes }, binding) => ({
-          binding,
-          resource: { buffer: buffers[buffer]!, offset, size: bytes },
-        })),
-      });
-      return { kind: 'dispatch', pipeline: pipelines[step.shader]!, group, workgroups: step.workgroups, layer: step.layer };
-    }),
-  );
+  return (step, buffers) => {
+    if (step.kind !== 'dispatch') return step;
+    const group = device.createBindGroup({
+      layout: layoutOf(plan.shaders[step.shader]!.access),
+      entries: step.bindings.map(({ buffer, offset, bytes }, binding) => ({
+        binding,
+        resource: { buffer: buffers[buffer]!, offset, size: bytes },
+      })),
+    });
+    return { kind: 'dispatch', pipeline: pipelines[step.shader]!, group, workgroups: step.workgroups, layer: step.layer };
+  };
 }
 
 /**

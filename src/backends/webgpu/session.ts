@@ -2,22 +2,26 @@
  * A session: an engine loaded on a device. It needs the engine and a WebGPU device, nothing of the compiler and nothing of
  * Node, so that it runs in a browser too.
  *
- * Requests share the activations: the queue runs in order. What each needs for itself is a copy of the outputs to map, so a
- * ring of {@link REQUESTS_IN_FLIGHT} slots bounds how many are under way. Command buffers can be submitted once; each slot
- * encodes its next one while the device works.
+ * Requests share the activations: the queue runs in order, and what one request's kernels wrote is read before the next one's write.
+ * What each request needs for itself lies in one of the plan's `streams` slots: memory to write large inputs into (upload.ts) and a copy
+ * of the outputs to map (readback.ts). So the host prepares a request and reads another's answers while the device computes a third.
+ * Arenas of their own would bring no more: Dawn orders accesses to a buffer by Vulkan barriers, which wait for all that was submitted
+ * before of the same pipeline stage (TrackUsageAndGetResourceBarrier in its BufferVk.cpp), whatever buffer it worked on, and a device
+ * has one queue. Independent requests become parallel work by a larger batch.
  */
 import type { Binding, Engine } from '../../engine/engine.ts';
-import { type Plan, type PlanBinding, PlanError, readPlan, REQUESTS_IN_FLIGHT } from '../../engine/plan.ts';
+import { type Plan, type PlanBinding, PlanError, readPlan, streamsOf } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { formatType } from '../../ir/tensor.ts';
 import type { Execution, LayerTime, Session, TensorMap } from '../backend.ts';
 import { checkInputs } from '../inputs.ts';
 import type { WebgpuDevice } from './device.ts';
-import { encodeSteps } from './encode.ts';
+import { InputSet } from './input-set.ts';
 import { createReadback, type Readback } from './readback.ts';
 import { createResources, type Resources } from './resources.ts';
 import { profileSteps } from './timestamps.ts';
 import { toDevice } from './transfer.ts';
+import { createUpload, type Inputs, type Upload } from './upload.ts';
 import { createYardstick, type Yardstick } from './yardstick.ts';
 
 /** Executions recorded into one command buffer by `execute(count)`. */
@@ -53,8 +57,11 @@ function checkBindings(which: string, planned: readonly PlanBinding[], declared:
   if (form(planned) !== form(declared)) throw new PlanError(`the plan's ${which} are ${form(planned)}, the header's ${form(declared)}`);
 }
 
-/** Inputs in the device's types, in the plan's order. */
-type Upload = readonly Uint8Array<ArrayBuffer>[];
+/** What one request under way has for itself. */
+interface Slot {
+  readonly upload: Upload;
+  readonly readback: Readback;
+}
 
 class WebgpuSession implements Session {
   readonly header;
@@ -63,20 +70,20 @@ class WebgpuSession implements Session {
   readonly outputs;
   readonly memory;
   readonly loadSteps;
-  readonly maxInFlight = REQUESTS_IN_FLIGHT;
+  readonly maxInFlight;
   readonly profile?: (inputs: TensorMap) => Promise<readonly LayerTime[]>;
   readonly #open: WebgpuDevice;
   readonly #plan: Plan;
   readonly #resources: Resources;
   readonly #release: () => void;
-  readonly #free: Readback[];
-  readonly #waiting: ((slot: Readback) => void)[] = [];
-  readonly #slots: readonly Readback[];
-  /** A finished command buffer of one execution, encoded while the device was busy. */
-  #spare: GPUCommandBuffer | undefined;
+  readonly #free: Slot[];
+  readonly #waiting: ((slot: Slot) => void)[] = [];
+  readonly #slots: readonly Slot[];
+  /** On the plan's own buffers: for requests, and for the first of the executions that are prepared. */
+  readonly #plain: InputSet;
+  /** For further executions of other inputs. */
+  readonly #sets = new Set<InputSet>();
   #yardstick: Promise<Yardstick> | undefined;
-  /** Whose inputs the device's input buffers hold. */
-  #resident: Upload | undefined;
   #disposed = false;
 
   constructor(engine: Engine, open: WebgpuDevice, plan: Plan, resources: Resources, release: () => void) {
@@ -90,26 +97,36 @@ class WebgpuSession implements Session {
     this.#plan = plan;
     this.#resources = resources;
     this.#release = release;
-    this.#slots = Array.from({ length: REQUESTS_IN_FLIGHT }, () => createReadback(open.device, plan, resources.buffers));
+    this.maxInFlight = streamsOf(plan);
+    const { device } = open;
+    const slot = (): Slot => ({ upload: createUpload(device, plan, resources.buffers), readback: createReadback(device, plan, resources.buffers) });
+    this.#slots = Array.from({ length: this.maxInFlight }, slot);
+    this.#plain = new InputSet(device, plan, resources);
     this.#free = [...this.#slots];
     if (open.profile.features.has('timestamp-query')) this.profile = (inputs) => this.#profile(inputs);
   }
 
   async run(inputs: TensorMap): Promise<TensorMap> {
-    const upload = this.#convert(inputs);
-    return this.#withSlot((slot) => {
-      this.#makeResident(upload);
-      const { queue } = this.#open.device;
-      queue.submit([this.#takeSpare(), slot.encode()]);
-      const outputs = slot.read();
-      this.#spare = this.#encode(1);
+    const converted = this.#convert(inputs);
+    return this.#withSlot(async ({ upload, readback }) => {
+      if (upload.busy) {
+        await upload.busy;
+        this.#check();
+      }
+      const commands = upload.write(converted);
+      this.#plain.replaced(converted);
+      this.#open.device.queue.submit([...commands, this.#plain.takeSpare(), readback.encode()]);
+      upload.reclaim();
+      const outputs = readback.read();
+      this.#plain.keepSpare();
       return outputs;
     });
   }
 
   async prepare(inputs: TensorMap): Promise<Execution> {
-    const upload = this.#convert(inputs);
-    this.#makeResident(upload);
+    const set = await this.#setFor(inputs);
+    const converted = set.inputs;
+    set.makeResident(converted);
     let ended = false;
     const alive = (): void => {
       if (ended) throw new Error('this execution was disposed');
@@ -117,16 +134,17 @@ class WebgpuSession implements Session {
     return {
       execute: async (count) => {
         alive();
-        await this.#execute(upload, count);
+        await this.#execute(set, converted, count);
       },
       download: async () => {
         alive();
-        return this.#withSlot((slot) => {
-          this.#open.device.queue.submit([slot.encode()]);
-          return slot.read();
+        return this.#withSlot(({ readback }) => {
+          this.#open.device.queue.submit([readback.encode()]);
+          return readback.read();
         });
       },
       dispose: async () => {
+        if (!ended) this.#leave(set);
         ended = true;
       },
     };
@@ -139,40 +157,71 @@ class WebgpuSession implements Session {
   }
 
   observeMemory() {
-    const readback = this.#slots.reduce((sum, slot) => sum + slot.bytes, 0);
-    return { deviceBytes: this.#disposed ? 0 : this.#resources.bytes + readback };
+    const staging = this.#slots.reduce((sum, { upload, readback }) => sum + upload.bytes + readback.bytes, 0);
+    const further = [...this.#sets].reduce((sum, set) => sum + set.bytes, 0);
+    return { deviceBytes: this.#disposed ? 0 : this.#resources.bytes + staging + further };
   }
 
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const slot of this.#slots) slot.destroy();
+    for (const { upload, readback } of this.#slots) {
+      upload.destroy();
+      readback.destroy();
+    }
+    for (const set of this.#sets) set.destroy();
     (await this.#yardstick)?.destroy();
     this.#resources.destroy();
     this.#release();
   }
 
-  async #execute(upload: Upload, count: number): Promise<void> {
+  /** The set that an execution of these inputs works on; theirs already, the plan's own, or a new one. */
+  async #setFor(inputs: TensorMap): Promise<InputSet> {
+    const same = [this.#plain, ...this.#sets].find((set) => set.users > 0 && set.source === inputs);
+    if (same) {
+      this.#check();
+      same.users++;
+      return same;
+    }
+    const converted = this.#convert(inputs);
+    const isFree = this.#plain.users === 0;
+    // Taken before anything is waited for.
+    if (isFree) this.#plain.users = 1;
+    const set = isFree ? this.#plain : await InputSet.create(this.#open.device, this.#plan, this.#resources);
+    if (!isFree && !this.#disposed) this.#sets.add(set);
+    else if (!isFree) set.destroy();
     this.#check();
-    this.#makeResident(upload);
+    return Object.assign(set, { users: 1, source: inputs, inputs: converted });
+  }
+
+  #leave(set: InputSet): void {
+    set.users--;
+    if (set.users > 0) return;
+    set.source = undefined;
+    if (this.#sets.delete(set)) set.destroy();
+  }
+
+  async #execute(set: InputSet, inputs: Inputs, count: number): Promise<void> {
+    this.#check();
+    set.makeResident(inputs);
     const { queue } = this.#open.device;
-    if (count === 1) queue.submit([this.#takeSpare()]);
-    else for (let left = count; left > 0; left -= EXECUTIONS_PER_SUBMIT) queue.submit([this.#encode(Math.min(left, EXECUTIONS_PER_SUBMIT))]);
+    if (count === 1) queue.submit([set.takeSpare()]);
+    else for (let left = count; left > 0; left -= EXECUTIONS_PER_SUBMIT) queue.submit([set.encode(Math.min(left, EXECUTIONS_PER_SUBMIT))]);
     const done = queue.onSubmittedWorkDone();
-    this.#spare ??= this.#encode(1);
+    set.keepSpare();
     await done;
     this.#open.check();
   }
 
   async #profile(inputs: TensorMap): Promise<readonly LayerTime[]> {
-    this.#makeResident(this.#convert(inputs));
+    this.#plain.makeResident(this.#convert(inputs));
     const { steps, buffers } = this.#resources;
     const times = await profileSteps(this.#open.device, steps, buffers, this.header.layers.map((layer) => layer.name));
     this.#open.check();
     return times;
   }
 
-  #convert(inputs: TensorMap): Upload {
+  #convert(inputs: TensorMap): Inputs {
     this.#check();
     const tensors = checkInputs(this.inputs, inputs);
     return tensors.map((tensor, i) => toDevice(this.#plan.inputs[i]!, tensor));
@@ -183,29 +232,9 @@ class WebgpuSession implements Session {
     this.#open.check();
   }
 
-  #makeResident(upload: Upload): void {
-    if (this.#resident === upload) return;
-    this.#resident = upload;
-    for (const [i, binding] of this.#plan.inputs.entries()) {
-      if (upload[i]!.byteLength > 0) this.#open.device.queue.writeBuffer(this.#resources.buffers[binding.buffer]!, 0, upload[i]!);
-    }
-  }
-
-  #encode(count: number): GPUCommandBuffer {
-    const encoder = this.#open.device.createCommandEncoder();
-    encodeSteps(encoder, this.#resources.steps, this.#resources.buffers, count);
-    return encoder.finish();
-  }
-
-  #takeSpare(): GPUCommandBuffer {
-    const spare = this.#spare ?? this.#encode(1);
-    this.#spare = undefined;
-    return spare;
-  }
-
-  async #withSlot(use: (slot: Readback) => Promise<TensorMap>): Promise<TensorMap> {
+  async #withSlot(use: (slot: Slot) => Promise<TensorMap>): Promise<TensorMap> {
     this.#check();
-    const slot = this.#free.pop() ?? (await new Promise<Readback>((resolve) => this.#waiting.push(resolve)));
+    const slot = this.#free.pop() ?? (await new Promise<Slot>((resolve) => this.#waiting.push(resolve)));
     try {
       this.#check();
       const outputs = await use(slot);

@@ -34,7 +34,7 @@ export type AccuracyOutcome =
   | { readonly status: 'failed'; readonly error: ErrorReport };
 
 /** Backend options that change how fast something is computed and not what. Any other may: another provider, TF32, a tuned kernel. */
-const NEUTRAL_OPTIONS = new Set(['threads', 'executionMode', 'memoryArena', 'memoryPattern', 'spinning']);
+const NEUTRAL_OPTIONS = new Set(['threads', 'executionMode', 'memoryArena', 'memoryPattern', 'spinning', 'streams']);
 
 /**
  * Engines of the same key give the same numbers: threads and batch do not change what is computed. An engine that was built

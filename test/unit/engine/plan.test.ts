@@ -29,6 +29,7 @@ const plan: Plan = {
   inputs: [{ name: 'x', dtype: 'float32', dims: [3], storage: 'f32', buffer: 2 }],
   outputs: [{ name: 'y', dtype: 'int64', dims: [4], storage: 'i32', buffer: 3 }],
   layerCount: 2,
+  streams: 4,
 };
 
 const WEIGHT_BYTES = 256;
@@ -61,6 +62,8 @@ describe('readPlan', () => {
     ['no workgroups', ['steps', 0, 'workgroups'], [1, 0, 1], /three positive numbers/],
     ['a copy within one buffer', ['steps', 1, 'to'], { buffer: 1, offset: 0, bytes: 16 }, /between two buffers/],
     ['a layer that does not exist', ['steps', 2, 'layer'], 2, /beyond the last of 2/],
+    ['no requests under way', ['streams'], 0, /streams is 0, not 1 to 64/],
+    ['more requests than anybody has', ['streams'], 65, /streams is 65/],
     ['an unknown step', ['steps', 2, 'kind'], 'free', /not one of dispatch/],
     ['an input in the arena', ['inputs', 0, 'buffer'], 1, /bound to a buffer for arena/],
     ['a length in a buffer that is no output', ['outputs', 0, 'length'], { buffer: 0, axis: 0 }, /is in a buffer for/],
@@ -73,7 +76,7 @@ describe('readPlan', () => {
   });
 
   it('answers any JSON with a plan or a PlanError', () => {
-    const leaves = ['version', 'buffers', 'shaders', 'steps', 'inputs', 'outputs', 'layerCount'] as const;
+    const leaves = ['version', 'buffers', 'shaders', 'steps', 'inputs', 'outputs', 'layerCount', 'streams'] as const;
     fc.assert(
       fc.property(fc.constantFrom(...leaves), fc.jsonValue(), (key, value) => {
         try {

@@ -13,7 +13,7 @@ import {
   type PlanBuffer,
   type PlanShader,
   type PlanStep,
-  REQUESTS_IN_FLIGHT,
+  stagingBytes,
 } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Program } from './context.ts';
@@ -28,7 +28,8 @@ export interface Assembled {
 /** Where every tensor of the program lies, by tensor id. */
 type Addresses = ReadonlyMap<number, BufferRange>;
 
-export function assemble(program: Program, profile: DeviceProfile): Assembled {
+/** `streams`: requests under way at once; default: the runtime's own. */
+export function assemble(program: Program, profile: DeviceProfile, streams?: number): Assembled {
   const buffers: PlanBuffer[] = [];
   const addresses = new Map<number, BufferRange>();
   const weights = placeWeights(program, profile, buffers, addresses);
@@ -54,6 +55,7 @@ export function assemble(program: Program, profile: DeviceProfile): Assembled {
       return length ? { ...bound, length: { buffer: addresses.get(length.tensor.id)!.buffer, axis: length.axis } } : bound;
     }),
     layerCount: program.layers.length,
+    ...(streams !== undefined && { streams }),
   };
   return { plan, weights, memory: ledger(plan, scratchPeak(program)) };
 }
@@ -168,7 +170,6 @@ function ledger(plan: Plan, scratchBytes: number): MemoryLedger {
     weightBytes: planBytes(plan, 'weights'),
     activationBytes: arena - workspaceBytes + planBytes(plan, 'input') + planBytes(plan, 'output'),
     workspaceBytes,
-    // One readback copy of the outputs per request in flight.
-    stagingBytes: planBytes(plan, 'output') * REQUESTS_IN_FLIGHT,
+    stagingBytes: stagingBytes(plan),
   };
 }

@@ -82,6 +82,8 @@ export interface LowerOptions {
   readonly windows?: boolean | undefined;
   /** Floating-point values between kernels are stored as f16, and matrix products take f16 operands (sums stay f32). */
   readonly half?: boolean | undefined;
+  /** Requests that a session keeps under way at once. */
+  readonly streams?: number | undefined;
   /** Inputs of uint8 that are bound as bytes, not as words; what reads them reads any strides. */
   readonly byteInputs?: ReadonlySet<ValueId> | undefined;
   /** Values that stay f32 all the same: what they reach is beyond binary16. */
