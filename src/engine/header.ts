@@ -4,6 +4,7 @@
  * Written by hand and without a schema library: the runtime that loads engines in a browser has no dependencies.
  */
 import { DTYPES, tensorBytes, type DType } from '../ir/tensor.ts';
+import type { PassReport } from '../passes/pass.ts';
 import {
   FUSIONS,
   PRECISIONS,
@@ -12,7 +13,6 @@ import {
   type EngineHeader,
   type EngineLayer,
   type MemoryLedger,
-  type PassReport,
   type TacticChoice,
   type TacticsReport,
   type TacticTime,

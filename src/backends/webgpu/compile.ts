@@ -1,10 +1,11 @@
 /** Model to engine: passes, kernels, plan. */
 import type { CompositePlan } from '../../engine/composite.ts';
-import type { Engine, EngineHeader, PassReport } from '../../engine/engine.ts';
+import type { Engine, EngineHeader } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import type { Graph } from '../../ir/graph.ts';
+import type { PassReport } from '../../passes/pass.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
