@@ -11,9 +11,11 @@
  * after half a second of continuous work and batches of at least 20 dispatches follow one another without a pause. Outputs
  * are sampled and compared with float64. One line per tactic, fastest first: time of one run of its kernels, rate, rank and
  * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
- * --candidates N and --per-tile N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
+ * --candidates N, --per-tile N and --per-block N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
  * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`), --json FILE
- * gets one line per result, --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders.
+ * gets one line per result, --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
+ * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
+ * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
@@ -22,7 +24,7 @@ import { packedColumns } from '../dist/src/backends/webgpu/kernels/packed/spec.j
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
 import { USAGE } from '../dist/src/backends/webgpu/resources.js';
-import { VECTOR_ELEMENTS, fewestRounds, matrixSubgroup, packedReason, packedTacticName } from '../dist/src/backends/webgpu/tactics/packed.js';
+import { VECTOR_ELEMENTS, fewestRounds, matrixSubgroup, packedReason, packedTacticName, packedWorkgroupBytes } from '../dist/src/backends/webgpu/tactics/packed.js';
 import { dequantizedExpr, quantizedExpr } from '../dist/src/passes/linear-grid.js';
 import { packedTactics, predictPackedNs } from '../dist/src/backends/webgpu/tactics/packed-model.js';
 import { float16ToNumber, numberToFloat16 } from '../dist/src/ir/tensor.js';
@@ -34,11 +36,13 @@ const { values: flags } = parseArgs({
     slow: { type: 'boolean', default: false },
     also: { type: 'string', default: '' },
     against: { type: 'string' },
+    memory: { type: 'string', default: '' },
     elements: { type: 'string', default: 'f16,i8' },
     seconds: { type: 'string', default: '300' },
     device: { type: 'string' },
     candidates: { type: 'string', default: '16' },
     'per-tile': { type: 'string', default: '2' },
+    'per-block': { type: 'string', default: '1' },
     lanes: { type: 'string', default: '0' },
     filter: { type: 'string', default: '' },
     residual: { type: 'boolean', default: false },
@@ -213,7 +217,7 @@ function upload(bytes, contents) {
 }
 
 /** Pipelines and bind groups of a tactic, or the error. */
-async function prepare(problem, tactic, buffers, scratch) {
+async function prepare(problem, tactic, buffers, scratch, memoryBytes = 0) {
   const started = performance.now();
   const calls = packedKernels(problem.spec, tactic, profile, (count) => {
     const made = tensor([count], 'f32');
@@ -227,7 +231,8 @@ async function prepare(problem, tactic, buffers, scratch) {
   });
   const steps = await Promise.all(calls.map(async ({ source, operands, workgroups }) => {
     if (flags.wgsl) appendFileSync(flags.wgsl, `// ${source.label}\n${source.wgsl}\n`);
-    const module = device.createShaderModule({ code: source.wgsl });
+    const code = source.wgsl.replace(/(var<workgroup> tile: array<vec4<u32>, )(\d+)/, (_, head, count) => `${head}${Math.max(Number(count), memoryBytes / 16)}`);
+    const module = device.createShaderModule({ code });
     const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
     const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: buffers.get(id) })) });
     return { pipeline, group, workgroups };
@@ -316,11 +321,22 @@ if (flags.against) for (const line of readFileSync(flags.against, 'utf8').trim()
   if (!(EARLIER.get(key)?.ms <= ms)) EARLIER.set(key, { ms, name });
 }
 
+async function benchMemory(problem, tactic, buffers, scratch) {
+  const needed = packedWorkgroupBytes(tactic);
+  const times = [];
+  for (const bytes of flags.memory.split(',').map((kb) => Number(kb) * 1024).filter((size) => size > needed && size <= profile.maxWorkgroupBytes)) {
+    const { steps } = await prepare(problem, tactic, buffers, scratch, bytes);
+    await batch(steps, 20);
+    times.push(`${bytes / 1024} KB ${((await time(steps)).ms * 1000).toFixed(1)} us`);
+  }
+  say(`  ${packedTacticName(tactic, problem.spec.element)} needs ${(needed / 1024).toFixed(1)} KB; with ${times.join(', ')}`);
+}
+
 async function benchShape(shape, element) {
   const problem = problemOf(shape, element);
   const buffers = new Map(problem.tensors.map((made) => [made.id, { buffer: upload(storedBytes(made), problem.contents.get(made.id)) }]));
   const scratch = { buffer: undefined, old: [] };
-  const limits = { perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
+  const limits = { perBlock: Number(flags['per-block']), perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
   const ranked = packedTactics(problem.shape, profile, limits);
   const known = new Set(ranked.map((tactic) => packedTacticName(tactic, element)));
   const added = namedTactics(element).filter(
@@ -363,12 +379,15 @@ async function benchShape(shape, element) {
     say(`  ${(ms * 1000).toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} T/s  model #${String(rank).padEnd(2)} ${(predictedMs * 1000).toFixed(0).padStart(6)} us  compile ${compileMs.toFixed(0).padStart(5)} ms  ±${(spread * 100).toFixed(0)}%  ${error <= 1 ? 'right' : `WRONG by ${error.toFixed(1)}`}  ${name}`);
     if (flags.json) appendFileSync(flags.json, `${JSON.stringify({ shape: shape.label, element, name, ms, spread, rate, compileMs, rank, predictedMs, error })}\n`);
   }
+  if (flags.memory && tactics.length > 0) await benchMemory(problem, tactics[0], buffers, scratch);
   const earlier = EARLIER.get(`${element} ${shape.label}`);
   const now = results.find(({ error }) => error <= 1);
+  const of = (most) => Math.min(...results.filter(({ rank, error }) => rank <= most && error <= 1).map(({ ms }) => ms)) / now?.ms;
+  const loss = { first: of(1), eight: of(8) };
   if (earlier && now) say(`  was ${(earlier.ms * 1000).toFixed(1)} us (${earlier.name}), is ${(now.ms * 1000).toFixed(1)} us (${now.name}): ${(earlier.ms / now.ms).toFixed(2)}x`);
   for (const { buffer } of buffers.values()) buffer.destroy();
   for (const old of scratch.old) old?.destroy();
-  return now;
+  return now && { ...now, loss };
 }
 
 const totals = new Map();
@@ -383,10 +402,12 @@ for (const element of flags.elements.split(',')) {
       const best = await benchShape(shape, element);
       opened.check();
       const key = `${element} ${shape.group}`;
-      const total = totals.get(key) ?? { ms: 0, flops: 0, missing: 0 };
+      const total = totals.get(key) ?? { ms: 0, flops: 0, missing: 0, first: [], eight: [] };
       if (best) {
         total.ms += best.ms * shape.layers;
         total.flops += problemFlops(shape) * shape.layers;
+        if (Number.isFinite(best.loss.first)) total.first.push(best.loss.first);
+        if (Number.isFinite(best.loss.eight)) total.eight.push(best.loss.eight);
       } else total.missing++;
       totals.set(key, total);
     } catch (error) {
@@ -401,6 +422,9 @@ function problemFlops({ images, height, width, channels, outputs, kernel, stride
 }
 
 say('');
-for (const [key, { ms, flops, missing }] of totals) say(`${key}: ${ms.toFixed(3)} ms by the best tactics, ${(flops / ms / 1e9).toFixed(1)} T/s${missing ? `, ${missing} shapes without one` : ''}`);
+const mean = (values) => (values.reduce((all, value) => all + value, 0) / values.length).toFixed(3);
+for (const [key, { ms, flops, missing, first, eight }] of totals) {
+  say(`${key}: ${ms.toFixed(3)} ms by the best tactics, ${(flops / ms / 1e9).toFixed(1)} T/s${missing ? `, ${missing} shapes without one` : ''}; the model's first takes ${mean(first)} of that on average, the best of its first eight ${mean(eight)}`);
+}
 if (skipped) say(`${skipped} shapes were left out: the time was up`);
 opened.destroy();

@@ -46,7 +46,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { profile } = target;
   const { workspaceBytes } = options;
   const windows = wantsWindows(passes);
-  const lowering = { workspaceBytes, windows, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
+  const lowering = { workspaceBytes, windows, half: options.precision !== 'fp32', split: webgpuOptions(options).f32Products === 'split', keepFloat: beyondHalf(input.calibration?.cache) };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
     unsupported.length === 0

@@ -74,7 +74,7 @@ describe('packed tactics', () => {
 describe('rounds of the slab', () => {
   it('leave room for as many workgroups as the staged blocks do, where there are enough', () => {
     for (const element of ['f16', 'i8'] as const) {
-      for (const tactic of packedTactics({ element, batch: 1, rows: 401408, columns: 256, depth: 64 }, PROFILES['NVIDIA']!, { perTile: 4, matrix: 100, lanes: 0 })) {
+      for (const tactic of packedTactics({ element, batch: 1, rows: 401408, columns: 256, depth: 64 }, PROFILES['NVIDIA']!, { perBlock: 3, perTile: 4, matrix: 100, lanes: 0 })) {
         const steps = tactic.sm / tactic.matrix!.m;
         const [staged, taken] = [stagedVectors(tactic) * 16, packedWorkgroupBytes(tactic)].map((bytes) => residentByMemory(bytes, 49152));
         expect(tactic.rounds === steps || taken === staged).toBe(true);

@@ -35,7 +35,7 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [256, 128], sub: [64, 64], bk: [4] },
   { block: [256, 64], sub: [64, 64], bk: [4, 8] },
   { block: [256, 64], sub: [64, 32], bk: [4] },
-  { block: [128, 128], sub: [64, 64], bk: [2, 4, 8] },
+  { block: [128, 128], sub: [64, 64], bk: [4, 2, 8] },
   { block: [128, 128], sub: [64, 32], bk: [4, 8] },
   { block: [128, 64], sub: [64, 64], bk: [4, 8] },
   { block: [128, 64], sub: [64, 32], bk: [4, 8] },
@@ -80,7 +80,7 @@ const PIPELINES = [[1, 1], [2, 1], [1, 2]] as const;
 const SPLITS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 
 /**
- * An H200 at full clocks, fitted to 1,370 measured kernels of ResNet-50's convolutions (docs/performance.md): times in nanoseconds,
+ * An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (docs/performance.md): times in nanoseconds,
  * rates of one streaming multiprocessor per nanosecond.
  */
 const MODEL = {
@@ -162,9 +162,11 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic): n
   // Workgroups drift apart: the last wave is rarely a whole one.
   const filled = workgroups / MODEL.units / resident;
   const waves = filled <= 1 ? 1 : filled + 0.3 * (Math.ceil(filled) - filled);
+  // Registers for a second block are not free where they bring nothing.
+  const pipeline = 1 + 0.02 * (tactic.ahead - 1);
   const traffic = (workgroups * (bm + bn) * blocksOf(problem, tactic) * bk * 16) / MODEL.allL2Bytes;
   const reduce = splitK > 1 ? MODEL.dispatch + MODEL.beginning + (2 * packedScratchBytes(problem, tactic)) / MODEL.partialBytes : 0;
-  return MODEL.dispatch + Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
+  return MODEL.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
 
 function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
@@ -188,20 +190,21 @@ function matrixFor(element: PackedElement, profile: DeviceProfile): MatrixShape 
   return best && { m: best.m, n: best.n, k: best.k };
 }
 
-/** How many candidates there may be, of one tile and of all with one engine. */
+/** How many candidates there may be, of one block (ways to load it), of one tile and of all with one engine. */
 export interface CandidateLimits {
+  readonly perBlock: number;
   readonly perTile: number;
   readonly matrix: number;
   readonly lanes: number;
 }
 
 /** A tuner times them all. */
-const LIMITS: CandidateLimits = { perTile: 2, matrix: 16, lanes: 2 };
+const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 16, lanes: 2 };
 
 /** The tactics worth trying, best first by the model; at least one is legal on every device. */
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
   const lanes = { engine: 'lanes', matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
-  const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits.perTile);
+  const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits);
   if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes, profile), limits.matrix);
   const matrix = matrixFor(problem.element, profile);
   const subgroup = matrixSubgroup(profile);
@@ -210,7 +213,7 @@ export function packedTactics(problem: PackedProblem, profile: DeviceProfile, li
   return [...ranked(tacticsOf(MATRIX_TILES, base, profile), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, profile), limits.lanes)];
 }
 
-function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, most: number): PackedTactic[] {
+function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, { perBlock, perTile }: CandidateLimits): PackedTactic[] {
   const legal = all.filter(
     (tactic) =>
       packedReason(tactic, problem.element, profile) === undefined &&
@@ -220,12 +223,15 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
       blocksOf(problem, tactic) >= tactic.buffers + 2 * (tactic.ahead - 1),
   );
   const predicted = legal.map((tactic) => ({ tactic, ns: predictPackedNs(problem, tactic) })).sort((a, b) => a.ns - b.ns);
-  const perTile = new Map<string, number>();
-  const chosen = predicted.filter(({ tactic }) => {
-    const tile = `${tactic.bm}x${tactic.bn} ${tactic.sm}x${tactic.sn}`;
-    const taken = perTile.get(tile) ?? 0;
-    perTile.set(tile, taken + 1);
-    return taken < most;
+  const taken = new Map<string, number>();
+  const take = (key: string, most: number): boolean => {
+    const before = taken.get(key) ?? 0;
+    if (before < most) taken.set(key, before + 1);
+    return before < most;
+  };
+  const chosen = predicted.filter(({ tactic: { bm, bn, sm, sn, bk, slices, splitK } }) => {
+    const tile = `${bm}x${bn} ${sm}x${sn}`;
+    return take(`${tile} ${bk} ${slices} ${splitK}`, perBlock) && take(tile, perTile);
   });
   return chosen.slice(0, count).map(({ tactic }) => tactic);
 }

@@ -19,8 +19,8 @@ export interface Engine {
   multiply(block: Block, base: string): void;
   /** Emits stores of one round's accumulators to the slab. */
   spill(block: Block, round: number): void;
-  /** The row of the tile that lies at a row of the slab in a round (an expression). */
-  tileRow(round: string, slabRow: string): string;
+  /** Rows of the slab that are neighbours in the tile, and the tile's rows from one such run to the next; a round begins where the last one ended. */
+  readonly run: { readonly rows: number; readonly step: number };
 }
 
 /** What engines share: the geometry of a tactic. */

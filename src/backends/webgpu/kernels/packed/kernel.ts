@@ -90,7 +90,7 @@ function stagesOf(spec: PackedSpec, { tactic, threads, pitch, bBegin }: Geometry
   }
 }
 
-/** The products over the depth. */
+/** The products over the depth. Ends with a barrier: what was staged is no longer needed. */
 function multiply(block: Block, spec: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly Stage[]): void {
   const { bk, splitK, buffers, ahead } = tactic;
   const perPart = partDepth(spec.depth, tactic);
@@ -101,6 +101,7 @@ function multiply(block: Block, spec: PackedSpec, { tactic }: Geometry, engine: 
     for (const stage of stages) stage.store(block, '', '');
     block.line('workgroupBarrier()');
     engine.multiply(block, '');
+    block.line('workgroupBarrier()');
   } else if (ahead === 2) multiplyTwoAhead(block, bk, engine, stages);
   else if (buffers === 2) multiplyTwoBuffers(block, tactic, engine, stages);
   else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => multiplyBlock(loop, 'k', bk, engine, stages, ''));
@@ -108,11 +109,11 @@ function multiply(block: Block, spec: PackedSpec, { tactic }: Geometry, engine: 
 
 /** A block from the registers of a set, which get the block `ahead` further. */
 function multiplyBlock(block: Block, k: string, ahead: number, engine: Engine, stages: readonly Stage[], set: string): void {
-  block.line('workgroupBarrier()');
   for (const stage of stages) stage.store(block, '', set);
   block.line('workgroupBarrier()');
   loadNext(block, k, ahead, stages, set);
   engine.multiply(block, '');
+  block.line('workgroupBarrier()');
 }
 
 function loadNext(block: Block, k: string, ahead: number, stages: readonly Stage[], set: string): void {
@@ -149,6 +150,7 @@ function multiplyTwoBuffers(block: Block, tactic: PackedTactic, engine: Engine, 
       for (const stage of stages) stage.store(next, 'staged + ', '');
     });
   });
+  block.line('workgroupBarrier()');
 }
 
 /** Adds the parts of a split depth and ends like the kernel without a split. */

@@ -48,7 +48,7 @@ export function lanesEngine({ tactic, element, pitch, slab, bBegin }: Geometry):
         }
       }
     },
-    tileRow: (round, slabRow) => `${slabRow} + ${round} * ${slab.rows}u`,
+    run: { rows: slab.rows, step: slab.rows },
   };
 }
 

@@ -47,9 +47,8 @@ function slabAt({ tactic, slab }: Geometry, { perRound }: Cover, i: number, j: n
 }
 
 /** A slab's rows are those of the subgroups, one after another. */
-function tileRowOf({ tactic }: Geometry, { perRound }: Cover): Engine['tileRow'] {
-  const rows = perRound * tactic.matrix!.m;
-  return (round, slabRow) => `(${slabRow} / ${rows}u) * ${tactic.sm}u + ${slabRow} % ${rows}u + ${round} * ${rows}u`;
+function runOf({ tactic }: Geometry, { perRound }: Cover): Engine['run'] {
+  return { rows: perRound * tactic.matrix!.m, step: tactic.sm };
 }
 
 export function matrixEngine(geometry: Geometry): Engine {
@@ -94,7 +93,7 @@ export function matrixEngine(geometry: Geometry): Engine {
         }
       }
     },
-    tileRow: tileRowOf(geometry, cover),
+    run: runOf(geometry, cover),
   };
 }
 
@@ -153,6 +152,6 @@ export function emulatedEngine(geometry: Geometry): Engine {
         cells.line(`tile[${slice}${rows} + ${columns}] = bitcast<vec4<u32>>(acc[x])`);
       });
     },
-    tileRow: tileRowOf(geometry, cover),
+    run: runOf(geometry, cover),
   };
 }

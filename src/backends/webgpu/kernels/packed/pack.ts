@@ -2,7 +2,7 @@
  * Weights as the packed matrix kernel reads them: [group, k vector, column, 16 bytes], so that neighbouring invocations read
  * neighbouring columns, whatever the tile. Prior art: cuDNN's and CUTLASS's interleaved layouts (NC/32HW32).
  */
-import { numberToFloat16 } from '../../../../ir/tensor.ts';
+import { float16ToNumber, numberToFloat16 } from '../../../../ir/tensor.ts';
 import { VECTOR_ELEMENTS, type PackedElement } from '../../tactics/packed.ts';
 import { packedColumns } from './spec.ts';
 
@@ -36,6 +36,26 @@ export function packHalf(shape: WeightShape, at: WeightAt): Uint16Array {
     return numberToFloat16(Math.min(65504, Math.max(-65504, value)));
   });
   return packed;
+}
+
+/**
+ * f32 weights for a left matrix that is split: for every four channels a vector that meets both of its halves with the high halves of the
+ * weights, and one that meets its high half with their low halves. The product of the low halves is left out.
+ */
+export function packSplit(shape: WeightShape, at: WeightAt): Uint16Array {
+  return packHalf(splitShape(shape), (group, tap, position, column) => {
+    const [four, place] = [position >> 4, position & 15];
+    const channel = four * 4 + (place & 3);
+    if (channel >= shape.channels || place >= 12) return 0;
+    const value = at(group, tap, channel, column);
+    const high = float16ToNumber(numberToFloat16(Math.min(65504, Math.max(-65504, value))));
+    return place < 8 ? high : value - high;
+  });
+}
+
+/** The shape of weights as {@link packSplit} packs them. */
+export function splitShape(shape: WeightShape): WeightShape {
+  return { ...shape, channels: Math.ceil(shape.channels / 4) * 16 };
 }
 
 /** Whole numbers in −128 … 127. */

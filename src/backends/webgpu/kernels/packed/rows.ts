@@ -48,6 +48,8 @@ export interface StageShape {
 /** Addresses of rows and what they hold; depths are counted in vectors. */
 export interface RowSource {
   readonly tensor: DeviceTensor;
+  /** Vectors are f32, and become halves on their way. */
+  readonly split: boolean;
   /** Emits a row's registers and gives its name; `above` is the name of a row `step` rows above, where there is one. */
   row(block: Block, name: string, row: string, above: { readonly name: string; readonly step: number } | undefined): string;
   /** Emits the registers of a depth: `k` is the block's first, `lane` the invocation's offset in it. */
@@ -73,7 +75,10 @@ export function rowStage(shape: StageShape, source: RowSource): Stage {
   const names: string[] = [];
   return {
     tensor: source.tensor,
-    bind: (module) => bindVectors(module, name, source.tensor),
+    bind(module) {
+      bindVectors(module, name, source.tensor);
+      if (source.split) module.helper('split_halves');
+    },
     prepare(block) {
       block.let(`${name}_lane`, `lid % ${bk}u`);
       block.let(`${name}_row`, vectors < threads ? `(lid / ${bk}u) % ${rows}u` : `lid / ${bk}u`);
@@ -90,7 +95,7 @@ export function rowStage(shape: StageShape, source: RowSource): Stage {
     load(block, k, how, set) {
       const depth = how === 'var' ? `${name}d` : `${name}n`;
       source.depth(block, depth, k, `${name}_lane`);
-      for (let i = 0; i < loads; i++) assign(block, `${name}${i}${set}`, source.value(block, names[i]!, depth), how);
+      for (let i = 0; i < loads; i++) assign(block, `${name}${i}${set}`, source.split ? `split_halves(${source.value(block, names[i]!, depth)})` : source.value(block, names[i]!, depth), how);
     },
     store(block, base, set) {
       const write = (inside: Block): void => {
@@ -105,9 +110,15 @@ export function rowStage(shape: StageShape, source: RowSource): Stage {
   };
 }
 
+/** Split vectors are read twice over: two depths have one address. */
+const halving =
+  (split: boolean) =>
+  (depth: string): string =>
+    split ? `${depth} / 2u` : depth;
+
 /** Rows read through strides; the view is over [batch axes…, row axes…], in vectors. */
 export function matrixSource(
-  { tensor, view }: { readonly tensor: DeviceTensor; readonly view: View },
+  { tensor, view, split = false }: { readonly tensor: DeviceTensor; readonly view: View; readonly split?: boolean | undefined },
   extents: { readonly batch: readonly number[]; readonly rows: readonly number[] },
   { name, depth, bk }: Pick<StageShape, 'name' | 'depth' | 'bk'>,
 ): RowSource {
@@ -116,23 +127,25 @@ export function matrixSource(
   const batch = part(0, extents.batch, view.offset);
   const rows = part(extents.batch.length, extents.rows, 0);
   const tail = depth % bk !== 0;
+  const halved = halving(split);
   return {
     tensor,
+    split,
     row(block, register, row, above) {
       const stride = rows.extents.length === 1 ? rows.views[0]!.strides[0]! : undefined;
       if (above && stride !== undefined && stride >= 0) return `${above.name} + ${above.step * stride}u`;
       const at = block.let(`${register}_m`, row);
       const base = address(batch.views[0]!, decodeIndex('batch', batch.extents).map((code) => `(${code})`));
       const offset = address(rows.views[0]!, decodeIndex(at, rows.extents).map((code) => `(${code})`));
-      return block.let(register, `${base} + ${offset}${tail ? '' : ` + ${name}_lane`}`);
+      return block.let(register, `${base} + ${offset}${tail ? '' : ` + ${halved(`${name}_lane`)}`}`);
     },
     depth(block, register, k, lane) {
       if (!tail) {
-        block.let(register, k);
+        block.let(register, halved(k));
         return;
       }
       block.let(`${register}_ok`, `${k} + ${lane} < k_end`);
-      block.let(register, `select(0u, ${k} + ${lane}, ${register}_ok)`);
+      block.let(register, `select(0u, ${halved(`(${k} + ${lane})`)}, ${register}_ok)`);
     },
     value: (_block, row, at) => (tail ? `select(vec4<u32>(), ${name}[${row} + ${at}], ${at}_ok)` : `${name}[${at} + ${row}]`),
   };
@@ -149,8 +162,11 @@ export function imageSource(image: PackedImage, { name, depth, bk }: Pick<StageS
   const shared = image.channels % bk === 0;
   const leaves = image.kernel.some((_, axis) => canLeave(image, axis));
   const masked = leaves && taps <= MASK_BITS;
+  const split = image.split ?? false;
+  const halved = halving(split);
   return {
     tensor: image.tensor,
+    split,
     row(block, register, row) {
       const at = block.let(`${register}_m`, row);
       const [index, ...outputs] = decodeIndex(at, [image.images, ...image.outputSpatial]);
@@ -160,14 +176,14 @@ export function imageSource(image: PackedImage, { name, depth, bk }: Pick<StageS
       const terms = positions.map((position, axis) => `${position} * ${image.spatialStrides[axis]}i`);
       const fixed = `(${index}) * ${image.imageStride}u + batch * ${image.groupStride}u + ${image.offset}u`;
       // A window may begin outside the image: the sum wraps, and wraps back where the tap's offset is added.
-      block.let(register, `bitcast<u32>(${['0i', ...terms].join(' + ')}) + ${fixed}${shared ? ` + ${name}_lane` : ''}`);
+      block.let(register, `bitcast<u32>(${['0i', ...terms].join(' + ')}) + ${fixed}${shared ? ` + ${halved(`${name}_lane`)}` : ''}`);
       if (masked) tapMask(block, image, register);
       return register;
     },
     depth(block, register, k, lane) {
       const at = shared ? k : block.let(`${register}_k`, `${k} + ${lane}`);
       const codes = decodeIndex(at, [...image.kernel, image.channels]);
-      const [channel, tap] = [block.let(`${register}_c`, codes.at(-1)!), block.let(`${register}_tap`, `${at} / ${image.channels}u`)];
+      const [channel, tap] = [block.let(`${register}_c`, halved(`(${codes.at(-1)!})`)), block.let(`${register}_tap`, `${at} / ${image.channels}u`)];
       const offsets = codes.slice(0, -1).map((code, axis) => block.let(`${register}_t${axis}`, `(${code}) * ${image.dilation[axis]}u`));
       block.let(register, [channel, ...offsets.map((offset, axis) => `${offset} * ${image.spatialStrides[axis]}u`)].join(' + '));
       if (masked) block.let(`${register}_bit`, `1u << (${tap} & 31u)`);

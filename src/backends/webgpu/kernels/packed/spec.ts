@@ -8,8 +8,17 @@ import type { DeviceTensor, View } from '../../lower/tensor.ts';
 import type { PackedElement } from '../../tactics/packed.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../epilogue.ts';
 
+/**
+ * A left matrix of f32 whose products are made of halves: every four elements are read as a vector of four high halves and of four low
+ * ones, x ≈ high + low (about 21 bits), and that vector twice over, so that the depth and an image's `channels` count two vectors where the
+ * memory has one. Weights for it: packSplit. Prior art: Ootomo and Yokota, "Recovering single precision accuracy from Tensor Cores", 2022.
+ */
+interface Splits {
+  readonly split?: boolean | undefined;
+}
+
 /** A matrix: its rows' depths lie one after another. The view is over [batch axes…, row axes…], in vectors. */
-export interface PackedMatrix {
+export interface PackedMatrix extends Splits {
   readonly kind: 'matrix';
   readonly tensor: DeviceTensor;
   readonly view: View;
@@ -19,7 +28,7 @@ export interface PackedMatrix {
  * An image as the left matrix: rows are [image, output pixel…], depths are (tap, vector of channels). The batch index is the
  * group. Taps outside the image give `pad` in every word.
  */
-export interface PackedImage {
+export interface PackedImage extends Splits {
   readonly kind: 'image';
   readonly tensor: DeviceTensor;
   /** Strides in vectors; `groupStride` lies between the groups' first channels. */
