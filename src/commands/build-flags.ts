@@ -1,6 +1,7 @@
 /** Flags that decide what one engine is, and the step from them to build options. */
 import { Flags } from '@oclif/core';
 import { FUSIONS, PRECISIONS, type BuildOptions, type Fusion, type Precision } from '../engine/engine.ts';
+import { passNames } from '../passes/names.ts';
 import { FALLBACK_FLAG, withFallback } from './fallback-flag.ts';
 import { parseBytes, parsePairs, parseShapes, parseSizes } from './values.ts';
 
@@ -11,7 +12,7 @@ export const BUILD_FLAGS = {
   batch: Flags.integer({ description: "the model's symbolic batch", default: 1, min: 1, helpValue: 'N' }),
   dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
   shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
-  'disable-pass': Flags.string({ description: 'leave out a pass by name; repeatable', helpValue: 'NAME', multiple: true }),
+  'disable-pass': Flags.string({ description: 'leave out a pass by its name, as inspect lists them; repeatable', helpValue: 'NAME', multiple: true }),
   workspace: Flags.string({ description: 'upper bound for scratch memory, such as 256MiB', helpValue: 'SIZE' }),
   ...FALLBACK_FLAG,
   option: Flags.string({ description: 'backend option, such as threads=2; repeatable', helpValue: 'KEY=VALUE', multiple: true }),
@@ -39,7 +40,7 @@ export function buildOptions(flags: ParsedBuildFlags): BuildOptions {
     batch: flags.batch,
     dims: parseSizes('--dim', flags.dim),
     inputShapes: parseShapes('--shape', flags.shape),
-    disabledPasses: flags['disable-pass'] ?? [],
+    disabledPasses: passNames(flags['disable-pass'] ?? [], '--disable-pass'),
     workspaceBytes: flags.workspace === undefined ? undefined : parseBytes('--workspace', flags.workspace),
     backendOptions: withFallback(parsePairs('--option', flags.option), flags.fallback),
   };

@@ -7,6 +7,7 @@
 import type { PluginStamp } from '../ir/custom.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { DType } from '../ir/tensor.ts';
+import type { PassReport } from '../passes/pass.ts';
 import type { CalibrationStamp } from '../quantize/calibration.ts';
 
 export const PRECISIONS = ['fp32', 'fp16', 'int8', 'mixed'] as const;
@@ -53,15 +54,6 @@ export interface MemoryLedger {
   readonly workspaceBytes: number;
   /** Upload and readback buffers. */
   readonly stagingBytes: number;
-}
-
-/** What one pass changed, for `inspect --passes`. */
-export interface PassReport {
-  readonly pass: string;
-  readonly nodesBefore: number;
-  readonly nodesAfter: number;
-  /** Rewrites by rule name. */
-  readonly rewrites: Readonly<Record<string, number>>;
 }
 
 /** One executed unit (a kernel, or a node that the backend runs whole), for `inspect` and for proofs of precision. */

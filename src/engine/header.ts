@@ -5,6 +5,7 @@
  */
 import type { PixelInput } from '../ir/pixels.ts';
 import { DTYPES, tensorBytes, type DType } from '../ir/tensor.ts';
+import type { PassReport } from '../passes/pass.ts';
 import {
   FUSIONS,
   PRECISIONS,
@@ -13,7 +14,6 @@ import {
   type EngineHeader,
   type EngineLayer,
   type MemoryLedger,
-  type PassReport,
   type TacticChoice,
   type TacticsReport,
   type TacticTime,

@@ -11,8 +11,8 @@ import type { Tensor } from '../ir/tensor.ts';
 import { writeAttributes } from '../ops/attributes.ts';
 import { boundedAxis } from '../ops/bounded.ts';
 import type { AttrSpec, RawAttribute } from '../ops/def.ts';
+import { ONNX_DTYPE } from '../ops/specs.ts';
 import { OPS } from '../ops/table.ts';
-import { elementNumber } from './dtype.ts';
 import { encodeTensor } from './tensor.ts';
 
 const { onnx } = onnxProto;
@@ -121,5 +121,5 @@ function valueInfo(graph: Graph, id: ValueId): onnxProto.onnx.IValueInfoProto {
   const { dtype, dims } = typeOf(graph, id);
   const open = boundedAxis(graph, id);
   const shape = { dim: dims.map((dimValue, axis) => (axis === open ? { dimParam: `${id}_length` } : { dimValue })) };
-  return { name: id, type: { tensorType: { elemType: elementNumber(dtype), shape } } };
+  return { name: id, type: { tensorType: { elemType: ONNX_DTYPE[dtype], shape } } };
 }

@@ -8,7 +8,7 @@
 import onnxProto from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
 import { decodeAttributes, type OnnxAttribute } from './attribute.ts';
-import { elementName, elementType } from './dtype.ts';
+import { elementName } from './dtype.ts';
 import { externalReader, type ExternalReader } from './external.ts';
 import { readFunctionDefaults, type FunctionDefaults } from './functiondefaults.ts';
 import { toInteger } from './integers.ts';
@@ -18,6 +18,7 @@ import { boundedReader } from './reader.ts';
 import { sniffForeign } from './sniff.ts';
 import { decodeTensor, MAX_ELEMENTS, type TensorValue } from './tensor.ts';
 import type { DType } from '../ir/tensor.ts';
+import { dtypeOfOnnx } from '../ops/specs.ts';
 
 type Proto = typeof onnxProto.onnx;
 type ModelProto = InstanceType<Proto['ModelProto']>;
@@ -226,7 +227,7 @@ function decodeType(proto: onnxProto.onnx.ITypeProto | null | undefined, place: 
   const tensor = proto?.tensorType;
   if (!tensor || !tensor.elemType) return { kind: 'other', what: 'untyped' };
   const dims = tensor.shape?.dim?.map((dim) => decodeDim(dim, place));
-  return { kind: 'tensor', dtype: elementType(tensor.elemType), dtypeName: elementName(tensor.elemType), dims };
+  return { kind: 'tensor', dtype: dtypeOfOnnx(tensor.elemType), dtypeName: elementName(tensor.elemType), dims };
 }
 
 /** Some exporters write −1 for a dimension that they leave open. */

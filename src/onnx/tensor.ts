@@ -6,7 +6,8 @@
  */
 import onnxProto from 'onnx-proto';
 import { DTYPE_BITS, elementCount, tensorBytes, typedView, type DType, type Tensor } from '../ir/tensor.ts';
-import { elementName, elementNumber, elementType } from './dtype.ts';
+import { dtypeOfOnnx, ONNX_DTYPE } from '../ops/specs.ts';
+import { elementName } from './dtype.ts';
 import { externalReader, type ExternalRange, type ExternalReader } from './external.ts';
 import { toBigInt, toInteger } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
@@ -30,7 +31,7 @@ export function decodeTensor(proto: TensorProto, place: string, external: Extern
   const dims = decodeDims(proto.dims ?? [], place);
   const number = proto.dataType ?? 0;
   if (number === 0) throw invalid('a tensor has no element type', place);
-  const dtype = elementType(number);
+  const dtype = dtypeOfOnnx(number);
   if (proto.segment) return { kind: 'unsupported', dtype: `${elementName(number)} in segments`, dims };
   if (dtype === undefined) {
     return elementName(number) === 'string' ? decodeStrings(proto, dims, place) : { kind: 'unsupported', dtype: elementName(number), dims };
@@ -133,5 +134,5 @@ function plainBytes(bytes: Uint8Array): Uint8Array {
 
 /** A tensor as a message, its bytes as raw_data. */
 export function encodeTensor(tensor: Tensor, name = ''): onnxProto.onnx.TensorProto {
-  return onnx.TensorProto.create({ name, dims: [...tensor.dims], dataType: elementNumber(tensor.dtype), rawData: tensor.data });
+  return onnx.TensorProto.create({ name, dims: [...tensor.dims], dataType: ONNX_DTYPE[tensor.dtype], rawData: tensor.data });
 }

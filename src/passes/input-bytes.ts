@@ -10,7 +10,7 @@ import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
 import { typeOf } from '../ir/graph.ts';
 import { byteDims, type PixelInput } from '../ir/pixels.ts';
 import { type DType, fromNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
-import type { PassReport } from './pipeline.ts';
+import type { PassReport } from './pass.ts';
 
 /** The name under which an engine's list of passes knows it. It changes bindings: nothing but its option switches it on or off. */
 const INPUT_BYTES = 'input-bytes';

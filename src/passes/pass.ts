@@ -34,7 +34,7 @@ export interface PassResult {
 
 export interface Pass {
   readonly name: string;
-  /** One line for `inspect --passes`. */
+  /** One line, what it is for. */
   readonly summary: string;
   /** Where it applies; default: every target. */
   readonly targets?: readonly Target[];
@@ -76,4 +76,13 @@ export function applyRules(graph: Graph, rules: readonly Rule[]): PassResult {
 /** A pass that is a list of rules. */
 export function rulePass(description: Omit<Pass, 'run'>, rules: readonly Rule[]): Pass {
   return { ...description, run: (graph) => applyRules(graph, rules) };
+}
+
+/** What one pass changed, for `inspect`; engines carry it. */
+export interface PassReport {
+  readonly pass: string;
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  /** Rewrites by rule name; rules that did not apply are left out. */
+  readonly rewrites: Readonly<Record<string, number>>;
 }

@@ -19,7 +19,7 @@ import { fuseAttention } from './fuse-attention.ts';
 import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
 import { identities } from './identities.ts';
-import type { Evaluator, Pass, PassContext, Target } from './pass.ts';
+import type { Evaluator, Pass, PassContext, PassReport, Target } from './pass.ts';
 import { recoverActivations, recoverSwish } from './recover-activations.ts';
 import { recoverLayerNorm, recoverRmsNorm } from './recover-norms.ts';
 import { reshapes } from './reshapes.ts';
@@ -57,7 +57,7 @@ export interface PipelineOptions {
   readonly target: Target;
   /** `off` runs only the basic passes, so that each op stays a kernel of its own. */
   readonly fusion: 'on' | 'off';
-  /** Names of passes to leave out. Names that no pass has are ignored here; whoever reads them from a user checks them. */
+  /** Names of passes to leave out. Names that no pass has are ignored here; what reads them from a user checks them (names.ts). */
   readonly disabled: readonly string[];
   /** Without it, constant subgraphs stay. */
   readonly fold: Evaluator | undefined;
@@ -67,15 +67,6 @@ export interface PipelineOptions {
   readonly verify?: boolean;
   /** Between passes. */
   readonly signal?: AbortSignal | undefined;
-}
-
-/** What one pass changed, for `inspect --passes`. */
-export interface PassReport {
-  readonly pass: string;
-  readonly nodesBefore: number;
-  readonly nodesAfter: number;
-  /** Rewrites by rule name; rules that did not apply are left out. */
-  readonly rewrites: Readonly<Record<string, number>>;
 }
 
 export interface PipelineResult {

@@ -6,6 +6,7 @@
 import { z } from 'zod';
 import { FUSIONS, PRECISIONS } from '../engine/engine.ts';
 import { DTYPES, type DType } from '../ir/tensor.ts';
+import { PASS_NAMES } from '../passes/names.ts';
 import { DEFAULT_PERCENTILE } from '../quantize/calibrators.ts';
 import { SCHEMES } from '../quantize/params.ts';
 import type { ScenarioName } from '../results/record.ts';
@@ -152,7 +153,7 @@ const axes = z.strictObject({
   fusion: oneOrMore(z.enum(FUSIONS)).default(['on']),
   /** Each option with the values to try; `threads: all` is the machine's number of cores. */
   backendOptions: z.record(text, oneOrMore(optionValue)).default({}),
-  disabledPasses: z.array(text).default([]),
+  disabledPasses: z.array(z.enum(PASS_NAMES)).default([]),
   workspaceBytes: count.optional(),
 });
 

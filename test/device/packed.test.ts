@@ -136,6 +136,10 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
     ['f16', 'columns-contiguous', 2, 19, 24, 30],
     ['f16', 'columns-contiguous', 1, 33, 20, 64],
   ] as const)('%s product of activations, %s %ix%ix%ix%i', async (element, kind, batch, m, n, k) => {
-    for (const engine of ['lanes', 'emulated'] as const) expect(await fault(matmulProblem(batch, m, n, k, kind, { element }), tactic(engine, element))).toBeUndefined();
+    for (const engine of ['lanes', 'emulated'] as const) {
+      for (const options of [{}, { ahead: 2, bk: 1 }] as const) {
+        expect(await fault(matmulProblem(batch, m, n, k, kind, { element }), tactic(engine, element, options))).toBeUndefined();
+      }
+    }
   });
 });

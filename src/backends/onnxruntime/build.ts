@@ -2,7 +2,7 @@
  * Builds onnxruntime engines: the optimized graph written back as ONNX, or the model's own bytes where the IR can't hold it.
  */
 import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
-import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger, PassReport } from '../../engine/engine.ts';
+import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { pluginWayOut } from '../compile.ts';
 import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
@@ -10,6 +10,7 @@ import { formatType, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
+import type { PassReport } from '../../passes/pass.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
 import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';

@@ -1,8 +1,10 @@
 /** Graph → the parts of an engine: kernels, plan and weights. Needs no device, only a profile of one. */
-import type { Binding, EngineLayer, MemoryLedger, PassReport } from '../../engine/engine.ts';
+import type { Binding, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { type Graph } from '../../ir/graph.ts';
+import { WINDOWS } from '../../passes/names.ts';
+import type { PassReport } from '../../passes/pass.ts';
 import { bindingOf } from '../binding.ts';
 import { checkFits, outOfMemory } from './fits.ts';
 import { type Assembled, assemble } from './lower/assemble.ts';
@@ -49,9 +51,6 @@ function assembleWithin(program: Program, profile: DeviceProfile, streams: numbe
     throw outOfMemory(largest, `${largest} in one tensor, and the device allows ${profile.maxBufferBytes} in one buffer (maxBufferSize)`, error);
   }
 }
-
-/** The name under which `--disable-pass` and the engine's list of passes know {@link LowerOptions.windows}. */
-const WINDOWS = 'windows';
 
 /** Concat, split and slice without copies, where kernels are fused at all. */
 export function wantsWindows({ fusion, disabled }: { readonly fusion: 'on' | 'off'; readonly disabled: readonly string[] }): boolean {

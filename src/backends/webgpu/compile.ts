@@ -1,11 +1,12 @@
 /** Model to engine: passes, kernels, plan. */
 import type { CompositePlan } from '../../engine/composite.ts';
-import type { Engine, EngineHeader, PassReport } from '../../engine/engine.ts';
+import type { Engine, EngineHeader } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import type { Graph } from '../../ir/graph.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
+import type { PassReport } from '../../passes/pass.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
@@ -44,7 +45,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { graph, reports: own } = await runPasses(bytes.graph, { ...passes, target: 'webgpu' });
   const reports = [...bytes.reports, ...own];
   const unsupported = unsupportedNodes(graph);
-  const { fallback, tune, streams } = webgpuOptions(options);
+  const { fallback, tune, streams, f32Products } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input, device);
@@ -52,7 +53,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { workspaceBytes } = options;
   const windows = wantsWindows(passes);
   const byteInputs = new Set(pixels.map(({ input: id }) => id));
-  const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', keepFloat: beyondHalf(input.calibration?.cache) };
+  const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', split: f32Products === 'split', keepFloat: beyondHalf(input.calibration?.cache) };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
     unsupported.length === 0

@@ -22,6 +22,12 @@ export const WEBGPU_OPTIONS = {
     choices: TUNE_LEVELS,
     description: 'Choose kernels by timing them on the device: the most promising few per problem (fast), or all that are worth it (full).',
   },
+  f32Products: {
+    type: 'choice',
+    default: 'exact',
+    choices: ['exact', 'split'],
+    description: 'fp32 builds on devices with matrix units: multiply in f32, or as sums of products of halves (about 21 bits; factors beyond ±65,504 saturate).',
+  },
   streams: {
     type: 'number',
     default: REQUESTS_IN_FLIGHT,

@@ -2,6 +2,7 @@
 import { type BuildOptions, FUSIONS, PRECISIONS } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { nearest } from '../../nearest.ts';
+import { passNames } from '../../passes/names.ts';
 import type { Case } from '../../results/record.ts';
 import { variantId } from '../../suite/expand.ts';
 
@@ -16,14 +17,14 @@ export function changeCase(entry: Case, words: readonly string[]): Case {
 export function changeOptions(options: BuildOptions, word: string): BuildOptions {
   const at = word.indexOf('=');
   const [key, value] = [word.slice(0, Math.max(0, at)), word.slice(at + 1)];
-  if (key === '' || value === '') throw new TsrtError('USAGE', `'${word}' is no change`, { fix: 'write KEY=VALUE, such as fusion=off, threads=2 or without=fuse-epilogue' });
+  if (key === '' || value === '') throw new TsrtError('USAGE', `'${word}' is no change`, { fix: 'write KEY=VALUE, such as fusion=off, threads=2 or without=fuse-conv' });
   switch (key) {
     case 'precision':
       return { ...options, precision: oneOf(key, PRECISIONS, value) };
     case 'fusion':
       return { ...options, fusion: oneOf(key, FUSIONS, value) };
     case 'without':
-      return { ...options, disabledPasses: [...new Set([...options.disabledPasses, value])] };
+      return { ...options, disabledPasses: [...new Set([...options.disabledPasses, ...passNames([value], word)])] };
     case 'workspace':
       return { ...options, workspaceBytes: bytesOf(word, value) };
     case 'batch':

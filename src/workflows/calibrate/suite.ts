@@ -7,13 +7,11 @@ import { TsrtError } from '../../errors.ts';
 import { readModel } from '../../onnx/model.ts';
 import { parseCalibration } from '../../quantize/calibration.ts';
 import { type CalibratorOptions, isCalibrationMethod } from '../../quantize/calibrators.ts';
-import { outputName } from '../../suite/accuracy.ts';
 import type { Registry } from '../../registry.ts';
-import { openDataset } from '../../suite/datasets.ts';
 import type { Dataset, DatasetPart } from '../../suite/source.ts';
 import type { ResolvedModel } from '../../suite/models.ts';
 import type { QuantizationSettings, Suite } from '../../suite/schema.ts';
-import { classCount } from '../run/reference.ts';
+import { openSuiteDataset } from '../suite-dataset.ts';
 import { calibrate, type Calibrated, forBuild } from './calibrate.ts';
 import type { GraphOptions } from './observe.ts';
 
@@ -57,26 +55,9 @@ function customCalibrator(method: string, registry: Registry): Pick<CalibratorOp
 
 /** Opens the samples of a calibration once the model's inputs and outputs are known. */
 export function calibrationDataset({ suite, registry, settings, part, seed, signal }: Pick<SuiteCalibrationRequest, 'suite' | 'registry' | 'settings' | 'part' | 'seed' | 'signal'>) {
-  return (inputs: readonly Binding[], outputs: readonly Binding[], batch: number): Promise<Dataset> => {
-    const { source, path, labels, labelOffset, skipBroken } = suite.dataset;
-    const scores = suite.task.kind === 'classification' ? outputName(suite.task.output, outputs.map(({ name }) => name)) : undefined;
-    return openDataset({
-      inputs: suite.inputs,
-      bindings: inputs,
-      batch,
-      source: source === undefined ? undefined : registry.dataset(source),
-      folder: path === undefined ? undefined : resolve(suite.folder, path),
-      classes: classCount(outputs.find(({ name }) => name === scores)),
-      labelsFile: labels,
-      labelOffset,
-      limit: settings.samples,
-      part,
-      skipBroken,
-      samples: settings.samples,
-      seed,
-      signal,
-    });
-  };
+  const { samples } = settings;
+  return (inputs: readonly Binding[], outputs: readonly Binding[], batch: number): Promise<Dataset> =>
+    openSuiteDataset(suite, registry, { inputs, outputs, batch, part, limit: samples, samples, seed, signal });
 }
 
 /**

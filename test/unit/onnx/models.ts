@@ -1,7 +1,7 @@
 /** Models built by hand for the tests, through onnx-proto. */
 import onnxProto from 'onnx-proto';
 import { encodeTensor } from '../../../src/onnx/tensor.ts';
-import { elementNumber } from '../../../src/onnx/dtype.ts';
+import { ONNX_DTYPE } from '../../../src/ops/specs.ts';
 import { fromNumbers, type DType, type Tensor } from '../../../src/ir/tensor.ts';
 
 const { onnx } = onnxProto;
@@ -28,7 +28,7 @@ export function node(opType: string, input: string[], output: string[], attribut
 
 export function value(name: string, dtype: DType, dims: readonly (number | string)[]): onnxProto.onnx.IValueInfoProto {
   const dim = dims.map((size) => (typeof size === 'number' ? { dimValue: size } : { dimParam: size }));
-  return { name, type: { tensorType: { elemType: elementNumber(dtype), shape: { dim } } } };
+  return { name, type: { tensorType: { elemType: ONNX_DTYPE[dtype], shape: { dim } } } };
 }
 
 export interface ModelParts {

@@ -4,7 +4,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { fromNumbers, elementCount, type DType, type Tensor } from '../../../src/ir/tensor.ts';
-import { elementNumber } from '../../../src/onnx/dtype.ts';
+import { ONNX_DTYPE } from '../../../src/ops/specs.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
@@ -142,7 +142,7 @@ describe('upgrades compute what the model computed', () => {
     const input = sample(x, dtype);
     const parts = { opset, nodes, inputs: [value('x', dtype, x)], initializers, domains };
     // The original declares no output shapes: onnxruntime finds them.
-    const untyped = Object.entries(outputs).map(([name, type]) => ({ name, type: { tensorType: { elemType: elementNumber(type) } } }));
+    const untyped = Object.entries(outputs).map(([name, type]) => ({ name, type: { tensorType: { elemType: ONNX_DTYPE[type] } } }));
     const original = modelBytes({ ...parts, outputs: untyped });
     const expected = await runOnnx(original, { x: input });
     const typed = Object.entries(expected).map(([name, tensor]) => value(name, tensor.dtype, tensor.dims));

@@ -39,9 +39,12 @@ describe('pipeline', () => {
         "recover-swish: Swish from x·sigmoid(x)",
         "batch-norm: BatchNormalization as Mul and Add, for elementwise fusion",
         "fuse-attention: softmax(QK)V as one kernel",
+        "integer-chains: moves carry 8-bit integers, and a product meets its elementwise reader without a grid between",
         "fuse-conv: convolution, bias, activation and residual as one kernel",
         "fuse-matmul: matrix product, bias, activation and residual as one kernel",
         "fuse-elementwise: chains and trees of elementwise ops as one kernel",
+        "integer-products: products of dequantized operands multiply the 8-bit integers themselves",
+        "fold-dequantized: weights that no integer kernel reads are dequantized at build",
       ]
     `);
   });
@@ -51,7 +54,8 @@ describe('pipeline', () => {
       selectPasses({ target, fusion, disabled }).map((pass) => pass.name);
     expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name));
     expect(names('onnx', 'on')).not.toContain('fuse-conv');
-    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants']);
+    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'integer-products', 'fold-dequantized']);
+    expect(names('onnx', 'on')).not.toContain('integer-products');
     expect(names('onnx', 'on', ['transposes'])).not.toContain('transposes');
   });
 

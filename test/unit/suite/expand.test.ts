@@ -79,13 +79,13 @@ describe('expandCases', () => {
       ...sweep,
       batches: 1,
       exclude: [{ fusion: 'off', backendOptions: { threads: 'all' } }],
-      include: [{ backend: 'null', fusion: 'off', disabledPasses: ['fold'] }],
+      include: [{ backend: 'null', fusion: 'off', disabledPasses: ['fold-linear'] }],
     });
     expect(idsOf(suite, {}, machine)).toEqual([
       'onnxruntime/fp32/fusion-off/threads-1/b1/single-stream',
       'onnxruntime/fp32/fusion-on/threads-1/b1/single-stream',
       'onnxruntime/fp32/fusion-on/threads-4/b1/single-stream',
-      'null/fp32/fusion-off/without-fold/b1/single-stream',
+      'null/fp32/fusion-off/without-fold-linear/b1/single-stream',
     ]);
     expect(() => expandCases(suiteWith({ exclude: [{ backend: 'null' }] }), {}, machine)).toThrow('no cases');
   });

@@ -1,9 +1,11 @@
 /** WGSL of the packed matrix kernel with subgroup matrices, validated by Dawn's null backend for matrices of several vendors. */
 import { describe, expect, it } from 'vitest';
+import type { Expr } from '../../../src/ir/expr.ts';
+import { rangeOf, saturatingTail } from '../../../src/backends/webgpu/kernels/packed/saturate.ts';
 import { packedKernels } from '../../../src/backends/webgpu/kernels/packed/kernel.ts';
 import { type DeviceProfile, type MatrixConfig, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
-import type { Grid } from '../../../src/passes/linear-grid.ts';
-import { packedInvocations, packedReason, packedTacticName, packedWorkgroupBytes, residentByMemory, stagedVectors } from '../../../src/backends/webgpu/tactics/packed.ts';
+import { type Grid, quantizedExpr } from '../../../src/passes/linear-grid.ts';
+import { packedInvocations, packedReason, type PackedTactic, packedTacticName, packedWorkgroupBytes, residentByMemory, stagedVectors } from '../../../src/backends/webgpu/tactics/packed.ts';
 import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-model.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 import { convProblem, kernelsOf, matmulProblem, type Problem } from '../../device/packed-problem.ts';
@@ -77,10 +79,39 @@ describe('rounds of the slab', () => {
       for (const tactic of packedTactics({ element, batch: 1, rows: 401408, columns: 256, depth: 64 }, PROFILES['NVIDIA']!, { perBlock: 3, perTile: 4, matrix: 100, lanes: 0 })) {
         const steps = tactic.sm / tactic.matrix!.m;
         const [staged, taken] = [stagedVectors(tactic) * 16, packedWorkgroupBytes(tactic)].map((bytes) => residentByMemory(bytes, 49152));
-        if (tactic.rounds < steps) expect(taken).toBe(staged);
-        if (tactic.rounds > 1) expect(packedWorkgroupBytes({ ...tactic, rounds: tactic.rounds / 2 })).toBeGreaterThan(packedWorkgroupBytes(tactic));
+        expect(tactic.rounds === steps || taken === staged).toBe(true);
+        expect(tactic.rounds === 1 || packedWorkgroupBytes({ ...tactic, rounds: tactic.rounds / 2 }) > packedWorkgroupBytes(tactic)).toBe(true);
       }
     }
+  });
+});
+
+describe('ends of expressions', () => {
+  const x: Expr = { kind: 'input', index: 0, dtype: 'float32' };
+  const number = (value: number): Expr => ({ kind: 'const', value, dtype: 'float32' });
+  const clip = (low: number, high: number, of: Expr): Expr => ({ kind: 'binary', fn: 'min', a: { kind: 'binary', fn: 'max', a: of, b: number(low) }, b: number(high) });
+  const byte = (dtype: 'int8' | 'uint8') => ({ tensor: { id: 0, dtype, dims: [16], storage: 'i8', layout: 'linear' }, view: { offset: 0, strides: [1] } }) as const;
+
+  it('bound their results', () => {
+    expect(rangeOf(undefined)).toEqual([-Infinity, Infinity]);
+    expect(rangeOf({ kind: 'binary', fn: 'max', a: number(0), b: x })).toEqual([0, Infinity]);
+    expect(rangeOf(clip(0, 6, x))).toEqual([0, 6]);
+    expect(rangeOf(clip(-2, 9, clip(0, 6, x)))).toEqual([0, 6]);
+    expect(rangeOf({ kind: 'binary', fn: 'add', a: clip(0, 6, x), b: x })).toEqual([-Infinity, Infinity]);
+  });
+
+  it('are quantizations where they round, shift by a whole number and stay within the type', () => {
+    const rounded: Expr = { kind: 'unary', fn: 'round', x };
+    const shifted = (by: number): Expr => ({ kind: 'binary', fn: 'add', a: rounded, b: number(by) });
+    const cast = (to: 'int8' | 'uint8', of: Expr): Expr => ({ kind: 'cast', to, x: of });
+    expect(saturatingTail(quantizedExpr(x, { dtype: 'uint8', scale: 0.5, zero: 7 }), byte('uint8'))).toMatchObject({ zero: 7, low: 0, high: 255 });
+    expect(saturatingTail(cast('int8', clip(-128, 127, rounded)), byte('int8'))).toEqual({ x, zero: 0, low: -128, high: 127 });
+    // A narrower clip, as a fused ReLU6 leaves it, holds as well.
+    expect(saturatingTail(cast('uint8', clip(3, 200, shifted(3))), byte('uint8'))).toEqual({ x, zero: 3, low: 3, high: 200 });
+    for (const other of [cast('int8', rounded), cast('int8', clip(-128, 200, rounded)), cast('int8', clip(-128, 127, x)), cast('int8', clip(-128, 127, shifted(0.5))), x]) {
+      expect(saturatingTail(other, byte('int8'))).toBeUndefined();
+    }
+    expect(saturatingTail(cast('uint8', clip(0, 255, rounded)), byte('int8'))).toBeUndefined();
   });
 });
 
@@ -102,8 +133,9 @@ describe('packed kernels', () => {
     let validated = 0;
     for (const element of ['f16', 'i8'] as const) {
       for (const [i, problem] of problems(element).entries()) {
-        const tactics = packedTactics({ ...sizeOf(problem), ...(i % 2 === 0 ? wide : {}) }, profile);
-        for (const tactic of tactics.filter((_unused, at) => at % 4 === i)) {
+        const ranked = packedTactics({ ...sizeOf(problem), ...(i % 2 === 0 ? wide : {}) }, profile, { perBlock: 3, perTile: 3, matrix: 24, lanes: 2 });
+        const tactics = ranked.map((tactic, at): PackedTactic => ({ ...tactic, wide: ([4, 8, 16] as const)[at % 3]! }));
+        for (const tactic of tactics.filter(({ bn, wide: columns }, at) => at % 4 === i && bn % columns === 0)) {
           for (const { source } of kernelsOf(problem, tactic, profile).calls) {
             const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
             expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`)).toEqual([]);

@@ -6,11 +6,12 @@
  * without a kernel, its nodes go to onnxruntime too and the partition is made again, with fewer nodes each time.
  */
 import { COMPOSITE_VERSION, type CompositePlan, type CompositeSegment, type Runner, segmentPrefix } from '../../../engine/composite.ts';
-import type { Binding, EngineLayer, MemoryLedger, PassReport, TacticChoice } from '../../../engine/engine.ts';
+import type { Binding, EngineLayer, MemoryLedger, TacticChoice } from '../../../engine/engine.ts';
 import { TsrtError } from '../../../errors.ts';
 import { type AnyNode, type Graph } from '../../../ir/graph.ts';
 import { partition, segmentGraphs } from '../../../ir/partition.ts';
 import { exportGraph } from '../../../onnx/export.ts';
+import type { PassReport } from '../../../passes/pass.ts';
 import { type PipelineOptions, runPasses } from '../../../passes/pipeline.ts';
 import type { Unsupported } from '../../backend.ts';
 import { bindingOf } from '../../binding.ts';

@@ -1,4 +1,5 @@
 /** The kernels that can compute a product, as candidates for the choice of a tactic. */
+import type { DType } from '../../../ir/tensor.ts';
 import { matmulKernels, type MatmulSpec } from '../kernels/matmul.ts';
 import { packedKernels } from '../kernels/packed/kernel.ts';
 import { product, type PackedSpec } from '../kernels/packed/spec.ts';
@@ -19,9 +20,8 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: L
 }
 
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */
-export function packedCandidates(spec: PackedSpec, context: LowerContext): Candidate[] {
+export function packedCandidates(spec: PackedSpec, context: LowerContext, precision: DType = spec.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
   const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth };
-  const precision = spec.element === 'f16' ? 'float16' : 'int8';
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),

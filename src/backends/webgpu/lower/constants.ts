@@ -12,6 +12,12 @@ export function fitsDevice(tensor: Tensor): boolean {
   return (typedView(tensor) as BigInt64Array).every((value) => value >= INT32_MIN && value <= INT32_MAX);
 }
 
+/** A value made when it is first asked for, and kept. */
+export function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => (made ??= { value: make() }).value;
+}
+
 /** Values as halves (rounded to nearest, saturating at ±65,504) where the build stores halves. */
 export function asStored(values: Float32Array, half: boolean): Float32Array | Uint16Array {
   if (!half) return values;

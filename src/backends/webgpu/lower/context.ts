@@ -22,6 +22,8 @@ export interface LowerContext {
   readonly profile: DeviceProfile;
   /** Whether the build stores floating-point values as f16 where it can. */
   readonly half: boolean;
+  /** Whether products of f32 may be made of halves on subgroup matrices. */
+  readonly split: boolean;
   type(id: ValueId): TensorType;
   /** The value where it is known at build; '' gives undefined. */
   constant(id: ValueId): Tensor | undefined;
@@ -82,6 +84,8 @@ export interface LowerOptions {
   readonly windows?: boolean | undefined;
   /** Floating-point values between kernels are stored as f16, and matrix products take f16 operands (sums stay f32). */
   readonly half?: boolean | undefined;
+  /** Products of f32 may be sums of products of halves, on devices that have matrices of them. */
+  readonly split?: boolean | undefined;
   /** Requests that a session keeps under way at once. */
   readonly streams?: number | undefined;
   /** Inputs of uint8 that are bound as bytes, not as words; what reads them reads any strides. */

@@ -21,7 +21,9 @@ interface Runs {
   readonly rows: number;
 }
 
-function runsOf({ attrs, transposed }: ConvNode, window: ConvWindow, storage: 'f16' | 'i8'): Runs | undefined {
+type RunStorage = 'f32' | 'f16' | 'i8';
+
+function runsOf({ attrs, transposed }: ConvNode, window: ConvWindow, storage: RunStorage): Runs | undefined {
   const { groups, inputs, kernel, outputSpatial, inputSpatial } = window;
   if (groups !== 1 || transposed || inputs > PIXEL || kernel.length !== 2 || attrs.dilations[1] !== 1) return undefined;
   const pixels = channelAlignment(storage) / PIXEL;
@@ -54,12 +56,12 @@ export interface FewChannels {
 }
 
 /** Whether a convolution has few enough channels, and strides that runs can follow. */
-export function hasRuns(node: ConvNode, window: ConvWindow, storage: 'f16' | 'i8'): boolean {
+export function hasRuns(node: ConvNode, window: ConvWindow, storage: RunStorage): boolean {
   return runsOf(node, window, storage) !== undefined;
 }
 
 /** The image laid out in runs, by a kernel of the node's own. For convolutions that {@link hasRuns}; `x` is [N, C, H, W] as it lies. */
-export function fewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor, storage: 'f16' | 'i8', fill: number, context: LowerContext): FewChannels {
+export function fewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor, storage: RunStorage, fill: number, context: LowerContext): FewChannels {
   const runs = runsOf(node, window, storage);
   if (!runs) throw new Error(`'${node.output}' has no runs of pixels`);
   const { length, phases, step, rowVectors, rows } = runs;
@@ -68,7 +70,7 @@ export function fewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor,
   const { strides, pads, dilations } = node.attrs;
   const output = context.scratch(x.dtype, [images, rows, phases, rowVectors * pixels, PIXEL], storage);
   const call = fewChannelsKernel({ x, output, padTop: pads[0]!, padLeft: pads[1]!, shift: strides[1]!, fill }, context.profile);
-  context.dispatch({ ...call, precision: storage === 'f16' ? 'float16' : 'int8' });
+  context.dispatch({ ...call, precision: ({ f32: 'float32', f16: 'float16', i8: 'int8' } as const)[storage] });
   const channels = (length * PIXEL) / channelAlignment(storage);
   const [height, width] = outputSpatial as [number, number];
   const rowStride = phases * rowVectors;

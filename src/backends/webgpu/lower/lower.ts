@@ -16,6 +16,7 @@ import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
 import type { HostArray, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
+import { hasMatrices } from './candidates.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { Homes } from './homes.ts';
 import { LOWERINGS } from './table.ts';
@@ -72,6 +73,7 @@ class ProgramBuilder implements LowerContext {
   readonly profile: DeviceProfile;
   readonly windows: boolean;
   readonly half: boolean;
+  readonly split: boolean;
   readonly #homes: Homes | undefined;
   readonly #options: LowerOptions;
   readonly #scratch = new Set<number>();
@@ -93,6 +95,7 @@ class ProgramBuilder implements LowerContext {
     this.profile = profile;
     this.#options = options;
     this.half = options.half ?? false;
+    this.split = !this.half && (options.split ?? false) && hasMatrices(profile, 'f16');
     this.windows = options.windows ?? true;
     this.#homes = this.windows ? new Homes(graph, (dtype, dims, layout, storage) => this.#allocate(dtype, dims, layout, storage)) : undefined;
     for (const name of graph.inputs) {

@@ -12,7 +12,7 @@ interface Helper {
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14'
-  | 'exp1' | 'exp14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves';
+  | 'exp1' | 'exp14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -24,6 +24,17 @@ function lanes(name: string, params: readonly string[], scalar: string, result: 
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
   half_at: { code: 'fn half_at(word: u32, index: u32) -> f32 { let pair = unpack2x16float(word); return select(pair.x, pair.y, (index & 1u) == 1u); }\n', needs: [] },
   halves_to_f32: { code: 'fn halves_to_f32(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y)); }\n', needs: [] },
+  // Four floats as their halves and the halves of what these leave; both saturate.
+  split_halves: {
+    code: `fn split_halves(bits: vec4<u32>) -> vec4<u32> {
+  let x = clamp(bitcast<vec4<f32>>(bits), vec4<f32>(-65504.0), vec4<f32>(65504.0));
+  let high = vec2<u32>(pack2x16float(x.xy), pack2x16float(x.zw));
+  let rest = x - vec4<f32>(unpack2x16float(high.x), unpack2x16float(high.y));
+  return vec4<u32>(high, pack2x16float(rest.xy), pack2x16float(rest.zw));
+}
+`,
+    needs: [],
+  },
   // Beyond binary16's range pack2x16float is indeterminate: finite values saturate, NaN passes.
   f32_to_halves: {
     code: `fn f32_to_halves(x: vec4<f32>) -> vec2<u32> {

@@ -74,8 +74,8 @@ describe('runSuite', () => {
     const { records } = await run({ overrides: { backend: ['odd'] } }, [path]);
     expect(records).toMatchObject([{ status: 'completed', accuracy: undefined }]);
     const texts = records[0]!.warnings.flatMap((warning) => (warning.kind === 'notice' ? [warning.text] : []));
-    expect(texts).toContainEqual(expect.stringMatching(/accuracy is unknown: no memory for it/));
-    expect(texts).toContainEqual(expect.stringMatching(/answer is unchecked: no memory for it/));
+    expect(texts).toContainEqual(expect.stringMatching(/accuracy is unknown: backend odd\.reference threw: no memory for it/));
+    expect(texts).toContainEqual(expect.stringMatching(/answer is unchecked: backend odd\.reference threw: no memory for it/));
   });
 
   it('gives an engine of another output shape no timing', async () => {
@@ -136,7 +136,7 @@ describe('runSuite', () => {
     const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'odd' }, { backend: 'null' }] });
     const path = await plugin(folder, "probe: async () => { throw new Error('no driver'); }");
     const { records, baselineVariant } = await run({}, [path]);
-    expect(records).toMatchObject([{ status: 'skipped', reason: 'odd: no driver' }, { status: 'completed' }]);
+    expect(records).toMatchObject([{ status: 'skipped', reason: 'odd: backend odd.probe threw: no driver' }, { status: 'completed' }]);
     expect(baselineVariant).toBe('null/fp32/fusion-on');
   });
 });

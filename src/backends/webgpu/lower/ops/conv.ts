@@ -6,12 +6,12 @@ import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseKernel } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
-import { packHalf, packedBytes } from '../../kernels/packed/pack.ts';
-import { packedColumns, type PackedRight, type PackedSpec } from '../../kernels/packed/spec.ts';
+import { packedBytes, packHalf, packSplit, splitShape, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
+import { packedColumns, type PackedLeft, type PackedRight } from '../../kernels/packed/spec.ts';
 import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
-import { asStored, constantArray } from '../constants.ts';
+import { asStored, constantArray, once } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
 import { fewChannels, hasRuns } from '../few-channels.ts';
@@ -50,26 +50,43 @@ function lowerConv(node: ConvNode, context: LowerContext): void {
   const window = windowOf(node, context);
   const lies = context.source(node.x);
   const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
-  if (context.half && hasMatrices(context.profile, 'f16') && hasRuns(node, window, 'f16')) return lowerFewChannels(node, window, lies, output(), context);
-  const direct = !(context.half && hasMatrices(context.profile, 'f16')) && lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
+  if (context.split && hasRuns(node, window, 'f32')) return lowerFewChannels(node, window, lies, 'f32', output(), context);
+  if (context.half && hasMatrices(context.profile, 'f16') && hasRuns(node, window, 'f16')) return lowerFewChannels(node, window, lies, 'f16', output(), context);
+  const direct = !context.split && !(context.half && hasMatrices(context.profile, 'f16')) && lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
   const x = direct ? lies : context.sourceIn(node.x, 'channels-last', 'narrow');
   if (isDepthwise(node, window)) return lowerDepthwise(node, window, x, context);
   lowerImplicitGemm(node, window, x, output(), context);
 }
 
-/** Few channels in halves: the image is laid out in runs of pixels first. */
-function lowerFewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
-  const image = fewChannels(node, window, x, 'f16', 0, context);
+/** Few channels in halves, or in f32 that becomes halves: the image is laid out in runs of pixels first. */
+function lowerFewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor, storage: 'f32' | 'f16', output: DeviceTensor, context: LowerContext): void {
+  const image = fewChannels(node, window, x, storage, 0, context);
   const { inputs, outputs, kernel } = window;
   const [height, width] = kernel as [number, number];
-  const weights = context.pack(`${node.w}:runs`, { dtype: 'float32', dims: [packedBytes(image.weights, 'f16') / 2], storage: 'f16' }, () => {
-    const w = constantArray(context.constant(node.w)!) as Float32Array;
-    return packHalf(image.weights, image.weightAt((row, channel, column, out) => w[((out * inputs + channel) * height + row) * width + column]!));
-  });
-  const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: false };
-  const spec = image.epilogue({ ...epilogueOf(node, window, biasOf(node, context), output, context), label: 'Conv', element: 'f16', depth: image.depth, a: image.a, b } as PackedSpec);
+  const w = once(() => constantArray(context.constant(node.w)!) as Float32Array);
+  const at = image.weightAt((row, channel, column, out) => w()[((out * inputs + channel) * height + row) * width + column]!);
+  const { left, depth, right } = halfOperands(`${node.w}:runs`, { a: image.a, depth: image.depth }, image.weights, at, storage === 'f32', context);
+  const end = epilogueOf(node, window, biasOf(node, context), output, context);
+  const spec = image.epilogue({ ...end, label: 'Conv', element: 'f16', depth, a: left, b: right });
   const shape = { batch: 1, rows: window.images * elementCount(window.outputSpatial), columns: outputs, depth: inputs * height * width };
-  context.choose(productProblem('Conv', 'f16', shape), packedCandidates(spec, context));
+  context.choose(productProblem('Conv', storage, shape), packedCandidates(spec, context, storage === 'f32' ? 'float32' : 'float16'));
+}
+
+/** Operands of halves for the packed kernel: as they are, or split from f32. */
+function halfOperands(
+  key: string,
+  { a, depth }: { readonly a: PackedLeft; readonly depth: number },
+  shape: WeightShape,
+  at: WeightAt,
+  split: boolean,
+  context: LowerContext,
+): { readonly left: PackedLeft; readonly depth: number; readonly right: PackedRight } {
+  const stored = split ? splitShape(shape) : shape;
+  const spec = { dtype: 'float32', dims: [packedBytes(stored, 'f16') / 2], storage: 'f16' } as const;
+  const tensor = context.pack(split ? `${key} split` : key, spec, () => (split ? packSplit(shape, at) : packHalf(shape, at)));
+  const right: PackedRight = { kind: 'packed', tensor, columns: packedColumns(shape.columns), grouped: shape.groups > 1 };
+  if (!split) return { left: a, depth, right };
+  return { left: a.kind === 'image' ? { ...a, split, channels: a.channels * 2 } : { ...a, split }, depth: depth * 2, right };
 }
 
 function lowerImplicitGemm(node: ConvNode, window: ConvWindow, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
@@ -92,28 +109,26 @@ function lowerImplicitGemm(node: ConvNode, window: ConvWindow, x: DeviceTensor, 
     b: { tensor: weights, view: { offset: 0, strides: [depth * columns, columns, 1] } },
   };
   const tiled = tiledCandidates(spec, shape, context);
-  const halves = context.half && x.storage === 'f16' ? halfCandidates(node, window, x, epilogue, context) : [];
+  const halves = (context.half && x.storage === 'f16') || (context.split && x.storage === 'f32') ? halfCandidates(node, window, x, epilogue, context) : [];
   const first = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
-  context.choose(productProblem(spec.label, halves.length > 0 ? 'f16' : 'f32', shape), first);
+  context.choose(productProblem(spec.label, context.half && halves.length > 0 ? 'f16' : 'f32', shape), first);
 }
 
 function biasOf(node: ConvNode, context: LowerContext): DeviceTensor | undefined {
   return node.b === '' ? undefined : context.tensor(node.b);
 }
 
-/** The packed kernel on halves, where the image's channels are whole vectors. */
+/** The packed kernel on halves, or on f32 split into them, where the image's channels are whole vectors. */
 function halfCandidates(node: ConvNode, window: ConvWindow, x: DeviceTensor, epilogue: EpilogueSpec, context: LowerContext): Candidate[] {
   const image = vectorImage(node, window, x, 0);
   if (!image) return [];
   const { groups, outputs, inputs } = window;
   const taps = elementCount(window.kernel);
   const shape = { groups, taps, channels: inputs, columns: outputs };
-  const weights = context.pack(`${node.w}:packed`, { dtype: 'float32', dims: [packedBytes(shape, 'f16') / 2], storage: 'f16' }, () => {
-    const w = constantArray(context.constant(node.w)!) as Float32Array;
-    return packHalf(shape, (group, tap, channel, column) => w[((group * outputs + column) * inputs + channel) * taps + tap]!);
-  });
-  const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: groups > 1 };
-  return packedCandidates({ ...epilogue, label: 'Conv', element: 'f16', depth: taps * image.channels, a: image.a, b }, context);
+  const w = once(() => constantArray(context.constant(node.w)!) as Float32Array);
+  const at: WeightAt = (group, tap, channel, column) => w()[((group * outputs + column) * inputs + channel) * taps + tap]!;
+  const { left, depth, right } = halfOperands(`${node.w}:packed`, { a: image.a, depth: taps * image.channels }, shape, at, context.split, context);
+  return packedCandidates({ ...epilogue, label: 'Conv', element: 'f16', depth, a: left, b: right }, context, context.split ? 'float32' : 'float16');
 }
 
 /** The image as the left matrix. A convolution of single pixels reads it as the matrix that it is. */

@@ -3,12 +3,12 @@ import type { Expr } from '../../../../ir/expr.ts';
 import type { Node, ValueId } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
-import type { EpilogueOperand } from '../../kernels/epilogue.ts';
+import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
 import type { ColumnOperand } from '../../kernels/matmul.ts';
-import { packedBytes, packHalf } from '../../kernels/packed/pack.ts';
+import { packedBytes, packHalf, packSplit, splitShape, type WeightAt } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedLeft, type PackedRight } from '../../kernels/packed/spec.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
-import { productProblem } from '../../tactics/tactic.ts';
+import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
@@ -41,7 +41,7 @@ function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta'
   if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context);
   const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
   const columns = { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } };
-  multiply(product, shape, columns, context, context.half ? packedWeights(b, options.transB, context) : undefined);
+  multiply(product, shape, columns, context, context.half || context.split ? packedWeights(b, options.transB, context) : undefined);
 }
 
 /** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. */
@@ -135,11 +135,26 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, c
   const { depth } = shape;
   const spec = { ...end, depth, a: matrixRows({ tensor: product.a, ...axes, depth, view: left }), b: { tensor: b.tensor, view: right } };
   const tiled = tiledCandidates(spec, problem, context);
-  const a = halfRows(product.a, left, depth);
-  const halfRight = weights ?? halfColumns({ tensor: b.tensor, view: right }, depth);
-  const halves = context.half && a && halfRight ? packedCandidates({ ...end, element: 'f16', depth: depth / VECTOR, a, b: halfRight }, context) : [];
+  const halves = context.split ? splitProduct(end, product.a, left, weights, depth, context) : halfProduct(end, product.a, left, weights ?? halfColumns({ tensor: b.tensor, view: right }, depth), depth, context);
   const candidates = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
-  context.choose(productProblem(end.label, halves.length > 0 ? 'f16' : 'f32', problem), candidates);
+  context.choose(productProblem(end.label, context.half && halves.length > 0 ? 'f16' : 'f32', problem), candidates);
+}
+
+type ProductEnd = EpilogueSpec & { readonly label: string };
+
+/** On halves, where both operands lie in whole vectors. */
+function halfProduct(end: ProductEnd, tensor: DeviceTensor, view: View, b: PackedRight | undefined, depth: number, context: LowerContext): Candidate[] {
+  const a = halfRows(tensor, view, depth);
+  return context.half && a && b ? packedCandidates({ ...end, element: 'f16', depth: depth / VECTOR, a, b }, context) : [];
+}
+
+/** On f32 split into halves, for weights that were packed so. */
+function splitProduct(end: ProductEnd, tensor: DeviceTensor, { offset, strides }: View, b: PackedRight | undefined, depth: number, context: LowerContext): Candidate[] {
+  const unit = channelAlignment('f32');
+  const rows = [offset, ...strides.slice(0, -1)];
+  if (!b || tensor.storage !== 'f32' || strides.at(-1) !== 1 || depth % unit !== 0 || rows.some((stride) => stride % unit !== 0)) return [];
+  const view = { offset: offset / unit, strides: strides.slice(0, -1).map((stride) => stride / unit) };
+  return packedCandidates({ ...end, element: 'f16', depth: (depth / unit) * 2, a: { kind: 'matrix', tensor, view, split: true }, b }, context, 'float32');
 }
 
 /** Halves in 16 bytes. */
@@ -175,9 +190,12 @@ function packedWeights(id: ValueId, transB: boolean, context: LowerContext): Pac
   const [first, second] = constant.dims as [number, number];
   const [depth, columns] = transB ? [second, first] : [first, second];
   const shape = { groups: 1, taps: 1, channels: depth, columns };
-  const tensor = context.pack(`${id}:packed${transB ? ' transposed' : ''}`, { dtype: 'float32', dims: [packedBytes(shape, 'f16') / 2], storage: 'f16' }, () => {
+  const { split } = context;
+  const bytes = packedBytes(split ? splitShape(shape) : shape, 'f16');
+  const tensor = context.pack(`${id}:packed${transB ? ' transposed' : ''}`, { dtype: 'float32', dims: [bytes / 2], storage: 'f16' }, () => {
     const values = constantArray(constant) as Float32Array;
-    return packHalf(shape, (_group, _tap, k, column) => values[transB ? column * depth + k : k * columns + column]!);
+    const at: WeightAt = (_group, _tap, k, column) => values[transB ? column * depth + k : k * columns + column]!;
+    return split ? packSplit(shape, at) : packHalf(shape, at);
   });
   return { kind: 'packed', tensor, columns: packedColumns(columns), grouped: false };
 }

@@ -8,6 +8,7 @@ import { elementCount, toNumbers, typedView } from '../../../../ir/tensor.ts';
 import { depthwiseKernel } from '../../kernels/depthwise.ts';
 import { packedBytes, packInt8, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedRight, type PackedSpec } from '../../kernels/packed/spec.ts';
+import { once } from '../constants.ts';
 import { productProblem } from '../../tactics/tactic.ts';
 import { packedCandidates } from '../candidates.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
@@ -80,7 +81,7 @@ function lowerGemm(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWind
 function integerImage(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWindow, zero: number, context: LowerContext) {
   const { inputs, outputs, groups, kernel } = window;
   const taps = elementCount(kernel);
-  const w = (): Int8Array => int8Of(conv.w, context);
+  const w = once(() => int8Of(conv.w, context));
   if (hasRuns(conv, window, 'i8')) {
     const { a, depth, weights: shape, weightAt, epilogue } = fewChannels(conv, window, context.source(conv.x), 'i8', node.attrs.zeroPoint, context);
     const [height, width] = kernel as [number, number];
@@ -156,7 +157,8 @@ const quantizedMatMul: Lowering<'QuantizedMatMul'> = {
     const [lead, depth] = [a.dims.slice(0, -1), a.dims.at(-1)!];
     const columns = output.dims.at(-1)!;
     const transB = node.attrs.transB === 1;
-    const at: WeightAt = (_group, _tap, k, column) => int8Of(bId, context)[transB ? column * depth + k : k * columns + column]!;
+    const b = once(() => int8Of(bId, context));
+    const at: WeightAt = (_group, _tap, k, column) => b()[transB ? column * depth + k : k * columns + column]!;
     const shape: WeightShape = { groups: 1, taps: 1, channels: depth, columns };
     const weightSum = (column: number): number => Array.from({ length: depth }, (_, k) => at(0, 0, k, column)).reduce((sum, value) => sum + value, 0);
     const { scale, bias } = scaleAndBias(node, columns, storedZero(node, context), weightSum, context);

@@ -1,0 +1,32 @@
+/** The dataset that a suite names, opened for a model's inputs. Runs and calibrations share it. */
+import { resolve } from 'node:path';
+import type { Registry } from '../registry.ts';
+import { outputName } from '../suite/accuracy.ts';
+import { openDataset } from '../suite/datasets.ts';
+import type { Suite } from '../suite/schema.ts';
+import type { Dataset, DatasetRequest } from '../suite/source.ts';
+import type { Binding } from '../engine/engine.ts';
+import { classCount } from './run/reference.ts';
+
+/** What the suite does not say: the model's own side, and how many samples of which part. */
+export interface SuiteDatasetRequest extends Pick<DatasetRequest, 'batch' | 'part' | 'limit' | 'samples' | 'pictures' | 'seed' | 'signal'> {
+  readonly inputs: readonly Binding[];
+  readonly outputs: readonly Binding[];
+}
+
+/** Throws DATASET_INVALID, SUITE_INVALID, and USAGE for a source that no plugin gives. */
+export function openSuiteDataset(suite: Suite, registry: Registry, { inputs, outputs, ...wanted }: SuiteDatasetRequest): Promise<Dataset> {
+  const { source, path, labels, labelOffset, skipBroken } = suite.dataset;
+  const scores = suite.task.kind === 'classification' ? outputName(suite.task.output, outputs.map(({ name }) => name)) : undefined;
+  return openDataset({
+    ...wanted,
+    inputs: suite.inputs,
+    bindings: inputs,
+    source: source === undefined ? undefined : registry.dataset(source),
+    folder: path === undefined ? undefined : resolve(suite.folder, path),
+    classes: classCount(outputs.find(({ name }) => name === scores)),
+    labelsFile: labels,
+    labelOffset,
+    skipBroken,
+  });
+}
