@@ -1,0 +1,35 @@
+/** The engines of a sweep: one call for every command that builds what a suite says. */
+import { pixelInputs } from '../../suite/pixels.ts';
+import { calibrationSource } from '../calibrate/suite.ts';
+import { tuningContext } from '../tuning.ts';
+import { buildEngines, type EngineOutcome } from './engines.ts';
+import type { Sweep } from './sweep.ts';
+
+/** `builds`: how often each is built, so that build times can be compared; default: as the suite says. */
+export async function buildSweep(sweep: Omit<Sweep, 'context'>, builds?: number): Promise<ReadonlyMap<string, EngineOutcome>> {
+  const { request, cases, prebuilt, registry, probe, suite, model, modelBytes, folder } = sweep;
+  const { settings, signal, onEvent } = request;
+  return buildEngines({
+    cases,
+    prebuilt,
+    model: { name: model.name, bytes: modelBytes, path: model.path },
+    registry,
+    probe,
+    calibration: calibrationSource({
+      suite,
+      registry,
+      model,
+      modelBytes,
+      seed: settings.config.seed,
+      signal,
+      onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'build', label: 'calibrating', done, total, unit: 'samples' }),
+      onNotice: (text) => onEvent({ kind: 'notice', text }),
+    }),
+    pixels: (inputs) => pixelInputs(suite.inputs, inputs),
+    builds: builds ?? suite.measure.builds,
+    tuning: await tuningContext(request.tuning ?? {}, settings.config.cache),
+    folder,
+    signal,
+    onEvent,
+  });
+}
