@@ -14,10 +14,8 @@ import { TsrtError } from './errors.ts';
 /** Absolute path of the module that `name` means. Throws PLUGIN_INVALID. */
 export function locatePlugin(name: string, cwd: string): string {
   const places = [resolve(cwd, name), ...(isBare(name) ? [join(cwd, 'plugins', name), join(shippedFolder(), name)] : [])];
-  const found = places.filter((place) => existsSync(place)).map((place) => (statSync(place).isDirectory() ? folderEntry(place, name) : place));
-  // In this repository a plugin lies in TypeScript under ./plugins and built beside the tool: an old Node takes the built one.
-  const entry = found.find(runsHere) ?? found[0];
-  if (entry !== undefined) return entry;
+  const place = places.find((candidate) => existsSync(candidate));
+  if (place !== undefined) return statSync(place).isDirectory() ? folderEntry(place, name) : place;
   try {
     return createRequire(join(cwd, 'package.json')).resolve(name);
   } catch (cause) {
@@ -29,11 +27,6 @@ export function locatePlugin(name: string, cwd: string): string {
   }
 }
 
-/** Whether this Node can import the file: TypeScript since 22.18. */
-export function runsHere(file: string): boolean {
-  return !/\.[cm]?ts$/.test(file) || Boolean('typescript' in process.features && process.features.typescript);
-}
-
 function isBare(name: string): boolean {
   return /^[a-z0-9][a-z0-9-]*$/.test(name);
 }
@@ -43,7 +36,7 @@ function shippedFolder(): string {
   return join(dirname(dirname(fileURLToPath(import.meta.url))), 'plugins');
 }
 
-const ENTRIES = ['index.js', 'index.mjs', 'index.ts', 'dist/index.js', 'src/index.ts', 'plugin.js'] as const;
+const ENTRIES = ['index.js', 'index.mjs', 'index.ts', 'index.mts', 'dist/index.js', 'src/index.ts', 'plugin.js', 'plugin.ts'] as const;
 
 function folderEntry(folder: string, name: string): string {
   try {
@@ -54,7 +47,7 @@ function folderEntry(folder: string, name: string): string {
     throw new TsrtError('PLUGIN_INVALID', `the plugin folder '${name}' has no entry`, {
       plugin: name,
       place: folder,
-      fix: 'give it an index.js, or a package.json with "exports" or "main"; a plugin in TypeScript may have to be built first',
+      fix: 'give it an index.js or index.ts, or a package.json with "exports" or "main"',
     });
   }
 }
@@ -70,23 +63,30 @@ function packageEntry(folder: string): string | undefined {
   return path !== undefined && existsSync(path) ? path : undefined;
 }
 
-const RELATIVE_IMPORT = /(?:\bfrom|\bimport)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g;
+/** Imports by a relative path, and files that a module names beside itself: `new URL('./kernel.wgsl', import.meta.url)`. */
+const RELATIVE = [/(?:\bfrom|\bimport)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g, /\bnew\s+URL\(\s*['"](\.{0,2}\/?[^'":]+)['"]\s*,\s*import\.meta\.url/g] as const;
 
-/**
- * SHA-256 of a module and of every file that it imports by a relative path, by name and content. Packages that it imports are
- * not part of it: their versions are its package.json's business.
- */
-export function hashPlugin(entry: string): string {
+/** A module, every file that it imports by a relative path, and the files that these name beside themselves; sorted. */
+export function filesOf(entry: string): readonly string[] {
   const seen = new Set<string>();
   const visit = (file: string): void => {
     if (seen.has(file) || !existsSync(file) || !statSync(file).isFile()) return;
     seen.add(file);
+    if (!/\.[cm]?[jt]s$/.test(file)) return;
     const text = readFileSync(file, 'utf8');
-    for (const [, specifier] of text.matchAll(RELATIVE_IMPORT)) visit(resolve(dirname(file), specifier!));
+    for (const pattern of RELATIVE) for (const [, specifier] of text.matchAll(pattern)) visit(resolve(dirname(file), specifier!));
   };
   visit(entry);
+  return [...seen].sort();
+}
+
+/**
+ * SHA-256 of a plugin's files, by name and content. Packages that it imports are not part of it: their versions are its
+ * package.json's business.
+ */
+export function hashPlugin(entry: string): string {
   const total = createHash('sha256');
-  for (const file of [...seen].sort()) {
+  for (const file of filesOf(entry)) {
     const name = relative(dirname(entry), file).replaceAll('\\', '/');
     total.update(`${name}\0${createHash('sha256').update(readFileSync(file)).digest('hex')}\n`);
   }

@@ -13,7 +13,8 @@ import { nearest } from './nearest.ts';
 import type { Calibrator, Plugin } from './plugin.ts';
 import { guardBackend, guarded } from './plugin-guard.ts';
 import { parsePlugin } from './plugin-schema.ts';
-import { hashPlugin, locatePlugin, runsHere } from './plugin-source.ts';
+import { filesOf, hashPlugin, locatePlugin } from './plugin-source.ts';
+import { importFix, isTypescript, readTypescript } from './plugin-typescript.ts';
 import type { Reporter } from './report/reporter.ts';
 import type { DatasetSource } from './suite/source.ts';
 
@@ -193,13 +194,14 @@ function find<T>(parts: ReadonlyMap<string, T>, name: string, kind: string, code
 
 async function importPlugin(source: string): Promise<Plugin> {
   let module: { readonly default?: unknown };
+  if (filesOf(source).some(isTypescript)) readTypescript();
   try {
     module = (await import(pathToFileURL(source).href)) as { readonly default?: unknown };
   } catch (cause) {
     throw new TsrtError('PLUGIN_INVALID', `the plugin could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, {
       plugin: source,
       place: source,
-      fix: !runsHere(source) ? `this Node (${process.version}) runs no TypeScript: build the plugin first (tsc), or use Node 22.18 or later` : 'mend the error above',
+      fix: importFix(cause) ?? 'mend the error above',
       cause,
     });
   }

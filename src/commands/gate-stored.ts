@@ -48,15 +48,23 @@ export interface StoredJudgement extends Judged {
   readonly home: BaselineHome;
 }
 
+/** Reading records needs no plugin's code but where one gives the suite: nothing is loaded that nobody named. */
+async function suitesOfPlugins({ plugins }: Config): Promise<ReadonlyMap<string, string> | undefined> {
+  if (plugins.length === 0) return undefined;
+  const { openRegistry } = await import('../workflows/registry.ts');
+  return (await openRegistry(plugins)).suites;
+}
+
 /** Judges the records that the flags name. */
 export async function judgeStored(suite: string | undefined, flags: StoredFlags, config: Config): Promise<StoredJudgement> {
-  const { judgeRecords } = await import('../workflows/gate.ts');
+  const [{ judgeRecords }, pluginSuites] = await Promise.all([import('../workflows/gate.ts'), suitesOfPlugins(config)]);
   const store = await openBaselines(config);
   const judged = await judgeRecords({
     results: config.results,
     store,
     cache: config.cache,
     suite,
+    pluginSuites,
     baseline: flags.baseline,
     candidate: flags.candidate,
     thresholds: flags.threshold ?? [],

@@ -42,6 +42,7 @@ export default class Report extends BaseCommand {
       store: await openBaselines(config),
       source: args.source,
       suite: flags.suite,
+      pluginSuites: registry.suites,
       reporter: registry.reporter(flags.format),
       baselineVariant: flags['baseline-variant'],
       color: flags.output === undefined && process.stdout.isTTY === true && !process.env['NO_COLOR'],

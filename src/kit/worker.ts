@@ -29,8 +29,8 @@ async function serve(request: KitRequest): Promise<KitReply> {
   } catch (error) {
     if (error instanceof Nonconforming) return { kind: 'failed', message: error.message, input };
     if (blamesModel(error) && !(error instanceof TsrtError)) return { kind: 'refused', reason: (error as Error).message };
-    const { message, details = [], code, stack } = reportError(error);
-    const more = code === 'INTERNAL' && stack ? [stack.split('\n').slice(1, 3).join(' ').trim()] : details.slice(0, 2);
+    const { message, details = [], code, stack, place } = reportError(error);
+    const more = code === 'INTERNAL' && stack ? [stack.split('\n').slice(1, 3).join(' ').trim()] : [...details.slice(0, 2), ...(code === 'PLUGIN_FAILED' && place !== undefined ? [`at ${place}`] : [])];
     return { kind: 'failed', message: [message, ...more].join('; '), input };
   }
 }

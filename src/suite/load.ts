@@ -83,7 +83,7 @@ async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<strin
     place: path,
     details: known.map((suite) => `${suite.name}: ${suite.folder}`),
     fix: guess === undefined
-      ? `name one of ${known.map((suite) => suite.name).join(', ')}, or a folder that holds one of ${SUITE_FILES.join(', ')}`
+      ? `name one of ${known.map((suite) => suite.name).join(', ')}, or a folder that holds one of ${SUITE_FILES.join(', ')}; a suite of a plugin comes with --plugin PATH`
       : `did you mean '${guess}'?`,
   });
 }

@@ -10,6 +10,8 @@ import { deserializeEngine } from '../engine/file.ts';
 import { differences } from '../engine/fingerprint.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
+import type { PluginStamp } from '../ir/custom.ts';
+import { missingPlugins } from '../plugin-guard.ts';
 
 export interface EngineFile {
   readonly file: string;
@@ -37,22 +39,41 @@ export async function readEngineFile(file: string): Promise<EngineFile> {
 }
 
 /**
- * What keeps an engine from running here: backend, tool version, device, which is the first that the probe lists. Throws TsrtError
+ * Engines whose plugins nobody named can be neither loaded nor built again: refused at once, and before a backend is looked for, which
+ * may be a plugin's. Throws TsrtError ENGINE_INCOMPATIBLE.
+ */
+export function requireLoaded(files: readonly EngineFile[], loaded: readonly PluginStamp[]): void {
+  const needs = files.map(({ file, engine: { header } }) => ({ file, names: (header.plugins ?? []).map(({ name }) => name).filter((name) => !loaded.some((stamp) => stamp.name === name)) }));
+  const lacking = needs.filter(({ names }) => names.length > 0);
+  if (lacking.length === 0) return;
+  const names = [...new Set(lacking.flatMap((entry) => entry.names))];
+  throw new TsrtError('ENGINE_INCOMPATIBLE', `${lacking.map(({ file }) => basename(file)).join(', ')} ${lacking.length === 1 ? 'needs' : 'need'} ${names.length === 1 ? 'a plugin' : 'plugins'} that ${names.length === 1 ? 'is' : 'are'} not loaded: ${names.join(', ')}`, {
+    fix: `name ${names.length === 1 ? 'it' : 'them'}, by path or package: ${names.map((name) => `--plugin ${name}`).join(' ')}`,
+    ...(lacking.length === 1 && { place: lacking[0]!.file }),
+  });
+}
+
+/**
+ * What keeps an engine from running here: backend, tool version, device, which is the first that the probe lists, and the code of its
+ * plugins. Throws TsrtError
  * BACKEND_UNAVAILABLE.
  */
-export function whyNotHere({ file, engine: { header } }: EngineFile, availability: Availability): string[] {
+export function whyNotHere({ file, engine: { header } }: EngineFile, availability: Availability, loaded: readonly PluginStamp[]): string[] {
   if (availability.status === 'unavailable') {
     throw new TsrtError('BACKEND_UNAVAILABLE', `the engine can't run here: ${availability.reason}`, { place: file, fix: availability.fix });
   }
-  return differences(header, header.backend, availability.devices[0]?.properties);
+  return [...differences(header, header.backend, availability.devices[0]?.properties), ...missingPlugins(header, loaded)];
 }
 
-/** All files that are refused, in one error. */
-export function refusedEngines(refused: readonly { readonly file: string; readonly reasons: readonly string[] }[]): TsrtError {
+/** All files that are refused, in one error. `fix`: for commands that do not build. */
+export function refusedEngines(
+  refused: readonly { readonly file: string; readonly reasons: readonly string[] }[],
+  fix = 'add --rebuild to build it again from the model with the same options, or do so with tsrt-bench build',
+): TsrtError {
   const files = refused.map(({ file }) => basename(file)).join(', ');
   return new TsrtError('ENGINE_INCOMPATIBLE', `${files} ${refused.length === 1 ? 'was' : 'were'} not built for this`, {
     details: refused.flatMap(({ file, reasons }) => reasons.map((reason) => (refused.length === 1 ? reason : `${basename(file)}: ${reason}`))),
-    fix: 'add --rebuild to build it again from the model with the same options, or do so with tsrt-bench build',
+    fix,
     ...(refused.length === 1 && { place: refused[0]!.file }),
   });
 }

@@ -9,7 +9,7 @@ import { baselineNames } from '../results/baselines.ts';
 import { homeOf, selectRecords } from '../results/select.ts';
 import { devicesOf } from '../results/store.ts';
 import type { BaselineStore } from '../results/stores/contract.ts';
-import { loadSuite } from '../suite/load.ts';
+import { loadSuite, type SuiteLookup } from '../suite/load.ts';
 import type { Suite } from '../suite/schema.ts';
 import type { Judged } from './gate-update.ts';
 import { worthNotice } from './self-tests.ts';
@@ -22,6 +22,8 @@ export interface GateRequest {
   readonly cache?: string | undefined;
   /** A suite's folder, file or name; undefined: the candidate's own. */
   readonly suite: string | undefined;
+  /** Folders of the suites that plugins give, by name. */
+  readonly pluginSuites?: ReadonlyMap<string, string> | undefined;
   readonly baseline: string;
   readonly candidate: string;
   /** `METRIC=NUMBER` or `METRIC=off`, over the suite's. */
@@ -40,9 +42,10 @@ export async function runGate(request: GateRequest): Promise<GateReport> {
 export async function judgeRecords(request: GateRequest): Promise<Judged> {
   const { results, store } = request;
   const overrides = parseThresholds(request.thresholds);
-  const named = request.suite === undefined ? undefined : await loadSuite(request.suite);
+  const lookup = { cwd: process.cwd(), plugins: request.pluginSuites };
+  const named = request.suite === undefined ? undefined : await loadSuite(request.suite, lookup);
   const candidate = await selectRecords(request.candidate, { results, store, suite: named?.name });
-  const suite = named ?? (await suiteOf(candidate.suite));
+  const suite = named ?? (await suiteOf(candidate.suite, lookup));
   const devices = request.allowDifferentDevice ? undefined : devicesOf(candidate.records);
   const baseline = await selectBaseline(request.baseline, { results, store, suite: candidate.suite, devices });
   const policy = policyOf(suite, { ...request, thresholds: overrides });
@@ -74,9 +77,9 @@ async function selectBaseline(source: string, selection: Parameters<typeof selec
   }
 }
 
-async function suiteOf(name: string): Promise<Suite | undefined> {
+async function suiteOf(name: string, lookup: SuiteLookup): Promise<Suite | undefined> {
   try {
-    return await loadSuite(name);
+    return await loadSuite(name, lookup);
   } catch (error) {
     if (error instanceof TsrtError && error.code === 'SUITE_NOT_FOUND') return undefined;
     throw error;

@@ -45,8 +45,8 @@ export async function profileFile(file: string, request: ProfileSettings & { rea
   const read = await readEngineFile(file);
   const backend = request.registry.backend(read.engine.header.backend);
   const device = (await chooseDevices(request.device, [backend])).get(backend.name);
-  const reasons = whyNotHere(read, await probeBackend(backend, device));
-  if (reasons.length > 0) throw refusedEngines([{ file, reasons }]);
+  const reasons = whyNotHere(read, await probeBackend(backend, device), request.registry.stamps);
+  if (reasons.length > 0) throw refusedEngines([{ file, reasons }], 'build it again for this device, with tsrt-bench build');
   return profileEngine(basename(file), read.engine, backend, device, request);
 }
 

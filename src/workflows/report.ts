@@ -15,6 +15,8 @@ export interface ReportRequest {
   /** A file, a run, `latest` or a baseline. */
   readonly source: string;
   readonly suite: string | undefined;
+  /** Folders of the suites that plugins give, by name. */
+  readonly pluginSuites?: ReadonlyMap<string, string> | undefined;
   readonly reporter: Reporter;
   /** Undefined: the suite's, or the first that completed. */
   readonly baselineVariant: string | undefined;
@@ -32,7 +34,7 @@ export interface ReportResult {
 /** Renders the records that `source` names. */
 export async function reportRecords(request: ReportRequest): Promise<ReportResult> {
   const set = await selectRecords(request.source, request);
-  const { records, baselineVariant } = await arrange(set);
+  const { records, baselineVariant } = await arrange(set, request.pluginSuites);
   const { reporter, color, width } = request;
   const text = reporter.render({ suite: set.suite, records, baselineVariant: request.baselineVariant ?? baselineVariant, color, width });
   return { label: set.label, paths: set.paths, notices: set.notices, text };
@@ -44,10 +46,10 @@ export async function reportRuns(results: string, suite: string | undefined): Pr
 }
 
 /** Records in the order of their suite, where it can still be found; they outlive their suites, and lie in the order in which they ended. */
-async function arrange({ suite, records }: RecordSet): Promise<{ readonly records: readonly BenchRecord[]; readonly baselineVariant: string | undefined }> {
+async function arrange({ suite, records }: RecordSet, plugins: ReportRequest['pluginSuites']): Promise<{ readonly records: readonly BenchRecord[]; readonly baselineVariant: string | undefined }> {
   const byId = [...records].sort((a, b) => (a.case.id < b.case.id ? -1 : 1));
   try {
-    const definition = await loadSuite(suite);
+    const definition = await loadSuite(suite, { cwd: process.cwd(), plugins });
     const machine = { cores: records[0]?.provenance.environment.cpu.cores ?? 1 };
     const places = new Map(expandCases(definition, {}, machine).map(({ id }, index) => [id, index]));
     const place = ({ case: { id } }: BenchRecord) => places.get(id) ?? places.size;

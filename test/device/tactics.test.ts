@@ -85,4 +85,22 @@ describe.skipIf(noDevice)('tiles of the matrix kernel on a device (skipped witho
     const outputs = await runGraph(graph, { x: fromNumbers('float32', test.x, x) }, LARGE, { choose });
     expect(distance(outputs['y']!, conv(test, x, w), { absolute: 5e-5, relative: 1e-5 })).toBeLessThan(1);
   });
+
+  // 20 channels are five vectors of sums and, as halves, three of eight that are stored: the parts' rows are shorter than the image's.
+  it('keeps the padding lanes of halves out of the parts of a split depth, and zero', async () => {
+    const test = { x: [1, 64, 2, 1], w: [20, 64, 1, 1], strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
+    const [x, w, v] = [noise(elementCount(test.x), 1), noise(elementCount(test.w), 2), noise(20, 3)];
+    const graph = newGraphBuilder('padded');
+    graph.input('x', { dtype: 'float32', dims: test.x });
+    const attrs = { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [1, 1], pads: test.pads, strides: [1, 1] } as const;
+    const y = graph.node('Conv', ['x', graph.constant(fromNumbers('float32', test.w, w))], attrs, { outputs: ['y'] });
+    const z = graph.node('Conv', [y, graph.constant(fromNumbers('float32', [1, 20, 1, 1], v))], attrs, { outputs: ['z'] });
+    const choose: TacticChooser = (_, candidates) => candidates.find(({ name }) => name.endsWith(' /4')) ?? candidates[0]!;
+    const outputs = await runGraph(graph.finish([y, z]), { x: fromNumbers('float32', test.x, x) }, LARGE, { choose, half: true });
+    const expected = conv(test, x, w);
+    const second = conv({ ...test, x: [1, 20, 2, 1], w: [1, 20, 1, 1] }, Float32Array.from(expected), v);
+    // Operands and results are rounded to binary16: 2⁻¹¹ of the largest sum of 64 products.
+    expect(distance(outputs['y']!, expected, { absolute: 2e-2, relative: 1e-3 })).toBeLessThan(1);
+    expect(distance(outputs['z']!, second, { absolute: 5e-2, relative: 1e-3 })).toBeLessThan(1);
+  });
 });

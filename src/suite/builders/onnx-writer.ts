@@ -39,6 +39,8 @@ export type Attribute = number | string | readonly number[] | { readonly float: 
 
 export interface NodeOptions {
   readonly name?: string;
+  /** Of an op of a plugin; default: ONNX's own. */
+  readonly domain?: string;
   readonly attrs?: Readonly<Record<string, Attribute>>;
 }
 
@@ -55,7 +57,8 @@ export interface OnnxWriter {
   finish(): OnnxPlan;
 }
 
-export function createOnnxWriter(graphName: string, seed: number): OnnxWriter {
+/** `opset` is ONNX's own; an op of a newer one needs it. */
+export function createOnnxWriter(graphName: string, seed: number, opset: number = OPSET): OnnxWriter {
   const nodes: Onnx.INodeProto[] = [];
   const inputs: Onnx.IValueInfoProto[] = [];
   const outputs: Onnx.IValueInfoProto[] = [];
@@ -86,7 +89,7 @@ export function createOnnxWriter(graphName: string, seed: number): OnnxWriter {
       const name = options.name ?? `${op}_${nodes.length}`;
       const output = `${name}_output`;
       const attribute = Object.entries(options.attrs ?? {}).map(([key, value]) => attributeProto(key, value));
-      nodes.push({ opType: op, name, input: [...nodeInputs], output: [output], attribute });
+      nodes.push({ opType: op, name, input: [...nodeInputs], output: [output], attribute, ...(options.domain !== undefined && { domain: options.domain }) });
       return output;
     },
     normal: (name, dims, std, centred) =>
@@ -107,7 +110,7 @@ export function createOnnxWriter(graphName: string, seed: number): OnnxWriter {
       for (const node of nodes) node.input = node.input?.map((input) => (input === value ? name : input)) ?? [];
       producer.output = [name];
     },
-    finish: () => plan({ name: graphName, node: nodes, input: inputs, output: outputs }, [...initializers.values()]),
+    finish: () => plan({ name: graphName, node: nodes, input: inputs, output: outputs }, [...initializers.values()], opset),
   };
 }
 
@@ -138,11 +141,12 @@ const MODEL_GRAPH = tag(7);
 const GRAPH_INITIALIZER = tag(5);
 const TENSOR_RAW_DATA = tag(9);
 
-function plan(graph: Onnx.IGraphProto, initializers: readonly Initializer[]): OnnxPlan {
+function plan(graph: Onnx.IGraphProto, initializers: readonly Initializer[], opset: number): OnnxPlan {
+  const foreign = [...new Set(graph.node?.flatMap(({ domain }) => domain || []))].map((domain) => ({ domain, version: 1 }));
   const model = onnx.ModelProto.encode({
     irVersion: IR_VERSION,
     producerName: 'tsrt-bench',
-    opsetImport: [{ domain: '', version: OPSET }],
+    opsetImport: [{ domain: '', version: opset }, ...foreign],
   }).finish();
   const body = onnx.GraphProto.encode(graph).finish();
   const parts = initializers.map((initializer) => {

@@ -9,7 +9,7 @@ import type { Registry } from '../../registry.ts';
 import type { BenchRecord, Case, Variant } from '../../results/record.ts';
 import { casesOf, expandCases, type Machine, type SuiteOverrides, variantId } from '../../suite/expand.ts';
 import type { Suite } from '../../suite/schema.ts';
-import { type EngineFile, readEngineFile, refusedEngines, whyNotHere } from '../engine-file.ts';
+import { type EngineFile, readEngineFile, refusedEngines, requireLoaded, whyNotHere } from '../engine-file.ts';
 import type { OnRunEvent } from '../events.ts';
 import { engineKey } from './engines.ts';
 
@@ -67,12 +67,13 @@ export async function admitEngines(
     readonly onEvent: OnRunEvent;
   },
 ): Promise<PrebuiltEngines> {
+  requireLoaded([...engines.values()], about.registry.stamps);
   const admitted = new Map<string, EngineFile>();
   const refused: { readonly file: string; readonly reasons: readonly string[] }[] = [];
   for (const [key, read] of engines) {
     const { header } = read.engine;
     const foreign = header.model.sha256 === about.modelSha256 ? [] : [`model: engine ${short(header.model.sha256)}, here ${short(about.modelSha256)}`];
-    const reasons = [...foreign, ...whyNotHere(read, await about.probe(about.registry.backend(header.backend)))];
+    const reasons = [...foreign, ...whyNotHere(read, await about.probe(about.registry.backend(header.backend)), about.registry.stamps)];
     if (reasons.length === 0) admitted.set(key, read);
     else refused.push({ file: read.file, reasons });
   }

@@ -11,6 +11,7 @@ import { loadSuite } from '../../suite/load.ts';
 import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
 import { chooseDevices, createProbe } from '../probe.ts';
+import { requireLoaded } from '../engine-file.ts';
 import { openRegistry } from '../registry.ts';
 import { admitEngines, checkResumed, prebuiltCases, type PrebuiltEngines } from './prebuilt.ts';
 import type { RunFacts } from './provenance.ts';
@@ -43,6 +44,8 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const { engineFiles = [], overrides, rebuild = false } = request;
   const { cases, prebuilt: given } =
     engineFiles.length > 0 ? await prebuiltCases(engineFiles, suite, overrides, machine) : { cases: expandCases(suite, {}, machine), prebuilt: new Map() };
+  // Before backends are looked for: one may be of a plugin that an engine needs.
+  requireLoaded([...given.values()], registry.stamps);
   const backends = backendsOf(cases, registry);
   const probe = createProbe(await chooseDevices(request.device ?? suite.device, backends));
   const model = await findModel(request, suite).catch((error: unknown) => {

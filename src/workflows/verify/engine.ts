@@ -4,7 +4,7 @@ import type { BuildOptions } from '../../engine/engine.ts';
 import { sha256Hex } from '../../engine/sha256.ts';
 import { TsrtError } from '../../errors.ts';
 import type { Registry } from '../../registry.ts';
-import { readEngineFile, refusedEngines, whyNotHere } from '../engine-file.ts';
+import { readEngineFile, refusedEngines, requireLoaded, whyNotHere } from '../engine-file.ts';
 import { readModelFile } from '../model-file.ts';
 import { probeBackend } from '../probe.ts';
 import { caseOfFile, type VerifyCase } from './cases.ts';
@@ -31,6 +31,7 @@ export interface EngineCase {
 export async function engineCase({ engineFile, against, rebuild, device, registry }: EngineQuestion): Promise<EngineCase> {
   const read = await readEngineFile(engineFile);
   const { header } = read.engine;
+  requireLoaded([read], registry.stamps);
   if (against === undefined) {
     throw new TsrtError('USAGE', 'an engine file holds no answers to compare with', {
       place: engineFile,
@@ -40,7 +41,7 @@ export async function engineCase({ engineFile, against, rebuild, device, registr
   const backend = registry.backend(header.backend);
   const ofModel = await caseOfFile(resolve(against));
   const modelSha256 = await sha256Hex(await readModelFile(against));
-  const reasons = whyNotHere(read, await probeBackend(backend, device));
+  const reasons = whyNotHere(read, await probeBackend(backend, device), registry.stamps);
   const name = basename(engineFile);
   if (reasons.length > 0 && !rebuild) throw refusedEngines([{ file: engineFile, reasons }]);
   if (reasons.length > 0) {

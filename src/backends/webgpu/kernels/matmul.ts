@@ -71,7 +71,9 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
     block.let('thread_x', `lid % ${tactic.bn / tactic.tn}u`);
     block.let('thread_y', `lid / ${tactic.bn / tactic.tn}u`);
     tile.multiply(block, part);
-    tile.each(block, (inside, row, column, accumulator) => {
+    // A part's rows hold the columns alone: padding lanes beyond them are the next row.
+    const columns = parts ? spec.columns : Math.max(spec.columns, spec.storedColumns);
+    tile.each(block, columns, (inside, row, column, accumulator) => {
       if (sink instanceof PartialSink) sink.emit(inside, part!, row, column, accumulator);
       else sink.emit(inside, 'batch', row, column, accumulator);
     });
@@ -108,19 +110,22 @@ function reducePartsKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: Devi
   const module = new ModuleBuilder(`${spec.label} sum of ${tactic.splitK}`);
   module.storage('parts', 'f32', 4, storedBytes(parts) / 16, 'read');
   const epilogue = new Epilogue(module, spec);
-  const vectors = Math.ceil(spec.columns / 4);
+  // Stored rows may end in more padding lanes than the parts' have; they are written too, since readers take them for zero.
+  const [vectors, stored] = [Math.ceil(spec.columns / 4), Math.ceil(Math.max(spec.columns, spec.storedColumns) / 4)];
   const rows = product(spec.rows);
-  const threads = product(spec.batch) * rows * vectors;
+  const lines = product(spec.batch) * rows;
+  const threads = lines * stored;
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   module.main(invocations, (block) => {
     block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
-    block.var('sum', 'parts[i]');
-    for (let part = 1; part < tactic.splitK; part++) block.line(`sum += parts[i + ${part * threads}u]`);
-    block.let('column', `(i % ${vectors}u) * 4u`);
-    block.let('row', `(i / ${vectors}u) % ${rows}u`);
-    block.let('batch', `i / ${vectors * rows}u`);
+    const at = block.let('at', stored === vectors ? 'i' : `(i / ${stored}u) * ${vectors}u + min(i % ${stored}u, ${vectors - 1}u)`);
+    block.var('sum', `parts[${at}]`);
+    for (let part = 1; part < tactic.splitK; part++) block.line(`sum += parts[${at} + ${part * lines * vectors}u]`);
+    block.let('column', `(i % ${stored}u) * 4u`);
+    block.let('row', `(i / ${stored}u) % ${rows}u`);
+    block.let('batch', `i / ${stored * rows}u`);
     epilogue.emit(block, 'batch', 'row', 'column', 'sum');
   });
   return { source: module.finish(), operands: [parts, ...epilogueOperands(spec).map((operand) => operand.tensor)], workgroups: grid };
@@ -296,11 +301,10 @@ class Tile {
     });
   }
 
-  /** Visits every result that is inside the matrix. */
-  each(block: Block, visit: (block: Block, row: string, column: string, accumulator: string) => void): void {
+  /** Visits every result whose vector begins before `columns`. */
+  each(block: Block, columns: number, visit: (block: Block, row: string, column: string, accumulator: string) => void): void {
     const { tm, tn } = this.#tactic;
     const rows = product(this.#spec.rows);
-    const columns = Math.max(this.#spec.columns, this.#spec.storedColumns);
     for (let j = 0; j < tn / 4; j++) block.let(`column${j}`, `tile_column + (thread_x + ${j * this.#tx}u) * 4u`);
     for (let i = 0; i < tm; i++) {
       const row = block.let(`row${i}`, `tile_row + thread_y + ${i * this.#ty}u`);

@@ -1,0 +1,32 @@
+/**
+ * TypeScript plugins on every Node of `engines`: Node's own type stripping where it has that (22.18 and later), else the same compiler in
+ * the same mode by module hooks, registered once and only when a plugin needs them.
+ */
+import { register } from 'node:module';
+
+/** Whether a module's name says TypeScript. */
+export function isTypescript(file: string): boolean {
+  return /\.[cm]?ts$/.test(file);
+}
+
+let ready = false;
+
+/** Makes `import` of a TypeScript file work in this process. */
+export function readTypescript(): void {
+  // Under a test runner that reads TypeScript itself, this very module is one.
+  if (ready || ('typescript' in process.features && Boolean(process.features.typescript)) || isTypescript(import.meta.url)) return;
+  register('./typescript-hooks.js', import.meta.url);
+  ready = true;
+}
+
+/** The way out of what an import of a plugin's module raised, where it is one of the known ones. */
+export function importFix(error: unknown): string | undefined {
+  const text = error instanceof Error ? error.message : String(error);
+  if (/Cannot find package 'tsrt-bench'/.test(text)) return 'install tsrt-bench where the plugin finds it: npm install tsrt-bench, in its folder or one above';
+  if (/strip-only mode|stripping types is currently unsupported/i.test(text)) return 'TypeScript is read by leaving the types out: no enums, parameter properties or namespaces (tsc --erasableSyntaxOnly finds them), and JavaScript in installed packages';
+  const [, module, name] = /requested module '([^']+)' does not provide an export named '([^']+)'/.exec(text) ?? [];
+  if (name !== undefined) return `'${module}' has no value '${name}': where it is a type, write import type { ${name} } (tsc --verbatimModuleSyntax finds these)`;
+  const [, missing] = /Cannot find module '([^']+)'/.exec(text) ?? [];
+  if (missing !== undefined && !/\.[cm]?[jt]s(on)?$/.test(missing)) return 'write relative imports with their extension, such as ./part.ts';
+  return undefined;
+}
