@@ -11,6 +11,7 @@ export type {
   CustomOp,
   Decomposer,
   Int8Behaviour,
+  Int8Grid,
   KernelBuffer,
   KernelCode,
   KernelSite,

@@ -48,7 +48,7 @@ const opSchema = z
     decompose: fn.optional(),
     expression: fn.optional(),
     kernels: z.array(kernel).optional(),
-    int8: z.strictObject({ inputs: z.array(z.int().nonnegative()).optional(), output: z.enum(['same', 'own']) }).optional(),
+    int8: z.strictObject({ inputs: z.array(z.int().nonnegative()).optional(), output: z.union([z.enum(['same', 'own']), fn]) }).optional(),
     patterns: z.array(z.strictObject({ name: z.string().min(1), match: z.looseObject({ kind: z.string() }), inputs: z.array(z.string()), attributes: fn.optional() })).optional(),
     flops: fn.optional(),
     tolerance: z.partialRecord(dtype, tolerance).optional(),

@@ -31,7 +31,7 @@ export default class Build extends BaseCommand {
     ...DEVICE_FLAG,
     ...TUNE_FLAGS,
     'export-tactics': Flags.string({ description: 'write the tactics of the engine to this file, for --frozen-tactics', helpValue: 'FILE', helpGroup: 'TUNING' }),
-    calibration: Flags.string({ description: 'ranges for int8 and mixed, as calibrate writes them', helpValue: 'FILE' }),
+    calibration: Flags.string({ description: 'ranges, as calibrate writes them: for int8 and mixed, and for fp16 to find values that no half holds', helpValue: 'FILE' }),
     output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
   };
 

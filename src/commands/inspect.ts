@@ -8,11 +8,12 @@ import { DEVICE_FLAG } from './device-flag.ts';
 
 export default class Inspect extends BaseCommand {
   static override summary = 'Show what an ONNX or engine file holds, what it costs, what fused and what is unsupported';
-  static override description = 'An ONNX file is built in memory for the backend, so that what the passes do to it can be shown; nothing is written.';
+  static override description = 'An ONNX file is built in memory for the backend, so that what the passes do to it can be shown. Nothing is written, but for --onnx.';
   static override examples = [
     '<%= config.bin %> inspect resnet50.onnx',
     '<%= config.bin %> inspect resnet50.onnx --batch 8 --passes',
     '<%= config.bin %> inspect resnet50-b8.engine --layers',
+    '<%= config.bin %> inspect resnet50-int8.engine --onnx resnet50-qdq.onnx',
     '<%= config.bin %> inspect resnet50-b8.engine --tactics --json > resnet50-b8.tactics.json',
   ];
   static override args = { file: Args.string({ required: true, description: 'an ONNX or engine file' }) };
@@ -23,13 +24,14 @@ export default class Inspect extends BaseCommand {
     passes: Flags.boolean({ description: 'what each pass did' }),
     tactics: Flags.boolean({ description: 'which kernel each product got, and what was measured beside it; with --json the list for --frozen-tactics' }),
     layers: Flags.boolean({ description: 'every layer of the engine, with the ONNX nodes it came from' }),
+    onnx: Flags.string({ description: 'write the ONNX file of an onnxruntime engine here: optimized, with Q/DQ where it is int8', helpValue: 'FILE' }),
   };
 
   async run(): Promise<Inspection & { readonly tactics?: Readonly<Record<string, string>> }> {
     const { args, flags } = await this.parse(Inspect);
     const options = buildOptions(flags);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const [{ inspect }, { openRegistry }, { describeInspection }, { frozenOf }, { tuningContext }] = await Promise.all([
+    const [{ inspect, writeModelOf }, { openRegistry }, { describeInspection }, { frozenOf }, { tuningContext }] = await Promise.all([
       import('../workflows/inspect.ts'),
       import('../workflows/registry.ts'),
       import('./inspection.ts'),
@@ -37,8 +39,10 @@ export default class Inspect extends BaseCommand {
       import('../workflows/tuning.ts'),
     ]);
     const inspection = await inspect(args.file, options, await openRegistry(config.plugins), flags.device, await tuningContext({}, config.cache));
+    if (flags.onnx !== undefined) await writeModelOf(args.file, flags.onnx);
     const engine = inspection.kind === 'engine' ? inspection.header : inspection.engine;
     for (const line of describeInspection(inspection, engine, { passes: flags.passes, layers: flags.layers, tactics: flags.tactics })) this.log(line);
+    if (flags.onnx !== undefined) this.log(`written  ${flags.onnx}`);
     if (!flags.tactics || !engine?.tactics) return inspection;
     return { ...inspection, tactics: frozenOf(engine.tactics.choices) };
   }

@@ -1,5 +1,6 @@
 /** An inspection as lines for people. */
 import type { EngineHeader } from '../engine/engine.ts';
+import { describeShares, precisionShares } from '../engine/precision.ts';
 import { alignedGrid } from '../report/grid.ts';
 import { formatBytes, formatNumber, plural } from '../report/units.ts';
 import type { EngineInspection, Inspection, ModelInspection } from '../workflows/inspect.ts';
@@ -67,6 +68,7 @@ function describeEngine(engine: EngineHeader): string[] {
   const kinds = new Map<string, number>();
   for (const { kind } of engine.layers) kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
   const needs = Object.entries(requires).map(([key, value]) => `${key} ${value}`);
+  const shares = precisionShares(engine.layers);
   return [
     `built    for ${engine.backend}: ${options.precision}, fusion ${options.fusion}, batch ${options.batch}${extras.join('')}; tsrt-bench ${engine.tool.version}`,
     `from     ${engine.model.name} (sha256 ${engine.model.sha256.slice(0, 16)}…)`,
@@ -74,6 +76,7 @@ function describeEngine(engine: EngineHeader): string[] {
     ...(engine.pixels ?? []).map(({ input, layout }) => `pictures ${input}: bytes by rows, normalized and put in ${layout} by the engine`),
     ...engine.outputs.map(({ name, dtype, dims }) => `output   ${name} ${dtype}[${dims.join(',')}]`),
     `layers   ${engine.layers.length}: ${[...kinds].sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${count} ${kind}`).join(', ')}`,
+    ...(shares ? [`runs in  ${describeShares(shares)} (share of the operations; --layers has each)`] : []),
     `memory   weights ${formatBytes(memory.weightBytes)}, activations ${formatBytes(memory.activationBytes)}, workspace ${formatBytes(memory.workspaceBytes)}, staging ${formatBytes(memory.stagingBytes)}`,
     `needs    ${needs.length > 0 ? needs.join('; ') : 'any device of the backend'}`,
     ...(engine.tactics?.tuning ? [`tuned    ${describeTuning(engine.tactics.tuning)}`] : []),

@@ -134,14 +134,24 @@ export interface WgslKernel<A extends AttributeSpecs = AttributeSpecs> {
   emit(site: KernelSite<A>): KernelCode;
 }
 
+/** The 8-bit grid of a value: x ≈ scale · (q − zeroPoint), which covers the real numbers from `low` to `high`. */
+export interface Int8Grid {
+  readonly scale: number;
+  readonly zeroPoint: number;
+  readonly low: number;
+  readonly high: number;
+}
+
 /**
  * What becomes of int8 grids. `same`: the op moves elements or picks among them, so that the grid of its first data input goes out.
- * `own`: its output has a grid of its own, from calibration.
+ * `own`: its output has a grid of its own, from calibration. A function: scales in, scale out; the interval of real numbers that the
+ * output's grid is to cover, for an op that knows it better than a calibration's samples do, such as one that ends in a sigmoid. Of
+ * `inputs` it gets the grids at the op's own indices; undefined for one that carries no activations.
  */
-export interface Int8Behaviour {
+export interface Int8Behaviour<A extends AttributeSpecs = AttributeSpecs> {
   /** Indices of the inputs that carry activations; default [0]. */
   readonly inputs?: readonly number[];
-  readonly output: 'same' | 'own';
+  readonly output: 'same' | 'own' | ((site: { readonly attrs: AttributeValues<A>; readonly inputs: Operands<Int8Grid> }) => { readonly low: number; readonly high: number });
 }
 
 /** How far an implementation may be from the reference: within any one of these it is right. Unset means 0. */
@@ -210,7 +220,7 @@ export interface CustomOp<A extends AttributeSpecs = AttributeSpecs, K extends s
   /** For an op with one output that maps elements to elements: the formula, over inputs that broadcast. It then fuses. */
   expression?(site: { readonly attrs: AttributeValues<A>; readonly inputs: readonly Expr[] }): Expr;
   readonly kernels?: readonly WgslKernel<A>[];
-  readonly int8?: Int8Behaviour;
+  readonly int8?: Int8Behaviour<A>;
   readonly patterns?: readonly OpPattern[];
   /** Operations per node, for costs; default: one per output element. */
   flops?(site: { readonly attrs: AttributeValues<A>; readonly inputs: Operands<TensorType>; readonly outputs: readonly TensorType[] }): number;

@@ -1,7 +1,7 @@
 /**
  * The ways in which a custom op can run, in words and for the passes: by its own kernel, by its expression, or decomposed.
  */
-import { opTitle, type CustomDefinition, type CustomOp, type WgslKernel } from '../ir/custom.ts';
+import { opTitle, type CustomDefinition, type CustomOp, type Int8Behaviour, type WgslKernel } from '../ir/custom.ts';
 import type { DType, TensorType } from '../ir/tensor.ts';
 import { kernelDtype } from './custom.ts';
 
@@ -38,6 +38,11 @@ export interface OpCoverage {
   readonly missing: readonly string[];
 }
 
+function int8Words(output: Int8Behaviour['output']): string {
+  if (typeof output === 'function') return 'a grid computed from those that come in';
+  return output === 'same' ? 'the grid that comes in goes out' : 'a grid of its own';
+}
+
 /** What an op gives and what that leaves out, by element type. */
 export function coverage({ op, plugin }: Pick<CustomDefinition, 'op' | 'plugin'>): OpCoverage {
   const kernels = [...new Set(op.kernels?.flatMap(({ dtypes }) => dtypes) ?? [])];
@@ -45,7 +50,7 @@ export function coverage({ op, plugin }: Pick<CustomDefinition, 'op' | 'plugin'>
     ...(op.expression ? ['expression (fuses)'] : []),
     ...(op.decompose ? ['decomposition'] : []),
     ...(kernels.length > 0 ? [`WGSL for ${kernels.join(', ')}`] : []),
-    ...(op.int8 ? [`int8 (${op.int8.output === 'same' ? 'the grid that comes in goes out' : 'a grid of its own'})`] : []),
+    ...(op.int8 ? [`int8 (${int8Words(op.int8.output)})`] : []),
     ...(op.patterns ?? []).map(({ name }) => `pattern ${name}`),
   ];
   const missing: string[] = [];

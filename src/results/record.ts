@@ -5,6 +5,7 @@
  */
 import type { DeviceInfo, LoadSteps } from '../backends/backend.ts';
 import type { BuildOptions, MemoryLedger, Tuning } from '../engine/engine.ts';
+import type { PrecisionShares } from '../engine/precision.ts';
 import type { ErrorReport } from '../errors.ts';
 
 export const RECORD_SCHEMA_VERSION = 1;
@@ -162,6 +163,8 @@ export interface BuildReading {
   readonly firstRunMs: number;
   /** How the engine's kernels were chosen by timing them; absent where they were not. */
   readonly tuning?: Tuning;
+  /** Share of the operations by the type in which they run, the proof of the precision; absent where the backend tells no operations. */
+  readonly precision?: PrecisionShares;
 }
 
 /** Ended as asked. */

@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { FUSIONS, PRECISIONS } from '../engine/engine.ts';
+import { DTYPES, type DType } from '../ir/tensor.ts';
 import { YARDSTICKS, FAILURE_CAUSES, FAILURE_STAGES, RECORD_SCHEMA_VERSION, SCENARIOS } from './record.ts';
 
 const count = z.number().int().nonnegative();
@@ -112,6 +113,10 @@ const build = z.strictObject({
     })
     .exactOptional()
     .describe('How the kernels of the engine were chosen by timing them'),
+  precision: z
+    .partialRecord(z.enum(DTYPES as [DType, ...DType[]]), z.number().min(0).max(1))
+    .exactOptional()
+    .describe('Share of the operations by the type of their arithmetic; absent where the backend tells no operations'),
 });
 
 const memory = z.strictObject({

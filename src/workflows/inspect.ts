@@ -4,6 +4,7 @@ import { readBuildInput } from '../backends/compile.ts';
 import type { Backend, BuildContext, TuningContext, Unsupported } from '../backends/backend.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
 import { deserializeEngine, isEngineFile } from '../engine/file.ts';
+import { EXTERNAL_PREFIX, MODEL_PART } from '../backends/onnxruntime/parts.ts';
 import { reportError, TsrtError, type ErrorReport } from '../errors.ts';
 import type { Graph } from '../ir/graph.ts';
 import { type Tensor, tensorBytes } from '../ir/tensor.ts';
@@ -12,6 +13,7 @@ import { coverage, type OpCoverage } from '../ops/custom-routes.ts';
 import { nodeCost } from '../ops/infer.ts';
 import type { Registry } from '../registry.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
+import { writeOutput } from './output.ts';
 import { chooseDevices } from './probe.ts';
 
 export interface IoRow {
@@ -67,6 +69,26 @@ export type Inspection = ModelInspection | EngineInspection;
 export async function inspect(file: string, options: BuildOptions, registry: Registry, device?: string, tuning?: TuningContext): Promise<Inspection> {
   const bytes = await readModelFile(file);
   return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry, { device, tuning }));
+}
+
+/**
+ * Writes the ONNX file that an onnxruntime engine holds: optimized, and with Q/DQ where it is int8, to be run by anything that reads ONNX.
+ * Throws USAGE for an engine of another backend, or of a model with weights in files of their own.
+ */
+export async function writeModelOf(file: string, output: string): Promise<void> {
+  const bytes = await readModelFile(file);
+  const parts: ReadonlyMap<string, Uint8Array> = isEngineFile(bytes) ? (await deserializeEngine(bytes)).parts : new Map();
+  const model = parts.get(MODEL_PART);
+  if (!model) {
+    throw new TsrtError('USAGE', 'only engines of the onnxruntime backend hold an ONNX file', {
+      place: file,
+      fix: 'build one first: tsrt-bench build MODEL --backend onnxruntime, with the precision that you want',
+    });
+  }
+  if ([...parts.keys()].some((name) => name.startsWith(EXTERNAL_PREFIX))) {
+    throw new TsrtError('USAGE', 'the engine holds the model as it came, with its weights in files of their own', { place: file, fix: 'take the model itself' });
+  }
+  await writeOutput(output, model);
 }
 
 async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineInspection> {

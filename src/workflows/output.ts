@@ -1,13 +1,18 @@
-/** Writes a rendered text where the user wants it. */
+/** Writes a rendered text, or bytes, where the user wants them. */
 import { appendFile, mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { TsrtError } from '../errors.ts';
 
 /** Writes the text, making the folders above it. Throws RESULTS_UNWRITABLE. */
-export async function writeText(path: string, text: string): Promise<void> {
+export function writeText(path: string, text: string): Promise<void> {
+  return writeOutput(path, text);
+}
+
+/** As {@link writeText}, for bytes too. */
+export async function writeOutput(path: string, content: string | Uint8Array): Promise<void> {
   await attempt(path, async () => {
     await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, text);
+    await writeFile(path, content);
   });
 }
 

@@ -20,6 +20,21 @@ function model(depths: readonly number[]): Uint8Array {
   return exportGraph(graph.finish([y]));
 }
 
+/** A plugin whose kernel has two tiles. It imports nothing: definePlugin and defineOp are the identity. */
+const SCALE = `
+const scale = {
+  domain: 'd', name: 'Scale', dtypes: ['float32'], attributes: {}, inputs: [{ name: 'x', dims: 'any' }], outputs: ['y'],
+  infer: ({ inputs: [x] }) => [x],
+  reference: ({ inputs: [x] }) => [x.values.map((value) => 2 * value)],
+  kernels: [{
+    dtypes: ['float32'],
+    tiles: [{ block: 32 }, { block: 256 }],
+    emit: ({ outputs: [y], tile }) => ({ workgroupSize: tile.block, threads: y.count, body: 'y[i] = 2.0 * x[i];' }),
+  }],
+};
+export default { name: 'scale', version: '1.0.0', ops: [scale] };
+`;
+
 interface Built {
   readonly sha256: string;
   readonly header: EngineHeader;
@@ -79,6 +94,26 @@ describe.skipIf(noDevice)('tuning (skipped without SwiftShader)', { timeout: 120
     expect(await refused('--tune', 'slow')).toMatch(/none, fast, full/);
     const elsewhere = await place.run('build', 'model.onnx', '--tune', 'fast', '--output', 'g.engine');
     expect([elsewhere.status, elsewhere.stderr]).toEqual([2, expect.stringMatching(/tune: no such option/)]);
+  });
+
+  it('chooses among the tiles of a plugin’s kernel as among its own', async () => {
+    const place = await workplace();
+    await place.write('scale.mjs', SCALE);
+    const graph = newGraphBuilder('scaled');
+    const op = { domain: 'd', opType: 'Scale', opset: 1, attributes: [] };
+    const types = [{ dtype: 'float32', dims: [8192] }] as const;
+    const x = graph.input('x', types[0]);
+    await place.write('model.onnx', exportGraph(graph.finish([graph.node('Custom', [x], op, { types, name: 'scale', outputs: ['y'] })])));
+    const { header } = await build(place, '--plugin', './scale.mjs', '--tune', 'fast', '--output', 'a.engine', '--export-tactics', 'a.json');
+    expect(header.tactics!.tuning!.measured).toBe(2);
+    const [choice] = header.tactics!.choices;
+    expect(choice).toMatchObject({ problem: expect.stringMatching(/^d\.Scale /) as string, tactic: expect.stringMatching(/^block=(32|256)$/) as string, by: 'measured' });
+    const { stdout } = await place.run('inspect', 'a.engine', '--tactics');
+    expect(stdout).toMatch(new RegExp(`d\\.Scale .*${choice!.tactic} .*measured.* µs`));
+    const other = choice!.tactic === 'block=32' ? 'block=256' : 'block=32';
+    await place.write('frozen.json', (await readFile(join(place.folder, 'a.json'), 'utf8')).replace(choice!.tactic, other));
+    const frozen = await build(place, '--plugin', './scale.mjs', '--frozen-tactics', 'frozen.json', '--output', 'b.engine');
+    expect(frozen.header.tactics!.choices[0]).toMatchObject({ tactic: other, by: 'frozen' });
   });
 
   it('keeps what was measured when it is stopped', async () => {

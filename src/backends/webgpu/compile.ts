@@ -18,7 +18,7 @@ import { type BuiltComposite, buildComposite } from './composite/build.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
-import { beyondHalf, inPrecision, provePrecision } from './precision.ts';
+import { beyondHalf, halfNotices, inPrecision, provePrecision } from './precision.ts';
 import { type DeviceProfile, PORTABLE_PROFILE, profileOf } from './profile.ts';
 import { type Planned, Planner } from './tune/planner.ts';
 
@@ -77,8 +77,8 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     ...(pixels.length > 0 && { pixels }),
     ...(tactics && { tactics }),
     requires: target.requires,
-    ...(wanted.graph !== input.graph.graph && input.calibration && { calibration: input.calibration.stamp }),
-    notices: [...target.notices, ...content.notices, ...notices, ...(proof === undefined ? [] : [proof])],
+    ...((wanted.graph !== input.graph.graph || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
+    notices: [...target.notices, ...content.notices, ...notices, ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...(proof === undefined ? [] : [proof])],
     backendData: content.plan,
   };
   return { header, parts: content.parts };

@@ -12,6 +12,7 @@ import type { Calibration } from '../../quantize/calibration.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
 import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';
 import { quantizeGraph } from '../../quantize/quantize-graph.ts';
+import { typedView } from '../../ir/tensor.ts';
 import type { BuildInput } from '../backend.ts';
 
 /** Why the backend can't give the precision asked for; undefined where it can. */
@@ -38,6 +39,8 @@ export interface InPrecision {
 export async function inPrecision(imported: Graph, { options, calibration, model }: BuildInput, passes: Omit<PipelineOptions, 'target'>): Promise<InPrecision> {
   const { precision, fusion, disabledPasses } = options;
   if (isQuantized(imported)) return marked(imported);
+  // Ranges of something else would keep the wrong values in f32.
+  if (precision === 'fp16' && calibration) checkCalibration(calibration.cache, { model, fusion, disabledPasses });
   if ((precision !== 'int8' && precision !== 'mixed') || !calibration) return { graph: imported, products: [] };
   checkCalibration(calibration.cache, { model, fusion, disabledPasses });
   // A calibration names the values of the graph as it is written to ONNX.
@@ -68,6 +71,24 @@ export function provePrecision(layers: readonly EngineLayer[], products: readonl
   const sum = (some: readonly EngineLayer[]): number => some.reduce((total, { flops }) => total + flops, 0);
   const percent = ((100 * sum(integer)) / Math.max(1, sum(layers))).toFixed(1);
   return `${percent} % of the operations run in 8-bit integers.`;
+}
+
+/**
+ * What a user should know of an engine that stores halves: the values that stay f32, by name, or the bound that was taken for granted;
+ * and constants that no half holds.
+ */
+export function halfNotices(graph: Graph, calibration: Calibration | undefined): readonly string[] {
+  const kept = [...beyondHalf(calibration)].filter((id) => graph.types.has(id) && !graph.constants.has(id));
+  const ranges = calibration
+    ? kept.length === 0 ? [] : [`${named(kept)} ${kept.length === 1 ? 'reaches' : 'reach'} beyond ±${HALF_MAX} in the calibration and stay${kept.length === 1 ? 's' : ''} f32.`]
+    : [`Without a calibration every value is taken to lie within ±${HALF_MAX}; what does not becomes that bound.`];
+  const outside = [...graph.constants].filter(([, tensor]) => tensor.dtype === 'float32' && (typedView(tensor) as Float32Array).some((value) => Math.abs(value) > HALF_MAX));
+  return [...ranges, ...(outside.length === 0 ? [] : [`Of ${named(outside.map(([id]) => id))} some values are beyond ±${HALF_MAX} and become that bound where they are stored as halves.`])];
+}
+
+function named(ids: readonly string[]): string {
+  const first = ids.slice(0, 5).map((id) => `'${id}'`).join(', ');
+  return ids.length > 5 ? `${first} and ${ids.length - 5} more` : first;
 }
 
 /** Values of a calibrated graph whose range is beyond binary16: they stay f32 in builds that store halves. */

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { BuildInput } from '../../backends/backend.ts';
-import type { Binding } from '../../engine/engine.ts';
+import type { Binding, BuildOptions } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { readModel } from '../../onnx/model.ts';
 import { parseCalibration } from '../../quantize/calibration.ts';
@@ -73,11 +73,11 @@ const OWN_SCALES: ReadonlySet<string> = new Set(['DequantizeLinear', 'QLinearCon
 
 /**
  * What builds of int8 variants take: the suite's cache, or a calibration made now, once for the same graph. Undefined for a
- * model that comes with scales of its own.
+ * model that comes with scales of its own. fp16 takes the cache, where there is one that fits, to find values that no half holds.
  */
 export function calibrationSource(
   request: Omit<SuiteCalibrationRequest, 'options' | 'settings' | 'part'> & { readonly onNotice: (text: string) => void },
-): (options: GraphOptions) => Promise<BuildInput['calibration']> {
+): (options: GraphOptions & Pick<BuildOptions, 'precision'>) => Promise<BuildInput['calibration']> {
   const { suite, model, modelBytes, onNotice } = request;
   const made = new Map<string, Promise<BuildInput['calibration']>>();
   const make = async (options: GraphOptions): Promise<BuildInput['calibration']> => {
@@ -92,13 +92,21 @@ export function calibrationSource(
     onNotice(`int8 ranges by ${calibration.method} from ${calibration.dataset.description}; accuracy is assessed on other samples`);
     return forBuild(calibration, text);
   };
-  return ({ fusion, disabledPasses, dims, inputShapes }) => {
+  return ({ precision, fusion, disabledPasses, dims, inputShapes }) => {
     const options: GraphOptions = { fusion, disabledPasses, dims, inputShapes };
+    if (precision === 'fp16') return suite.quantization.calibration === undefined ? Promise.resolve(undefined) : fitting(resolve(suite.folder, suite.quantization.calibration), options);
     const key = JSON.stringify(options);
     const known = made.get(key) ?? make(options);
     made.set(key, known);
     return known;
   };
+}
+
+/** A cache for what can do without one: undefined where it was made with other passes. */
+async function fitting(path: string, { fusion, disabledPasses }: GraphOptions): Promise<BuildInput['calibration']> {
+  const found = await readCalibration(path);
+  const same = found.cache.graph.fusion === fusion && [...found.cache.graph.disabledPasses].sort().join() === [...disabledPasses].sort().join();
+  return same ? found : undefined;
 }
 
 /** A cache as builds take it. Throws TsrtError CALIBRATION_INVALID for a file that is none. */

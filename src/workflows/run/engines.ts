@@ -7,6 +7,7 @@ import { basename, dirname, join } from 'node:path';
 import { compileModel, type CompileRequest } from '../../backends/compile.ts';
 import type { Availability, Backend, BuildInput, TuningContext } from '../../backends/backend.ts';
 import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts';
+import { precisionMismatch, precisionShares } from '../../engine/precision.ts';
 import { serializeEngine } from '../../engine/file.ts';
 import { sha256Hex } from '../../engine/sha256.ts';
 import { reportError, TsrtError, type ErrorReport } from '../../errors.ts';
@@ -51,7 +52,7 @@ export interface EngineRequest {
   readonly model: { readonly name: string; readonly bytes: Uint8Array; readonly path: string };
   readonly registry: Registry;
   readonly probe: (backend: Backend) => Promise<Availability>;
-  /** Ranges for int8 and mixed variants; called for those alone. */
+  /** Ranges for variants in less than fp32; called for those alone. */
   readonly calibration: (options: BuildOptions) => Promise<BuildInput['calibration']>;
   /** The suite's image inputs, for variants that take pictures as bytes. */
   readonly pixels?: CompileRequest['pixels'];
@@ -102,6 +103,7 @@ async function takeOver(
 ): Promise<EngineOutcome> {
   try {
     checkInputSize(header);
+    checkPrecision(header);
     await writeFile(path, bytes);
     const device = deviceOf(availability);
     const environment = (await backend.workerEnvironment?.(device)) ?? {};
@@ -124,7 +126,7 @@ async function buildOne(
   try {
     const { precision } = variant.options;
     const device = deviceOf(availability);
-    const ranges = precision === 'int8' || precision === 'mixed' ? await calibration(variant.options) : undefined;
+    const ranges = precision === 'fp32' ? undefined : await calibration(variant.options);
     const onProgress = (step: string, done: number, total: number): void => {
       if (step === 'tuning') onEvent({ kind: 'progress', stage: 'build', label: `tuning ${engineKey(variant)}`, done, total, unit: 'kernels' });
     };
@@ -142,6 +144,7 @@ async function buildOne(
       });
     const { engine, buildsMs } = await timedBuilds(() => inModelFile(model.path, compile), builds, signal);
     checkInputSize(engine.header);
+    checkPrecision(engine.header);
     const buildMs = quantile(sortSamples(buildsMs), 0.5);
     const bytes = await serializeEngine(engine);
     await writeFile(path, bytes);
@@ -172,6 +175,13 @@ async function timedBuilds(build: () => Promise<Engine>, builds: number, signal:
   if ((engine.header.tactics?.tuning?.measured ?? 0) > 0) return { engine, buildsMs };
   while (buildsMs.length < builds && !signal.aborted && buildsMs.reduce((sum, ms) => sum + ms, 0) < REPEAT_BUILDS_MS) await timed();
   return { engine, buildsMs };
+}
+
+/** An engine that is something else than was asked for is a failure, whatever it measures. */
+function checkPrecision({ backend, options: { precision }, layers }: EngineHeader): void {
+  const mismatch = precisionMismatch(precision, precisionShares(layers));
+  if (mismatch === undefined) return;
+  throw new TsrtError('PRECISION_UNPROVEN', mismatch, { fix: `a fault of the backend ${backend}: take another backend for ${precision}, or tell its author` });
 }
 
 function checkInputSize({ inputs, options }: EngineHeader): void {

@@ -1,5 +1,6 @@
 /** From what became of a case to its record. */
 import type { DeviceInfo } from '../../backends/backend.ts';
+import { precisionShares } from '../../engine/precision.ts';
 import type { ErrorReport } from '../../errors.ts';
 import type { CaseOutcome } from '../../measure/plan.ts';
 import type { AccuracyReading, BenchRecord, Case, FailureCause, Provenance, RecordWarning, Variant } from '../../results/record.ts';
@@ -41,7 +42,7 @@ function causeOf(error: ErrorReport): FailureCause {
 }
 
 /** What a record says of an engine. */
-export type EngineFacts = Pick<BuiltEngine, 'sha256' | 'bytes' | 'buildMs' | 'buildsMs' | 'prebuilt'> & { readonly header: Pick<BuiltEngine['header'], 'notices' | 'tactics'> };
+export type EngineFacts = Pick<BuiltEngine, 'sha256' | 'bytes' | 'buildMs' | 'buildsMs' | 'prebuilt'> & { readonly header: Pick<BuiltEngine['header'], 'notices' | 'tactics'> & Partial<Pick<BuiltEngine['header'], 'layers'>> };
 
 /** The record of a case that was handed to the measurement. `remarks` become warnings. */
 export function measuredRecord(
@@ -54,6 +55,7 @@ export function measuredRecord(
 ): BenchRecord {
   const device = outcome.status === 'completed' ? outcome.device : context.fallbackDevice;
   const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(device) } as const;
+  const shares = precisionShares(engine.header.layers ?? []);
   const warnings: RecordWarning[] = [
     ...engineWarnings(engine, context),
     ...accuracyWarnings(accuracy, context.budget),
@@ -75,6 +77,7 @@ export function measuredRecord(
           ...(outcome.loadSteps && { loadSteps: outcome.loadSteps }),
           firstRunMs: outcome.firstRunMs,
           ...(engine.header.tactics?.tuning && { tuning: engine.header.tactics.tuning }),
+          ...(shares && { precision: shares }),
         },
         rounds: outcome.rounds,
         memory: outcome.memory,

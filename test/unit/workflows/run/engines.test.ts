@@ -3,7 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { nullBackend } from '../../../../src/backends/null/null.ts';
 import type { Backend } from '../../../../src/backends/backend.ts';
+import type { Precision } from '../../../../src/engine/engine.ts';
 import { TsrtError } from '../../../../src/errors.ts';
+import type { DType } from '../../../../src/ir/tensor.ts';
 import { createRegistry } from '../../../../src/registry.ts';
 import { expandCases } from '../../../../src/suite/expand.ts';
 import { parseSuite } from '../../../../src/suite/load.ts';
@@ -12,7 +14,7 @@ import { createProbe } from '../../../../src/workflows/probe.ts';
 import { buildEngines, engineKey } from '../../../../src/workflows/run/engines.ts';
 import { temporaryFolder } from '../../../helpers/folder.ts';
 
-async function outcomeOf(changes: Partial<Backend>, options: { readonly batch?: number; readonly bytes?: Uint8Array } = {}) {
+async function outcomeOf(changes: Partial<Backend>, options: { readonly batch?: number; readonly precision?: Precision; readonly bytes?: Uint8Array } = {}) {
   const folder = await temporaryFolder();
   const suite = parseSuite(
     {
@@ -21,7 +23,7 @@ async function outcomeOf(changes: Partial<Backend>, options: { readonly batch?: 
       model: { name: 'smoke', builder: { name: 'smoke' } },
       inputs: [{ kind: 'synthetic', values: { distribution: 'normal' } }],
       task: { kind: 'raw' },
-      variants: [{ backend: 'fake' }],
+      variants: [{ backend: 'fake', precision: options.precision ?? 'fp32' }],
       batches: options.batch ?? 1,
     },
     join(folder, 'suite.yaml'),
@@ -74,6 +76,22 @@ describe('buildEngines', () => {
   it('refuses inputs that no worker can be handed', async () => {
     // 3 × 32 × 32 floats are 12 KiB: 200,000 of them are 2.3 GiB.
     expect(await outcomeOf({}, { batch: 200_000 })).toMatchObject({ status: 'failed', error: { code: 'OUT_OF_MEMORY', message: expect.stringMatching(/2\.3 GiB/) as string } });
+  });
+
+  it.each(['fp16', 'int8', 'mixed'] as const)('fails an engine that was asked for in %s and runs floats', async (precision) => {
+    const layer = { name: 'conv', kind: 'Conv', origins: ['conv'], bytes: 0 };
+    const claiming = (dtype: DType): Partial<Backend> => ({
+      supports: () => [],
+      async build(input, context) {
+        const { header, parts } = await nullBackend.build(input, context);
+        return { header: { ...header, layers: [{ ...layer, precision: dtype, flops: 900 }, { ...layer, precision: 'float32', flops: 100 }] }, parts };
+      },
+    });
+    expect(await outcomeOf(claiming('float32'), { precision })).toMatchObject({
+      status: 'failed',
+      error: { code: 'PRECISION_UNPROVEN', message: `the engine was asked for in ${precision} and runs 100 % float32` },
+    });
+    expect(await outcomeOf(claiming(precision === 'fp16' ? 'float16' : 'int8'), { precision })).toMatchObject({ status: 'built' });
   });
 
   it('ends the run where the model is no model, and names the file', async () => {

@@ -62,6 +62,14 @@ describe('measuredRecord', () => {
     expect(measuredRecord(context, entry, engine, done, undefined, [])).not.toHaveProperty('build.tuning');
   });
 
+  it('says in which types the operations run, and nothing where no operations are known', () => {
+    const layer = { name: 'c', kind: 'Conv', origins: [], bytes: 0 };
+    const layers = [{ ...layer, precision: 'int8', flops: 3 }, { ...layer, precision: 'float16', flops: 1 }] as const;
+    const record = measuredRecord(context, entry, { ...engine, header: { ...engine.header, layers } }, done, undefined, []);
+    expect(decodeLine(encodeRecord(record), 'line')).toMatchObject({ build: { precision: { int8: 0.75, float16: 0.25 } } });
+    expect(measuredRecord(context, entry, { ...engine, header: { notices: [] } }, done, undefined, [])).not.toHaveProperty('build.precision');
+  });
+
   it('says what breaks the accuracy budget, why accuracy is unknown, and what else is remarkable', () => {
     expect(notices(context, entry, engine, done, assessed(60), [])).toEqual([]);
     expect(notices(context, entry, engine, done, assessed(40), [])).toEqual([expect.stringMatching(/^over-budget: .*40\.0 dB/)]);
