@@ -4,8 +4,8 @@
  * and a noise threshold, as criterion.rs has them). It passes only where the interval lies within the threshold. What is
  * neither is `inconclusive`: too noisy to tell, never passed. Memory and accuracy are compared exactly.
  */
-import type { ExitStatus } from '../errors.ts';
-import { EXIT } from '../errors.ts';
+import { EXIT, type ExitStatus } from '../errors.ts';
+import type { BenchRecord } from '../results/record.ts';
 import { samplesNeeded } from '../stats/interval.ts';
 import type { CaseComparison, Comparison, MetricChange } from './compare.ts';
 import type { TimedChange } from './timed.ts';
@@ -91,11 +91,25 @@ function judgeCase({ pair, changes }: CaseComparison, policy: GatePolicy): CaseV
         ? { ...base, verdict: 'passed', reason: 'the baseline has the case, the candidate did not run it; the policy ignores that' }
         : { ...base, verdict: 'inconclusive', reason: 'the baseline has the case, the candidate did not run it' };
     case 'new':
-      return pair.candidate.status === 'failed'
-        ? { ...base, verdict: 'inconclusive', reason: `a new case, and it failed: ${pair.candidate.error.message}` }
-        : { ...base, verdict: 'passed', reason: `a new case (${pair.candidate.status}): the baseline has nothing to compare it with` };
+      return { ...base, ...judgeNew(pair.candidate) };
     default:
       return pair satisfies never;
+  }
+}
+
+/** A case that the baseline did not complete: there is nothing to compare, and what was not run to its end proves nothing. */
+function judgeNew(candidate: BenchRecord): { readonly verdict: Verdict; readonly reason: string } {
+  switch (candidate.status) {
+    case 'completed':
+      return { verdict: 'passed', reason: 'a new case: the baseline has nothing to compare it with' };
+    case 'skipped':
+      return { verdict: 'passed', reason: `skipped (${candidate.reason}), and the baseline has nothing to compare it with` };
+    case 'failed':
+      return { verdict: 'inconclusive', reason: `a new case, and it failed: ${candidate.error.message}` };
+    case 'aborted':
+      return { verdict: 'inconclusive', reason: 'cut off before it was measured, and the baseline has nothing to compare it with' };
+    default:
+      return candidate satisfies never;
   }
 }
 
@@ -142,11 +156,8 @@ function judgeChange(change: MetricChange, threshold: number, policy: GatePolicy
   }
   const doubt = change.kind === 'sampled' ? doubtAbout(change, policy) : undefined;
   if (doubt !== undefined) return { verdict: 'inconclusive', reason: doubt };
-  if (isBelowFloor(change)) {
-    const what = change.kind === 'exact' ? 'identical processes do' : `${METRICS[change.metric].floor} ms, which count for nothing`;
-    return { verdict: 'passed', reason: `${METRICS[change.metric].label} differs by less than ${what}` };
-  }
   const worsening = worseningOf(change);
+  if (isBelowFloor(change)) return judgeBelowFloor(change, worsening);
   const verdict = change.kind === 'exact' ? exactVerdict(worsening.point, threshold) : timedVerdict(change, worsening, threshold, policy);
   return { verdict, reason: sentence(change, worsening, threshold, verdict) };
 }
@@ -154,6 +165,16 @@ function judgeChange(change: MetricChange, threshold: number, policy: GatePolicy
 function isBelowFloor({ metric, baseline, candidate }: Exclude<MetricChange, { kind: 'incomparable' }>): boolean {
   const { floor } = METRICS[metric];
   return floor !== undefined && baseline !== candidate && Math.abs(candidate - baseline) <= floor;
+}
+
+/** What differs by less than matters, passes where the interval says so too. */
+function judgeBelowFloor(change: Exclude<MetricChange, { kind: 'incomparable' }>, { high }: Worsening): { readonly verdict: Verdict; readonly reason: string } {
+  const { label, floor = 0 } = METRICS[change.metric];
+  if (change.kind === 'exact') return { verdict: 'passed', reason: `${label} differs by less than identical processes do` };
+  const most = (change.baseline * high) / 100;
+  if (most <= floor) return { verdict: 'passed', reason: `${label} differs by less than ${floor} ms, which count for nothing` };
+  const unit = change.metric === 'build-time' ? 'builds' : 'rounds';
+  return { verdict: 'inconclusive', reason: `${label} differs by less than ${floor} ms, but ${change.rounds} ${unit} do not exclude ${shown(Math.round(most))}` };
 }
 
 const TAIL_QUANTILES: { readonly [K in MetricName]?: number } = { 'latency-p95': 0.95, 'latency-p99': 0.99 };

@@ -18,6 +18,7 @@ import { foldDequantized, integerProducts } from './integer-products.ts';
 import { fuseAttention } from './fuse-attention.ts';
 import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
+import { fuseProjections } from './fuse-projections.ts';
 import { identities } from './identities.ts';
 import type { Evaluator, Pass, PassContext, PassReport, Target } from './pass.ts';
 import { recoverActivations, recoverSwish } from './recover-activations.ts';
@@ -45,6 +46,7 @@ export const PASSES: readonly Pass[] = [
   recoverSwish,
   batchNormToAffine,
   fuseAttention,
+  fuseProjections,
   integerChains,
   fuseConvEpilogues,
   fuseMatMulEpilogues,

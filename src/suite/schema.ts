@@ -29,7 +29,7 @@ const download = z.strictObject({
   bytes: count,
 });
 
-export const BUILDER_NAMES = ['resnet50', 'mobilenetv2', 'bert-base', 'smoke', 'rotary-attention', 'deform-network', 'snake-vocoder'] as const;
+export const BUILDER_NAMES = ['resnet50', 'mobilenetv2', 'bert-base', 'vit-b16', 'smoke', 'rotary-attention', 'deform-network', 'snake-vocoder'] as const;
 export type BuilderName = (typeof BUILDER_NAMES)[number];
 
 const model = z

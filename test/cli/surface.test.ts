@@ -127,12 +127,14 @@ describe('mistakes', () => {
     expect(stderr).toMatch(/no such model file/);
   });
 
-  it('refuses a plugin that exports none', async () => {
+  it('refuses a module that exports no plugin, and a plugin with mistakes', async () => {
     const place = await workplace();
-    const file = await place.write('plugin.mjs', 'export default { name: "Wrong Name", verison: "1" };');
-    const { status, stderr } = await place.run('plugins', '--plugin', file);
-    expect(status).toBe(2);
-    expect(stderr).toMatch(/does not export a plugin/);
-    expect(stderr).toMatch(/verison: unknown key; did you mean 'version'/);
+    const none = await place.run('plugins', '--plugin', await place.write('none.mjs', 'export const name = "mine";'));
+    expect(none.status).toBe(2);
+    expect(none.stderr).toMatch(/the module does not export a plugin/);
+    const wrong = await place.run('plugins', '--plugin', await place.write('plugin.mjs', 'export default { name: "Wrong Name", verison: "1" };'));
+    expect(wrong.status).toBe(2);
+    expect(wrong.stderr).toMatch(/\[plugin Wrong Name\] the plugin has mistakes/);
+    expect(wrong.stderr).toMatch(/verison: unknown key; did you mean 'version'/);
   });
 });

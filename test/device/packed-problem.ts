@@ -313,6 +313,11 @@ export function kernelsOf(problem: Problem, tactic: PackedTactic, profile: Devic
 /** Runs the kernels; gives the output's bytes. */
 export async function runKernels(device: GPUDevice, problem: Problem, tactic: PackedTactic, profile: DeviceProfile): Promise<Uint8Array> {
   const { calls, held } = kernelsOf(problem, tactic, profile);
+  return runCalls(device, calls, held, problem.spec.output.tensor);
+}
+
+/** Runs kernels on memory that begins with the given bytes; gives those of one tensor afterwards. */
+export async function runCalls(device: GPUDevice, calls: readonly KernelCall[], held: readonly Held[], output: DeviceTensor): Promise<Uint8Array> {
   const usage = 0x80 | 0x4 | 0x8;
   const buffers = new Map(held.map(({ tensor, bytes }) => {
     const buffer = device.createBuffer({ size: bytes.byteLength, usage });
@@ -330,7 +335,7 @@ export async function runKernels(device: GPUDevice, problem: Problem, tactic: Pa
     pass.dispatchWorkgroups(...workgroups);
   }
   pass.end();
-  const out = buffers.get(problem.spec.output.tensor.id)!;
+  const out = buffers.get(output.id)!;
   const readback = device.createBuffer({ size: out.size, usage: 0x1 | 0x8 });
   encoder.copyBufferToBuffer(out, 0, readback, 0, out.size);
   device.queue.submit([encoder.finish()]);

@@ -53,11 +53,11 @@ export function createUpload(device: GPUDevice, plan: Plan, buffers: readonly GP
     },
     reclaim() {
       if (staged.length === 0) return;
-      const map = async (): Promise<void> => {
+      const remap = async (): Promise<void> => {
         await Promise.all(staged.map((staging) => staging.mapAsync(USAGE.mapWrite)));
         if (busy === mapping) busy = undefined;
       };
-      const mapping: Promise<void> = map();
+      const mapping = remap();
       // Whoever waits is told of a failure; a session that is disposed of waits for nothing.
       mapping.catch(() => undefined);
       busy = mapping;

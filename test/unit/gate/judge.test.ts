@@ -139,6 +139,7 @@ describe('states', () => {
     { name: 'is new', baseline: [other], candidate: [other, completed()], state: 'new', verdict: 'passed', reason: /nothing to compare it with/ },
     { name: 'is new and fails', baseline: [other], candidate: [other, failed()], state: 'new', verdict: 'inconclusive', reason: /a new case, and it failed/ },
     { name: 'is new and skipped', baseline: [other], candidate: [other, skipped()], state: 'new', verdict: 'passed', reason: /skipped/ },
+    { name: 'is new and cut off', baseline: [other], candidate: [other, aborted()], state: 'new', verdict: 'inconclusive', reason: /^cut off before it was measured/ },
     { name: 'failed in the baseline too', baseline: [other, failed()], candidate: [other, failed()], state: 'new', verdict: 'inconclusive', reason: /failed/ },
   ])('a case that $name → $verdict', ({ baseline, candidate, state, verdict, reason }) => {
     const one = gate(baseline, candidate).cases.find((one) => one.caseId.includes('/b1/'));

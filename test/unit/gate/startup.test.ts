@@ -93,7 +93,12 @@ describe('build time', () => {
     expect(verdictOf(gate(built(1000), built(3000), threshold), 'build-time')).toMatchObject({ verdict: 'regressed', change: { design: 'stored', rounds: 3 } });
     const slower = verdictOf(gate(built(1000), built(1500), threshold), 'build-time');
     expect(slower).toMatchObject({ verdict: 'inconclusive', reason: expect.stringMatching(/too few builds to tell \(3; \d could\)/) });
-    expect(verdictOf(gate(built(1000), built(1010), threshold), 'build-time')).toMatchObject({ verdict: 'passed' });
+    expect(verdictOf(gate(built(1000), built(1010), threshold), 'build-time')).toMatchObject({
+      verdict: 'inconclusive',
+      reason: expect.stringMatching(/^build time differs by less than 50 ms, but 3 builds do not exclude \d+$/),
+    });
+    const many = (centre: number) => started({ buildsMs: Array.from({ length: 16 }, (_, i) => centre + (i % 3)) });
+    expect(verdictOf(gate(many(100), many(110), threshold), 'build-time')).toMatchObject({ verdict: 'passed', reason: 'build time differs by less than 50 ms, which count for nothing' });
   });
 
   it('a single build, or an engine that was not built here, can’t be judged', () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { formatExpr } from '../../../src/ir/print.ts';
 import { batchNormToAffine } from '../../../src/passes/batch-norm.ts';
 import { fuseAttention } from '../../../src/passes/fuse-attention.ts';
+import { fuseProjections } from '../../../src/passes/fuse-projections.ts';
 import { fuseElementwise } from '../../../src/passes/fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from '../../../src/passes/fuse-epilogue.ts';
 import { applyPass } from '../../helpers/passes.ts';
@@ -65,6 +66,20 @@ describe('matrix product epilogues', () => {
     expect(node!.inputs).toHaveLength(3);
     expect(node!.op === 'FusedMatMul' && formatExpr(node!.attrs.epilogue)).toBe('max(x0, 0)');
   });
+});
+
+describe('projections', () => {
+  const view = ({ b, ints }: Sketch, from: string): string => b.node('Reshape', [from, ints(2, 3, 2, 4)], { allowzero: 0 });
+  const dense = ({ b, w }: Sketch, x: string, from = 5): string => b.node('Add', [w(8), b.node('MatMul', [x, w(from, 8)], {})], {});
+  testRows(fuseProjections, [
+    ['three with biases', (s) => { const x = s.x(2, 3, 5); return [0, 1, 2].map(() => view(s, dense(s, x))); }, 'MatMul Add Slice Reshape Slice Reshape Slice Reshape'],
+    ['two without', (s) => { const x = s.x(2, 3, 5); return [0, 1].map(() => view(s, s.b.node('MatMul', [x, s.w(5, 8)], {}))); }, 'MatMul Slice Reshape Slice Reshape'],
+    ['one with a bias and one without stay', (s) => { const x = s.x(2, 3, 5); return [view(s, dense(s, x)), view(s, s.b.node('MatMul', [x, s.w(5, 8)], {}))]; }, 'MatMul Add Reshape MatMul Reshape'],
+    ['of two inputs stay', (s) => [view(s, dense(s, s.x(2, 3, 5))), view(s, dense(s, s.x(2, 3, 5)))], 'MatMul Add Reshape MatMul Add Reshape'],
+    ['one that an activation follows stays', (s) => { const x = s.x(2, 3, 5); return [view(s, dense(s, x)), s.b.node('Relu', [dense(s, x)], {})]; }, 'MatMul Add Reshape MatMul Add Relu'],
+    ['results that are given out stay', (s) => { const x = s.x(2, 3, 5); return [dense(s, x), dense(s, x)]; }, 'MatMul Add MatMul Add'],
+    ['parts of no whole vectors stay', (s) => { const x = s.x(2, 3, 5); const six = (): string => s.b.node('Reshape', [s.b.node('MatMul', [x, s.w(5, 6)], {}), s.ints(2, 3, 2, 3)], { allowzero: 0 }); return [six(), six()]; }, 'MatMul Reshape MatMul Reshape'],
+  ]);
 });
 
 describe('attention', () => {

@@ -39,6 +39,7 @@ describe('pipeline', () => {
         "recover-swish: Swish from x·sigmoid(x)",
         "batch-norm: BatchNormalization as Mul and Add, for elementwise fusion",
         "fuse-attention: softmax(QK)V as one kernel",
+        "fuse-projections: products of one matrix by several weights as one",
         "integer-chains: moves carry 8-bit integers, and a product meets its elementwise reader without a grid between",
         "fuse-conv: convolution, bias, activation and residual as one kernel",
         "fuse-matmul: matrix product, bias, activation and residual as one kernel",

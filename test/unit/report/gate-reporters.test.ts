@@ -65,7 +65,7 @@ describe('gate reporters', () => {
       regressed    onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
       inconclusive onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, the candidate did not run it
       improved     onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.5 to −24.5 %), for the better, beyond chance
-      passed       onnxruntime/fp32/fusion-on/b64/single-stream: a new case (completed): the baseline has nothing to compare it with
+      passed       onnxruntime/fp32/fusion-on/b64/single-stream: a new case: the baseline has nothing to compare it with
       note         the machine itself ran 4.0 % slower
       "
     `);
@@ -95,7 +95,7 @@ describe('gate reporters', () => {
       - **regressed** onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
       - **inconclusive** onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, the candidate did not run it
       - **improved** onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.5 to −24.5 %), for the better, beyond chance
-      - **passed** onnxruntime/fp32/fusion-on/b64/single-stream: a new case (completed): the baseline has nothing to compare it with
+      - **passed** onnxruntime/fp32/fusion-on/b64/single-stream: a new case: the baseline has nothing to compare it with
       - **note** the machine itself ran 4.0 % slower
       "
     `);
@@ -122,7 +122,7 @@ describe('gate reporters', () => {
             <failure message="it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory" type="broken">it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory</failure>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b64/single-stream" classname="tsrt-bench.gate">
-            <system-out>a new case (completed): the baseline has nothing to compare it with</system-out>
+            <system-out>a new case: the baseline has nothing to compare it with</system-out>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b32/single-stream" classname="tsrt-bench.gate">
             <error message="the baseline has the case, the candidate did not run it" type="inconclusive">the baseline has the case, the candidate did not run it</error>

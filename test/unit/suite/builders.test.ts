@@ -90,6 +90,7 @@ describe('builders', () => {
     ['mobilenetv2', 1000, 3_504_872],
     ['mobilenetv2', 1001, 3_506_153],
     ['bert-base', undefined, 109_482_240],
+    ['vit-b16', 1000, 86_567_656],
   ] as const)('%s with %s classes has %d parameters', (name, classes, expected) => {
     expect(parameterCount(BUILDERS[name].plan({ seed: 1, classes }))).toBe(expected);
   });

@@ -14,10 +14,17 @@ async function writeSuite(folder: string, file: string, content: string): Promis
 }
 
 describe('loadSuite', () => {
-  it.each(['smoke', 'resnet50', 'mobilenetv2', 'bert-base'])('reads the shipped suite %s', async (name) => {
+  it.each(['smoke', 'resnet50', 'mobilenetv2', 'bert-base', 'vit-b16'])('reads the shipped suite %s', async (name) => {
     const suite = await loadSuite(name, { cwd: root });
     expect(suite.name).toBe(name);
     expect(suite.model.builder?.name).toBe(name);
+  });
+
+  it.each(['resnet50', 'mobilenetv2', 'bert-base', 'vit-b16'])('reads %s beside PyTorch', async (name) => {
+    const suite = await loadSuite(`${name}-h200`, { cwd: root });
+    expect(suite.name).toBe(`${name}-h200`);
+    expect(suite.model.builder?.name).toBe(name);
+    expect(suite.variants.flatMap(({ backend }) => backend)).toEqual(['webgpu', 'onnxruntime', 'pytorch', 'pytorch']);
   });
 
   it('reaches a shipped suite by name and as suites/NAME from any folder', async () => {

@@ -10,8 +10,11 @@ import { packedTactics } from '../tactics/packed-model.ts';
 import type { Candidate } from '../tactics/tactic.ts';
 import type { LowerContext } from './context.ts';
 
+/** What candidates ask of a lowering's context. */
+type KernelContext = Pick<LowerContext, 'profile' | 'scratch'>;
+
 /** Register tiles in f32, which serve every storage. */
-export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: LowerContext): Candidate[] {
+export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: KernelContext): Candidate[] {
   return matmulTactics(shape, context.profile).map((tactic) => ({
     name: tacticName(tactic),
     scratchBytes: tacticScratchBytes(shape, tactic),
@@ -20,7 +23,7 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: L
 }
 
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */
-export function packedCandidates(spec: PackedSpec, context: LowerContext, precision: DType = spec.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
+export function packedCandidates(spec: PackedSpec, context: KernelContext, precision: DType = spec.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
   const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth };
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),

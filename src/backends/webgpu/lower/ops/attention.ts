@@ -1,33 +1,153 @@
-/** Attention as three kernels: scores with scale and mask, softmax over their rows, weighted sum. */
+/**
+ * Attention: one kernel that never writes the scores (kernels/attention), or three: scores with scale and mask, softmax over their
+ * rows, weighted sum.
+ *
+ * Projections give [batch, position, head, d]: operands are read through the transposes that exporters put behind them, and results
+ * are written as the transpose that follows wants them, so that neither moves anything.
+ */
 import type { Expr } from '../../../../ir/expr.ts';
-import type { Lowering, LoweringTable } from '../context.ts';
+import type { Node, ValueId } from '../../../../ir/graph.ts';
+import { elementCount } from '../../../../ir/tensor.ts';
+import { attentionKernel } from '../../kernels/attention/kernel.ts';
+import type { AttentionSpec } from '../../kernels/attention/spec.ts';
+import { ATTENTION_LANES, type AttentionProblem, attentionTacticName, attentionTactics } from '../../tactics/attention.ts';
+import type { Candidate } from '../../tactics/tactic.ts';
+import type { KernelCall } from '../call.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { soleReader } from '../readers.ts';
 import { floatReason } from '../support.ts';
-import { narrowStorage } from '../tensor.ts';
-import { lowerProduct, matrixOperand } from './matmul.ts';
+import { isAligned } from '../space.ts';
+import { broadcastView, type DeviceTensor, narrowStorage, rowMajorStrides, storedBytes, type View, viewOf } from '../tensor.ts';
+import { viewedAs } from '../windows.ts';
+import { lowerProduct, matrixOperand, type ProductContext } from './matmul.ts';
 import { softmaxRows } from './rows.ts';
 
 const scores: Expr = { kind: 'input', index: 0, dtype: 'float32' };
 const mask: Expr = { kind: 'input', index: 1, dtype: 'float32' };
 const masked: Expr = { kind: 'binary', fn: 'add', a: scores, b: mask };
 
+/** The operands as [batch, head, row, d], k not transposed. */
+interface Heads {
+  readonly q: DeviceTensor;
+  readonly k: DeviceTensor;
+  readonly v: DeviceTensor;
+  readonly mask: DeviceTensor | undefined;
+  readonly scale: number;
+}
+
 const attention: Lowering<'FusedAttention'> = {
   unsupported: floatReason,
   lower(node, context) {
-    const [q, k, v] = node.inputs.slice(0, 3).map((id) => matrixOperand(id, context)) as [never, never, never];
-    const maskTensor = node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined;
-    const { scale, transposedK } = node.attrs;
-    const [batch, heads, rows] = context.type(node.inputs[0]!).dims as [number, number, number, number];
-    const length = context.type(node.inputs[2]!).dims[2]!;
-    const plain = { c: undefined, beta: 1, transA: false, epilogue: undefined };
-    const raw = context.scratch('float32', [batch, heads, rows, length]);
-    const product = { ...plain, a: q, b: k, extras: maskTensor ? [maskTensor] : [], alpha: scale, transB: transposedK === 0 };
-    lowerProduct({ ...product, epilogue: maskTensor && masked, output: raw }, context);
-    // Weights lie between 0 and 1, which halves hold well; scores stay f32.
-    const storage = context.half ? narrowStorage('float32', raw.dims, 'linear') : undefined;
-    const weights = context.scratch('float32', raw.dims, storage);
-    softmaxRows('Softmax', raw, weights, 3, context);
-    lowerProduct({ ...plain, a: weights, b: v, extras: [], alpha: 1, transB: false, output: context.define(node.outputs[0]!, 'linear', 'narrow') }, context);
+    const heads = contiguousHeads(node, context);
+    const problem = heads && problemOf(heads);
+    const tactics = problem ? attentionTactics(problem, context.profile) : [];
+    if (!heads || !problem || tactics.length === 0) return lowerApart(node, context);
+    const { tensor, view } = resultPlace(node.outputs[0]!, context);
+    const output = { ...tensor, window: { ...view, boundBytes: storedBytes(tensor) } };
+    const spec = specOf(heads, problem, output);
+    const fused = tactics.map((tactic): Candidate => ({
+      name: attentionTacticName(tactic),
+      scratchBytes: 0,
+      kernels: () => [{ ...attentionKernel(spec, tactic, context.profile), ...(problem.element === 'f16' && { precision: 'float16' as const }) }],
+    }));
+    const { element, heads: batch, rows, length, depth, depthV } = problem;
+    const flops = 2 * batch * rows * length * (depth + depthV);
+    const key = `Attention ${element} ${batch}x${rows}x${length}x${depth}x${depthV}${heads.mask ? ' masked' : ''}`;
+    context.choose({ key, flops }, [...fused, apart(heads, output, problem, context)]);
   },
 };
+
+/** The operands as they lie, where each head's rows are contiguous and begin at whole vectors; halves on a build of halves. */
+function contiguousHeads(node: Node<'FusedAttention'>, context: LowerContext): Heads | undefined {
+  const { scale, transposedK } = node.attrs;
+  const operand = (id: ValueId, transposed: boolean): DeviceTensor | undefined => {
+    const { dims } = context.type(id);
+    if (elementCount(dims) === 0) return undefined;
+    // What is f32 on a build of halves came from outside: it is converted once.
+    const tensor = context.half && !transposed && narrowStorage('float32', dims, 'linear') ? context.sourceIn(id, 'linear', 'narrow') : context.source(id);
+    const { offset, strides } = viewOf(tensor);
+    const swapped = <T>(list: readonly T[]): T[] => (transposed ? [...list.slice(0, -2), list.at(-1)!, list.at(-2)!] : [...list]);
+    const view: View = { offset, strides: swapped(strides) };
+    if (view.strides.at(-1) !== 1 || (tensor.storage !== 'f16' && tensor.storage !== 'f32') || !isAligned(view, ATTENTION_LANES[tensor.storage], 3)) return undefined;
+    return { ...tensor, dims: swapped(dims), layout: 'linear', window: { ...view, boundBytes: storedBytes(tensor) } };
+  };
+  const [q, k, v] = [operand(node.inputs[0]!, false), operand(node.inputs[1]!, transposedK === 1), operand(node.inputs[2]!, false)];
+  if (!q || !k || !v || q.storage !== k.storage || q.storage !== v.storage) return undefined;
+  return { q, k, v, mask: node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined, scale };
+}
+
+function problemOf({ q, k, v }: Heads): AttentionProblem {
+  const [batch, heads, rows, depth] = q.dims as [number, number, number, number];
+  return { heads: batch * heads, rows, length: k.dims[2]!, depth, depthV: v.dims[3]!, element: q.storage === 'f16' ? 'f16' : 'f32' };
+}
+
+/** Where results go: in the order in which the transpose that alone reads them wants them, or row-major. */
+function resultPlace(output: ValueId, context: LowerContext): { readonly tensor: DeviceTensor; readonly view: View } {
+  const tensor = context.define(output, 'linear', 'narrow');
+  const reader = context.windows ? soleReader(context.graph, output) : undefined;
+  if (reader?.op !== 'Transpose' || reader.attrs.perm.join() !== '0,2,1,3') return { tensor, view: viewOf(tensor) };
+  const [batch, heads, rows, depth] = tensor.dims as [number, number, number, number];
+  const [outer, row, head] = rowMajorStrides([batch, rows, heads, depth]) as [number, number, number];
+  const view = { offset: 0, strides: [outer, head, row, 1] };
+  const viewed = viewedAs(tensor, tensor.dims, view);
+  context.alias(output, viewed, viewed.layout);
+  return { tensor, view };
+}
+
+function specOf({ q, k, v, mask: added, scale }: Heads, { rows, length, depth, depthV }: AttentionProblem, output: DeviceTensor): AttentionSpec {
+  const [batch, heads] = q.dims as [number, number];
+  const operand = (tensor: DeviceTensor): AttentionSpec['q'] => ({ tensor, view: viewOf(tensor) });
+  const bias = added && { tensor: added, view: broadcastView(added, [batch, heads, rows, length]) };
+  return { batch, heads, rows, length, depth, depthV, scale, q: operand(q), k: operand(k), v: operand(v), mask: bias, output: operand(output) };
+}
+
+/** What the three kernels ask of a lowering's context. */
+type ApartContext = ProductContext & Pick<LowerContext, 'dispatch'>;
+
+/** The three kernels as one candidate. */
+function apart(heads: Heads, output: DeviceTensor, { heads: batch, rows, length }: AttentionProblem, context: LowerContext): Candidate {
+  const scoreBytes = batch * rows * length * 4;
+  return {
+    name: 'three kernels',
+    scratchBytes: context.half ? scoreBytes * 1.5 : scoreBytes * 2,
+    kernels() {
+      const calls: KernelCall[] = [];
+      const { half, split, profile } = context;
+      const recorder: ApartContext = {
+        half,
+        split,
+        profile,
+        scratch: (dtype, dims, storage) => context.scratch(dtype, dims, storage),
+        dispatch: (call) => void calls.push(call),
+        choose: (_, candidates) => void calls.push(...candidates[0]!.kernels()),
+      };
+      emitApart({ ...heads, transB: true }, output, recorder);
+      return calls;
+    },
+  };
+}
+
+function emitApart({ q, k, v, mask: added, scale, transB }: Heads & { readonly transB: boolean }, output: DeviceTensor, context: ApartContext): void {
+  const [batch, heads, rows] = q.dims as [number, number, number];
+  const length = v.dims[2]!;
+  const plain = { c: undefined, beta: 1, transA: false, epilogue: undefined };
+  const raw = context.scratch('float32', [batch, heads, rows, length]);
+  const product = { ...plain, a: q, b: k, extras: added ? [added] : [], alpha: scale, transB };
+  lowerProduct({ ...product, epilogue: added && masked, output: raw }, context);
+  // Weights lie between 0 and 1, which halves hold well; scores stay f32.
+  const storage = context.half ? narrowStorage('float32', raw.dims, 'linear') : undefined;
+  const weights = context.scratch('float32', raw.dims, storage);
+  softmaxRows('Softmax', raw, weights, 3, context);
+  lowerProduct({ ...plain, a: weights, b: v, extras: [], alpha: 1, transB: false, output }, context);
+}
+
+/** The three kernels, with whatever copies they need. */
+function lowerApart(node: Node<'FusedAttention'>, context: LowerContext): void {
+  const [q, k, v] = node.inputs.slice(0, 3).map((id) => matrixOperand(id, context)) as [DeviceTensor, DeviceTensor, DeviceTensor];
+  const added = node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined;
+  const { scale, transposedK } = node.attrs;
+  const output = context.define(node.outputs[0]!, 'linear', 'narrow');
+  emitApart({ q, k, v, mask: added, scale, transB: transposedK === 0 }, output, context);
+}
 
 export const ATTENTION_LOWERINGS: LoweringTable = { FusedAttention: attention };

@@ -2,28 +2,68 @@
  * Indexed reads: Gather, GatherElements, GatherND, OneHot, ReverseSequence, Trilu. One thread per output element works out
  * where its value comes from. Indices beyond their axis, an error that a device can't raise, read the nearest element.
  */
+import type { Node, ValueId } from '../../../../ir/graph.ts';
+import { elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
-import { wrapIndex } from '../../kernels/pointwise.ts';
+import { gatherRowsKernel, hasWholeRows } from '../../kernels/gather-rows.ts';
+import { elementKernel, wrapIndex } from '../../kernels/pointwise.ts';
 import { registerType } from '../../wgsl/expr.ts';
-import type { Lowering, LoweringTable } from '../context.ts';
+import { asStored, constantArray } from '../constants.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';
+import { type DeviceTensor, viewOf } from '../tensor.ts';
+import { viewedAs } from '../windows.ts';
 
 const gather: Lowering<'Gather'> = {
   lower(node, context) {
-    const data = context.source(node.inputs[0]!);
+    if (takeWindow(node, context)) return;
+    const source = context.source(node.inputs[0]!);
+    const axis = normalizeAxis(node.attrs.axis, source.dims.length);
+    // Elements of the last axis are gathered one by one, and narrow ones can't be written so.
+    const areRows = axis < source.dims.length - 1 && hasWholeRows(source);
+    const output = context.target(node.outputs[0]!, 'linear', areRows ? 'narrow' : 'canonical');
+    if (elementCount(output.dims) === 0) return;
+    const data = tableOf(node.inputs[0]!, output, context);
     const indices = context.tensorIn(node.inputs[1]!, 'linear');
-    const axis = normalizeAxis(node.attrs.axis, data.dims.length);
+    if (areRows && hasWholeRows(output)) return context.dispatch(gatherRowsKernel({ data, indices, output, axis }, context.profile));
     const rank = indices.dims.length;
-    lowerElements(context, node.outputs[0]!, {
-      label: 'Gather',
-      inputs: { data, indices },
-      body({ block, at, inputs }) {
-        const index = block.let('index', inputs.indices.load(at.slice(axis, axis + rank)));
-        return inputs.data.load([...at.slice(0, axis), wrapIndex(index, data.dims[axis]!), ...at.slice(axis + rank)]);
+    const kernel = elementKernel(
+      {
+        label: 'Gather',
+        inputs: { data, indices },
+        output,
+        body({ block, at, inputs }) {
+          const index = block.let('index', inputs.indices.load(at.slice(axis, axis + rank)));
+          return inputs.data.load([...at.slice(0, axis), wrapIndex(index, data.dims[axis]!), ...at.slice(axis + rank)]);
+        },
       },
-    });
+      context.profile,
+    );
+    context.dispatch(kernel);
   },
 };
+
+/** One element of an axis, chosen at build, is a window. */
+function takeWindow(node: Node<'Gather'>, context: LowerContext): boolean {
+  const [data, picked] = node.inputs as [string, string];
+  const index = context.ints(picked)?.[0];
+  const { dims } = context.type(node.outputs[0]!);
+  if (!context.windows || index === undefined || context.type(picked).dims.length > 0 || context.constant(data) || elementCount(dims) === 0) return false;
+  const source = context.source(data);
+  const axis = normalizeAxis(node.attrs.axis, source.dims.length);
+  const { offset, strides } = viewOf(source);
+  const at = Math.min(Math.max(index < 0 ? index + source.dims[axis]! : index, 0), source.dims[axis]! - 1);
+  const window = viewedAs(source, dims, { offset: offset + at * strides[axis]!, strides: strides.filter((_, a) => a !== axis) });
+  context.alias(node.outputs[0]!, window, window.layout);
+  return true;
+}
+
+/** What rows are taken from; a constant table as the rows are stored. */
+function tableOf(id: ValueId, output: DeviceTensor, context: LowerContext): DeviceTensor {
+  const constant = context.constant(id);
+  if (!constant || output.storage !== 'f16') return context.source(id);
+  return context.pack(`${id}:halves`, { dtype: constant.dtype, dims: constant.dims, storage: 'f16' }, () => asStored(constantArray(constant) as Float32Array, true));
+}
 
 const gatherElements: Lowering<'GatherElements'> = {
   lower(node, context) {

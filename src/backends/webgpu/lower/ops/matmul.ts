@@ -103,13 +103,16 @@ function matrixView(tensor: DeviceTensor, dims: Dims, batch: Dims, transposed: b
   return { offset, strides: [...outer, ...(transposed ? last.toReversed() : last)] };
 }
 
-export function lowerProduct(product: Product, context: LowerContext): void {
+/** What a product asks of a lowering's context. */
+export type ProductContext = Pick<LowerContext, 'half' | 'split' | 'profile' | 'scratch' | 'choose'>;
+
+export function lowerProduct(product: Product, context: ProductContext): void {
   const shape = shapeOf(product.a.dims, product.b.dims, product.transA, product.transB);
   multiply(product, shape, { tensor: product.b, view: matrixView(product.b, shape.b, shape.batch, product.transB) }, context);
 }
 
 /** `weights` are the right matrix in the form that the packed kernel reads, where it is constant. */
-function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, context: LowerContext, weights?: PackedRight): void {
+function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, context: ProductContext, weights?: PackedRight): void {
   const outer = [...shape.batch, shape.rows, shape.columns];
   // A right matrix that all batches share makes their rows one: one tall product in place of many flat ones.
   const isShared = b.view.strides.slice(0, -2).every((stride) => stride === 0);
@@ -143,13 +146,13 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, c
 type ProductEnd = EpilogueSpec & { readonly label: string };
 
 /** On halves, where both operands lie in whole vectors. */
-function halfProduct(end: ProductEnd, tensor: DeviceTensor, view: View, b: PackedRight | undefined, depth: number, context: LowerContext): Candidate[] {
+function halfProduct(end: ProductEnd, tensor: DeviceTensor, view: View, b: PackedRight | undefined, depth: number, context: ProductContext): Candidate[] {
   const a = halfRows(tensor, view, depth);
   return context.half && a && b ? packedCandidates({ ...end, element: 'f16', depth: depth / VECTOR, a, b }, context) : [];
 }
 
 /** On f32 split into halves, for weights that were packed so. */
-function splitProduct(end: ProductEnd, tensor: DeviceTensor, { offset, strides }: View, b: PackedRight | undefined, depth: number, context: LowerContext): Candidate[] {
+function splitProduct(end: ProductEnd, tensor: DeviceTensor, { offset, strides }: View, b: PackedRight | undefined, depth: number, context: ProductContext): Candidate[] {
   const unit = channelAlignment('f32');
   const rows = [offset, ...strides.slice(0, -1)];
   if (!b || tensor.storage !== 'f32' || strides.at(-1) !== 1 || depth % unit !== 0 || rows.some((stride) => stride % unit !== 0)) return [];

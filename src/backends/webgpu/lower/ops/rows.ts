@@ -6,10 +6,13 @@ import type { LowerContext, Lowering, LoweringTable, StorageWish } from '../cont
 import { floatReason } from '../support.ts';
 import { type DeviceTensor, rowMajorStrides } from '../tensor.ts';
 
+/** What a row kernel asks of a lowering's context. */
+type RowContext = Pick<LowerContext, 'dispatch' | 'profile'>;
+
 type SoftmaxOp = 'Softmax' | 'LogSoftmax';
 
 /** Softmax along one axis of a linear tensor, with the row's maximum taken off first. */
-export function softmaxRows(op: SoftmaxOp, source: DeviceTensor, target: DeviceTensor, axis: number, context: LowerContext): void {
+export function softmaxRows(op: SoftmaxOp, source: DeviceTensor, target: DeviceTensor, axis: number, context: RowContext): void {
   overAxes(op, source, target, [axis], [], context, (row) => {
     const max = row.reduce('max', (load) => load(0));
     const sum = row.reduce('sum', (load) => `exp(${load(0)} - ${max})`);
@@ -35,7 +38,7 @@ function overAxes(
   target: DeviceTensor,
   axes: readonly number[],
   parameters: readonly Parameter[],
-  context: LowerContext,
+  context: RowContext,
   program: (row: RowEmitter) => void,
 ): void {
   const kept = source.dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));

@@ -1,0 +1,292 @@
+/**
+ * Attention in one kernel: softmax(scale · q·kᵀ + mask)·v without the scores ever leaving the workgroup.
+ *
+ * A workgroup takes some queries of one head and walks the keys in blocks. Weights are taken relative to the row's largest score
+ * so far, and results are rescaled when it grows (online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867; Dao et al. 2022,
+ * "FlashAttention", arXiv:2205.14135). Where rescaling is costly it waits until a maximum grew by more than {@link SLACK}: weights up to
+ * e^SLACK are as exact, and sums are in f32.
+ *
+ * Keys and values share one place in workgroup memory; the loads of either are under way while the other is used.
+ */
+import type { KernelCall } from '../../lower/call.ts';
+import { address } from '../../lower/space.ts';
+import { storedBytes } from '../../lower/tensor.ts';
+import type { DeviceProfile } from '../../profile.ts';
+import { ATTENTION_LANES, attentionInvocations, attentionMemory, type AttentionTactic, attentionTacticName } from '../../tactics/attention.ts';
+import { bindElements } from '../../wgsl/access.ts';
+import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
+import { flatWorkgroup, foldWorkgroups } from '../grid.ts';
+import type { AttentionEngine, AttentionGeometry } from './engine.ts';
+import { lanesAttention } from './lanes.ts';
+import { bindMask } from './mask.ts';
+import { matrixAttention } from './matrix.ts';
+import type { AttentionOperand, AttentionSpec } from './spec.ts';
+
+/** By how much (as a logarithm) a score may exceed what its row's weights are relative to: e^8 is far within f16. */
+const SLACK = 8;
+
+/** The lowest f32: what a maximum starts from. Scores of −∞ stay below it, and give weights of zero. */
+const LOWEST = '-0x1.fffffep+127f';
+
+const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
+export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, profile: DeviceProfile): KernelCall {
+  const element = spec.q.tensor.storage === 'f16' ? 'f16' : 'f32';
+  const threads = attentionInvocations(tactic);
+  const memory = attentionMemory({ ...spec, heads: spec.batch * spec.heads, element }, tactic);
+  const geometry: AttentionGeometry = { tactic, memory, element, threads, depthV: spec.depthV };
+  const engine = tactic.engine === 'lanes' ? lanesAttention(geometry) : matrixAttention(geometry);
+  const name = attentionTacticName(tactic);
+  const module = new ModuleBuilder(`Attention ${name}`);
+  for (const [operand, label] of [[spec.q, 'q'], [spec.k, 'k'], [spec.v, 'v']] as const) {
+    module.storage(label, element === 'f16' ? 'u32' : 'f32', 4, storedBytes(operand.tensor) / 16, 'read');
+  }
+  const mask = spec.mask && bindMask(module, spec.mask, spec);
+  const output = bindElements(module, 'out', spec.output.tensor, storedBytes(spec.output.tensor), 4, 'read_write');
+  engine.declare(module);
+  module.workgroup('tile', 'u32', 4, memory.vectors);
+  module.workgroup('partial', 'f32', 1, threads);
+  module.workgroup('factor', 'f32', 1, tactic.bq);
+  if (engine.rareScaling && spec.length > tactic.bk) module.workgroup('grown', 'u32', 1, 1);
+  const tiles = Math.ceil(spec.rows / tactic.bq);
+  const grid = foldWorkgroups(tiles * spec.batch * spec.heads, profile);
+  const groups = tiles * spec.batch * spec.heads;
+  const emit = (block: Block): void => {
+    // Workgroups beyond the last head repeat it: a return before barriers would not be uniform to the compiler.
+    const flat = block.let('place', grid[1] === 1 ? 'wid.x' : `min(${flatWorkgroup(grid)}, ${groups - 1}u)`);
+    block.let('first', `(${flat} % ${tiles}u) * ${tactic.bq}u`);
+    block.let('head', `(${flat} / ${tiles}u) % ${spec.heads}u`);
+    block.let('batch', `${flat} / ${tiles * spec.heads}u`);
+    new Emitter(block, spec, geometry, engine, mask).emit((inside, row, column, value) => {
+      const at = address(inFours(spec.output.view), ['batch', 'head', row, `(${column} / 4u)`]);
+      inside.line(output.store(at, value));
+    });
+  };
+  module.main(threads, emit, engine.subgroupSize);
+  const operands = [spec.q, spec.k, spec.v, ...(spec.mask ? [spec.mask] : []), spec.output];
+  return { source: module.finish(), operands: operands.map(({ tensor }) => tensor), workgroups: grid, tactic: name };
+}
+
+/** A view counted in groups of `unit` along its last axis, whose stride is 1. */
+function inUnits({ offset, strides }: AttentionOperand['view'], unit: number): AttentionOperand['view'] {
+  return { offset: offset / unit, strides: strides.map((stride, axis) => (axis === 3 ? 1 : stride / unit)) };
+}
+
+const inFours = (view: AttentionOperand['view']): AttentionOperand['view'] => inUnits(view, 4);
+
+type Store = (block: Block, row: string, column: string, value: string) => void;
+
+class Emitter {
+  readonly #block: Block;
+  readonly #spec: AttentionSpec;
+  readonly #geometry: AttentionGeometry;
+  readonly #engine: AttentionEngine;
+  readonly #mask: ReturnType<typeof bindMask> | undefined;
+  /** Invocations that share a row of scores, and vectors of four scores of each. */
+  readonly #team: number;
+  readonly #shares: number;
+
+  constructor(block: Block, spec: AttentionSpec, geometry: AttentionGeometry, engine: AttentionEngine, mask: ReturnType<typeof bindMask> | undefined) {
+    this.#block = block;
+    this.#spec = spec;
+    this.#geometry = geometry;
+    this.#engine = engine;
+    this.#mask = mask;
+    this.#team = geometry.threads / geometry.tactic.bq;
+    this.#shares = geometry.tactic.bk / 4 / this.#team;
+  }
+
+  emit(store: Store): void {
+    const block = this.#block;
+    const { tactic } = this.#geometry;
+    const { length, rows } = this.#spec;
+    const isOneBlock = length <= tactic.bk;
+    this.#stageQueries();
+    this.#engine.begin(block);
+    block.let('row', `lid / ${this.#team}u`);
+    block.let('part', `lid % ${this.#team}u`);
+    block.let('query', `min(first + row, ${rows - 1}u)`);
+    block.var('largest', LOWEST);
+    block.var('sum', 'f32()');
+    this.#declare('key_');
+    this.#fetch(block, 'k', 'key_', '0u');
+    if (isOneBlock) this.#emitBlock(block, '0u', true);
+    else block.for('begin', '0u', `${length}u`, `${tactic.bk}u`, (loop) => this.#emitBlock(loop, 'begin', false));
+    this.#finish(store);
+  }
+
+  #stageQueries(): void {
+    const { tactic, memory, threads, element } = this.#geometry;
+    const { keyVectors, keyPitch, queryBegin } = memory;
+    const { depth, rows, q } = this.#spec;
+    const lanes = ATTENTION_LANES[element];
+    this.#block.for('x', 'lid', `${tactic.bq * keyVectors}u`, `${threads}u`, (loop) => {
+      loop.let('at', `x / ${keyVectors}u`);
+      loop.let('vector', `x % ${keyVectors}u`);
+      loop.var('value', 'vec4<u32>()');
+      const inside = [`first + at < ${rows}u`, ...(depth === keyVectors * lanes ? [] : [`vector < ${depth / lanes}u`])];
+      loop.if(inside.join(' && '), (then) => then.line(`value = ${this.#read('q', q, '(first + at)', 'vector')}`));
+      loop.line(`tile[${queryBegin}u + at * ${keyPitch}u + vector] = value`);
+    });
+    this.#block.line('workgroupBarrier()');
+  }
+
+  #read(name: string, { view }: AttentionOperand, row: string, vector: string): string {
+    const { element } = this.#geometry;
+    const code = `${name}[${address(inUnits(view, ATTENTION_LANES[element]), ['batch', 'head', row, vector])}]`;
+    return element === 'f16' ? code : `bitcast<vec4<u32>>(${code})`;
+  }
+
+  #vectors(name: 'k' | 'v'): { readonly stored: number; readonly pitch: number; readonly extent: number; readonly fetches: number } {
+    const { memory, tactic, threads, element } = this.#geometry;
+    const { keyVectors, valueVectors, keyPitch, valuePitch } = memory;
+    const [stored, pitch, depth] = name === 'k' ? [keyVectors, keyPitch, this.#spec.depth] : [valueVectors, valuePitch, this.#spec.depthV];
+    return { stored, pitch, extent: depth / ATTENTION_LANES[element], fetches: Math.ceil((tactic.bk * stored) / threads) };
+  }
+
+  #declare(prefix: string): void {
+    for (const i of range(this.#vectors('k').fetches)) this.#block.var(`${prefix}${i}`, 'vec4<u32>()');
+  }
+
+  /** Emits loads of a block into registers; rows beyond the last and padding are zero. */
+  #fetch(block: Block, name: 'k' | 'v', prefix: string, begin: string): void {
+    const { threads, tactic } = this.#geometry;
+    const { stored, extent, fetches } = this.#vectors(name);
+    const { length } = this.#spec;
+    for (const i of range(fetches)) {
+      const x = `(lid + ${i * threads}u)`;
+      const [at, vector] = [`(${begin} + ${x} / ${stored}u)`, `(${x} % ${stored}u)`];
+      const value = this.#read(name, this.#spec[name], at, vector);
+      const inside = [
+        ...(length % tactic.bk === 0 && (tactic.bk * stored) % threads === 0 ? [] : [`${at} < ${length}u`]),
+        ...(extent === stored ? [] : [`${vector} < ${extent}u`]),
+      ];
+      block.line(`${prefix}${i} = vec4<u32>()`);
+      if (inside.length === 0) block.line(`${prefix}${i} = ${value}`);
+      else block.if(inside.join(' && '), (then) => then.line(`${prefix}${i} = ${value}`));
+    }
+  }
+
+  #stage(block: Block, name: 'k' | 'v', prefix: string): void {
+    const { threads, tactic, memory } = this.#geometry;
+    const { stored, pitch, fetches } = this.#vectors(name);
+    for (const i of range(fetches)) {
+      const x = `(lid + ${i * threads}u)`;
+      const key = `(${x} / ${stored}u)`;
+      const slot = name === 'k' && this.#engine.keySlot ? this.#engine.keySlot(key) : key;
+      const store = (inside: Block): void => inside.line(`tile[${memory.blockBegin}u + ${slot} * ${pitch}u + ${x} % ${stored}u] = ${prefix}${i}`);
+      if (tactic.bk * stored >= (i + 1) * threads) store(block);
+      else block.if(`${x} < ${tactic.bk * stored}u`, store);
+    }
+  }
+
+  #emitBlock(block: Block, begin: string, isOnly: boolean): void {
+    const { bk } = this.#geometry.tactic;
+    const engine = this.#engine;
+    const isRare = engine.rareScaling && !isOnly;
+    block.line('workgroupBarrier()');
+    this.#stage(block, 'k', 'key_');
+    if (isRare) block.if('lid == 0u', (inside) => inside.line('grown[0] = 0u'));
+    block.line('workgroupBarrier()');
+    for (const i of range(this.#vectors('v').fetches)) block.var(`value_${i}`, 'vec4<u32>()');
+    this.#fetch(block, 'v', 'value_', begin);
+    engine.scores(block);
+    block.line('workgroupBarrier()');
+    this.#stage(block, 'v', 'value_');
+    this.#largestOfShare(block, begin);
+    block.line(`partial[lid] = most`);
+    // Whoever sees a maximum grow too much writes the same word.
+    if (isRare) block.if(`most > largest + ${SLACK}f && ${begin} > 0u`, (inside) => inside.line('grown[0] = 1u'));
+    if (isRare) block.let('must_scale', 'workgroupUniformLoad(&grown[0])');
+    else block.line('workgroupBarrier()');
+    block.let('now', range(this.#team).reduce((code, i) => `max(${code}, partial[row * ${this.#team}u + ${i}u])`, 'largest'));
+    this.#takeLargest(block, begin, isOnly, isRare);
+    this.#writeWeights(block);
+    if (!isOnly) {
+      block.if(`${begin} + ${bk}u < ${this.#spec.length}u`, (next) => {
+        next.let('next', `${begin} + ${bk}u`);
+        this.#fetch(next, 'k', 'key_', 'next');
+      });
+    }
+    block.line('workgroupBarrier()');
+    if (!isOnly && !engine.rareScaling) engine.rescale(block);
+    engine.accumulate(block);
+  }
+
+  /** Which vector of its row's scores an invocation takes as its j-th: pairs of neighbours, where two become a vector of halves. */
+  #share(j: number): string {
+    if (!this.#engine.halfWeights) return `part + ${j * this.#team}u`;
+    return `part * 2u + ${Math.floor(j / 2) * this.#team * 2 + (j % 2)}u`;
+  }
+
+  /** Reads the invocation's scores, `s0` …, and their maximum `most`. */
+  #largestOfShare(block: Block, begin: string): void {
+    const { memory, tactic } = this.#geometry;
+    const { scale, length } = this.#spec;
+    const tail = length % tactic.bk !== 0;
+    for (const j of range(this.#shares)) {
+      const column = block.let(`column${j}`, `${begin} + (${this.#share(j)}) * 4u`);
+      const raw = `bitcast<vec4<f32>>(tile[row * ${memory.scorePitch}u + ${this.#share(j)}]) * ${Math.fround(scale)}f`;
+      const value = this.#mask ? `${raw} + ${this.#mask(['batch', 'head', 'query', column])}` : raw;
+      if (tail) block.let(`inside${j}`, `vec4<u32>(${column}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${length}u)`);
+      block.let(`share${j}`, tail ? `select(vec4<f32>(${LOWEST}), ${value}, inside${j})` : value);
+    }
+    const four = block.let('most4', range(this.#shares).map((j) => `share${j}`).reduce((a, b) => `max(${a}, ${b})`));
+    block.let('most', `max(max(${four}.x, ${four}.y), max(${four}.z, ${four}.w))`);
+  }
+
+  /** What the weights are relative to, and what that changes of earlier ones. */
+  #takeLargest(block: Block, begin: string, isOnly: boolean, isRare: boolean): void {
+    if (isOnly) return block.line('largest = now');
+    const scaled = (inside: Block): void => {
+      inside.let('by', 'exp(largest - now)');
+      inside.line('largest = now');
+      inside.line('sum *= by');
+      inside.if('part == 0u', (then) => then.line('factor[row] = by'));
+    };
+    if (!isRare) return scaled(block);
+    block.if(`${begin} == 0u`, (inside) => inside.line('largest = now'));
+    block.if('must_scale != 0u', (inside) => {
+      scaled(inside);
+      this.#engine.rescale(inside);
+    });
+  }
+
+  #writeWeights(block: Block): void {
+    const { memory, tactic } = this.#geometry;
+    const tail = this.#spec.length % tactic.bk !== 0;
+    for (const j of range(this.#shares)) {
+      const value = `exp(share${j} - vec4<f32>(largest))`;
+      const weight = block.let(`weight${j}`, tail ? `select(vec4<f32>(), ${value}, inside${j})` : value);
+      block.line(`sum += dot(${weight}, vec4<f32>(1.0f))`);
+    }
+    // Weights go where other invocations' scores were: these have been read before the last barrier.
+    if (!this.#engine.halfWeights) {
+      for (const j of range(this.#shares)) block.line(`tile[row * ${memory.scorePitch}u + ${this.#share(j)}] = bitcast<vec4<u32>>(weight${j})`);
+      return;
+    }
+    for (let j = 0; j < this.#shares; j += 2) {
+      const halves = [j, j + 1].flatMap((i) => [`pack2x16float(weight${i}.xy)`, `pack2x16float(weight${i}.zw)`]);
+      block.line(`tile[row * ${memory.weightPitch}u + part + ${(j / 2) * this.#team}u] = vec4<u32>(${halves.join(', ')})`);
+    }
+  }
+
+  #finish(store: Store): void {
+    const block = this.#block;
+    const { rows } = this.#spec;
+    const nan = `bitcast<f32>(all_masked)`;
+    block.line('workgroupBarrier()');
+    block.line('partial[lid] = sum');
+    block.line('workgroupBarrier()');
+    // A row without any weight is 0/0, as in ONNX's reference.
+    block.var('all_masked', '0x7fc00000u');
+    block.if('part == 0u', (inside) => {
+      inside.let('all', range(this.#team).map((i) => `partial[lid + ${i}u]`).join(' + '));
+      inside.line(`factor[row] = select(1.0f / all, ${nan}, all == 0.0f)`);
+    });
+    block.line('workgroupBarrier()');
+    this.#engine.finish(block, (inside, row, column, value) =>
+      inside.if(`first + ${row} < ${rows}u`, (then) => store(then, `(first + ${row})`, column, `${value} * factor[${row}]`)),
+    );
+  }
+}

@@ -1,0 +1,26 @@
+/** What the attention kernel computes: out = softmax(scale · q·kᵀ + mask)·v, for every head of every batch. */
+import type { DeviceTensor, View } from '../../lower/tensor.ts';
+
+export interface AttentionOperand {
+  readonly tensor: DeviceTensor;
+  /** In elements over [batch, head, row, element of the row]; for the mask the last two are query and key. */
+  readonly view: View;
+}
+
+export interface AttentionSpec {
+  readonly batch: number;
+  readonly heads: number;
+  /** Queries, and keys with their values. */
+  readonly rows: number;
+  readonly length: number;
+  /** Extents of a query or key, and of a value. */
+  readonly depth: number;
+  readonly depthV: number;
+  readonly scale: number;
+  /** Halves or floats, all three alike; rows are contiguous and begin at whole vectors of 16 bytes. */
+  readonly q: AttentionOperand;
+  readonly k: AttentionOperand;
+  readonly v: AttentionOperand;
+  readonly mask: AttentionOperand | undefined;
+  readonly output: AttentionOperand;
+}

@@ -1,0 +1,187 @@
+/**
+ * Tactics of the attention kernel (kernels/attention): tiles, what they take, where they are legal, and a rough order of them.
+ *
+ * A workgroup computes `bq` rows of one head and walks the keys in blocks of `bk`.
+ */
+import type { DeviceProfile } from '../profile.ts';
+import { matrixSubgroup, type MatrixShape, residentByMemory } from './packed.ts';
+
+export interface AttentionProblem {
+  /** Batch × heads. */
+  readonly heads: number;
+  readonly rows: number;
+  readonly length: number;
+  /** Extents of a key and of a value. */
+  readonly depth: number;
+  readonly depthV: number;
+  /** What the operands are stored as. */
+  readonly element: 'f16' | 'f32';
+}
+
+export interface AttentionTactic {
+  /** `matrix`: subgroup matrices of f16. `emulated`: their tiling in plain WGSL, for tests. `lanes`: register tiles in f32. */
+  readonly engine: 'matrix' | 'emulated' | 'lanes';
+  readonly bq: number;
+  readonly bk: number;
+  /** Subgroups down and across the tile, for `lanes` invocations. */
+  readonly down: number;
+  readonly across: number;
+  readonly matrix: MatrixShape | undefined;
+  /** Invocations of a subgroup; 1 for `lanes`. */
+  readonly subgroup: number;
+  readonly demandsSubgroup: boolean;
+}
+
+/** Elements in a vector of 16 bytes. */
+export const ATTENTION_LANES = { f16: 8, f32: 4 } as const;
+
+export function attentionTacticName({ engine, bq, bk, down, across, matrix }: AttentionTactic): string {
+  return `fused ${engine} ${bq}x${bk} ${down}x${across}${matrix ? ` ${matrix.m}x${matrix.n}x${matrix.k}` : ''}`;
+}
+
+export function attentionInvocations({ down, across, subgroup }: AttentionTactic): number {
+  return down * across * subgroup;
+}
+
+/** Where everything lies in workgroup memory, in vectors of 16 bytes. Pitches avoid that neighbouring rows start in one bank. */
+export interface AttentionMemory {
+  /** Vectors of a staged key and value row, padded to whole matrices, and their pitch. */
+  readonly keyVectors: number;
+  readonly valueVectors: number;
+  readonly keyPitch: number;
+  readonly valuePitch: number;
+  /** f32 scores, four to a vector; the weights take their place. */
+  readonly scorePitch: number;
+  /** Vectors from one row of f16 weights to the next (`lanes` keeps f32 ones where the scores were). */
+  readonly weightPitch: number;
+  /** Rounds in which results go through the scores' place. */
+  readonly rounds: number;
+  readonly blockBegin: number;
+  readonly queryBegin: number;
+  readonly vectors: number;
+}
+
+export function attentionMemory(problem: AttentionProblem, tactic: AttentionTactic): AttentionMemory {
+  const { element } = problem;
+  const { engine, bq, bk, across, matrix } = tactic;
+  const lanes = ATTENTION_LANES[element];
+  const whole = (extent: number, unit: number): number => Math.ceil(extent / unit) * unit;
+  const keyVectors = whole(problem.depth, matrix?.k ?? lanes) / lanes;
+  const valueVectors = whole(problem.depthV, matrix ? matrix.n * across : lanes) / lanes;
+  const [keyPitch, valuePitch] = [keyVectors | 1, valueVectors | 1];
+  const scorePitch = bk / 4 + 2;
+  const queries = bq * keyPitch;
+  // Where matrices hold the queries, these are staged only once, where the scores will be.
+  const held = engine === 'matrix';
+  const blockBegin = Math.max(bq * scorePitch, held ? queries : 0);
+  const queryBegin = held ? 0 : blockBegin + bk * Math.max(keyPitch, valuePitch);
+  const vectors = blockBegin + bk * Math.max(keyPitch, valuePitch) + (held ? 0 : queries);
+  return { keyVectors, valueVectors, keyPitch, valuePitch, scorePitch, weightPitch: (bk / 8) | 1, rounds: roundsOf(valueVectors * lanes, tactic), blockBegin, queryBegin, vectors };
+}
+
+/** The fewest rounds in which whole columns of matrices, the same number of every subgroup, fit into the scores' place. */
+function roundsOf(columns: number, { bk, across, matrix }: AttentionTactic): number {
+  if (!matrix) return 1;
+  const perSubgroup = columns / across / matrix.n;
+  for (let rounds = 1; rounds < perSubgroup; rounds++) if (perSubgroup % rounds === 0 && columns / rounds <= bk) return rounds;
+  return perSubgroup;
+}
+
+/** One word per invocation for partial reductions, one per row, one flag. */
+export function attentionWorkgroupBytes(problem: AttentionProblem, tactic: AttentionTactic): number {
+  return attentionMemory(problem, tactic).vectors * 16 + (attentionInvocations(tactic) + tactic.bq + 1) * 4;
+}
+
+/** Whether a tactic can run on the device; `undefined`, or why it can't. */
+export function attentionReason(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): string | undefined {
+  const { engine, bq, bk, down, across, matrix, subgroup } = tactic;
+  const invocations = attentionInvocations(tactic);
+  const lanes = ATTENTION_LANES[problem.element];
+  const team = invocations / bq;
+  if (problem.depth % lanes !== 0 || problem.depthV % lanes !== 0) return 'heads are not whole vectors';
+  if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
+  if (attentionWorkgroupBytes(problem, tactic) > profile.maxWorkgroupBytes) return 'too much workgroup memory';
+  if (!Number.isInteger(team) || (bk / 4) % team !== 0) return 'the rows of scores do not divide among the invocations';
+  if (engine === 'lanes') return bq % down !== 0 || (bk / 4) % across !== 0 ? 'the tile does not divide among the invocations' : undefined;
+  if ((bk / 8) % team !== 0) return 'weights are not whole vectors of halves';
+  if (problem.element !== 'f16' || !matrix) return 'matrices are of halves';
+  if (bq % (down * matrix.m) !== 0 || bk % (across * matrix.n) !== 0 || bk % matrix.k !== 0 || matrix.k % 8 !== 0 || matrix.n % 8 !== 0) return 'the tile is not whole matrices';
+  if (attentionMemory(problem, tactic).valueVectors * 8 > problem.depthV + 2 * matrix.n) return 'more padding than columns';
+  if (engine === 'emulated') return undefined;
+  const given = matrixSubgroup(profile);
+  if (!given || given.size !== subgroup || given.demands !== tactic.demandsSubgroup) return 'the subgroup size is another one';
+  return !given.demands && invocations % profile.subgroupSize!.max !== 0 ? 'the workgroup is not whole subgroups' : undefined;
+}
+
+type Tile = readonly [bq: number, bk: number, down: number, across: number];
+
+const MATRIX_TILES: readonly Tile[] = [
+  [64, 64, 4, 1],
+  [64, 32, 4, 1],
+  [128, 32, 4, 1],
+  [128, 64, 4, 1],
+  [128, 64, 8, 1],
+  [32, 64, 2, 2],
+  [32, 32, 2, 1],
+  [32, 128, 2, 2],
+  [16, 64, 1, 4],
+  [16, 128, 1, 4],
+];
+
+const LANE_TILES: readonly Tile[] = [
+  [64, 32, 16, 8],
+  [32, 32, 8, 8],
+  [16, 32, 8, 8],
+  [16, 16, 16, 4],
+  [8, 32, 8, 8],
+  [8, 16, 8, 4],
+  [4, 16, 4, 4],
+];
+
+/** Little code. */
+const COMPACT_TILES: readonly Tile[] = [
+  [8, 16, 8, 4],
+  [4, 16, 4, 4],
+];
+
+const MAX_TACTICS = 8;
+
+/**
+ * The legal tactics, the most promising first: matrices before register tiles, then by a model of an NVIDIA H200 (132 units): a
+ * workgroup takes the latency of its blocks, or its share of the unit's arithmetic.
+ */
+export function attentionTactics(problem: AttentionProblem, profile: DeviceProfile): AttentionTactic[] {
+  const given = matrixSubgroup(profile);
+  const matrices = problem.element === 'f16' && given ? profile.matrixConfigs.filter(({ element }) => element === 'f16') : [];
+  const best = matrices.toSorted((a, b) => b.m * b.n * b.k - a.m * a.n * a.k)[0];
+  const onMatrices = MATRIX_TILES.flatMap(([bq, bk, down, across]): AttentionTactic[] =>
+    best && given ? [{ engine: 'matrix', bq, bk, down, across, matrix: { m: best.m, n: best.n, k: best.k }, subgroup: given.size, demandsSubgroup: given.demands }] : [],
+  );
+  const onLanes = (profile.compact ? COMPACT_TILES : LANE_TILES).map(
+    ([bq, bk, down, across]): AttentionTactic => ({ engine: 'lanes', bq, bk, down, across, matrix: undefined, subgroup: 1, demandsSubgroup: false }),
+  );
+  const ranked = [onMatrices, onLanes].flatMap((group) =>
+    group
+      .filter((tactic) => attentionReason(problem, tactic, profile) === undefined)
+      .map((tactic) => ({ tactic, ns: predictNs(problem, tactic, profile) }))
+      .sort((a, b) => a.ns - b.ns)
+      .map(({ tactic }) => tactic),
+  );
+  return ranked.slice(0, MAX_TACTICS);
+}
+
+const UNITS = 132;
+/** Operations per nanosecond of one unit that attention reaches, and nanoseconds of a block's barriers and loads. */
+const RATE = { matrix: 1200, emulated: 1, lanes: 150 } as const;
+const BLOCK_NS = 1500;
+
+function predictNs(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): number {
+  const { bq, bk, engine } = tactic;
+  const groups = problem.heads * Math.ceil(problem.rows / bq);
+  const fits = residentByMemory(attentionWorkgroupBytes(problem, tactic), profile.maxWorkgroupBytes);
+  const resident = Math.min(fits, Math.max(1, Math.ceil(groups / UNITS)));
+  const waves = Math.ceil(groups / (UNITS * resident));
+  const busy = Math.min(1, (resident * attentionInvocations(tactic)) / 128);
+  const work = (2 * bq * bk * (problem.depth + problem.depthV)) / (RATE[engine] * busy);
+  return waves * Math.ceil(problem.length / bk) * Math.max(BLOCK_NS, resident * work);
+}

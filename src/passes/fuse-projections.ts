@@ -1,0 +1,99 @@
+/**
+ * Products of one matrix by several weights are one product by the weights side by side: queries, keys and values of attention.
+ *
+ * One large product fills a device that three small ones leave idle, and reads its input once; the parts are windows of the result.
+ * Prior art: TensorRT's and XLA's horizontal fusion, the packed projections of PyTorch's MultiheadAttention.
+ */
+import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
+import type { AnyNode, ValueId } from '../ir/graph.ts';
+import type { OpKind } from '../ir/ops.ts';
+import { DTYPE_BITS, type Tensor } from '../ir/tensor.ts';
+import { rulePass } from './pass.ts';
+import { addInts, FLOATS } from './tensors.ts';
+
+/** Parts begin at whole vectors of this many columns, so that they are read without copies. */
+const ALIGNMENT = 8;
+
+/** Ops behind which a part may be a window: an elementwise op would rather be the end of a product of its own. */
+const READERS: ReadonlySet<OpKind> = new Set(['FusedAttention', 'MatMul', 'Reshape', 'Split', 'Squeeze', 'Transpose', 'Unsqueeze']);
+
+/** x·w, and the sum with a vector where one follows. */
+interface Projection {
+  readonly product: AnyNode;
+  readonly weights: Tensor;
+  readonly bias: Tensor | undefined;
+  /** The node whose output becomes a part. */
+  readonly last: AnyNode;
+}
+
+// x·w1 + b1, x·w2 + b2 = parts of x·[w1 w2] + [b1 b2]
+function fuse(node: AnyNode, edit: GraphEditor): boolean {
+  const x = node.inputs[0]!;
+  const first = node.op === 'MatMul' ? projectionOf(node, edit) : undefined;
+  if (!first) return false;
+  const [depth] = first.weights.dims;
+  const alike = edit.consumers(x).flatMap((reader) => {
+    const other = reader.op === 'MatMul' && reader.inputs[0] === x ? projectionOf(reader, edit) : undefined;
+    return other && other.weights.dims[0] === depth && other.weights.dtype === first.weights.dtype && !other.bias === !first.bias ? [other] : [];
+  });
+  if (alike.length < 2) return false;
+  replace(x, alike, edit);
+  return true;
+}
+
+function projectionOf(product: AnyNode, edit: GraphEditor): Projection | undefined {
+  const weights = edit.constant(product.inputs[1]);
+  const value = product.outputs[0]!;
+  const columns = weights?.dims[1];
+  if (weights?.dims.length !== 2 || columns! % ALIGNMENT !== 0 || !FLOATS.has(weights.dtype) || edit.type(product.inputs[0]!).dims.length < 2) return undefined;
+  const add = edit.onlyConsumer(value);
+  const vector = add?.op === 'Add' ? edit.constant(add.inputs.find((id) => id !== value)) : undefined;
+  const bias = vector?.dims.length === 1 && vector.dims[0] === columns ? vector : undefined;
+  const last = bias ? add! : product;
+  const output = last.outputs[0]!;
+  const readers = edit.consumers(output);
+  const isPart = !edit.isOutput(output) && readers.length > 0 && readers.every((reader) => READERS.has(reader.op));
+  return isPart ? { product, weights, bias, last } : undefined;
+}
+
+function replace(x: ValueId, parts: readonly Projection[], edit: GraphEditor): void {
+  const { name } = parts[0]!.product;
+  const origins = unionOrigins(...parts.flatMap(({ product, last }) => [product, last]));
+  const { dtype, dims } = edit.type(parts[0]!.product.outputs[0]!);
+  const widths = parts.map(({ weights }) => weights.dims[1]!);
+  const type = { dtype, dims: [...dims.slice(0, -1), widths.reduce((sum, width) => sum + width, 0)] };
+  const weights = edit.addConstant(sideBySide(parts.map((part) => part.weights)), `${name}_weights`);
+  let joined = edit.add({ op: 'MatMul', inputs: [x, weights], attrs: {}, origins, name: `${name}_joined`, type });
+  if (parts[0]!.bias) {
+    const bias = edit.addConstant(sideBySide(parts.map((part) => part.bias!)), `${name}_bias`);
+    joined = edit.add({ op: 'Add', inputs: [joined, bias], attrs: {}, origins, name: `${name}_biased`, type });
+  }
+  const axis = addInts(edit, [dims.length - 1], `${name}_axis`);
+  let start = 0;
+  for (const [i, { last }] of parts.entries()) {
+    const [from, to] = [start, (start += widths[i]!)].map((at) => addInts(edit, [at], `${last.name}_at`)) as [ValueId, ValueId];
+    edit.replaceNode(last, { op: 'Slice', inputs: [joined, from, to, axis], attrs: {}, origins: last.origins });
+  }
+}
+
+/** Matrices of one height (or vectors) joined along their last axis. */
+function sideBySide(tensors: readonly Tensor[]): Tensor {
+  const [{ dtype, dims }] = tensors as [Tensor];
+  const widths = tensors.map((tensor) => tensor.dims.at(-1)!);
+  const rows = dims.length === 1 ? 1 : dims[0]!;
+  const size = DTYPE_BITS[dtype] / 8;
+  const total = widths.reduce((sum, width) => sum + width, 0);
+  const data = new Uint8Array(rows * total * size);
+  let column = 0;
+  for (const [i, tensor] of tensors.entries()) {
+    const bytes = widths[i]! * size;
+    for (let row = 0; row < rows; row++) data.set(tensor.data.subarray(row * bytes, (row + 1) * bytes), (row * total + column) * size);
+    column += widths[i]!;
+  }
+  return { dtype, dims: [...dims.slice(0, -1), total], data };
+}
+
+export const fuseProjections = rulePass(
+  { name: 'fuse-projections', summary: 'products of one matrix by several weights as one', targets: ['webgpu'] },
+  [{ name: 'projections', ops: ['MatMul'], rewrite: fuse }],
+);

@@ -1,0 +1,111 @@
+/** Problems for the attention kernel: memory, specification and the float64 answer, from one description. */
+import { attentionKernel } from '../../src/backends/webgpu/kernels/attention/kernel.ts';
+import type { AttentionOperand, AttentionSpec } from '../../src/backends/webgpu/kernels/attention/spec.ts';
+import type { DeviceProfile } from '../../src/backends/webgpu/profile.ts';
+import type { AttentionProblem, AttentionTactic } from '../../src/backends/webgpu/tactics/attention.ts';
+import { float16ToNumber, numberToFloat16 } from '../../src/ir/tensor.ts';
+import { broadcastView } from '../../src/backends/webgpu/lower/tensor.ts';
+import { noise } from './helpers.ts';
+import { type Held, hold, readHeld, runCalls } from './packed-problem.ts';
+
+export interface AttentionCase {
+  readonly element: 'f16' | 'f32';
+  readonly batch?: number;
+  readonly heads: number;
+  readonly rows: number;
+  readonly length: number;
+  readonly depth: number;
+  readonly depthV?: number;
+  /** Dims that broadcast to [batch, heads, rows, length], with a value by flat index. */
+  readonly mask?: { readonly dims: readonly number[]; readonly storage?: 'f16' | 'f32'; value(i: number): number };
+  /** Multiplies queries: large scores, so that maxima grow from block to block. */
+  readonly gain?: number;
+  readonly output?: 'f16' | 'f32';
+  /** Queries, keys and values as parts of one projection [batch, position, part, head, d]. */
+  readonly joined?: boolean;
+}
+
+export interface AttentionTest {
+  readonly spec: AttentionSpec;
+  readonly problem: AttentionProblem;
+  readonly held: readonly Held[];
+  readonly expected: readonly number[];
+}
+
+export function attentionProblem(given: AttentionCase): AttentionTest {
+  const { element, batch = 1, heads, rows, length, depth, depthV = depth, gain = 1, output = element, joined = false } = given;
+  const round = (value: number): number => (element === 'f16' ? float16ToNumber(numberToFloat16(value)) : value);
+  const make = (extent: number, d: number, seed: number, factor = 1): number[] => Array.from(noise(batch * heads * extent * d, seed), (x) => round(x * factor));
+  const [q, k, v] = [make(rows, depth, 1, gain), make(length, depth, 2), make(length, depthV, 3)];
+  const held: Held[] = [];
+  const keep = (one: Held): Held => {
+    held.push(one);
+    return one;
+  };
+  /** [batch, head, row, d] stored as [batch, row, head, d], which is how projections give it. */
+  const operand = (values: readonly number[], extent: number, d: number): AttentionOperand => {
+    const { tensor } = keep(hold([batch, extent, heads, d], element, 'linear', transposed(values, batch, heads, extent, d)));
+    return { tensor, view: { offset: 0, strides: [extent * heads * d, d, heads * d, 1] } };
+  };
+  let operands: readonly [AttentionOperand, AttentionOperand, AttentionOperand];
+  if (joined) {
+    const parts = [q, k, v].map((values) => transposed(values, batch, heads, length, depth));
+    const width = heads * depth;
+    const values = Array.from({ length: batch * length * 3 * width }, (_, i) => parts[Math.floor(i / width) % 3]![Math.floor(i / width / 3) * width + (i % width)]!);
+    const { tensor } = keep(hold([batch, length, 3, heads, depth], element, 'linear', values));
+    operands = [0, 1, 2].map((part) => ({ tensor, view: { offset: part * width, strides: [length * 3 * width, depth, 3 * width, 1] } })) as never;
+  } else operands = [operand(q, rows, depth), operand(k, length, depth), operand(v, length, depthV)];
+  const full = [batch, heads, rows, length];
+  const mask = given.mask && keep(hold([...given.mask.dims], given.mask.storage ?? 'f32', 'linear', Array.from({ length: given.mask.dims.reduce((a, b) => a * b, 1) }, (_, i) => given.mask!.value(i))));
+  const maskView = mask && broadcastView(mask.tensor, full);
+  const maskAt = (at: readonly number[]): number => (given.mask && maskView ? given.mask.value(at.reduce((sum, c, axis) => sum + c * maskView.strides[axis]!, 0)) : 0);
+  const out = keep(hold([batch, rows, heads, depthV], output, 'linear'));
+  const scale = 1 / Math.sqrt(depth);
+  const spec: AttentionSpec = {
+    batch, heads, rows, length, depth, depthV, scale,
+    q: operands[0],
+    k: operands[1],
+    v: operands[2],
+    mask: mask && { tensor: mask.tensor, view: maskView! },
+    output: { tensor: out.tensor, view: { offset: 0, strides: [rows * heads * depthV, depthV, heads * depthV, 1] } },
+  };
+  const expected = transposed(reference(spec, q, k, v, maskAt), batch, heads, rows, depthV);
+  return { spec, problem: { heads: batch * heads, rows, length, depth, depthV, element }, held, expected };
+}
+
+/** [batch, head, row, d] to [batch, row, head, d]. */
+function transposed(values: readonly number[], batch: number, heads: number, rows: number, d: number): number[] {
+  return Array.from({ length: batch * heads * rows * d }, (_, i) => {
+    const [b, row, head, at] = [Math.floor(i / (d * heads * rows)), Math.floor(i / (d * heads)) % rows, Math.floor(i / d) % heads, i % d];
+    return values[((b * heads + head) * rows + row) * d + at]!;
+  });
+}
+
+function reference(spec: AttentionSpec, q: readonly number[], k: readonly number[], v: readonly number[], maskAt: (at: readonly number[]) => number): number[] {
+  const { batch, heads, rows, length, depth, depthV, scale } = spec;
+  const result: number[] = [];
+  for (let head = 0; head < batch * heads; head++) {
+    for (let row = 0; row < rows; row++) {
+      const scores = Array.from({ length }, (_, key) => {
+        let dot = 0;
+        for (let d = 0; d < depth; d++) dot += q[(head * rows + row) * depth + d]! * k[(head * length + key) * depth + d]!;
+        return dot * scale + maskAt([Math.floor(head / heads), head % heads, row, key]);
+      });
+      const most = Math.max(...scores);
+      const weights = scores.map((score) => Math.exp(score - most));
+      const sum = weights.reduce((a, b) => a + b, 0);
+      for (let d = 0; d < depthV; d++) result.push(weights.reduce((total, weight, key) => total + (weight / sum) * v[(head * length + key) * depthV + d]!, 0));
+    }
+  }
+  return result;
+}
+
+/** The largest difference to the float64 answer; infinite where one is NaN and the other is not. */
+export async function attentionError(device: GPUDevice, { spec, held, expected }: AttentionTest, tactic: AttentionTactic, profile: DeviceProfile): Promise<number> {
+  const bytes = await runCalls(device, [attentionKernel(spec, tactic, profile)], held, spec.output.tensor);
+  const { values } = readHeld(spec.output.tensor, bytes);
+  return values.reduce((worst, value, i) => {
+    if (Number.isNaN(value) || Number.isNaN(expected[i]!)) return Number.isNaN(value) === Number.isNaN(expected[i]!) ? worst : Number.POSITIVE_INFINITY;
+    return Math.max(worst, Math.abs(value - expected[i]!));
+  }, 0);
+}

@@ -1,0 +1,71 @@
+/** The attention kernel on SwiftShader against float64: register tiles, and the tiling of matrices in plain WGSL. */
+import { describe, expect, it } from 'vitest';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { attentionReason, type AttentionTactic, attentionTacticName } from '../../src/backends/webgpu/tactics/attention.ts';
+import { type AttentionCase, attentionError, attentionProblem } from './attention-problem.ts';
+import { noDevice, testDevice } from './helpers.ts';
+
+const lanes = (bq: number, bk: number, down: number, across: number): AttentionTactic => ({
+  engine: 'lanes', bq, bk, down, across, matrix: undefined, subgroup: 1, demandsSubgroup: false,
+});
+const emulated = (bq: number, bk: number, down: number, across: number, matrix = { m: 8, n: 8, k: 8 }): AttentionTactic => ({
+  engine: 'emulated', bq, bk, down, across, matrix, subgroup: 8, demandsSubgroup: false,
+});
+
+const bert: AttentionCase = { element: 'f16', batch: 2, heads: 2, rows: 12, length: 12, depth: 32, joined: true, mask: { dims: [2, 1, 1, 12], value: (i) => (i % 5 === 4 ? -10000 : 0) } };
+
+const CASES: Readonly<Record<string, AttentionCase>> = {
+  'self-attention out of one projection, a mask of keys': bert,
+  'more keys than a block, a tail': { element: 'f16', heads: 1, rows: 9, length: 37, depth: 16 },
+  'maxima that grow from block to block': { element: 'f16', heads: 1, rows: 5, length: 50, depth: 16, gain: 60, mask: { dims: [50], value: (i) => i - 40 } },
+  'a full mask in halves': { element: 'f16', batch: 2, heads: 2, rows: 7, length: 20, depth: 16, mask: { dims: [2, 2, 7, 20], storage: 'f16', value: (i) => ((i * 7) % 11) / 4 - 1 } },
+  'a mask of queries': { element: 'f16', heads: 3, rows: 4, length: 6, depth: 8, mask: { dims: [1, 1, 4, 1], value: (i) => i } },
+  'another extent of values, results in f32': { element: 'f16', heads: 2, rows: 6, length: 18, depth: 24, depthV: 40, output: 'f32' },
+  'keys masked by −∞ in whole blocks': { element: 'f16', heads: 1, rows: 3, length: 40, depth: 8, mask: { dims: [40], value: (i) => (i < 33 ? Number.NEGATIVE_INFINITY : 0) } },
+  'rows masked by −∞ are NaN': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? Number.NEGATIVE_INFINITY : 0) } },
+  'rows masked by the lowest float are averages': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? -3.4028234663852886e38 : 0) } },
+};
+
+const TACTICS = {
+  lanes: [lanes(8, 16, 8, 4), lanes(16, 16, 4, 4)],
+  emulated: [emulated(16, 16, 2, 1), emulated(8, 32, 1, 1), emulated(16, 16, 1, 1, { m: 8, n: 16, k: 8 })],
+} as const;
+
+/** Halves within a step of results below 1; f32 within the rounding of the sums. */
+const tolerance = ({ element, output = element }: AttentionCase, engine: string): number => (output === 'f16' || engine === 'emulated' ? 2e-3 : 2e-5);
+
+describe.skipIf(noDevice)('attention (skipped without SwiftShader)', () => {
+  for (const [name, given] of Object.entries(CASES)) {
+    for (const engine of ['lanes', 'emulated'] as const) {
+      it(`${engine}: ${name}`, { timeout: 120_000 }, async () => {
+        const test = attentionProblem(given);
+        const open = await testDevice();
+        const worst: { readonly tactic: string; readonly isClose: boolean }[] = [];
+        for (const tactic of TACTICS[engine]) {
+          if (attentionReason(test.problem, tactic, PORTABLE_PROFILE) !== undefined) continue;
+          const error = await attentionError(open.device, test, tactic, PORTABLE_PROFILE);
+          worst.push({ tactic: attentionTacticName(tactic), isClose: error < tolerance(given, engine) });
+        }
+        expect(worst.length).toBeGreaterThan(0);
+        expect(worst.filter(({ isClose }) => !isClose)).toEqual([]);
+        open.check();
+      });
+    }
+  }
+
+  it.each([[32, 'f32'], [64, 'f32'], [80, 'f32'], [128, 'f16']] as const)('lanes: heads of %i in %s', { timeout: 120_000 }, async (depth, element) => {
+    const test = attentionProblem({ element, heads: 2, rows: 5, length: 21, depth });
+    const open = await testDevice();
+    const tactic = [lanes(8, 16, 8, 4), lanes(4, 16, 4, 4)].find((one) => attentionReason(test.problem, one, PORTABLE_PROFILE) === undefined)!;
+    expect(await attentionError(open.device, test, tactic, PORTABLE_PROFILE)).toBeLessThan(element === 'f32' ? 2e-5 : 2e-3);
+  });
+
+  it('emulated: two subgroups side by side, results in rounds', { timeout: 120_000 }, async () => {
+    const test = attentionProblem({ element: 'f16', heads: 1, rows: 10, length: 40, depth: 16, depthV: 64, gain: 60 });
+    const open = await testDevice();
+    for (const tactic of [emulated(8, 16, 1, 2), emulated(16, 32, 2, 2)]) {
+      expect(attentionReason(test.problem, tactic, PORTABLE_PROFILE)).toBeUndefined();
+      expect(await attentionError(open.device, test, tactic, PORTABLE_PROFILE)).toBeLessThan(2e-3);
+    }
+  });
+});

@@ -1,0 +1,57 @@
+/** Encoder layers on SwiftShader against onnxruntime on the graph as exported: f32, and halves. */
+import { describe, expect, it } from 'vitest';
+import type { Graph } from '../../src/ir/graph.ts';
+import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
+import { expectClose, optimize } from '../helpers/passes.ts';
+import { randomInputs, runGraph as runReference } from '../helpers/ort.ts';
+import { newGraphBuilder } from '../../src/ops/builder.ts';
+import { bertLayer, vitBlock } from '../helpers/transformer.ts';
+import { noDevice, noise, runGraph } from './helpers.ts';
+
+const SHAPE = { batch: 2, tokens: 10, hidden: 32, heads: 2 };
+
+/** Outputs of the optimized graph on the device, and of the graph as it was. */
+async function answers(graph: Graph, half: boolean, windows: boolean) {
+  const inputs = randomInputs(graph, 3);
+  const { graph: optimized } = await optimize(graph, 'webgpu');
+  const outputs = await runGraph(optimized, Object.fromEntries(inputs), undefined, { half, windows });
+  return { found: new Map(Object.entries(outputs)), wanted: await runReference(graph, inputs) };
+}
+
+describe.skipIf(noDevice)('encoder layers (skipped without SwiftShader)', () => {
+  for (const [name, layer] of Object.entries({ BERT: bertLayer, ViT: vitBlock })) {
+    it.each([
+      ['f32', false, true, 1e-5],
+      ['f32 without windows', false, false, 1e-5],
+      ['halves', true, true, 5e-3],
+    ] as const)(`${name} in %s`, { timeout: 120_000 }, async (_, half, windows, tolerance) => {
+      const { found, wanted } = await answers(layer(SHAPE), half, windows);
+      expectClose(found, wanted, tolerance);
+      expect([...found.keys()]).toEqual([...wanted.keys()]);
+    });
+  }
+
+  it('of heads that are no whole vectors take three kernels', { timeout: 120_000 }, async () => {
+    const { found, wanted } = await answers(bertLayer({ ...SHAPE, hidden: 36, heads: 6 }), true, true);
+    expectClose(found, wanted, 5e-3);
+    expect(found.size).toBe(1);
+  });
+
+  it.each([false, true])('embeddings are gathered in vectors, halves %s', { timeout: 60_000 }, async (half) => {
+    const graph = newGraphBuilder('embedding');
+    const table = graph.constant(fromNumbers('float32', [5, 16], noise(80, 1)));
+    graph.input('ids', { dtype: 'int64', dims: [2, 3] });
+    graph.input('rows', { dtype: 'float32', dims: [2, 4, 8] });
+    const y = graph.node('Relu', [graph.node('Gather', [table, 'ids'], { axis: 0 })], {}, { outputs: ['y'] });
+    const z = graph.node('Relu', [graph.node('Gather', ['rows', 'ids'], { axis: 1 })], {}, { outputs: ['z'] });
+    const finished = graph.finish([y, z]);
+    const inputs = new Map([
+      ['ids', fromNumbers('int64', [2, 3], [0, 3, -1, 1, 2, -2])],
+      ['rows', fromNumbers('float32', [2, 4, 8], noise(64, 2))],
+    ]);
+    const outputs = await runGraph(finished, Object.fromEntries(inputs), undefined, { half });
+    const wanted = await runReference(finished, inputs);
+    expectClose(new Map(Object.entries(outputs)), wanted, half ? 1e-3 : 0);
+    expect(toNumbers(outputs['y']!).some((value) => value > 0)).toBe(true);
+  });
+});

@@ -1,0 +1,67 @@
+/** WGSL of the attention kernel, validated by Dawn's null backend for matrices of several vendors. */
+import { describe, expect, it } from 'vitest';
+import { attentionKernel } from '../../../src/backends/webgpu/kernels/attention/kernel.ts';
+import { type DeviceProfile, type MatrixConfig, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
+import { attentionReason, attentionTacticName, attentionTactics, attentionWorkgroupBytes } from '../../../src/backends/webgpu/tactics/attention.ts';
+import { type AttentionCase, attentionProblem } from '../../device/attention-problem.ts';
+import { validatingDevice } from '../../device/helpers.ts';
+
+const f16 = (m: number, n: number, k: number): MatrixConfig => ({ element: 'f16', result: 'f32', m, n, k });
+const features = new Set(['subgroups', 'subgroup-size-control', 'shader-f16', 'chromium-experimental-subgroup-matrix']);
+
+const PROFILES: Readonly<Record<string, DeviceProfile>> = {
+  NVIDIA: { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 49152, maxInvocations: 1024, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(16, 16, 16), f16(16, 8, 16)] },
+  AMD: { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 65536, maxInvocations: 1024, subgroupSize: { min: 32, max: 64 }, matrixConfigs: [f16(16, 16, 16)] },
+  Intel: { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 65536, maxInvocations: 1024, subgroupSize: { min: 16, max: 32 }, matrixConfigs: [f16(8, 16, 16)] },
+  Apple: { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 32768, maxInvocations: 1024, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(8, 8, 8)] },
+  'default limits': { ...PORTABLE_PROFILE, features, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(16, 16, 16)] },
+  'no matrices': PORTABLE_PROFILE,
+};
+
+const CASES: readonly AttentionCase[] = [
+  { element: 'f16', heads: 2, rows: 128, length: 128, depth: 64, joined: true, mask: { dims: [1, 1, 1, 128], storage: 'f16', value: () => 0 } },
+  { element: 'f16', heads: 1, rows: 197, length: 197, depth: 64 },
+  { element: 'f16', heads: 1, rows: 77, length: 77, depth: 80, mask: { dims: [77, 77], value: () => 0 } },
+  { element: 'f16', heads: 1, rows: 40, length: 150, depth: 128 },
+  { element: 'f16', heads: 1, rows: 40, length: 40, depth: 32 },
+  { element: 'f32', heads: 1, rows: 40, length: 50, depth: 64 },
+];
+
+describe('attention kernels', () => {
+  it.each(Object.entries(PROFILES))('are valid WGSL and within the limits of %s', { timeout: 120_000 }, async (_, profile) => {
+    const open = await validatingDevice();
+    for (const given of CASES) {
+      const { spec, problem } = attentionProblem(given);
+      const tactics = attentionTactics(problem, profile);
+      expect(tactics.length).toBeGreaterThan(0);
+      expect(new Set(tactics.map(attentionTacticName)).size).toBe(tactics.length);
+      for (const tactic of tactics) {
+        expect(attentionReason(problem, tactic, profile)).toBeUndefined();
+        const { source } = attentionKernel(spec, tactic, profile);
+        expect(source.workgroupBytes).toBeLessThanOrEqual(attentionWorkgroupBytes(problem, tactic));
+        expect(source.access.length).toBeLessThanOrEqual(profile.maxStorageBuffers);
+        const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
+        expect(messages.map(({ message, lineNum }) => `${attentionTacticName(tactic)}:${lineNum}: ${message}`)).toEqual([]);
+      }
+    }
+    open.check();
+    open.destroy();
+  });
+
+  it('are of matrices where the device has them, and of few rows where there are few heads', () => {
+    const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16' } as const;
+    const [few] = attentionTactics(problem, PROFILES['NVIDIA']!);
+    const [many] = attentionTactics({ ...problem, heads: 384 }, PROFILES['NVIDIA']!);
+    expect(few!.engine).toBe('matrix');
+    expect(few!.bq).toBeLessThan(many!.bq);
+    expect(attentionTactics({ ...problem, element: 'f32' }, PROFILES['NVIDIA']!)[0]!.engine).toBe('lanes');
+  });
+
+  it('say why a tactic is none for a problem', () => {
+    const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16' } as const;
+    const [tactic] = attentionTactics(problem, PROFILES['NVIDIA']!);
+    expect(attentionReason({ ...problem, depth: 60 }, tactic!, PROFILES['NVIDIA']!)).toContain('whole vectors');
+    expect(attentionReason({ ...problem, element: 'f32', depth: 32, depthV: 32 }, tactic!, PROFILES['NVIDIA']!)).toContain('halves');
+    expect(attentionReason(problem, tactic!, PORTABLE_PROFILE)).toBeDefined();
+  });
+});

@@ -1,0 +1,46 @@
+/** What an encoder layer becomes for a device with matrices: seven kernels, none of which only moves data. */
+import { describe, expect, it } from 'vitest';
+import { buildPlan } from '../../../src/backends/webgpu/build.ts';
+import { type DeviceProfile, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
+import type { Graph } from '../../../src/ir/graph.ts';
+import { optimize } from '../../helpers/passes.ts';
+import { bertLayer, vitBlock } from '../../helpers/transformer.ts';
+
+const NVIDIA: DeviceProfile = {
+  ...PORTABLE_PROFILE,
+  features: new Set(['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix']),
+  maxWorkgroupBytes: 49152,
+  maxInvocations: 1024,
+  subgroupSize: { min: 32, max: 32 },
+  matrixConfigs: [{ element: 'f16', result: 'f32', m: 16, n: 16, k: 16 }],
+};
+const SHAPE = { batch: 2, tokens: 24, hidden: 128, heads: 2 };
+
+async function kinds(graph: Graph, half: boolean, windows = true): Promise<string[]> {
+  const { graph: optimized } = await optimize(graph, 'webgpu');
+  return buildPlan(optimized, NVIDIA, { half, windows }).layers.map(({ kind }) => kind);
+}
+
+const BERT = ['FusedMatMul', 'FusedAttention', 'FusedMatMul', 'LayerNormalization', 'FusedMatMul', 'FusedMatMul', 'LayerNormalization'];
+const VIT = ['LayerNormalization', 'FusedMatMul', 'FusedAttention', 'FusedMatMul', 'LayerNormalization', 'FusedMatMul', 'FusedMatMul'];
+
+describe('an encoder layer', () => {
+  it('of BERT is seven kernels in f32', async () => {
+    expect(await kinds(bertLayer(SHAPE), false)).toEqual(BERT);
+  });
+
+  it('of BERT is the same in halves, but for what comes and goes as f32', async () => {
+    expect((await kinds(bertLayer(SHAPE), true)).filter((kind) => kind !== 'Reformat')).toEqual(BERT);
+  });
+
+  it('of ViT is the same, and what is picked of a tensor is a window', async () => {
+    // The last normalization and the copy of its first token, which is an output.
+    expect((await kinds(vitBlock(SHAPE), false)).filter((kind) => kind !== 'Reformat')).toEqual([...VIT, 'LayerNormalization']);
+  });
+
+  it('copies where windows are off', async () => {
+    const layers = await kinds(bertLayer(SHAPE), false, false);
+    expect(layers.filter((kind) => kind === 'Transpose')).toHaveLength(4);
+    expect(layers.filter((kind) => kind === 'Slice')).toHaveLength(3);
+  });
+});
