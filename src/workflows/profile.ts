@@ -58,7 +58,7 @@ export async function profileSuite(run: RunRequest, settings: ProfileSettings): 
     const sweep = { request: run, registry, probe, suite, model, modelBytes: await readModelFile(model.path), cases, prebuilt, folder };
     const profiles: EngineProfile[] = [];
     const missing: string[] = [];
-    for (const [title, outcome] of await buildSweep(sweep, 1)) {
+    for (const [title, outcome] of await buildSweep(sweep, { builds: 1 })) {
       if (outcome.status === 'built') profiles.push(await profileEngine(title, (await readEngineFile(outcome.path)).engine, outcome.backend, deviceOf(await probe(outcome.backend)), settings));
       else missing.push(`${title}: ${outcome.status === 'skipped' ? outcome.reason : outcome.error.message}`);
     }

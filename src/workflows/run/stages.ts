@@ -8,10 +8,11 @@ import type { BenchRecord } from '../../results/record.ts';
 import { inModelFile } from '../model-file.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from './accuracy.ts';
 import { datasetOf } from './dataset.ts';
-import { buildSweep } from './build-sweep.ts';
+import { buildSweep, sweepCalibration } from './build-sweep.ts';
 import { type BuiltEngine, engineKey, type EngineOutcome } from './engines.ts';
 import { type TimingInputs, timingInputs } from './inputs.ts';
 import { measurePlan } from './plan.ts';
+import { withRanges } from './ranges.ts';
 import { measuredRecord, unbuiltRecord } from './records.ts';
 import { fixedBatch, openReferences, type References } from './reference.ts';
 import type { Sweep } from './sweep.ts';
@@ -22,7 +23,8 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
   const { signal, onEvent } = request;
   if (cases.length === 0) return;
   onEvent({ kind: 'stage', stage: 'build', text: `${new Set(cases.map((entry) => engineKey(entry.variant))).size} engines from ${model.name}` });
-  const outcomes = await buildSweep(sweep);
+  const calibration = sweepCalibration(sweep);
+  const outcomes = await buildSweep(sweep, { calibration });
   const engines = [...outcomes.values()].filter((outcome) => outcome.status === 'built');
   for (const entry of cases) {
     const outcome = outcomes.get(engineKey(entry.variant));
@@ -35,7 +37,7 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
   const references = openReferences({ bytes: modelBytes, path: model.path, ownBatch }, registry);
   try {
     const inputs = timingInputs(folder, (batch) => datasetOf(sweep, engines, batch, batch), references, signal);
-    const accuracy = await accuracyOf(sweep, engines, references);
+    const accuracy = await withRanges(sweep, engines, await accuracyOf(sweep, engines, references), calibration);
     yield* measuredRecords(sweep, outcomes, inputs, accuracy);
   } finally {
     await references.dispose();
