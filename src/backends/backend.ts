@@ -159,6 +159,8 @@ export interface Session {
    * the engine does not list is the backend's own fusion. Keep the engine for as long as you profile: a session need not.
    */
   profile?(inputs: TensorMap): Promise<readonly LayerTime[]>;
+  /** Measures them at the first call, which takes up to a few seconds. */
+  peaks?(): Promise<DevicePeaks>;
   /** Runs a fixed workload of the device's own, warmed up, and gives its time in nanoseconds: it moves only when the device does. */
   yardstick?(): Promise<number>;
   dispose(): Promise<void>;
@@ -167,6 +169,20 @@ export interface Session {
 export interface LayerTime {
   readonly layer: string;
   readonly durationNs: number;
+  /** What the layer must move at least, as the backend stores it; where absent, the engine's own count stands. */
+  readonly bytes?: number;
+}
+
+/** What a device reaches with nothing in its way, measured on it: the roofs of a roofline. */
+export interface DevicePeaks {
+  /** Reads and writes together. */
+  readonly bytesPerSecond: number;
+  /** Multiply-adds count two. Types of arithmetic that the device's kernels can use. */
+  readonly operationsPerSecond: Readonly<Partial<Record<'float32' | 'float16' | 'int8', number>>>;
+  /** Time of a kernel that does nothing. */
+  readonly launchNs: number;
+  /** The smallest step of the clock that layers are timed by. */
+  readonly quantumNs: number;
 }
 
 /** Inputs bound on a device. */

@@ -1,9 +1,11 @@
 /** A conformance report as lines for people: a table, then every failure with the smallest input that shows it. */
-import type { CheckResult, ConformanceReport } from '../kit/conformance.ts';
+import type { CheckResult } from '../kit/conformance.ts';
+import type { PartResult } from '../kit/parts.ts';
 import { alignedGrid } from '../report/grid.ts';
+import type { PluginReport } from '../workflows/plugin-test.ts';
 
-export function describeConformance({ ops, device, seed, passed }: ConformanceReport): string[] {
-  const lines = [`device   ${device ?? 'none: nothing ran on webgpu'}; seed ${seed}`];
+export function describeConformance({ ops, parts, device, seed, passed }: PluginReport): string[] {
+  const lines = [ops.length === 0 ? `seed     ${seed}` : `device   ${device ?? 'none: nothing ran on webgpu'}; seed ${seed}`];
   for (const { op, plugin, checks } of ops) {
     lines.push('', `${op} (plugin ${plugin.name} ${plugin.version})`);
     lines.push(alignedGrid({ heads: ['check', 'result', 'inputs', 'largest error'], aligns: ['left', 'left', 'right', 'left'], rows: checks.map(rowOf) }));
@@ -12,9 +14,15 @@ export function describeConformance({ ops, device, seed, passed }: ConformanceRe
       if (check.status === 'skipped') lines.push(`skipped ${check.check}: ${check.reason}`);
     }
   }
-  const failed = ops.flatMap(({ checks }) => checks.filter(({ status }) => status === 'failed')).length;
-  lines.push('', passed ? 'passed' : `${failed} check${failed === 1 ? '' : 's'} failed`);
+  if (parts.length > 0) lines.push('', alignedGrid({ heads: ['part', 'result'], aligns: ['left', 'left'], rows: parts.map(({ part, status }) => [part, status === 'failed' ? 'FAILED' : status]) }), ...parts.flatMap(partLines));
+  const failed = [...ops.flatMap(({ checks }) => checks), ...parts].filter(({ status }) => status === 'failed').length;
+  const checked = ops.length > 0 || parts.some(({ status }) => status !== 'skipped');
+  lines.push('', passed ? (checked ? 'passed' : 'nothing could be checked here') : `${failed} check${failed === 1 ? '' : 's'} failed`);
   return lines;
+}
+
+function partLines({ part, status, message }: PartResult): string[] {
+  return message === undefined ? [] : [`${status === 'failed' ? 'FAILED' : status} ${part}: ${message}`];
 }
 
 function rowOf(result: CheckResult): string[] {

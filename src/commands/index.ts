@@ -15,6 +15,7 @@ import Inspect from './inspect.ts';
 import PluginNew from './plugin/new.ts';
 import PluginTest from './plugin/test.ts';
 import Plugins from './plugins.ts';
+import Profile from './profile.ts';
 import Report from './report.ts';
 import Run from './run.ts';
 import Verify from './verify.ts';
@@ -36,6 +37,7 @@ export const COMMANDS = {
   'plugin:new': PluginNew,
   'plugin:test': PluginTest,
   plugins: Plugins,
+  profile: Profile,
   report: Report,
   run: Run,
   verify: Verify,

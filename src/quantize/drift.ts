@@ -21,6 +21,8 @@ export interface TensorDrift {
 /** Clipping beyond this share of a tensor, and beyond three times what calibration left out, is worth a warning. */
 const MAX_CLIPPED = 0.002;
 const MAX_GROWTH = 3;
+/** Fewer values than these may clip by chance: of as many again, one lies beyond the largest of a calibration. */
+const MIN_CLIPPED = 10;
 /** Ends of the bulk that moved by more than this share of its width. */
 const MAX_DRIFT = 0.3;
 
@@ -34,7 +36,7 @@ export function compareDrift({ tensors }: Pick<Calibration, 'tensors'>, seen: Re
     const width = bulk.high - bulk.low;
     const moved = Math.max(Math.abs(now.low - bulk.low), Math.abs(now.high - bulk.high));
     const drift = moved === 0 ? 0 : width === 0 ? Number.MAX_VALUE : moved / width;
-    const clips = clippedShare > MAX_CLIPPED && clippedShare > MAX_GROWTH * before;
+    const clips = clippedShare * distribution.count >= MIN_CLIPPED && clippedShare > MAX_CLIPPED && clippedShare > MAX_GROWTH * before;
     return [{ tensor, clippedShare, calibratedClippedShare: before, drift, suspicious: clips || drift > MAX_DRIFT }];
   });
   return rows.sort((a, b) => badness(b) - badness(a));

@@ -43,7 +43,7 @@ export const csvReporter: Reporter = {
   fileExtension: 'csv',
   render(input) {
     const { rows } = buildReport(input);
-    const lines = [COLUMNS.map(([head]) => head), ...rows.map((row) => COLUMNS.map(([, cell]) => escapeCell(cell(row))))];
+    const lines = [COLUMNS.map(([head]) => head), ...rows.map((row) => COLUMNS.map(([, cell]) => csvCell(cell(row))))];
     return lines.map((cells) => `${cells.join(',')}\r\n`).join('');
   },
 };
@@ -53,7 +53,7 @@ function measured(row: ReportRow) {
 }
 
 /** Quotes what RFC 4180 says must be, and keeps spreadsheets from taking a message for a formula. */
-function escapeCell(value: Cell): string {
+export function csvCell(value: Cell): string {
   if (value === undefined) return '';
   if (typeof value === 'number') return String(value);
   const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;

@@ -105,6 +105,23 @@ export interface AccuracyReading {
   readonly inputs: string;
   /** Weights are seeded, not trained: accuracy only compares variants with each other. */
   readonly untrained: boolean;
+  /** How the calibrated ranges fit these inputs; of int8 and mixed variants alone. */
+  readonly ranges?: RangeReading;
+}
+
+/** Ranges that were calibrated, against values of other samples. */
+export interface RangeReading {
+  readonly samples: number;
+  /** The worst first. */
+  readonly tensors: readonly {
+    readonly tensor: string;
+    /** Share of the values that its range cuts off. */
+    readonly clippedShare: number;
+    /** How far the ends of its bulk (99.9 % of the values) moved, as a share of the bulk's width when it was calibrated. */
+    readonly drift: number;
+    /** Beyond what another sample of the same pictures gives. */
+    readonly suspicious: boolean;
+  }[];
 }
 
 /** Where and on what a record was made. */

@@ -136,6 +136,20 @@ const accuracy = z.strictObject({
   maxAbsError: anyNumber,
   snrDb: anyNumber.exactOptional(),
   inputs: z.string(),
+  ranges: z
+    .strictObject({
+      samples: count,
+      tensors: z.array(
+        z.strictObject({
+          tensor: z.string(),
+          clippedShare: z.number().min(0).max(1).describe('Values that the range cuts off'),
+          drift: amount.describe('How far the ends of the bulk moved, as a share of its width when it was calibrated'),
+          suspicious: z.boolean().describe('Beyond what another sample of the same pictures gives'),
+        }),
+      ),
+    })
+    .exactOptional()
+    .describe('Calibrated ranges against these inputs, the worst tensor first; of int8 and mixed variants'),
   untrained: z.boolean(),
 });
 

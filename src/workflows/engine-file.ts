@@ -65,12 +65,15 @@ export function whyNotHere({ file, engine: { header } }: EngineFile, availabilit
   return [...differences(header, header.backend, availability.devices[0]?.properties), ...missingPlugins(header, loaded)];
 }
 
-/** All files that are refused, in one error. */
-export function refusedEngines(refused: readonly { readonly file: string; readonly reasons: readonly string[] }[]): TsrtError {
+/** All files that are refused, in one error. `fix`: for commands that do not build. */
+export function refusedEngines(
+  refused: readonly { readonly file: string; readonly reasons: readonly string[] }[],
+  fix = 'add --rebuild to build it again from the model with the same options, or do so with tsrt-bench build',
+): TsrtError {
   const files = refused.map(({ file }) => basename(file)).join(', ');
   return new TsrtError('ENGINE_INCOMPATIBLE', `${files} ${refused.length === 1 ? 'was' : 'were'} not built for this`, {
     details: refused.flatMap(({ file, reasons }) => reasons.map((reason) => (refused.length === 1 ? reason : `${basename(file)}: ${reason}`))),
-    fix: 'add --rebuild to build it again from the model with the same options, or do so with tsrt-bench build',
+    fix,
     ...(refused.length === 1 && { place: refused[0]!.file }),
   });
 }

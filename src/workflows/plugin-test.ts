@@ -1,8 +1,14 @@
-/** `plugin test`: the conformance kit over the ops of one plugin. */
+/** `plugin test`: the conformance kit over the ops of one plugin, and a check of each of its other parts. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { resolveConfig } from '../config.ts';
 import { checkConformance, type ConformanceReport } from '../kit/conformance.ts';
 import type { CheckName } from '../kit/checks.ts';
 import { TsrtError } from '../errors.ts';
+import { checkParts, type PartResult } from '../kit/parts.ts';
 import { locatePlugin } from '../plugin-source.ts';
+import type { BenchRecord } from '../results/record.ts';
 import { openRegistry } from './registry.ts';
 
 export interface PluginTestRequest {
@@ -11,6 +17,8 @@ export interface PluginTestRequest {
   /** Further plugins, which it needs. */
   readonly others: readonly string[];
   readonly device: string | undefined;
+  /** For the plugin's datasets. */
+  readonly datasetFolder?: string | undefined;
   readonly seed: number;
   readonly effort: number;
   readonly timeoutMs: number;
@@ -18,29 +26,33 @@ export interface PluginTestRequest {
   readonly onCheck?: (op: string, check: CheckName) => void;
 }
 
-/** Throws PLUGIN_INVALID for a plugin that can't be loaded, USAGE for one without ops and for a device that is not there. */
-export async function testPlugin(request: PluginTestRequest): Promise<ConformanceReport> {
+/** Of ops, and of the other parts. */
+export interface PluginReport extends ConformanceReport {
+  readonly parts: readonly PartResult[];
+}
+
+/** Throws PLUGIN_INVALID for a plugin that can't be loaded, USAGE for an empty one and for a device that is not there. */
+export async function testPlugin(request: PluginTestRequest): Promise<PluginReport> {
   const cwd = process.cwd();
   const plugins = [request.plugin, ...request.others];
   const registry = await openRegistry(plugins);
   const source = locatePlugin(request.plugin, cwd);
   const { plugin } = registry.plugins.find((entry) => entry.source === source)!;
-  if (!plugin.ops?.length) {
-    throw new TsrtError('USAGE', 'the plugin has no ops, and the conformance kit checks ops', {
-      plugin: plugin.name,
-      fix: 'its other parts are checked when it is loaded: tsrt-bench plugins --plugin PATH',
-    });
-  }
-  const webgpu = registry.backend('webgpu');
-  const availability = await webgpu.probe(request.device);
+  const { seed, timeoutMs, signal, datasetFolder } = request;
+  const folder = datasetFolder === undefined ? undefined : resolve(cwd, datasetFolder);
+  const parts = await checkParts({ registry, plugin, datasetFolder: folder, seed, timeoutMs, signal, records: sampleRecords });
+  const ops = plugin.ops?.length ? await testOps(request, { registry, plugins, cwd, checked: [plugin.name] }) : { passed: true, device: undefined, seed, ops: [] };
+  if (ops.ops.length + parts.length === 0) throw new TsrtError('USAGE', 'the plugin gives nothing that could be tested', { plugin: plugin.name, fix: 'give it ops, backends, datasets, calibrators, reporters or suites' });
+  return { ...ops, passed: ops.passed && parts.every(({ status }) => status !== 'failed'), parts };
+}
+
+async function testOps({ device, seed, effort, timeoutMs, signal, onCheck }: PluginTestRequest, about: Pick<Parameters<typeof checkConformance>[0], 'registry' | 'plugins' | 'cwd' | 'checked'>): Promise<ConformanceReport> {
+  const webgpu = about.registry.backend('webgpu');
+  const availability = await webgpu.probe(device);
   // SwiftShader is slow and right, which is what a kit wants where there is nothing else.
   const slug = availability.status === 'available' ? availability.devices[0]?.slug : undefined;
-  const { seed, effort, timeoutMs, signal, onCheck } = request;
   return checkConformance({
-    registry,
-    plugins,
-    cwd,
-    checked: [plugin.name],
+    ...about,
     device: slug === undefined ? { reason: availability.status === 'available' ? 'there is no adapter; name one with --device' : `${availability.reason}. ${availability.fix}` } : { slug },
     environment: (slug !== undefined && (await webgpu.workerEnvironment?.(slug))) || {},
     seed,
@@ -49,4 +61,29 @@ export async function testPlugin(request: PluginTestRequest): Promise<Conformanc
     signal,
     ...(onCheck && { onCheck }),
   });
+}
+
+const SAMPLE_SUITE = {
+  name: 'kit',
+  description: 'records of every status, from the null backend',
+  model: { name: 'smoke', builder: { name: 'smoke' } },
+  inputs: [{ kind: 'synthetic', values: { distribution: 'normal' } }],
+  task: { kind: 'classification' },
+  variants: [{ backend: 'null', precision: ['fp32', 'fp16'] }, { backend: 'null', precision: 'int8', backendOptions: { fault: 'error' } }],
+  measure: { rounds: 2, timeMs: 20, isolation: 'case' },
+  accuracy: { samples: 2 },
+};
+
+/** Two completed and one failed, as a run writes them. */
+async function sampleRecords(): Promise<readonly BenchRecord[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-kit-'));
+  try {
+    const suite = join(folder, 'suite.json');
+    await writeFile(suite, JSON.stringify(SAMPLE_SUITE));
+    const [{ runSuite }, settings] = await Promise.all([import('./run/run.ts'), resolveConfig({ results: folder, cache: folder, plugins: [] }, folder)]);
+    const { records } = await runSuite({ suite, settings, overrides: {}, modelFile: undefined, limit: undefined, device: undefined, resume: false, signal: new AbortController().signal, onEvent: () => {} });
+    return records;
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }

@@ -13,13 +13,15 @@ import type { Binding, Engine } from '../../engine/engine.ts';
 import { type Plan, type PlanBinding, PlanError, readPlan, streamsOf } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { formatType } from '../../ir/tensor.ts';
-import type { Execution, LayerTime, Session, TensorMap } from '../backend.ts';
+import type { DevicePeaks, Execution, LayerTime, Session, TensorMap } from '../backend.ts';
 import { checkInputs } from '../inputs.ts';
 import type { WebgpuDevice } from './device.ts';
 import { InputSet } from './input-set.ts';
+import { measurePeaks } from './peaks.ts';
 import { createReadback, type Readback } from './readback.ts';
 import { createResources, type Resources } from './resources.ts';
 import { profileSteps } from './timestamps.ts';
+import { trafficOf } from './traffic.ts';
 import { toDevice } from './transfer.ts';
 import { createUpload, type Inputs, type Upload } from './upload.ts';
 import { createYardstick, type Yardstick } from './yardstick.ts';
@@ -84,6 +86,7 @@ class WebgpuSession implements Session {
   /** For further executions of other inputs. */
   readonly #sets = new Set<InputSet>();
   #yardstick: Promise<Yardstick> | undefined;
+  #peaks: Promise<DevicePeaks> | undefined;
   #disposed = false;
 
   constructor(engine: Engine, open: WebgpuDevice, plan: Plan, resources: Resources, release: () => void) {
@@ -156,6 +159,14 @@ class WebgpuSession implements Session {
     return (await this.#yardstick).measure();
   }
 
+  async peaks(): Promise<DevicePeaks> {
+    this.#check();
+    this.#peaks ??= measurePeaks(this.#open);
+    const peaks = await this.#peaks;
+    this.#open.check();
+    return peaks;
+  }
+
   observeMemory() {
     const staging = this.#slots.reduce((sum, { upload, readback }) => sum + upload.bytes + readback.bytes, 0);
     const further = [...this.#sets].reduce((sum, set) => sum + set.bytes, 0);
@@ -218,7 +229,8 @@ class WebgpuSession implements Session {
     const { steps, buffers } = this.#resources;
     const times = await profileSteps(this.#open.device, steps, buffers, this.header.layers.map((layer) => layer.name));
     this.#open.check();
-    return times;
+    const traffic = trafficOf(this.#plan, this.header.layers);
+    return times.map((time, i) => ({ ...time, bytes: traffic[i]! }));
   }
 
   #convert(inputs: TensorMap): Inputs {

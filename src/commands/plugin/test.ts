@@ -1,26 +1,27 @@
 /** `tsrt-bench plugin test PATH`. */
 import { Args, Flags } from '@oclif/core';
 import { EXIT, TsrtError } from '../../errors.ts';
-import type { ConformanceReport } from '../../kit/conformance.ts';
 import { BaseCommand } from '../base.ts';
 import { CONFIG_FLAGS, settings } from '../config-flags.ts';
 import { DEVICE_FLAG } from '../device-flag.ts';
 import { onInterrupt } from '../interrupt.ts';
 import { parseDuration } from '../suite-flags.ts';
+import type { PluginReport } from '../../workflows/plugin-test.ts';
 
 export default class PluginTest extends BaseCommand {
-  static override summary = "Check a plugin's ops: random inputs, canaries around buffers, every route against the reference; failures are shrunk";
+  static override summary = "Check a plugin: its ops by random inputs, canaries around buffers and every route against the reference, its other parts by their contracts";
   static override examples = ['<%= config.bin %> plugin test ./fast-gelu', '<%= config.bin %> plugin test ./fast-gelu --device swiftshader --effort 5'];
   static override args = { plugin: Args.string({ required: true, description: 'path or name of the plugin' }) };
   static override flags = {
     ...CONFIG_FLAGS,
     ...DEVICE_FLAG,
+    dataset: Flags.string({ description: "folder for the plugin's datasets", helpValue: 'DIR' }),
     seed: Flags.integer({ description: 'seed of the inputs', default: 1, min: 0, helpValue: 'N' }),
     effort: Flags.string({ description: 'times the usual number of inputs', default: '1', helpValue: 'X' }),
     timeout: Flags.string({ description: 'an input that takes longer hangs', default: '30s', helpValue: 'TIME' }),
   };
 
-  async run(): Promise<ConformanceReport> {
+  async run(): Promise<PluginReport> {
     const { args, flags } = await this.parse(PluginTest);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const effort = Number(flags.effort);
@@ -32,6 +33,7 @@ export default class PluginTest extends BaseCommand {
         plugin: args.plugin,
         others: config.plugins,
         device: flags.device,
+        datasetFolder: flags.dataset,
         seed: flags.seed,
         effort,
         timeoutMs: parseDuration('--timeout', flags.timeout),
@@ -40,6 +42,8 @@ export default class PluginTest extends BaseCommand {
       });
       for (const line of describeConformance(report)) this.log(line);
       if (!report.passed) this.exitWith(EXIT.failed);
+      // What hangs would keep the process alive; what is printed is out by then.
+      if (report.parts.some(({ hung }) => hung)) setTimeout(() => process.exit(), 200).unref();
       return report;
     } finally {
       interrupt.dispose();

@@ -15,12 +15,11 @@ import { RECORD_SCHEMA_VERSION } from '../../results/record.ts';
 import type { AccuracyBudget, Suite } from '../../suite/schema.ts';
 import { reportError } from '../../errors.ts';
 import { TOOL_VERSION } from '../../version.ts';
-import { calibrationSource } from '../calibrate/suite.ts';
 import { inModelFile, readModelFile } from '../model-file.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from '../run/accuracy.ts';
-import { pixelInputs } from '../../suite/pixels.ts';
 import { datasetOf } from '../run/dataset.ts';
-import { type BuiltEngine, buildEngines, engineKey, type EngineOutcome } from '../run/engines.ts';
+import { buildSweep } from '../run/build-sweep.ts';
+import { type BuiltEngine, engineKey } from '../run/engines.ts';
 import { timingInputs } from '../run/inputs.ts';
 import type { PrebuiltEngines } from '../run/prebuilt.ts';
 import { type PreparedRun, prepareRun } from '../run/prepare.ts';
@@ -29,7 +28,6 @@ import type { EngineFacts, UnbuiltEngine } from '../run/records.ts';
 import { fixedBatch, openReferences, type References } from '../run/reference.ts';
 import type { RunRequest } from '../run/request.ts';
 import type { Sweep } from '../run/sweep.ts';
-import { tuningContext } from '../tuning.ts';
 
 /** What a side is made from. */
 export type SideRequest = Omit<RunRequest, 'resume' | 'limit' | 'rebuild'>;
@@ -92,7 +90,7 @@ export async function makeSide(open: OpenSide, parts: SideParts): Promise<Prepar
   const { seed } = facts;
   const { cases: entries = open.cases.map((entry) => ({ id: entry.id, case: entry })) } = parts;
   const sweep = await sweepOf(open, parts, entries.map((entry) => entry.case));
-  const outcomes = await buildAll(sweep);
+  const outcomes = await buildSweep(sweep);
   const built = [...outcomes.values()].filter((outcome): outcome is BuiltEngine => outcome.status === 'built');
   const { inputs: modelInputs } = await inModelFile(model.path, () => readModel(sweep.modelBytes, { folder: dirname(model.path) }));
   const references = openReferences({ bytes: sweep.modelBytes, path: model.path, ownBatch: fixedBatch(modelInputs) }, registry);
@@ -130,22 +128,6 @@ async function sweepOf(open: OpenSide, { folder, prebuilt = open.prebuilt }: Sid
   const context = { provenance: createProvenance(facts), fallbackDevice: NO_DEVICE, untrained: model.untrained, budget: suite.accuracy };
   const request: RunRequest = { ...open.request, resume: false, limit: undefined };
   return { request, registry, probe, suite, model, modelBytes: await readModelFile(model.path), cases, prebuilt, folder, context };
-}
-
-async function buildAll({ request, cases, prebuilt, registry, probe, suite, model, modelBytes, folder }: Sweep): Promise<ReadonlyMap<string, EngineOutcome>> {
-  const { settings, signal, onEvent } = request;
-  const calibration = calibrationSource({
-    suite,
-    registry,
-    model,
-    modelBytes,
-    seed: settings.config.seed,
-    signal,
-    onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'build', label: 'calibrating', done, total, unit: 'samples' }),
-    onNotice: (text) => onEvent({ kind: 'notice', text }),
-  });
-  const tuning = await tuningContext(request.tuning ?? {}, settings.config.cache);
-  return buildEngines({ cases, prebuilt, model: { name: model.name, bytes: modelBytes, path: model.path }, registry, probe, calibration, pixels: (inputs) => pixelInputs(suite.inputs, inputs), builds: suite.measure.builds, tuning, folder, signal, onEvent });
 }
 
 function accuracyOf(sweep: Sweep, engines: readonly BuiltEngine[], references: References): Promise<ReadonlyMap<string, AccuracyOutcome>> {

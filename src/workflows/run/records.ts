@@ -94,6 +94,21 @@ export function measuredRecord(
   }
 }
 
+/** Tensors named in a warning. */
+const NAMED = 3;
+
+function rangeWarnings({ ranges }: AccuracyReading): RecordWarning[] {
+  const moved = ranges?.tensors.filter(({ suspicious }) => suspicious) ?? [];
+  if (moved.length === 0) return [];
+  const worst = moved.slice(0, NAMED).map(({ tensor, clippedShare, drift }) => `${tensor} (${percent(clippedShare)} clips, moved by ${percent(drift)})`);
+  const text = `int8 ranges of ${moved.length} of ${ranges!.tensors.length} tensors do not fit these inputs: ${worst.join(', ')}; calibrate on samples like those that the model will see`;
+  return [{ kind: 'notice', text }];
+}
+
+function percent(share: number): string {
+  return `${Number((100 * share).toPrecision(2))} %`;
+}
+
 function readingOf(accuracy: AccuracyOutcome | undefined): AccuracyReading | undefined {
   return accuracy?.status === 'assessed' ? accuracy.result.reading : undefined;
 }
@@ -109,7 +124,7 @@ function accuracyWarnings(accuracy: AccuracyOutcome | undefined, budget: Accurac
     case 'failed':
       return [{ kind: 'notice', text: `accuracy is unknown: ${accuracy.error.message}` }];
     case 'assessed':
-      return brokenBudget(budget, accuracy.result).map((text) => ({ kind: 'over-budget', text }));
+      return [...brokenBudget(budget, accuracy.result).map((text): RecordWarning => ({ kind: 'over-budget', text })), ...rangeWarnings(accuracy.result.reading)];
     default:
       return accuracy satisfies never;
   }

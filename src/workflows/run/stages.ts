@@ -5,48 +5,26 @@ import { measureCases } from '../../measure/orchestrate.ts';
 import { createYardstick } from '../../measure/yardstick.ts';
 import { readModel } from '../../onnx/model.ts';
 import type { BenchRecord } from '../../results/record.ts';
-import { pixelInputs } from '../../suite/pixels.ts';
-import { calibrationSource } from '../calibrate/suite.ts';
 import { inModelFile } from '../model-file.ts';
-import { tuningContext } from '../tuning.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from './accuracy.ts';
 import { datasetOf } from './dataset.ts';
-import { type BuiltEngine, buildEngines, engineKey, type EngineOutcome } from './engines.ts';
+import { buildSweep, sweepCalibration } from './build-sweep.ts';
+import { type BuiltEngine, engineKey, type EngineOutcome } from './engines.ts';
 import { type TimingInputs, timingInputs } from './inputs.ts';
 import { measurePlan } from './plan.ts';
+import { withRanges } from './ranges.ts';
 import { measuredRecord, unbuiltRecord } from './records.ts';
 import { fixedBatch, openReferences, type References } from './reference.ts';
 import type { Sweep } from './sweep.ts';
 
 /** Every record of the sweep, as its case ends. */
 export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
-  const { request, cases, prebuilt, registry, probe, model, modelBytes, folder, context } = sweep;
+  const { request, cases, registry, model, modelBytes, folder, context } = sweep;
   const { signal, onEvent } = request;
   if (cases.length === 0) return;
   onEvent({ kind: 'stage', stage: 'build', text: `${new Set(cases.map((entry) => engineKey(entry.variant))).size} engines from ${model.name}` });
-  const outcomes = await buildEngines({
-    cases,
-    prebuilt,
-    model: { name: model.name, bytes: modelBytes, path: model.path },
-    registry,
-    probe,
-    calibration: calibrationSource({
-      suite: sweep.suite,
-      registry,
-      model,
-      modelBytes,
-      seed: request.settings.config.seed,
-      signal,
-      onProgress: (done, total) => onEvent({ kind: 'progress', stage: 'build', label: 'calibrating', done, total, unit: 'samples' }),
-      onNotice: (text) => onEvent({ kind: 'notice', text }),
-    }),
-    pixels: (inputs) => pixelInputs(sweep.suite.inputs, inputs),
-    builds: sweep.suite.measure.builds,
-    tuning: await tuningContext(request.tuning ?? {}, request.settings.config.cache),
-    folder,
-    signal,
-    onEvent,
-  });
+  const calibration = sweepCalibration(sweep);
+  const outcomes = await buildSweep(sweep, { calibration });
   const engines = [...outcomes.values()].filter((outcome) => outcome.status === 'built');
   for (const entry of cases) {
     const outcome = outcomes.get(engineKey(entry.variant));
@@ -59,7 +37,7 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
   const references = openReferences({ bytes: modelBytes, path: model.path, ownBatch }, registry);
   try {
     const inputs = timingInputs(folder, (batch) => datasetOf(sweep, engines, batch, batch), references, signal);
-    const accuracy = await accuracyOf(sweep, engines, references);
+    const accuracy = await withRanges(sweep, engines, await accuracyOf(sweep, engines, references), calibration);
     yield* measuredRecords(sweep, outcomes, inputs, accuracy);
   } finally {
     await references.dispose();

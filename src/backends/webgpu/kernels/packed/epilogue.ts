@@ -7,10 +7,10 @@ import { ExprEmitter } from '../../wgsl/expr.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { bindOperand, type ColumnWidth, encode, loadOperand, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
 import { type Range, rangeOf, saturatingTail, type SaturatingTail } from './saturate.ts';
-import type { PackedOperand, PackedSpec } from './spec.ts';
+import type { PackedOperand, WideSpec } from './spec.ts';
 
 /** The operands in the order in which {@link WideEpilogue} binds them. */
-export function wideOperands(spec: PackedSpec): PackedOperand[] {
+export function wideOperands(spec: WideSpec): PackedOperand[] {
   return [...(spec.bias ? [spec.bias] : []), ...(spec.columnScale ? [spec.columnScale] : []), ...spec.extras, spec.output];
 }
 
@@ -18,7 +18,7 @@ export function wideOperands(spec: PackedSpec): PackedOperand[] {
  * Columns that leave at once: at most `most`, and as many as fill 16 bytes where the output's strides are whole vectors.
  * Throws where narrow elements would have to be written by themselves: two invocations must not share a word.
  */
-export function columnWidth(spec: PackedSpec, most: ColumnWidth = 16): ColumnWidth {
+export function columnWidth(spec: WideSpec, most: ColumnWidth = 16): ColumnWidth {
   const { view, tensor } = spec.output;
   const extents = [...spec.batch, ...spec.rows];
   const steps = [spec.storedColumns, view.offset, ...view.strides.slice(0, -1).filter((_, axis) => extents[axis] !== 1)];
@@ -38,7 +38,7 @@ export interface Fetched {
 
 export class WideEpilogue {
   readonly width: ColumnWidth;
-  readonly #spec: PackedSpec;
+  readonly #spec: WideSpec;
   readonly #module: ModuleBuilder;
   readonly #batchExtents: readonly number[];
   readonly #rowExtents: readonly number[];
@@ -49,7 +49,7 @@ export class WideEpilogue {
   #count = 0;
 
   /** Binds bias, column scale, extras and output, in this order, after whatever the module has bound. */
-  constructor(module: ModuleBuilder, spec: PackedSpec, most?: ColumnWidth) {
+  constructor(module: ModuleBuilder, spec: WideSpec, most?: ColumnWidth) {
     this.#spec = spec;
     this.#module = module;
     this.width = columnWidth(spec, most);

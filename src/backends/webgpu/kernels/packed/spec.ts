@@ -102,6 +102,9 @@ export interface PackedSpec extends EpilogueSpec {
   readonly output: PackedOperand;
 }
 
+/** What the end of a kernel needs to know: all but the two matrices. */
+export type WideSpec = Omit<PackedSpec, 'element' | 'depth' | 'a' | 'b'>;
+
 /** Packed weights have a multiple of this many columns. */
 export const COLUMN_ALIGNMENT = 16;
 

@@ -4,7 +4,7 @@ import type { Graph, Node } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
-import { depthwiseKernel } from '../../kernels/depthwise.ts';
+import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedLeft, type PackedRight } from '../../kernels/packed/spec.ts';
@@ -194,7 +194,7 @@ function lowerDepthwise(node: ConvNode, window: ConvWindow, given: DeviceTensor,
   });
   // As one group of many channels, which is how its epilogue sees it.
   const whole: ConvWindow = { ...window, groups: 1, outputs: window.groups, inputs: window.groups };
-  const call = depthwiseKernel(
+  const { problem, candidates } = depthwiseCandidates(
     {
       x,
       weights,
@@ -210,7 +210,7 @@ function lowerDepthwise(node: ConvNode, window: ConvWindow, given: DeviceTensor,
     },
     context.profile,
   );
-  context.dispatch(call);
+  context.choose(problem, candidates);
 }
 
 export const CONV_LOWERINGS: LoweringTable = { Conv: conv, FusedConv: fusedConv, ConvTranspose: convTranspose };

@@ -5,7 +5,7 @@
  */
 import type { Node } from '../../../../ir/graph.ts';
 import { elementCount, toNumbers, typedView } from '../../../../ir/tensor.ts';
-import { depthwiseKernel } from '../../kernels/depthwise.ts';
+import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import { packedBytes, packInt8, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedRight, type PackedSpec } from '../../kernels/packed/spec.ts';
 import { once } from '../constants.ts';
@@ -136,11 +136,12 @@ function lowerDepthwise(node: Node<'QuantizedConv'>, conv: ConvNode, window: Con
   const { images, inputSpatial, outputSpatial, kernel } = window;
   const { strides, dilations, pads } = conv.attrs;
   const end = epilogueOf(conv, whole, bias, output, context);
-  const call = depthwiseKernel(
+  const { problem, candidates } = depthwiseCandidates(
     { x, weights, images, inputSpatial, outputSpatial, kernel, strides, dilations, pads, channels, end, integers: { zeroPoint: node.attrs.zeroPoint, scale } },
     context.profile,
+    'int8',
   );
-  context.dispatch({ ...call, precision: 'int8' });
+  context.choose(problem, candidates);
 }
 
 const quantizedMatMul: Lowering<'QuantizedMatMul'> = {

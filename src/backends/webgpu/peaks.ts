@@ -1,0 +1,79 @@
+/**
+ * What a device reaches: memory traffic of a plain copy, arithmetic of chains in registers, and the time of an empty kernel.
+ *
+ * Peak numbers of data sheets hold for other clocks and other instructions than WebGPU can issue; these are what a kernel of ours
+ * could reach on this card today. Prior art: Williams, Waterman and Patterson, "Roofline" (2009); ERT, the Empirical Roofline Toolkit.
+ */
+import type { DevicePeaks } from '../backend.ts';
+import type { WebgpuDevice } from './device.ts';
+import { type Arithmetic, arithmetics, COPY_PER_THREAD, copyKernel, EMPTY_KERNEL, GROUP } from './peak-kernels.ts';
+import { USAGE } from './resources.ts';
+import { createStopwatch, type Stopwatch, type Stretch } from './tune/stopwatch.ts';
+
+/** Larger than the caches of the largest devices; software adapters have none of their own, and take long. */
+const COPY_BYTES = { gpu: 2 ** 28, cpu: 2 ** 24, fake: 2 ** 20 } as const;
+/** A stretch lasts at least so long, or is as large as can be. */
+const LONG_NS = 2e6;
+const MOST_GROUPS = 2 ** 15;
+const REPEATS = 5;
+
+interface Bench {
+  readonly device: GPUDevice;
+  readonly stopwatch: Stopwatch;
+  /** Makes a kernel ready on buffers of these sizes. */
+  ready(wgsl: string, bytes: readonly number[]): Promise<(groups: number) => Stretch>;
+}
+
+/** Rejects with the device's errors. */
+export async function measurePeaks({ device, profile, info }: WebgpuDevice): Promise<DevicePeaks> {
+  const buffers: GPUBuffer[] = [];
+  const ready: Bench['ready'] = async (wgsl, bytes) => {
+    const pipeline = await device.createComputePipelineAsync({ label: 'peak', layout: 'auto', compute: { module: device.createShaderModule({ code: wgsl }), entryPoint: 'main' } });
+    const own = bytes.map((size) => device.createBuffer({ label: 'peak', size, usage: USAGE.storage }));
+    buffers.push(...own);
+    const group = own.length > 0 ? device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: own.map((buffer, binding) => ({ binding, resource: { buffer } })) }) : undefined;
+    return (groups) => (pass) => {
+      pass.setPipeline(pipeline);
+      if (group) pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(groups);
+    };
+  };
+  const empty = await ready(EMPTY_KERNEL, []);
+  const stopwatch = await createStopwatch(device, empty(1));
+  const bench: Bench = { device, stopwatch, ready };
+  try {
+    const launchNs = await least(bench, empty(1));
+    const size = Math.min(COPY_BYTES[info.kind], profile.maxBufferBytes, profile.maxBindingBytes);
+    const bytesPerSecond = await copyRate(bench, size - (size % (16 * GROUP * COPY_PER_THREAD)));
+    const operationsPerSecond: Partial<Record<Arithmetic['type'], number>> = {};
+    for (const arithmetic of arithmetics(profile)) {
+      const rate = await arithmeticRate(bench, arithmetic);
+      operationsPerSecond[arithmetic.type] = Math.max(operationsPerSecond[arithmetic.type] ?? 0, rate);
+    }
+    return { bytesPerSecond, operationsPerSecond, launchNs, quantumNs: stopwatch.quantumNs };
+  } finally {
+    stopwatch.destroy();
+    for (const buffer of buffers) buffer.destroy();
+  }
+}
+
+/** Least of several times; never less than the clock can tell. */
+async function least({ stopwatch }: Bench, stretch: Stretch): Promise<number> {
+  const times = await stopwatch.time(Array.from({ length: REPEATS }, () => stretch));
+  return Math.max(stopwatch.quantumNs, Math.min(...times));
+}
+
+async function copyRate(bench: Bench, bytes: number): Promise<number> {
+  const vectors = bytes / 16;
+  const kernel = await bench.ready(copyKernel(vectors), [bytes, bytes]);
+  return (2 * bytes * 1e9) / (await least(bench, kernel(vectors / GROUP / COPY_PER_THREAD)));
+}
+
+/** Workgroups are doubled until there are enough for every unit of the device to be busy for a while. */
+async function arithmeticRate(bench: Bench, { wgsl, operationsPerGroup }: Arithmetic): Promise<number> {
+  const kernel = await bench.ready(wgsl, [16 * GROUP]);
+  for (let groups = 16; ; groups *= 2) {
+    const ns = await least(bench, kernel(groups));
+    if (ns >= LONG_NS || groups >= MOST_GROUPS) return (operationsPerGroup * groups * 1e9) / ns;
+  }
+}

@@ -1,0 +1,68 @@
+/** `tsrt-bench profile ENGINE|SUITE`. */
+import { Args, Flags } from '@oclif/core';
+import { ROOFLINE_ORDERS, type RooflineOrder } from '../report/roofline.ts';
+import { ROOFLINE_FORMATS, type RooflineFormat } from '../report/roofline-text.ts';
+import type { EngineProfile } from '../workflows/profile.ts';
+import { BaseCommand } from './base.ts';
+import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
+import { onInterrupt } from './interrupt.ts';
+import { createProgress, progressMode } from './progress.ts';
+import { SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
+import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
+
+const { limit: _limit, rounds: _rounds, time: _time, ...VARIANT_FLAGS } = SUITE_FLAGS;
+
+export default class Profile extends BaseCommand {
+  static override summary = "Time every layer of an engine, beside what the device could do at best";
+  static override description =
+    "An engine file, or every variant of a suite. The device's peaks are measured on it first: a layer's floor is the longer of its arithmetic and its memory traffic at those rates. The layers' sum is held against the wall clock. The first engine that fails ends the command.";
+  static override examples = [
+    '<%= config.bin %> profile resnet50.engine',
+    '<%= config.bin %> profile resnet50.engine --top 10 --sort share',
+    '<%= config.bin %> profile suites/resnet50 --backend webgpu --precision fp16,int8 --batch 128 --format markdown',
+    '<%= config.bin %> profile resnet50.engine --json',
+  ];
+  static override args = { target: Args.string({ required: true, description: "an engine file, or a suite's folder, file or name" }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    ...VARIANT_FLAGS,
+    ...DEVICE_FLAG,
+    ...TUNE_FLAGS,
+    runs: Flags.integer({ description: 'times that every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
+    sort: Flags.string({ description: 'order of the layers; share: the farthest from its floor first', options: [...ROOFLINE_ORDERS], default: 'time' }),
+    top: Flags.integer({ description: 'show so many layers', min: 1, helpValue: 'N' }),
+    format: Flags.string({ char: 'f', description: 'format of the text', options: [...ROOFLINE_FORMATS], default: 'table' }),
+  };
+
+  async run(): Promise<readonly EngineProfile[]> {
+    const { args, flags } = await this.parse(Profile);
+    const asked = suiteOverrides(flags);
+    const resolved = await settings({ ...flags, batch: asked.batch, precision: asked.precision });
+    const { config } = resolved;
+    const mode = progressMode({ quiet: false, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
+    const [{ profileFile, profileSuite }, { openRegistry }, { renderRoofline }, progress] = await Promise.all([
+      import('../workflows/profile.ts'),
+      import('../workflows/registry.ts'),
+      import('../report/roofline-text.ts'),
+      createProgress(mode, process.stderr),
+    ]);
+    const interrupt = onInterrupt(() => {});
+    const common = { runs: flags.runs, seed: config.seed, signal: interrupt.signal };
+    try {
+      const profiles = args.target.endsWith('.engine')
+        ? [await profileFile(args.target, { ...common, registry: await openRegistry(config.plugins), device: flags.device })]
+        : await profileSuite(
+            { suite: args.target, settings: resolved, overrides: { ...asked, backend: config.backend }, modelFile: flags.model, limit: undefined, tuning: tuningRequest(flags), device: flags.device, resume: false, signal: interrupt.signal, onEvent: progress.onEvent },
+            common,
+          );
+      progress.stop();
+      const view = { format: flags.format as RooflineFormat, sort: flags.sort as RooflineOrder, top: flags.top };
+      for (const [i, { title, device, peaks, roofline }] of profiles.entries()) this.log(`${i > 0 ? '\n' : ''}${renderRoofline({ title, device: device.description, peaks, roofline }, view)}`);
+      return profiles;
+    } finally {
+      progress.stop();
+      interrupt.dispose();
+    }
+  }
+}
