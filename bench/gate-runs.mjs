@@ -5,7 +5,7 @@
  *     A/A   the working tree is what the revision is: any alarm is false
  *     A/B   the working tree's plugin wastes 10 % of each execution's time (bench/gate-runs/plugin.mjs): it should be caught
  *
- *     npm run build && node bench/gate-runs.mjs [--runs 20] [--waste 10] [--suite smoke] [--rounds 24] [--time 100ms] [--threshold 5]
+ *     npm run build && npm run bench:gate-runs -- [--runs 20] [--waste 10] [--suite smoke] [--rounds 24] [--time 100ms] [--threshold 5]
  *
  * A/A and A/B take turns, so that what the machine does falls on both. Exit status 0: no false alarm, and every slowed candidate
  * caught; else 1. Quiet machines answer; a busy one says `undecided`, which is neither caught nor a false alarm.
