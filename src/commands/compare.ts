@@ -1,22 +1,29 @@
 /** `tsrt-bench compare BASELINE [CANDIDATE]`. */
 import { Args, Flags } from '@oclif/core';
 import { BaseCommand } from './base.ts';
+import { DEVICE_FLAG } from './device-flag.ts';
+import { onInterrupt } from './interrupt.ts';
+import type { Config } from '../config.ts';
 import { CONFIG_FLAGS, openBaselines, settings, STORE_FLAG } from './config-flags.ts';
 
 export default class Compare extends BaseCommand {
-  static override summary = 'Compare two runs case by case: ratios with intervals, without a verdict';
+  static override summary = 'Compare two runs case by case: ratios with intervals, without a verdict; or two engines node by node';
   static override examples = [
     '<%= config.bin %> compare main',
     '<%= config.bin %> compare 20260131T080509Z-a1b2c3 latest',
     '<%= config.bin %> compare before.jsonl after.jsonl --format markdown',
+    '<%= config.bin %> compare fp32.engine int8.engine --by node',
   ];
   static override args = {
-    baseline: Args.string({ required: true, description: 'what to compare with: a run, a baseline, a .jsonl file, or `latest`' }),
+    baseline: Args.string({ required: true, description: 'what to compare with: a run, a baseline, a .jsonl file, or `latest`; with --by node an engine file' }),
     candidate: Args.string({ default: 'latest', description: 'what is compared: likewise' }),
   };
   static override flags = {
     ...CONFIG_FLAGS,
     ...STORE_FLAG,
+    ...DEVICE_FLAG,
+    by: Flags.option({ options: ['case', 'node'] as const, default: 'case', description: 'node: the layers of two engine files, timed now and joined by the ONNX nodes that they came from' })(),
+    runs: Flags.integer({ description: 'with --by node: times that every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
     format: Flags.option({ char: 'f', options: ['table', 'markdown', 'json'] as const, default: 'table', description: 'form of the answer' })(),
     suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
     'allow-different-device': Flags.boolean({ description: 'compare although the two sides were measured on different devices' }),
@@ -25,6 +32,7 @@ export default class Compare extends BaseCommand {
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(Compare);
     const { config } = await settings(flags);
+    if (flags.by === 'node') return this.byNode({ ...args, ...flags }, config);
     const [{ compareRecords }, { comparisonData, renderComparison }] = await Promise.all([
       import('../workflows/compare.ts'),
       import('../report/comparison.ts'),
@@ -40,5 +48,18 @@ export default class Compare extends BaseCommand {
     const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
     this.log(renderComparison(comparison, flags.format, color).trimEnd());
     return comparisonData(comparison);
+  }
+
+  private async byNode(request: { baseline: string; candidate: string; runs: number; device: string | undefined; format: 'table' | 'markdown' | 'json' }, config: Config): Promise<unknown> {
+    const [{ compareEngines }, { openRegistry }, { renderNodeComparison }] = await Promise.all([import('../workflows/compare.ts'), import('../workflows/registry.ts'), import('../report/by-node.ts')]);
+    const { baseline, candidate, runs, device, format } = request;
+    const interrupt = onInterrupt(() => {});
+    try {
+      const comparison = await compareEngines({ baseline, candidate, runs, device, seed: config.seed, signal: interrupt.signal, registry: await openRegistry(config.plugins) });
+      this.log(format === 'json' ? JSON.stringify(comparison, null, 2) : renderNodeComparison(comparison, format));
+      return comparison;
+    } finally {
+      interrupt.dispose();
+    }
   }
 }

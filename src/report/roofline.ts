@@ -10,6 +10,8 @@ export interface ProfiledLayer {
   readonly kind: string;
   readonly precision: DType;
   readonly tactic?: string | undefined;
+  /** ONNX nodes whose work it does. */
+  readonly origins?: readonly string[];
   readonly flops: number;
   readonly bytes: number;
   readonly durationNs: number;

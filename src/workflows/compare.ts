@@ -1,4 +1,10 @@
-/** `compare`: two sets of records side by side. Reads only. */
+/** `compare`: two sets of records side by side, or two engines by the nodes of their model. */
+import { profileFile, type ProfileSettings } from './profile.ts';
+import { compareByNode, type NodeComparison } from '../report/by-node.ts';
+import type { Registry } from '../registry.ts';
+import { chooseDevices } from './probe.ts';
+import { readEngineFile } from './engine-file.ts';
+import { TsrtError } from '../errors.ts';
 import { comparePairs, type Comparison } from '../gate/compare.ts';
 import { DEFAULT_POLICY } from '../gate/policy.ts';
 import { pairCases } from '../gate/pair.ts';
@@ -23,4 +29,26 @@ export async function compareRecords(request: CompareRequest): Promise<Compariso
   const notices = [...baseline.notices, ...candidate.notices, ...pairing.notices];
   const labels = { baseline: baseline.label, candidate: candidate.label };
   return comparePairs({ ...pairing, notices }, labels, DEFAULT_POLICY);
+}
+
+export interface NodeCompareRequest extends ProfileSettings {
+  /** Two engine files of one model. */
+  readonly baseline: string;
+  readonly candidate: string;
+  readonly registry: Registry;
+  readonly device: string | undefined;
+}
+
+/** Times the layers of both engines and joins them by ONNX node. Throws USAGE for engines of different models, and what `profile` throws. */
+export async function compareEngines({ baseline, candidate, ...request }: NodeCompareRequest): Promise<NodeComparison> {
+  const stray = [baseline, candidate].find((file) => !file.endsWith('.engine'));
+  if (stray !== undefined) throw new TsrtError('USAGE', 'nodes are compared between two engine files', { place: stray, fix: 'tsrt-bench build MODEL writes one; give two of them to compare --by node' });
+  const { header } = (await readEngineFile(baseline)).engine;
+  const { header: otherHeader } = (await readEngineFile(candidate)).engine;
+  if (header.model.sha256 !== otherHeader.model.sha256) throw new TsrtError('USAGE', `the engines are of different models, ${header.model.name} and ${otherHeader.model.name}`, { fix: 'give two engines of the same file' });
+  // A device is usually one backend's: the other side's takes its first.
+  const backends = [header.backend, otherHeader.backend].map((name) => request.registry.backend(name));
+  const devices = await chooseDevices(request.device, [...new Set(backends)]);
+  const profiled = (file: string, index: number) => profileFile(file, { ...request, device: devices.get(backends[index]!.name) });
+  return compareByNode(await profiled(baseline, 0), await profiled(candidate, 1));
 }

@@ -131,7 +131,7 @@ function layersOf({ layers }: EngineHeader, times: readonly (readonly LayerTime[
   return times[0]!.map(({ layer: name, bytes }, i): ProfiledLayer => {
     const known = layers[i]?.name === name ? layers[i] : layers.find((layer) => layer.name === name);
     const durationNs = quantile(sortSamples(times.map((run) => run[i]?.durationNs ?? 0)), 0.5);
-    const { kind = 'other', precision = 'float32', flops = 0, tactic } = known ?? {};
-    return { name, kind, precision, tactic, flops, bytes: bytes ?? known?.bytes ?? 0, durationNs };
+    const { kind = 'other', precision = 'float32', flops = 0, tactic, origins = [] } = known ?? {};
+    return { name, kind, precision, tactic, origins, flops, bytes: bytes ?? known?.bytes ?? 0, durationNs };
   });
 }

@@ -5,7 +5,10 @@
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { Engine } from '../../engine/engine.ts';
+import { readModel } from '../../onnx/model.ts';
 import type { LayerTime } from '../backend.ts';
+import { MODEL_PART } from './parts.ts';
 import type { OrtSession, OrtTensor, SessionOptions } from './library.ts';
 
 /** Runs before the one that is read: the first ones allocate. */
@@ -47,4 +50,24 @@ function lastRun(events: readonly TraceEvent[]): LayerTime[] {
     .slice(previous + 1, last)
     .filter((event) => event.cat === 'Node' && event.name?.endsWith('_kernel_time'))
     .map((event) => ({ layer: event.name!.slice(0, -'_kernel_time'.length), durationNs: (event.dur ?? 0) * 1000 }));
+}
+
+/** What onnxruntime appends to the names of nodes whose layout it changes. */
+const LAYOUT = /(_nchwc|_nhwc)$/;
+
+/**
+ * Times under the names of the engine's layers. A node in blocked channels is called after the value that it gives (`y_nchwc`), which may be
+ * that of an activation it took in: the layer is the node that gives the value in the engine's own graph.
+ */
+export function namedAsLayers(times: readonly LayerTime[], { header, parts }: Engine): readonly LayerTime[] {
+  const layers = new Set(header.layers.map(({ name }) => name));
+  const model = parts.get(MODEL_PART);
+  if (layers.size === 0 || !model || times.every(({ layer }) => layers.has(layer))) return times;
+  const giver = new Map(readModel(model).nodes.flatMap(({ name, outputs }) => outputs.map((output) => [output, name] as const)));
+  return times.map((time) => {
+    if (layers.has(time.layer)) return time;
+    const plain = time.layer.replace(LAYOUT, '');
+    const layer = layers.has(plain) ? plain : giver.get(plain);
+    return layer !== undefined && layers.has(layer) ? { ...time, layer } : time;
+  });
 }
