@@ -108,11 +108,19 @@ const WHOLE = 'use --backend onnxruntime, which runs such a model unchanged';
 
 /** All reasons in one error, one line each. `isGraph`: the IR holds the model, so that a part of it may run elsewhere. */
 export function unsupportedError(model: string, backend: string, unsupported: readonly Unsupported[], isGraph = true): TsrtError {
+  if (unsupported.every(({ op }) => op === 'precision')) return precisionError(model, backend, unsupported.map(({ reason }) => reason));
   const ops = [...new Set(unsupported.map(({ op }) => op))].join(', ');
   return new TsrtError('MODEL_UNSUPPORTED', `the backend ${backend} can't build ${model}: ${ops}`, {
     details: unsupported.map(({ node, op, reason }) => `${op} '${node}': ${reason}`),
     fix: wayOut(backend, unsupported, isGraph),
   });
+}
+
+/** The ops are all there; what was asked of them is not. */
+function precisionError(model: string, backend: string, details: readonly string[]): TsrtError {
+  const uncalibrated = details.some((reason) => reason.includes('--calibration'));
+  const fix = uncalibrated ? 'run tsrt-bench calibrate SUITE, then build with --calibration FILE; a suite that is run calibrates by itself' : 'choose another --precision or --backend';
+  return new TsrtError('MODEL_UNSUPPORTED', `the backend ${backend} can't build ${model} in the precision that was asked for`, { details, fix });
 }
 
 /** Ops that nobody knows are a plugin's business; for the others it depends on the backend. */

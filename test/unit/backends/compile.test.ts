@@ -28,6 +28,15 @@ describe('compileModel', () => {
     expect(engine.header.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [1, 4] }]);
   });
 
+  it('says of a precision that it is one, and how to have it', async () => {
+    const picky: Backend = { ...nullBackend, name: 'picky', supports: ({ model }) => [{ node: model.name, op: 'precision', reason: 'int8 needs a calibration: give it with --calibration' }] };
+    await expect(compileModel({ ...request(modelBytes()), backend: picky })).rejects.toMatchObject({
+      message: "the backend picky can't build m in the precision that was asked for",
+      details: ['int8 needs a calibration: give it with --calibration'],
+      fix: expect.stringContaining('tsrt-bench calibrate') as string,
+    });
+  });
+
   it('reports everything unsupported at once', async () => {
     const bytes = modelBytes({
       outputs: [value('y', 'int64', [2, 'n']), value('z', 'int64', [2, 'm'])],
