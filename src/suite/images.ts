@@ -30,8 +30,8 @@ export interface ImageFolderOptions {
   readonly classes: number | undefined;
 }
 
-/** Lists the images of a folder, at any depth. Throws DATASET_INVALID. */
-export async function readImageFolder(folder: string, options: ImageFolderOptions): Promise<ImageFolder> {
+/** Throws DATASET_INVALID for what is no folder. */
+export async function requireImageFolder(folder: string): Promise<void> {
   const info = await stat(folder).catch(() => undefined);
   if (!info?.isDirectory()) {
     throw new TsrtError('DATASET_INVALID', info ? 'the dataset is not a folder' : 'there is no such dataset folder', {
@@ -39,6 +39,11 @@ export async function readImageFolder(folder: string, options: ImageFolderOption
       fix: 'pass a folder of images with --dataset, or leave it out for synthetic inputs',
     });
   }
+}
+
+/** Lists the images of a folder, at any depth. Throws DATASET_INVALID. */
+export async function readImageFolder(folder: string, options: ImageFolderOptions): Promise<ImageFolder> {
+  await requireImageFolder(folder);
   const names = (await listFiles(folder)).filter((name) => IMAGE_NAME.test(name));
   if (names.length === 0) {
     throw new TsrtError('DATASET_INVALID', 'the dataset folder holds no images', {

@@ -147,7 +147,7 @@ test('the reference', () => {
 function readme({ name, domain, op }: TemplateFacts): string {
   return `# ${name}
 
-A plugin for [tsrt-bench](https://www.npmjs.com/package/tsrt-bench): the op \`${domain}.${op}\`.
+A plugin for tsrt-bench: the op \`${domain}.${op}\`.
 
 \`\`\`sh
 npx tsrt-bench plugin test .                      # random inputs, canaries, every route against the reference

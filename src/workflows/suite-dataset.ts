@@ -3,6 +3,7 @@ import { resolve } from 'node:path';
 import type { Registry } from '../registry.ts';
 import { outputName } from '../suite/accuracy.ts';
 import { openDataset } from '../suite/datasets.ts';
+import { requireImageFolder } from '../suite/images.ts';
 import type { Suite } from '../suite/schema.ts';
 import type { Dataset, DatasetRequest } from '../suite/source.ts';
 import type { Binding } from '../engine/engine.ts';
@@ -12,6 +13,12 @@ import { classCount } from './run/reference.ts';
 export interface SuiteDatasetRequest extends Pick<DatasetRequest, 'batch' | 'part' | 'limit' | 'samples' | 'pictures' | 'seed' | 'signal'> {
   readonly inputs: readonly Binding[];
   readonly outputs: readonly Binding[];
+}
+
+/** What can be said of the dataset before there is a model: nobody waits for a build to read of a folder's typo. Throws as {@link openSuiteDataset}. */
+export async function checkSuiteDataset({ dataset: { source, path }, folder }: Suite, registry: Registry): Promise<void> {
+  if (source !== undefined) registry.dataset(source);
+  else if (path !== undefined) await requireImageFolder(resolve(folder, path));
 }
 
 /** Throws DATASET_INVALID, SUITE_INVALID, and USAGE for a source that no plugin gives. */

@@ -13,6 +13,7 @@ import type { Suite } from '../../suite/schema.ts';
 import { chooseDevices, createProbe } from '../probe.ts';
 import { requireLoaded } from '../engine-file.ts';
 import { openRegistry } from '../registry.ts';
+import { checkSuiteDataset } from '../suite-dataset.ts';
 import { admitEngines, checkResumed, prebuiltCases, type PrebuiltEngines } from './prebuilt.ts';
 import type { RunFacts } from './provenance.ts';
 import type { RunRequest } from './request.ts';
@@ -47,6 +48,7 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   // Before backends are looked for: one may be of a plugin that an engine needs.
   requireLoaded([...given.values()], registry.stamps);
   const backends = backendsOf(cases, registry);
+  await checkSuiteDataset(suite, registry);
   const probe = createProbe(await chooseDevices(request.device ?? suite.device, backends));
   const model = await findModel(request, suite).catch((error: unknown) => {
     if (!signal.aborted) throw error;

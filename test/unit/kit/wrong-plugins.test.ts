@@ -49,7 +49,7 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
   });
 
   it('hangs is caught: the worker is ended, and the smallest length that hangs is found', async () => {
-    const report = await conformance('hangs', 4000);
+    const report = await conformance('hangs', 1500);
     const failure = failureOf(report, 'shapes');
     expect(failure.message).toMatch(/hangs/);
     expect(failure.input).toMatch(/shape \[\d/);

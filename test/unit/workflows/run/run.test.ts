@@ -97,6 +97,12 @@ describe('runSuite', () => {
     expect(await readdir(folder)).toEqual(['suite.json']);
   });
 
+  it('looks for the dataset before it makes a model', async () => {
+    const { folder, run } = await place();
+    await expect(run({ overrides: { dataset: join(folder, 'photos') } })).rejects.toMatchObject({ code: 'DATASET_INVALID', place: join(folder, 'photos') });
+    expect(await readdir(folder)).toEqual(['suite.json']);
+  });
+
   it('leaves no file where it is interrupted before a case has ended', async () => {
     const { folder, run } = await place();
     const controller = new AbortController();
