@@ -123,6 +123,15 @@ export function reportError(error: unknown): ErrorReport {
   return { code: 'INTERNAL', message: String(error) };
 }
 
+/** The folder of this tool's own code: a frame in it says nothing to a plugin's author. */
+const OWN = import.meta.url.replace(/[^/]*$/, '');
+
+/** Where a plugin's code was when it threw: the innermost frame that is neither Node's nor ours; undefined where there is none. */
+function plainFrame(stack: string): string | undefined {
+  const frames = [...stack.matchAll(/^\s+at (.*)$/gm)].map(([, frame]) => frame!);
+  return frames.find((frame) => /file:|[/\\]/.test(frame) && !frame.includes('node:') && !frame.includes(OWN) && !frame.includes(OWN.replace('file://', '')))?.replace('file://', '');
+}
+
 /** What a plugin's code threw, with the plugin's name: an expected error keeps its code, anything else becomes PLUGIN_FAILED. */
 export function pluginError(plugin: string, doing: string, error: unknown): TsrtError {
   if (error instanceof TsrtError) {
@@ -131,10 +140,10 @@ export function pluginError(plugin: string, doing: string, error: unknown): Tsrt
     return new TsrtError(code, message, { plugin, details, cause: error, ...(fix !== undefined && { fix }), ...(place !== undefined && { place }) });
   }
   const reason = error instanceof Error ? error.message : String(error);
-  const [, where] = (error instanceof Error ? error.stack : undefined)?.match(/^\s+at (.*)$/m) ?? [];
+  const where = error instanceof Error ? plainFrame(error.stack ?? '') : undefined;
   return new TsrtError('PLUGIN_FAILED', `${doing} threw: ${reason}`, {
     plugin,
-    ...(where !== undefined && { place: where.replace('file://', '') }),
+    ...(where !== undefined && { place: where }),
     fix: 'mend the plugin (tsrt-bench plugin test shows the smallest input that does it), or run without it',
     cause: error,
   });

@@ -3,6 +3,8 @@ import { z } from 'zod';
 import { TsrtError } from './errors.ts';
 import { DTYPES, type DType } from './ir/tensor.ts';
 import { nearest } from './nearest.ts';
+import { attributeFault } from './ops/custom.ts';
+import type { AttributeSpec } from './ir/custom.ts';
 import type { Plugin } from './plugin.ts';
 
 const NAME = /^[a-z0-9][a-z0-9-]*$/;
@@ -19,6 +21,13 @@ const attribute = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('string'), default: z.string().optional(), choices: z.array(z.string()).min(1).optional(), description: z.string().optional() }),
   z.strictObject({ type: z.enum(['ints', 'floats']), default: z.array(z.number()).optional(), length: z.int().nonnegative().optional(), ...numeric }),
 ]);
+
+/** A default that the schema itself would refuse from a model. */
+const checkedAttribute = attribute.superRefine((spec, context) => {
+  if (spec.default === undefined) return;
+  const fault = attributeFault(spec as AttributeSpec, spec.default);
+  if (fault !== undefined) context.addIssue({ code: 'custom', path: ['default'], message: `the schema asks for ${fault}, found ${JSON.stringify(spec.default)}` });
+});
 
 const input = z.strictObject({
   name: z.string().min(1),
@@ -39,7 +48,7 @@ const opSchema = z
     description: z.string().optional(),
     opset: range.optional(),
     dtypes,
-    attributes: z.record(z.string(), attribute),
+    attributes: z.record(z.string(), checkedAttribute),
     inputs: z.array(input),
     outputs: z.array(z.string().min(1)).min(1),
     sizes: z.record(z.string(), z.union([range, fn])).optional(),
@@ -93,7 +102,7 @@ export function parsePlugin(value: unknown, source: string): Plugin {
     plugin: own ?? source,
     place: source,
     details,
-    fix: "export default definePlugin({ name, version, … }) with definePlugin from 'tsrt-bench'",
+    fix: own === undefined ? "export default definePlugin({ name, version, … }) with definePlugin from 'tsrt-bench'" : 'mend the keys named above; docs/plugins.md has an example of every part',
   });
 }
 

@@ -2,6 +2,7 @@
  * TypeScript plugins on every Node of `engines`: Node's own type stripping where it has that (22.18 and later), else the same compiler in
  * the same mode by module hooks, registered once and only when a plugin needs them.
  */
+import { readFile } from 'node:fs/promises';
 import { register } from 'node:module';
 
 /** Whether a module's name says TypeScript. */
@@ -19,11 +20,27 @@ export function readTypescript(): void {
   ready = true;
 }
 
+/** `file:line` of a SyntaxError, which Node leaves out for modules: the files are parsed again by a compiler that says it. */
+export async function syntaxPlace(error: unknown, files: readonly string[]): Promise<string | undefined> {
+  if (!(error instanceof SyntaxError)) return undefined;
+  const { transformSync } = await import('@swc/wasm-typescript');
+  for (const file of files.filter((name) => /\.[cm]?[jt]s$/.test(name))) {
+    try {
+      transformSync(await readFile(file, 'utf8'), { mode: 'strip-only', module: true });
+    } catch (mistake) {
+      const { startLine } = mistake as { readonly startLine?: number };
+      if (startLine !== undefined) return `${file}:${startLine}`;
+    }
+  }
+  return undefined;
+}
+
 /** The way out of what an import of a plugin's module raised, where it is one of the known ones. */
 export function importFix(error: unknown): string | undefined {
   const text = error instanceof Error ? error.message : String(error);
   if (/Cannot find package 'tsrt-bench'/.test(text)) return 'install tsrt-bench where the plugin finds it: npm install tsrt-bench, in its folder or one above';
   if (/strip-only mode|stripping types is currently unsupported/i.test(text)) return 'TypeScript is read by leaving the types out: no enums, parameter properties or namespaces (tsc --erasableSyntaxOnly finds them), and JavaScript in installed packages';
+  if (/Unknown file extension/.test(text)) return 'a plugin is a module (.js, .mjs, .ts, .mts) or a folder with one';
   const [, module, name] = /requested module '([^']+)' does not provide an export named '([^']+)'/.exec(text) ?? [];
   if (name !== undefined) return `'${module}' has no value '${name}': where it is a type, write import type { ${name} } (tsc --verbatimModuleSyntax finds these)`;
   const [, missing] = /Cannot find module '([^']+)'/.exec(text) ?? [];

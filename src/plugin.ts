@@ -19,6 +19,7 @@ export interface Calibrator {
   range(distribution: Distribution, options: { readonly scheme: Scheme }): Range;
 }
 
+/** What a module exports by `definePlugin`: a name and version, and any of the parts. Checked when it is loaded; an unknown key is an error. */
 export interface Plugin {
   /** Lower-case letters, digits and dashes. */
   readonly name: string;

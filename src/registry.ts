@@ -14,7 +14,7 @@ import type { Calibrator, Plugin } from './plugin.ts';
 import { guardBackend, guarded } from './plugin-guard.ts';
 import { parsePlugin } from './plugin-schema.ts';
 import { filesOf, hashPlugin, locatePlugin } from './plugin-source.ts';
-import { importFix, isTypescript, readTypescript } from './plugin-typescript.ts';
+import { importFix, isTypescript, readTypescript, syntaxPlace } from './plugin-typescript.ts';
 import type { Reporter } from './report/reporter.ts';
 import type { DatasetSource } from './suite/source.ts';
 
@@ -200,7 +200,7 @@ async function importPlugin(source: string): Promise<Plugin> {
   } catch (cause) {
     throw new TsrtError('PLUGIN_INVALID', `the plugin could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, {
       plugin: source,
-      place: source,
+      place: (await syntaxPlace(cause, filesOf(source))) ?? source,
       fix: importFix(cause) ?? 'mend the error above',
       cause,
     });

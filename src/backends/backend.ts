@@ -10,7 +10,7 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import type { Graph } from '../ir/graph.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
-import type { TensorValue } from '../onnx/tensor.ts';
+import type { TensorValue } from '../onnx/value.ts';
 import type { Calibration, CalibrationStamp } from '../quantize/calibration.ts';
 import type { OptionSpecs } from './options.ts';
 
@@ -89,6 +89,7 @@ export interface TuningContext {
   readonly frozen?: FrozenTactics | undefined;
 }
 
+/** What a build may use beside its input. `onProgress` counts in steps of the backend's own. */
 export interface BuildContext {
   /** The device to build for, as in {@link LoadOptions}. */
   readonly device?: string | undefined;
@@ -97,6 +98,7 @@ export interface BuildContext {
   readonly onProgress: ((step: string, done: number, total: number) => void) | undefined;
 }
 
+/** Where an engine is loaded, and how loading is stopped. */
 export interface LoadOptions {
   /** Which of the backend's devices, by slug, index or part of its name; undefined: the first. */
   readonly device: string | undefined;
@@ -166,6 +168,7 @@ export interface Session {
   dispose(): Promise<void>;
 }
 
+/** Device time of one layer in one execution; `layer` is a name that the engine's header lists. */
 export interface LayerTime {
   readonly layer: string;
   readonly durationNs: number;
@@ -205,6 +208,10 @@ export interface ReferenceModel {
   dispose(): Promise<void>;
 }
 
+/**
+ * Whatever builds engines and runs them. `build` throws TsrtError MODEL_UNSUPPORTED for what `supports` refuses, `load` ENGINE_INCOMPATIBLE for
+ * an engine of another device or version; anything else that is thrown becomes a failed record, with the plugin's name.
+ */
 export interface Backend {
   readonly name: string;
   /** One sentence for `doctor` and help. */

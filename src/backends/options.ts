@@ -7,11 +7,13 @@ import type { BuildOptions } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import { nearest } from '../nearest.ts';
 
+/** One build option of a backend: what `--option NAME=VALUE` and a suite's `backendOptions` take. Bounds are inclusive. */
 export type OptionSpec =
   | { readonly type: 'number'; readonly default: number; readonly min: number; readonly max?: number; readonly description: string }
   | { readonly type: 'boolean'; readonly default: boolean; readonly description: string }
   | { readonly type: 'choice'; readonly default: string; readonly choices: readonly string[]; readonly description: string };
 
+/** A backend's build options by name. */
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>;
 
 /** The values that specs describe. */

@@ -11,6 +11,7 @@ import type { PassReport } from '../passes/pass.ts';
 import type { CalibrationStamp } from '../quantize/calibration.ts';
 
 export const PRECISIONS = ['fp32', 'fp16', 'int8', 'mixed'] as const;
+/** `fp32`, `fp16`: how numbers are held; `int8`: products in integers by a calibration; `mixed`: the backend's choice node by node. */
 export type Precision = (typeof PRECISIONS)[number];
 
 export const FUSIONS = ['on', 'off'] as const;
@@ -114,6 +115,7 @@ export interface TacticsReport {
   readonly choices: readonly TacticChoice[];
 }
 
+/** What an engine says of itself: what it was built from and for, its inputs and outputs, its memory in bytes, what it needs to be loaded. */
 export interface EngineHeader {
   readonly formatVersion: 1;
   readonly tool: { readonly name: 'tsrt-bench'; readonly version: string };

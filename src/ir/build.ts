@@ -108,6 +108,11 @@ export class GraphBuilder {
     return freshName(this.#values, hint);
   }
 
+  /** Whether a value was added so far. */
+  has(id: ValueId): boolean {
+    return this.#types.has(id);
+  }
+
   /** The type of a value added so far. */
   type(id: ValueId): TensorType {
     const type = this.#types.get(id);

@@ -29,6 +29,7 @@ export type AttributeSpec = Described &
       }
   );
 
+/** The attributes of an op, by name. What a model gives beside them is refused by name. */
 export type AttributeSpecs = Readonly<Record<string, AttributeSpec>>;
 
 type AttributeValue<S extends AttributeSpec> = S extends { readonly type: 'int' | 'float' }
@@ -105,6 +106,7 @@ export interface KernelBuffer extends TensorType {
 /** Named numbers that a kernel is generated from: tile sizes, unrolling. */
 export type Tile = Readonly<Record<string, number>>;
 
+/** What a kernel is generated for: attributes, buffers with their types, and one of the kernel's tiles. The same site must give the same code. */
 export interface KernelSite<A extends AttributeSpecs = AttributeSpecs> {
   readonly attrs: AttributeValues<A>;
   readonly inputs: Operands<KernelBuffer>;
@@ -126,6 +128,7 @@ export interface KernelCode {
   readonly threads: number;
 }
 
+/** A compute shader for some element types, generated anew for each node's shapes and attributes. */
 export interface WgslKernel<A extends AttributeSpecs = AttributeSpecs> {
   /** Values of `T` that it computes. */
   readonly dtypes: readonly DType[];
@@ -183,6 +186,7 @@ export type PatternExpr =
   | { readonly kind: 'either'; readonly options: readonly PatternExpr[] }
   | { readonly kind: 'op'; readonly op: string; readonly inputs: readonly PatternExpr[]; readonly name?: string };
 
+/** What a pattern has bound, by the names in it. Throws for a name that it has not. */
 export interface PatternMatch {
   type(name: string): TensorType;
   /** The numbers of a bound constant. */
@@ -193,6 +197,10 @@ export interface PatternMatch {
 
 // ---- The op ----
 
+/**
+ * An op that ONNX lacks, or that a backend does: types, a reference, and whatever it gives of ways to run. Code of it that throws a
+ * `ShapeError` blames the model; anything else that it throws names the plugin.
+ */
 export interface CustomOp<A extends AttributeSpecs = AttributeSpecs, K extends string = string> extends Described {
   /** The node's domain in the model, such as `com.acme`. */
   readonly domain: string;

@@ -30,6 +30,7 @@ export interface Node<K extends OpKind = OpKind> {
 /** A node of some kind, with `op` as discriminant. */
 export type AnyNode = { [K in OpKind]: Node<K> }[OpKind];
 
+/** A model with static shapes, as passes and backends see it; ops and attributes are ONNX's at one opset. Immutable. */
 export interface Graph {
   readonly name: string;
   readonly inputs: readonly ValueId[];

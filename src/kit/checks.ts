@@ -12,6 +12,7 @@ import { deserializeEngine, serializeEngine } from '../engine/file.ts';
 import type { RegisteredOp } from '../ir/custom.ts';
 import { formatType, sameDims, toNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
+import { nearest } from '../nearest.ts';
 import { defineNode, writeCustomAttributes } from '../ops/custom.ts';
 import { kernelFor } from '../ops/custom-routes.ts';
 import { referenceValues } from '../ops/custom-reference.ts';
@@ -69,7 +70,20 @@ interface Defined {
 }
 
 function define({ entry, material: { attrs, inputs } }: CheckSite): Defined {
-  return defineNode(entry, new Map(writeCustomAttributes(entry.op, attrs).map(({ name, value }) => [name, value])), inputs);
+  const { definition, types } = defineNode(entry, new Map(writeCustomAttributes(entry.op, attrs).map(({ name, value }) => [name, value])), inputs);
+  return { definition: { ...definition, attrs: strict(definition.attrs, 'attribute') }, types };
+}
+
+/** A slip of the pen is undefined in JavaScript, and NaN a line later: under the kit, it is an error that says so. */
+function strict<T extends object>(value: T, what: string): T {
+  return new Proxy(value, {
+    get(target, key) {
+      if (typeof key === 'symbol' || key === 'toJSON' || key === 'then' || key in target) return Reflect.get(target, key) as unknown;
+      const known = Object.keys(target);
+      const guess = nearest(key, known);
+      throw new Error(`there is no ${what} '${key}'${guess === undefined ? `; known: ${known.join(', ') || 'none'}` : `; did you mean '${guess}'?`}`);
+    },
+  });
 }
 
 /** Inference gives the same twice, the reference has as many values, the decomposition has the same types. */
@@ -115,7 +129,7 @@ async function checkKernels(site: CheckSite): Promise<Worst> {
   let worst = NO_ERROR;
   const expected = referenceValues(definition, inputs, types);
   for (const tile of kernel.tiles ?? [{}]) {
-    const result = await runWithCanaries({ definition, kernel, inputs, outputs: types, tile }, inputs, await opened);
+    const result = await runWithCanaries({ definition, kernel, inputs, outputs: types, tile: strict(tile, 'number of a tile') }, inputs, await opened);
     const what = kernel.tiles ? `the kernel (${tileName(tile)})` : 'the kernel';
     if (!result.ok) throw new Nonconforming(`${what} ${result.what}`);
     worst = larger(worst, compareOutputs(site, what, result.outputs, expected));

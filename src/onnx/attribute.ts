@@ -3,7 +3,8 @@ import onnxProto from 'onnx-proto';
 import type { ExternalReader } from './external.ts';
 import { toBigInt, toInteger, toSaturated } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
-import { decodeTensor, type TensorValue } from './tensor.ts';
+import { decodeTensor } from './tensor.ts';
+import type { TensorValue } from './value.ts';
 
 type AttributeProto = onnxProto.onnx.IAttributeProto;
 

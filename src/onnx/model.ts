@@ -16,7 +16,8 @@ import { invalid, quote } from './invalid.ts';
 import { nodePlace, orderNodes } from './order.ts';
 import { boundedReader } from './reader.ts';
 import { sniffForeign } from './sniff.ts';
-import { decodeTensor, MAX_ELEMENTS, type TensorValue } from './tensor.ts';
+import { decodeTensor, MAX_ELEMENTS } from './tensor.ts';
+import type { TensorValue } from './value.ts';
 import type { DType } from '../ir/tensor.ts';
 import { dtypeOfOnnx } from '../ops/specs.ts';
 

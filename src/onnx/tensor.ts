@@ -11,15 +11,10 @@ import { elementName } from './dtype.ts';
 import { externalReader, type ExternalRange, type ExternalReader } from './external.ts';
 import { toBigInt, toInteger } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
+import type { TensorValue } from './value.ts';
 
 const { onnx } = onnxProto;
 type TensorProto = onnxProto.onnx.ITensorProto;
-
-/** A tensor as a file holds it. Types that the project does not compute with keep their name and shape. */
-export type TensorValue =
-  | { readonly kind: 'tensor'; readonly tensor: Tensor }
-  | { readonly kind: 'strings'; readonly dims: readonly number[]; readonly strings: readonly string[] }
-  | { readonly kind: 'unsupported'; readonly dtype: string; readonly dims: readonly number[] };
 
 /** Elements beyond this many fit nowhere; a shape that claims them is taken for damage. */
 export const MAX_ELEMENTS = 2 ** 33;

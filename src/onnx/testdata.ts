@@ -6,7 +6,8 @@ import onnxProto from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
 import { invalid } from './invalid.ts';
 import { boundedReader } from './reader.ts';
-import { decodeTensor, type TensorValue } from './tensor.ts';
+import { decodeTensor } from './tensor.ts';
+import type { TensorValue } from './value.ts';
 
 /** A value of a test case. `optional` without a value is ONNX's "none". */
 export type TestValue =

@@ -6,7 +6,7 @@
 import { inPlugin, TsrtError } from '../errors.ts';
 import { opTitle, type AttributeSpec, type AttributeValues, type CustomDefinition, type CustomOp, type OpInput, type Operands, type RegisteredOp } from '../ir/custom.ts';
 import type { CustomAttribute } from '../ir/ops.ts';
-import { formatType, sameDims, type Dims, type DType, type TensorType } from '../ir/tensor.ts';
+import { DTYPES, formatType, sameDims, type Dims, type DType, type TensorType } from '../ir/tensor.ts';
 import { NotStaticError, ShapeError, UnsupportedError, type RawAttribute } from './def.ts';
 
 /** Errors by which an op's code says that the model is wrong, not the op. */
@@ -134,10 +134,16 @@ export function inferCustom(definition: CustomDefinition, inputs: readonly (Tens
     const types = op.infer({ attrs, inputs: inputs as Operands<TensorType> });
     if (!Array.isArray(types) || types.length !== op.outputs.length) throw new Error(`it gives ${Array.isArray(types) ? types.length : 'no list of'} types for ${op.outputs.length} outputs`);
     for (const [index, type] of types.entries()) {
+      if (!isType(type)) throw new Error(`output '${op.outputs[index]}' would be ${JSON.stringify(type)}: a type is { dtype, dims }, with one of ${DTYPES.join(', ')}`);
       if (!type.dims.every((dim: number) => Number.isSafeInteger(dim) && dim >= 0)) throw new Error(`output '${op.outputs[index]}' would be ${formatType(type)}`);
     }
     return types as readonly TensorType[];
   });
+}
+
+function isType(type: unknown): type is TensorType {
+  const { dtype, dims } = (type ?? {}) as Partial<TensorType>;
+  return DTYPES.some((known) => known === dtype) && Array.isArray(dims);
 }
 
 /** The element type that kernels are chosen by: `T`, or the first input's where no input says `T`. */

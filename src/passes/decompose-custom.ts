@@ -10,6 +10,7 @@ import type { AnyNode, Graph, Node, ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import { formatType, fromNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
+import { nearest } from '../nearest.ts';
 import { readAttributes } from '../ops/attributes.ts';
 import { newGraphBuilder } from '../ops/builder.ts';
 import { inOp } from '../ops/custom.ts';
@@ -79,7 +80,8 @@ export function decompositionOf(definition: CustomDefinition, operands: readonly
     const padded = op.inputs.map((_, index) => inputs[index] ?? '');
     const graph = decomposer(builder, padded);
     const made = op.decompose ? op.decompose({ attrs, graph }) : fromExpression(definition, inputs, graph);
-    const given = typeof made === 'string' ? [made] : made;
+    const given: unknown = typeof made === 'string' ? [made] : made;
+    if (!isNames(given)) throw new Error('it returns no value: return what graph.op gave for the output, or a list of these');
     if (given.length !== op.outputs.length) throw new Error(`it gives ${given.length} outputs, the op has ${op.outputs.length}`);
     // An output of its own for each: inputs, constants and values that are given twice pass through an Identity.
     const nodes = new Set<ValueId>();
@@ -99,6 +101,10 @@ export function decompositionOf(definition: CustomDefinition, operands: readonly
   });
 }
 
+function isNames(given: unknown): given is readonly ValueId[] {
+  return Array.isArray(given) && given.every((id) => typeof id === 'string');
+}
+
 function fromExpression({ op, attrs }: CustomDefinition, inputs: readonly ValueId[], graph: Decomposer): string {
   const present = inputs.filter((id) => id !== '');
   const operands = present.map((id, index) => ({ kind: 'input' as const, index, dtype: graph.type(id).dtype }));
@@ -107,8 +113,12 @@ function fromExpression({ op, attrs }: CustomDefinition, inputs: readonly ValueI
 
 function decomposer(builder: ReturnType<typeof newGraphBuilder>, inputs: readonly ValueId[]): Decomposer {
   const ops: Decomposer['ops'] = (kind, operands, outputs, attributes = {}) => {
-    if (!isStandard(kind)) throw new Error(`'${kind}' is no standard op`);
-    for (const id of operands) if (id !== '') builder.type(id);
+    if (!isStandard(kind)) {
+      const guess = nearest(kind, Object.keys(OPS));
+      throw new Error(`'${kind}' is no standard op${guess === undefined ? '' : `; did you mean '${guess}'?`}`);
+    }
+    const foreign = operands.find((id) => id !== '' && !builder.has(id));
+    if (foreign !== undefined) throw new Error(`${kind} reads '${foreign}', which is no value: take it from graph.inputs, or make it with graph.op or graph.constant`);
     const raw = new Map<string, RawAttribute>(Object.entries(attributes));
     return builder.nodeOutputs(kind, operands, readAttributes(kind, raw), { outputs, name: kind });
   };

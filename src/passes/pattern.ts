@@ -29,7 +29,7 @@ export const value = (name: string): Pattern => ({ kind: 'value', name });
 export const number = (value: number): Pattern => ({ kind: 'number', value });
 /** A constant whose elements are all the same; `Match.scalar` gives it. */
 export const scalar = (name: string): Pattern => ({ kind: 'scalar', name });
-/** Any constant. */
+/** A constant of any shape; its numbers are the match’s `numbers(name)`. */
 export const constant = (name: string): Pattern => ({ kind: 'constant', name });
 /** The first option that leads to a match. */
 export const either = (...options: readonly Pattern[]): Pattern => ({ kind: 'either', options });

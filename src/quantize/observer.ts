@@ -9,6 +9,7 @@
 /** Bins per sign. The largest magnitude lies in the upper half, so that at least half of them resolve it. */
 export const OBSERVER_BINS = 8192;
 
+/** What was seen of one tensor's values over all calibration samples: counts, extremes, and a histogram of magnitudes by sign. */
 export interface Distribution {
   /** Finite values seen, zeros included. */
   readonly count: number;

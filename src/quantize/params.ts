@@ -7,6 +7,7 @@
 
 /** `affine`: uint8 over [low, high]. `symmetric`: int8 over [−T, T], zero point 0, as TensorRT's explicit quantization wants. */
 export const SCHEMES = ['affine', 'symmetric'] as const;
+/** One of {@link SCHEMES}. */
 export type Scheme = (typeof SCHEMES)[number];
 
 /** A closed interval of real numbers that a grid is to cover. */

@@ -1,6 +1,7 @@
 /** The contract of a reporter: a pure function from records to text. Writing the text is the caller's. */
 import type { BenchRecord } from '../results/record.ts';
 
+/** What there is to report: the records of one suite, in the order of its cases, and what is known of the terminal. */
 export interface ReportInput {
   readonly suite: string;
   readonly records: readonly BenchRecord[];
@@ -12,6 +13,7 @@ export interface ReportInput {
   readonly width: number;
 }
 
+/** A format of `report` and `run`: a pure function, so that the same records give the same text. */
 export interface Reporter {
   /** The name given to `--format`. */
   readonly name: string;

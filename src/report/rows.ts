@@ -16,6 +16,7 @@ interface RowBase {
   readonly device: string;
 }
 
+/** A case that completed, its estimates with intervals; times in milliseconds, sizes in bytes. */
 export interface MeasuredRow extends RowBase {
   readonly status: 'completed';
   /** Per request, which holds `batch` items; with bootstrap intervals. */
@@ -38,14 +39,17 @@ export interface MeasuredRow extends RowBase {
   readonly samples: number;
 }
 
+/** A case that has no numbers, with the reason and, where there is one, the way out. */
 export interface UnmeasuredRow extends RowBase {
   readonly status: 'failed' | 'skipped' | 'aborted';
   readonly reason: string;
   readonly fix: string | undefined;
 }
 
+/** One case of a report; `status` tells which. */
 export type ReportRow = MeasuredRow | UnmeasuredRow;
 
+/** What every built-in reporter shows, ready to be laid out: rows in the suite's order, devices, models, warnings. */
 export interface Report {
   readonly suite: string;
   readonly rows: readonly ReportRow[];

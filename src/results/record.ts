@@ -222,4 +222,5 @@ export interface AbortedRecord extends RecordBase {
   readonly rounds: readonly Round[];
 }
 
+/** What became of one case of a run: one line of a results file; `status` tells which of the four it is. Schema: docs/record.schema.json. */
 export type BenchRecord = CompletedRecord | FailedRecord | SkippedRecord | AbortedRecord;

@@ -8,6 +8,7 @@ import { TsrtError } from '../errors.ts';
 const IMAGE_NAME = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
 const LABEL_FILES = ['labels.txt', 'labels.csv', 'labels.json'] as const;
 
+/** One picture of a dataset. */
 export interface ImageFile {
   /** Path inside the dataset, with forward slashes. */
   readonly name: string;
@@ -16,6 +17,7 @@ export interface ImageFile {
   readonly label: number | undefined;
 }
 
+/** The pictures of a folder, in an order that depends on names alone. */
 export interface ImageFolder {
   readonly images: readonly ImageFile[];
   /** Where labels came from. */
@@ -23,6 +25,7 @@ export interface ImageFolder {
   readonly notices: readonly string[];
 }
 
+/** How labels are found. */
 export interface ImageFolderOptions {
   /** Labels file, relative to the folder; undefined: labels.txt, .csv or .json where there is one. */
   readonly labelsFile: string | undefined;

@@ -15,6 +15,7 @@ export interface DatasetSource {
   open?(request: DatasetRequest): Promise<Dataset>;
 }
 
+/** What a run, a calibration or the kit wants of a dataset. */
 export interface DatasetRequest {
   readonly inputs: readonly SuiteInput[];
   /** The model's inputs with static shapes, the batch included. */
@@ -62,6 +63,7 @@ export interface Batch {
   readonly names: readonly string[];
 }
 
+/** Samples in a fixed order, which may be read several times: every reading gives the same. */
 export interface Dataset {
   /** `imagenet-sample (500 images, labels from file names, sha256 …)` or `synthetic (32 samples, seed 1)`; goes into accuracy readings. */
   readonly description: string;

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../backend.ts';
 
+/** A clock that shows a program's own time while the program works, and the machine's otherwise; nanoseconds, monotonic. */
 export interface ProgramClock extends Clock {
   readonly source: 'program';
   /** Does work that took `elapsedNs` by the program's clock; undefined: as long as it took by ours. One at a time. */

@@ -15,6 +15,7 @@ import type { ReplyBody } from './protocol.ts';
 import { type Greeted, startProgram } from './program.ts';
 import { DEFAULT_TIMEOUTS_MS, type Timeouts } from './timeouts.ts';
 
+/** A backend that is a program; see docs/external-protocol.md. */
 export interface ExternalBackendOptions {
   readonly name: string;
   /** One sentence for `doctor` and help. */

@@ -19,6 +19,7 @@ export const GRAPH_FORMAT = 1;
 /** Weights start at multiples of this, which suits any element type and a cache line. */
 const ALIGNMENT = 64;
 
+/** A graph for programs without an ONNX reader: structure as JSON, weights beside it. */
 export interface GraphFiles {
   /** UTF-8 JSON, described in docs/external-protocol.md. */
   readonly json: string;

@@ -5,6 +5,7 @@
 import { TsrtError } from '../../errors.ts';
 import { startGroup } from './group.ts';
 
+/** A program to run to its end, with everything that it starts. */
 export interface ToolRun {
   /** In messages: the backend's name. */
   readonly name: string;
@@ -17,6 +18,7 @@ export interface ToolRun {
   readonly onLine?: (line: string) => void;
 }
 
+/** How a program ended and the last 256 KiB of what it wrote. */
 export interface ToolResult {
   /** Null where a signal ended it. */
   readonly code: number | null;

@@ -5,7 +5,7 @@
 import type { BuildOptions } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { readModel } from '../../onnx/model.ts';
-import type { TensorValue } from '../../onnx/tensor.ts';
+import type { TensorValue } from '../../onnx/value.ts';
 import type { Backend, ReferenceModel } from '../backend.ts';
 import { readBuildInput } from '../compile.ts';
 import { nullHeader } from './header.ts';

@@ -3,7 +3,7 @@
  */
 import { TsrtError } from '../../errors.ts';
 import { typedView, type DType, type Tensor } from '../../ir/tensor.ts';
-import type { TensorValue } from '../../onnx/tensor.ts';
+import type { TensorValue } from '../../onnx/value.ts';
 import type { Ort, OrtTensor } from './library.ts';
 
 /** What onnxruntime-node's tensors can be. It has no bfloat16; float16 is its bits. */

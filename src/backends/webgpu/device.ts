@@ -22,6 +22,7 @@ const WANTED_LIMITS = [
   'maxComputeWorkgroupsPerDimension',
 ] as const;
 
+/** An open WebGPU device with what kernels are generated for. `destroy` ends it, and every session on it. */
 export interface WebgpuDevice {
   readonly device: GPUDevice;
   readonly info: DeviceInfo;

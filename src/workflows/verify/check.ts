@@ -12,7 +12,7 @@ import { reportError, TsrtError } from '../../errors.ts';
 import { DTYPES, elementCount, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
 import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
-import type { TensorValue } from '../../onnx/tensor.ts';
+import type { TensorValue } from '../../onnx/value.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
 import type { VerifyCase } from './cases.ts';
 import { compareValues, toleranceFor, type AskedTolerance, type OutputComparison, type Tolerance } from './compare.ts';

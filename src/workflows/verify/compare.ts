@@ -11,7 +11,7 @@
  * (onnxruntime's optimizer moves single elements of a detector's boxes that far).
  */
 import { formatType, toNumbers, typedView, type Tensor } from '../../ir/tensor.ts';
-import type { TensorValue } from '../../onnx/tensor.ts';
+import type { TensorValue } from '../../onnx/value.ts';
 
 export interface Tolerance {
   readonly rtol: number;

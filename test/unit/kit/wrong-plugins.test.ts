@@ -2,6 +2,8 @@
  * Plugins that are wrong in one way each: the kit names the way and the smallest input. Needs the built worker, and SwiftShader for
  * those that are wrong in a kernel.
  */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { findSwiftshader } from '../../../src/backends/webgpu/swiftshader.ts';
@@ -9,6 +11,7 @@ import type { CheckName } from '../../../src/kit/checks.ts';
 import type { ConformanceReport } from '../../../src/kit/conformance.ts';
 import { testPlugin } from '../../../src/workflows/plugin-test.ts';
 import { builtWorkers } from '../../helpers/built.ts';
+import { temporaryFolder } from '../../helpers/folder.ts';
 
 const noDevice = (await findSwiftshader()) === undefined;
 
@@ -46,6 +49,23 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
     const failure = failureOf(report, check);
     expect(failure.message).toMatch(message);
     expect(failure.input).toMatch(input);
+  });
+
+  it.each<[string, string, RegExp]>([
+    ['a misspelt attribute', "reference: ({ attrs, inputs: [x] }) => [x.values.map((v) => v * attrs.scael)]", /there is no attribute 'scael'; did you mean 'scale'\?; at .*index\.mjs:\d+/],
+    ['an unknown element type', "infer: ({ inputs: [x] }) => [{ dtype: 'float', dims: x.dims }]", /output 'y' would be \{"dtype":"float","dims":\[\]\}: a type is/],
+    ['a misspelt standard op', "decompose: ({ graph }) => graph.op('Mull', graph.inputs)", /'Mull' is no standard op; did you mean 'Mul'\?/],
+    ['a number in place of a constant', "decompose: ({ graph }) => graph.op('Mul', [graph.inputs[0], 3])", /Mul reads '3', which is no value: .*graph\.constant/],
+    ['a decomposition that returns nothing', "decompose({ graph }) { graph.op('Neg', graph.inputs); }", /it returns no value: return what graph\.op gave/],
+  ])('%s is named', async (_, part, message) => {
+    const folder = await temporaryFolder();
+    const file = join(folder, 'index.mjs');
+    await writeFile(file, `const op = { domain: 'wrong', name: 'Scale', dtypes: ['float32'], attributes: { scale: { type: 'float', default: 1 } }, inputs: [{ name: 'x', dims: 'any' }], outputs: ['y'],
+      infer: ({ inputs: [x] }) => [x],
+      reference: ({ attrs, inputs: [x] }) => [x.values.map((v) => v * attrs.scale)] };
+export default { name: 'wrong', version: '1.0.0', ops: [{ ...op, ${part} }] };`);
+    const report = await testPlugin({ plugin: file, others: [], device: 'swiftshader', seed: 1, effort: 0.2, timeoutMs: 20_000, signal: undefined });
+    expect(failureOf(report, 'shapes').message).toMatch(message);
   });
 
   it('hangs is caught: the worker is ended, and the smallest length that hangs is found', async () => {

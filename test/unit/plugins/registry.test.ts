@@ -6,7 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { nullBackend } from '../../../src/backends/null/null.ts';
 import { TsrtError } from '../../../src/errors.ts';
 import { defineOp, definePlugin, type Plugin } from '../../../src/plugin.ts';
-import { hashPlugin } from '../../../src/plugin-source.ts';
+import { syntaxPlace } from '../../../src/plugin-typescript.ts';
+import { filesOf, hashPlugin } from '../../../src/plugin-source.ts';
 import { createRegistry, loadRegistry } from '../../../src/registry.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
 
@@ -131,6 +132,12 @@ describe('loading', () => {
     await writeFile(join(cwd, 'lib/x.js'), 'export const x = 2;');
     expect(hashPlugin(join(cwd, 'index.js'))).not.toBe(before);
     await rm(cwd, { recursive: true });
+  });
+
+  it('says in which line of which file a mistake of syntax is, and what a default out of its own range is', async () => {
+    const cwd = await place({ 'index.js': "import './part.js';\nexport default {};", 'part.js': 'export const x = 1;\nexport const y = [1;\n', 'range.mjs': plugin("ops: [{ domain: 'd', name: 'X', dtypes: ['float32'], attributes: { a: { type: 'int', max: 3, default: 4 } }, inputs: [], outputs: ['y'], infer() {}, reference() {} }]") });
+    expect((await thrown(() => load(cwd, './range.mjs'))).details).toEqual(['ops.0.attributes.a.default: the schema asks for a whole number up to 3, found 4']);
+    expect(await syntaxPlace(new SyntaxError('Unexpected token'), filesOf(join(cwd, 'index.js')))).toBe(`${join(cwd, 'part.js')}:2`);
   });
 
   it('reads TypeScript where Node does', async () => {

@@ -48,6 +48,22 @@ describe('attention kernels', () => {
     open.destroy();
   });
 
+  it('become pipelines where the workgroup is whole subgroups of the largest size', async () => {
+    const open = await validatingDevice();
+    // The null backend has subgroups of 4 to 128 and the default limits.
+    const profile = { ...PROFILES['default limits']!, subgroupSize: { min: 4, max: 128 } };
+    for (const given of CASES.filter(({ element }) => element === 'f16')) {
+      const { spec, problem } = attentionProblem(given);
+      const tactic = attentionTactics(problem, profile).find(({ engine }) => engine === 'matrix');
+      if (!tactic) continue;
+      const module = open.device.createShaderModule({ code: attentionKernel(spec, tactic, profile).source.wgsl });
+      await open.device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
+    }
+    expect(attentionTactics(attentionProblem(CASES[0]!).problem, profile)[0]!.demandsSubgroup).toBe(true);
+    expect(() => open.check()).not.toThrow();
+    open.destroy();
+  });
+
   it('are of matrices where the device has them, and of few rows where there are few heads', () => {
     const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16' } as const;
     const [few] = attentionTactics(problem, PROFILES['NVIDIA']!);

@@ -48,6 +48,9 @@ export interface RowEmitter {
   storeRow(value: string): void;
 }
 
+/** A row's elements stay in registers from one walk to the next where a thread has no more of them than this, in vectors. */
+const MAX_HELD = 8;
+
 /** Teams are made no larger than this, and no larger than a row keeps busy. */
 const MAX_TEAM = 128;
 const GROUP = 128;
@@ -131,6 +134,8 @@ class Emitter implements RowEmitter {
   readonly #spec: RowSpec;
   readonly #layout: Layout;
   readonly #team: Team;
+  /** Names of the thread's share of the first input, where it is held. */
+  #held: readonly { readonly at: readonly string[]; readonly value: string }[] | undefined;
   readonly #bound: readonly { readonly access: ElementAccess; readonly vector: boolean; readonly base: string }[];
   #registers = 0;
 
@@ -202,13 +207,34 @@ class Emitter implements RowEmitter {
     return vector ? value : this.#layout.width === 4 ? `${loadedType(this.#spec.inputs[i]!.tensor, 4)}(${value})` : value;
   }
 
-  /** Walks the team's share of the row. */
+  /** Walks the thread's share of the row. */
   #walk(body: (block: Block, load: (input: number) => string, at: readonly string[]) => void): void {
     const { steps, team } = this.#team;
+    if (steps <= MAX_HELD * team) {
+      this.#held ??= this.#hold();
+      for (const [turn, { at, value }] of this.#held.entries()) {
+        const emit = (block: Block): void => body(block, (input) => (input === 0 ? value : this.#load(input, at)), at);
+        if ((turn + 1) * team <= steps) emit(this.#block);
+        else this.#block.if(`lane + ${turn * team}u < ${steps}u`, emit);
+      }
+      return;
+    }
     this.#block.for('step', 'lane', `${steps}u`, `${team}u`, (loop) => {
       const extents = this.#inVectors(this.#layout.reduced.extents, 'along');
       const at = decodeIndex('step', extents).map((code, axis) => loop.let(`at${axis}`, code));
       body(loop, (input) => this.#load(input, at), at);
+    });
+  }
+
+  /** Reads the thread's share of the first input; a thread without a last element repeats the row's last one. */
+  #hold(): { readonly at: readonly string[]; readonly value: string }[] {
+    const { steps, team } = this.#team;
+    const extents = this.#inVectors(this.#layout.reduced.extents, 'along');
+    const block = this.#block;
+    return Array.from({ length: Math.ceil(steps / team) }, (_, turn) => {
+      const step = block.let(`step${turn}`, (turn + 1) * team <= steps ? `lane + ${turn * team}u` : `min(lane + ${turn * team}u, ${steps - 1}u)`);
+      const at = decodeIndex(step, extents).map((code, axis) => block.let(`at${turn}_${axis}`, code));
+      return { at, value: block.let(`held${turn}`, this.#load(0, at)) };
     });
   }
 
@@ -251,7 +277,7 @@ class Emitter implements RowEmitter {
   storeEach(value: (load: (input: number) => string) => string): void {
     const output = this.#bound.length - 1;
     this.#walk((loop, load, at) => {
-      const result = loop.let('result', value(load));
+      const result = loop.let(this.#fresh(), value(load));
       loop.if(`wanted < ${this.#team.rows}u`, (inside) => inside.line(this.#bound[output]!.access.store(this.#index(output, at), result)));
     });
   }

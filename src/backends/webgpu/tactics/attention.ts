@@ -174,14 +174,29 @@ const UNITS = 132;
 /** Operations per nanosecond of one unit that attention reaches, and nanoseconds of a block's barriers and loads. */
 const RATE = { matrix: 1200, emulated: 1, lanes: 150 } as const;
 const BLOCK_NS = 1500;
+/** Registers of a unit, and the most of one invocation: what is beyond goes through memory. */
+const UNIT_REGISTERS = 65_536;
+const MOST_REGISTERS = 255;
+const SPILLING = 3;
+
+/** Registers of an invocation: scores twice (as matrices and by row), results, queries, blocks under way, addresses. */
+function registersOf({ depth, depthV }: AttentionProblem, tactic: AttentionTactic): number {
+  const { engine, bq, bk, down, across, subgroup } = tactic;
+  const threads = attentionInvocations(tactic);
+  const [rows, lanes] = [bq / down, across * subgroup];
+  const held = engine === 'lanes' ? 0 : (rows * depth) / 2 / subgroup;
+  return (rows * bk) / lanes + (bq * bk) / threads + (rows * depthV) / lanes + held + (bk * (depth + depthV)) / 2 / threads + 40;
+}
 
 function predictNs(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): number {
   const { bq, bk, engine } = tactic;
   const groups = problem.heads * Math.ceil(problem.rows / bq);
   const fits = residentByMemory(attentionWorkgroupBytes(problem, tactic), profile.maxWorkgroupBytes);
-  const resident = Math.min(fits, Math.max(1, Math.ceil(groups / UNITS)));
+  const registers = registersOf(problem, tactic);
+  const byRegisters = Math.max(1, Math.floor(UNIT_REGISTERS / (attentionInvocations(tactic) * Math.min(MOST_REGISTERS, registers))));
+  const resident = Math.min(fits, byRegisters, Math.max(1, Math.ceil(groups / UNITS)));
   const waves = Math.ceil(groups / (UNITS * resident));
   const busy = Math.min(1, (resident * attentionInvocations(tactic)) / 128);
-  const work = (2 * bq * bk * (problem.depth + problem.depthV)) / (RATE[engine] * busy);
+  const work = ((2 * bq * bk * (problem.depth + problem.depthV)) / (RATE[engine] * busy)) * (registers > MOST_REGISTERS ? SPILLING : 1);
   return waves * Math.ceil(problem.length / bk) * Math.max(BLOCK_NS, resident * work);
 }

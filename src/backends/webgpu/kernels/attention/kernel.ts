@@ -125,7 +125,7 @@ class Emitter {
       loop.let('vector', `x % ${keyVectors}u`);
       loop.var('value', 'vec4<u32>()');
       const inside = [`first + at < ${rows}u`, ...(depth === keyVectors * lanes ? [] : [`vector < ${depth / lanes}u`])];
-      loop.if(inside.join(' && '), (then) => then.line(`value = ${this.#read('q', q, '(first + at)', 'vector')}`));
+      loop.if(inside.map((condition) => `(${condition})`).join(' & '), (then) => then.line(`value = ${this.#read('q', q, '(first + at)', 'vector')}`));
       loop.line(`tile[${queryBegin}u + at * ${keyPitch}u + vector] = value`);
     });
     this.#block.line('workgroupBarrier()');
@@ -163,7 +163,7 @@ class Emitter {
       ];
       block.line(`${prefix}${i} = vec4<u32>()`);
       if (inside.length === 0) block.line(`${prefix}${i} = ${value}`);
-      else block.if(inside.join(' && '), (then) => then.line(`${prefix}${i} = ${value}`));
+      else block.if(inside.map((condition) => `(${condition})`).join(' & '), (then) => then.line(`${prefix}${i} = ${value}`));
     }
   }
 
