@@ -13,7 +13,7 @@
  * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
  * --candidates N, --per-tile N and --per-block N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
  * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`), --json FILE
- * gets one line per result, --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
+ * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
  * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
@@ -363,7 +363,7 @@ async function benchShape(shape, element) {
     }
     try {
       const { ms, spread } = await time(steps);
-      results.push({ name, ms, spread, steps, compileMs, rank: i + 1, predictedMs: predictPackedNs(problem.shape, tactic) / 1e6 });
+      results.push({ name, tactic, ms, spread, steps, compileMs, rank: i + 1, predictedMs: predictPackedNs(problem.shape, tactic) / 1e6 });
     } catch (failure) {
       say(`  ${name}: ${failure.message}`);
     }
@@ -377,7 +377,7 @@ async function benchShape(shape, element) {
     const { name, ms, spread, compileMs, rank, predictedMs, error } = result;
     const rate = problem.flops / ms / 1e9;
     say(`  ${(ms * 1000).toFixed(1).padStart(9)} us ${rate.toFixed(1).padStart(7)} T/s  model #${String(rank).padEnd(2)} ${(predictedMs * 1000).toFixed(0).padStart(6)} us  compile ${compileMs.toFixed(0).padStart(5)} ms  ±${(spread * 100).toFixed(0)}%  ${error <= 1 ? 'right' : `WRONG by ${error.toFixed(1)}`}  ${name}`);
-    if (flags.json) appendFileSync(flags.json, `${JSON.stringify({ shape: shape.label, element, name, ms, spread, rate, compileMs, rank, predictedMs, error })}\n`);
+    if (flags.json) appendFileSync(flags.json, `${JSON.stringify({ shape: shape.label, element, name, ms, spread, rate, compileMs, rank, predictedMs, error, problem: problem.shape, tactic: result.tactic })}\n`);
   }
   if (flags.memory && tactics.length > 0) await benchMemory(problem, tactics[0], buffers, scratch);
   const earlier = EARLIER.get(`${element} ${shape.label}`);

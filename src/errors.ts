@@ -123,13 +123,12 @@ export function reportError(error: unknown): ErrorReport {
   return { code: 'INTERNAL', message: String(error) };
 }
 
-/** The folder of this tool's own code: a frame in it says nothing to a plugin's author. */
-const OWN = import.meta.url.replace(/[^/]*$/, '');
-
 /** Where a plugin's code was when it threw: the innermost frame that is neither Node's nor ours; undefined where there is none. */
 function plainFrame(stack: string): string | undefined {
+  // The folder of this tool's own code: a frame in it says nothing to a plugin's author.
+  const own = import.meta.url.replace(/[^/]*$/, '');
   const frames = [...stack.matchAll(/^\s+at (.*)$/gm)].map(([, frame]) => frame!);
-  return frames.find((frame) => /file:|[/\\]/.test(frame) && !frame.includes('node:') && !frame.includes(OWN) && !frame.includes(OWN.replace('file://', '')))?.replace('file://', '');
+  return frames.find((frame) => /file:|[/\\]/.test(frame) && !frame.includes('node:') && !frame.includes(own) && !frame.includes(own.replace('file://', '')))?.replace('file://', '');
 }
 
 /** What a plugin's code threw, with the plugin's name: an expected error keeps its code, anything else becomes PLUGIN_FAILED. */

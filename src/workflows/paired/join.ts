@@ -85,7 +85,8 @@ async function planOf(side: PreparedSide, { case: entry }: SideCase, { plan, ans
 export function casePair({ baseline, candidate }: JoinedSides, joined: JoinedCase, outcome: PairOutcome | undefined): CasePair {
   const caseId = joined.id;
   if (!joined.candidate) return { state: 'missing', caseId };
-  const now = recordOf(candidate, joined.candidate, outcome?.candidate);
+  const paired = joined.baseline?.engine.status === 'ready';
+  const now = paired || joined.candidate.engine.status !== 'ready' ? recordOf(candidate, joined.candidate, outcome?.candidate) : unpairedRecord(candidate, joined.candidate);
   const old = joined.baseline && recordOf(baseline, joined.baseline, outcome?.baseline);
   if (now.status !== 'completed') {
     // An engine that can no longer be built, or fails, where the baseline's did not.
@@ -94,6 +95,11 @@ export function casePair({ baseline, candidate }: JoinedSides, joined: JoinedCas
     return { state: 'broken', caseId, ...(old?.status === 'completed' && { baseline: old }), candidate: now };
   }
   return old?.status === 'completed' ? { state: 'both', caseId, baseline: old, candidate: now } : { state: 'new', caseId, candidate: now };
+}
+
+/** Of a case that could have been measured, were there anything to measure it against. */
+function unpairedRecord(side: PreparedSide, { case: entry }: SideCase): BenchRecord {
+  return unbuiltRecord(contextOf(side), entry, { status: 'skipped', reason: 'not measured: there is no engine of it to run beside', fix: undefined });
 }
 
 function recordOf(side: PreparedSide, { case: entry, engine }: SideCase, outcome: CaseOutcome = NOT_MEASURED): BenchRecord {

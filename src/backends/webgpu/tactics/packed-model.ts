@@ -79,33 +79,51 @@ const PIPELINES = [[1, 1], [2, 1], [1, 2]] as const;
 
 const SPLITS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 
-/**
- * An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (docs/performance.md): times in nanoseconds,
- * rates of one streaming multiprocessor per nanosecond.
- */
-const MODEL = {
-  units: 132,
+/** What the model knows of a device: times in nanoseconds, rates of one unit per nanosecond. */
+export interface PackedModel {
+  readonly units: number;
   /** Multiply-adds, counted twice. */
+  readonly matrixFlops: Readonly<Record<PackedElement, number>>;
+  readonly laneFlops: Readonly<Record<PackedElement, number>>;
+  /** Bytes of workgroup memory, of L2 for one unit and for all. */
+  readonly tileBytes: number;
+  readonly unitL2Bytes: number;
+  readonly allL2Bytes: number;
+  /** What workgroups on one unit share; see {@link residentByMemory}. */
+  readonly unitBytes: number;
+  readonly unitInvocations: number;
+  readonly unitRegisters: number;
+  /** Until a workgroup's first loads are there, and a block's; a barrier; a round of the slab beyond its work. */
+  readonly beginning: number;
+  readonly blockLatency: number;
+  readonly barrier: number;
+  readonly round: number;
+  /** The work on a result. */
+  readonly result: Readonly<Record<PackedElement, number>>;
+  readonly dispatch: number;
+  /** Of all units. */
+  readonly partialBytes: number;
+}
+
+/** An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (bench/packed-fit.mjs, docs/performance.md). */
+export const H200: PackedModel = {
+  units: 132,
   matrixFlops: { f16: 5000, i8: 6700 },
   laneFlops: { f16: 300, i8: 500 },
-  /** Bytes of workgroup memory, of L2 for one unit and for all. */
   tileBytes: 160,
   unitL2Bytes: 150,
   allL2Bytes: 4900,
-  /** What workgroups on one unit share; see {@link residentByMemory}. */
   unitBytes: 49_152,
   unitInvocations: 2048,
   unitRegisters: 65_536,
-  /** Until a workgroup's first loads are there, and a block's; a barrier; a round of the slab beyond its work. */
   beginning: 820,
   blockLatency: 350,
   barrier: 85,
   round: 35,
-  /** The work on a result. */
   result: { f16: 0.075, i8: 0.17 },
   dispatch: 3500,
   partialBytes: 2300,
-} as const;
+};
 
 /** Registers of one invocation: accumulators, the blocks under way, matrices, addresses. */
 function registersOf(tactic: PackedTactic): number {
@@ -122,51 +140,51 @@ function blocksOf({ depth }: PackedProblem, { splitK, bk }: PackedTactic): numbe
 }
 
 /** Workgroups on one unit at once. */
-function residentWorkgroups(tactic: PackedTactic, workgroups: number): number {
+function residentWorkgroups(tactic: PackedTactic, workgroups: number, model: PackedModel): number {
   const invocations = packedInvocations(tactic);
   const fits = Math.min(
-    Math.floor(MODEL.unitInvocations / invocations),
-    residentByMemory(packedWorkgroupBytes(tactic), MODEL.unitBytes),
-    Math.floor(MODEL.unitRegisters / (invocations * registersOf(tactic))),
+    Math.floor(model.unitInvocations / invocations),
+    residentByMemory(packedWorkgroupBytes(tactic), model.unitBytes),
+    Math.floor(model.unitRegisters / (invocations * registersOf(tactic))),
   );
-  return Math.max(1, Math.min(fits, Math.ceil(workgroups / MODEL.units)));
+  return Math.max(1, Math.min(fits, Math.ceil(workgroups / model.units)));
 }
 
 /** What a workgroup takes by itself, and what of that keeps its unit busy; nanoseconds. */
-function workgroupNs(problem: PackedProblem, tactic: PackedTactic): { readonly alone: number; readonly busy: number } {
+function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel): { readonly alone: number; readonly busy: number } {
   const { element } = problem;
   const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, rounds, wide } = tactic;
   const blocks = blocksOf(problem, tactic);
   const readers = (bm / sm) * (bn / sn) * (engine === 'lanes' ? 0.25 : 1);
   // A unit has four schedulers: fewer subgroups leave some of them idle.
   const idle = 4 / Math.min(4, packedInvocations(tactic) / 32);
-  const products = (2 * bm * bn * bk * VECTOR_ELEMENTS[element]) / (engine === 'lanes' ? MODEL.laneFlops : MODEL.matrixFlops)[element];
-  const staging = ((readers * (sm + sn) + bm + bn) * bk * 16) / MODEL.tileBytes;
-  const loads = ((bm + bn) * bk * 16) / MODEL.unitL2Bytes;
+  const products = (2 * bm * bn * bk * VECTOR_ELEMENTS[element]) / (engine === 'lanes' ? model.laneFlops : model.matrixFlops)[element];
+  const staging = ((readers * (sm + sn) + bm + bn) * bk * 16) / model.tileBytes;
+  const loads = ((bm + bn) * bk * 16) / model.unitL2Bytes;
   const longest = Math.max(products, staging, loads);
   const busyBlock = longest + 0.3 * (products + staging + loads - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;
-  const latency = blocks === 1 ? MODEL.blockLatency : MODEL.blockLatency / ahead;
-  const block = Math.max(latency + loads, products * idle + staging) + MODEL.barrier * barriers;
+  const latency = blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
+  const block = Math.max(latency + loads, products * idle + staging) + model.barrier * barriers;
   // Lanes that read more than a vector each meet in the banks.
-  const results = bm * bn * (MODEL.result[element] + (4 * (slices + wide / 4 - 1)) / MODEL.tileBytes);
-  return { alone: MODEL.beginning + blocks * block + rounds * MODEL.round + results * idle, busy: blocks * busyBlock + results };
+  const results = bm * bn * (model.result[element] + (4 * (slices + wide / 4 - 1)) / model.tileBytes);
+  return { alone: model.beginning + blocks * block + rounds * model.round + results * idle, busy: blocks * busyBlock + results };
 }
 
 /** Predicted time in nanoseconds. Its order is what it is for. */
-export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic): number {
+export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel = H200): number {
   const { bm, bn, bk, splitK } = tactic;
   const workgroups = Math.ceil(problem.rows / bm) * Math.ceil(problem.columns / bn) * problem.batch * splitK;
-  const resident = residentWorkgroups(tactic, workgroups);
-  const { alone, busy } = workgroupNs(problem, tactic);
+  const resident = residentWorkgroups(tactic, workgroups, model);
+  const { alone, busy } = workgroupNs(problem, tactic, model);
   // Workgroups drift apart: the last wave is rarely a whole one.
-  const filled = workgroups / MODEL.units / resident;
+  const filled = workgroups / model.units / resident;
   const waves = filled <= 1 ? 1 : filled + 0.3 * (Math.ceil(filled) - filled);
   // Registers for a second block are not free where they bring nothing.
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
-  const traffic = (workgroups * (bm + bn) * blocksOf(problem, tactic) * bk * 16) / MODEL.allL2Bytes;
-  const reduce = splitK > 1 ? MODEL.dispatch + MODEL.beginning + (2 * packedScratchBytes(problem, tactic)) / MODEL.partialBytes : 0;
-  return MODEL.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
+  const traffic = (workgroups * (bm + bn) * blocksOf(problem, tactic) * bk * 16) / model.allL2Bytes;
+  const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
+  return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
 
 function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
