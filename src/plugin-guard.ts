@@ -5,8 +5,7 @@
 import type { Backend } from './backends/backend.ts';
 import type { Engine, EngineHeader } from './engine/engine.ts';
 import { inPlugin, TsrtError } from './errors.ts';
-import type { PluginStamp, RegisteredOp } from './ir/custom.ts';
-import { patternRuleName } from './passes/custom-patterns.ts';
+import { patternRuleName, type PluginStamp, type RegisteredOp } from './ir/custom.ts';
 
 /** Names of abort signals' reasons: they are the user's, not the plugin's. */
 const PASSING = new Set(['AbortError', 'TimeoutError']);

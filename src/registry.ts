@@ -12,7 +12,6 @@ import { opTitle, type CustomOp, type PluginStamp, type RegisteredOp } from './i
 import { nearest } from './nearest.ts';
 import type { Calibrator, Plugin } from './plugin.ts';
 import { guardBackend, guarded } from './plugin-guard.ts';
-import { parsePlugin } from './plugin-schema.ts';
 import { filesOf, hashPlugin, locatePlugin } from './plugin-source.ts';
 import { importFix, isTypescript, readTypescript, syntaxPlace } from './plugin-typescript.ts';
 import type { Reporter } from './report/reporter.ts';
@@ -205,5 +204,7 @@ async function importPlugin(source: string): Promise<Plugin> {
       cause,
     });
   }
+  // The schemas are loaded with the first plugin: a worker process without any starts without them.
+  const { parsePlugin } = await import('./plugin-schema.ts');
   return parsePlugin(module.default, source);
 }

@@ -221,7 +221,7 @@ export interface Backend {
   /** With a name, that device alone is listed; rejects with USAGE and the choices where it fits none. */
   probe(device?: string): Promise<Availability>;
   /** Why this input can't be built as asked; empty where it can. Does not need the device. */
-  supports(input: BuildInput): readonly Unsupported[];
+  supports(input: BuildInput): readonly Unsupported[] | Promise<readonly Unsupported[]>;
   build(input: BuildInput, context: BuildContext): Promise<Engine>;
   load(engine: Engine, options: LoadOptions): Promise<Session>;
   /**

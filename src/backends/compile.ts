@@ -49,7 +49,7 @@ export interface CompileRequest {
 export async function compileModel(request: CompileRequest): Promise<Engine> {
   const { backend, context } = request;
   const input = await readBuildInput(request);
-  const unsupported = backend.supports(input);
+  const unsupported = await backend.supports(input);
   if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported, input.graph.ok);
   context.signal?.throwIfAborted();
   return timed(request, 'build', () => backend.build(input, context));

@@ -8,7 +8,6 @@ import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
 import { describeTimes } from './build-times.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
-import { describeTuning } from './tactics.ts';
 import { onInterrupt } from './interrupt.ts';
 import { createProgress, progressMode } from './progress.ts';
 import { TUNE_FLAGS, tuningRequest, withTune } from './tune-flags.ts';
@@ -64,7 +63,7 @@ export default class Build extends BaseCommand {
         signal: interrupt.signal,
       });
       progress.stop();
-      this.describe(result);
+      await this.describe(result);
       return result;
     } catch (error) {
       if (!interrupt.signal.aborted) throw error;
@@ -75,7 +74,7 @@ export default class Build extends BaseCommand {
     }
   }
 
-  private describe(result: BuildResult): void {
+  private async describe(result: BuildResult): Promise<void> {
     const { header } = result;
     this.log(`engine   ${result.file} (${formatBytes(result.bytes)}, sha256 ${result.sha256.slice(0, 16)}…)`);
     this.log(`built    ${header.layers.length} layers in ${describeTimes(result)}`);
@@ -84,7 +83,7 @@ export default class Build extends BaseCommand {
     for (const { name, dtype, dims } of header.inputs) this.log(`input    ${name} ${dtype}[${dims.join(',')}]`);
     for (const { name, dtype, dims, dynamic } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]${dynamic ? ' at most' : ''}`);
     const tuning = header.tactics?.tuning;
-    if (tuning) this.log(`tuned    ${describeTuning(tuning)}`);
+    if (tuning) this.log(`tuned    ${(await import('./tactics.ts')).describeTuning(tuning)}`);
     for (const notice of header.notices) this.log(`note     ${notice}`);
     this.log(`next     tsrt-bench inspect ${result.file}`);
   }

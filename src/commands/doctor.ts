@@ -1,7 +1,7 @@
 /** `tsrt-bench doctor`. */
-import { describeWorth } from '../gate/self-test.ts';
 import { formatBytes } from '../report/units.ts';
 import type { DoctorReport } from '../workflows/doctor.ts';
+import type { StoredSelfTest } from '../workflows/self-tests.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
@@ -14,14 +14,14 @@ export default class Doctor extends BaseCommand {
   async run(): Promise<DoctorReport> {
     const { flags } = await this.parse(Doctor);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const { doctor } = await import('../workflows/doctor.ts');
+    const [{ doctor }, { describeWorth }] = await Promise.all([import('../workflows/doctor.ts'), import('../gate/self-test.ts')]);
     const report = await doctor(config, flags.device);
-    for (const line of describe(report)) this.log(line);
+    for (const line of describe(report, describeWorth)) this.log(line);
     return report;
   }
 }
 
-function describe(report: DoctorReport): string[] {
+function describe(report: DoctorReport, describeWorth: (test: StoredSelfTest) => string): string[] {
   const lines = [
     `tsrt-bench ${report.tool}, Node ${report.node}, ${report.os}`,
     `machine   ${report.cpu.model}, ${report.cpu.logicalCores} logical cores, ${formatBytes(report.memoryBytes)} memory`,

@@ -6,7 +6,6 @@ import type { GateReport } from '../gate/judge.ts';
 import { parseConfidence, parseThresholds } from '../gate/policy.ts';
 import { DEFAULT_ROUNDS, looksUpTo } from '../gate/sequential.ts';
 import type { Suite } from '../suite/schema.ts';
-import { policyOf } from '../workflows/gate.ts';
 import type { SelfTestResult } from '../workflows/paired/self-test.ts';
 import { DEVICE } from './device-flag.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -66,7 +65,7 @@ export function parseDetect(text: string | undefined): number | undefined {
 export async function measureGate(suite: string | undefined, flags: MeasuredFlags, settings: ResolvedConfig): Promise<GateReport | SelfTestResult> {
   if (suite === undefined) throw new TsrtError('USAGE', 'a gate that measures needs a suite', { fix: 'name it: `tsrt-bench gate suites/resnet50 --self-test`' });
   const mode = progressMode({ quiet: false, json: flags.json === true, isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-  const progress = await createProgress(mode, process.stderr);
+  const [progress, { policyOf }] = await Promise.all([createProgress(mode, process.stderr), import('../workflows/gate.ts')]);
   const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: what was measured is judged' }));
   const { config } = settings;
   const thresholds = parseThresholds(flags.threshold ?? []);

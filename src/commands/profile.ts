@@ -1,7 +1,6 @@
 /** `tsrt-bench profile ENGINE|SUITE`. */
 import { Args, Flags } from '@oclif/core';
-import { ROOFLINE_ORDERS, type RooflineOrder } from '../report/roofline.ts';
-import { ROOFLINE_FORMATS, type RooflineFormat } from '../report/roofline-text.ts';
+import { ROOFLINE_FORMATS, ROOFLINE_ORDERS, type RooflineFormat, type RooflineOrder } from '../report/roofline.ts';
 import type { EngineProfile } from '../workflows/profile.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';

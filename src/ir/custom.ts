@@ -260,3 +260,8 @@ export interface CustomDefinition extends RegisteredOp {
 export function opTitle({ domain, name }: Pick<CustomOp, 'domain' | 'name'>): string {
   return domain === '' ? name : `${domain}.${name}`;
 }
+
+/** The name of a pattern's rule in pass reports; the engine's list of plugins is read from it. */
+export function patternRuleName({ op }: Pick<RegisteredOp, 'op'>, { name }: Pick<OpPattern, 'name'>): string {
+  return `${opTitle(op)}: ${name}`;
+}

@@ -3,7 +3,7 @@
  *
  * An op is put in only where it runs there natively: a decomposition of what was a composition would gain nothing.
  */
-import { opTitle, type OpPattern, type PatternMatch, type RegisteredOp } from '../ir/custom.ts';
+import { patternRuleName, type OpPattern, type PatternMatch, type RegisteredOp } from '../ir/custom.ts';
 import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import { toNumbers } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
@@ -22,11 +22,6 @@ export const customPatterns: Pass = {
     return rules.length === 0 ? { graph, rewrites: {} } : applyRules(graph, rules);
   },
 };
-
-/** A rule's name in pass reports; the engine's list of plugins is read from it. */
-export function patternRuleName({ op }: Pick<RegisteredOp, 'op'>, { name }: Pick<OpPattern, 'name'>): string {
-  return `${opTitle(op)}: ${name}`;
-}
 
 function ruleOf(entry: RegisteredOp, pattern: OpPattern): Rule {
   return {

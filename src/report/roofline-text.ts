@@ -2,11 +2,8 @@
 import type { DevicePeaks } from '../backends/backend.ts';
 import { alignedGrid, escapeMarkdown, type Grid, pipeGrid } from './grid.ts';
 import { csvCell } from './csv.ts';
-import { BOUNDS, ordered, type Roofline, type RooflineOrder, type RooflineRow } from './roofline.ts';
+import { BOUNDS, ordered, type Roofline, type RooflineFormat, type RooflineOrder, type RooflineRow } from './roofline.ts';
 import { formatNumber, formatPercent } from './units.ts';
-
-export const ROOFLINE_FORMATS = ['table', 'markdown', 'csv'] as const;
-export type RooflineFormat = (typeof ROOFLINE_FORMATS)[number];
 
 export interface RooflineView {
   readonly format: RooflineFormat;

@@ -17,6 +17,9 @@ export interface ProfiledLayer {
   readonly durationNs: number;
 }
 
+export const ROOFLINE_FORMATS = ['table', 'markdown', 'csv'] as const;
+export type RooflineFormat = (typeof ROOFLINE_FORMATS)[number];
+
 /** What a layer's floor is made of. `latency`: an empty kernel takes longer than the floor. */
 export const BOUNDS = ['memory', 'compute', 'latency'] as const;
 export type Bound = (typeof BOUNDS)[number];

@@ -133,7 +133,7 @@ async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: 
   try {
     const input = await readBuildInput(request);
     graph = input.graph.ok ? input.graph.graph : undefined;
-    const unsupported = backend.supports(input);
+    const unsupported = await backend.supports(input);
     const engine = unsupported.length === 0 ? await backend.build(input, { ...wishes, signal: undefined, onProgress: undefined }) : undefined;
     return { graph, unsupported, refusal: undefined, engine: engine?.header };
   } catch (error) {

@@ -158,12 +158,12 @@ describe('the pytorch plugin', () => {
     }
   });
 
-  it('says which ops and precisions it lacks, all at once and without Python', () => {
+  it('says which ops and precisions it lacks, all at once and without Python', async () => {
     const builder = newGraphBuilder('odd');
     const x = builder.input('x', { dtype: 'float32', dims: [1, 2, 4, 4] });
     const graph = builder.finish([builder.node('LRN', [x], { alpha: 1, beta: 1, bias: 1, size: 3 })]);
     const input: BuildInput = { graph: { ok: true, graph }, model: { name: 'odd', sha256: '', bytes: new Uint8Array(), folder: undefined, inputs: undefined, outputs: undefined }, options: buildOptions({ backend: 'pytorch', precision: 'int8' }) };
-    expect(pytorchBackend.supports(input).map(({ op }) => op)).toEqual(['precision', 'LRN']);
+    expect((await pytorchBackend.supports(input)).map(({ op }) => op)).toEqual(['precision', 'LRN']);
     expect(() => pytorchBackend.supports({ ...input, options: buildOptions({ backend: 'pytorch', backendOptions: { mod: 'eager' } }) })).toThrow(/options for backend pytorch/);
   });
 });

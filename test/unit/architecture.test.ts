@@ -50,12 +50,37 @@ function sourceFiles(folder: string): string[] {
 const IMPORT = /^\s*(import|export)\s+(type\s+)?([^;'"]*?from\s+)?['"]([^'"]+)['"]/gm;
 const DYNAMIC = /\bimport\(\s*['"]([^'"]+)['"]\s*\)/g;
 
-function importsOf(file: string): { readonly specifier: string; readonly typeOnly: boolean }[] {
+interface Specifier {
+  readonly specifier: string;
+  readonly typeOnly: boolean;
+  /** Loaded when it is first asked for. */
+  readonly dynamic: boolean;
+}
+
+function importsOf(file: string): Specifier[] {
   const text = readFileSync(file, 'utf8');
   return [
-    ...[...text.matchAll(IMPORT)].map((match) => ({ specifier: match[4] ?? '', typeOnly: match[2] !== undefined })),
-    ...[...text.matchAll(DYNAMIC)].map((match) => ({ specifier: match[1] ?? '', typeOnly: false })),
+    ...[...text.matchAll(IMPORT)].map((match) => ({ specifier: match[4] ?? '', typeOnly: match[2] !== undefined, dynamic: false })),
+    ...[...text.matchAll(DYNAMIC)].map((match) => ({ specifier: match[1] ?? '', typeOnly: false, dynamic: true })),
   ];
+}
+
+/** What an entry loads: the project's files, and the modules from outside as `file → module`. Text of plugins to be written is no import. */
+function reach(entry: string, counts: (specifier: Specifier) => boolean): { readonly files: string[]; readonly outside: string[] } {
+  const seen = new Set<string>();
+  const outside: string[] = [];
+  const visit = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    for (const found of importsOf(file)) {
+      if (found.typeOnly || !counts(found)) continue;
+      if (found.specifier.startsWith('.') && found.specifier.endsWith('.js')) continue;
+      if (found.specifier.startsWith('.')) visit(resolve(dirname(file), found.specifier));
+      else outside.push(`${relative(src, file)} → ${found.specifier}`);
+    }
+  };
+  visit(join(src, entry));
+  return { files: [...seen].map((file) => relative(src, file)), outside };
 }
 
 function edges(): Import[] {
@@ -102,22 +127,24 @@ describe('architecture', () => {
   });
 
   it('the runtime stands alone: no compiler, no Node module, no package', () => {
-    const seen = new Set<string>();
-    const outside: string[] = [];
-    const visit = (file: string): void => {
-      if (seen.has(file)) return;
-      seen.add(file);
-      for (const { specifier, typeOnly } of importsOf(file)) {
-        if (typeOnly) continue;
-        if (specifier.startsWith('.')) visit(resolve(dirname(file), specifier));
-        else outside.push(`${relative(src, file)} → ${specifier}`);
-      }
-    };
-    visit(join(src, 'runtime.ts'));
-    const files = [...seen].map((file) => relative(src, file));
+    const { files, outside } = reach('runtime.ts', () => true);
     expect(outside).toEqual([]);
     expect(files).toContain('backends/webgpu/session.ts');
     expect(files.filter((file) => /^(onnx|passes|ops|quantize|suite|measure|commands)\//.test(file))).toEqual([]);
+  });
+
+  const packages = (outside: readonly string[]): string[] => [...new Set(outside.map((line) => line.split(' → ')[1]!).filter((name) => !name.startsWith('node:')))].sort();
+
+  it.each([
+    // Every command starts with all of their declarations.
+    { what: 'the command line', entry: 'commands/index.ts', loads: 'commands/run.ts', without: /^(onnx|ops|passes\/(?!names)|backends|suite|kit|measure|workflows\/(?!plugin-template))/, packages: ['@oclif/core', 'fastest-levenshtein'] },
+    // One is started for each case and round, and what it holds counts as the engine's memory.
+    { what: 'a measuring process', entry: 'measure/worker.ts', loads: 'backends/webgpu/session.ts', without: /^(onnx|commands|workflows|suite|results|kit)\/|^passes\/pass|\/(lower|kernels|tactics|wgsl)\//, packages: ['env-paths', 'fastest-levenshtein', 'tinybench'] },
+  ])('$what starts without the compiler and without packages that it may not need', ({ entry, loads, without, packages: expected }) => {
+    const { files, outside } = reach(entry, ({ dynamic }) => !dynamic);
+    expect(files).toContain(loads);
+    expect(files.filter((file) => without.test(file))).toEqual([]);
+    expect(packages(outside)).toEqual(expected);
   });
 
   it('files stay within 450 lines', () => {

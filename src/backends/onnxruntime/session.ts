@@ -11,7 +11,6 @@ import { checkInputs } from '../inputs.ts';
 import { reasonOf, loadOrt, type Ort, type OrtSession, type OrtTensor } from './library.ts';
 import { sessionOptions } from './options.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
-import { namedAsLayers, profileRun } from './profile.ts';
 import { fromOrt, toOrt } from './tensors.ts';
 
 type Feeds = Record<string, OrtTensor>;
@@ -71,6 +70,7 @@ export async function openOrtSession(engine: Engine, device: DeviceInfo): Promis
       const feeds = toFeeds(inputs);
       const kept = bytes.deref();
       if (!kept) throw new TsrtError('USAGE', 'the engine is gone', { fix: 'Keep a reference to the engine for as long as you profile.' });
+      const { namedAsLayers, profileRun } = await import('./profile.ts');
       const times = await profileRun((options) => createSession(ort, kept, options), feeds);
       return namedAsLayers(times, kept);
     },

@@ -10,7 +10,6 @@ import { defaultDevice } from './dawn.ts';
 import { chooseDevice, probe } from './devices.ts';
 import { isUnchecked, WEBGPU_OPTIONS } from './options.ts';
 import { createSession } from './session.ts';
-import { supportsInput } from './supports.ts';
 import { findSwiftshader, SWIFTSHADER, swiftshaderEnvironment } from './swiftshader.ts';
 
 export const webgpuBackend: Backend = {
@@ -18,7 +17,7 @@ export const webgpuBackend: Backend = {
   description: "The project's own kernels on any WebGPU adapter, through Dawn.",
   options: WEBGPU_OPTIONS,
   probe,
-  supports: supportsInput,
+  supports: async (input) => (await import('./supports.ts')).supportsInput(input),
   build: async (input, context) => (await import('./compile.ts')).compileWebgpu(input, context),
   async load(engine, { device: wanted, signal }) {
     signal?.throwIfAborted();

@@ -2,7 +2,7 @@
 import { resolve } from 'node:path';
 import { Args, Flags } from '@oclif/core';
 import { EXIT } from '../../errors.ts';
-import { alignedGrid } from '../../report/grid.ts';
+import type { Grid } from '../../report/grid.ts';
 import { formatNumber, plural } from '../../report/units.ts';
 import type { PrecisionResult } from '../../workflows/debug/precision.ts';
 import { BaseCommand } from '../base.ts';
@@ -54,7 +54,8 @@ export default class DebugPrecision extends BaseCommand {
         onEvent: progress.onEvent,
       });
       progress.stop();
-      for (const line of describe(result)) this.log(line);
+      const { alignedGrid } = await import('../../report/grid.ts');
+      for (const line of describe(result, alignedGrid)) this.log(line);
       if (!result.kept) this.exitWith(EXIT.failed);
       return result;
     } finally {
@@ -64,13 +65,13 @@ export default class DebugPrecision extends BaseCommand {
   }
 }
 
-function describe({ ranking, int8, kept, file, samples, dataset, nodes }: PrecisionResult): string[] {
+function describe({ ranking, int8, kept, file, samples, dataset, nodes }: PrecisionResult, grid: (grid: Grid) => string): string[] {
   const keep = new Set(kept?.keep);
   const decibels = (value: number) => (Number.isFinite(value) ? `${formatNumber(value)} dB` : 'exact');
   const rows = ranking.slice(0, SHOWN).map(({ node, snrDb }) => [node, decibels(snrDb), keep.has(node) ? 'fp32' : 'int8']);
   return [
     `judged by ${plural(samples, 'sample')} of ${dataset}`,
-    alignedGrid({ heads: ['node', 'alone in int8', 'mixed'], aligns: ['left', 'right', 'left'], rows }),
+    grid({ heads: ['node', 'alone in int8', 'mixed'], aligns: ['left', 'right', 'left'], rows }),
     `int8     all ${nodes} nodes: ${decibels(int8.snrDb)}, ${int8.withinBudget ? 'within' : 'over'} the budget`,
     ...(kept ? [`mixed    ${keep.size} in fp32: ${decibels(kept.evaluation.snrDb)}, within the budget (${plural(kept.tried, 'set')} tried)`, `file     ${file}`] : []),
     kept ? 'next     name the file in the suite (quantization.calibration), and run with --precision mixed' : 'no set of nodes meets the budget, fp32 throughout included: loosen it',

@@ -188,7 +188,7 @@ async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Val
       rebatch: false,
       customOps: tools.customOps,
     });
-    const found = tools.backend.supports(input);
+    const found = await tools.backend.supports(input);
     if (found.length === 0) return { input, frozen: [...inputValues.keys()] };
     if (reasons.length === 0) reasons = found;
   }

@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { DevicePeaks } from '../../../src/backends/backend.ts';
-import { BOUNDS, ordered, type ProfiledLayer, ROOFLINE_ORDERS, roofline } from '../../../src/report/roofline.ts';
-import { renderRoofline, type RooflineFormat } from '../../../src/report/roofline-text.ts';
+import { BOUNDS, ordered, type ProfiledLayer, ROOFLINE_ORDERS, roofline, type RooflineFormat } from '../../../src/report/roofline.ts';
+import { renderRoofline } from '../../../src/report/roofline-text.ts';
 
 const peaks: DevicePeaks = { bytesPerSecond: 1e12, operationsPerSecond: { float32: 50e12, float16: 400e12 }, launchNs: 2000, quantumNs: 32 };
 
