@@ -1,9 +1,11 @@
 /** The model cache: one file per key, made by one process at a time, never seen half-written. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lock } from 'proper-lockfile';
-import { writeCache } from './download.ts';
+import { TsrtError } from '../errors.ts';
 
 export interface LockOptions {
   /** Called once where another process holds the lock. */
@@ -42,4 +44,26 @@ async function acquire(target: string, { onWait, signal }: LockOptions): Promise
 
 export async function isFile(path: string): Promise<boolean> {
   return (await stat(path).catch(() => undefined))?.isFile() ?? false;
+}
+
+/** SHA-256 of a file, streamed; lower-case hexadecimal. */
+export async function sha256File(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** Runs something that writes to the model cache; a full or read-only disk becomes an error with the way out. */
+export async function writeCache<T>(write: () => Promise<T>): Promise<T> {
+  try {
+    return await write();
+  } catch (cause) {
+    const { code, path } = cause as NodeJS.ErrnoException;
+    if (code === undefined) throw cause;
+    throw new TsrtError('MODEL_DOWNLOAD', `the model cache can't be written: ${code === 'ENOSPC' ? 'no space left on the disk' : (cause as Error).message}`, {
+      ...(path !== undefined && { place: path }),
+      fix: 'free some space, or set TSRT_BENCH_CACHE to a folder that can be written',
+      cause,
+    });
+  }
 }

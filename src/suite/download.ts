@@ -4,12 +4,11 @@
  * The bytes gather in `<target>.part` and are renamed when they are right. A resume asks for `Range` with `If-Range` (RFC 9110
  * §13.1.5, §14.2), so that a server whose file changed sends all of it again. Proxies are those of the environment.
  */
-import { createHash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Dispatcher, EnvHttpProxyAgent, errors, interceptors, request } from 'undici';
 import { TsrtError } from '../errors.ts';
+import { sha256File, writeCache } from './cache.ts';
 import type { Download } from './schema.ts';
 
 export interface DownloadOptions {
@@ -223,26 +222,4 @@ function etagFile(part: string): string {
 
 async function sizeOf(file: string): Promise<number> {
   return (await stat(file).catch(() => undefined))?.size ?? 0;
-}
-
-/** SHA-256 of a file, streamed; lower-case hexadecimal. */
-export async function sha256File(file: string): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return hash.digest('hex');
-}
-
-/** Runs something that writes to the model cache; a full or read-only disk becomes an error with the way out. */
-export async function writeCache<T>(write: () => Promise<T>): Promise<T> {
-  try {
-    return await write();
-  } catch (cause) {
-    const { code, path } = cause as NodeJS.ErrnoException;
-    if (code === undefined) throw cause;
-    throw new TsrtError('MODEL_DOWNLOAD', `the model cache can't be written: ${code === 'ENOSPC' ? 'no space left on the disk' : (cause as Error).message}`, {
-      ...(path !== undefined && { place: path }),
-      fix: 'free some space, or set TSRT_BENCH_CACHE to a folder that can be written',
-      cause,
-    });
-  }
 }

@@ -6,8 +6,8 @@ import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { TsrtError } from '../errors.ts';
 import { BUILDERS } from './builders/table.ts';
-import { isFile, withFileLock } from './cache.ts';
-import { download, type DownloadOptions, sha256File, writeCache } from './download.ts';
+import { isFile, sha256File, withFileLock, writeCache } from './cache.ts';
+import type { DownloadOptions } from './download.ts';
 import type { Download, ModelSource, Suite } from './schema.ts';
 
 export type ModelProgress =
@@ -98,6 +98,7 @@ async function fromDownload(pinned: Download, target: string, request: ModelRequ
       await rm(target, { force: true });
       notices.push('the cached model was damaged and has been fetched again');
     }
+    const { download } = await import('./download.ts');
     const result = await download(pinned, target, {
       ...network,
       signal,

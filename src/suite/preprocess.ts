@@ -6,7 +6,6 @@
  * antialiasing. As in those pipelines, alpha is dropped, grey becomes RGB, CMYK is converted, and the EXIF orientation is
  * not applied. Unlike in them, an embedded colour profile is.
  */
-import sharp from 'sharp';
 import type { Preprocess } from './schema.ts';
 
 /** Pixels in 8-bit sRGB, height × width × 3, rows first. */
@@ -18,6 +17,8 @@ export interface Pixels {
 
 /** The part of the picture that the network sees. Throws what sharp throws for a file that it can't decode. */
 export async function readImage(file: string, preprocess: Preprocess): Promise<Pixels> {
+  // libvips is loaded by runs that read pictures alone.
+  const { default: sharp } = await import('sharp');
   const { data, info } = await sharp(file, { failOn: 'error', sequentialRead: true })
     .toColourspace('srgb')
     .removeAlpha()

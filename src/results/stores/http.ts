@@ -3,7 +3,7 @@
  * the environment. What a request carried never appears in an error.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EnvHttpProxyAgent, request } from 'undici';
+import type * as Undici from 'undici';
 import { TsrtError } from '../../errors.ts';
 
 /** A request before it is signed. */
@@ -68,12 +68,14 @@ interface Answer {
 export function httpObjects(target: ObjectTarget, { timeoutMs = 15_000, retryPauseMs = 400 }: HttpOptions = {}): Objects {
   const ask = async (method: Method, key: string, headers: Readonly<Record<string, string>> = {}, body?: string): Promise<Answer> => {
     const url = target.urlOf(key);
-    const agent = new EnvHttpProxyAgent({ connect: { timeout: timeoutMs }, headersTimeout: timeoutMs, bodyTimeout: timeoutMs });
+    // The client is loaded by commands whose baselines are behind HTTP alone.
+    const client = await import('undici');
+    const agent = new client.EnvHttpProxyAgent({ connect: { timeout: timeoutMs }, headersTimeout: timeoutMs, bodyTimeout: timeoutMs });
     try {
       let trouble = '';
       for (let attempt = 0; attempt <= RETRIES; attempt++) {
         if (attempt > 0) await sleep(retryPauseMs * 2 ** (attempt - 1));
-        const answer = await once(agent, target, { method, url, headers, body });
+        const answer = await once(client.request, agent, target, { method, url, headers, body });
         if (typeof answer === 'string') trouble = answer;
         else if (isPassing(answer.status)) trouble = `it answered ${answer.status}`;
         else return answer;
@@ -123,7 +125,7 @@ function isPassing(status: number): boolean {
 }
 
 /** An answer, or why there was none. */
-async function once(agent: EnvHttpProxyAgent, target: ObjectTarget, plain: PlainRequest): Promise<Answer | string> {
+async function once(request: typeof Undici.request, agent: Undici.EnvHttpProxyAgent, target: ObjectTarget, plain: PlainRequest): Promise<Answer | string> {
   const { method, url, body } = plain;
   try {
     const signed = await target.headers(plain);

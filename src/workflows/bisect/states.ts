@@ -5,7 +5,7 @@ import { admitEngines } from '../run/prebuilt.ts';
 import { readEngineFile } from '../engine-file.ts';
 import { withEngineFolder } from '../engine-folder.ts';
 import { TsrtError } from '../../errors.ts';
-import { sha256File } from '../../suite/download.ts';
+import { sha256File } from '../../suite/cache.ts';
 import { commitsBetween, findRepository, git, resolveCommit } from '../paired/revision/git.ts';
 import { withRevision } from '../paired/revision/revision.ts';
 import { makeSide, openSide, type OpenSide, type PreparedSide, type SideParts } from '../paired/side.ts';
