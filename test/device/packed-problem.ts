@@ -1,5 +1,5 @@
 /** Problems for the packed matrix kernel: memory, specification and the float64 answer, from one description. */
-import { columnWidth, wideOperands } from '../../src/backends/webgpu/kernels/packed/epilogue.ts';
+import { columnWidth, wideTensors } from '../../src/backends/webgpu/kernels/packed/epilogue.ts';
 import { packedKernels } from '../../src/backends/webgpu/kernels/packed/kernel.ts';
 import { packedDepth, packHalf, packInt8 } from '../../src/backends/webgpu/kernels/packed/pack.ts';
 import { packedColumns, type PackedImage, type PackedOperand, type PackedRight, type PackedSpec, product } from '../../src/backends/webgpu/kernels/packed/spec.ts';
@@ -362,4 +362,4 @@ function roundEven(value: number): number {
   return value - floor === 0.5 ? floor + (floor % 2 === 0 ? 0 : 1) : Math.round(value);
 }
 
-export { columnWidth, wideOperands };
+export { columnWidth, wideTensors };

@@ -10,7 +10,7 @@ import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 import { bindGroups, type GroupAccess } from './groups.ts';
-import { columnWidth, WideEpilogue, wideOperands } from './packed/epilogue.ts';
+import { columnWidth, WideEpilogue, wideTensors } from './packed/epilogue.ts';
 import type { ColumnWidth } from './packed/operand.ts';
 import type { WideSpec } from './packed/spec.ts';
 import type { EpilogueSpec } from './epilogue.ts';
@@ -110,7 +110,7 @@ export function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, pr
       else block.if(`start + ${pixel}u < ${extent}u`, emit);
     }
   });
-  return { source: module.finish(), operands: [spec.x, spec.weights, ...wideOperands(end).map((operand) => operand.tensor)], workgroups: grid };
+  return { source: module.finish(), operands: [spec.x, spec.weights, ...wideTensors(end)], workgroups: grid };
 }
 
 interface Access {

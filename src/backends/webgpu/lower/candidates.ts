@@ -9,9 +9,10 @@ import { matrixSubgroup, packedScratchBytes, packedTacticName, type PackedElemen
 import { packedTactics } from '../tactics/packed-model.ts';
 import type { Candidate } from '../tactics/tactic.ts';
 import type { LowerContext } from './context.ts';
+import { withConstants } from './epilogue-constants.ts';
 
 /** What candidates ask of a lowering's context. */
-type KernelContext = Pick<LowerContext, 'profile' | 'scratch'>;
+type KernelContext = Pick<LowerContext, 'pack' | 'profile' | 'scratch'>;
 
 /** Register tiles in f32, which serve every storage. */
 export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: KernelContext): Candidate[] {
@@ -23,7 +24,8 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
 }
 
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */
-export function packedCandidates(spec: PackedSpec, context: KernelContext, precision: DType = spec.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
+export function packedCandidates(given: PackedSpec, context: KernelContext, precision: DType = given.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
+  const spec = withConstants(given, context);
   const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth };
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),

@@ -3,15 +3,20 @@
  * stores of 16 bytes. Otherwise it is the epilogue of ../epilogue.ts: scale, bias, fused expression, store.
  */
 import { decodeIndex } from '../../lower/space.ts';
+import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import { ExprEmitter } from '../../wgsl/expr.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { bindOperand, type ColumnWidth, encode, loadOperand, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
 import { type Range, rangeOf, saturatingTail, type SaturatingTail } from './saturate.ts';
 import type { PackedOperand, WideSpec } from './spec.ts';
 
-/** The operands in the order in which {@link WideEpilogue} binds them. */
-export function wideOperands(spec: WideSpec): PackedOperand[] {
+function wideOperands(spec: WideSpec): PackedOperand[] {
   return [...(spec.bias ? [spec.bias] : []), ...(spec.columnScale ? [spec.columnScale] : []), ...spec.extras, spec.output];
+}
+
+/** The tensors in the order in which {@link WideEpilogue} binds them. */
+export function wideTensors(spec: WideSpec): DeviceTensor[] {
+  return [...wideOperands(spec).map(({ tensor }) => tensor), ...(spec.constants ? [spec.constants] : [])];
 }
 
 /**
@@ -34,6 +39,7 @@ export interface Fetched {
   readonly id: number;
   readonly point: Point;
   readonly inputs: readonly (readonly string[])[];
+  readonly constants: readonly string[];
 }
 
 export class WideEpilogue {
@@ -46,9 +52,10 @@ export class WideEpilogue {
   readonly #tail: SaturatingTail | undefined;
   readonly #range: Range;
   readonly #hoisted = new Map<WideOperand, readonly string[]>();
+  #constants: readonly string[] | undefined;
   #count = 0;
 
-  /** Binds bias, column scale, extras and output, in this order, after whatever the module has bound. */
+  /** Binds bias, column scale, extras, output and constants, in this order, after whatever the module has bound. */
   constructor(module: ModuleBuilder, spec: WideSpec, most?: ColumnWidth) {
     this.#spec = spec;
     this.#module = module;
@@ -60,6 +67,15 @@ export class WideEpilogue {
     this.#tail = saturatingTail(spec.epilogue, spec.output);
     this.#range = rangeOf(spec.epilogue);
     for (const [i, operand] of placed.entries()) bindOperand(module, operand, i === placed.length - 1 ? 'read_write' : 'read');
+    if (spec.constants) module.storage('constants', 'f32', 4, storedBytes(spec.constants) / 16, 'read');
+  }
+
+  /** Emits the loads of the expression's numbers, and gives a register for each. */
+  #loadConstants(block: Block, prefix: string): readonly string[] {
+    const { constants } = this.#spec;
+    if (!constants) return [];
+    const vectors = Array.from({ length: storedBytes(constants) / 16 }, (_, i) => block.let(`${prefix}_${i}`, `constants[${i}u]`));
+    return vectors.flatMap((vector) => ['x', 'y', 'z', 'w'].map((lane) => `vec4<f32>(${vector}.${lane})`));
   }
 
   /** Emits the loads of what is the same in all rows, for invocations that stay in their columns. Arguments as for {@link fetch}. */
@@ -69,6 +85,7 @@ export class WideEpilogue {
       if (operand.rows.strides.some((stride) => stride !== 0)) continue;
       this.#hoisted.set(operand, loadOperand(block, operand, point, this.width, `h${i}`));
     }
+    this.#constants = this.#loadConstants(block, 'hk');
   }
 
   /** Emits the loads of a point's operands. Arguments are names of u32 values; the column is a multiple of the width, all within bounds. */
@@ -80,7 +97,7 @@ export class WideEpilogue {
       column,
     };
     const inputs = this.#placed.slice(0, -1).map((placed, i) => this.#hoisted.get(placed) ?? loadOperand(block, placed, point, this.width, `x${id}_${i}`));
-    return { id, point, inputs };
+    return { id, point, inputs, constants: this.#constants ?? this.#loadConstants(block, `k${id}`) };
   }
 
   #decodeBatch(block: Block, batch: string, prefix: string): string[] {
@@ -88,13 +105,13 @@ export class WideEpilogue {
   }
 
   /** Emits the work on the accumulators (vec4<f32>, four columns each) and the store. */
-  finish(block: Block, { id, point, inputs }: Fetched, accumulators: readonly string[]): void {
+  finish(block: Block, { id, point, inputs, constants }: Fetched, accumulators: readonly string[]): void {
     const { bias, columnScale, epilogue, columns, storedColumns, output } = this.#spec;
     const extras = inputs.slice((bias ? 1 : 0) + (columnScale ? 1 : 0));
     const expr = this.#tail ? this.#tail.x : epilogue;
     const results = accumulators.map((accumulator, group) => {
       const sum = block.let(`sum${id}_${group}`, this.#scaled(accumulator, inputs, group));
-      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!)], `t${id}_${group}_`);
+      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], `t${id}_${group}_`);
       const result = expr ? emitter.emit(expr) : sum;
       const inside =
         storedColumns === columns ? undefined : `vec4<u32>(${point.column} + ${group * 4}u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u)`;

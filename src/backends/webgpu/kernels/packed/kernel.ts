@@ -16,7 +16,7 @@ import { flatInvocations, flatWorkgroup, foldWorkgroups } from '../grid.ts';
 import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
-import { WideEpilogue, wideOperands } from './epilogue.ts';
+import { WideEpilogue, wideTensors } from './epilogue.ts';
 import { EpilogueSink, emitResults, PartialSink } from './results.ts';
 import { imageSource, matrixSource, rowStage, type Stage, type StageShape } from './rows.ts';
 import { type PackedSpec, product } from './spec.ts';
@@ -63,7 +63,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     emitResults(block, spec, geometry, engine, sink);
   };
   module.main(geometry.threads, emit, engine.subgroupSize);
-  const ends = parts ? [parts] : wideOperands(spec).map((operand) => operand.tensor);
+  const ends = parts ? [parts] : wideTensors(spec);
   return {
     source: module.finish(),
     operands: [a.tensor, b.tensor, ...ends],
@@ -182,5 +182,5 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
     });
     epilogue.finish(block, fetched, sums);
   });
-  return { source: module.finish(), operands: [parts, ...wideOperands(spec).map((operand) => operand.tensor)], workgroups: grid };
+  return { source: module.finish(), operands: [parts, ...wideTensors(spec)], workgroups: grid };
 }

@@ -99,6 +99,8 @@ export interface PackedSpec extends EpilogueSpec {
   /** f32 factors by column, on top of `scale`: y = epilogue(scale · columnScale · accumulator + biasScale · bias, extras…). */
   readonly columnScale?: EpilogueOperand | undefined;
   readonly extras: readonly PackedOperand[];
+  /** Numbers (f32) that the expression has as inputs after the extras, so that layers which differ in nothing else share their code. */
+  readonly constants?: DeviceTensor | undefined;
   readonly output: PackedOperand;
 }
 

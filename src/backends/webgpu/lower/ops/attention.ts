@@ -117,6 +117,7 @@ function apart(heads: Heads, output: DeviceTensor, { heads: batch, rows, length 
         half,
         split,
         profile,
+        pack: (key, spec, make) => context.pack(key, spec, make),
         scratch: (dtype, dims, storage) => context.scratch(dtype, dims, storage),
         dispatch: (call) => void calls.push(call),
         choose: (_, candidates) => void calls.push(...candidates[0]!.kernels()),
