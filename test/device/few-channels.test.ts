@@ -73,3 +73,29 @@ describe.skipIf(noDevice)('convolutions of few channels (skipped without SwiftSh
     expect(worst(toNumbers(expected.get('y')!), toNumbers(actual['y']!))).toBeLessThan(0.01);
   });
 });
+
+describe('what is done to a picture first', () => {
+  it('is done by the kernel that lays it out', async () => {
+    const kinds = async (graph: Graph, windows: boolean) => buildPlan(await prepared(graph), MATRICES, { half: true, windows }).plan.shaders.map(({ label }) => label.split(' ')[0]);
+    expect((await kinds(normalized(), true)).slice(0, 2)).toEqual(['FewChannels', 'Conv']);
+    expect((await kinds(normalized(), false)).slice(0, 2)).toEqual(['FusedElementwise', 'FewChannels']);
+    const { graph } = await quantizeNet(stem(STEMS[0]!));
+    expect((await kinds(graph, true))[0]).toBe('FewChannels');
+    expect((await kinds(graph, false)).slice(0, 2)).toEqual(['QuantizeLinear', 'FewChannels']);
+  });
+
+  it.skipIf(noDevice)('gives what it gave', { timeout: 60_000 }, async () => {
+    const graph = normalized();
+    const inputs = pictures(graph, 5);
+    const [expected, actual] = [await runOrt(graph, inputs), await runGraph(await prepared(graph), Object.fromEntries(inputs), MATRICES, { half: true, choose: lanes })];
+    expect(worst(toNumbers(expected.get('y')!), toNumbers(actual['y']!))).toBeLessThan(3e-3);
+  });
+});
+
+/** A picture minus a mean by channel, times a number by pixel, in front of a convolution. */
+function normalized(): Graph {
+  const { b, weight, conv } = net(11);
+  const x = b.input('x', { dtype: 'float32', dims: [2, 3, 13, 16] });
+  const centred = b.node('Mul', [b.node('Sub', [x, weight(1, 3, 1, 1)], {}), weight(13, 16)], {});
+  return b.finish([b.node('Relu', [conv(centred, 16, 3, { strides: [2, 2] })], {}, { outputs: ['y'] })]);
+}

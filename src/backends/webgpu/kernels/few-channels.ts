@@ -3,21 +3,29 @@
  *
  * A window's row is then one run of memory, eight pixels of a 7×7 filter for instance, and the depth of the product is rows × pixels × 4
  * in place of rows × pixels × a whole vector of channels. Runs must begin at 16 bytes: where a stride does not keep to that, the rows lie
- * there once for each phase, shifted. Prior art: the input layout of cuDNN's and TensorRT's first convolutions (NHWC4).
+ * there once for each phase, shifted. What is done to every element first (a quantization, a normalization of bytes) is done on the way.
+ * Prior art: the input layout of cuDNN's and TensorRT's first convolutions (NHWC4).
  */
+import type { Dims } from '../../../ir/tensor.ts';
+import { exprDtype } from '../../../ops/internal.ts';
 import type { KernelCall } from '../lower/call.ts';
+import type { Computed } from '../lower/context.ts';
 import { address, decodeIndex } from '../lower/space.ts';
-import { type DeviceTensor, storedBytes, viewOf } from '../lower/tensor.ts';
+import { channelAlignment, type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
-import { bindElements } from '../wgsl/access.ts';
-import { ModuleBuilder } from '../wgsl/module.ts';
+import { bindElements, packedWords } from '../wgsl/access.ts';
+import { ExprEmitter, registerType } from '../wgsl/expr.ts';
+import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 
+export type RunStorage = 'f32' | 'f16' | 'i8';
+
 export interface FewChannelsSpec {
-  /** [N, C, H, W] of up to four channels. */
-  readonly x: DeviceTensor;
-  /** [N, rows, phases, pixels, 4], linear. */
-  readonly output: DeviceTensor;
+  /** The image, [N, C, H, W] of up to four channels. */
+  readonly image: Computed;
+  readonly dims: Dims;
+  /** [N, rows, phases, pixels, 4], linear; rows are whole vectors. */
+  readonly output: DeviceTensor & { readonly storage: RunStorage };
   readonly padTop: number;
   readonly padLeft: number;
   /** Pixels by which one phase is shifted against the one before. */
@@ -26,32 +34,56 @@ export interface FewChannelsSpec {
   readonly fill: number;
 }
 
-/** One invocation writes one pixel. */
+/** One invocation writes 16 bytes. */
 export function fewChannelsKernel(spec: FewChannelsSpec, profile: DeviceProfile): KernelCall {
-  const { x, output, padTop, padLeft, shift, fill } = spec;
-  const [, channels, height, width] = x.dims as [number, number, number, number];
-  const extents = output.dims.slice(0, -1);
+  const { image: source, output, padTop, padLeft, shift } = spec;
+  const [, , height, width] = spec.dims as [number, number, number, number];
+  const pixels = channelAlignment(output.storage) / 4;
+  const extents = output.dims.slice(0, -1).map((extent, axis, all) => (axis === all.length - 1 ? extent / pixels : extent));
   const threads = extents.reduce((all, extent) => all * extent, 1);
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder('FewChannels');
-  const source = bindElements(module, 'x', x, storedBytes(x), 1, 'read');
-  const target = bindElements(module, 'out', output, storedBytes(output), 4, 'read_write');
-  const view = viewOf(x);
+  const inputs = source.inputs.map(({ tensor }, i) => bindElements(module, `x${i}`, tensor, storedBytes(tensor), 1, 'read'));
+  module.storage('out', 'u32', 4, storedBytes(output) / 16, 'read_write');
   module.main(invocations, (block) => {
     block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
-    const [image, row, phase, pixel] = decodeIndex('i', extents).map((code, axis) => block.let(`c${axis}`, code));
+    const [image, row, phase, run] = decodeIndex('i', extents).map((code, axis) => block.let(`c${axis}`, code));
     // As unsigned numbers, positions before the image are large.
     block.let('y', `${row} - ${padTop}u`);
-    block.let('z', `${pixel} + ${phase} * ${shift}u - ${padLeft}u`);
-    block.let('ok', `(y < ${height}u) & (z < ${width}u)`);
-    const lanes = [0, 1, 2, 3].map((channel) => {
-      if (channel >= channels) return `${source.scalar}(${fill})`;
-      const index = address(view, [image!, `${channel}u`, `min(y, ${height - 1}u)`, `min(z, ${width - 1}u)`]);
-      return `select(${source.scalar}(${fill}), ${source.load(index)}, ok)`;
+    block.let('first', `${run} * ${pixels}u + ${phase} * ${shift}u - ${padLeft}u`);
+    const words = Array.from({ length: pixels }, (_, pixel) => {
+      block.let(`z${pixel}`, `first + ${pixel}u`);
+      const inside = block.let(`in${pixel}`, `(y < ${height}u) & (z${pixel} < ${width}u)`);
+      const at = [image!, '', `min(y, ${height - 1}u)`, `min(z${pixel}, ${width - 1}u)`];
+      return packedWords(module, output, pixelValue(module, block, spec, inputs, at, inside, pixel));
     });
-    block.line(target.store('i', `vec4<${source.scalar}>(${lanes.join(', ')})`));
+    block.line(`out[i] = ${words.length === 1 ? words[0]! : `vec4<u32>(${words.join(', ')})`}`);
   });
-  return { source: module.finish(), operands: [x, output], workgroups: grid };
+  return { source: module.finish(), operands: [...source.inputs.map(({ tensor }) => tensor), output], workgroups: grid };
+}
+
+/** Emits a pixel: its channels as a vector of four, the image's own or `fill`. */
+function pixelValue(
+  module: ModuleBuilder,
+  block: Block,
+  { image, dims, fill }: FewChannelsSpec,
+  accesses: readonly ReturnType<typeof bindElements>[],
+  at: readonly string[],
+  inside: string,
+  pixel: number,
+): string {
+  const channels = dims[1]!;
+  const registers = image.inputs.map(({ tensor, view }, i) => {
+    const { scalar, load } = accesses[i]!;
+    const element = (channel: number): string => load(address(view, at.map((code, axis) => (axis === 1 ? `${channel}u` : code))));
+    const lanes = [0, 1, 2, 3].map((channel) => (channel < channels ? element(channel) : `${scalar}(0)`));
+    const value = block.let(`v${pixel}_${i}`, view.strides[1] === 0 ? `vec4<${scalar}>(${element(0)})` : `vec4<${scalar}>(${lanes.join(', ')})`);
+    return registerType(tensor.dtype) === 'bool' ? `(${value} != vec4<u32>())` : value;
+  });
+  const value = new ExprEmitter(module, block, 4, registers, `t${pixel}_`).emit(image.expr);
+  const scalar = registerType(exprDtype(image.expr));
+  const valid = [0, 1, 2, 3].map((channel) => (channel < channels ? inside : 'false'));
+  return block.let(`p${pixel}`, `select(vec4<${scalar}>(${scalar}(${fill})), ${value}, vec4<bool>(${valid.join(', ')}))`);
 }

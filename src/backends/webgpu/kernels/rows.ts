@@ -9,7 +9,8 @@ import type { KernelCall } from '../lower/call.ts';
 import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
-import { literal } from '../wgsl/expr.ts';
+import type { Expr } from '../../../ir/expr.ts';
+import { ExprEmitter, literal } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess, loadedType, storedScalar } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
 import { flatWorkgroup, foldWorkgroups } from './grid.ts';
@@ -27,6 +28,8 @@ export interface RowSpec {
   /** Bound as `in0`, `in1` …; the first sets the order in which rows are walked. */
   readonly inputs: readonly RowOperand[];
   readonly output: RowOperand;
+  /** What a row's one value becomes: an expression of it (input 0) and of the single elements of further tensors. */
+  readonly end?: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] };
 }
 
 export type RowReduction = 'sum' | 'prod' | 'max' | 'min';
@@ -82,7 +85,7 @@ export function rowKernel(spec: RowSpec, profile: DeviceProfile, program: (row: 
     block.let('row', `min(wanted, ${rows - 1}u)`);
     program(new Emitter(module, block, spec, layout, { rows, steps, team, slots, along }));
   });
-  return { source: module.finish(), operands: [...spec.inputs, spec.output].map((operand) => operand.tensor), workgroups: grid };
+  return { source: module.finish(), operands: [...[...spec.inputs, spec.output].map((operand) => operand.tensor), ...(spec.end?.inputs ?? [])], workgroups: grid };
 }
 
 const product = (extents: readonly number[]): number => extents.reduce((all, extent) => all * extent, 1);
@@ -137,6 +140,7 @@ class Emitter implements RowEmitter {
   /** Names of the thread's share of the first input, where it is held. */
   #held: readonly { readonly at: readonly string[]; readonly value: string }[] | undefined;
   readonly #bound: readonly { readonly access: ElementAccess; readonly vector: boolean; readonly base: string }[];
+  readonly #ends: readonly ElementAccess[];
   #registers = 0;
 
   constructor(module: ModuleBuilder, block: Block, spec: RowSpec, layout: Layout, team: Team) {
@@ -155,6 +159,7 @@ class Emitter implements RowEmitter {
       const rowView = { offset: view.offset, strides: layout.kept.views[i]!.strides };
       return { access, vector, base: block.let(`${name}_row`, address(this.#scaled(rowView, vector, 'across'), at)) };
     });
+    this.#ends = (spec.end?.inputs ?? []).map((tensor, i) => bindElements(module, `end${i}`, tensor, storedBytes(tensor), 1, 'read'));
     if (team.team > 1) module.workgroup('shared_values', this.#scalar, layout.width, team.team * team.slots);
   }
 
@@ -282,9 +287,17 @@ class Emitter implements RowEmitter {
     });
   }
 
+  #ended(value: string): string {
+    const { end } = this.#spec;
+    if (!end) return value;
+    const width = this.#layout.direction === 'across' ? 4 : 1;
+    const others = this.#ends.map(({ scalar, load }) => (width === 4 ? `vec4<${scalar}>(${load('0u')})` : load('0u')));
+    return new ExprEmitter(this.module, this.#block, width, [value, ...others], 'y').emit(end.expr);
+  }
+
   storeRow(value: string): void {
     const { base, access } = this.#bound.at(-1)!;
-    const result = this.let(value);
+    const result = this.#ended(this.let(value));
     this.#block.if(`lane == 0u && wanted < ${this.#team.rows}u`, (inside) => inside.line(access.store(base, result)));
   }
 }

@@ -1,7 +1,8 @@
 /**
  * What a lowering sees: the node's values as device tensors, and the program it appends to.
  */
-import type { Graph, Node, ValueId } from '../../../ir/graph.ts';
+import type { Expr } from '../../../ir/expr.ts';
+import type { AnyNode, Graph, Node, ValueId } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
 import type { Dims, DType, Tensor, TensorType } from '../../../ir/tensor.ts';
 import type { EngineLayer } from '../../../engine/engine.ts';
@@ -9,13 +10,26 @@ import type { Storage } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
-import type { DeviceTensor, Layout } from './tensor.ts';
+import type { DeviceTensor, Layout, View } from './tensor.ts';
 
 /** Elements of a derived constant, as the device stores them. */
 export type HostArray = Float32Array | Int32Array | Uint32Array | Uint16Array | Int8Array | Uint8Array;
 
 /** How an output is stored: as its type says, or in the fewest bytes that its precision and layout allow. */
 export type StorageWish = 'canonical' | 'narrow';
+
+/** A value by element: an expression of inputs, with views over the axes of the value. */
+export interface Computed {
+  readonly inputs: readonly { readonly tensor: DeviceTensor; readonly view: View }[];
+  readonly expr: Expr;
+}
+
+/** A node without a kernel: the one that reads its output does its work. */
+export interface LeftToReader {
+  readonly node: AnyNode;
+  /** Its output by element; undefined for a reduction, which its reader ends. */
+  readonly computed: Computed | undefined;
+}
 
 export interface LowerContext {
   readonly graph: Graph;
@@ -64,6 +78,8 @@ export interface LowerContext {
   defineLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
   /** Like {@link target}, in the storage of a tensor that the kernel passes through. */
   targetLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
+  /** What this node has to do itself, where no kernel has written the value: it is the only reader. */
+  left(id: ValueId): LeftToReader | undefined;
   /** One i32: how much there is along the bounded axis of an output (ops/bounded.ts), to be written by a kernel of this node. */
   length(id: ValueId): DeviceTensor;
   /** Gives the output the bytes of a tensor, or of the window that it is: reshapes and splits cost nothing. */
@@ -100,6 +116,8 @@ export interface Lowering<K extends OpKind> {
   /** Why this node has no kernel although the op has one (an attribute, a dtype, an input that is not constant). */
   unsupported?(node: Node<K>, graph: Graph): string | undefined;
   lower(node: Node<K>, context: LowerContext): void;
+  /** The output by element, for a reader that takes it as an expression; undefined where it is none. */
+  compute?(node: Node<K>, context: LowerContext): Computed | undefined;
 }
 
 export type LoweringTable = { readonly [K in OpKind]?: Lowering<K> };

@@ -1,5 +1,6 @@
 /** What every convolution kernel asks of a node: the shape of the problem, its epilogue, and the image as a matrix of 16-byte vectors. */
 import type { Expr } from '../../../ir/expr.ts';
+import type { Node } from '../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../ir/ops.ts';
 import { elementCount } from '../../../ir/tensor.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../kernels/epilogue.ts';
@@ -16,6 +17,18 @@ export interface ConvNode {
   readonly epilogue: Expr | undefined;
   readonly output: string;
   readonly transposed: boolean;
+}
+
+/** A convolution in floating point, as its kernels see it. */
+export function convNode(node: Node<'Conv' | 'FusedConv' | 'ConvTranspose'>, attrs: ConvAttrs, epilogue: Expr | undefined, extras: readonly string[]): ConvNode {
+  const [x, w, b = ''] = node.inputs as [string, string, string?];
+  return { attrs, x, w, b, extras, epilogue, output: node.outputs[0]!, transposed: false };
+}
+
+/** An integer convolution: the bias is for its lowering to make. */
+export function quantizedConvNode({ inputs, outputs, attrs }: Node<'QuantizedConv'>): ConvNode {
+  const [x, w] = inputs as [string, string];
+  return { attrs, x, w, b: '', extras: inputs.slice(4), epilogue: attrs.epilogue, output: outputs[0]!, transposed: false };
 }
 
 /** The shape of the problem, named once. */

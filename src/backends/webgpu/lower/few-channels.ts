@@ -1,11 +1,14 @@
 /** The first convolution of an image network on the packed matrix kernel: few channels, long runs of pixels as the depth. */
 import type { EpilogueOperand } from '../kernels/epilogue.ts';
-import { fewChannelsKernel } from '../kernels/few-channels.ts';
+import { fewChannelsKernel, type RunStorage } from '../kernels/few-channels.ts';
+import { inputExpr } from '../kernels/map.ts';
 import type { WeightAt, WeightShape } from '../kernels/packed/pack.ts';
 import type { PackedImage, PackedSpec } from '../kernels/packed/spec.ts';
-import type { LowerContext } from './context.ts';
-import type { ConvNode, ConvWindow } from './conv-problem.ts';
-import { channelAlignment, type DeviceTensor, type View } from './tensor.ts';
+import type { AnyNode } from '../../../ir/graph.ts';
+import { hasMatrices } from './candidates.ts';
+import type { Computed, LowerContext } from './context.ts';
+import { convNode, type ConvNode, type ConvWindow, quantizedConvNode, windowOf } from './conv-problem.ts';
+import { channelAlignment, type View, viewOf } from './tensor.ts';
 
 /** Elements of a pixel. */
 const PIXEL = 4;
@@ -20,8 +23,6 @@ interface Runs {
   readonly rowVectors: number;
   readonly rows: number;
 }
-
-type RunStorage = 'f32' | 'f16' | 'i8';
 
 function runsOf({ attrs, transposed }: ConvNode, window: ConvWindow, storage: RunStorage): Runs | undefined {
   const { groups, inputs, kernel, outputSpatial, inputSpatial } = window;
@@ -60,16 +61,39 @@ export function hasRuns(node: ConvNode, window: ConvWindow, storage: RunStorage)
   return runsOf(node, window, storage) !== undefined;
 }
 
-/** The image laid out in runs, by a kernel of the node's own. For convolutions that {@link hasRuns}; `x` is [N, C, H, W] as it lies. */
-export function fewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor, storage: RunStorage, fill: number, context: LowerContext): FewChannels {
+/** The elements of the runs in which a convolution in floating point reads its image; undefined where it reads it otherwise. */
+export function runStorage(node: ConvNode, window: ConvWindow, { split, half, profile }: LowerContext): RunStorage | undefined {
+  if (split && hasRuns(node, window, 'f32')) return 'f32';
+  return half && hasMatrices(profile, 'f16') && hasRuns(node, window, 'f16') ? 'f16' : undefined;
+}
+
+/** Whether a node lays its first input out in runs, and so can compute it element by element. */
+export function readsRuns(node: AnyNode, context: LowerContext): boolean {
+  if (node.op === 'QuantizedConv') return hasRuns(quantizedConvNode(node), windowOf(quantizedConvNode(node), context), 'i8');
+  if (node.op !== 'Conv' && node.op !== 'FusedConv') return false;
+  const conv = convNode(node, node.attrs, undefined, []);
+  return runStorage(conv, windowOf(conv, context), context) !== undefined;
+}
+
+/** The image by element: as it lies, or as it is to be computed. */
+function imageOf(id: string, context: LowerContext): Computed {
+  const computed = context.left(id)?.computed;
+  if (computed) return computed;
+  const tensor = context.source(id);
+  return { inputs: [{ tensor, view: viewOf(tensor) }], expr: inputExpr(tensor.dtype) };
+}
+
+/** The image laid out in runs, by a kernel of the node's own. For convolutions that {@link hasRuns}. */
+export function fewChannels(node: ConvNode, window: ConvWindow, storage: RunStorage, fill: number, context: LowerContext): FewChannels {
   const runs = runsOf(node, window, storage);
   if (!runs) throw new Error(`'${node.output}' has no runs of pixels`);
   const { length, phases, step, rowVectors, rows } = runs;
   const pixels = channelAlignment(storage) / PIXEL;
   const { kernel, images, outputSpatial } = window;
   const { strides, pads, dilations } = node.attrs;
-  const output = context.scratch(x.dtype, [images, rows, phases, rowVectors * pixels, PIXEL], storage);
-  const call = fewChannelsKernel({ x, output, padTop: pads[0]!, padLeft: pads[1]!, shift: strides[1]!, fill }, context.profile);
+  const { dtype, dims } = context.type(node.x);
+  const output = { ...context.scratch(dtype, [images, rows, phases, rowVectors * pixels, PIXEL], storage), storage };
+  const call = fewChannelsKernel({ image: imageOf(node.x, context), dims, output, padTop: pads[0]!, padLeft: pads[1]!, shift: strides[1]!, fill }, context.profile);
   context.dispatch({ ...call, precision: ({ f32: 'float32', f16: 'float16', i8: 'int8' } as const)[storage] });
   const channels = (length * PIXEL) / channelAlignment(storage);
   const [height, width] = outputSpatial as [number, number];

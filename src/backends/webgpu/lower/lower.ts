@@ -3,6 +3,7 @@
  */
 import type { EngineLayer } from '../../../engine/engine.ts';
 import { opTitle } from '../../../ir/custom.ts';
+import { unionOrigins } from '../../../ir/edit.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../../../ir/graph.ts';
 import { typeOf } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
@@ -15,10 +16,11 @@ import { inputExpr, mapKernel } from '../kernels/map.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
-import type { HostArray, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
+import type { HostArray, LeftToReader, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
 import { hasMatrices } from './candidates.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { Homes } from './homes.ts';
+import { leftToReader } from './left-to-reader.ts';
 import { LOWERINGS } from './table.ts';
 import { type DeviceTensor, type Layout, layoutsAgree, narrowStorage, storageOf, storedBytes, storedElements, viewOf } from './tensor.ts';
 
@@ -84,6 +86,8 @@ class ProgramBuilder implements LowerContext {
   readonly #packed = new Map<string, DeviceTensor>();
   readonly #values = new Map<ValueId, DeviceTensor>();
   readonly #converted = new Map<string, DeviceTensor>();
+  /** Nodes whose work their one reader does, by the value that no kernel writes. */
+  readonly #left = new Map<ValueId, LeftToReader>();
   readonly #lengths = new Map<ValueId, DeviceTensor>();
   readonly #inputs: { readonly name: string; readonly tensor: DeviceTensor }[] = [];
   readonly #inPlace = { written: 0, viewed: 0 };
@@ -109,7 +113,10 @@ class ProgramBuilder implements LowerContext {
   lower(node: AnyNode): void {
     this.#node = node;
     this.#layer = undefined;
-    loweringOf(node.op)!.lower(node as Node<OpKind>, this);
+    const lowering = loweringOf(node.op)!;
+    const left = leftToReader(node, this, () => lowering.compute?.(node as Node<OpKind>, this));
+    if (left) this.#left.set(node.outputs[0]!, left);
+    else lowering.lower(node as Node<OpKind>, this);
   }
 
   finish(): Program {
@@ -228,6 +235,15 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
+  left(id: ValueId): LeftToReader | undefined {
+    return this.#left.get(id);
+  }
+
+  /** The node whose kernels are made, after those whose work it does. */
+  #doneBy(node: AnyNode): AnyNode[] {
+    return [...node.inputs.flatMap((id) => this.#left.get(id)?.node ?? []), node];
+  }
+
   length(id: ValueId): DeviceTensor {
     const tensor = this.#lengths.get(id) ?? this.#allocate('int32', [1], 'linear');
     this.#lengths.set(id, tensor);
@@ -268,8 +284,8 @@ class ProgramBuilder implements LowerContext {
   }
 
   #place(id: ValueId, layout: Layout, storage: Storage): DeviceTensor {
-    const node = this.#node!;
-    const bound = new Set([...node.inputs, ...node.outputs].flatMap((value) => this.#values.get(value)?.id ?? []));
+    const touched = this.#doneBy(this.#node!).flatMap(({ inputs, outputs }) => [...inputs, ...outputs]);
+    const bound = new Set(touched.flatMap((value) => this.#values.get(value)?.id ?? []));
     const own = this.home(id);
     const tensor = own ?? this.#homes?.place(id, layout, storage, bound);
     if (!tensor) return this.#define(id, layout, storage);
@@ -310,7 +326,7 @@ class ProgramBuilder implements LowerContext {
       name: node.name,
       kind: opName(node),
       precision: call.precision ?? this.#storedPrecision(node),
-      origins: node.origins,
+      origins: unionOrigins(...this.#doneBy(node)),
       flops: cost.flops,
       bytes: cost.bytes,
       ...(call.tactic !== undefined && { tactic: call.tactic }),

@@ -82,6 +82,7 @@ function fallback(first: Lowering<OpKind>, second: Lowering<OpKind>): Lowering<O
   return {
     unsupported: (node, graph) => pick(node, graph).unsupported?.(node, graph),
     lower: (node, context) => pick(node, context.graph).lower(node, context),
+    compute: (node, context) => pick(node, context.graph).compute?.(node, context),
   };
 }
 

@@ -96,6 +96,13 @@ function bytesOf(module: ModuleBuilder, name: string, storage: 'i8' | 'u8', dtyp
   };
 }
 
+/** Four elements of the register type as the words in which they lie: one, two or four. */
+export function packedWords(module: ModuleBuilder, { storage, dtype }: { readonly storage: 'f32' | 'f16' | 'i8'; readonly dtype: DType }, value: string): string {
+  if (storage === 'f32') return `bitcast<vec4<u32>>(${value})`;
+  if (storage === 'f16') return `${module.helper('f32_to_halves')}(${value})`;
+  return dtype === 'uint8' ? `(pack4xU8(${value}) ^ 0x80808080u)` : `pack4xI8(${value})`;
+}
+
 function unreachable(name: string): never {
   throw new Error(`${name} holds narrow elements, which are written four at a time`);
 }

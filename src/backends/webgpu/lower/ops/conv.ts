@@ -1,8 +1,6 @@
 /** Convolutions: depthwise ones by their own kernel, all others as implicit matrix products. */
-import type { Expr } from '../../../../ir/expr.ts';
 import type { Graph, Node } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
-import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
@@ -13,8 +11,9 @@ import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray, once } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
-import { fewChannels, hasRuns } from '../few-channels.ts';
+import { convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { fewChannels, runStorage } from '../few-channels.ts';
+import type { RunStorage } from '../../kernels/few-channels.ts';
 import { type DeviceTensor, paddedChannels, viewOf } from '../tensor.ts';
 
 const conv: Lowering<'Conv'> = {
@@ -38,20 +37,15 @@ function weightsMustBeKnown(node: Node<'Conv' | 'FusedConv' | 'ConvTranspose'>, 
   return dtype === 'float32' || dtype === 'float16' ? undefined : `no convolution kernel for ${dtype}`;
 }
 
-function convNode(node: Node<'Conv' | 'FusedConv' | 'ConvTranspose'>, attrs: ConvAttrs, epilogue: Expr | undefined, extras: readonly string[]): ConvNode {
-  const [x, w, b = ''] = node.inputs as [string, string, string?];
-  return { attrs, x, w, b, extras, epilogue, output: node.outputs[0]!, transposed: false };
-}
-
 /** Fewer input channels than a vector holds are read as they lie: converting them costs a kernel and widens the data. */
 const DIRECT_CHANNELS = 3;
 
 function lowerConv(node: ConvNode, context: LowerContext): void {
   const window = windowOf(node, context);
-  const lies = context.source(node.x);
   const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
-  if (context.split && hasRuns(node, window, 'f32')) return lowerFewChannels(node, window, lies, 'f32', output(), context);
-  if (context.half && hasMatrices(context.profile, 'f16') && hasRuns(node, window, 'f16')) return lowerFewChannels(node, window, lies, 'f16', output(), context);
+  const runs = runStorage(node, window, context);
+  if (runs) return lowerFewChannels(node, window, runs, output(), context);
+  const lies = context.source(node.x);
   const direct = !context.split && !(context.half && hasMatrices(context.profile, 'f16')) && lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
   const x = direct ? lies : context.sourceIn(node.x, 'channels-last', 'narrow');
   if (isDepthwise(node, window)) return lowerDepthwise(node, window, x, context);
@@ -59,8 +53,8 @@ function lowerConv(node: ConvNode, context: LowerContext): void {
 }
 
 /** Few channels in halves, or in f32 that becomes halves: the image is laid out in runs of pixels first. */
-function lowerFewChannels(node: ConvNode, window: ConvWindow, x: DeviceTensor, storage: 'f32' | 'f16', output: DeviceTensor, context: LowerContext): void {
-  const image = fewChannels(node, window, x, storage, 0, context);
+function lowerFewChannels(node: ConvNode, window: ConvWindow, storage: RunStorage, output: DeviceTensor, context: LowerContext): void {
+  const image = fewChannels(node, window, storage, 0, context);
   const { inputs, outputs, kernel } = window;
   const [height, width] = kernel as [number, number];
   const w = once(() => constantArray(context.constant(node.w)!) as Float32Array);

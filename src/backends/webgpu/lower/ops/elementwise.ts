@@ -7,7 +7,7 @@ import { type Dims, sameDims } from '../../../../ir/tensor.ts';
 import { type ElementwiseOp, ELEMENTWISE_OPS, exprOf } from '../../../../passes/expr-of.ts';
 import { mapKernel } from '../../kernels/map.ts';
 import { PORTABLE_PROFILE } from '../../profile.ts';
-import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { Computed, LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { broadcastView, type Layout } from '../tensor.ts';
 
 /** The layout that a result of these dims takes: channels-last where an input of the same shape has it. */
@@ -18,15 +18,19 @@ export function inheritedLayout(inputs: readonly string[], dims: Dims, context: 
   return follows ? 'channels-last' : 'linear';
 }
 
+function broadcastInputs(node: AnyNode, dims: Dims, context: LowerContext): Computed['inputs'] {
+  return node.inputs.map((id) => {
+    const tensor = context.source(id);
+    return { tensor, view: broadcastView(tensor, dims) };
+  });
+}
+
 /** out_i = exprs[i](inputs), with inputs broadcast. Absent inputs must not occur in the expressions. */
 export function lowerExprs(node: AnyNode, exprs: readonly Expr[], context: LowerContext): void {
   const outputs = node.outputs.flatMap((id, i) => (id === '' ? [] : [{ id, expr: exprs[i]! }]));
   const { dims } = context.type(outputs[0]!.id);
   const layout = inheritedLayout(node.inputs, dims, context);
-  const inputs = node.inputs.map((id) => {
-    const tensor = context.source(id);
-    return { tensor, view: broadcastView(tensor, dims) };
-  });
+  const inputs = broadcastInputs(node, dims, context);
   // One walk writes all outputs, so that they are padded alike.
   const wish = outputs.length === 1 ? 'narrow' : 'canonical';
   const defined = outputs.map(({ id, expr }) => {
@@ -53,12 +57,22 @@ const elementwise: Lowering<OpKind> = {
   },
   lower(node, context) {
     const expr = singleExpr(node as AnyNode, context.graph)!;
-    lowerExprs({ ...node, inputs: node.inputs.filter((id) => id !== '') } as AnyNode, [expr], context);
+    lowerExprs(present(node as AnyNode), [expr], context);
   },
+  compute: (node, context) => computed(present(node as AnyNode), singleExpr(node as AnyNode, context.graph), context),
 };
+
+function present(node: AnyNode): AnyNode {
+  return { ...node, inputs: node.inputs.filter((id) => id !== '') } as AnyNode;
+}
+
+function computed(node: AnyNode, expr: Expr | undefined, context: LowerContext): Computed | undefined {
+  return expr && { expr, inputs: broadcastInputs(node, context.type(node.outputs[0]!).dims, context) };
+}
 
 const fused: Lowering<'FusedElementwise'> = {
   lower: (node: Node<'FusedElementwise'>, context) => lowerExprs(node as AnyNode, node.attrs.exprs, context),
+  compute: (node: Node<'FusedElementwise'>, context) => (node.outputs.length === 1 ? computed(node as AnyNode, node.attrs.exprs[0], context) : undefined),
 };
 
 const singles = Object.fromEntries(ELEMENTWISE_OPS.map((op) => [op, elementwise])) as { readonly [K in ElementwiseOp]: Lowering<K> };

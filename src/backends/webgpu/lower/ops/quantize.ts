@@ -11,6 +11,7 @@ import { pointKernel } from '../../kernels/pointwise.ts';
 import { rowKernel } from '../../kernels/rows.ts';
 import { integerRange } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { lowerMean } from './reduce.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, type DeviceTensor, rowMajorStrides, stridesOf, type View } from '../tensor.ts';
 
@@ -89,10 +90,26 @@ function lowerLinear(node: Node<'QuantizeLinear' | 'DequantizeLinear'>, expr: Ex
   }
 }
 
+function quantizing(node: Node<'QuantizeLinear'>, context: LowerContext): Expr {
+  const [from, to] = [context.type(node.inputs[0]!).dtype, context.type(node.outputs[0]!).dtype];
+  return quantizeExpr(from === 'float16' ? 'float32' : from, to, Boolean(node.inputs[2]));
+}
+
 const quantize: Lowering<'QuantizeLinear'> = {
   lower(node, context) {
-    const [from, to] = [context.type(node.inputs[0]!).dtype, context.type(node.outputs[0]!).dtype];
-    lowerLinear(node, quantizeExpr(from === 'float16' ? 'float32' : from, to, Boolean(node.inputs[2])), context);
+    const pool = context.left(node.inputs[0]!)?.node;
+    if (!pool) return lowerLinear(node, quantizing(node, context), context);
+    const inputs = node.inputs.slice(1).flatMap((id) => (id === '' ? [] : [context.tensorIn(id, 'linear')]));
+    lowerMean(pool as Node<'GlobalAveragePool'>, { output: node.outputs[0]!, expr: quantizing(node, context), inputs }, context);
+  },
+  compute(node, context) {
+    const { dims } = context.type(node.outputs[0]!);
+    const inputs = node.inputs.flatMap((id) => {
+      if (id === '') return [];
+      const tensor = context.source(id);
+      return [{ tensor, view: id === node.inputs[0] ? broadcastView(tensor, dims) : { offset: 0, strides: dims.map(() => 0) } }];
+    });
+    return { inputs, expr: quantizing(node, context) };
   },
 };
 

@@ -12,7 +12,7 @@ import { once } from '../constants.ts';
 import { productProblem } from '../../tactics/tactic.ts';
 import { packedCandidates } from '../candidates.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { channelOperand, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { channelOperand, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, outputLayout, quantizedConvNode, vectorImage, windowOf } from '../conv-problem.ts';
 import { fewChannels, hasRuns } from '../few-channels.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, paddedChannels, rowMajorStrides, viewOf } from '../tensor.ts';
 
@@ -47,8 +47,7 @@ const quantizedConv: Lowering<'QuantizedConv'> = {
       : 'no integer kernel for groups whose channels are not whole vectors of 16';
   },
   lower(node, context) {
-    const [x, w] = node.inputs as [string, string];
-    const conv: ConvNode = { attrs: node.attrs, x, w, b: '', extras: node.inputs.slice(4), epilogue: node.attrs.epilogue, output: node.outputs[0]!, transposed: false };
+    const conv = quantizedConvNode(node);
     const window = windowOf(conv, context);
     if (isDepthwise(conv, window)) lowerDepthwise(node, conv, window, context);
     else lowerGemm(node, conv, window, context);
@@ -83,7 +82,7 @@ function integerImage(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvW
   const taps = elementCount(kernel);
   const w = once(() => int8Of(conv.w, context));
   if (hasRuns(conv, window, 'i8')) {
-    const { a, depth, weights: shape, weightAt, epilogue } = fewChannels(conv, window, context.source(conv.x), 'i8', node.attrs.zeroPoint, context);
+    const { a, depth, weights: shape, weightAt, epilogue } = fewChannels(conv, window, 'i8', node.attrs.zeroPoint, context);
     const [height, width] = kernel as [number, number];
     const at = weightAt((row, channel, column, output) => w()[((output * inputs + channel) * height + row) * width + column]!);
     return { a, depth, epilogue, weights: packWeights(`${conv.w}:runs`, shape, at, context) };

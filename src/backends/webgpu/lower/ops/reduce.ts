@@ -1,4 +1,5 @@
 /** Reductions over axes, and global pools, which are reductions over the pixels. */
+import type { Expr } from '../../../../ir/expr.ts';
 import type { Graph, Node, ValueId } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
@@ -6,7 +7,7 @@ import { elementCount, toNumbers } from '../../../../ir/tensor.ts';
 import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
-import { channelAlignment, type Layout, paddedChannels, viewOf } from '../tensor.ts';
+import { channelAlignment, type DeviceTensor, type Layout, paddedChannels, viewOf } from '../tensor.ts';
 
 type ReduceOp = Extract<OpKind, `Reduce${string}`>;
 
@@ -64,6 +65,13 @@ function reducedAxes(node: Node<ReduceOp>, graph: Graph): number[] {
 /** Reductions that give no more than the largest of what they take. */
 const BOUNDED: ReadonlySet<string> = new Set(['GlobalAveragePool', 'GlobalMaxPool', 'ReduceMax', 'ReduceMean', 'ReduceMin']);
 
+/** What becomes of a reduction as it is written: an expression of it and of single elements, which is the output. */
+export interface ReductionEnd {
+  readonly output: ValueId;
+  readonly expr: Expr;
+  readonly inputs: readonly DeviceTensor[];
+}
+
 /** Reduces `axes` of a value; the output keeps channels-last where the pixels go and the channels stay. */
 export function reduceAxes(
   label: string,
@@ -73,6 +81,7 @@ export function reduceAxes(
   keepDims: boolean,
   program: Program,
   context: LowerContext,
+  end?: ReductionEnd,
 ): void {
   const lies = context.source(input);
   const followed = lies.layout === 'channels-last' && keepDims && !axes.includes(1);
@@ -81,7 +90,7 @@ export function reduceAxes(
   const source = padded ? context.sourceIn(input, 'linear') : lies;
   const layout: Layout = followed && !padded ? 'channels-last' : 'linear';
   // Whole vectors of channels are written at once; sums may be beyond what halves hold.
-  const narrow = layout === 'channels-last' && BOUNDED.has(label) && source.dims[1]! % channelAlignment('f16') === 0;
+  const narrow = layout === 'channels-last' && BOUNDED.has(label) && source.dims[1]! % channelAlignment(end ? 'i8' : 'f16') === 0;
   const target = context.target(output, layout, narrow ? 'narrow' : 'canonical');
   const kept = source.dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
   const { offset, strides } = viewOf(source);
@@ -94,6 +103,7 @@ export function reduceAxes(
     reduced: axes.map((axis) => source.dims[axis]!),
     inputs: [{ tensor: source, view }],
     output: { tensor: target, view: { offset: out.offset, strides: [...outStrides, ...axes.map(() => 0)] } },
+    ...(end && { end }),
   };
   context.dispatch(rowKernel(spec, context.profile, program));
 }
@@ -109,6 +119,12 @@ function globalPool<K extends GlobalPool>(program: (node: Node<K>) => Program | 
       reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, pixels, true, program(node)!, context);
     },
   };
+}
+
+/** A mean over the pixels that ends in an expression. */
+export function lowerMean(node: Node<'GlobalAveragePool'>, end: ReductionEnd, context: LowerContext): void {
+  const axes = context.type(node.inputs[0]!).dims.map((_, axis) => axis).slice(2);
+  reduceAxes(node.op, node.inputs[0]!, end.output, axes, true, PROGRAMS.ReduceMean, context, end);
 }
 
 const NORMS: Readonly<Record<number, Program>> = { 1: PROGRAMS.ReduceL1, 2: PROGRAMS.ReduceL2 };
