@@ -271,6 +271,8 @@ export interface OpAttrs {
    * In the expression, input 0 is the accumulator and input i the i-th extra.
    */
   FusedConv: ConvAttrs & { readonly epilogue: Expr };
+  /** Two convolutions of one sum (X, W, B?, X2, W2, extra…): y = epilogue(conv(X,W) + conv(X2,W2) + B, extra…), the second with attributes of its own. */
+  FusedShortcut: ConvAttrs & { readonly shortcut: ConvAttrs; readonly epilogue: Expr };
   /** Gemm/MatMul (A, B, C?, extra…) with an epilogue, as in FusedConv. Batched as MatMul is; trans flags apply to the last two axes. */
   FusedMatMul: { readonly alpha: number; readonly transA: 0 | 1; readonly transB: 0 | 1; readonly epilogue: Expr };
   /**

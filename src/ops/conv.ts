@@ -41,9 +41,9 @@ function checkWeights(attrs: ConvAttrs, context: InferContext, weights: number):
   return rank;
 }
 
-/** Output dims of a convolution of input 0 with the weights at `weights`. */
-export function convDims(attrs: ConvAttrs, context: InferContext, weights = 1): number[] {
-  const x = context.type(0).dims;
+/** Output dims of a convolution of the input at `data` with the weights at `weights`. */
+export function convDims(attrs: ConvAttrs, context: InferContext, weights = 1, data = 0): number[] {
+  const x = context.type(data).dims;
   const w = context.type(weights).dims;
   checkWeights(attrs, context, weights);
   const [batch, channels] = [x[0]!, x[1]!];

@@ -3,7 +3,7 @@
  */
 import type { Operands } from '../ir/custom.ts';
 import type { Expr } from '../ir/expr.ts';
-import { elementCount } from '../ir/tensor.ts';
+import { elementCount, sameDims } from '../ir/tensor.ts';
 import type { DType, Dims, TensorType } from '../ir/tensor.ts';
 import { convDims, convFlops, convInputs } from './conv.ts';
 import { inOp } from './custom.ts';
@@ -16,7 +16,7 @@ import { matMulDims, matMulFlops } from './matmul.ts';
 import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
 import { internal } from './specs.ts';
 
-type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'QuantizedConv' | 'QuantizedMatMul';
+type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul';
 
 const ONE = { min: 1, max: 1 };
 const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
@@ -177,6 +177,37 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     },
     cost: (attrs, inputs, outputs) =>
       withEpilogue(matMulFlops(inputs[0]?.dims ?? [], outputs[0]?.dims ?? [], attrs.transA === 1), attrs.epilogue, inputs, outputs),
+  },
+  FusedShortcut: {
+    since: 1,
+    domain: 'internal',
+    inputs: { min: 5, max: Number.POSITIVE_INFINITY },
+    outputs: ONE,
+    attrs: {
+      auto_pad: internal,
+      dilations: internal,
+      group: internal,
+      kernel_shape: internal,
+      pads: internal,
+      strides: internal,
+      shortcut: internal,
+      epilogue: internal,
+    },
+    infer(attrs, context) {
+      const x = convInputs(context);
+      input(context, 3, 'X2', { dtype: x.dtype, rank: x.dims.length });
+      input(context, 4, 'W2', { dtype: x.dtype });
+      const [dims, other] = [convDims(attrs, context), convDims(attrs.shortcut, context, 4, 3)];
+      if (!sameDims(dims, other)) rejectInput(context, 3, 'X2', `must give [${dims.join(',')}] as X does, found [${other.join(',')}]`);
+      expectDims(context, 2, 'B', [dims[1]!], 'to match the filters');
+      checkExtras(context, 5, dims);
+      return [{ dtype: exprDtype(attrs.epilogue), dims }];
+    },
+    cost(attrs, inputs, outputs) {
+      const output = outputs[0]?.dims ?? [];
+      const flops = convFlops(inputs[1]?.dims ?? [], output, false) + convFlops(inputs[4]?.dims ?? [], output, false);
+      return withEpilogue(flops, attrs.epilogue, inputs, outputs);
+    },
   },
   QuantizedConv: {
     since: 1,

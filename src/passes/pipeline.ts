@@ -19,6 +19,7 @@ import { fuseAttention } from './fuse-attention.ts';
 import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
 import { fuseProjections } from './fuse-projections.ts';
+import { fuseShortcuts } from './fuse-shortcuts.ts';
 import { identities } from './identities.ts';
 import type { Evaluator, Pass, PassContext, PassReport, Target } from './pass.ts';
 import { recoverActivations, recoverSwish } from './recover-activations.ts';
@@ -53,6 +54,7 @@ export const PASSES: readonly Pass[] = [
   fuseElementwise,
   integerProducts,
   foldDequantized,
+  fuseShortcuts,
 ];
 
 export interface PipelineOptions {

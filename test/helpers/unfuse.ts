@@ -58,6 +58,12 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
       finish(epilogue, [accumulator, ...node.inputs.slice(3)], writer);
       return;
     }
+    case 'FusedShortcut': {
+      const { epilogue, shortcut, ...attrs } = node.attrs;
+      const [main, other] = [emit(builder, 'Conv', node.inputs.slice(0, 3), attrs), emit(builder, 'Conv', node.inputs.slice(3, 5), shortcut)];
+      finish(epilogue, [emit(builder, 'Add', [main, other], {}), ...node.inputs.slice(5)], writer);
+      return;
+    }
     case 'FusedMatMul':
       writeMatMul(node, graph, writer);
       return;

@@ -1,11 +1,15 @@
 import { describe, expect, it } from 'vitest';
+import type { Graph } from '../../../src/ir/graph.ts';
 import { formatExpr } from '../../../src/ir/print.ts';
 import { batchNormToAffine } from '../../../src/passes/batch-norm.ts';
 import { fuseAttention } from '../../../src/passes/fuse-attention.ts';
 import { fuseProjections } from '../../../src/passes/fuse-projections.ts';
+import { fuseShortcuts } from '../../../src/passes/fuse-shortcuts.ts';
 import { fuseElementwise } from '../../../src/passes/fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from '../../../src/passes/fuse-epilogue.ts';
-import { applyPass } from '../../helpers/passes.ts';
+import { verifyGraph } from '../../../src/ir/verify.ts';
+import { OP_RULES } from '../../../src/ops/builder.ts';
+import { applyPass, expectSame } from '../../helpers/passes.ts';
 import { CONV, sketch, testRows, type Sketch } from '../../helpers/rules.ts';
 
 const conv = ({ b, w }: Sketch, from: string): string => b.node('Conv', [from, w(4, 4, 1, 1), w(4)], { ...CONV, kernel_shape: [1, 1] });
@@ -35,6 +39,27 @@ describe('convolution epilogues', () => {
     const [node] = (await applyPass(fuseConvEpilogues, graph)).graph.nodes;
     expect(node).toMatchObject({ op: 'FusedConv', origins: ['Conv_0', 'sum', 'act'], outputs: ['act'] });
     expect(node!.op === 'FusedConv' && formatExpr(node!.attrs.epilogue)).toBe('max((x1 + x0), 0)');
+  });
+});
+
+describe('projection shortcuts', () => {
+  /** After epilogues were taken in, as in the pipeline. */
+  const fused = async (draw: (s: Sketch) => string | string[]): Promise<Graph> => (await fuseConvEpilogues.run(sketch(draw), { target: 'webgpu', fusion: 'on', fold: undefined })).graph;
+  const wide = ({ b, w }: Sketch, from: string): string => b.node('Conv', [from, w(8, 8, 1, 1), w(8)], { ...CONV, kernel_shape: [1, 1] });
+  const cases: readonly (readonly [string, (s: Sketch) => string | string[], string])[] = [
+    ['two convolutions added', (s) => { const i = s.x(1, 8, 3, 3); return s.b.node('Relu', [s.b.node('Add', [wide(s, i), wide(s, i)], {})], {}); }, 'FusedShortcut'],
+    ['a sum that is scaled', (s) => { const i = s.x(1, 8, 3, 3); return s.b.node('Mul', [s.b.node('Add', [wide(s, i), wide(s, i)], {}), s.n(2)], {}); }, 'FusedShortcut'],
+    ['a difference', (s) => { const i = s.x(1, 8, 3, 3); return s.b.node('Sub', [wide(s, i), wide(s, i)], {}); }, 'Conv FusedConv'],
+    ['a shortcut that somebody else reads', (s) => { const i = s.x(1, 8, 3, 3); const y = wide(s, i); return [s.b.node('Relu', [s.b.node('Add', [wide(s, i), y], {})], {}), s.b.node('Softmax', [y], { axis: 1 })]; }, 'Conv FusedConv Softmax'],
+    ['a shortcut that is activated', (s) => { const i = s.x(1, 8, 3, 3); return s.b.node('Add', [wide(s, i), s.b.node('Relu', [wide(s, i)], {})], {}); }, 'FusedConv FusedConv'],
+    ['few channels', (s) => { const i = s.x(1, 4, 3, 3); return s.b.node('Add', [conv(s, i), conv(s, i)], {}); }, 'Conv FusedConv'],
+  ];
+  it.each(cases)('%s', async (_, draw, expected) => {
+    const before = await fused(draw);
+    const { graph } = await fuseShortcuts.run(before, { target: 'webgpu', fusion: 'on', fold: undefined });
+    verifyGraph(graph, { stage: 'webgpu', rules: OP_RULES });
+    await expectSame(before, graph);
+    expect(graph.nodes.map(({ op }) => op).join(' ')).toBe(expected);
   });
 });
 

@@ -3,27 +3,15 @@ import { describe, expect, it } from 'vitest';
 import type { Expr } from '../../../src/ir/expr.ts';
 import { rangeOf, saturatingTail } from '../../../src/backends/webgpu/kernels/packed/saturate.ts';
 import { packedKernels } from '../../../src/backends/webgpu/kernels/packed/kernel.ts';
-import { type DeviceProfile, type MatrixConfig, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
+import { PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import { type Grid, quantizedExpr } from '../../../src/passes/linear-grid.ts';
 import { packedInvocations, packedReason, type PackedTactic, packedTacticName, packedWorkgroupBytes, residentByMemory, stagedVectors } from '../../../src/backends/webgpu/tactics/packed.ts';
 import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-model.ts';
 import { validatingDevice } from '../../device/helpers.ts';
+import { PROFILES } from '../../helpers/profiles.ts';
 import { convProblem, kernelsOf, matmulProblem, type Problem } from '../../device/packed-problem.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
-const f16 = (m: number, n: number, k: number): MatrixConfig => ({ element: 'f16', result: 'f32', m, n, k });
-const i8 = (m: number, n: number, k: number): MatrixConfig => ({ element: 'i8', result: 'i32', m, n, k });
-const features = new Set(['subgroups', 'subgroup-size-control', 'shader-f16', 'chromium-experimental-subgroup-matrix']);
-
-const PROFILES: Readonly<Record<string, DeviceProfile>> = {
-  'NVIDIA': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 49152, maxInvocations: 1024, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(16, 16, 16), f16(16, 8, 16), i8(16, 16, 32), i8(16, 8, 32)] },
-  'AMD': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 65536, maxInvocations: 1024, subgroupSize: { min: 32, max: 64 }, matrixConfigs: [f16(16, 16, 16), i8(16, 16, 16)] },
-  'Intel': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 65536, maxInvocations: 1024, subgroupSize: { min: 16, max: 32 }, matrixConfigs: [f16(8, 16, 16), i8(8, 16, 32)] },
-  'Apple': { ...PORTABLE_PROFILE, features, maxWorkgroupBytes: 32768, maxInvocations: 1024, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(8, 8, 8)] },
-  'default limits': { ...PORTABLE_PROFILE, features, subgroupSize: { min: 32, max: 32 }, matrixConfigs: [f16(16, 16, 16), i8(16, 16, 32)] },
-  'no matrices': PORTABLE_PROFILE,
-};
-
 function problems(element: 'f16' | 'i8'): Problem[] {
   return [
     convProblem({ ...base, x: [1, 64, 6, 5], w: [72, 64, 3, 3], pads: [1, 1, 1, 1] }, { element, residual: element }),

@@ -60,6 +60,8 @@ export interface LowerContext {
   copy(id: ValueId): DeviceTensor;
   /** Uploads a constant that a kernel wants in a form of its own; made only if a kernel of the program reads it. Equal keys share one upload. */
   pack(key: string, spec: { readonly dtype: DType; readonly dims: Dims; readonly storage: Storage }, make: () => HostArray): DeviceTensor;
+  /** A value that is none of the graph's, between two kernels of one node: an activation, no scratch memory that a tactic could do without. */
+  intermediate(dtype: DType, dims: Dims, layout: Layout, storage: Storage): DeviceTensor;
   /** Memory between two kernels of one node. */
   scratch(dtype: DType, dims: Dims, storage?: Storage): DeviceTensor;
   /**

@@ -4,7 +4,7 @@ import type { Node } from '../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../ir/ops.ts';
 import { elementCount } from '../../../ir/tensor.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../kernels/epilogue.ts';
-import type { PackedLeft } from '../kernels/packed/spec.ts';
+import type { PackedSource } from '../kernels/packed/spec.ts';
 import type { LowerContext } from './context.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, type View, viewOf } from './tensor.ts';
 
@@ -110,7 +110,7 @@ export function epilogueOf(node: ConvNode, window: ConvWindow, bias: DeviceTenso
 
 /** The left matrix in vectors of 16 bytes, with the vectors of channels per tap. */
 export interface VectorImage {
-  readonly a: PackedLeft;
+  readonly a: PackedSource;
   readonly channels: number;
 }
 

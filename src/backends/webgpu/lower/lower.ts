@@ -250,6 +250,10 @@ class ProgramBuilder implements LowerContext {
     return tensor;
   }
 
+  intermediate(dtype: DType, dims: Dims, layout: Layout, storage: Storage): DeviceTensor {
+    return this.#allocate(dtype, dims, layout, storage);
+  }
+
   scratch(dtype: DType, dims: Dims, storage?: Storage): DeviceTensor {
     const tensor = this.#allocate(dtype, dims, 'linear', storage);
     this.#scratch.add(tensor.id);

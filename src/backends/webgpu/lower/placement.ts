@@ -26,7 +26,7 @@ export interface Slot {
 /** Ops that write nothing of their own where they can help it: their outputs lie in the memory of their first input. */
 const VIEWS: ReadonlySet<string> = new Set(['Dropout', 'Flatten', 'Gather', 'Identity', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Transpose', 'Unsqueeze']);
 
-const IMAGE_MAKERS: ReadonlySet<string> = new Set(['AveragePool', 'Conv', 'ConvTranspose', 'FusedConv', 'LpPool', 'MaxPool']);
+const IMAGE_MAKERS: ReadonlySet<string> = new Set(['AveragePool', 'Conv', 'ConvTranspose', 'FusedConv', 'FusedShortcut', 'LpPool', 'MaxPool']);
 /** Ops whose output lies as an input of its rank does. */
 const IMAGE_KEEPERS: ReadonlySet<string> = new Set([
   ...ELEMENTWISE_OPS, 'Concat', 'DepthToSpace', 'Dropout', 'FusedElementwise', 'Identity', 'Pad', 'Resize', 'Slice', 'Split',

@@ -45,11 +45,13 @@ import { RESIZE_LOWERINGS } from './ops/resize.ts';
 import { ROW_LOWERINGS } from './ops/rows.ts';
 import { SAMPLE_LOWERINGS } from './ops/sample.ts';
 import { SCATTER_LOWERINGS } from './ops/scatter.ts';
+import { SHORTCUT_LOWERINGS } from './ops/shortcut.ts';
 
 /** The fast kernels. */
 const FAST: LoweringTable = {
   ...ELEMENTWISE_LOWERINGS,
   ...CONV_LOWERINGS,
+  ...SHORTCUT_LOWERINGS,
   ...CUSTOM_LOWERINGS,
   ...MATMUL_LOWERINGS,
   ...ATTENTION_LOWERINGS,

@@ -17,7 +17,7 @@ export function weightStage(weights: PackedWeights, shape: StageShape): Stage {
   const depthOf = (load: number): number => Math.floor(load / columns) * step;
   const columnOf = (load: number): number => (load % columns) * threads;
   return {
-    tensor: weights.tensor,
+    tensors: [weights.tensor],
     bind: (module) => bindVectors(module, 'b', weights.tensor),
     prepare(block) {
       block.let('b_column', threads > bn ? `lid % ${bn}u` : 'lid');
@@ -72,7 +72,7 @@ export function transposedStage(columns: PackedColumns, batchExtents: readonly n
   const lastVector = Math.ceil(count / 8) - 1;
   const square = (load: number): string => `((lid + ${load * threads}u) % ${squares}u)`;
   return {
-    tensor,
+    tensors: [tensor],
     bind: (module) => bindVectors(module, 'b', tensor),
     prepare(block) {
       const base = address(batch.views[0]!, decodeIndex('batch', batch.extents).map((code) => `(${code})`));

@@ -18,8 +18,8 @@ import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
 import { WideEpilogue, wideTensors } from './epilogue.ts';
 import { EpilogueSink, emitResults, PartialSink } from './results.ts';
-import { imageSource, matrixSource, rowStage, type Stage, type StageShape } from './rows.ts';
-import { type PackedSpec, product } from './spec.ts';
+import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
+import { type PackedSource, type PackedSpec, product } from './spec.ts';
 
 /**
  * The kernels of one product, in order: one, or two where the depth is split. `partial` gives the memory between them, words
@@ -66,7 +66,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   const ends = parts ? [parts] : wideTensors(spec);
   return {
     source: module.finish(),
-    operands: [a.tensor, b.tensor, ...ends],
+    operands: [...a.tensors, ...b.tensors, ...ends],
     workgroups: [grid[0], grid[1], product(spec.batch) * tactic.splitK],
     tactic: name,
   };
@@ -76,18 +76,28 @@ function stagesOf(spec: PackedSpec, { tactic, threads, pitch, bBegin }: Geometry
   const shared = { threads, bk: tactic.bk, depth: spec.depth, pitch };
   const left: StageShape = { ...shared, name: 'a', rows: tactic.bm, origin: 'tile_row', count: product(spec.rows), begin: 0, slot: undefined };
   const right: StageShape = { ...shared, name: 'b', rows: tactic.bn, origin: 'tile_column', count: spec.columns, begin: bBegin, slot: engine.columnSlot };
-  const { a, b } = spec;
-  const aStage = rowStage(left, a.kind === 'matrix' ? matrixSource(a, spec, left) : imageSource(a, left));
+  const { b } = spec;
+  const aStage = rowStage(left, ...leftParts(spec, tactic.bk));
   switch (b.kind) {
     case 'packed':
       return [aStage, weightStage(b, right)];
     case 'rows-k-contiguous':
-      return [aStage, rowStage(right, matrixSource(b, { batch: spec.batch, rows: [spec.columns] }, right))];
+      return [aStage, rowStage(right, { begin: 0, source: matrixSource(b, { batch: spec.batch, rows: [spec.columns] }, { name: 'b', bk: tactic.bk, tail: spec.depth % tactic.bk !== 0, aligned: true }) })];
     case 'columns-contiguous':
       return [aStage, transposedStage(b, spec.batch, right)];
     default:
       return b satisfies never;
   }
+}
+
+function leftParts({ a: left, depth, batch, rows }: PackedSpec, bk: number): readonly [RowPart, ...RowPart[]] {
+  const source = (a: PackedSource, blocks: SourceBlocks): RowPart['source'] => (a.kind === 'matrix' ? matrixSource(a, { batch, rows }, blocks) : imageSource(a, blocks));
+  if (left.kind !== 'joined') return [{ begin: 0, source: source(left, { name: 'a', bk, tail: depth % bk !== 0, aligned: true }) }];
+  let begin = 0;
+  const begins = left.parts.map((part) => (begin += part.depth) - part.depth);
+  const aligned = begins.every((at) => at % bk === 0);
+  const parts = left.parts.map(({ a }, i): RowPart => ({ begin: begins[i]!, source: source(a, { name: `a_${i}_`, bk, tail: false, aligned }) }));
+  return parts as [RowPart, ...RowPart[]];
 }
 
 /** The products over the depth. Ends with a barrier: what was staged is no longer needed. */

@@ -13,7 +13,8 @@ import { type PackedImage, product } from './spec.ts';
 
 /** Loads of one operand's blocks: from device memory to registers, from registers to workgroup memory. */
 export interface Stage {
-  readonly tensor: DeviceTensor;
+  /** In the order of their bindings. */
+  readonly tensors: readonly DeviceTensor[];
   bind(module: ModuleBuilder): void;
   /** Emits what does not change along the depth. */
   prepare(block: Block): void;
@@ -47,11 +48,13 @@ export interface StageShape {
 
 /** Addresses of rows and what they hold; depths are counted in vectors. */
 export interface RowSource {
+  /** The binding's name, and the prefix of registers. */
+  readonly name: string;
   readonly tensor: DeviceTensor;
   /** Vectors are f32, and become halves on their way. */
   readonly split: boolean;
   /** Emits a row's registers and gives its name; `above` is the name of a row `step` rows above, where there is one. */
-  row(block: Block, name: string, row: string, above: { readonly name: string; readonly step: number } | undefined): string;
+  row(block: Block, name: string, row: string, above: { readonly name: string; readonly step: number } | undefined, lane: string): string;
   /** Emits the registers of a depth: `k` is the block's first, `lane` the invocation's offset in it. */
   depth(block: Block, name: string, k: string, lane: string): void;
   value(block: Block, row: string, depth: string): string;
@@ -66,36 +69,56 @@ export function bindVectors(module: ModuleBuilder, name: string, tensor: DeviceT
   module.storage(name, 'u32', 4, storedBytes(tensor) / 16, 'read');
 }
 
-export function rowStage(shape: StageShape, source: RowSource): Stage {
+/** A source of rows that begins at a depth; the last one that has begun is read. */
+export interface RowPart {
+  readonly source: RowSource;
+  readonly begin: number;
+}
+
+export function rowStage(shape: StageShape, ...parts: readonly [RowPart, ...RowPart[]]): Stage {
   const { name, rows, origin, count, threads, bk, pitch, begin, slot } = shape;
   const vectors = rows * bk;
   const loads = Math.max(1, vectors / threads);
   const step = threads / bk;
   const clamps = count % rows !== 0;
-  const names: string[] = [];
+  const names: string[][] = parts.map(() => []);
+  const load = (block: Block, part: number, k: string, how: 'var' | 'assign', set: string): void => {
+    const { source } = parts[part]!;
+    const depth = how === 'var' ? `${source.name}d` : `${source.name}n`;
+    source.depth(block, depth, k, `${name}_lane`);
+    for (let i = 0; i < loads; i++) {
+      const value = source.value(block, names[part]![i]!, depth);
+      assign(block, `${name}${i}${set}`, source.split ? `split_halves(${value})` : value, how);
+    }
+  };
+  const declare = (block: Block, set: string): void => {
+    for (let i = 0; i < loads; i++) block.var(`${name}${i}${set}`, 'vec4<u32>()');
+  };
   return {
-    tensor: source.tensor,
+    tensors: parts.map(({ source }) => source.tensor),
     bind(module) {
-      bindVectors(module, name, source.tensor);
-      if (source.split) module.helper('split_halves');
+      for (const { source } of parts) bindVectors(module, source.name, source.tensor);
+      if (parts.some(({ source }) => source.split)) module.helper('split_halves');
     },
     prepare(block) {
       block.let(`${name}_lane`, `lid % ${bk}u`);
       block.let(`${name}_row`, vectors < threads ? `(lid / ${bk}u) % ${rows}u` : `lid / ${bk}u`);
-      for (let i = 0; i < loads; i++) {
-        const row = `${origin} + ${name}_row + ${i * step}u`;
-        const above = i > 0 && !clamps ? { name: names[0]!, step: i * step } : undefined;
-        names.push(source.row(block, `${name}r${i}`, clamps ? `min(${row}, ${count - 1}u)` : row, above));
+      for (const [part, { source }] of parts.entries()) {
+        for (let i = 0; i < loads; i++) {
+          const row = `${origin} + ${name}_row + ${i * step}u`;
+          const above = i > 0 && !clamps ? { name: names[part]![0]!, step: i * step } : undefined;
+          names[part]!.push(source.row(block, `${source.name}r${i}`, clamps ? `min(${row}, ${count - 1}u)` : row, above, `${name}_lane`));
+        }
       }
       if (!slot) block.let(`${name}_at`, `${name}_row * ${pitch}u + ${name}_lane + ${begin}u`);
     },
-    declare(block, set) {
-      for (let i = 0; i < loads; i++) block.var(`${name}${i}${set}`, 'vec4<u32>()');
-    },
+    declare,
     load(block, k, how, set) {
-      const depth = how === 'var' ? `${name}d` : `${name}n`;
-      source.depth(block, depth, k, `${name}_lane`);
-      for (let i = 0; i < loads; i++) assign(block, `${name}${i}${set}`, source.split ? `split_halves(${source.value(block, names[i]!, depth)})` : source.value(block, names[i]!, depth), how);
+      if (parts.length === 1) return load(block, 0, k, how, set);
+      if (how === 'var') declare(block, set);
+      loadPart(block, shape, parts, k, (inside, part, from) => load(inside, part, from, 'assign', set), (inside) => {
+        for (let i = 0; i < loads; i++) inside.line(`${name}${i}${set} = vec4<u32>()`);
+      });
     },
     store(block, base, set) {
       const write = (inside: Block): void => {
@@ -110,38 +133,71 @@ export function rowStage(shape: StageShape, source: RowSource): Stage {
   };
 }
 
+/** Emits the choice of a part by the depth: for all invocations alike where blocks do not lie across a border. */
+function loadPart(
+  block: Block,
+  { name, bk, depth }: StageShape,
+  parts: readonly RowPart[],
+  k: string,
+  load: (inside: Block, part: number, k: string) => void,
+  empty: (inside: Block) => void,
+): void {
+  const at = parts.every(({ begin }) => begin % bk === 0) ? k : `${k} + ${name}_lane`;
+  const from = (inside: Block, part: number): void => {
+    const { begin } = parts[part]!;
+    const last = part === parts.length - 1;
+    const here = (then: Block): void => load(then, part, begin === 0 ? k : then.let(`${name}_k${part}`, `${k} - ${begin}u`));
+    if (!last) inside.if(`${at} < ${parts[part + 1]!.begin}u`, here, (otherwise) => from(otherwise, part + 1));
+    else if (depth % bk === 0) here(inside);
+    else inside.if(`${k} + ${name}_lane < k_end`, here, empty);
+  };
+  from(block, 0);
+}
+
 /** Split vectors are read twice over: two depths have one address. */
 const halving =
   (split: boolean) =>
   (depth: string): string =>
     split ? `${depth} / 2u` : depth;
 
+/** What a source knows of the blocks in which it is read. */
+export interface SourceBlocks {
+  readonly name: string;
+  readonly bk: number;
+  /** Blocks end beyond the depth: what is there is zero. Of a part, whoever chooses it sees to that. */
+  readonly tail: boolean;
+  /** Blocks begin at multiples of their depth. */
+  readonly aligned: boolean;
+}
+
 /** Rows read through strides; the view is over [batch axes…, row axes…], in vectors. */
 export function matrixSource(
   { tensor, view, split = false }: { readonly tensor: DeviceTensor; readonly view: View; readonly split?: boolean | undefined },
   extents: { readonly batch: readonly number[]; readonly rows: readonly number[] },
-  { name, depth, bk }: Pick<StageShape, 'name' | 'depth' | 'bk'>,
+  { name, tail, aligned }: SourceBlocks,
 ): RowSource {
   const part = (from: number, of: readonly number[], offset: number) =>
     collapse({ extents: of, views: [{ offset, strides: view.strides.slice(from, from + of.length) }] });
   const batch = part(0, extents.batch, view.offset);
   const rows = part(extents.batch.length, extents.rows, 0);
-  const tail = depth % bk !== 0;
+  // The invocation's own depth is part of the row, unless it decides something.
+  const inRow = !tail && aligned;
   const halved = halving(split);
   return {
+    name,
     tensor,
     split,
-    row(block, register, row, above) {
+    row(block, register, row, above, lane) {
       const stride = rows.extents.length === 1 ? rows.views[0]!.strides[0]! : undefined;
       if (above && stride !== undefined && stride >= 0) return `${above.name} + ${above.step * stride}u`;
       const at = block.let(`${register}_m`, row);
       const base = address(batch.views[0]!, decodeIndex('batch', batch.extents).map((code) => `(${code})`));
       const offset = address(rows.views[0]!, decodeIndex(at, rows.extents).map((code) => `(${code})`));
-      return block.let(register, `${base} + ${offset}${tail ? '' : ` + ${halved(`${name}_lane`)}`}`);
+      return block.let(register, `${base} + ${offset}${inRow ? ` + ${halved(lane)}` : ''}`);
     },
     depth(block, register, k, lane) {
       if (!tail) {
-        block.let(register, halved(k));
+        block.let(register, halved(inRow ? k : `(${k} + ${lane})`));
         return;
       }
       block.let(`${register}_ok`, `${k} + ${lane} < k_end`);
@@ -155,19 +211,19 @@ export function matrixSource(
 const MASK_BITS = 32;
 
 /** An image as the left matrix. */
-export function imageSource(image: PackedImage, { name, depth, bk }: Pick<StageShape, 'name' | 'depth' | 'bk'>): RowSource {
+export function imageSource(image: PackedImage, { name, bk, tail, aligned }: SourceBlocks): RowSource {
   const taps = product(image.kernel);
-  const tail = depth % bk !== 0;
   // Where a block lies within one tap, all invocations share the tap's arithmetic.
-  const shared = image.channels % bk === 0;
+  const shared = aligned && image.channels % bk === 0;
   const leaves = image.kernel.some((_, axis) => canLeave(image, axis));
   const masked = leaves && taps <= MASK_BITS;
   const split = image.split ?? false;
   const halved = halving(split);
   return {
+    name,
     tensor: image.tensor,
     split,
-    row(block, register, row) {
+    row(block, register, row, _above, lane) {
       const at = block.let(`${register}_m`, row);
       const [index, ...outputs] = decodeIndex(at, [image.images, ...image.outputSpatial]);
       const positions = outputs.map((output, axis) =>
@@ -176,7 +232,7 @@ export function imageSource(image: PackedImage, { name, depth, bk }: Pick<StageS
       const terms = positions.map((position, axis) => `${position} * ${image.spatialStrides[axis]}i`);
       const fixed = `(${index}) * ${image.imageStride}u + batch * ${image.groupStride}u + ${image.offset}u`;
       // A window may begin outside the image: the sum wraps, and wraps back where the tap's offset is added.
-      block.let(register, `bitcast<u32>(${['0i', ...terms].join(' + ')}) + ${fixed}${shared ? ` + ${halved(`${name}_lane`)}` : ''}`);
+      block.let(register, `bitcast<u32>(${['0i', ...terms].join(' + ')}) + ${fixed}${shared ? ` + ${halved(lane)}` : ''}`);
       if (masked) tapMask(block, image, register);
       return register;
     },

@@ -75,7 +75,17 @@ export interface PackedColumns {
   readonly depth: number;
 }
 
-export type PackedLeft = PackedMatrix | PackedImage;
+/** A left matrix that lies in one tensor. */
+export type PackedSource = PackedMatrix | PackedImage;
+
+/** Left matrices one after the other along the depth. */
+export interface PackedJoined {
+  readonly kind: 'joined';
+  /** Each with its depth in vectors. */
+  readonly parts: readonly { readonly a: PackedSource; readonly depth: number }[];
+}
+
+export type PackedLeft = PackedSource | PackedJoined;
 export type PackedRight = PackedWeights | PackedRowsOfColumns | PackedColumns;
 
 /** Stored bytes are `round(real / scale) + zeroPoint`, saturated to −128 … 127. */

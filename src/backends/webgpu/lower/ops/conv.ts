@@ -5,9 +5,9 @@ import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
-import { packedColumns, type PackedLeft, type PackedRight } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedRight, type PackedSource } from '../../kernels/packed/spec.ts';
 import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
-import { type Candidate, productProblem } from '../../tactics/tactic.ts';
+import { type Candidate, productProblem, type TacticProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray, once } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
@@ -31,7 +31,7 @@ const convTranspose: Lowering<'ConvTranspose'> = {
   lower: (node, context) => lowerConv({ ...convNode(node, node.attrs, undefined, []), transposed: true }, context),
 };
 
-function weightsMustBeKnown(node: Node<'Conv' | 'FusedConv' | 'ConvTranspose'>, graph: Graph): string | undefined {
+export function weightsMustBeKnown(node: Node<'Conv' | 'FusedConv' | 'FusedShortcut' | 'ConvTranspose'>, graph: Graph): string | undefined {
   if (!graph.constants.has(node.inputs[1]!)) return 'the weights are not constant';
   const dtype = typeOf(graph, node.inputs[0]!).dtype;
   return dtype === 'float32' || dtype === 'float16' ? undefined : `no convolution kernel for ${dtype}`;
@@ -49,7 +49,8 @@ function lowerConv(node: ConvNode, context: LowerContext): void {
   const direct = !context.split && !(context.half && hasMatrices(context.profile, 'f16')) && lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
   const x = direct ? lies : context.sourceIn(node.x, 'channels-last', 'narrow');
   if (isDepthwise(node, window)) return lowerDepthwise(node, window, x, context);
-  lowerImplicitGemm(node, window, x, output(), context);
+  const { problem, candidates } = gemmCandidates(node, window, x, epilogueOf(node, window, biasOf(node, context), output(), context), context);
+  context.choose(problem, candidates);
 }
 
 /** Few channels in halves, or in f32 that becomes halves: the image is laid out in runs of pixels first. */
@@ -69,12 +70,12 @@ function lowerFewChannels(node: ConvNode, window: ConvWindow, storage: RunStorag
 /** Operands of halves for the packed kernel: as they are, or split from f32. */
 function halfOperands(
   key: string,
-  { a, depth }: { readonly a: PackedLeft; readonly depth: number },
+  { a, depth }: { readonly a: PackedSource; readonly depth: number },
   shape: WeightShape,
   at: WeightAt,
   split: boolean,
   context: LowerContext,
-): { readonly left: PackedLeft; readonly depth: number; readonly right: PackedRight } {
+): { readonly left: PackedSource; readonly depth: number; readonly right: PackedRight } {
   const stored = split ? splitShape(shape) : shape;
   const spec = { dtype: 'float32', dims: [packedBytes(stored, 'f16') / 2], storage: 'f16' } as const;
   const tensor = context.pack(split ? `${key} split` : key, spec, () => (split ? packSplit(shape, at) : packHalf(shape, at)));
@@ -83,7 +84,14 @@ function halfOperands(
   return { left: a.kind === 'image' ? { ...a, split, channels: a.channels * 2 } : { ...a, split }, depth: depth * 2, right };
 }
 
-function lowerImplicitGemm(node: ConvNode, window: ConvWindow, x: DeviceTensor, output: DeviceTensor, context: LowerContext): void {
+/** A convolution as an implicit matrix product that ends in `epilogue`. */
+export function gemmCandidates(
+  node: ConvNode,
+  window: ConvWindow,
+  x: DeviceTensor,
+  epilogue: EpilogueSpec,
+  context: LowerContext,
+): { readonly problem: TacticProblem; readonly candidates: Candidate[] } {
   const channels = window.groups === 1 && x.layout === 'channels-last' ? paddedChannels(x.dims, x.storage) : window.inputs;
   const taps = elementCount(window.kernel);
   const columns = Math.ceil(window.outputs / 4) * 4;
@@ -93,7 +101,6 @@ function lowerImplicitGemm(node: ConvNode, window: ConvWindow, x: DeviceTensor, 
     { dtype: 'float32', dims: [window.groups, depth, columns], storage: context.half ? 'f16' : 'f32' },
     () => asStored(packWeights(constantArray(context.constant(node.w)!) as Float32Array, window, channels, columns, node.transposed), context.half),
   );
-  const epilogue = epilogueOf(node, window, biasOf(node, context), output, context);
   const shape = { batch: window.groups, rows: window.images * elementCount(window.outputSpatial), columns: window.outputs, depth };
   const spec = {
     ...epilogue,
@@ -105,10 +112,10 @@ function lowerImplicitGemm(node: ConvNode, window: ConvWindow, x: DeviceTensor, 
   const tiled = tiledCandidates(spec, shape, context);
   const halves = (context.half && x.storage === 'f16') || (context.split && x.storage === 'f32') ? halfCandidates(node, window, x, epilogue, context) : [];
   const first = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
-  context.choose(productProblem(spec.label, context.half && halves.length > 0 ? 'f16' : 'f32', shape), first);
+  return { problem: productProblem(spec.label, context.half && halves.length > 0 ? 'f16' : 'f32', shape), candidates: first };
 }
 
-function biasOf(node: ConvNode, context: LowerContext): DeviceTensor | undefined {
+export function biasOf(node: ConvNode, context: LowerContext): DeviceTensor | undefined {
   return node.b === '' ? undefined : context.tensor(node.b);
 }
 

@@ -1,0 +1,91 @@
+/**
+ * A convolution that adds another one's result becomes one node with both: the projection on the shortcut of a residual block is then
+ * multiplied in the same product, and never lies in memory.
+ *
+ * Prior art: TensorRT and oneDNN fuse the sum; that the two products are one along the depth is plain algebra, [A B]·[C; D] = A·C + B·D.
+ */
+import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
+import type { Expr } from '../ir/expr.ts';
+import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
+import { elementCount, fromNumbers, sameDims, type Tensor, toNumbers } from '../ir/tensor.ts';
+import { rulePass } from './pass.ts';
+import { FLOATS } from './tensors.ts';
+
+/** Images of fewer channels have a kernel of their own. */
+const FEW_CHANNELS = 4;
+
+// f(conv(x, w) + b + (conv(x2, w2) + b2)) = fusedshortcut(x, w, b + b2, x2, w2)
+function fuse(node: AnyNode, edit: GraphEditor): boolean {
+  if (node.op !== 'FusedConv' || !isPlain(node, edit)) return false;
+  const [x, w, b = '', ...extras] = node.inputs as [ValueId, ValueId, ValueId?, ...ValueId[]];
+  for (const [i, id] of extras.entries()) {
+    const other = edit.producer(id);
+    if (other?.op !== 'Conv' || !isPlain(other, edit) || edit.onlyConsumer(id) !== node || extras.indexOf(id) !== extras.lastIndexOf(id)) continue;
+    if (!sameDims(edit.type(id).dims, edit.type(node.outputs[0]!).dims) || edit.type(other.inputs[0]!).dtype !== edit.type(x).dtype) continue;
+    const epilogue = withoutSum(node.attrs.epilogue, i + 1);
+    const bias = sumOf([b, other.inputs[2] ?? ''], edit);
+    if (!epilogue || bias === undefined) continue;
+    edit.replaceNode(node, {
+      op: 'FusedShortcut',
+      inputs: [x, w, bias === null ? '' : edit.addConstant(bias, `${node.name}_bias`), other.inputs[0]!, other.inputs[1]!, ...extras.toSpliced(i, 1)],
+      attrs: { ...node.attrs, shortcut: other.attrs, epilogue },
+      origins: unionOrigins(other, node),
+    });
+    return true;
+  }
+  return false;
+}
+
+/** One group of known weights, with more channels than the first layer of a network has. */
+function isPlain({ inputs, attrs }: Node<'Conv'> | Node<'FusedConv'>, edit: GraphEditor): boolean {
+  const { dtype, dims } = edit.type(inputs[0]!);
+  return attrs.group === 1 && edit.constant(inputs[1]) !== undefined && FLOATS.has(dtype) && dims[1]! > FEW_CHANNELS;
+}
+
+/** The sum of two vectors, null where both are absent; undefined where one is not known. */
+function sumOf(ids: readonly [ValueId, ValueId], edit: GraphEditor): Tensor | null | undefined {
+  const present = ids.filter((id) => id !== '');
+  const vectors = present.map((id) => edit.constant(id));
+  if (vectors.length === 0) return null;
+  if (vectors.some((vector) => vector === undefined)) return undefined;
+  const [first, second] = vectors as [Tensor, Tensor?];
+  if (!second) return first;
+  const [a, c] = [toNumbers(first), toNumbers(second)];
+  return fromNumbers(first.dtype, [elementCount(first.dims)], a.map((value, i) => value + c[i]!));
+}
+
+/** The expression with `accumulator + input` made the accumulator; undefined where either occurs in any other way. */
+function withoutSum(expr: Expr, index: number): Expr | undefined {
+  const counts = { accumulator: 0, input: 0, sums: 0 };
+  const visit = (x: Expr): Expr => {
+    switch (x.kind) {
+      case 'input':
+        if (x.index === 0) counts.accumulator++;
+        if (x.index === index) counts.input++;
+        return x.index > index ? { ...x, index: x.index - 1 } : x;
+      case 'const':
+        return x;
+      case 'unary':
+      case 'cast':
+        return { ...x, x: visit(x.x) };
+      case 'binary': {
+        const { a, b } = x;
+        const isSum = x.fn === 'add' && a.kind === 'input' && b.kind === 'input' && a.index !== b.index && [a, b].every((side) => side.index === 0 || side.index === index);
+        if (isSum) counts.sums++;
+        const sides = { a: visit(a), b: visit(b) };
+        return isSum ? (a.index === 0 ? sides.a : sides.b) : { ...x, ...sides };
+      }
+      case 'select':
+        return { ...x, condition: visit(x.condition), a: visit(x.a), b: visit(x.b) };
+      default:
+        return x satisfies never;
+    }
+  };
+  const found = visit(expr);
+  return counts.sums === 1 && counts.accumulator === 1 && counts.input === 1 ? found : undefined;
+}
+
+export const fuseShortcuts = rulePass(
+  { name: 'fuse-shortcuts', summary: 'a convolution and the one whose result it adds as one product', targets: ['webgpu'] },
+  [{ name: 'shortcut', ops: ['FusedConv'], rewrite: fuse }],
+);
