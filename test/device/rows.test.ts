@@ -5,6 +5,7 @@ import type { OpAttrs } from '../../src/ir/ops.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { distance, noDevice, noise, runGraph } from './helpers.ts';
 import { broadcastIndex, conv, eachCoordinate, matMul } from './references.ts';
+import { floats, runOp } from './run-op.ts';
 
 const tolerance = { absolute: 2e-5, relative: 2e-5 };
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
@@ -116,6 +117,23 @@ describe.skipIf(noDevice)('pools (skipped without SwiftShader)', () => {
     const outputs = await runGraph(graph.finish([flat]), { x: fromNumbers('float32', test.x, x) });
     const rows = rowsOf([2, channels, 4, 4], [2, 3], conv(test, x, w));
     expect(distance(outputs['y']!, rows.map((row) => sum(row) / 16), tolerance)).toBeLessThan(1);
+  });
+});
+
+describe.skipIf(noDevice)('pools of any norm (skipped without SwiftShader)', () => {
+  const [dims, pixels] = [[2, 8, 5, 4], 20];
+  const x = noise(elementCount(dims), 3);
+  const norm = (p: number, values: readonly number[]): number => values.reduce((total, value) => total + Math.abs(value) ** p, 0) ** (1 / p);
+
+  it.each([1, 2, 3, 5])('p = %i', async (p) => {
+    const planes = Array.from({ length: 16 }, (_, plane) => [...x.slice(plane * pixels, (plane + 1) * pixels)]);
+    for (const channelsLast of [false, true]) {
+      const [whole] = await runOp('GlobalLpPool', { p }, [floats(dims, x, { channelsLast })]);
+      expect(distance(whole!, planes.map((plane) => norm(p, plane)), tolerance)).toBeLessThan(1);
+    }
+    const [rows] = await runOp('LpPool', { ...pool, kernel_shape: [1, 4], p }, [floats(dims, x)]);
+    const expected = planes.flatMap((plane) => Array.from({ length: 5 }, (_, row) => norm(p, plane.slice(row * 4, row * 4 + 4))));
+    expect(distance(rows!, expected, tolerance)).toBeLessThan(1);
   });
 });
 

@@ -66,17 +66,20 @@ const upsample: Rule = (node, scope) => {
 
 const resize: Rule = (node, scope) => {
   if (node.opset >= 11) return modernResize(node, scope);
-  const scales = inputOf(node, 1);
+  const [data, scales] = [inputOf(node, 0), inputOf(node, 1)];
   const mode = resizeMode(node.attributes.get('mode'));
-  // Resize-10 rounds its source index down where it enlarges and up where it shrinks.
+  const attributes = { ...OLD_SCALING, mode, nearest_mode: 'floor' };
+  if (mode !== 'nearest') return emitAs('Resize', node, scope, { inputs: [data, '', scales], attributes });
+  // Resize-10 rounds its source index down along axes that it enlarges and up along axes that it shrinks: a node for each.
   const known = scope.known(scales);
-  if (mode === 'nearest' && !known) throw new UnsupportedError('Resize of opset 10 needs scales that are known at build');
-  const shrinks = known?.some((scale) => scale < 1) ?? false;
-  if (mode === 'nearest' && shrinks && known?.some((scale) => scale > 1)) {
-    throw new UnsupportedError('Resize of opset 10 that shrinks one axis and enlarges another');
-  }
-  const attributes = { ...OLD_SCALING, mode, nearest_mode: shrinks ? 'ceil' : 'floor' };
-  emitAs('Resize', node, scope, { inputs: [inputOf(node, 0), '', scales], attributes });
+  if (!known) throw new UnsupportedError('Resize of opset 10 needs scales that are known at build');
+  const shrinks = known.some((scale) => scale < 1);
+  if (!shrinks) return emitAs('Resize', node, scope, { inputs: [data, '', scales], attributes });
+  const shrinking = { ...attributes, nearest_mode: 'ceil' };
+  if (known.every((scale) => scale <= 1)) return emitAs('Resize', node, scope, { inputs: [data, '', scales], attributes: shrinking });
+  const only = (keep: (scale: number) => boolean): string => scope.addConstant(floats(known.map((scale) => (keep(scale) ? scale : 1))));
+  const [smaller] = scope.emit(node, 'Resize', [data, '', only((scale) => scale < 1)], shrinking);
+  emitAs('Resize', node, scope, { inputs: [smaller!, '', only((scale) => scale > 1)], attributes });
 };
 
 /** Opset 11 had to be given roi, scales and sizes, and said by an empty tensor which of them are absent. */

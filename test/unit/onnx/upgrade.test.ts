@@ -58,6 +58,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'Upsample-9 linear': one('Upsample', 9, { mode: 'linear' }, { x: [1, 1, 3, 2], inputs: ['x', 's'], initializers: { s: floats([1, 1, 2, 2]) } }),
   'Resize-10 nearest up': one('Resize', 10, { mode: 'nearest' }, { x: [1, 1, 3, 5], inputs: ['x', 's'], initializers: { s: floats([1, 1, 1.7, 2]) } }),
   'Resize-10 nearest down': one('Resize', 10, { mode: 'nearest' }, { x: [1, 1, 5, 7], inputs: ['x', 's'], initializers: { s: floats([1, 1, 0.6, 0.5]) } }),
+  'Resize-10 nearest, one axis down and one up': one('Resize', 10, { mode: 'nearest' }, { x: [1, 1, 5, 7], inputs: ['x', 's'], initializers: { s: floats([1, 1, 0.6, 1.5]) }, ops: ['Resize', 'Resize'] }),
   'Resize-10 linear': one('Resize', 10, { mode: 'linear' }, { x: [1, 1, 3, 5], inputs: ['x', 's'], initializers: { s: floats([1, 1, 2, 2]) } }),
   'Resize-11 empty roi and scales': one('Resize', 11, { mode: 'linear', coordinate_transformation_mode: 'half_pixel' }, {
     x: [1, 1, 3, 5], inputs: ['x', 'r', 'e', 't'], initializers: { r: floats([]), e: floats([]), t: ints([1, 1, 6, 7]) },

@@ -110,13 +110,13 @@ export function reduceAxes(
 
 type GlobalPool = 'GlobalAveragePool' | 'GlobalMaxPool' | 'GlobalLpPool';
 
-function globalPool<K extends GlobalPool>(program: (node: Node<K>) => Program | undefined): Lowering<K> {
+function globalPool<K extends GlobalPool>(program: (node: Node<K>) => Program): Lowering<K> {
   return {
-    unsupported: (node, graph) => floatReason(node, graph) ?? (program(node) ? undefined : 'only p of 1 and 2 have a kernel'),
+    unsupported: floatReason,
     lower(node, context) {
       const rank = context.type(node.inputs[0]!).dims.length;
       const pixels = Array.from({ length: rank - 2 }, (_, axis) => axis + 2);
-      reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, pixels, true, program(node)!, context);
+      reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, pixels, true, program(node), context);
     },
   };
 }
@@ -127,11 +127,17 @@ export function lowerMean(node: Node<'GlobalAveragePool'>, end: ReductionEnd, co
   reduceAxes(node.op, node.inputs[0]!, end.output, axes, true, PROGRAMS.ReduceMean, context, end);
 }
 
-const NORMS: Readonly<Record<number, Program>> = { 1: PROGRAMS.ReduceL1, 2: PROGRAMS.ReduceL2 };
+function normProgram(p: number): Program {
+  if (p === 1) return PROGRAMS.ReduceL1;
+  if (p === 2) return PROGRAMS.ReduceL2;
+  // What pow is defined as: unlike pow, it takes vectors and scalars alike.
+  const power = (row: RowEmitter, x: string, exponent: number): string => `exp2(log2(${x}) * ${row.constant(exponent)})`;
+  return (row) => row.storeRow(power(row, row.reduce('sum', (load) => power(row, `abs(${load(0)})`, p)), 1 / p));
+}
 
 export const REDUCE_LOWERINGS: LoweringTable = {
   ...(Object.fromEntries(Object.keys(PROGRAMS).map((op) => [op, reduceLowering(op as ReduceOp)])) as { readonly [K in ReduceOp]: Lowering<K> }),
   GlobalAveragePool: globalPool(() => PROGRAMS.ReduceMean),
   GlobalMaxPool: globalPool(() => PROGRAMS.ReduceMax),
-  GlobalLpPool: globalPool((node) => NORMS[node.attrs.p]),
+  GlobalLpPool: globalPool((node) => normProgram(node.attrs.p)),
 };
