@@ -46,7 +46,8 @@ const KEPT_ONNX_OPS: Readonly<Record<string, number>> = {
 };
 
 const REASONS: readonly (readonly [RegExp, string])[] = [
-  [/^(If|Loop|Scan)$/, 'control flow has no static graph'],
+  [/^If$/, 'control flow has no static graph, unless its condition is known at build'],
+  [/^(Loop|Scan)$/, 'control flow has no static graph'],
   [/^(Sequence|SplitToSequence|ConcatFromSequence|Optional)/, 'sequences and optional values are not tensors'],
   [/^(String|Tfidf|TfIdf|RegexFullMatch)/, 'strings are not supported'],
 ];

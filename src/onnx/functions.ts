@@ -55,7 +55,9 @@ function expand(inliner: Inliner, node: OnnxNode, callers: readonly string[]): v
   for (const inner of fn.nodes) {
     const attributes = bindAttributes(inner.attributes, node.attributes, fn.defaults);
     const name = `${prefix}/${inner.name || inner.opType}`;
-    expand(inliner, { ...inner, name, inputs: inner.inputs.map(rename), outputs: inner.outputs.map(rename), attributes }, [...callers, key]);
+    // Names and attributes inside of branches would need the same: an If in a function stays control flow.
+    const { branches: _, ...plain } = inner;
+    expand(inliner, { ...plain, name, inputs: inner.inputs.map(rename), outputs: inner.outputs.map(rename), attributes }, [...callers, key]);
   }
   for (const [source, target] of aliases) {
     expand(inliner, { name: `${prefix}/${target}`, opType: 'Identity', domain: '', opset: 22, inputs: [source], outputs: [target], attributes: new Map() }, [...callers, key]);

@@ -13,12 +13,14 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import { defineNode, findOp } from '../ops/custom.ts';
 import { customAttributes, keptOpset, reasonFor, type CustomOps } from './custom.ts';
 import { inlineFunctions } from './functions.ts';
+import { inlineBranch, readsOf, type Names } from './branches.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
-import type { OnnxModel, OnnxNode, OnnxValue } from './model.ts';
+import type { OnnxBranch, OnnxModel, OnnxNode, OnnxValue } from './model.ts';
 import { nodePlace } from './order.ts';
 import { checkRebatched, dependentValues, rebatchNode, type Rebatch } from './rebatch.ts';
 import { createImportScope, type ScopeState, type SourceNode } from './scope.ts';
 import { ruleFor } from './upgrade.ts';
+import type { TensorValue } from './value.ts';
 
 export interface ImportOptions extends BindOptions {
   /** Ops that plugins know. */
@@ -46,6 +48,9 @@ interface Importer {
   readonly binding: Binding;
   readonly rebatch: Rebatch | undefined;
   readonly scope: ScopeState;
+  /** Names that are taken, and values that are read: both grow where a branch is inlined. */
+  readonly names: Names;
+  readonly used: Set<ValueId>;
   readonly unsupported: UnsupportedNode[];
   /** Values whose types an unsupported node left unknown. */
   readonly unknown: Set<ValueId>;
@@ -67,10 +72,10 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   const own = rebatched && importGraph(model, { ...options, rebatch: false });
   if (own && !own.ok) return own;
   const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types, dependent: dependentValues(binding.inputs.keys(), nodes) } : undefined;
-  const importer: Importer = { model, options, binding, rebatch, scope: createScope(model, nodes), unsupported: [], unknown: new Set() };
+  const importer: Importer = { model, options, binding, rebatch, ...createScope(model, nodes), unsupported: [], unknown: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
   for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);
-  addInitializers(importer);
+  for (const [name, value] of model.initializers) addInitializer(importer, name, value);
   for (const node of nodes) importNode(importer, node);
   if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported };
   if (rebatch) checkRebatched(model.outputs.map((output) => output.name), importer.scope, rebatch);
@@ -87,31 +92,48 @@ function nameNodes(nodes: readonly OnnxNode[]): OnnxNode[] {
   });
 }
 
-function createScope(model: OnnxModel, nodes: readonly OnnxNode[]): ScopeState {
+function createScope(model: OnnxModel, nodes: readonly OnnxNode[]): Pick<Importer, 'scope' | 'names' | 'used'> {
   const graphOutputs = new Set(model.outputs.map((output) => output.name));
-  const used = new Set([...graphOutputs, ...nodes.flatMap((node) => node.inputs)]);
+  const used = new Set([...graphOutputs, ...nodes.flatMap(readsOf)]);
   const names = new Set([...used, ...model.initializers.keys(), ...model.inputs.map((input) => input.name)]);
   for (const node of nodes) for (const output of node.outputs) names.add(output);
-  return createImportScope({ names, nodeNames: new Set(nodes.map((node) => node.name)), used, graphOutputs });
+  const nodeNames = new Set(nodes.map((node) => node.name));
+  return { scope: createImportScope({ names, nodeNames, used, graphOutputs }), names: { values: names, nodes: nodeNames }, used };
 }
 
-function addInitializers({ model, scope, unsupported: list, unknown }: Importer): void {
-  for (const [name, value] of model.initializers) {
-    if (!scope.isUsed(name)) continue;
-    if (value.kind === 'tensor') {
-      scope.addConstant(value.tensor, name);
-      continue;
-    }
-    unknown.add(name);
-    const what = value.kind === 'strings' ? 'string' : value.dtype;
-    list.push({ node: name, op: 'initializer', reason: `elements of type ${what} are not supported` });
+function addInitializer({ scope, unsupported: list, unknown }: Importer, name: string, value: TensorValue): void {
+  if (!scope.isUsed(name)) return;
+  if (value.kind === 'tensor') {
+    scope.addConstant(value.tensor, name);
+    return;
   }
+  unknown.add(name);
+  const what = value.kind === 'strings' ? 'string' : value.dtype;
+  list.push({ node: name, op: 'initializer', reason: `elements of type ${what} are not supported` });
+}
+
+/** The branch that an If takes, where that is known. */
+function branchOf({ scope, unknown }: Importer, { branches, inputs: [condition] }: OnnxNode): OnnxBranch | undefined {
+  if (!branches || !condition || unknown.has(condition)) return undefined;
+  const [holds] = scope.known(condition) ?? [];
+  if (holds === undefined) return undefined;
+  return holds !== 0 ? branches.yes : branches.no;
+}
+
+function importBranch(importer: Importer, node: OnnxNode, branch: OnnxBranch): void {
+  const { nodes, initializers } = inlineBranch(node, branch, importer.names);
+  for (const name of nodes.flatMap(readsOf)) importer.used.add(name);
+  for (const name of dependentValues(importer.rebatch?.dependent ?? [], nodes)) importer.rebatch?.dependent.add(name);
+  for (const [name, value] of initializers) addInitializer(importer, name, value);
+  for (const inner of nodes) importNode(importer, inner);
 }
 
 function importNode(importer: Importer, node: OnnxNode): void {
   const { scope, binding, unknown } = importer;
   const rule = ruleFor(node);
   try {
+    const branch = branchOf(importer, node);
+    if (branch) return importBranch(importer, node, branch);
     if (!rule) {
       importCustom(importer, node);
       return;

@@ -51,6 +51,15 @@ export interface OnnxNode {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: ReadonlyMap<string, OnnxAttribute>;
+  /** Of an If: what it computes either way. */
+  readonly branches?: { readonly yes: OnnxBranch; readonly no: OnnxBranch };
+}
+
+/** A graph inside a node. It also reads values of the graphs around it, by their names. */
+export interface OnnxBranch {
+  readonly nodes: readonly OnnxNode[];
+  readonly initializers: ReadonlyMap<string, TensorValue>;
+  readonly outputs: readonly string[];
 }
 
 /** A model-local function: a node of this domain and name stands for the body. */
@@ -91,7 +100,12 @@ interface Context {
   readonly opsets: ReadonlyMap<string, number>;
   readonly functionKeys: ReadonlySet<string>;
   readonly external: ExternalReader;
+  /** How many graphs this one is inside of. */
+  readonly depth?: number;
 }
+
+/** Branches nested deeper are not read: their node stays control flow. */
+const MAX_DEPTH = 16;
 
 /** The model that the bytes hold. Tensors are views of the bytes. Throws TsrtError MODEL_INVALID, and nothing else. */
 export function readModel(bytes: Uint8Array, options: ReadOptions = {}): OnnxModel {
@@ -144,14 +158,7 @@ function decodeOpsets(imports: ModelProto['opsetImport'], irVersion: number, pla
 }
 
 function decodeGraph(graph: GraphProto, context: Context): Omit<OnnxModel, 'irVersion' | 'producer' | 'opsets' | 'functions'> {
-  const initializers = new Map<string, TensorValue>();
-  for (const [index, tensor] of (graph.initializer ?? []).entries()) {
-    const name = tensor.name ?? '';
-    const place = name === '' ? `initializer ${index}` : `initializer ${quote(name)}`;
-    if (name === '') throw invalid('an initializer has no name', place);
-    if (initializers.has(name)) throw invalid(`there are two initializers ${quote(name)}`, place);
-    initializers.set(name, decodeTensor(tensor, place, context.external));
-  }
+  const initializers = decodeInitializers(graph, context);
   for (const sparse of graph.sparseInitializer ?? []) {
     const name = sparse.values?.name ?? '';
     if (name === '' || initializers.has(name)) throw invalid('a sparse initializer has no name of its own', 'sparse initializers');
@@ -172,6 +179,18 @@ function decodeGraph(graph: GraphProto, context: Context): Omit<OnnxModel, 'irVe
   return { name: graph.name ?? '', inputs, outputs, valueInfo, initializers, nodes };
 }
 
+function decodeInitializers(graph: GraphProto, { external }: Context): Map<string, TensorValue> {
+  const initializers = new Map<string, TensorValue>();
+  for (const [index, tensor] of (graph.initializer ?? []).entries()) {
+    const name = tensor.name ?? '';
+    const place = name === '' ? `initializer ${index}` : `initializer ${quote(name)}`;
+    if (name === '') throw invalid('an initializer has no name', place);
+    if (initializers.has(name)) throw invalid(`there are two initializers ${quote(name)}`, place);
+    initializers.set(name, decodeTensor(tensor, place, external));
+  }
+  return initializers;
+}
+
 function decodeNodes(protos: readonly NodeProto[], place: string, context: Context): OnnxNode[] {
   return protos.map((proto, index) => {
     const opType = proto.opType ?? '';
@@ -184,8 +203,24 @@ function decodeNodes(protos: readonly NodeProto[], place: string, context: Conte
       throw invalid(`a node uses the operator set ${quote(domain || 'ai.onnx')}, which the model does not import`, where);
     }
     const attributes = decodeAttributes(opType, proto.attribute ?? [], where, context.external);
-    return { name, opType, domain, opset: opset ?? 1, inputs: proto.input ?? [], outputs: proto.output ?? [], attributes };
+    const node = { name, opType, domain, opset: opset ?? 1, inputs: proto.input ?? [], outputs: proto.output ?? [], attributes };
+    const branches = opType === 'If' && domain === '' ? decodeBranches(proto, where, context) : undefined;
+    return branches ? { ...node, branches } : node;
   });
+}
+
+/** Undefined where one is missing, or is more than nodes and tensors. */
+function decodeBranches(proto: NodeProto, place: string, context: Context): OnnxNode['branches'] {
+  const branch = (name: string): OnnxBranch | undefined => {
+    const graph = proto.attribute?.find((attribute) => attribute.name === name)?.g;
+    if (!graph || (graph.sparseInitializer ?? []).length > 0 || (graph.input ?? []).length > 0) return undefined;
+    const inner = { ...context, depth: (context.depth ?? 0) + 1 };
+    const nodes = decodeNodes(graph.node ?? [], `${place}, ${name}`, inner);
+    return { nodes, initializers: decodeInitializers(graph, inner), outputs: (graph.output ?? []).map((output) => output.name ?? '') };
+  };
+  if ((context.depth ?? 0) >= MAX_DEPTH) return undefined;
+  const [yes, no] = [branch('then_branch'), branch('else_branch')];
+  return yes && no && { yes, no };
 }
 
 function decodeFunctions(model: ModelProto, defaults: FunctionDefaults, context: Context): OnnxFunction[] {

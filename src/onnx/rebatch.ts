@@ -9,7 +9,9 @@
  */
 import type { ValueId } from '../ir/graph.ts';
 import { elementCount, formatType, sameDims, type TensorType } from '../ir/tensor.ts';
+import { readsOf } from './branches.ts';
 import { quote, unsupported } from './invalid.ts';
+import type { OnnxNode } from './model.ts';
 import { int64, type Scope, type SourceNode } from './scope.ts';
 
 export interface Rebatch {
@@ -18,17 +20,17 @@ export interface Rebatch {
   /** Types of the model's values at its own batch. */
   readonly ownTypes: ReadonlyMap<ValueId, TensorType>;
   /** Values computed from the elements of the inputs, not from their shapes alone. */
-  readonly dependent: ReadonlySet<ValueId>;
+  readonly dependent: Set<ValueId>;
 }
 
 /** Ops that look at a shape and not at the elements. */
 const SHAPE_OPS: ReadonlySet<string> = new Set(['Shape', 'Size']);
 
 /** Values that `nodes`, in topological order, compute from the elements of these inputs. */
-export function dependentValues(inputs: Iterable<ValueId>, nodes: readonly { readonly opType: string; readonly inputs: readonly ValueId[]; readonly outputs: readonly ValueId[] }[]): Set<ValueId> {
+export function dependentValues(inputs: Iterable<ValueId>, nodes: readonly OnnxNode[]): Set<ValueId> {
   const dependent = new Set(inputs);
   for (const node of nodes) {
-    if (SHAPE_OPS.has(node.opType) || !node.inputs.some((input) => dependent.has(input))) continue;
+    if (SHAPE_OPS.has(node.opType) || !readsOf(node).some((input) => dependent.has(input))) continue;
     for (const output of node.outputs) if (output !== '') dependent.add(output);
   }
   return dependent;

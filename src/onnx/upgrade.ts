@@ -21,6 +21,12 @@ export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'
   return (node, scope) => emitAs(opType, node, scope);
 }
 
+/** Ops outside of the vocabulary that are read as ops of it, with their domain where that is not ONNX's own. */
+export function translatedOps(): readonly string[] {
+  const own = [...ONNX_RULES.keys()].filter((opType) => !isOnnxOp(opType));
+  return [...own.sort(), ...[...CONTRIB_RULES.keys()].sort().map((opType) => `com.microsoft.${opType}`)];
+}
+
 function isOnnxOp(opType: string): opType is OpKind {
   return Object.hasOwn(OPS, opType) && OPS[opType as OpKind].domain === '';
 }

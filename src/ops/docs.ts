@@ -24,16 +24,21 @@ export function opTableRows(): readonly OpRow[] {
   );
 }
 
-/** docs/operators.md: what the intermediate representation holds. */
-export function operatorsPage(): string {
+/** docs/operators.md: what the intermediate representation holds, and `translated`, ops that are read as others. */
+export function operatorsPage(translated: readonly string[]): string {
   const rows = opTableRows();
   const families = [...new Set(rows.map((row) => row.family))];
   const lines = [
     '# Operators',
     '',
     `The ${rows.length} operators that the intermediate representation holds, with the first opset of each. Models of older opsets are read as`,
-    `opset ${REFERENCE_OPSET}. What is not here (control flow, sequences, strings, what follows a length that the data decide) is named when a model has it: the`,
+    `opset ${REFERENCE_OPSET}. Each has a kernel on \`webgpu\`, and runs on \`onnxruntime\`; where a kernel lacks`,
+    'an attribute or type, the build names the node and says so.',
+    '',
+    'What is not here (Loop, Scan, If unless its condition is known at build, sequences, strings, what follows a length that the data decide) is named when a model has it: the',
     "`onnxruntime` backend then runs the model's own bytes, a backend that needs the graph skips the variant with the reason.",
+    '',
+    `Read as others of these: ${translated.join(', ')}.`,
     '',
     'This page is written by `node scripts/write-operators.mjs` from the op table.',
   ];

@@ -39,8 +39,9 @@ const batchNormalization: Rule = (node, scope) => {
 /** Dropout passes its input on; its mask, where somebody reads it, keeps everything. */
 const dropout: Rule = (node, scope) => {
   const data = inputOf(node, 0);
-  const training = node.inputs[2];
-  if (training) {
+  const [, ratio, training] = node.inputs;
+  const dropsNothing = ratio !== undefined && ratio !== '' && scope.known(ratio)?.[0] === 0;
+  if (training && !dropsNothing) {
     const flag = scope.constant(training);
     if (!flag || toNumbers(flag).some((value) => value !== 0)) throw new UnsupportedError('training mode');
   }

@@ -235,7 +235,7 @@ describe('what the IR can not hold', () => {
     expect(list.map(({ op, reason }) => `${op}: ${reason}`)).toEqual([
       'Unique: not in the op vocabulary (opset 22), and the model does not declare static types for its outputs',
       'my.ops.Mystery: not a known op, and the model does not declare static types for its outputs',
-      'If: control flow has no static graph',
+      'If: control flow has no static graph, unless its condition is known at build',
       'SequenceConstruct: sequences and optional values are not tensors',
       'Frobnicate: not in the op vocabulary (opset 22)',
       'Dropout: training mode',

@@ -75,6 +75,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'Softmax-13': one('Softmax', 13, { axis: 1 }, { x: [2, 3, 4], ops: ['Softmax'] }),
   'Dropout-7': one('Dropout', 7, { ratio: { float: 0.4 } }, { x: [2, 3], ops: ['Identity'] }),
   'Dropout-12 with mask': one('Dropout', 12, {}, { x: [2, 3], outs: ['y', 'm'], outputs: { y: 'float32', m: 'bool' } }),
+  'Dropout-13, trained with nothing dropped': one('Dropout', 13, {}, { x: [2, 3], inputs: ['x', 'r', 't'], initializers: { r: floats([0], []), t: fromNumbers('bool', [], [1]) }, ops: ['Identity'] }),
   'BatchNormalization-7': one('BatchNormalization', 7, { epsilon: { float: 0.01 }, spatial: 1 }, {
     x: [2, 2, 3], inputs: ['x', 's', 'b', 'm', 'v'],
     initializers: { s: floats([1, 2]), b: floats([0.5, -1]), m: floats([0.1, 0.2]), v: floats([1, 4]) },

@@ -1,0 +1,60 @@
+/**
+ * If with a condition that is known at build: its branch becomes nodes of the graph. Exporters write such nodes where they did not
+ * know a size (PyTorch's squeeze of an axis that is 1 or is not).
+ */
+import { freshName } from '../ir/build.ts';
+import type { OnnxBranch, OnnxNode } from './model.ts';
+import type { TensorValue } from './value.ts';
+
+/** Everything that a node reads, inside its branches too; what a branch makes for itself is among it. */
+export function readsOf(node: OnnxNode): readonly string[] {
+  if (!node.branches) return node.inputs;
+  const { yes, no } = node.branches;
+  return [...node.inputs, ...[yes, no].flatMap(({ nodes, outputs }) => [...nodes.flatMap(readsOf), ...outputs])];
+}
+
+/** Names that are taken; those that are given out are added. */
+export interface Names {
+  readonly values: Set<string>;
+  readonly nodes: Set<string>;
+}
+
+export interface Inlined {
+  readonly nodes: readonly OnnxNode[];
+  readonly initializers: ReadonlyMap<string, TensorValue>;
+}
+
+/** The branch in place of its node: its own values under fresh names, its results under the names of the node's outputs. */
+export function inlineBranch(node: OnnxNode, branch: OnnxBranch, names: Names): Inlined {
+  const renamed = new Map<string, string>();
+  const made = branch.nodes.flatMap(({ outputs }) => outputs).filter((name) => name !== '');
+  for (const [index, output] of branch.outputs.entries()) {
+    const target = node.outputs[index] ?? '';
+    if (target !== '' && made.includes(output) && !renamed.has(output)) renamed.set(output, target);
+  }
+  for (const name of [...branch.initializers.keys(), ...made]) {
+    if (!renamed.has(name)) renamed.set(name, freshName(names.values, `${node.name}/${name}`));
+  }
+  const rename = (name: string): string => renamed.get(name) ?? name;
+  const nodes = branch.nodes.map((inner) => ({ ...renameNode(inner, rename), name: freshName(names.nodes, `${node.name}/${inner.name || inner.opType}`) }));
+  const passed = branch.outputs.flatMap((output, index): OnnxNode[] => {
+    const target = node.outputs[index] ?? '';
+    if (target === '' || rename(output) === target) return [];
+    const name = freshName(names.nodes, `${node.name}/Identity`);
+    return [{ name, opType: 'Identity', domain: '', opset: node.opset, inputs: [rename(output)], outputs: [target], attributes: new Map() }];
+  });
+  return { nodes: [...nodes, ...passed], initializers: new Map([...branch.initializers].map(([name, value]) => [rename(name), value])) };
+}
+
+type Rename = (name: string) => string;
+
+/** ONNX gives no name twice in nested graphs: a name that the map lacks is of a deeper one. */
+function renameNode(node: OnnxNode, rename: Rename): OnnxNode {
+  const { branches } = node;
+  const own = { ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) };
+  return branches ? { ...own, branches: { yes: renameBranch(branches.yes, rename), no: renameBranch(branches.no, rename) } } : own;
+}
+
+function renameBranch(branch: OnnxBranch, rename: Rename): OnnxBranch {
+  return { ...branch, nodes: branch.nodes.map((node) => renameNode(node, rename)), outputs: branch.outputs.map(rename) };
+}
