@@ -1,6 +1,7 @@
 /** SwiftShader as a device that a user names, without the switch in the environment that the other tests use. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { compileModel } from '../../src/backends/compile.ts';
+import { chooseDevice } from '../../src/backends/webgpu/devices.ts';
 import { webgpuBackend } from '../../src/backends/webgpu/webgpu.ts';
 import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { exportGraph } from '../../src/onnx/export.ts';
@@ -40,6 +41,26 @@ describe.skipIf(noDevice)('SwiftShader by name (skipped where it is not installe
     for (const action of [webgpuBackend.probe('no such device'), compile('no such device')]) {
       await expect(action).rejects.toMatchObject({ code: 'USAGE', fix: expect.stringContaining('swiftshader') as string });
     }
+  });
+
+  it('is used again by the next holder, never by two at once, and not where it was lost', async () => {
+    const choice = { wanted: 'swiftshader', unchecked: true };
+    const [first, second] = [await chooseDevice(choice), await chooseDevice(choice)];
+    expect(second.device).not.toBe(first.device);
+    first.destroy();
+    first.destroy();
+    const next = await vi.waitFor(async () => {
+      const open = await chooseDevice(choice);
+      if (open.device !== first.device) open.device.destroy();
+      expect(open.device).toBe(first.device);
+      return open;
+    });
+    expect((await chooseDevice(choice)).device).not.toBe(first.device);
+    next.device.destroy();
+    await next.device.lost;
+    next.destroy();
+    await second.device.queue.onSubmittedWorkDone();
+    expect((await chooseDevice(choice)).device).not.toBe(first.device);
   });
 
   it('gives its workers an environment, and no other device one', async () => {

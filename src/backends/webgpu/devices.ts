@@ -14,11 +14,51 @@ export interface DeviceChoice {
   readonly unchecked: boolean;
 }
 
-/** Opens the device that is meant. Throws TsrtError BACKEND_UNAVAILABLE where there is none, USAGE where the name fits none. */
+/**
+ * Devices that nobody holds, by adapter and toggles. They are used again, since a device leaves something behind however it is
+ * ended: Dawn (webgpu 0.6.2) keeps a thread of each one that compiled a pipeline.
+ */
+const idle = new Map<string, WebgpuDevice[]>();
+
+/**
+ * Opens the device that is meant, for the caller alone; `destroy` gives it back. Throws TsrtError BACKEND_UNAVAILABLE where there is
+ * none, USAGE where the name fits none.
+ */
 export async function chooseDevice({ wanted, unchecked }: DeviceChoice): Promise<WebgpuDevice> {
   const { adapter, options } = await chooseAdapter(wanted, unchecked);
-  const open = await openDevice(adapter, factsOf(options));
-  return { ...open, profile: { ...open.profile, ...knownMemory(open.info) } };
+  const key = JSON.stringify([options.adapter, options.swiftshader?.icd, unchecked]);
+  const open = takeIdle(key) ?? (await openDevice(adapter, factsOf(options)));
+  let held = true;
+  return {
+    ...open,
+    profile: { ...open.profile, ...knownMemory(open.info) },
+    destroy() {
+      if (held) void giveBack(key, open);
+      held = false;
+    },
+  };
+}
+
+function takeIdle(key: string): WebgpuDevice | undefined {
+  for (let open = idle.get(key)?.pop(); open; open = idle.get(key)?.pop()) if (isSound(open)) return open;
+  return undefined;
+}
+
+/** What its last holder submitted is waited for, so that an error of it is nobody else's. */
+async function giveBack(key: string, open: WebgpuDevice): Promise<void> {
+  await open.device.queue.onSubmittedWorkDone().catch(() => undefined);
+  if (isSound(open)) idle.set(key, [...(idle.get(key) ?? []), open]);
+}
+
+/** Ends a device that is lost or had an error. */
+function isSound(open: WebgpuDevice): boolean {
+  try {
+    open.check();
+    return true;
+  } catch {
+    open.destroy();
+    return false;
+  }
 }
 
 /** A software adapter keeps its buffers in the machine's memory. */
