@@ -46,6 +46,7 @@ describe('pipeline', () => {
         "fuse-elementwise: chains and trees of elementwise ops as one kernel",
         "integer-products: products of dequantized operands multiply the 8-bit integers themselves",
         "fold-dequantized: weights that no integer kernel reads are dequantized at build",
+        "fuse-shortcuts: a convolution and the one whose result it adds as one product",
       ]
     `);
   });
