@@ -2,7 +2,8 @@
 import { type Node, typeOf } from '../../../../ir/graph.ts';
 import type { PoolAttrs } from '../../../../ir/ops.ts';
 import type { DType } from '../../../../ir/tensor.ts';
-import { poolKernel, type PoolReduction } from '../../kernels/pool.ts';
+import { maxPoolCandidates } from '../../kernels/max-pool.ts';
+import { poolKernel, type PoolReduction, type PoolSpec } from '../../kernels/pool.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
 import { paddedChannels } from '../tensor.ts';
@@ -15,25 +16,24 @@ function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, con
   // Maxima and means are no larger than what they are of; sums of powers can be.
   const x = context.sourceIn(node.inputs[0]!, 'channels-last', how.kind === 'norm' ? 'canonical' : 'narrow');
   const output = context.targetLike(node.outputs[0]!, 'channels-last', x);
-  const call = poolKernel(
-    {
-      label: node.op,
-      x,
-      output,
-      images: x.dims[0]!,
-      inputSpatial: x.dims.slice(2),
-      outputSpatial: output.dims.slice(2),
-      kernel: attrs.kernel_shape,
-      strides: attrs.strides,
-      dilations: attrs.dilations,
-      pads: attrs.pads,
-      channels: paddedChannels(x.dims, x.storage),
-      validChannels: x.dims[1]!,
-      how,
-    },
-    context.profile,
-  );
-  context.dispatch(call);
+  const spec: PoolSpec = {
+    label: node.op,
+    x,
+    output,
+    images: x.dims[0]!,
+    inputSpatial: x.dims.slice(2),
+    outputSpatial: output.dims.slice(2),
+    kernel: attrs.kernel_shape,
+    strides: attrs.strides,
+    dilations: attrs.dilations,
+    pads: attrs.pads,
+    channels: paddedChannels(x.dims, x.storage),
+    validChannels: x.dims[1]!,
+    how,
+  };
+  if (how.kind !== 'max') return context.dispatch(poolKernel(spec, context.profile));
+  const { problem, candidates } = maxPoolCandidates(spec, context.profile);
+  context.choose(problem, candidates);
 }
 
 const maxPool: Lowering<'MaxPool'> = {
