@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { defineConfig } from 'vitest/config';
+import { configDefaults, defineConfig } from 'vitest/config';
 
 const root = fileURLToPath(new URL('.', import.meta.url));
 
@@ -12,10 +12,16 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ['test/**/*.test.ts', 'plugins/**/*.test.ts'],
     testTimeout: 120_000,
+    hookTimeout: 120_000,
+    reporters: ['default', './test/helpers/skipped.ts'],
     // Native addons (onnxruntime, Dawn) live better in processes than in threads.
     pool: 'forks',
     maxWorkers: 2,
+    projects: [
+      // One process runs many of these files, so that the project's modules are loaded once and not a hundred times.
+      { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false } },
+      { extends: true, test: { name: 'whole', include: ['test/**/*.test.ts', 'plugins/**/*.test.ts'], exclude: [...configDefaults.exclude, 'test/unit/**'] } },
+    ],
   },
 });

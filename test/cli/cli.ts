@@ -21,9 +21,12 @@ export interface Workplace {
   write(path: string, content: string | Uint8Array): Promise<string>;
 }
 
-/** An empty folder with a cache and results of its own. `own`: an installed command in it, in place of this checkout's. */
-export async function workplace(own?: string): Promise<Workplace> {
-  const folder = await temporaryFolder();
+/**
+ * An empty folder with a cache and results of its own. `own`: an installed command in it, in place of this checkout's; `place`: the
+ * folder, where it outlives the test.
+ */
+export async function workplace(own?: string, place?: string): Promise<Workplace> {
+  const folder = place ?? (await temporaryFolder());
   const command = own === undefined ? bin : join(folder, own);
   const start = startIn(folder, join(folder, 'cache'), command);
   return {

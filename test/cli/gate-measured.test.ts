@@ -2,6 +2,7 @@
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { groupFolder } from '../helpers/folder.ts';
 import { NULL_SUITE, workplace } from './cli.ts';
 
 async function suitePlace() {
@@ -25,7 +26,7 @@ describe('gate --against', () => {
     await buildEngine(place, 'old.engine', 1_000_000);
     await buildEngine(place, 'new.engine', 1_800_000);
     const measure = (candidate: string, baseline: string, ...more: string[]) =>
-      place.run('gate', 'suites/nulls', '--engine', candidate, '--against', baseline, '--rounds', '10', '--time', '20ms', '--threshold', 'memory-peak=off', ...more);
+      place.run('gate', 'suites/nulls', '--engine', candidate, '--against', baseline, '--rounds', '6', '--time', '20ms', '--threshold', 'memory-peak=off', ...more);
     const slower = await measure('new.engine', 'old.engine');
     expect(slower.stdout).toMatch(/latency p50 rose by (79|80)\S* % .*beyond chance/);
     expect(slower.status).toBe(1);
@@ -45,6 +46,8 @@ describe('gate --self-test', () => {
     expect(status).toBe(0);
   });
 
+  // Refusals write nothing: one folder serves them.
+  const folder = groupFolder();
   it.each([
     { words: ['--self-test', '--against', 'a.engine'], says: /two different measurements/ },
     { words: ['--detect', '5%'], says: /--detect goes with --self-test/ },
@@ -52,7 +55,7 @@ describe('gate --self-test', () => {
     { words: ['--self-test', '--detect', 'much'], says: /'much' is no slowdown/ },
     { words: ['--self-test'], says: /needs a suite/ },
   ])('refuses $words', async ({ words, says }) => {
-    const place = await workplace();
+    const place = await workplace(undefined, await folder());
     const { status, stderr } = await place.run('gate', ...words);
     expect(status).toBe(2);
     expect(stderr).toMatch(says);

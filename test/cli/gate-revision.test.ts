@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { groupFolder } from '../helpers/folder.ts';
 import { testRepository } from '../helpers/repository.ts';
 import { startIn } from './cli.ts';
 
@@ -35,8 +36,8 @@ accuracy: { samples: 3 }
 gate: { thresholds: { latency-p50: 5 } }
 `;
 
-async function project() {
-  const repository = await testRepository();
+async function project(place?: string) {
+  const repository = await testRepository(place);
   const { folder, write, commit } = repository;
   const setLatency = (ns: number) => write('latency.mjs', `export const LATENCY_NS = ${ns};\n`);
   await write('suites/nulls/suite.yaml', SUITE);
@@ -55,9 +56,20 @@ async function project() {
   return { ...repository, first, setLatency, start, leftovers, run: (...words: string[]) => start(words, () => {}) };
 }
 
-const GATE = ['gate', 'suites/nulls', '--rounds', '10', '--time', '20ms'];
+/** The fake clock is exact to a thousandth: the fewest rounds by which a change can be beyond chance. */
+const ROUNDS = ['--rounds', '8', '--time', '20ms'];
+const GATE = ['gate', 'suites/nulls', ...ROUNDS];
+
+/** Refusals change nothing: one project serves those of a group. */
+function sharedProject(): () => ReturnType<typeof project> {
+  const place = groupFolder();
+  let made: ReturnType<typeof project> | undefined;
+  return async () => (made ??= project(await place()));
+}
 
 describe('gate --against REF', () => {
+  const untouched = sharedProject();
+
   it('runs the revision’s own plugin beside the working tree’s, and leaves nothing behind', async () => {
     const { first, setLatency, run, leftovers } = await project();
     const same = await run(...GATE, '--against', first);
@@ -76,7 +88,7 @@ describe('gate --against REF', () => {
   it('a suite that the revision lacks, one that is new in it, and a case that only it has', async () => {
     const { write, git, run, first } = await project();
     await write('suites/later/suite.yaml', SUITE.replace('name: nulls', 'name: later'));
-    const later = await run('gate', 'suites/later', '--rounds', '6', '--against', first);
+    const later = await run('gate', 'suites/later', ...ROUNDS, '--against', first);
     expect(later).toMatchObject({ status: 2, stderr: expect.stringContaining(`there is no suite 'suites/later', at revision ${first.slice(0, 12)}`) });
     await write('suites/nulls/suite.yaml', SUITE.replace('variants: [{ backend: project }]', 'variants: [{ backend: project, precision: fp16 }]'));
     git('commit', '--quiet', '--all', '--message=other cases');
@@ -92,7 +104,7 @@ describe('gate --against REF', () => {
     { words: ['--against', 'main', '--prepare', 'echo tried; exit 9'], status: 3, says: /fails at revision main .*status 9[^]*tried[^]*--prepare/ },
     { words: ['--prepare', 'true'], status: 2, says: /--prepare goes with --against REF/ },
   ])('refuses $words', async ({ words, status, says }) => {
-    const { run, leftovers } = await project();
+    const { run, leftovers } = await untouched();
     const outcome = await run(...GATE, ...words);
     expect(outcome.stderr).toMatch(says);
     expect(outcome.status).toBe(status);
@@ -122,7 +134,7 @@ describe('gate --against REF', () => {
   });
 
   it('needs a repository', async () => {
-    const { folder } = await project();
+    const { folder } = await untouched();
     const { status, stderr } = await startIn(join(folder, '..'), join(folder, 'cache'))([...GATE.slice(0, 1), join(folder, 'suites', 'nulls'), '--plugin', join(folder, 'plugin.mjs'), '--against', 'main'], () => {});
     expect(stderr).toContain('this is no git repository');
     expect(status).toBe(2);
@@ -130,6 +142,8 @@ describe('gate --against REF', () => {
 });
 
 describe('bisect', () => {
+  const untouched = sharedProject();
+
   it('finds the commit that made it slower', async () => {
     const { first, setLatency, commit, run, leftovers } = await project();
     commit('second');
@@ -137,7 +151,7 @@ describe('bisect', () => {
     const slow = commit('slower plugin');
     commit('fourth');
     commit('fifth');
-    const { status, stdout } = await run('bisect', 'suites/nulls', '--good', first, '--rounds', '10', '--time', '20ms', '--json', '--quiet');
+    const { status, stdout } = await run('bisect', 'suites/nulls', '--good', first, ...ROUNDS, '--json', '--quiet');
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({ outcome: { kind: 'found', index: 2 }, direction: 'worse', subject: 'commits' });
     expect(report.states[2]).toBe(`${slow.slice(0, 7)} slower plugin`);
@@ -163,7 +177,7 @@ describe('bisect', () => {
     { words: ['--change', 'a=1', '--threshold', 'much'], says: /no threshold/ },
     { words: ['--good', 'main'], says: /both ends are the same commit/ },
   ])('refuses $words', async ({ words, says }) => {
-    const { run } = await project();
+    const { run } = await untouched();
     const { status, stderr } = await run('bisect', 'suites/nulls', ...words);
     expect(stderr).toMatch(says);
     expect(status).toBe(2);

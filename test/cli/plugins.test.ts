@@ -3,11 +3,10 @@ import { copyFile, mkdir, readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { findSwiftshader } from '../../src/backends/webgpu/swiftshader.ts';
+import { noDevice } from '../helpers/swiftshader.ts';
 import { type Workplace, workplace } from './cli.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-const noDevice = (await findSwiftshader()) === undefined;
 
 const WAVE = `
 import { defineOp, definePlugin, formula as f, type CustomOp } from 'tsrt-bench';

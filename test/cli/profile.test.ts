@@ -1,10 +1,8 @@
 /** `profile` from the command line: on the null backend, and on SwiftShader with floors. */
 import { describe, expect, it } from 'vitest';
-import { findSwiftshader } from '../../src/backends/webgpu/swiftshader.ts';
 import type { EngineProfile } from '../../src/workflows/profile.ts';
+import { noDevice } from '../helpers/swiftshader.ts';
 import { workplace } from './cli.ts';
-
-const noDevice = (await findSwiftshader()) === undefined;
 
 describe('profile', { timeout: 60_000 }, () => {
   it('times the variants of a suite', async () => {

@@ -2,14 +2,12 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { findSwiftshader } from '../../src/backends/webgpu/swiftshader.ts';
 import type { EngineHeader } from '../../src/engine/engine.ts';
 import { type Dims, elementCount, fromNumbers } from '../../src/ir/tensor.ts';
 import { exportGraph } from '../../src/onnx/export.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
+import { noDevice } from '../helpers/swiftshader.ts';
 import { type Workplace, workplace } from './cli.ts';
-
-const noDevice = (await findSwiftshader()) === undefined;
 
 /** Products of different depths, one after another. */
 function model(depths: readonly number[]): Uint8Array {

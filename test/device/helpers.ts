@@ -13,12 +13,9 @@ import { openDevice, type WebgpuDevice } from '../../src/backends/webgpu/device.
 import { unsupportedNodes } from '../../src/backends/webgpu/lower/lower.ts';
 import { type DeviceProfile, PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { createSession } from '../../src/backends/webgpu/session.ts';
-import { findSwiftshader } from '../../src/backends/webgpu/swiftshader.ts';
+import { swiftshader } from '../helpers/swiftshader.ts';
 
-export const swiftshader = await findSwiftshader();
-
-/** Reads well as `describe.skipIf(noDevice)('… (skipped: …)')`. */
-export const noDevice = swiftshader === undefined;
+export { noDevice, swiftshader } from '../helpers/swiftshader.ts';
 
 let opened: Promise<WebgpuDevice> | undefined;
 

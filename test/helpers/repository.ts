@@ -14,8 +14,9 @@ export interface TestRepository {
 
 const ALONE = { GIT_CONFIG_GLOBAL: '/dev/null', GIT_CONFIG_NOSYSTEM: '1' };
 
-export async function testRepository(): Promise<TestRepository> {
-  const folder = await realpath(await temporaryFolder());
+/** A repository without commits, in a folder that ends with the test, or in the one given. */
+export async function testRepository(place?: string): Promise<TestRepository> {
+  const folder = await realpath(place ?? (await temporaryFolder()));
   const git = (...words: string[]): string =>
     execFileSync('git', ['-c', 'user.name=test', '-c', 'user.email=test@localhost', '-c', 'protocol.file.allow=always', ...words], {
       cwd: folder,

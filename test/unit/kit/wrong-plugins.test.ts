@@ -6,18 +6,21 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { findSwiftshader } from '../../../src/backends/webgpu/swiftshader.ts';
 import type { CheckName } from '../../../src/kit/checks.ts';
 import type { ConformanceReport } from '../../../src/kit/conformance.ts';
 import { testPlugin } from '../../../src/workflows/plugin-test.ts';
 import { builtWorkers } from '../../helpers/built.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
+import { noDevice } from '../../helpers/swiftshader.ts';
 
-const noDevice = (await findSwiftshader()) === undefined;
+const reports = new Map<string, Promise<ConformanceReport>>();
 
-async function conformance(name: string, timeoutMs = 20_000): Promise<ConformanceReport> {
+/** What the kit says of a plugin that is wrong, asked once. */
+function conformance(name: string, timeoutMs = 20_000): Promise<ConformanceReport> {
   const plugin = fileURLToPath(new URL(`../../fixtures/plugins/${name}.mjs`, import.meta.url));
-  return testPlugin({ plugin, others: [], device: 'swiftshader', seed: 1, effort: 1, timeoutMs, signal: undefined });
+  const report = reports.get(name) ?? testPlugin({ plugin, others: [], device: 'swiftshader', seed: 1, effort: 1, timeoutMs, signal: undefined });
+  reports.set(name, report);
+  return report;
 }
 
 function failureOf(report: ConformanceReport, check: CheckName): { readonly message: string; readonly input: string } {
