@@ -5,8 +5,8 @@ import { nearest } from '../nearest.ts';
 /** The webgpu backend's lowering without copies: no rewrite of the graph, but left out and reported like a pass. */
 export const WINDOWS = 'windows';
 
-/** The passes of the pipeline in their order, which a test holds to it: what reads a name needs no compiler. */
-export const PASS_NAMES: readonly string[] = [
+/** The passes of the pipeline in their order, which a test holds to it: what reads a name needs no compiler. A new pass is entered here first. */
+export const PASS_NAMES = [
   'decompose-custom',
   'dead-code',
   'shape-constants',
@@ -31,13 +31,18 @@ export const PASS_NAMES: readonly string[] = [
   'fuse-elementwise',
   'integer-products',
   'fold-dequantized',
+  'fuse-shortcuts',
   WINDOWS,
-];
+] as const;
+
+export type PassName = (typeof PASS_NAMES)[number];
+
+const isPassName = (name: string): name is PassName => (PASS_NAMES as readonly string[]).includes(name);
 
 /** The names, each checked. Throws USAGE for one that no pass has, with the nearest that there is. */
 export function passNames(names: readonly string[], place: string): readonly string[] {
   for (const name of names) {
-    if (PASS_NAMES.includes(name)) continue;
+    if (isPassName(name)) continue;
     const guess = nearest(name, PASS_NAMES);
     throw new TsrtError('USAGE', `there is no pass '${name}'${guess === undefined ? '' : `; did you mean '${guess}'?`}`, { place, fix: `one of ${PASS_NAMES.join(', ')}` });
   }

@@ -9,6 +9,7 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import { GraphEditor } from '../ir/edit.ts';
 import type { OpKind } from '../ir/ops.ts';
 import type { Tensor } from '../ir/tensor.ts';
+import type { PassName } from './names.ts';
 
 export type Target = 'onnx' | 'webgpu';
 
@@ -33,7 +34,7 @@ export interface PassResult {
 }
 
 export interface Pass {
-  readonly name: string;
+  readonly name: PassName;
   /** One line, what it is for. */
   readonly summary: string;
   /** Where it applies; default: every target. */
