@@ -15,8 +15,8 @@ import type { Evaluator, Pass, PassResult } from './pass.ts';
 /** A folded value may take this much, or as much as the constants that it is computed from. */
 const FREE_BYTES = 64 * 1024;
 
-/** Quantization structure is read by later stages, custom ops are not ours to run. */
-const KEPT: ReadonlySet<OpKind> = new Set(['Custom', 'DequantizeLinear', 'QuantizeLinear', 'DynamicQuantizeLinear']);
+/** Integers are what later stages want of weights (so quantizing them folds, and dequantizing does not); custom ops are not ours to run. */
+const KEPT: ReadonlySet<OpKind> = new Set(['Custom', 'DequantizeLinear', 'DynamicQuantizeLinear']);
 
 export const constantFolding: Pass = {
   name: 'constant-folding',

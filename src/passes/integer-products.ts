@@ -5,8 +5,8 @@
  */
 import { type GraphEditor, unionOrigins } from '../ir/edit.ts';
 import type { Expr } from '../ir/expr.ts';
-import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
-import { type DType, elementCount, fromNumbers, type Tensor, toNumbers } from '../ir/tensor.ts';
+import type { AnyNode, Graph, Node, ValueId } from '../ir/graph.ts';
+import { type DType, type Dims, elementCount, fromNumbers, type Tensor, toNumbers } from '../ir/tensor.ts';
 import { foldConstants } from './constant-folding.ts';
 import { type Grid, gridOf } from './linear-grid.ts';
 import { applyRules, type Pass } from './pass.ts';
@@ -19,6 +19,13 @@ const VECTOR = 16;
 /** One group is padded, and depthwise channels go one by one; other groups must be whole vectors. */
 function hasWholeVectors(inputs: number, outputs: number, groups: number): boolean {
   return groups === 1 || (inputs === groups && outputs === groups) || ((inputs / groups) % VECTOR === 0 && (outputs / groups) % VECTOR === 0);
+}
+
+/** Whether there is an integer kernel for a product of these shapes. True of what is no product. */
+export function hasIntegerKernel(node: AnyNode, { types }: Pick<Graph, 'types'>): boolean {
+  const dims = (index: number): Dims => types.get(node.inputs[index]!)!.dims;
+  if (node.op === 'Conv') return hasWholeVectors(dims(0)[1]!, dims(1)[0]!, node.attrs.group);
+  return (node.op !== 'Gemm' && node.op !== 'MatMul') || dims(0).at(-1)! % VECTOR === 0;
 }
 
 // conv(DQ(x), DQ(w)) + b = s ∘ convint(x − zero, w) + b
@@ -77,27 +84,40 @@ interface Operands {
   readonly nodes: readonly AnyNode[];
 }
 
-/** The integers behind a product's operands; undefined unless data are on one grid, weights symmetric, everything else constant. */
+/** The integers behind a product's operands; undefined unless data are on one grid, weights are symmetric, everything else constant. */
 function operandsOf(x: ValueId, w: ValueId, b: ValueId, channelAxis: number, edit: GraphEditor): Operands | undefined {
   const [data, weights] = [edit.producer(x), edit.producer(w)];
   const grid = data?.op === 'DequantizeLinear' ? gridOf(data, edit) : undefined;
   if (!grid || weights?.op !== 'DequantizeLinear') return undefined;
   const scales = weightScales(weights, channelAxis, edit);
+  const integers = scales && signedWeights(weights, edit);
   const bias = b === '' ? undefined : constantValues(b, edit);
-  if (!scales || (b !== '' && !bias)) return undefined;
-  return { x: data!.inputs[0]!, w: weights.inputs[0]!, grid, scales: scales.map((scale) => grid.scale * scale), bias, nodes: [data!, weights] };
+  if (!scales || !integers || (b !== '' && !bias)) return undefined;
+  const id = typeof integers === 'string' ? integers : edit.addConstant(integers, `${weights.inputs[0]}_signed`);
+  return { x: data!.inputs[0]!, w: id, grid, scales: scales.map((scale) => grid.scale * scale), bias, nodes: [data!, weights] };
 }
 
-/** Scales of constant int8 weights with zero point 0, by output channel. */
+/** Scales of constant weights, by output channel. */
 function weightScales(node: Node<'DequantizeLinear'>, channelAxis: number, edit: GraphEditor): readonly number[] | undefined {
-  const [w, scale, zero] = node.inputs.map((id) => edit.constant(id));
-  if (w?.dtype !== 'int8' || !scale || node.attrs.block_size !== 0) return undefined;
-  if (node.inputs[2] && !(zero && toNumbers(zero).every((value) => value === 0))) return undefined;
+  const [w, scale] = node.inputs.map((id) => edit.constant(id));
+  if (!w || !scale || node.attrs.block_size !== 0) return undefined;
   const channels = w.dims[channelAxis]!;
   const values = toNumbers(scale);
   if (values.length === 1) return Array.from({ length: channels }, () => values[0]!);
   const axis = node.attrs.axis < 0 ? node.attrs.axis + w.dims.length : node.attrs.axis;
   return axis === channelAxis && values.length === channels ? values : undefined;
+}
+
+/** Constant weights as int8 with zero point 0: as they are, or with their zero point taken off, where what is left fits (uint8 around 128). */
+function signedWeights({ inputs, attrs }: Node<'DequantizeLinear'>, edit: GraphEditor): ValueId | Tensor | undefined {
+  const [w, , zero] = inputs.map((id) => edit.constant(id));
+  if ((w?.dtype !== 'int8' && w?.dtype !== 'uint8') || (inputs[2] && !zero)) return undefined;
+  const zeros = zero ? toNumbers(zero) : [0];
+  if (w.dtype === 'int8' && zeros.every((value) => value === 0)) return inputs[0]!;
+  const axis = attrs.axis < 0 ? attrs.axis + w.dims.length : attrs.axis;
+  const inner = elementCount(w.dims.slice(axis + 1));
+  const centred = toNumbers(w).map((value, i) => value - zeros[zeros.length === 1 ? 0 : Math.floor(i / inner) % zeros.length]!);
+  return centred.every((value) => value >= -128 && value <= 127) ? fromNumbers('int8', w.dims, centred) : undefined;
 }
 
 /** A constant's numbers, through a DequantizeLinear where it lies behind one. */

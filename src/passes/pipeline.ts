@@ -8,6 +8,7 @@ import { OP_RULES } from '../ops/builder.ts';
 import { batchNormToAffine } from './batch-norm.ts';
 import { constantFolding } from './constant-folding.ts';
 import { commonSubexpressions } from './cse.ts';
+import { completeQdq } from './complete-qdq.ts';
 import { customPatterns } from './custom-patterns.ts';
 import { deadCode } from './dead-code.ts';
 import { decomposeCustom } from './decompose-custom.ts';
@@ -38,6 +39,7 @@ export const PASSES: readonly Pass[] = [
   reshapes,
   transposes,
   commonSubexpressions,
+  completeQdq,
   customPatterns,
   recoverActivations,
   recoverLayerNorm,

@@ -23,3 +23,13 @@ export function quantizedProducts(graph: Graph): ReadonlySet<string> {
   );
   return new Set(products.map((node) => node.name));
 }
+
+/** Products named in a notice. */
+const NAMED = 5;
+
+/** The notice of products that stay float although they stand between integers; none where there are none. */
+export function stayedFloat(names: readonly string[], products: number, dtype: 'float16' | 'float32'): readonly string[] {
+  if (names.length === 0) return [];
+  const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : '';
+  return [`${names.length} of ${products} products stay in ${dtype}, for want of an integer kernel: ${names.slice(0, NAMED).join(', ')}${more}.`];
+}

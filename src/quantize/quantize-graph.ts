@@ -13,11 +13,11 @@ export interface QuantizedGraph extends QdqResult {
   readonly placement: Placement;
 }
 
-/** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names. */
-export function quantizeGraph(graph: Graph, calibration: Calibration, precision: 'int8' | 'mixed'): QuantizedGraph {
+/** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names; those in `without` stay float in any case. */
+export function quantizeGraph(graph: Graph, calibration: Calibration, precision: 'int8' | 'mixed', without: ReadonlySet<string> = new Set()): QuantizedGraph {
   const { scheme, quantization, tensors } = calibration;
   const { firstLayer, lastLayer, keep, biasCorrection } = quantization;
-  const placement = placeInt8(graph, { scheme, firstLayer, lastLayer, keep: new Set(precision === 'mixed' ? keep : []) });
+  const placement = placeInt8(graph, { scheme, firstLayer, lastLayer, keep: new Set([...(precision === 'mixed' ? keep : []), ...without]) });
   const channelMeans = new Map<ValueId, readonly number[]>();
   if (biasCorrection) for (const [id, { channelMeans: means }] of Object.entries(tensors)) if (means) channelMeans.set(id, means);
   return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans }), placement };

@@ -6,10 +6,12 @@ import { describe, expect, it } from 'vitest';
 import { evaluateConstants } from '../../src/backends/onnxruntime/evaluate.ts';
 import { buildPlan } from '../../src/backends/webgpu/build.ts';
 import type { Graph } from '../../src/ir/graph.ts';
-import { type Tensor, toNumbers } from '../../src/ir/tensor.ts';
+import { fromNumbers, type Tensor, toNumbers } from '../../src/ir/tensor.ts';
+import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { runPasses } from '../../src/passes/pipeline.ts';
 import type { Scheme } from '../../src/quantize/params.ts';
 import { runGraph as runOrt } from '../helpers/ort.ts';
+import { seededRandom } from '../helpers/random.ts';
 import { everyOp, net, pictures, POOL, quantizeNet } from '../unit/quantize/networks.ts';
 import { COMPACT_PROFILE, noDevice, runGraph } from './helpers.ts';
 
@@ -57,9 +59,29 @@ describe('integers kept from kernel to kernel', () => {
   it('leaves groups without whole vectors to float kernels, with weights dequantized at build', async () => {
     const ready = await forDevice((await quantizeNet(residual(16, 8))).graph);
     expect(kinds(ready)['FusedConv']).toBe(1);
+    // Its fused end gives bytes; its products are of halves, and say so.
+    const layer = buildPlan(ready, COMPACT_PROFILE, { half: true }).layers.find(({ kind }) => kind === 'FusedConv');
+    expect([layer?.precision, ready.types.get(ready.nodes.find(({ op }) => op === 'FusedConv')!.outputs[0]!)!.dtype]).toEqual(['float16', 'uint8']);
     expect(ready.nodes.some(({ op, inputs }) => op === 'DequantizeLinear' && inputs.every((id) => ready.constants.has(id)))).toBe(false);
   });
 });
+
+/** A model's own Q/DQ: weights around a zero point, and ten columns of bytes, which lie a word each. */
+function ownScales(weights: 'int8' | 'uint8', zero: number): Graph {
+  const b = newGraphBuilder('own');
+  const random = seededRandom(5);
+  const grid = (step: number, at: number) => [b.constant(fromNumbers('float32', [], [step])), b.constant(fromNumbers('uint8', [], [at]))];
+  const round = (x: string, step: number, at: number, outputs?: readonly string[]): string => {
+    const own = grid(step, at);
+    const integers = b.node('QuantizeLinear', [x, ...own], { axis: 1, block_size: 0, saturate: 1, output_dtype: undefined });
+    return b.node('DequantizeLinear', [integers, ...own], { axis: 1, block_size: 0 }, outputs && { outputs });
+  };
+  const x = round(b.input('x', { dtype: 'float32', dims: [3, 32] }), 1 / 64, 120);
+  const values = Array.from({ length: 320 }, () => zero + Math.round(200 * random() - 100));
+  const w = [b.constant(fromNumbers(weights, [10, 32], values)), b.constant(fromNumbers('float32', [10], Array.from({ length: 10 }, () => 0.002 + 0.001 * random()))), b.constant(fromNumbers(weights, [10], Array.from({ length: 10 }, () => zero)))];
+  const y = b.node('Gemm', [x, b.node('DequantizeLinear', w, { axis: 0, block_size: 0 })], { alpha: 1, beta: 1, transA: 0, transB: 1 });
+  return b.finish([round(y, 1 / 32, 130, ['y'])]);
+}
 
 describe.skipIf(noDevice)('quantized networks on a device (skipped without SwiftShader)', () => {
   const cases: readonly (readonly [string, () => Graph, Scheme, 'on' | 'off'])[] = [
@@ -71,6 +93,15 @@ describe.skipIf(noDevice)('quantized networks on a device (skipped without Swift
     ['depthwise, pools, resize, concatenation, symmetric', everyOp, 'symmetric', 'on'],
     ['without fusion', () => residual(16, 1), 'affine', 'off'],
   ];
+
+  it.each([['int8', 0], ['uint8', 128], ['int8', 20]] as const)('ten columns of a model’s own scales, %s weights around %i', async (weights, zero) => {
+    const graph = ownScales(weights, zero);
+    const ready = await forDevice(graph);
+    expect(kinds(ready)['QuantizedMatMul']).toBe(1);
+    const inputs = pictures(graph, 4);
+    const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE, { half: true })];
+    expect(snrDb(expected.get('y')!, actual['y']!)).toBeGreaterThan(45);
+  });
 
   it.each(cases)('%s', { timeout: 120_000 }, async (_, make, scheme, fusion) => {
     const { graph } = await quantizeNet(make(), { policy: { scheme } });

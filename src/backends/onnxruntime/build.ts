@@ -9,11 +9,12 @@ import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
 import { formatType, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
+import { unsignedActivations } from '../../passes/complete-qdq.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
 import type { PassReport } from '../../passes/pass.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
-import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';
+import { isQuantized, quantizedProducts, stayedFloat } from '../../quantize/detect.ts';
 import { quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import { bindingOf } from '../binding.ts';
@@ -24,7 +25,7 @@ import { executedLayers, int8Proof } from './executed.ts';
 import { externalFiles } from './external.ts';
 import { reasonOf, loadOrt, type OrtSession, type SessionOptions } from './library.ts';
 import { optimizedNodes } from './optimized.ts';
-import { buildSessionOptions, sessionOptions } from './options.ts';
+import { buildSessionOptions, ortOptions, sessionOptions } from './options.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
 import { fromOrt, isOrtDtype, toOrt } from './tensors.ts';
 
@@ -75,7 +76,7 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
   signal?.throwIfAborted();
   onProgress?.('export', 1, 3);
   const own = isQuantized(graph);
-  const precise = own ? graph : inPrecision(graph, input);
+  const precise = own ? asKernelsWant(graph, input) : inPrecision(graph, input);
   const pixels = wantedPixels(input);
   const { graph: final, reports: bytesReports } = withBytes(precise, pixels);
   const bytes = exportGraph(final);
@@ -87,7 +88,7 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
   }
   const bind = (name: string): Binding => bindingOf(final, name);
   const [inputs, outputs] = [final.inputs.map(bind), final.outputs.map(bind)];
-  const proven = own || precise !== graph ? await provenLayers(final, bytes, input) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
+  const proven = own || precise !== graph ? await provenLayers(final, bytes, input, own) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
   return {
     parts: new Map([[MODEL_PART, bytes]]),
     inputs,
@@ -95,9 +96,14 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
     memory: ledger(final, inputs, outputs),
     passes: [...reports, ...bytesReports],
     ...(pixels.length > 0 && { pixels }),
-    ...(precise !== graph && input.calibration && { calibration: input.calibration.stamp }),
+    ...(precise !== graph && !own && input.calibration && { calibration: input.calibration.stamp }),
     ...proven,
   };
+}
+
+/** A model's own Q/DQ, for the provider that runs it: TensorRT wants signed activations, processors unsigned ones. */
+function asKernelsWant(graph: Graph, { options }: BuildInput): Graph {
+  return ortOptions(options).provider === 'cpu' ? unsignedActivations(graph) : graph;
 }
 
 /** The graph with Q/DQ where the build asks for int8. Throws TsrtError CALIBRATION_INVALID for a calibration of something else. */
@@ -109,19 +115,24 @@ function inPrecision(graph: Graph, { options, calibration, model }: BuildInput):
   return quantizeGraph(graph, calibration.cache, precision).graph;
 }
 
-/** Layers as onnxruntime executes them, and what to say of their precision. */
-async function provenLayers(graph: Graph, bytes: Uint8Array, { options }: BuildInput): Promise<Pick<Content, 'layers' | 'notices'>> {
+/**
+ * Layers as onnxruntime executes them, and what to say of their precision. A model's own scales may ask for what onnxruntime has no integer
+ * kernel for: that is named. What we chose must run as chosen.
+ */
+async function provenLayers(graph: Graph, bytes: Uint8Array, { options }: BuildInput, own: boolean): Promise<Pick<Content, 'layers' | 'notices'>> {
   const layers = executedLayers(graph, await optimizedNodes(bytes, sessionOptions(options)));
-  const { share, float } = int8Proof(layers, quantizedProducts(graph));
-  if (float.length > 0 && options.precision !== 'fp32') {
+  const products = quantizedProducts(graph);
+  const { share, float } = int8Proof(layers, products);
+  if (float.length > 0 && options.precision !== 'fp32' && (!own || float.length === products.size)) {
     throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime runs ${float.length} nodes in fp32 that were to run in int8`, {
       details: float.slice(0, 5),
-      fix: 'Keep these in fp32 with precision mixed.',
+      fix: own ? 'run the model in fp32, or quantize its float original with tsrt-bench calibrate' : 'Keep these in fp32 with precision mixed.',
     });
   }
   const percent = (100 * share).toFixed(1);
   const notice = options.precision === 'fp32' ? 'The model comes with scales of its own and runs in int8' : `In ${options.precision}`;
-  return { layers, notices: [`${notice}: ${percent} % of the operations run in 8-bit integers, as onnxruntime's optimized graph shows.`] };
+  const proven = `${notice}: ${percent} % of the operations run in 8-bit integers, as onnxruntime's optimized graph shows.`;
+  return { layers, notices: [proven, ...stayedFloat(float, products.size, 'float32')] };
 }
 
 /** The model's own bytes as the engine. `why` becomes a notice: nothing is passed through silently. */

@@ -36,6 +36,9 @@ export function ortOptions(options: BuildOptions): OrtOptions {
 /** onnxruntime would quantize, by rules of its own, what lies between int8 nodes and was kept in float on purpose. */
 export const AS_WRITTEN = { extra: { optimization: { disable_specified_optimizers: 'WeightBiasQuantization' } } } as const;
 
+/** A product of integers and the float bias after it would become one float product, and reshapes around it get zero points of a wrong type. */
+const AS_WRITTEN_INT8 = { disable_specified_optimizers: 'WeightBiasQuantization;MatMulAddFusion' } as const;
+
 /** For looking at a model while it is built: on the processor, whatever it will run on, so that building needs no device. */
 export function buildSessionOptions(build: BuildOptions): SessionOptions {
   return { ...sessionOptions(build), executionProviders: ['cpu'], graphOptimizationLevel: 'disabled' };
@@ -52,6 +55,9 @@ export function sessionOptions(build: BuildOptions): SessionOptions {
     executionMode: options.executionMode,
     enableCpuMemArena: options.memoryArena,
     enableMemPattern: options.memoryPattern,
-    extra: { ...AS_WRITTEN.extra, session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } } },
+    extra: {
+      optimization: build.precision === 'int8' || build.precision === 'mixed' ? AS_WRITTEN_INT8 : AS_WRITTEN.extra.optimization,
+      session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } },
+    },
   };
 }

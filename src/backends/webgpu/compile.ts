@@ -61,7 +61,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
       : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows, byteInputs, streams: 1 }), workspaceBytes });
   const content = await build().finally(() => planner.destroy());
   const { tactics, notices } = planner.report(content.choices);
-  const proof = provePrecision(content.layers, wanted.products, options.precision);
+  const proof = provePrecision(content.layers, wanted, options.precision);
   onProgress?.('kernels', 2, 2);
   const header: EngineHeader = {
     formatVersion: 1,
@@ -78,7 +78,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     ...(tactics && { tactics }),
     requires: target.requires,
     ...((wanted.graph !== input.graph.graph || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
-    notices: [...target.notices, ...content.notices, ...notices, ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...(proof === undefined ? [] : [proof])],
+    notices: [...target.notices, ...content.notices, ...notices, ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof],
     backendData: content.plan,
   };
   return { header, parts: content.parts };

@@ -10,9 +10,10 @@ import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
 import { type PipelineOptions, runPasses } from '../../passes/pipeline.ts';
 import type { Calibration } from '../../quantize/calibration.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
-import { isQuantized, quantizedProducts } from '../../quantize/detect.ts';
+import { isQuantized, quantizedProducts, stayedFloat } from '../../quantize/detect.ts';
 import { quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { typedView } from '../../ir/tensor.ts';
+import { hasIntegerKernel } from '../../passes/integer-products.ts';
 import type { BuildInput } from '../backend.ts';
 
 /** Why the backend can't give the precision asked for; undefined where it can. */
@@ -33,45 +34,56 @@ export interface InPrecision {
   readonly graph: Graph;
   /** Nodes of that graph that are to run in integers. */
   readonly products: readonly AnyNode[];
+  /** Whether the model came with its scales. */
+  readonly own: boolean;
+  /** Products that a calibration could quantize and for which there is no integer kernel, by name. */
+  readonly without: readonly string[];
 }
 
 /** The imported graph with Q/DQ where the build asks for int8. Throws TsrtError CALIBRATION_INVALID for a calibration of something else. */
 export async function inPrecision(imported: Graph, { options, calibration, model }: BuildInput, passes: Omit<PipelineOptions, 'target'>): Promise<InPrecision> {
   const { precision, fusion, disabledPasses } = options;
-  if (isQuantized(imported)) return marked(imported);
+  if (isQuantized(imported)) return { ...marked(imported), own: true, without: [] };
   // Ranges of something else would keep the wrong values in f32.
   if (precision === 'fp16' && calibration) checkCalibration(calibration.cache, { model, fusion, disabledPasses });
-  if ((precision !== 'int8' && precision !== 'mixed') || !calibration) return { graph: imported, products: [] };
+  if ((precision !== 'int8' && precision !== 'mixed') || !calibration) return { graph: imported, products: [], own: false, without: [] };
   checkCalibration(calibration.cache, { model, fusion, disabledPasses });
   // A calibration names the values of the graph as it is written to ONNX.
   const { graph } = await runPasses(imported, { ...passes, target: 'onnx' });
-  return marked(quantizeGraph(graph, calibration.cache, precision).graph);
+  const kernelless = graph.nodes.filter((node) => !hasIntegerKernel(node, graph));
+  const quantized = quantizeGraph(graph, calibration.cache, precision, new Set(kernelless.map(({ name }) => name)));
+  return { ...marked(quantized.graph), own: false, without: kernelless.map(({ name }) => name) };
 }
 
-function marked(graph: Graph): InPrecision {
+function marked(graph: Graph): Pick<InPrecision, 'graph' | 'products'> {
   const names = quantizedProducts(graph);
   return { graph, products: graph.nodes.filter(({ name }) => names.has(name)) };
 }
 
 /**
- * Checks that every product that was to run in integers does. Throws TsrtError MODEL_UNSUPPORTED; gives the sentence for the engine's
- * notices, or undefined where no integers were asked for.
+ * Checks that the products that were to run in integers do, and says what runs in them and what does not: undefined where no integers were asked
+ * for. A model's own scales may ask for what there is no kernel for, which is named; what we chose must run as chosen. Throws TsrtError
+ * MODEL_UNSUPPORTED.
  */
-export function provePrecision(layers: readonly EngineLayer[], products: readonly AnyNode[], precision: string): string | undefined {
-  if (products.length === 0) return undefined;
+export function provePrecision(layers: readonly EngineLayer[], { products, own, without }: InPrecision, precision: string): readonly string[] {
+  if (products.length === 0) return [];
   const integer = layers.filter((layer) => layer.precision === 'int8' || layer.precision === 'uint8');
-  const covered = new Set(integer.flatMap(({ origins }) => origins));
+  const covered = new Set(integer.filter(({ kind }) => INTEGER_PRODUCTS.has(kind)).flatMap(({ origins }) => origins));
   const float = products.filter(({ origins }) => !origins.every((origin) => covered.has(origin)));
-  if (float.length > 0 && precision !== 'fp32') {
+  if (float.length > 0 && precision !== 'fp32' && (!own || float.length === products.length)) {
     throw new TsrtError('MODEL_UNSUPPORTED', `the webgpu backend has no integer kernel for ${float.length} nodes that were to run in int8`, {
       details: float.slice(0, 5).map(({ op, name }) => `${op} '${name}'`),
-      fix: 'Keep these in higher precision with precision mixed, or use --backend onnxruntime.',
+      fix: own ? 'run the model in fp16, or use --backend onnxruntime' : 'keep these in higher precision with precision mixed, or use --backend onnxruntime',
     });
   }
   const sum = (some: readonly EngineLayer[]): number => some.reduce((total, { flops }) => total + flops, 0);
   const percent = ((100 * sum(integer)) / Math.max(1, sum(layers))).toFixed(1);
-  return `${percent} % of the operations run in 8-bit integers.`;
+  const names = [...float.map(({ name }) => name), ...without];
+  return [`${percent} % of the operations run in 8-bit integers.`, ...stayedFloat(names, products.length + without.length, precision === 'fp32' ? 'float32' : 'float16')];
 }
+
+/** Kinds of layers whose kernels multiply 8-bit integers. */
+const INTEGER_PRODUCTS: ReadonlySet<string> = new Set(['ConvInteger', 'MatMulInteger', 'QuantizedConv', 'QuantizedMatMul']);
 
 /**
  * What a user should know of an engine that stores halves: the values that stay f32, by name, or the bound that was taken for granted;

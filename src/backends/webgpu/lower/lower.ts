@@ -337,10 +337,12 @@ class ProgramBuilder implements LowerContext {
     }) - 1;
   }
 
-  /** The type of the node's first output, or float16 where halves are stored. */
+  /** The type of the node's first output, or float16 where halves are stored. A product of floats that ends in a quantization is none of bytes. */
   #storedPrecision(node: AnyNode): DType {
     const output = node.outputs.find((id) => id !== '')!;
-    return this.#values.get(output)?.storage === 'f16' ? 'float16' : this.type(output).dtype;
+    const { dtype } = this.type(output);
+    if (FLOAT_PRODUCTS.has(node.op) && (dtype === 'int8' || dtype === 'uint8')) return this.half ? 'float16' : 'float32';
+    return this.#values.get(output)?.storage === 'f16' ? 'float16' : dtype;
   }
 
   #allocate(dtype: DType, dims: Dims, layout: Layout, storage: Storage = requireStorage(dtype)): DeviceTensor {
@@ -369,6 +371,9 @@ class ProgramBuilder implements LowerContext {
     return target;
   }
 }
+
+/** Products whose kernels multiply floats, whatever their fused end makes of the sums. */
+const FLOAT_PRODUCTS: ReadonlySet<OpKind> = new Set<OpKind>(['Conv', 'ConvTranspose', 'FusedConv', 'FusedMatMul', 'Gemm', 'MatMul']);
 
 /** WebGPU's rule: no dispatch writes a buffer that it binds in another place too. */
 function checkAliasing({ source, operands }: KernelCall): void {

@@ -2,6 +2,7 @@
  * What an epilogue's expression says about its result, so that narrow outputs cost few instructions: a quantization at its end
  * becomes one addition per element that rounds, and its own bounds replace those of the storage.
  */
+import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import type { Expr } from '../../../../ir/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { PackedOperand } from './spec.ts';
@@ -27,7 +28,8 @@ export function saturatingTail(epilogue: Expr | undefined, { tensor, quantizatio
     const scaled: Expr = { kind: 'binary', fn: 'mul', a: x, b: { kind: 'const', value: 1 / quantization.scale, dtype: 'float32' } };
     return { x: scaled, zero: quantization.zeroPoint, low: -128, high: 127 };
   }
-  const range = RANGES[tensor.dtype];
+  // Where each number has a word of its own, it leaves as a number.
+  const range = STORAGE_BYTES[tensor.storage] === 1 ? RANGES[tensor.dtype] : undefined;
   if (!range || x.kind !== 'cast' || x.to !== tensor.dtype) return undefined;
   const [low, high] = rangeOf(x.x);
   const [shifted, zero] = offsetOf(boundedBy(x.x));
