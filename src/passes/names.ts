@@ -15,6 +15,7 @@ export const PASS_NAMES = [
   'reshapes',
   'transposes',
   'common-subexpressions',
+  'complete-qdq',
   'custom-patterns',
   'recover-activations',
   'recover-layer-norm',
