@@ -1,4 +1,4 @@
-/** The gate's modes that measure for themselves: `--against` and `--self-test`. */
+/** The gate's modes that measure for themselves: `--against`, `--self-test` and `--measure`. */
 import { Flags } from '@oclif/core';
 import type { ResolvedConfig } from '../config.ts';
 import { TsrtError } from '../errors.ts';
@@ -6,35 +6,44 @@ import type { GateReport } from '../gate/judge.ts';
 import { parseConfidence, parseThresholds } from '../gate/policy.ts';
 import { DEFAULT_ROUNDS, looksUpTo } from '../gate/sequential.ts';
 import type { Suite } from '../suite/schema.ts';
+import type { MeasuredGateRequest } from '../workflows/gate-measured.ts';
+import type { Judged } from '../workflows/gate-update.ts';
 import type { SelfTestResult } from '../workflows/paired/self-test.ts';
+import type { RunRequest } from '../workflows/run/request.ts';
 import { DEVICE } from './device-flag.ts';
 import { onInterrupt } from './interrupt.ts';
 import { createProgress, progressMode } from './progress.ts';
-import { parseDuration } from './suite-flags.ts';
+import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
 
 const GROUP = { helpGroup: 'MEASURED' } as const;
+
+const { model: _model, rounds: _rounds, time: _time, seed: _seed, ...VARIANT_FLAGS } = SUITE_FLAGS;
 
 export const MEASURED_FLAGS = {
   against: Flags.string({ ...GROUP, multiple: true, delimiter: ',', description: 'baseline to run again, in the same rounds as the candidate: engine files, or a git revision of the project', helpValue: 'ENGINE|REF' }),
   prepare: Flags.string({ ...GROUP, description: 'with --against REF: command that makes a fresh checkout of it ready, such as "npm run build"', helpValue: 'COMMAND' }),
+  measure: Flags.boolean({ ...GROUP, description: 'run the suite now, against the stored baseline, for as many rounds as the verdict needs' }),
   engine: Flags.string({ ...GROUP, multiple: true, delimiter: ',', description: "with --against: engine files as the candidate, in place of the suite's variants", helpValue: 'ENGINE' }),
   'self-test': Flags.boolean({ ...GROUP, description: 'run identical engines against each other, and say how often the gate is wrong and what it finds' }),
   detect: Flags.string({ ...GROUP, description: 'with --self-test: choose rounds that find such a slowdown, as 5%', helpValue: 'PERCENT' }),
   model: Flags.string({ ...GROUP, description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
-  rounds: Flags.integer({ ...GROUP, default: DEFAULT_ROUNDS, min: 3, description: 'most rounds; a case that is decided before is measured no more', helpValue: 'N' }),
+  rounds: Flags.integer({ ...GROUP, min: 3, description: `most rounds [default: ${DEFAULT_ROUNDS}]; a case that is decided before is measured no more`, helpValue: 'N' }),
   time: Flags.string({ ...GROUP, description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME' }),
   budget: Flags.string({ ...GROUP, description: 'start no round after this time, such as 10m', helpValue: 'TIME' }),
   device: Flags.string({ ...GROUP, ...DEVICE }),
+  ...VARIANT_FLAGS,
 } as const;
 
-export interface MeasuredFlags {
+export interface MeasuredFlags extends Omit<Parameters<typeof suiteOverrides>[0], 'rounds'> {
+  readonly limit?: number | undefined;
   readonly against?: readonly string[] | undefined;
   readonly prepare?: string | undefined;
   readonly engine?: readonly string[] | undefined;
   readonly 'self-test': boolean;
+  readonly measure: boolean;
   readonly detect?: string | undefined;
   readonly model?: string | undefined;
-  readonly rounds: number;
+  readonly rounds?: number | undefined;
   readonly time?: string | undefined;
   readonly budget?: string | undefined;
   readonly device?: string | undefined;
@@ -44,12 +53,17 @@ export interface MeasuredFlags {
   readonly json?: boolean | undefined;
 }
 
-/** Whether the flags ask for measurement; throws USAGE where they ask for two things at once. */
-export function wantsMeasurement({ against, prepare, detect, engine, 'self-test': selfTest }: MeasuredFlags): boolean {
-  if (against && selfTest) throw new TsrtError('USAGE', '--against and --self-test are two different measurements', { fix: 'ask for one of them' });
+/** Whether the flags ask for measurement of two sides; throws USAGE where they ask for two things at once. */
+export function wantsMeasurement(flags: MeasuredFlags): boolean {
+  const { against, prepare, detect, engine, measure, 'self-test': selfTest } = flags;
+  const [one, other] = [against && '--against', selfTest && '--self-test', measure && '--measure'].filter((flag) => flag !== undefined && flag !== false);
+  if (other !== undefined) throw new TsrtError('USAGE', `${one} and ${other} are two different measurements`, { fix: 'ask for one of them' });
   if (detect !== undefined && !selfTest) throw new TsrtError('USAGE', '--detect goes with --self-test', { fix: 'add --self-test' });
   if (engine && !against) throw new TsrtError('USAGE', '--engine goes with --against', { fix: 'name the baseline with --against ENGINE, or measure with `tsrt-bench run`' });
   if (prepare !== undefined && !against) throw new TsrtError('USAGE', '--prepare goes with --against REF', { fix: 'name a git revision with --against' });
+  const given = new Map<string, unknown>(Object.entries(flags));
+  const stray = one === undefined ? Object.keys(MEASURED_FLAGS).find((name) => given.get(name) !== undefined && given.get(name) !== false) : undefined;
+  if (stray !== undefined) throw new TsrtError('USAGE', `--${stray} is for a gate that measures; this one reads`, { fix: 'add --measure, --against or --self-test' });
   return selfTest || against !== undefined;
 }
 
@@ -61,33 +75,56 @@ export function parseDetect(text: string | undefined): number | undefined {
   throw new TsrtError('USAGE', `'${text}' is no slowdown to detect`, { fix: 'give percent, such as --detect 5%' });
 }
 
-/** Measures as the flags say. Throws USAGE without a suite. */
-export async function measureGate(suite: string | undefined, flags: MeasuredFlags, settings: ResolvedConfig): Promise<GateReport | SelfTestResult> {
+/** Measures both sides as the flags say. Throws USAGE without a suite. */
+export function measureGate(suite: string | undefined, flags: MeasuredFlags, settings: ResolvedConfig): Promise<GateReport | SelfTestResult> {
+  return measuring(suite, flags, settings, async (request) => {
+    const { policyOf } = await import('../workflows/gate.ts');
+    const thresholds = parseThresholds(flags.threshold ?? []);
+    const paired = {
+      ...request,
+      policy: (read: Pick<Suite, 'gate'>) => policyOf(read, { thresholds, confidence: parseConfidence(flags.confidence), ignoreMissing: flags['ignore-missing'] }),
+      looks: looksUpTo(flags.rounds ?? DEFAULT_ROUNDS),
+    };
+    if (flags.against) return (await import('../workflows/paired/against.ts')).runGateAgainst({ ...paired, against: flags.against, prepare: flags.prepare });
+    return (await import('../workflows/paired/self-test.ts')).runSelfTest({ ...paired, rounds: flags.rounds ?? DEFAULT_ROUNDS });
+  });
+}
+
+/** The suite against a stored baseline, which `gate` names. */
+export function measureStored(suite: string | undefined, flags: MeasuredFlags & { readonly update: boolean }, settings: ResolvedConfig, gate: MeasuredGateRequest['gate']): Promise<Judged> {
+  return measuring(suite, flags, settings, async (run) => {
+    const { measureAndJudge } = await import('../workflows/gate-measured.ts');
+    return measureAndJudge({ run: { ...run, limit: flags.limit }, gate, looks: looksUpTo(flags.rounds ?? DEFAULT_ROUNDS), whole: flags.update });
+  });
+}
+
+type Measurement = Pick<RunRequest, 'suite' | 'settings' | 'overrides' | 'modelFile' | 'device' | 'signal' | 'onEvent'> & { readonly engineFiles: readonly string[] };
+
+/** What all of them need: a suite, settings over its own, progress, an end by Ctrl-C. */
+async function measuring<T>(suite: string | undefined, flags: MeasuredFlags, settings: ResolvedConfig, measure: (request: Measurement) => Promise<T>): Promise<T> {
   if (suite === undefined) throw new TsrtError('USAGE', 'a gate that measures needs a suite', { fix: 'name it: `tsrt-bench gate suites/resnet50 --self-test`' });
   const mode = progressMode({ quiet: false, json: flags.json === true, isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-  const [progress, { policyOf }] = await Promise.all([createProgress(mode, process.stderr), import('../workflows/gate.ts')]);
+  const progress = await createProgress(mode, process.stderr);
   const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: what was measured is judged' }));
   const { config } = settings;
-  const thresholds = parseThresholds(flags.threshold ?? []);
-  const request = {
-    suite,
-    settings,
-    overrides: {
-      timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time),
-      budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),
-      ...(flags.engine === undefined && { backend: config.backend, precision: config.precision, batch: config.batch }),
-    },
-    modelFile: flags.model,
-    engineFiles: flags.engine ?? [],
-    device: flags.device,
-    signal: interrupt.signal,
-    onEvent: progress.onEvent,
-    policy: (read: Pick<Suite, 'gate'>) => policyOf(read, { thresholds, confidence: parseConfidence(flags.confidence), ignoreMissing: flags['ignore-missing'] }),
-    looks: looksUpTo(flags.rounds),
-  };
+  const asked = suiteOverrides({ ...flags, rounds: undefined });
   try {
-    if (flags.against) return await (await import('../workflows/paired/against.ts')).runGateAgainst({ ...request, against: flags.against, prepare: flags.prepare });
-    return await (await import('../workflows/paired/self-test.ts')).runSelfTest({ ...request, rounds: flags.rounds });
+    return await measure({
+      suite,
+      settings,
+      overrides: {
+        ...asked,
+        timeMs: asked.timeMs ?? config.timeMs,
+        budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),
+        // What a configuration file says of variants is for engines that are built.
+        ...(flags.engine === undefined && { backend: config.backend, precision: asked.precision ?? config.precision, batch: config.batch }),
+      },
+      modelFile: flags.model,
+      engineFiles: flags.engine ?? [],
+      device: flags.device,
+      signal: interrupt.signal,
+      onEvent: progress.onEvent,
+    });
   } finally {
     progress.stop();
     interrupt.dispose();

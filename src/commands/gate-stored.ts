@@ -1,11 +1,12 @@
-/** The gate's mode that reads: the newest records against a stored baseline, and what becomes of that baseline. */
+/** The gate's modes with a stored baseline: records against it, and what becomes of it. */
 import { Flags } from '@oclif/core';
-import type { Config } from '../config.ts';
+import type { Config, ResolvedConfig } from '../config.ts';
 import { TsrtError } from '../errors.ts';
 import { parseConfidence } from '../gate/policy.ts';
 import type { BaselineHome } from '../results/baselines.ts';
 import type { Judged, UpdateOutcome } from '../workflows/gate-update.ts';
 import { openBaselines } from './config-flags.ts';
+import { type MeasuredFlags, measureStored } from './gate-measure.ts';
 
 const GROUP = { helpGroup: 'BASELINE' } as const;
 
@@ -33,7 +34,7 @@ export function checkUpdateFlags(flags: StoredFlags, measured: boolean): void {
   if (!update && (accept || force)) throw new TsrtError('USAGE', `${accept ? '--accept' : '--force'} goes with --update`, { fix: 'add --update, after the change was reviewed' });
   if (!update) return;
   if (measured) {
-    throw new TsrtError('USAGE', '--update stores a run; --against and --self-test make none', { fix: 'measure with `tsrt-bench run`, then `tsrt-bench gate --update`' });
+    throw new TsrtError('USAGE', '--update stores a run; --against and --self-test make none', { fix: 'measure with --measure, or with `tsrt-bench run` before' });
   }
   if (flags['allow-different-device']) {
     throw new TsrtError('USAGE', '--update keeps a baseline on its own device', { fix: 'leave out --allow-different-device, or keep the run under its device with `tsrt-bench baseline save`' });
@@ -55,24 +56,25 @@ async function suitesOfPlugins({ plugins }: Config): Promise<ReadonlyMap<string,
   return (await openRegistry(plugins)).suites;
 }
 
-/** Judges the records that the flags name. */
-export async function judgeStored(suite: string | undefined, flags: StoredFlags, config: Config): Promise<StoredJudgement> {
-  const [{ judgeRecords }, pluginSuites] = await Promise.all([import('../workflows/gate.ts'), suitesOfPlugins(config)]);
+/** Judges the records that the flags name, or the run that is made for it. */
+export async function judgeStored(suite: string | undefined, flags: StoredFlags & MeasuredFlags, settings: ResolvedConfig): Promise<StoredJudgement> {
+  const { config } = settings;
+  const pluginSuites = await suitesOfPlugins(config);
   const store = await openBaselines(config);
-  const judged = await judgeRecords({
+  const gate = {
     results: config.results,
     store,
     cache: config.cache,
-    suite,
     pluginSuites,
     baseline: flags.baseline,
-    candidate: flags.candidate,
     thresholds: flags.threshold ?? [],
     confidence: parseConfidence(flags.confidence),
     allowDifferentDevice: flags['allow-different-device'],
     ignoreMissing: flags['ignore-missing'],
-  });
-  return { ...judged, home: store };
+  };
+  if (flags.measure) return { ...(await measureStored(suite, flags, settings, gate)), home: store };
+  const { judgeRecords } = await import('../workflows/gate.ts');
+  return { ...(await judgeRecords({ ...gate, suite, candidate: flags.candidate })), home: store };
 }
 
 /** Makes the judged run the baseline. */

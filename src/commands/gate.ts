@@ -20,6 +20,7 @@ export default class Gate extends BaseCommand {
     '<%= config.bin %> gate',
     '<%= config.bin %> gate suites/resnet50 --baseline main --format junit --output gate.xml',
     '<%= config.bin %> gate --threshold latency-p50=3 --threshold throughput=off',
+    '<%= config.bin %> gate suites/resnet50 --measure --budget 10m',
     '<%= config.bin %> gate suites/resnet50 --against main.engine',
     '<%= config.bin %> gate suites/resnet50 --against origin/main --prepare "npm run build"',
     '<%= config.bin %> gate suites/resnet50 --self-test --detect 5%',
@@ -53,8 +54,9 @@ export default class Gate extends BaseCommand {
     const measured = wantsMeasurement(flags);
     checkUpdateFlags(flags, measured);
     const { plugin, results, cache, store } = flags;
+    if (flags.measure && flags.candidate !== 'latest') throw new TsrtError('USAGE', '--measure makes the run that is judged; --candidate names another', { fix: 'leave out one of them' });
     const resolved = await settings({ plugin, results, cache, store });
-    const stored = measured ? undefined : await judgeStored(args.suite, flags, resolved.config);
+    const stored = measured ? undefined : await judgeStored(args.suite, flags, resolved);
     const answer = stored?.report ?? (await measureGate(args.suite, flags, resolved));
     if ('alarms' in answer) {
       const { renderSelfTest } = await import('../report/self-test.ts');

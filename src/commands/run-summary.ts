@@ -1,5 +1,6 @@
 /** What `run` prints at its end: the table, what to know about it, where the records are, and what to do next. */
 import { relative } from 'node:path';
+import { BASELINE_ROUNDS, DEFAULT_ROUNDS } from '../gate/sequential.ts';
 import { choiceLines } from '../report/choice.ts';
 import { tableReporter } from '../report/table.ts';
 import { foldWords } from '../report/units.ts';
@@ -28,8 +29,10 @@ function nearPath(path: string): string {
 function nextCommand({ suite, records, interrupted }: RunResult): string {
   if (interrupted && records.length === 0) return `tsrt-bench run ${suite}`;
   if (interrupted) return `tsrt-bench run ${suite} --resume   (with the same flags: goes on with the cases that are left)`;
-  if (records.some((record) => record.status === 'completed')) {
-    return 'tsrt-bench baseline save main   (then, after a change: run again and `tsrt-bench gate --baseline main`)';
+  const rounds = records.flatMap((record) => (record.status === 'completed' ? [record.rounds.length] : []));
+  if (rounds.length > 0) {
+    const longer = Math.min(...rounds) < BASELINE_ROUNDS ? `tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS} && ` : '';
+    return `${longer}tsrt-bench baseline save main   (then, after a change: \`tsrt-bench gate ${suite} --measure\`)`;
   }
   return 'tsrt-bench doctor   (shows which backends are there and what is missing)';
 }

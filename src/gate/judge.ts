@@ -170,7 +170,7 @@ function isBelowFloor({ metric, baseline, candidate }: Exclude<MetricChange, { k
 /** What differs by less than matters, passes where the interval says so too. */
 function judgeBelowFloor(change: Exclude<MetricChange, { kind: 'incomparable' }>, { high }: Worsening): { readonly verdict: Verdict; readonly reason: string } {
   const { label, floor = 0 } = METRICS[change.metric];
-  if (change.kind === 'exact') return { verdict: 'passed', reason: `${label} differs by less than identical processes do` };
+  if (change.kind === 'exact') return { verdict: 'passed', reason: `${label} differs by no more than the ${floor / 2 ** 20} MiB that identical processes do` };
   const most = (change.baseline * high) / 100;
   if (most <= floor) return { verdict: 'passed', reason: `${label} differs by less than ${floor} ms, which count for nothing` };
   const unit = change.metric === 'build-time' ? 'builds' : 'rounds';

@@ -99,7 +99,7 @@ function driftNotices(pairs: readonly Both[]): string[] {
     const percent = ratio === undefined ? 0 : (ratio - 1) * 100;
     if (Math.abs(percent) < DRIFT_PERCENT) return [];
     return [
-      `the machine itself ran ${Math.abs(percent).toFixed(1)} % ${percent > 0 ? 'slower' : 'faster'} than for the baseline (yardstick ${workload}); expect the cases to follow`,
+      `the machine itself ran ${Math.abs(percent).toFixed(1)} % ${percent > 0 ? 'slower' : 'faster'} than for the baseline (yardstick ${workload}); changes are stated net of that, with wider intervals`,
     ];
   });
 }

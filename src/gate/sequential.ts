@@ -20,6 +20,9 @@ export interface Look {
 /** So many find +10 % under 5 % of noise in 12 cases, nine times of ten (bench/gate-simulation.mjs). */
 export const DEFAULT_ROUNDS = 24;
 
+/** A baseline of fewer rounds a case bounds what a gate against it can tell, however long the candidate is measured. */
+export const BASELINE_ROUNDS = 12;
+
 /** Below, a look could decide next to nothing. */
 const FEWEST_ROUNDS = 6;
 
@@ -49,8 +52,9 @@ export function isOpen(one: CaseVerdict): boolean {
   return one.state === 'both' && one.verdict !== 'regressed' && one.metrics.some(mayChange);
 }
 
-function mayChange({ verdict, watched, change, threshold }: MetricVerdict): boolean {
-  if (watched || change.kind !== 'sampled' || verdict === 'improved') return false;
+function mayChange({ metric, verdict, watched, change, threshold }: MetricVerdict): boolean {
+  // Rounds build nothing.
+  if (watched || change.kind !== 'sampled' || verdict === 'improved' || metric === 'build-time') return false;
   const { low, high } = change.ratio;
   const best = METRICS[change.metric].better === 'lower' ? low - 1 : 1 - high;
   return verdict === 'inconclusive' || best * 100 < -threshold;

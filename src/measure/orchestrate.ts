@@ -12,7 +12,7 @@ import { createRandom, deriveSeed, shuffle } from '../stats/random.ts';
 import { type Sitting, openSitting } from './sitting.ts';
 import { WorkerFailure } from './failure.ts';
 import { completedOutcome } from './outcome.ts';
-import type { CaseOutcome, CasePlan, MeasureEvent, MeasurePlan } from './plan.ts';
+import type { CaseOutcome, CasePlan, MeasureEvent, MeasurePlan, OpenCase } from './plan.ts';
 import { type StartWorker, startWorker } from './process.ts';
 
 export interface MeasureServices {
@@ -76,6 +76,13 @@ export async function* measureCases(
         yield { kind: 'round-done', case: progress.plan.case, round: progress.rounds.at(-1)!, rounds: plan.rounds };
         if (round === plan.rounds - 1) yield finish(progress, await complete(plan, progress));
       }
+      const look = signal?.aborted ? -1 : (plan.looks ?? []).indexOf(round + 1);
+      if (look < 0) continue;
+      const settled = new Set<string>();
+      yield { kind: 'look', look, open: cases.filter(({ over }) => !over).map(openCase), settled };
+      for (const progress of cases) {
+        if (!progress.over && settled.has(progress.plan.case.id)) yield finish(progress, await complete({ rounds: progress.rounds.length }, progress));
+      }
     }
     for (const progress of cases) {
       if (!progress.over) yield finish(progress, { status: 'aborted', reason: 'interrupted', rounds: progress.rounds });
@@ -113,7 +120,11 @@ async function attempt(plan: MeasurePlan, progress: Progress, { round, position,
   }
 }
 
-async function complete(plan: MeasurePlan, progress: Progress): Promise<CaseOutcome> {
+function openCase({ plan, rounds, sittings }: Progress): OpenCase {
+  return { case: plan.case, device: sittings[0]!.loaded.device, rounds };
+}
+
+async function complete(plan: Pick<MeasurePlan, 'rounds'>, progress: Progress): Promise<CaseOutcome> {
   for (const sitting of progress.sittings) await sitting.close();
   return completedOutcome({ case: progress.plan.case, plannedRounds: plan.rounds }, progress.rounds, progress.sittings);
 }

@@ -15,6 +15,8 @@ export interface MeasurePlan {
   readonly minRounds: number;
   readonly isolation: Isolation;
   readonly timing: TimingPolicy;
+  /** Rounds, ascending and below `rounds`, after which whoever reads the events may end cases; default: none. */
+  readonly looks?: readonly number[];
   /** Time for the whole sweep; undefined: as long as it takes. */
   readonly budgetMs: number | undefined;
   /** A worker that is silent for longer, beyond what its task should take, is killed. */
@@ -90,8 +92,17 @@ export interface AbortedOutcome {
   readonly rounds: readonly Round[];
 }
 
+/** A case between two rounds. */
+export interface OpenCase {
+  readonly case: Case;
+  readonly device: DeviceInfo;
+  readonly rounds: readonly Round[];
+}
+
 export type MeasureEvent =
   | { readonly kind: 'round-started'; readonly case: Case; readonly round: number; readonly rounds: number }
   | { readonly kind: 'round-done'; readonly case: Case; readonly round: Round; readonly rounds: number }
+  /** After the rounds of a look, with what is still open. Cases whose ids are put into `settled` are complete. */
+  | { readonly kind: 'look'; readonly look: number; readonly open: readonly OpenCase[]; readonly settled: Set<string> }
   /** Once for every case, as soon as nothing more will be measured of it. */
   | { readonly kind: 'case-done'; readonly case: Case; readonly outcome: CaseOutcome };

@@ -1,5 +1,6 @@
 /** `baseline save|list|show|rm`. */
 import { TsrtError } from '../errors.ts';
+import { BASELINE_ROUNDS, DEFAULT_ROUNDS } from '../gate/sequential.ts';
 import type { ReportInput } from '../report/reporter.ts';
 import { tableReporter } from '../report/table.ts';
 import {
@@ -14,6 +15,7 @@ import {
   type SavedBaseline,
 } from '../results/baselines.ts';
 import { homeOf, selectRecords } from '../results/select.ts';
+import type { RecordSet } from '../results/store.ts';
 import type { BaselineStore, UpdateEntry } from '../results/stores/contract.ts';
 
 export interface SaveRequest {
@@ -36,7 +38,14 @@ export interface SaveResult extends SavedBaseline {
 export async function saveAsBaseline(request: SaveRequest): Promise<SaveResult> {
   const set = await selectRecords(request.source, request);
   const saved = await saveBaseline(homeOf(request), request.name, set.records, request.force);
-  return { ...saved, label: set.label, notices: set.notices };
+  return { ...saved, label: set.label, notices: [...set.notices, ...thinNotice(set)] };
+}
+
+/** Said while the engines are still at hand that a better baseline could be measured with. */
+function thinNotice({ suite, records }: RecordSet): string[] {
+  const fewest = Math.min(...records.flatMap((record) => (record.status === 'completed' ? [record.rounds.length] : [])));
+  if (!(fewest < BASELINE_ROUNDS)) return [];
+  return [`with ${fewest} rounds a case, a gate against this baseline tells gross changes only: \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` makes one that decides`];
 }
 
 /** What there is, unreadable files included. */

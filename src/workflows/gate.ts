@@ -1,10 +1,11 @@
 /** `gate`: the newest records against a baseline, by the suite's policy. Reads only. */
 import { TsrtError } from '../errors.ts';
-import { comparePairs } from '../gate/compare.ts';
+import { comparePairs, type CompareOptions, type Comparison, familySize } from '../gate/compare.ts';
 import { judge, type GateReport } from '../gate/judge.ts';
-import { METRIC_NAMES } from '../gate/metrics.ts';
-import { pairCases } from '../gate/pair.ts';
+import { METRIC_NAMES, type MetricName } from '../gate/metrics.ts';
+import { type Pairing, pairCases } from '../gate/pair.ts';
 import { DEFAULT_POLICY, parseThresholds, thresholdOf, type GatePolicy } from '../gate/policy.ts';
+import { BASELINE_ROUNDS, DEFAULT_ROUNDS, levelsOf, type Look } from '../gate/sequential.ts';
 import { baselineNames } from '../results/baselines.ts';
 import { homeOf, selectRecords } from '../results/select.ts';
 import { devicesOf } from '../results/store.ts';
@@ -31,6 +32,13 @@ export interface GateRequest {
   readonly confidence: number | undefined;
   readonly allowDifferentDevice: boolean;
   readonly ignoreMissing: boolean;
+  /** Where the candidate was looked at while it was measured: the error rates that its cases may still spend. */
+  readonly looks?: SpentLooks;
+}
+
+export interface SpentLooks {
+  /** Of the look at which a case was decided, or the last. */
+  readonly lookOf: (caseId: string) => Look;
 }
 
 /** Judges. Throws BASELINE_NOT_FOUND, BASELINE_INCOMPARABLE, and what reading records and suites can throw. */
@@ -55,14 +63,48 @@ export async function judgeRecords(request: GateRequest): Promise<Judged> {
   notices.push(...baseline.notices, ...candidate.notices, ...pairing.notices);
   const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
   const labels = { baseline: baseline.label, candidate: candidate.label };
-  const comparison = comparePairs({ ...pairing, notices }, labels, { ...policy, metrics });
+  const comparison = compareAtLooks({ ...pairing, notices }, labels, { ...policy, metrics }, request.looks);
   const report = judge(comparison, policy);
   const worth = request.cache === undefined ? [] : [await worthNotice(request.cache, candidate.suite, { policy, timeMs: undefined })];
-  return { report: { ...report, notices: [...report.notices, ...worth] }, baseline, candidate };
+  const advice = adviceOn(report, { suite: request.suite ?? candidate.suite, baseline: request.baseline, measured: request.looks !== undefined, sides: pairing.pairs });
+  return { report: { ...report, notices: [...report.notices, ...advice, ...worth] }, baseline, candidate };
+}
+
+interface Advised {
+  /** As a command takes it. */
+  readonly suite: string;
+  readonly baseline: string;
+  /** Whether the candidate was measured for this gate. */
+  readonly measured: boolean;
+  readonly sides: Pairing['pairs'];
+}
+
+/** What would decide a gate that rounds could decide. */
+function adviceOn({ cases }: GateReport, { suite, baseline, measured, sides }: Advised): string[] {
+  const undecided = new Set(cases.filter(({ metrics }) => metrics.some((one) => one.verdict === 'inconclusive' && !one.watched && one.change.kind === 'sampled')).map(({ caseId }) => caseId));
+  const pairs = sides.flatMap((pair) => (pair.state === 'both' && undecided.has(pair.caseId) ? [pair] : []));
+  if (pairs.length === 0) return [];
+  const before = Math.min(...pairs.map((pair) => pair.baseline.rounds.length));
+  const after = Math.min(...pairs.map((pair) => pair.candidate.rounds.length));
+  const against = `\`tsrt-bench gate ${suite} --against REF\` measures both sides in the same rounds and needs no baseline`;
+  if (before < BASELINE_ROUNDS) return [`the baseline holds ${before} rounds a case, which tell gross changes only: where it was made, \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${baseline} --force\`; or ${against}`];
+  if (!measured && after < DEFAULT_ROUNDS) return [`the run holds ${after} rounds a case: \`tsrt-bench gate ${suite} --measure\` measures until cases are decided; ${against}`];
+  return [against];
+}
+
+/** Each case at the error rates of the look that ended it; at all of them where there was none. */
+function compareAtLooks(pairing: Pairing, labels: Parameters<typeof comparePairs>[1], options: CompareOptions & { readonly metrics: readonly MetricName[] }, looks: SpentLooks | undefined): Comparison {
+  if (!looks) return comparePairs(pairing, labels, options);
+  const family = familySize(pairing.pairs.filter(({ state }) => state === 'both').length, options.metrics);
+  const cases = pairing.pairs.flatMap((pair) => {
+    const look = levelsOf(looks.lookOf(pair.caseId), family);
+    return comparePairs({ ...pairing, pairs: [pair] }, labels, { ...options, look }).cases;
+  });
+  return { suite: pairing.suite, ...labels, cases, notices: pairing.notices };
 }
 
 /** A name that nothing has is a missing baseline here, which has its own exit status, not a mistyped source. */
-async function selectBaseline(source: string, selection: Parameters<typeof selectRecords>[1]) {
+export async function selectBaseline(source: string, selection: Parameters<typeof selectRecords>[1]) {
   try {
     return await selectRecords(source, selection);
   } catch (error) {
@@ -71,7 +113,7 @@ async function selectBaseline(source: string, selection: Parameters<typeof selec
     const others = known.length > 0 ? `name one of ${known.join(', ')} with --baseline, or ` : '';
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no baseline '${source}'`, {
       ...(error.place !== undefined && { place: error.place }),
-      fix: `${others}record it with \`tsrt-bench baseline save ${source}\``,
+      fix: `${others}record it with \`tsrt-bench run ${selection.suite ?? 'SUITE'} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${source}\``,
       cause: error,
     });
   }

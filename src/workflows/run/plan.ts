@@ -43,6 +43,7 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
     plugins: request.settings.config.plugins,
     seed: request.settings.config.seed,
     rounds,
+    ...(request.watch && { looks: request.watch.rounds.filter((count) => count < rounds) }),
     minRounds: Math.min(2, rounds),
     isolation,
     timing: { ...DEFAULT_TIMING, sampleMs: timeMs },

@@ -1,10 +1,18 @@
 /** What `run` is asked to do, and what it answers. */
 import type { ResolvedConfig } from '../../config.ts';
 import type { ErrorReport } from '../../errors.ts';
+import type { OpenCase } from '../../measure/plan.ts';
 import type { BenchRecord } from '../../results/record.ts';
 import type { SuiteOverrides } from '../../suite/expand.ts';
 import type { OnRunEvent } from '../events.ts';
 import type { TuningRequest } from '../tuning.ts';
+
+export interface RunWatch {
+  /** Numbers of rounds, ascending; the last is the end. */
+  readonly rounds: readonly number[];
+  /** Ids of the cases that need no more rounds. */
+  readonly settle: (look: number, open: readonly OpenCase[]) => Iterable<string>;
+}
 
 export interface RunRequest {
   /** A suite's folder, file or name. */
@@ -23,6 +31,8 @@ export interface RunRequest {
   readonly tuning?: TuningRequest | undefined;
   /** Device slug, for backends that have several. */
   readonly device: string | undefined;
+  /** Where somebody judges the cases while they are measured, and ends those that are decided. */
+  readonly watch?: RunWatch;
   /** Goes on with the latest unfinished run of this suite and device. */
   readonly resume: boolean;
   readonly signal: AbortSignal;

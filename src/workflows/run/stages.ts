@@ -83,6 +83,9 @@ async function* measuredRecords(
       case 'round-done':
         onEvent({ kind: 'progress', stage: 'measure', label: event.case.id, done: ++done, total: plan.cases.length * plan.rounds, unit: 'rounds' });
         break;
+      case 'look':
+        for (const id of request.watch?.settle(event.look, event.open) ?? []) event.settled.add(id);
+        break;
       case 'case-done': {
         const engine = outcomes.get(engineKey(event.case.variant));
         if (engine?.status !== 'built') throw new Error(`case ${event.case.id} was measured without an engine`);

@@ -153,3 +153,25 @@ describe('cut short', () => {
     for (const outcome of short.outcomes.values()) expect(outcome).toMatchObject({ status: 'aborted', reason: 'budget' });
   });
 });
+
+describe('looks', () => {
+  test('a case that is settled at a look is complete, and is measured no more', async () => {
+    const { start } = inProcessWorkers(() => ({}));
+    const seen: { readonly look: number; readonly rounds: readonly number[] }[] = [];
+    const done = new Map<string, CaseOutcome>();
+    for await (const event of measureCases(plan(cases, { rounds: 6, looks: [2, 4] }), { start, yardstick: () => YARDSTICK })) {
+      if (event.kind === 'look') {
+        seen.push({ look: event.look, rounds: event.open.map(({ rounds }) => rounds.length) });
+        event.settled.add(event.look === 0 ? 'a' : 'c');
+      }
+      if (event.kind === 'case-done') done.set(event.case.id, event.outcome);
+    }
+    expect(seen).toEqual([{ look: 0, rounds: [2, 2, 2, 2] }, { look: 1, rounds: [4, 4, 4] }]);
+    expect(Object.fromEntries([...done].map(([id, { rounds }]) => [id, rounds.length]))).toEqual({ a: 2, b: 6, c: 4, d: 6 });
+    for (const outcome of done.values()) {
+      expect(outcome.status).toBe('completed');
+      // That it has fewer rounds than the others is nothing to warn of.
+      expect(outcome.status === 'completed' && outcome.warnings.filter(({ kind }) => kind === 'notice')).toEqual([]);
+    }
+  });
+});

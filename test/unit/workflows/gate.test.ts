@@ -62,6 +62,26 @@ describe('runGate', () => {
     expect((await runGate(request(slower, { thresholds: ['latency-p50=off', 'throughput=off'] }))).verdict).toBe('passed');
   });
 
+  it('says what would decide, where rounds would', async () => {
+    const noisy = (rounds: number) => Array.from({ length: rounds }, (_, round) => Array.from({ length: 20 }, () => 10 + (round % 5)));
+    const results = await temporaryFolder();
+    const judge = async (before: number, after: number) => {
+      await store(results, OLD, [completed({ suite: SUITE, runId: OLD, latencyMs: noisy(before) })]);
+      await store(results, NEW, [completed({ suite: SUITE, runId: NEW, latencyMs: noisy(after) })]);
+      const { notices } = await saveAsBaseline({ results, name: 'main', source: OLD, suite: undefined, force: true });
+      const report = await runGate(request(results));
+      expect(report.verdict).toBe('inconclusive');
+      return { saved: notices.join('\n'), gated: report.notices.join('\n') };
+    };
+    const thin = await judge(3, 24);
+    expect(thin.saved).toMatch(/with 3 rounds a case.*gross changes only.*--rounds 24/);
+    expect(thin.gated).toMatch(/the baseline holds 3 rounds a case.*--rounds 24.*baseline save main --force.*--against REF/);
+    const short = await judge(24, 3);
+    expect(short.saved).toBe('');
+    expect(short.gated).toMatch(/the run holds 3 rounds a case: `tsrt-bench gate suite-of-this-test --measure`/);
+    expect((await judge(24, 24)).gated).toMatch(/--against REF/);
+  });
+
   it('takes the thresholds of the suite that is named', async () => {
     const folder = await temporaryFolder();
     const file = join(folder, 'suite.json');
