@@ -60,7 +60,7 @@ export type {
 export type { OptionSpec, OptionSpecs, OptionValues } from './backends/options.ts';
 export { readOptions } from './backends/options.ts';
 export { checkInputs } from './backends/inputs.ts';
-export { cpuDevice } from './backends/onnxruntime/device.ts';
+export { cpuDevice } from './backends/cpu.ts';
 export { externalBackend, type ExternalBackendOptions } from './backends/external/external.ts';
 export { engineFrom, type ExternalBuild } from './backends/external/engine.ts';
 export { createProgramClock, type ProgramClock } from './backends/external/clock.ts';

@@ -1,11 +1,15 @@
 /** Checks what a plugin's module exports before any of it is used. */
 import { z } from 'zod';
+import type { Backend } from './backends/backend.ts';
 import { TsrtError } from './errors.ts';
 import { DTYPES, type DType } from './ir/tensor.ts';
 import { nearest } from './nearest.ts';
 import { attributeFault } from './ops/custom.ts';
-import type { AttributeSpec } from './ir/custom.ts';
+import { opFaults } from './ops/custom-faults.ts';
+import type { AttributeSpec, CustomOp } from './ir/custom.ts';
 import type { Plugin } from './plugin.ts';
+import type { Reporter } from './report/reporter.ts';
+import type { DatasetSource } from './suite/source.ts';
 
 const NAME = /^[a-z0-9][a-z0-9-]*$/;
 const name = z.string().regex(NAME, 'lower-case letters, digits and dashes');
@@ -33,11 +37,13 @@ const input = z.strictObject({
   name: z.string().min(1),
   description: z.string().optional(),
   dtype: z.union([z.literal('T'), dtype]).optional(),
-  dims: z.union([z.literal('any'), z.array(z.union([z.int().nonnegative(), z.string().min(1)]))]),
+  dims: z.union([z.literal('any'), z.array(z.union([z.int().nonnegative(), z.string().min(1)]))], "expected 'any', or a list of sizes and names of sizes"),
   optional: z.literal(true).optional(),
   values: range.optional(),
 });
 
+const int8 = z.strictObject({ inputs: z.array(z.int().nonnegative()).optional(), output: z.union([z.enum(['same', 'own']), fn], "expected 'same', 'own' or a function of { attrs, inputs }") });
+const pattern = z.strictObject({ name: z.string().min(1), match: z.looseObject({ kind: z.string() }), inputs: z.array(z.string()), attributes: fn.optional() });
 const kernel = z.strictObject({ dtypes, tiles: z.array(z.record(z.string(), z.number())).min(1).optional(), emit: fn });
 const tolerance = z.strictObject({ ulps: z.number().nonnegative().optional(), absolute: z.number().nonnegative().optional(), relative: z.number().nonnegative().optional() });
 
@@ -51,52 +57,77 @@ const opSchema = z
     attributes: z.record(z.string(), checkedAttribute),
     inputs: z.array(input),
     outputs: z.array(z.string().min(1)).min(1),
-    sizes: z.record(z.string(), z.union([range, fn])).optional(),
+    sizes: z.record(z.string(), z.union([range, fn], 'expected [smallest, largest], or a function of the sizes before it and the attributes')).optional(),
     infer: fn,
     reference: fn,
     decompose: fn.optional(),
     expression: fn.optional(),
     kernels: z.array(kernel).optional(),
-    int8: z.strictObject({ inputs: z.array(z.int().nonnegative()).optional(), output: z.union([z.enum(['same', 'own']), fn]) }).optional(),
-    patterns: z.array(z.strictObject({ name: z.string().min(1), match: z.looseObject({ kind: z.string() }), inputs: z.array(z.string()), attributes: fn.optional() })).optional(),
+    int8: int8.optional(),
+    patterns: z.array(pattern).optional(),
     flops: fn.optional(),
     tolerance: z.partialRecord(dtype, tolerance).optional(),
     nonFinite: z.enum(['propagates', 'unspecified']).optional(),
+  })
+  .superRefine((op, context) => {
+    for (const { path, message } of opFaults(op as unknown as CustomOp)) context.addIssue({ code: 'custom', path: [...path], message });
   })
   .refine((op) => op.expression === undefined || (op.outputs.length === 1 && op.inputs.every(({ optional }) => !optional)), {
     message: 'an op with an expression has one output and no optional inputs',
     path: ['expression'],
   });
 
-const dataset = z
-  .looseObject({ name, description: z.string(), images: fn.optional(), open: fn.optional() })
+/** Parts that may be objects of a class, with fields of its own; of plain ones, all keys are known. */
+const PART_KEYS = {
+  backends: ['name', 'description', 'options', 'probe', 'supports', 'build', 'load', 'reference', 'workerEnvironment'] satisfies readonly (keyof Backend)[],
+  datasets: ['name', 'description', 'images', 'open'] satisfies readonly (keyof DatasetSource)[],
+  reporters: ['name', 'description', 'fileExtension', 'render'] satisfies readonly (keyof Reporter)[],
+} as const;
+
+function part<T extends z.ZodRawShape>(kind: keyof typeof PART_KEYS, shape: T) {
+  return z.looseObject(shape).superRefine((value, context) => {
+    if (Object.getPrototypeOf(value) !== Object.prototype) return;
+    const keys = Object.keys(value).filter((key) => !(PART_KEYS[kind] as readonly string[]).includes(key));
+    if (keys.length > 0) context.addIssue({ code: 'unrecognized_keys', keys, input: value });
+  });
+}
+
+const dataset = part('datasets', { name, description: z.string(), images: fn.optional(), open: fn.optional() })
   .refine((source) => source.images !== undefined || source.open !== undefined, 'a dataset gives images() or open()');
+
+const calibrator = z.strictObject({ name, description: z.string(), range: fn });
 
 const pluginSchema = z.strictObject({
   name,
   version: z.string().min(1),
   ops: z.array(opSchema).optional(),
-  backends: z.array(z.looseObject({ ...named, probe: fn, supports: fn, build: fn, load: fn })).optional(),
+  backends: z.array(part('backends', { ...named, probe: fn, supports: fn, build: fn, load: fn })).optional(),
   datasets: z.array(dataset).optional(),
-  calibrators: z.array(z.strictObject({ name, description: z.string(), range: fn })).optional(),
-  reporters: z.array(z.looseObject({ ...named, fileExtension: z.string(), render: fn })).optional(),
+  calibrators: z.array(calibrator).optional(),
+  reporters: z.array(part('reporters', { ...named, fileExtension: z.string(), render: fn })).optional(),
   suites: z.array(z.union([z.string().min(1), z.instanceof(URL)])).optional(),
 });
 
-/** Keys by the place they stand in, for "did you mean". */
-function knownKeys(path: readonly PropertyKey[]): readonly string[] {
-  if (path.length === 0) return Object.keys(pluginSchema.shape);
-  if (path[0] !== 'ops') return [];
-  if (path.length === 2) return Object.keys(opSchema.shape);
-  if (path[2] === 'inputs') return Object.keys(input.shape);
-  return path[2] === 'kernels' ? Object.keys(kernel.shape) : [];
+/** Keys by the place they stand in, for "did you mean": of the plugin, of a part, of a part of an op. */
+function knownKeys([kind, index, field, at]: readonly PropertyKey[], value: unknown): readonly string[] {
+  if (kind === undefined) return Object.keys(pluginSchema.shape);
+  if (Object.hasOwn(PART_KEYS, kind)) return PART_KEYS[kind as keyof typeof PART_KEYS];
+  const schemas = { ops: opSchema, calibrators: calibrator, inputs: input, kernels: kernel, patterns: pattern, int8, tolerance } as const;
+  if (field === 'attributes' && at !== undefined) return attributeKeys((value as { ops?: Record<PropertyKey, CustomOp> }).ops?.[index!]?.attributes[String(at)]?.type);
+  const schema = schemas[(field ?? kind) as keyof typeof schemas] as z.ZodObject | undefined;
+  return schema === undefined ? [] : Object.keys(schema.shape);
+}
+
+function attributeKeys(type: string | undefined): readonly string[] {
+  const option = attribute.options.find(({ shape }) => 'values' in shape.type ? [...shape.type.values].includes(type as never) : shape.type.options.includes(type as never));
+  return option ? Object.keys(option.shape) : [];
 }
 
 /** The plugin in a module's default export, or PLUGIN_INVALID with every problem at once, under the plugin's name where it has one. */
 export function parsePlugin(value: unknown, source: string): Plugin {
   const result = pluginSchema.safeParse(value);
   if (result.success) return value as Plugin;
-  const details = result.error.issues.flatMap(describeIssue);
+  const details = result.error.issues.flatMap((issue) => describeIssue(issue, value));
   const own = typeof value === 'object' && value !== null && 'name' in value && typeof value.name === 'string' ? value.name : undefined;
   throw new TsrtError('PLUGIN_INVALID', own === undefined ? 'the module does not export a plugin' : 'the plugin has mistakes', {
     plugin: own ?? source,
@@ -106,10 +137,10 @@ export function parsePlugin(value: unknown, source: string): Plugin {
   });
 }
 
-function describeIssue(issue: z.core.$ZodIssue): string[] {
+function describeIssue(issue: z.core.$ZodIssue, value: unknown): string[] {
   const place = issue.path.length > 0 ? issue.path.join('.') : 'the default export';
   if (issue.code !== 'unrecognized_keys') return [`${place}: ${issue.message}`];
-  const known = knownKeys(issue.path);
+  const known = knownKeys(issue.path, value);
   return issue.keys.map((key) => {
     const guess = nearest(key, known);
     const where = issue.path.length > 0 ? `${place}.${key}` : key;

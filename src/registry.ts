@@ -5,15 +5,14 @@
  */
 import { statSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { fileURLToPath } from 'node:url';
 import type { Backend } from './backends/backend.ts';
 import { TsrtError } from './errors.ts';
 import { opTitle, type CustomOp, type PluginStamp, type RegisteredOp } from './ir/custom.ts';
 import { nearest } from './nearest.ts';
 import type { Calibrator, Plugin } from './plugin.ts';
 import { guardBackend, guarded } from './plugin-guard.ts';
-import { filesOf, hashPlugin, locatePlugin } from './plugin-source.ts';
-import { importFix, isTypescript, readTypescript, syntaxPlace } from './plugin-typescript.ts';
+import { hashPlugin, locatePlugin } from './plugin-source.ts';
 import type { Reporter } from './report/reporter.ts';
 import type { DatasetSource } from './suite/source.ts';
 
@@ -62,6 +61,8 @@ export async function loadRegistry(options: RegistryOptions): Promise<Registry> 
   for (const name of options.plugins) {
     const source = locatePlugin(name, cwd);
     if (loaded.some((other) => other.source === source)) continue;
+    // The schemas are loaded with the first plugin: a worker process without any starts without them.
+    const { importPlugin } = await import('./plugin-import.ts');
     loaded.push({ plugin: await importPlugin(source), source, sha256: hashPlugin(source) });
   }
   return createRegistry(loaded);
@@ -189,22 +190,4 @@ function find<T>(parts: ReadonlyMap<string, T>, name: string, kind: string, code
   throw new TsrtError(code, `no ${kind} is named '${name}'${guess ? `; did you mean '${guess}'?` : ''}`, {
     fix: `known: ${known.join(', ') || 'none'}; others come with --plugin PATH`,
   });
-}
-
-async function importPlugin(source: string): Promise<Plugin> {
-  let module: { readonly default?: unknown };
-  if (filesOf(source).some(isTypescript)) readTypescript();
-  try {
-    module = (await import(pathToFileURL(source).href)) as { readonly default?: unknown };
-  } catch (cause) {
-    throw new TsrtError('PLUGIN_INVALID', `the plugin could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      plugin: source,
-      place: (await syntaxPlace(cause, filesOf(source))) ?? source,
-      fix: importFix(cause) ?? 'mend the error above',
-      cause,
-    });
-  }
-  // The schemas are loaded with the first plugin: a worker process without any starts without them.
-  const { parsePlugin } = await import('./plugin-schema.ts');
-  return parsePlugin(module.default, source);
 }

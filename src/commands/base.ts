@@ -17,6 +17,21 @@ export const GLOBAL_FLAGS = {
 export abstract class BaseCommand extends Command {
   static override enableJsonFlag = true;
 
+  #write: typeof process.stdout.write | undefined;
+
+  /** With --json, standard output is one JSON document: what a plugin prints goes to standard error. */
+  override async init(): Promise<void> {
+    await super.init();
+    if (!this.jsonEnabled()) return;
+    this.#write = process.stdout.write;
+    process.stdout.write = process.stderr.write.bind(process.stderr) as typeof process.stdout.write;
+  }
+
+  override logJson(json: unknown): void {
+    if (this.#write) process.stdout.write = this.#write;
+    super.logJson(json);
+  }
+
   /** Sets the exit status without cutting off output that is still being written. */
   protected exitWith(status: ExitStatus): void {
     process.exitCode = status;

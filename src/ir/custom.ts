@@ -124,7 +124,10 @@ export interface KernelCode {
   readonly body: string;
   /** Invocations per workgroup. */
   readonly workgroupSize: number;
-  /** Number of invocations that do work: the others return before `body`. */
+  /**
+   * Number of invocations that do work: the others return before `body`. With barriers (or subgroup functions) in the code it is a
+   * multiple of `workgroupSize`, so that all invocations of a workgroup reach them.
+   */
   readonly threads: number;
 }
 
@@ -213,7 +216,7 @@ export interface CustomOp<A extends AttributeSpecs = AttributeSpecs, K extends s
   readonly attributes: A;
   readonly inputs: readonly OpInput[];
   readonly outputs: readonly string[];
-  /** Ranges for the names in `dims`; a name without an entry is drawn from [1, 8]. */
+  /** Ranges for the names in `dims`; a name without an entry is drawn from 1 to 8, now and then up to 700, or 0. */
   readonly sizes?: SizeSpecs<A>;
   /** Types of the outputs. Throws a `ShapeError` for inputs that the op forbids: the message goes to the model's user. */
   infer(site: { readonly attrs: AttributeValues<A>; readonly inputs: Operands<TensorType> }): readonly TensorType[];

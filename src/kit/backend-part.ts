@@ -10,7 +10,7 @@ import { TsrtError } from '../errors.ts';
 import { formatType, fromNumbers, toNumbers } from '../ir/tensor.ts';
 import { exportGraph } from '../onnx/export.ts';
 import { newGraphBuilder } from '../ops/builder.ts';
-import { Nonconforming } from './checks.ts';
+import { Nonconforming } from './nonconforming.ts';
 
 /** What can't be checked here, with the reason. */
 export class Unchecked extends Error {

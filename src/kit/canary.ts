@@ -1,10 +1,13 @@
 /**
- * A kernel run between canaries: every buffer is longer than its tensor, what lies behind it is filled with a pattern, and
- * outputs start as another. Two runs with two patterns tell everything apart:
+ * A kernel run between canaries: every buffer is longer than its tensor, and what lies behind it is filled with a pattern, as are the
+ * outputs before the kernel runs. Runs with several patterns tell everything apart:
  *
  * - a pattern that changed: something was written past the end;
- * - an output that differs between the runs: something past the end, or an output itself, was read;
- * - an output that is still its pattern in both: it was never written.
+ * - an output that is still its pattern in every run: it was never written;
+ * - an output that differs between patterns: something past the end, or an output itself, was read.
+ *
+ * Two further runs with the last pattern, one of them with the invocations numbered backwards, show what depends on chance, and what
+ * depends on which invocation comes first: a race that a device happens to win every time the same way.
  *
  * Prior art: the red zones of AddressSanitizer and of NVIDIA's compute-sanitizer. WebGPU's own bounds checks stay on, so that what
  * lands beyond the canaries stays in the buffer too.
@@ -16,8 +19,8 @@ import { elementCount, fromNumbers, toNumbers, type Tensor, type TensorType } fr
 /** Elements of red zone: a workgroup that is one too many lands in it whole. */
 const GUARD = 512;
 
-/** As float32, one is a large odd number, the other NaN: both show in whatever is computed from them. */
-const POISONS = [0x5a5a5a5a, 0xffffffff] as const;
+/** As float32: a large number, its negative, NaN, zero. One of them shows in sums, minima, maxima, products and flags alike. */
+const POISONS = [0x5a5a5a5a, 0xda5a5a5a, 0xffffffff, 0] as const;
 
 /** `STORAGE | COPY_SRC | COPY_DST` and `MAP_READ | COPY_DST` of the WebGPU specification. */
 const USAGE = { data: 0x80 | 0x4 | 0x8, readback: 0x1 | 0x8 } as const;
@@ -37,45 +40,55 @@ interface Operand {
   readonly isOutput: boolean;
 }
 
-/** Runs the kernel three times: once per poison, and the second again for determinism. */
+/** Runs the kernel once per poison, then with the last again and backwards. */
 export async function runWithCanaries(spec: Omit<CustomKernelSpec, 'guard'>, inputs: readonly (Tensor | undefined)[], open: WebgpuDevice): Promise<CanaryResult> {
   const { op } = spec.definition;
+  // As in an engine: where nothing comes out, no kernel is made.
+  if (spec.outputs.every(({ dims }) => elementCount(dims) === 0)) return { ok: true, outputs: spec.outputs.map((type) => fromNumbers(type.dtype, type.dims, [])) };
   const { source, workgroups, code } = customKernel({ ...spec, guard: GUARD }, open.profile);
   const again = customKernel({ ...spec, guard: GUARD }, open.profile);
   if (again.source.wgsl !== source.wgsl) return { ok: false, what: 'is not deterministic: emit gives other code the second time' };
+  if (code.threads === 0) return { ok: false, what: `asks for no threads, and ${op.outputs[spec.outputs.findIndex(({ dims }) => elementCount(dims) > 0)]!} has elements` };
+  const backwards = customKernel({ ...spec, guard: GUARD, backwards: true }, open.profile);
   const layout = open.device.createBindGroupLayout({
     entries: source.access.map((access, binding) => ({ binding, visibility: COMPUTE, buffer: { type: access === 'read' ? 'read-only-storage' : 'storage' } })),
   });
   const pipeline = await compile(source.wgsl, layout, open);
   if (typeof pipeline === 'string') return { ok: false, what: pipeline };
+  const mirrored = await compile(backwards.source.wgsl, layout, open);
+  if (typeof mirrored === 'string') return { ok: false, what: mirrored };
   const runs: Operand[][] = [];
-  for (const poison of [POISONS[0], POISONS[1], POISONS[1]]) {
+  const last = POISONS[POISONS.length - 1]!;
+  for (const [poison, order] of [...POISONS.map((poison) => [poison, pipeline] as const), [last, pipeline] as const, [last, mirrored] as const]) {
     const operands = [
       ...op.inputs.flatMap(({ name }, i) => (inputs[i] ? [operandOf(name, inputs[i], inputs[i], poison)] : [])),
       ...op.outputs.map((name, i) => operandOf(name, spec.outputs[i]!, undefined, poison)),
     ];
-    runs.push(code.threads === 0 ? operands : await dispatch(open, pipeline, layout, operands, workgroups));
+    runs.push(await dispatch(open, order, layout, operands, workgroups));
     for (const operand of runs.at(-1)!) {
       const hit = operand.words.subarray(elementCount(operand.type.dims)).findIndex((word) => word !== poison);
       if (hit >= 0) return { ok: false, what: `writes past the end of '${operand.name}', by ${hit + 1}` };
     }
   }
-  return judge(runs as [Operand[], Operand[], Operand[]]);
+  return judge(runs);
 }
 
-function judge([first, second, third]: readonly [Operand[], Operand[], Operand[]]): CanaryResult {
+function judge(runs: readonly (readonly Operand[])[]): CanaryResult {
+  const poisoned = runs.slice(0, POISONS.length);
   const outputs: Tensor[] = [];
-  for (const [index, operand] of first.entries()) {
+  for (const [index, operand] of runs[0]!.entries()) {
     if (!operand.isOutput) continue;
-    const count = elementCount(operand.type.dims);
-    const other = second[index]!.words;
-    for (let i = 0; i < count; i++) {
-      if (operand.words[i] === POISONS[0] && other[i] === POISONS[1]) return { ok: false, what: `never writes element ${i} of '${operand.name}'` };
-    }
-    for (let i = 0; i < count; i++) {
-      if (other[i] !== third[index]!.words[i]) return { ok: false, what: `is not deterministic: element ${i} of '${operand.name}' differs between two runs` };
-      if (operand.words[i] !== other[i]) return { ok: false, what: `reads past the end: element ${i} of '${operand.name}' depends on what lies behind a buffer, or was in it before` };
-    }
+    const words = (run: readonly Operand[]): Uint32Array => run[index]!.words;
+    const [last, again, backwards] = runs.slice(POISONS.length - 1).map(words) as [Uint32Array, Uint32Array, Uint32Array];
+    const where = (differs: (i: number) => boolean): number => operand.words.subarray(0, elementCount(operand.type.dims)).findIndex((_, i) => differs(i));
+    const faults: readonly (readonly [number, (at: number) => string])[] = [
+      [where((i) => poisoned.every((run, p) => words(run)[i] === POISONS[p])), (at) => `never writes element ${at} of '${operand.name}'`],
+      [where((i) => again[i] !== last[i]), (at) => `is not deterministic: element ${at} of '${operand.name}' differs between two runs`],
+      [where((i) => poisoned.some((run) => words(run)[i] !== last[i])), (at) => `reads past the end: element ${at} of '${operand.name}' depends on what lies behind a buffer, or was in it before`],
+      [where((i) => backwards[i] !== last[i]), (at) => `has a race: element ${at} of '${operand.name}' depends on which invocation runs first`],
+    ];
+    const fault = faults.find(([at]) => at >= 0);
+    if (fault) return { ok: false, what: fault[1](fault[0]) };
     outputs.push(fromWords(operand));
   }
   return { ok: true, outputs };

@@ -31,38 +31,69 @@ export interface Material {
   readonly inputs: readonly (Tensor | undefined)[];
 }
 
-const DEFAULT_SIZE: readonly [number, number] = [1, 8];
+/** What of a case is not drawn: one of few values, by turns (see sweep.ts). */
+export interface FixedParts {
+  readonly dtype?: DType;
+  readonly attributes: Readonly<Record<string, number | string>>;
+  readonly present: Readonly<Record<string, boolean>>;
+  readonly sizes?: Readonly<Record<string, number>>;
+}
 
-/** Sizes that are drawn: those that are named in dims, or that others follow from. */
-function drawnSizes(op: CustomOp): Map<string, readonly [number, number]> {
-  const ranges = new Map<string, readonly [number, number]>();
-  for (const [name, spec] of Object.entries(op.sizes ?? {})) if (typeof spec !== 'function') ranges.set(name, spec);
-  for (const { dims } of op.inputs) {
-    if (dims === 'any') continue;
-    for (const dim of dims) if (typeof dim === 'string' && !ranges.has(dim) && op.sizes?.[dim] === undefined) ranges.set(dim, DEFAULT_SIZE);
-  }
-  return ranges;
+export const NOTHING_FIXED: FixedParts = { attributes: {}, present: {} };
+
+function record<T>(entries: readonly (readonly [string, fc.Arbitrary<T>])[]): fc.Arbitrary<Record<string, T>> {
+  return fc.record(Object.fromEntries(entries)) as fc.Arbitrary<Record<string, T>>;
 }
 
 /** Cases within what the op declares. Shrinks towards the first element type, small sizes, defaults and seed 0. */
-export function caseArbitrary(op: CustomOp, specials: readonly Special[], dtypes: readonly DType[] = op.dtypes): fc.Arbitrary<KitCase> {
-  const record = <T>(entries: Iterable<readonly [string, fc.Arbitrary<T>]>): fc.Arbitrary<Record<string, T>> => fc.record(Object.fromEntries(entries)) as fc.Arbitrary<Record<string, T>>;
+export function caseArbitrary(op: CustomOp, specials: readonly Special[], dtypes: readonly DType[] = op.dtypes, fixed: FixedParts = NOTHING_FIXED): fc.Arbitrary<KitCase> {
   return fc.record({
-    dtype: fc.constantFrom(...dtypes),
-    sizes: record([...drawnSizes(op)].map(([name, [min, max]]) => [name, fc.integer({ min, max })] as const)),
+    dtype: fixed.dtype === undefined ? fc.constantFrom(...dtypes) : fc.constant(fixed.dtype),
+    sizes: sizesArbitrary(op).map((sizes) => ({ ...sizes, ...fixed.sizes })),
     any: op.inputs.some(({ dims }) => dims === 'any') ? anyShape : fc.constant([]),
-    attributes: record(Object.entries(op.attributes).map(([name, spec]) => [name, attributeArbitrary(spec)] as const)),
-    present: record(op.inputs.filter(({ optional }) => optional).map(({ name }) => [name, fc.boolean()] as const)),
+    attributes: record(Object.entries(op.attributes).map(([name, spec]) => [name, name in fixed.attributes ? fc.constant(fixed.attributes[name]!) : attributeArbitrary(spec)] as const)),
+    present: record(op.inputs.filter(({ optional }) => optional).map(({ name }) => [name, name in fixed.present ? fc.constant(fixed.present[name]!) : fc.boolean()] as const)),
     seed: fc.integer({ min: 0, max: 999 }),
     special: fc.constantFrom(...specials),
   });
 }
 
+/** Names of dimensions for which the op gives no range. */
+export function freeSizes({ inputs, sizes }: CustomOp): readonly string[] {
+  const named = inputs.flatMap(({ dims }) => (dims === 'any' ? [] : dims.filter((dim) => typeof dim === 'string')));
+  return [...new Set(named)].filter((name) => sizes?.[name] === undefined);
+}
+
+const USUAL_SIZE = { min: 1, max: 8 } as const;
+/** The largest size that is drawn of a name without a range, by the number of such names: what the others leave of a tensor of a moderate size. */
+const LARGE_SIZES = [700, 700, 300, 100, 40] as const;
+
+/**
+ * Sizes that are drawn: those that are named in dims, or that others follow from. A name without a range is small, now and then one of
+ * them is beyond a workgroup.
+ */
+function sizesArbitrary(op: CustomOp): fc.Arbitrary<Record<string, number>> {
+  const ranges = Object.entries(op.sizes ?? {}).flatMap(([name, spec]) => (typeof spec === 'function' ? [] : [[name, { min: spec[0], max: spec[1] }] as const]));
+  const free = freeSizes(op);
+  const usual = record([...ranges, ...free.map((name) => [name, USUAL_SIZE] as const)].map(([name, range]) => [name, fc.integer(range)] as const));
+  if (free.length === 0) return usual;
+  const max = LARGE_SIZES[Math.min(free.length, LARGE_SIZES.length - 1)]!;
+  const one = (size: fc.Arbitrary<number>): fc.Arbitrary<Record<string, number>> => fc.tuple(fc.constantFrom(...free), size).map(([name, value]) => ({ [name]: value }));
+  const unusual = fc.oneof(
+    { withCrossShrink: true },
+    { weight: 6, arbitrary: fc.constant({}) },
+    { weight: 2, arbitrary: one(fc.integer({ min: USUAL_SIZE.max + 1, max })) },
+  );
+  return fc.tuple(usual, unusual).map(([sizes, other]) => ({ ...sizes, ...other }));
+}
+
 /** Long lines reach beyond a workgroup and end in odd tails; short shapes of many axes find what depends on rank. */
 const anyShape: fc.Arbitrary<Dims> = fc.oneof(
   { withCrossShrink: true },
-  fc.array(fc.integer({ min: 0, max: 6 }), { maxLength: 4 }),
-  fc.integer({ min: 1, max: 700 }).map((length) => [length]),
+  { weight: 3, arbitrary: fc.array(fc.integer({ min: 0, max: 6 }), { maxLength: 4 }) },
+  { weight: 1, arbitrary: fc.array(fc.integer({ min: 1, max: 3 }), { minLength: 5, maxLength: 6 }) },
+  { weight: 2, arbitrary: fc.integer({ min: 1, max: 2500 }).map((length) => [length]) },
+  { weight: 1, arbitrary: fc.tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 70 })).map(([rows, columns]) => [rows, columns]) },
 );
 
 function attributeArbitrary(spec: AttributeSpec): fc.Arbitrary<number | string | readonly number[]> {
@@ -106,12 +137,16 @@ export function materialize(op: CustomOp, given: KitCase): Material {
     if (input.optional && given.present[input.name] === false) return undefined;
     const dims = input.dims === 'any' ? given.any : input.dims.map((dim) => (typeof dim === 'number' ? dim : sizes[dim]!));
     const dtype = (input.dtype ?? 'T') === 'T' ? given.dtype : (input.dtype as DType);
-    return drawTensor(input, dtype, dims, given, index);
+    // Frozen: code that changes what it is given is told so where it does.
+    return drawTensor(input, dtype, Object.freeze([...dims]), given, index);
   });
   return { attrs, inputs };
 }
 
-function drawTensor({ values: [low, high] = [-2, 2] }: OpInput, dtype: DType, dims: Dims, { seed, special }: KitCase, index: number): Tensor {
+/** Where values come from that an input does not say. */
+export const DEFAULT_VALUES: readonly [number, number] = [-2, 2];
+
+function drawTensor({ values: [low, high] = DEFAULT_VALUES }: OpInput, dtype: DType, dims: Dims, { seed, special }: KitCase, index: number): Tensor {
   const count = elementCount(dims);
   const random = generator(seed * 31 + index);
   const whole = !isFloating(dtype);
@@ -121,8 +156,9 @@ function drawTensor({ values: [low, high] = [-2, 2] }: OpInput, dtype: DType, di
   if (dtype === 'bool') for (let i = 0; i < count; i++) numbers[i] = numbers[i]! > 0 ? 1 : 0;
   if (special !== 'none' && isFloating(dtype) && count > 0) {
     const at = Math.floor(random() * count);
-    numbers[at] = special === 'nan' ? Number.NaN : Number.POSITIVE_INFINITY;
-    if (special === 'infinity' && count > 1) numbers[(at + 1) % count] = Number.NEGATIVE_INFINITY;
+    const sign = random() < 0.5 ? 1 : -1;
+    numbers[at] = special === 'nan' ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+    if (special === 'infinity' && count > 1) numbers[(at + 1) % count] = -sign * Number.POSITIVE_INFINITY;
   }
   return fromNumbers(dtype, dims, numbers);
 }

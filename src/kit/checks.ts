@@ -1,7 +1,6 @@
 /**
  * The checks of the conformance kit, each on one case. They run in the worker process: whatever an op's code does, it does there.
  */
-import { createHash } from 'node:crypto';
 import { compileModel } from '../backends/compile.ts';
 import type { Backend, Session } from '../backends/backend.ts';
 import { chooseDevice } from '../backends/webgpu/devices.ts';
@@ -9,21 +8,24 @@ import type { WebgpuDevice } from '../backends/webgpu/device.ts';
 import { tileName } from '../backends/webgpu/kernels/custom.ts';
 import type { BuildOptions, Fusion } from '../engine/engine.ts';
 import { deserializeEngine, serializeEngine } from '../engine/file.ts';
-import type { RegisteredOp } from '../ir/custom.ts';
+import type { Operands, RegisteredOp } from '../ir/custom.ts';
 import { formatType, sameDims, toNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
-import { nearest } from '../nearest.ts';
-import { defineNode, writeCustomAttributes } from '../ops/custom.ts';
+import { defineNode, inferCustom, inOp, writeCustomAttributes } from '../ops/custom.ts';
 import { kernelFor } from '../ops/custom-routes.ts';
-import { referenceValues } from '../ops/custom-reference.ts';
+import { referenceInputs, referenceValues, runReferenceOn } from '../ops/custom-reference.ts';
 import { decompositionOf } from '../passes/decompose-custom.ts';
 import type { Registry } from '../registry.ts';
 import { runWithCanaries } from './canary.ts';
 import type { Material } from './case.ts';
 import { compareWith, describeFailure, larger, NO_ERROR, toleranceOf, type Worst } from './compare.ts';
-import { opModel } from './model.ts';
+import { checkInt8 } from './int8-check.ts';
+import { opModel, type OpModel } from './model.ts';
+import { Nonconforming } from './nonconforming.ts';
+import { checkPatterns } from './pattern-check.ts';
+import { strict } from './strict.ts';
 
-export const CHECKS = ['shapes', 'reference', 'kernel', 'onnxruntime', 'webgpu', 'fusion', 'non-finite'] as const;
+export const CHECKS = ['shapes', 'reference', 'int8', 'kernel', 'pattern', 'onnxruntime', 'webgpu', 'fusion', 'non-finite'] as const;
 export type CheckName = (typeof CHECKS)[number];
 
 /** What a check may use. */
@@ -37,11 +39,6 @@ export interface CheckSite {
   readonly onlyNonFinite?: boolean;
 }
 
-/** A check that failed, in one sentence. */
-export class Nonconforming extends Error {
-  override readonly name = 'Nonconforming';
-}
-
 /** Gives the largest error seen. Throws Nonconforming, or ShapeError for a case that the op refuses. */
 export async function runCheck(check: CheckName, site: CheckSite): Promise<Worst> {
   switch (check) {
@@ -49,8 +46,12 @@ export async function runCheck(check: CheckName, site: CheckSite): Promise<Worst
       return checkShapes(site);
     case 'reference':
       return checkReference(site);
+    case 'int8':
+      return checkInt8(site.entry, define(site).definition, site.material);
     case 'kernel':
       return checkKernels(site);
+    case 'pattern':
+      return checkPatterns(site.entry, site.material, (pattern) => runFloat(site, pattern));
     case 'onnxruntime':
       return checkEngine(site, 'onnxruntime');
     case 'webgpu':
@@ -70,20 +71,9 @@ interface Defined {
 }
 
 function define({ entry, material: { attrs, inputs } }: CheckSite): Defined {
-  const { definition, types } = defineNode(entry, new Map(writeCustomAttributes(entry.op, attrs).map(({ name, value }) => [name, value])), inputs);
-  return { definition: { ...definition, attrs: strict(definition.attrs, 'attribute') }, types };
-}
-
-/** A slip of the pen is undefined in JavaScript, and NaN a line later: under the kit, it is an error that says so. */
-function strict<T extends object>(value: T, what: string): T {
-  return new Proxy(value, {
-    get(target, key) {
-      if (typeof key === 'symbol' || key === 'toJSON' || key === 'then' || key in target) return Reflect.get(target, key) as unknown;
-      const known = Object.keys(target);
-      const guess = nearest(key, known);
-      throw new Error(`there is no ${what} '${key}'${guess === undefined ? `; known: ${known.join(', ') || 'none'}` : `; did you mean '${guess}'?`}`);
-    },
-  });
+  const { definition } = defineNode(entry, new Map(writeCustomAttributes(entry.op, attrs).map(({ name, value }) => [name, value])), inputs);
+  const own = { ...definition, attrs: strict(definition.attrs, 'attribute') };
+  return { definition: own, types: inferCustom(own, inputs) };
 }
 
 /** Inference gives the same twice, the reference has as many values, the decomposition has the same types. */
@@ -96,25 +86,32 @@ function checkShapes(site: CheckSite): Worst {
   }
   referenceValues(definition, inputs, types);
   const { op } = site.entry;
+  if (op.flops) checkFlops(definition, inputs, types);
   if (op.decompose || op.expression) decompositionOf(definition, inputs.map((tensor) => tensor && { type: { dtype: tensor.dtype, dims: tensor.dims }, constant: undefined }), types);
   return NO_ERROR;
 }
 
+function checkFlops(definition: Defined['definition'], inputs: readonly (Tensor | undefined)[], outputs: readonly TensorType[]): void {
+  const count: unknown = inOp(definition, 'flops', () => definition.op.flops!({ attrs: definition.attrs, inputs: inputs as Operands<TensorType>, outputs }));
+  if (typeof count !== 'number' || !(count >= 0 && Number.isFinite(count))) throw new Nonconforming(`flops gives ${String(count)}: a number of operations, from 0 up`);
+}
+
+/** The same twice, from inputs that are as they were. */
 function checkReference(site: CheckSite): Worst {
   const { definition, types } = define(site);
-  const before = site.material.inputs.map(digest);
-  const first = referenceValues(definition, site.material.inputs, types);
+  const given = referenceInputs(definition, site.material.inputs);
+  const before = given.map((tensor) => tensor?.values.slice());
+  const first = runReferenceOn(definition, given, types);
+  for (const [index, tensor] of given.entries()) {
+    const at = tensor?.values.findIndex((value, i) => !Object.is(value, before[index]![i])) ?? -1;
+    if (at >= 0) throw new Nonconforming(`the reference changes its inputs: element ${at} of '${site.entry.op.inputs[index]!.name}' was ${before[index]![at]}, and is ${tensor!.values[at]}`);
+  }
   const second = referenceValues(definition, site.material.inputs, types);
   for (const [index, values] of first.entries()) {
     const at = values.findIndex((value, i) => !Object.is(value, second[index]![i]));
     if (at >= 0) throw new Nonconforming(`the reference is not deterministic: element ${at} is ${values[at]}, then ${second[index]![at]}`);
   }
-  if (site.material.inputs.some((tensor, index) => digest(tensor) !== before[index])) throw new Nonconforming('the reference changes its inputs');
   return NO_ERROR;
-}
-
-function digest(tensor: Tensor | undefined): string {
-  return tensor ? createHash('sha256').update(tensor.data).digest('hex') : '';
 }
 
 let opened: Promise<WebgpuDevice> | undefined;
@@ -193,6 +190,12 @@ async function checkNonFinite(full: CheckSite): Promise<Worst> {
   else if (site.device !== undefined) worst = larger(worst, await checkEngine(site, 'webgpu'));
   if (op.decompose || op.expression) worst = larger(worst, await checkEngine(site, 'onnxruntime'));
   return worst;
+}
+
+/** A model of standard ops, as they are. */
+async function runFloat(site: CheckSite, { bytes, feeds }: Pick<OpModel, 'bytes' | 'feeds'>): Promise<Readonly<Record<string, Tensor>>> {
+  const backend = site.registry.backend('onnxruntime');
+  return withEngine(site, backend, await buildBytes(site, backend, bytes, 'off'), (session) => session.run(feeds));
 }
 
 async function buildBytes(site: CheckSite, backend: Backend, modelBytes: Uint8Array, fusion: Fusion): Promise<Uint8Array> {

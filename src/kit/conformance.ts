@@ -9,10 +9,12 @@ import { opTitle, type CustomOp, type PluginStamp } from '../ir/custom.ts';
 import type { DType } from '../ir/tensor.ts';
 import { decomposes } from '../ops/custom-routes.ts';
 import type { Registry } from '../registry.ts';
-import { caseArbitrary, describeCase, isFloating, type KitCase, type Special } from './case.ts';
+import { caseArbitrary, isFloating, type KitCase, type Special } from './case.ts';
 import { CHECKS, type CheckName } from './checks.ts';
-import { larger, NO_ERROR, type Worst } from './compare.ts';
-import { Lane, type Answer } from './lane.ts';
+import type { Worst } from './compare.ts';
+import { Lane } from './lane.ts';
+import { emptyHint, emptySweep, simplerCases, sweep } from './sweep.ts';
+import { Trial } from './trial.ts';
 
 export interface KitRequest {
   readonly registry: Registry;
@@ -52,11 +54,12 @@ export interface ConformanceReport {
 }
 
 /** Cases per check: cheap ones many, those that compile for a device few. */
-const CASES: Readonly<Record<CheckName, number>> = { shapes: 60, reference: 30, kernel: 30, onnxruntime: 20, webgpu: 8, fusion: 6, 'non-finite': 8 };
+const CASES: Readonly<Record<CheckName, number>> = { shapes: 60, reference: 30, int8: 20, kernel: 30, pattern: 8, onnxruntime: 24, webgpu: 8, fusion: 6, 'non-finite': 12 };
 
-/** What a hang may cost: each try takes its whole time. */
-const HANG_TRIES = 8;
-const HANG_TIMEOUT_MS = 3000;
+/** Further cases at most, in which modes, flags and element types are gone through. */
+const SWEEPS: Readonly<Record<CheckName, number>> = { shapes: 130, reference: 70, int8: 40, kernel: 70, pattern: 0, onnxruntime: 70, webgpu: 12, fusion: 0, 'non-finite': 12 };
+
+const DRAWS_EMPTY: ReadonlySet<CheckName> = new Set(['shapes', 'reference', 'kernel', 'onnxruntime', 'webgpu']);
 
 /** Throws what a plugin raises while it is loaded, and the signal's reason. */
 export async function checkConformance(request: KitRequest): Promise<ConformanceReport> {
@@ -97,6 +100,7 @@ function kernelDtypes(op: CustomOp): readonly DType[] {
 function dtypesOf(op: CustomOp, check: CheckName, hasDevice: boolean): readonly DType[] {
   if (check === 'kernel') return kernelDtypes(op);
   if (check === 'non-finite') return op.dtypes.filter(isFloating);
+  if (check === 'int8' || (check === 'pattern' && op.dtypes.includes('float32'))) return ['float32'];
   const onDevice = check === 'webgpu' || (check === 'fusion' && hasDevice);
   return onDevice && !decomposes(op) ? kernelDtypes(op) : op.dtypes;
 }
@@ -107,6 +111,12 @@ function whySkipped(op: CustomOp, check: CheckName, device: KitRequest['device']
   switch (check) {
     case 'kernel':
       return kernelDtypes(op).length === 0 ? 'the op gives no WGSL kernel' : noDevice;
+    case 'int8':
+      if (!op.int8) return 'the op says nothing of int8';
+      return op.dtypes.includes('float32') ? undefined : 'int8 stands in for float32, which the op does not take';
+    case 'pattern':
+      if (!op.patterns?.length) return 'the op gives no pattern';
+      return op.expression || op.kernels?.length ? undefined : 'nothing is put in for a pattern without a kernel or an expression';
     case 'onnxruntime':
       return decomposes(op) ? undefined : 'the op gives no decomposition';
     case 'webgpu':
@@ -126,56 +136,31 @@ function whySkipped(op: CustomOp, check: CheckName, device: KitRequest['device']
   }
 }
 
-type Failure = Pick<Extract<CheckResult, { status: 'failed' }>, 'message' | 'input' | 'hung'>;
-
-async function checkOne({ seed, effort, timeoutMs, device }: KitRequest, lane: Lane, op: CustomOp, index: number, check: CheckName): Promise<CheckResult> {
-  const specials: readonly Special[] = check === 'non-finite' ? ['nan', 'infinity'] : ['none'];
-  const cases = caseArbitrary(op, specials, dtypesOf(op, check, 'slug' in device));
-  let worst = NO_ERROR;
-  let hangs = 0;
-  let accepted = 0;
-  let refusal = '';
-  let broken: { readonly error: unknown } | undefined;
-  const failures = new Map<string, Failure>();
-  const property = fc.asyncProperty(cases, async (given) => {
-    if (hangs >= HANG_TRIES) return true;
-    const answer = await lane.check({ kind: 'check', op: index, check, given }, hangs > 0 ? Math.min(timeoutMs, HANG_TIMEOUT_MS) : timeoutMs).catch((error: unknown) => {
-      broken ??= { error };
-      throw error;
-    });
-    if (answer.kind === 'hung') hangs++;
-    // Another case is drawn in its place, up to a hundred for each.
-    if (answer.kind === 'refused') {
-      refusal = answer.reason;
-      fc.pre(false);
-    }
-    accepted++;
-    if (answer.kind === 'passed') {
-      worst = larger(worst, answer.worst);
-      return true;
-    }
-    failures.set(JSON.stringify(given), failureOf(answer, given));
-    return false;
-  });
-  const run = await fc.check(property, { seed, numRuns: Math.max(2, Math.round(CASES[check] * effort)) });
-  const given = run.counterexample?.[0];
-  if (broken) throw broken.error;
-  if (given) return { status: 'failed', check, cases: run.numRuns, shrinks: run.numShrinks, given, ...failures.get(JSON.stringify(given))! };
-  if (accepted === 0) {
-    return { status: 'failed', check, cases: run.numRuns, shrinks: 0, given: fc.sample(cases, 1)[0]!, message: `infer refuses every input within what the op declares: ${refusal}`, input: 'all of them', hung: false };
-  }
-  return { status: 'passed', check, cases: accepted, worst };
+/** Seeds that have nothing to do with each other: the first numbers that fast-check draws for neighbouring ones are alike. */
+function spread(seed: number, turn: number): number {
+  return Math.imul(seed + 1, 0x9e3779b9) ^ Math.imul(turn + 1, 0x85ebca6b);
 }
 
-function failureOf(answer: Exclude<Answer, { kind: 'passed' | 'refused' }>, given: KitCase): Failure {
-  switch (answer.kind) {
-    case 'failed':
-      return { message: answer.message, input: answer.input, hung: false };
-    case 'hung':
-      return { message: 'it hangs: no answer in the time that a case may take (--timeout)', input: describeCase(given), hung: true };
-    case 'died':
-      return { message: answer.message, input: describeCase(given), hung: false };
-    default:
-      return answer satisfies never;
+/** One check: cases at random, then a sweep. The first failure, shrunk, ends it. */
+async function checkOne(request: KitRequest, lane: Lane, op: CustomOp, index: number, check: CheckName): Promise<CheckResult> {
+  const { seed, effort, device } = request;
+  const specials: readonly Special[] = check === 'non-finite' ? ['nan', 'infinity'] : ['none'];
+  const dtypes = dtypesOf(op, check, 'slug' in device);
+  const trial = new Trial(request, lane, index, check);
+  const runs = (count: number): number => Math.max(2, Math.round(count * effort));
+  const random = caseArbitrary(op, specials, dtypes);
+  let given = await trial.search(random, { seed, numRuns: runs(CASES[check]) });
+  const fixed = [...sweep(op, dtypes, Math.round(SWEEPS[check] * effort)), ...(DRAWS_EMPTY.has(check) ? emptySweep(op) : [])];
+  for (let turn = 0; turn < fixed.length && given === undefined; turn++) {
+    given = await trial.search(caseArbitrary(op, specials, dtypes, fixed[turn]), { seed: spread(seed, turn), numRuns: 1 });
   }
+  if (given) given = await trial.simplify(given, (failing) => simplerCases(op, failing, dtypes));
+  const { cases, accepted, refusal, worst, shrinks } = trial;
+  if (given) {
+    const { message, input, hung } = await trial.explain(given);
+    return { status: 'failed', check, cases, shrinks, given, message: message + emptyHint(op, given), input, hung };
+  }
+  if (accepted > 0) return { status: 'passed', check, cases: accepted, worst };
+  if (check === 'pattern') return { status: 'skipped', check, reason: `${refusal}; try it on a model that has it: tsrt-bench inspect MODEL --passes` };
+  return { status: 'failed', check, cases, shrinks: 0, given: fc.sample(random, 1)[0]!, message: `infer refuses every input within what the op declares: ${refusal}`, input: 'all of them', hung: false };
 }

@@ -12,7 +12,8 @@ export interface LaneSettings {
 
 export type Answer = Extract<KitReply, { kind: 'passed' | 'refused' | 'failed' }> | { readonly kind: 'hung' } | { readonly kind: 'died'; readonly message: string };
 
-const OPEN_TIMEOUT_MS = 120_000;
+/** What loading may take. */
+const OPEN_TIMEOUT_MS = 60_000;
 const LAST_LINES = 3;
 
 export class Lane {
@@ -26,10 +27,15 @@ export class Lane {
 
   /** Throws what the plugin raised while it was loaded. */
   async check(request: Extract<KitRequest, { kind: 'check' }>, timeoutMs: number): Promise<Answer> {
-    if (!this.#child) await this.#open();
+    await this.open();
     const reply = await this.#ask(request, timeoutMs);
     if (reply.kind === 'broken') throw fromReport(reply);
     return reply.kind === 'opened' ? { kind: 'died', message: 'the worker was opened twice' } : reply;
+  }
+
+  /** Loads the plugins. Throws what they raise meanwhile, and PLUGIN_FAILED where they don't come to an end in time. */
+  async open(timeoutMs = OPEN_TIMEOUT_MS): Promise<void> {
+    if (!this.#child) await this.#open(timeoutMs);
   }
 
   end(): void {
@@ -37,7 +43,7 @@ export class Lane {
     this.#child = undefined;
   }
 
-  async #open(): Promise<void> {
+  async #open(timeoutMs: number): Promise<void> {
     this.#stderr = '';
     this.#child = fork(entry(), [], {
       env: { ...process.env, ...this.#settings.environment },
@@ -48,11 +54,11 @@ export class Lane {
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-4096);
     });
-    const reply = await this.#ask(this.#settings.open, OPEN_TIMEOUT_MS);
+    const reply = await this.#ask(this.#settings.open, timeoutMs);
     if (reply.kind === 'opened') return;
     this.end();
     if (reply.kind === 'broken') throw fromReport(reply);
-    throw new TsrtError('PLUGIN_FAILED', reply.kind === 'hung' ? `loading it takes longer than ${OPEN_TIMEOUT_MS / 1000} s` : 'the worker process died while it loaded the plugin', {
+    throw new TsrtError('PLUGIN_FAILED', reply.kind === 'hung' ? `loading it takes longer than ${timeoutMs / 1000} s` : 'the worker process died while it loaded the plugin', {
       ...(reply.kind === 'died' && { details: [reply.message] }),
       fix: 'mend what the module does when it is imported',
     });

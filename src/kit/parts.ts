@@ -16,7 +16,7 @@ import { loadSuite } from '../suite/load.ts';
 import { randomNormal, streamKey } from '../suite/random.ts';
 import type { Dataset, DatasetRequest, DatasetSource } from '../suite/source.ts';
 import { checkBackend, Unchecked } from './backend-part.ts';
-import { Nonconforming } from './checks.ts';
+import { Nonconforming } from './nonconforming.ts';
 
 export interface PartResult {
   /** `backend plain`. */

@@ -8,8 +8,9 @@ import { blamesModel } from '../ops/custom.ts';
 import { loadRegistry, type Registry } from '../registry.ts';
 import { TOOL_VERSION } from '../version.ts';
 import { describeCase, describeMaterial, materialize } from './case.ts';
-import { Nonconforming, runCheck } from './checks.ts';
+import { runCheck } from './checks.ts';
 import type { KitReply, KitRequest } from './messages.ts';
+import { Nonconforming } from './nonconforming.ts';
 
 let state: { readonly registry: Registry; readonly device: string | undefined } | undefined;
 

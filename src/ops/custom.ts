@@ -27,21 +27,22 @@ export function findOp(ops: readonly RegisteredOp[], node: { readonly domain: st
   });
 }
 
-/** The typed attributes of a node, defaults filled in. Throws ShapeError that names the attribute. */
+/** The typed attributes of a node, defaults filled in; frozen, for they are every later call's too. Throws ShapeError that names the attribute. */
 export function readCustomAttributes(op: CustomOp, raw: ReadonlyMap<string, RawAttribute>): AttributeValues {
   const known = Object.keys(op.attributes);
   for (const name of raw.keys()) {
     if (!known.includes(name)) throw new ShapeError(`attribute '${name}' is not known to ${opTitle(op)}; it has ${known.join(', ') || 'none'}`);
   }
-  return Object.fromEntries(
+  const values = Object.fromEntries(
     Object.entries(op.attributes).map(([name, spec]) => {
       const value = raw.get(name) ?? spec.default;
       if (value === undefined) throw new ShapeError(`attribute '${name}' is required`);
       const fault = attributeFault(spec, value);
       if (fault !== undefined) throw new ShapeError(`attribute '${name}' must be ${fault}, found ${JSON.stringify(value)}`);
-      return [name, value];
+      return [name, Array.isArray(value) ? Object.freeze([...(value as readonly unknown[])]) : value];
     }),
-  ) as AttributeValues;
+  );
+  return Object.freeze(values) as AttributeValues;
 }
 
 /** What a value should have been, or undefined where it fits. */

@@ -2,7 +2,7 @@
  * From calibrated ranges to one grid per value: values that must agree share theirs.
  */
 import { TsrtError } from '../errors.ts';
-import type { Int8Grid, Operands } from '../ir/custom.ts';
+import type { CustomDefinition, Int8Behaviour, Int8Grid, Operands } from '../ir/custom.ts';
 import type { Graph, ValueId } from '../ir/graph.ts';
 import { inOp } from '../ops/custom.ts';
 import type { Calibration } from './calibration.ts';
@@ -68,7 +68,7 @@ function computedRanges(graph: Graph, { roles, sharedWith }: Placement, own: Map
       const range = data.has(input) ? own.get(input) : undefined;
       return range && gridOf(paramsOf(range, scheme));
     });
-    const range = inOp(definition, 'int8 output', () => checkedRange(output({ attrs: definition.attrs, inputs: inputs as Operands<Int8Grid> })));
+    const range = computedRange(definition, output, inputs as Operands<Int8Grid>);
     for (const [value, root] of [[id, id], ...sharedWith]) {
       if (root === id && own.has(value!)) own.set(value!, range);
     }
@@ -77,8 +77,14 @@ function computedRanges(graph: Graph, { roles, sharedWith }: Placement, own: Map
   return computed;
 }
 
-function gridOf(params: QuantParams): Int8Grid {
+/** A grid as a plugin sees it. */
+export function gridOf(params: QuantParams): Int8Grid {
   return { scale: params.scale, zeroPoint: params.zeroPoint, ...coveredRange(params) };
+}
+
+/** The range that an op computes from its inputs' grids. Throws what names the plugin. */
+export function computedRange(definition: CustomDefinition, output: Extract<Int8Behaviour['output'], (...parameters: never[]) => unknown>, inputs: Operands<Int8Grid>): Range {
+  return inOp(definition, 'int8 output', () => checkedRange(output({ attrs: definition.attrs, inputs })));
 }
 
 function checkedRange({ low, high }: Range): Range {

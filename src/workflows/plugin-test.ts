@@ -6,6 +6,7 @@ import { resolveConfig } from '../config.ts';
 import { checkConformance, type ConformanceReport } from '../kit/conformance.ts';
 import type { CheckName } from '../kit/checks.ts';
 import { TsrtError } from '../errors.ts';
+import { Lane } from '../kit/lane.ts';
 import { checkParts, type PartResult } from '../kit/parts.ts';
 import { locatePlugin } from '../plugin-source.ts';
 import type { BenchRecord } from '../results/record.ts';
@@ -22,6 +23,8 @@ export interface PluginTestRequest {
   readonly seed: number;
   readonly effort: number;
   readonly timeoutMs: number;
+  /** What loading the modules may take; default a minute. */
+  readonly loadTimeoutMs?: number;
   readonly signal: AbortSignal | undefined;
   readonly onCheck?: (op: string, check: CheckName) => void;
 }
@@ -35,6 +38,7 @@ export interface PluginReport extends ConformanceReport {
 export async function testPlugin(request: PluginTestRequest): Promise<PluginReport> {
   const cwd = process.cwd();
   const plugins = [request.plugin, ...request.others];
+  await loadsElsewhere(plugins, cwd, request.loadTimeoutMs);
   const registry = await openRegistry(plugins);
   const source = locatePlugin(request.plugin, cwd);
   const { plugin } = registry.plugins.find((entry) => entry.source === source)!;
@@ -44,6 +48,16 @@ export async function testPlugin(request: PluginTestRequest): Promise<PluginRepo
   const ops = plugin.ops?.length ? await testOps(request, { registry, plugins, cwd, checked: [plugin.name] }) : { passed: true, device: undefined, seed, ops: [] };
   if (ops.ops.length + parts.length === 0) throw new TsrtError('USAGE', 'the plugin gives nothing that could be tested', { plugin: plugin.name, fix: 'give it ops, backends, datasets, calibrators, reporters or suites' });
   return { ...ops, passed: ops.passed && parts.every(({ status }) => status !== 'failed'), parts };
+}
+
+/** First in a process that can be ended: a module that never comes to an end would take this one with it. */
+async function loadsElsewhere(plugins: readonly string[], cwd: string, timeoutMs: number | undefined): Promise<void> {
+  const lane = new Lane({ open: { kind: 'open', plugins, cwd, device: undefined }, environment: {} });
+  try {
+    await lane.open(timeoutMs);
+  } finally {
+    lane.end();
+  }
 }
 
 async function testOps({ device, seed, effort, timeoutMs, signal, onCheck }: PluginTestRequest, about: Pick<Parameters<typeof checkConformance>[0], 'registry' | 'plugins' | 'cwd' | 'checked'>): Promise<ConformanceReport> {

@@ -11,11 +11,11 @@ import { installPacked, type Packed } from '../helpers/packed.ts';
 const run = promisify(execFile);
 const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** A consumer as strict as they come; DOM because a browser has WebGPU there. */
-const TSCONFIG = {
-  compilerOptions: { module: 'nodenext', moduleResolution: 'nodenext', target: 'es2023', lib: ['es2023', 'dom'], strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, noEmit: true, skipLibCheck: false, types: ['node'] },
+/** A consumer as strict as they come: for Node alone, or with the DOM, where TypeScript has WebGPU's types. */
+const tsconfig = (lib: readonly string[]) => ({
+  compilerOptions: { module: 'nodenext', moduleResolution: 'nodenext', target: 'es2023', lib, strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, verbatimModuleSyntax: true, noEmit: true, skipLibCheck: false, types: ['node'] },
   include: ['consumer.ts'],
-};
+});
 
 const CONSUMER = `
 import { defineOp, definePlugin, formula, fromNumbers, ShapeError, TsrtError, type Backend, type CustomOp, type Plugin, type Reporter, type Tensor } from 'tsrt-bench';
@@ -41,7 +41,7 @@ defineOp({ ...op, attributes: { by: { type: 'float' } }, reference: ({ attrs }) 
 
 const plugin: Plugin = definePlugin({ name: 'p', version: '1.0.0', ops: [op] });
 const tensor: Tensor = fromNumbers('float32', [1], [1]);
-export async function use(bytes: Uint8Array, adapter: GPUAdapter): Promise<Session> {
+export async function use(bytes: Uint8Array, adapter: Parameters<typeof openDevice>[0]): Promise<Session> {
   return loadEngine(await deserializeEngine(bytes), await openDevice(adapter));
 }
 export type Parts = [Backend, Reporter];
@@ -80,10 +80,13 @@ describe('the package', () => {
     expect([...foreign]).toEqual([]);
   });
 
-  it('has types that resolve under strict and nodenext', async () => {
+  it.each<[string, readonly string[], string]>([
+    ['for Node alone', ['es2023'], CONSUMER],
+    ['with the DOM', ['es2023', 'dom'], `${CONSUMER}export const open = (adapter: GPUAdapter) => openDevice(adapter);\n`],
+  ])('has types that resolve under strict and nodenext, %s', async (_, lib, consumer) => {
     await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
-    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(TSCONFIG));
-    await writeFile(join(folder, 'consumer.ts'), CONSUMER);
+    await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(tsconfig(lib)));
+    await writeFile(join(folder, 'consumer.ts'), consumer);
     const { stdout } = await run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', folder]).catch((error: { stdout: string }) => error);
     // With skipLibCheck off: onnx-proto's declarations are broken (they name a Long that they do not import), so that no type of ours may lead there.
     expect(stdout).toBe('');

@@ -1,21 +1,9 @@
 /** The devices that onnxruntime's execution providers run on, described well enough to tell which records compare. */
-import { arch, cpus, totalmem } from 'node:os';
 import type { Backend, DeviceInfo } from '../backend.ts';
+import { cpuDevice } from '../cpu.ts';
 import { matchDevice } from '../match.ts';
 import { loadOrt } from './library.ts';
 import { ORT_OPTIONS, type Provider } from './options.ts';
-
-/** The processor: `cpu-<model>-<n>c`, n being the logical cores that the process may see. */
-export function cpuDevice(): DeviceInfo {
-  const model = (cpus()[0]?.model ?? 'unknown').trim();
-  const cores = cpus().length;
-  return {
-    slug: `cpu-${slugOf(model)}-${cores}c`,
-    kind: 'cpu',
-    description: `${model}, ${cores} logical cores`,
-    properties: { model, logicalCores: String(cores), architecture: arch(), memoryBytes: String(totalmem()) },
-  };
-}
 
 /**
  * The device behind a provider. onnxruntime does not name the GPU it takes, so that the slug names the provider and the
@@ -48,12 +36,3 @@ export const probe: Backend['probe'] = async (wanted) => {
     devices: [{ ...device, properties: { ...device.properties, providers: providers.join(', ') } }],
   };
 };
-
-/** Lower-case letters, digits and dashes; marketing words that name no model are dropped. */
-function slugOf(model: string): string {
-  return model
-    .toLowerCase()
-    .replace(/\((r|tm)\)|@.*|\b(cpu|processor|\d+-core)\b/g, ' ')
-    .replace(/[^a-z0-9]+/g, '-')
-    .replace(/^-|-$/g, '');
-}

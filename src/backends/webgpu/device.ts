@@ -4,6 +4,7 @@
  */
 import { TsrtError } from '../../errors.ts';
 import type { DeviceInfo } from '../backend.ts';
+import type { Adapter, AdapterInfo, Device } from './globals.ts';
 import { adapterMatrixConfigs, type DeviceProfile, profileOf } from './profile.ts';
 
 /** Features that kernels or profiles can use; each is requested where the adapter has it. */
@@ -24,7 +25,7 @@ const WANTED_LIMITS = [
 
 /** An open WebGPU device with what kernels are generated for. `destroy` ends it, and every session on it. */
 export interface WebgpuDevice {
-  readonly device: GPUDevice;
+  readonly device: Device;
   readonly info: DeviceInfo;
   readonly profile: DeviceProfile;
   /** Throws TsrtError DEVICE_LOST, or the device's first unexpected error, where there was one. */
@@ -36,7 +37,7 @@ export interface WebgpuDevice {
 export type DriverFacts = Readonly<Record<string, string>>;
 
 /** Opens a device with every useful feature and the adapter's limits. */
-export async function openDevice(adapter: GPUAdapter, facts: DriverFacts = {}): Promise<WebgpuDevice> {
+export async function openDevice(adapter: Adapter, facts: DriverFacts = {}): Promise<WebgpuDevice> {
   const device = await adapter.requestDevice({
     label: 'tsrt-bench',
     // The experimental feature is not among the names that the types know.
@@ -74,7 +75,7 @@ function deviceLost(message: string): TsrtError {
 }
 
 /** What the adapter says of itself. */
-export function describeAdapter(adapter: Pick<GPUAdapter, 'info' | 'limits' | 'features'>, facts: DriverFacts = {}): DeviceInfo {
+export function describeAdapter(adapter: Pick<Adapter, 'info' | 'limits' | 'features'>, facts: DriverFacts = {}): DeviceInfo {
   const { info, limits, features } = adapter;
   const software = info.isFallbackAdapter || info.architecture === 'swiftshader';
   const properties: Record<string, string> = {
@@ -97,13 +98,13 @@ export function describeAdapter(adapter: Pick<GPUAdapter, 'info' | 'limits' | 'f
 }
 
 /** `nvidia-h200`, `swiftshader`; browsers withhold the device's name and get `nvidia-hopper`. */
-function slugOf(info: GPUAdapterInfo): string {
+function slugOf(info: AdapterInfo): string {
   if (info.architecture === 'swiftshader') return 'swiftshader';
   const name = info.device || `${info.vendor}-${info.architecture}`;
   return name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-+|-+$/g, '') || 'webgpu-adapter';
 }
 
 /** `f16>f32 16x16x16 …`, or `none`: the shapes of subgroup matrices (an experimental extension of Dawn's). */
-function matrixConfigs(info: GPUAdapterInfo): string {
+function matrixConfigs(info: AdapterInfo): string {
   return adapterMatrixConfigs(info).map((c) => `${c.componentType}>${c.resultComponentType} ${c.M}x${c.N}x${c.K}`).join(' ') || 'none';
 }

@@ -1,3 +1,5 @@
+import type { Adapter, AdapterInfo } from './globals.ts';
+
 /** One shape of subgroup matrices: result[m, n] += left[m, k] · right[k, n]. */
 export interface MatrixConfig {
   readonly element: 'f16' | 'i8';
@@ -49,7 +51,7 @@ export const PORTABLE_PROFILE: DeviceProfile = {
 };
 
 /** The profile of an adapter or device. */
-export function profileOf(device: Pick<GPUAdapter, 'limits' | 'features' | 'info'>): DeviceProfile {
+export function profileOf(device: Pick<Adapter, 'limits' | 'features' | 'info'>): DeviceProfile {
   const { limits, features, info } = device;
   return {
     maxWorkgroupBytes: limits.maxComputeWorkgroupStorageSize,
@@ -76,12 +78,12 @@ interface AdapterMatrixConfig {
 }
 
 /** Every shape of subgroup matrices that the adapter lists, of any element type. */
-export function adapterMatrixConfigs(info: GPUAdapterInfo): readonly AdapterMatrixConfig[] {
-  const { subgroupMatrixConfigs } = info as GPUAdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<AdapterMatrixConfig> };
+export function adapterMatrixConfigs(info: AdapterInfo): readonly AdapterMatrixConfig[] {
+  const { subgroupMatrixConfigs } = info as AdapterInfo & { readonly subgroupMatrixConfigs?: Iterable<AdapterMatrixConfig> };
   return [...(subgroupMatrixConfigs ?? [])];
 }
 
-function matrixConfigsOf(info: GPUAdapterInfo): MatrixConfig[] {
+function matrixConfigsOf(info: AdapterInfo): MatrixConfig[] {
   return adapterMatrixConfigs(info).flatMap(({ componentType, resultComponentType, M: m, N: n, K: k }): MatrixConfig[] => {
     if (componentType === 'f16' && resultComponentType === 'f32') return [{ element: 'f16', result: 'f32', m, n, k }];
     if (componentType === 'i8' && resultComponentType === 'i32') return [{ element: 'i8', result: 'i32', m, n, k }];

@@ -4,7 +4,7 @@ import onnxProto from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
 import type { Session } from '../../../src/backends/backend.ts';
 import { compileModel } from '../../../src/backends/compile.ts';
-import { cpuDevice } from '../../../src/backends/onnxruntime/device.ts';
+import { cpuDevice } from '../../../src/backends/cpu.ts';
 import { evaluateConstants } from '../../../src/backends/onnxruntime/evaluate.ts';
 import { onnxruntimeBackend } from '../../../src/backends/onnxruntime/onnxruntime.ts';
 import type { BuildOptions, Engine } from '../../../src/engine/engine.ts';

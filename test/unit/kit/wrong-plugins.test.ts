@@ -29,7 +29,59 @@ function failureOf(report: ConformanceReport, check: CheckName): { readonly mess
   return found;
 }
 
+/** A plugin with one op: the identity, but for `part`. */
+async function inline(part: string, device: string | undefined, effort: number): Promise<ConformanceReport> {
+  const file = join(await temporaryFolder(), 'index.mjs');
+  await writeFile(file, `let kept;
+const op = { domain: 'wrong', name: 'Scale', dtypes: ['float32'], attributes: { scale: { type: 'float', default: 1, min: 0.5, max: 2 }, mode: { type: 'string', default: 'a', choices: ['a', 'b', 'c', 'd', 'e'] } },
+  inputs: [{ name: 'x', dims: 'any' }], outputs: ['y'],
+  infer: ({ inputs: [x] }) => [x],
+  reference: ({ attrs, inputs: [x] }) => [x.values.map((v) => v * attrs.scale)] };
+const op2 = (name, ...inputs) => ({ kind: 'op', op: name, inputs });
+export default { name: 'wrong', version: '1.0.0', ops: [{ ...op, ${part} }] };`);
+  return testPlugin({ plugin: file, others: [], device, seed: 1, effort, timeoutMs: 20_000, signal: undefined });
+}
+
 const failedChecks = (report: ConformanceReport): readonly string[] => report.ops.flatMap(({ checks }) => checks.filter(({ status }) => status === 'failed').map(({ check }) => check));
+
+describe('wrong plugins, without a device', () => {
+  beforeAll(builtWorkers);
+
+  const decompose = "decompose: ({ attrs, graph }) => graph.op('Mul', [graph.inputs[0], graph.constant('float32', [], [attrs.scale])])";
+  const pattern = (attributes: string): string => `expression: ({ attrs, inputs: [x] }) => ({ kind: 'binary', fn: 'mul', a: x, b: { kind: 'const', value: attrs.scale, dtype: 'float32' } }), patterns: [{ name: 'written', match: op2('Mul', { kind: 'value', name: 'x' }, { kind: 'scalar', name: 's' }), inputs: ['x'], ${attributes} }]`;
+
+  it.each<[string, string, CheckName, RegExp, RegExp]>([
+    ['a reference that changes its input', 'reference: ({ inputs: [x] }) => { const y = x.values.slice(); x.values.fill(1); return [y]; }', 'reference', /changes its inputs: element 0 of 'x' was -2, and is 1/, /^x float32\[\] = -2/],
+    ['an inference that changes dims', 'infer: ({ inputs: [x] }) => [{ dtype: x.dtype, dims: x.dims.reverse() }]', 'shapes', /infer of wrong.Scale threw: Cannot assign to read only/, /^x float32\[\d,\d\]/],
+    ['an attribute that is set', 'infer: ({ attrs, inputs: [x] }) => { attrs.scale = 1; return [x]; }', 'shapes', /infer of wrong.Scale threw: (Cannot assign to read only property 'scale'|it changes the attribute 'scale')/, /./],
+    ['something kept from one call to the next', 'reference: ({ attrs, inputs: [x] }) => { kept ??= attrs.scale; return [x.values.map((v) => v * kept)]; }, ' + decompose, 'onnxruntime', /^depends on earlier calls, for by itself this input passes/, /./],
+    ['one mode of five', "decompose: ({ attrs, graph }) => graph.op('Mul', [graph.inputs[0], graph.constant('float32', [], [attrs.mode === 'd' ? 3 : attrs.scale])])", 'onnxruntime', /the reference says/, /^x float32\[\] = -2; scale = 1; mode = "d"$/],
+    ['long lines', "decompose: ({ attrs, graph }) => graph.op(graph.type(graph.inputs[0]).dims[0] > 1100 ? 'Identity' : 'Mul', graph.type(graph.inputs[0]).dims[0] > 1100 ? graph.inputs : [graph.inputs[0], graph.constant('float32', [], [attrs.scale])])", 'onnxruntime', /the reference says/, /^x float32\[1101\]/],
+    ['text for a number', 'reference: ({ inputs: [x] }) => [Array.from(x.values, String)]', 'shapes', /element 0 of output 'y' is -2, a string/, /./],
+    ['flops that are none', 'flops: () => Number.NaN', 'shapes', /flops gives NaN/, /./],
+    ['an int8 grid that is too narrow', 'int8: { output: ({ inputs: [x] }) => ({ low: x.low, high: x.high }) }', 'int8', /the grid that goes out covers .*, and element 0 is/, /scale = (?!1;)/],
+    ['an int8 grid that is too wide', "int8: { output: ({ inputs: [x] }) => ({ low: 99 * x.low, high: 99 * x.high }) }", 'int8', /about \d+ of its 255 levels/, /./],
+    ['int8 that claims to move elements', "int8: { output: 'same' }", 'int8', /the grid that goes out covers/, /scale = (?!1;)/],
+    ['a pattern that forgets the attribute', pattern('attributes: () => ({})'), 'pattern', /the pattern written matches what is not the op with scale = 1, mode = "a" \(constants .*\): written out: element 0 is/, /^x float32\[\] = -2/],
+    ['a pattern that reads it wrongly', pattern("attributes: (m) => (m.numbers('s')[0] >= 0.5 && m.numbers('s')[0] <= 2 ? { scale: 1 / m.numbers('s')[0] } : undefined)"), 'pattern', /matches what is not the op/, /./],
+  ])('%s is caught', async (_, part, check, message, input) => {
+    const failure = failureOf(await inline(part, undefined, 0.6), check);
+    expect(failure.message).toMatch(message);
+    expect(failure.input).toMatch(input);
+  });
+
+  it('a pattern that is right passes', async () => {
+    const report = await inline(pattern("attributes: (m) => (m.numbers('s')[0] >= 0.5 && m.numbers('s')[0] <= 2 ? { scale: m.numbers('s')[0] } : undefined)"), undefined, 0.3);
+    expect(failedChecks(report)).toEqual([]);
+    expect(report.ops[0]!.checks.find(({ check }) => check === 'pattern')).toMatchObject({ status: 'passed' });
+  });
+
+  it('a module that never comes to an end is ended', async () => {
+    const file = join(await temporaryFolder(), 'index.mjs');
+    await writeFile(file, 'for (;;) {}');
+    await expect(testPlugin({ plugin: file, others: [], device: undefined, seed: 1, effort: 1, timeoutMs: 1500, loadTimeoutMs: 2000, signal: undefined })).rejects.toMatchObject({ code: 'PLUGIN_FAILED', message: expect.stringMatching(/loading it takes longer than 2 s/) as string });
+  });
+});
 
 describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
   beforeAll(builtWorkers);
@@ -61,14 +113,17 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
     ['a number in place of a constant', "decompose: ({ graph }) => graph.op('Mul', [graph.inputs[0], 3])", /Mul reads '3', which is no value: .*graph\.constant/],
     ['a decomposition that returns nothing', "decompose({ graph }) { graph.op('Neg', graph.inputs); }", /it returns no value: return what graph\.op gave/],
   ])('%s is named', async (_, part, message) => {
-    const folder = await temporaryFolder();
-    const file = join(folder, 'index.mjs');
-    await writeFile(file, `const op = { domain: 'wrong', name: 'Scale', dtypes: ['float32'], attributes: { scale: { type: 'float', default: 1 } }, inputs: [{ name: 'x', dims: 'any' }], outputs: ['y'],
-      infer: ({ inputs: [x] }) => [x],
-      reference: ({ attrs, inputs: [x] }) => [x.values.map((v) => v * attrs.scale)] };
-export default { name: 'wrong', version: '1.0.0', ops: [{ ...op, ${part} }] };`);
-    const report = await testPlugin({ plugin: file, others: [], device: 'swiftshader', seed: 1, effort: 0.2, timeoutMs: 20_000, signal: undefined });
-    expect(failureOf(report, 'shapes').message).toMatch(message);
+    expect(failureOf(await inline(part, 'swiftshader', 0.2), 'shapes').message).toMatch(message);
+  });
+
+  it.each<[string, string, CheckName, RegExp, RegExp]>([
+    ['a race', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'y[i / 2u * 2u] = x[i / 2u * 2u] + f32(i % 2u); if (i % 2u == 1u) { y[i] = x[i]; }' }) }]", 'kernel', /has a race|is not deterministic/, /^x float32\[2\] = /],
+    ['a minimum that reads on', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'y[i] = min(x[i], x[i + 1u] + 1000.0);' }) }]", 'kernel', /reads past the end/, /^x float32\[\] = /],
+    ['a barrier in half a workgroup', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'workgroupBarrier(); y[i] = x[i];' }) }]", 'kernel', /threads must be whole workgroups: a multiple of 64, found 1/, /^x float32\[\] = /],
+  ])('%s is caught', async (_, part, check, message, input) => {
+    const failure = failureOf(await inline(part, 'swiftshader', 0.3), check);
+    expect(failure.message).toMatch(message);
+    expect(failure.input).toMatch(input);
   });
 
   it('hangs is caught: the worker is ended, and the smallest length that hangs is found', async () => {

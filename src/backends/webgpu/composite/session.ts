@@ -9,7 +9,7 @@ import { TsrtError } from '../../../errors.ts';
 import { formatType, type Tensor } from '../../../ir/tensor.ts';
 import type { Execution, LayerTime, LoadSteps, Session, TensorMap } from '../../backend.ts';
 import { checkInputs } from '../../inputs.ts';
-import { cpuDevice } from '../../onnxruntime/device.ts';
+import { cpuDevice } from '../../cpu.ts';
 import { openOrtSession } from '../../onnxruntime/session.ts';
 import type { WebgpuDevice } from '../device.ts';
 import { createSession } from '../session.ts';

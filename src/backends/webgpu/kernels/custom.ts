@@ -11,7 +11,7 @@ import { inOp } from '../../../ops/custom.ts';
 import type { KernelCall } from '../lower/call.ts';
 import { storageOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
-import { ModuleBuilder, type KernelSource } from '../wgsl/module.ts';
+import { ModuleBuilder, type Block, type KernelSource } from '../wgsl/module.ts';
 import { flatWorkgroup, foldWorkgroups } from './grid.ts';
 
 /** A type that a kernel can read or write; the element type of its array. */
@@ -28,6 +28,8 @@ export interface CustomKernelSpec {
   readonly tile: Tile;
   /** Elements that each array is longer than its tensor; whole vec4s of 4-byte elements without a guard. */
   readonly guard?: number;
+  /** Workgroups and their invocations are numbered from the last to the first: other code runs first, and a race shows. */
+  readonly backwards?: boolean;
 }
 
 export interface CustomKernel {
@@ -57,11 +59,37 @@ export function customKernel(spec: CustomKernelSpec, profile: DeviceProfile): Cu
   if (code.declarations !== undefined) module.declare(code.declarations);
   const grid = foldWorkgroups(Math.ceil(code.threads / code.workgroupSize), profile);
   module.main(code.workgroupSize, (block) => {
+    if (spec.backwards) numberBackwards(block, code);
     block.let('i', `${flatWorkgroup(grid)} * ${code.workgroupSize}u + lid`);
-    block.if(`i >= ${code.threads}u`, (inside) => inside.line('return'));
+    // Where invocations wait for each other, whole workgroups return: a barrier must be reached by all of one or by none.
+    const beyond = waits(code) ? `${flatWorkgroup(grid)} >= ${code.threads / code.workgroupSize}u` : `i >= ${code.threads}u`;
+    block.if(beyond, (inside) => inside.line('return'));
     for (const line of code.body.split('\n')) block.raw(line);
+    if (spec.backwards) block.raw('}');
   });
   return { source: module.finish(), workgroups: grid, code };
+}
+
+/** Opens a block in which `wid` and `lid` count down. Lanes of a subgroup keep their places: which they are is the device's to say. */
+function numberBackwards(block: Block, code: KernelCode): void {
+  block.let('last', 'groups - vec3<u32>(1u)');
+  block.let('counted', SUBGROUP_CALL.test(textOf(code)) ? 'lid' : `${code.workgroupSize - 1}u - lid`);
+  block.let('mirrored', 'last - wid');
+  block.raw('{');
+  block.let('wid', 'mirrored');
+  block.let('lid', 'counted');
+}
+
+const SUBGROUP_CALL = /\b(subgroup|quad)[A-Z]\w*\s*[(<]/;
+const BARRIER_CALL = /\b(workgroupBarrier|storageBarrier|textureBarrier|workgroupUniformLoad)\s*[(<]/;
+
+function textOf({ body, declarations = '' }: KernelCode): string {
+  return `${declarations}\n${body}`;
+}
+
+/** Whether invocations of a workgroup wait for each other, or exchange values within a subgroup. */
+function waits(code: KernelCode): boolean {
+  return BARRIER_CALL.test(textOf(code)) || SUBGROUP_CALL.test(textOf(code));
 }
 
 /** WGSL identifiers have no dashes or dots; a prefix keeps an op's name apart from WGSL's words. */
@@ -76,6 +104,9 @@ function checkedCode(code: KernelCode, { maxInvocations }: DeviceProfile): Kerne
   if (!Number.isSafeInteger(threads) || threads < 0) throw new Error(`threads must be a whole number, found ${threads}`);
   if (!Number.isSafeInteger(workgroupSize) || workgroupSize < 1 || workgroupSize > maxInvocations) {
     throw new Error(`workgroupSize must be from 1 to ${maxInvocations}, found ${workgroupSize}`);
+  }
+  if (waits(code) && threads % workgroupSize !== 0) {
+    throw new Error(`its invocations wait for each other, so that threads must be whole workgroups: a multiple of ${workgroupSize}, found ${threads}. Round it up, and test the index where the body reads and writes`);
   }
   return code;
 }

@@ -66,15 +66,15 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   let p = -s - 1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806 + t * (0.27886807
     + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))));
   let far = 1.0 - t * exp(p);
-  return select(1.0, -1.0, x < 0.0) * select(far, near, a < 0.5);
+  return select(select(1.0, -1.0, x < 0.0) * select(far, near, a < 0.5), x, is_nan(x));
 }
 `,
-    needs: [],
+    needs: ['is_nan'],
   },
   erf14: { code: lanes('erf1', ['x'], 'f32', 'f32'), needs: ['erf1'] },
-  // tanh of large arguments overflows to NaN where a driver computes it from exp.
-  tanh1: { code: 'fn tanh1(x: f32) -> f32 { return tanh(clamp(x, -15.0, 15.0)); }\n', needs: [] },
-  tanh14: { code: 'fn tanh14(x: vec4<f32>) -> vec4<f32> { return tanh(clamp(x, vec4<f32>(-15.0), vec4<f32>(15.0))); }\n', needs: [] },
+  // tanh of large arguments overflows to NaN where a driver computes it from exp; clamp makes a number of a NaN that came in.
+  tanh1: { code: 'fn tanh1(x: f32) -> f32 { return select(tanh(clamp(x, -15.0, 15.0)), x, is_nan(x)); }\n', needs: ['is_nan'] },
+  tanh14: { code: 'fn tanh14(x: vec4<f32>) -> vec4<f32> { return select(tanh(clamp(x, vec4<f32>(-15.0), vec4<f32>(15.0))), x, is_nan4(x)); }\n', needs: ['is_nan4'] },
   // asinh(x) = sign(x)·log(|x| + √(x²+1)); WGSL's own may lose everything for negative x.
   asinh1: { code: 'fn asinh1(x: f32) -> f32 { let a = abs(x); return sign(x) * log(a + sqrt(a * a + 1.0)); }\n', needs: [] },
   asinh14: { code: lanes('asinh1', ['x'], 'f32', 'f32'), needs: ['asinh1'] },

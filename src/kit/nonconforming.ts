@@ -1,0 +1,4 @@
+/** A check that failed, in one sentence. */
+export class Nonconforming extends Error {
+  override readonly name = 'Nonconforming';
+}
