@@ -50,7 +50,7 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
       };
     case 'busy-machine':
       return {
-        sentence: `the machine was busy: load average ${formatNumber(warning.loadAverage)} on ${warning.cores} cores`,
+        sentence: `the machine was busy: other programs kept ${formatNumber(warning.loadAverage)} of ${warning.cores} cores`,
         advice: 'close other programs and run again',
       };
     case 'clock-quantum':

@@ -147,6 +147,7 @@ export interface Provenance {
 
 export type RecordWarning =
   | { readonly kind: 'not-steady'; readonly rounds: number }
+  /** `loadAverage`: as `cpuLoad`, the median over the rounds. */
   | { readonly kind: 'busy-machine'; readonly loadAverage: number; readonly cores: number }
   | { readonly kind: 'clock-quantum'; readonly quantumNs: number; readonly executionsPerSample: number }
   | { readonly kind: 'few-samples'; readonly samples: number; readonly percentile: number }

@@ -57,7 +57,7 @@ describe('table', () => {
                fix: \`tsrt-bench run --resume\` goes on
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
-      warning  the machine was busy: load average 3.20 on 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)
+      warning  the machine was busy: other programs kept 3.20 of 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)
                close other programs and run again
       "
     `);
@@ -92,7 +92,7 @@ describe('table', () => {
                fix: \`tsrt-bench run --resume\` goes on
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
-      warning  the machine was busy: load average 3.20 on 2 cores
+      warning  the machine was busy: other programs kept 3.20 of 2 cores
                (onnxruntime/int8/fusion-on/b1/single-stream)
                close other programs and run again
       "
@@ -148,7 +148,7 @@ describe('golden texts', () => {
       - **skipped** webgpu/fp32/fusion-on/b1/single-stream: no adapter (fix: install a Vulkan driver)
       - **aborted** webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round (fix: \\\`tsrt-bench run --resume\\\` goes on)
       - **warning** p99 rests on 55 samples, too few to bound it (2 cases)
-      - **warning** the machine was busy: load average 3.20 on 2 cores (1 case)
+      - **warning** the machine was busy: other programs kept 3.20 of 2 cores (1 case)
       "
     `);
   });
@@ -201,7 +201,7 @@ describe('golden texts', () => {
       ::warning title=skipped%3A webgpu/fp32/fusion-on/b1/single-stream::no adapter%0Afix: install a Vulkan driver
       ::warning title=aborted%3A webgpu/fp32/fusion-on/b8/single-stream::cut off after 1 round%0Afix: \`tsrt-bench run --resume\` goes on
       ::warning title=resnet50%3A 2 cases::p99 rests on 55 samples, too few to bound it%0Araise --rounds or --time
-      ::warning title=resnet50%3A 1 case::the machine was busy: load average 3.20 on 2 cores%0Aclose other programs and run again
+      ::warning title=resnet50%3A 1 case::the machine was busy: other programs kept 3.20 of 2 cores%0Aclose other programs and run again
       ::group::results of resnet50
       suite resnet50 · model resnet50-v1-7 (aaaaaaaaaaaa) · device cpu-test-2c (test device cpu-test-2c)
 
@@ -224,7 +224,7 @@ describe('golden texts', () => {
                fix: \`tsrt-bench run --resume\` goes on
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
-      warning  the machine was busy: load average 3.20 on 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)
+      warning  the machine was busy: other programs kept 3.20 of 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)
                close other programs and run again
       ::endgroup::
       "

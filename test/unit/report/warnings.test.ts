@@ -20,7 +20,7 @@ describe('warnings', () => {
     expect(warnings.map((warning) => describeWarning(warning, completed()).sentence)).toMatchInlineSnapshot(`
       [
         "timings were still changing when the warm-up ended, in 2 of 3 rounds",
-        "the machine was busy: load average 3.25 on 2 cores",
+        "the machine was busy: other programs kept 3.25 of 2 cores",
         "one execution is too short for the clock (100 ns), so 64 are timed together",
         "p99 rests on 30 samples, too few to bound it",
         "the machine drifted during the run: the slowest round's memory yardstick took 1.31× the fastest's",
