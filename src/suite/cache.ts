@@ -62,7 +62,7 @@ export async function writeCache<T>(write: () => Promise<T>): Promise<T> {
     if (code === undefined) throw cause;
     throw new TsrtError('MODEL_DOWNLOAD', `the model cache can't be written: ${code === 'ENOSPC' ? 'no space left on the disk' : (cause as Error).message}`, {
       ...(path !== undefined && { place: path }),
-      fix: 'free some space, or set TSRT_BENCH_CACHE to a folder that can be written',
+      fix: `${code === 'ENOSPC' ? 'free some space, or ' : ''}name another folder with --cache or TSRT_BENCH_CACHE`,
       cause,
     });
   }

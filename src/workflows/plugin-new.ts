@@ -1,5 +1,5 @@
 /** `plugin new`: a working plugin in a folder of its own, its op taken from a model where one is given. */
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { TsrtError } from '../errors.ts';
 import type { AttributeSpec } from '../ir/custom.ts';
@@ -7,6 +7,7 @@ import { customAttributes } from '../onnx/custom.ts';
 import { readModel, type OnnxNode } from '../onnx/model.ts';
 import { TOOL_VERSION } from '../version.ts';
 import { inModelFile, readModelFile } from './model-file.ts';
+import { writeText } from './output.ts';
 import { pluginFiles, type Template } from './plugin-template.ts';
 
 export interface NewPluginRequest {
@@ -25,7 +26,7 @@ export interface NewPlugin {
   readonly files: readonly string[];
 }
 
-/** Writes the files into a new folder. Throws USAGE for a name that is none and for a folder that holds something. */
+/** Writes the files into a new folder. Throws USAGE for a name that is none and for a folder that holds something, RESULTS_UNWRITABLE. */
 export async function newPlugin(request: NewPluginRequest): Promise<NewPlugin> {
   const { name, template, cwd, from } = request;
   if (!/^[a-z][a-z0-9-]*$/.test(name)) {
@@ -37,8 +38,7 @@ export async function newPlugin(request: NewPluginRequest): Promise<NewPlugin> {
   const there = await readdir(folder).catch(() => []);
   if (there.length > 0) throw new TsrtError('USAGE', `the folder ${name} is there already, and not empty`, { place: folder, fix: 'choose another name, or move it away' });
   const files = pluginFiles({ name, domain, op, template, toolVersion: TOOL_VERSION, ...facts });
-  await mkdir(folder, { recursive: true });
-  for (const [file, content] of Object.entries(files)) await writeFile(join(folder, file), content);
+  for (const [file, content] of Object.entries(files)) await writeText(join(folder, file), content);
   return { folder, op: `${domain}.${op}`, files: Object.keys(files) };
 }
 

@@ -8,6 +8,7 @@ import { createRequire } from 'node:module';
 import { basename, dirname, join } from 'node:path';
 import { brotliDecompressSync } from 'node:zlib';
 import envPaths from 'env-paths';
+import { TsrtError } from '../../errors.ts';
 
 export interface Swiftshader {
   readonly folder: string;
@@ -37,14 +38,22 @@ export function hasSwiftshader(): boolean {
   return findArchive() !== undefined;
 }
 
-/** SwiftShader, unpacked; undefined where its package is not installed. */
+/** SwiftShader, unpacked; undefined where its package is not installed. Throws BACKEND_UNAVAILABLE where the cache can't hold it. */
 export async function findSwiftshader(): Promise<Swiftshader | undefined> {
   const archive = findArchive();
   if (!archive) return undefined;
   const { version } = JSON.parse(await readFile(join(dirname(dirname(archive)), 'package.json'), 'utf8')) as { version: string };
   const folder = join(envPaths('tsrt-bench', { suffix: '' }).cache, 'swiftshader', version);
   const found: Swiftshader = { folder, icd: join(folder, ICD), loader: join(folder, LOADER) };
-  if (!existsSync(found.icd)) await unpack(archive, folder);
+  if (!existsSync(found.icd)) {
+    await unpack(archive, folder).catch((cause: unknown) => {
+      throw new TsrtError('BACKEND_UNAVAILABLE', `SwiftShader can't be unpacked: ${cause instanceof Error ? cause.message : String(cause)}`, {
+        place: folder,
+        fix: 'make that folder one that can be written, or name another cache with XDG_CACHE_HOME',
+        cause,
+      });
+    });
+  }
   return found;
 }
 
