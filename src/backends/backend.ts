@@ -10,6 +10,7 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import type { Graph } from '../ir/graph.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
+import type { Held } from '../onnx/import.ts';
 import type { TensorValue } from '../onnx/value.ts';
 import type { Calibration, CalibrationStamp } from '../quantize/calibration.ts';
 import type { OptionSpecs } from './options.ts';
@@ -50,9 +51,10 @@ export interface Unsupported {
 export interface BuildInput {
   /**
    * The imported graph, or why the IR can't hold the model (control flow, sequences, data-dependent shapes …). A backend
-   * that can run the model's own bytes may still do so and must say it in the header's notices.
+   * that can run the model's own bytes may still do so and must say it in the header's notices. `held`: the part that the IR
+   * holds, where there is one.
    */
-  readonly graph: { readonly ok: true; readonly graph: Graph } | { readonly ok: false; readonly unsupported: readonly Unsupported[] };
+  readonly graph: { readonly ok: true; readonly graph: Graph } | { readonly ok: false; readonly unsupported: readonly Unsupported[]; readonly held?: Held };
   readonly model: {
     readonly name: string;
     readonly sha256: string;

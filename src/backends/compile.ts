@@ -8,10 +8,10 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { bindInputs, isBindable, resolveType, type BindOptions } from '../onnx/bind.ts';
-import { importGraph } from '../onnx/import.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
 import { bindingOf } from './binding.ts';
+import { importFolded } from './import-folded.ts';
 
 export const COMPILE_STEPS = ['read', 'import', 'build'] as const;
 export type CompileStep = (typeof COMPILE_STEPS)[number];
@@ -47,10 +47,10 @@ export interface CompileRequest {
  * every reason at once, and whatever the backend's build raises.
  */
 export async function compileModel(request: CompileRequest): Promise<Engine> {
-  const { backend, context } = request;
+  const { backend, context, options } = request;
   const input = await readBuildInput(request);
   const unsupported = await backend.supports(input);
-  if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported, input.graph.ok);
+  if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported, input.graph.ok || (input.graph.held !== undefined && options.backendOptions['fallback'] !== 'onnxruntime'));
   context.signal?.throwIfAborted();
   return timed(request, 'build', () => backend.build(input, context));
 }
@@ -61,7 +61,7 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
   const model = await timed(request, 'read', () => readModel(modelBytes, { folder }));
   const { batch, dims, inputShapes } = options;
   const bindOptions: BindOptions = { batch, dims, inputShapes, rebatch: request.rebatch ?? true };
-  const graph = await timed(request, 'import', () => importGraph(model, { ...bindOptions, inputValues: request.inputValues, customOps: request.customOps }));
+  const graph = await timed(request, 'import', () => importFolded(model, { ...bindOptions, inputValues: request.inputValues, customOps: request.customOps }));
   const own = ownBindings(model, bindOptions);
   const inputs = graph.ok ? graph.graph.inputs.map((id) => bindingOf(graph.graph, id)) : own.inputs;
   return {
@@ -106,7 +106,7 @@ const WAYS_OUT: Readonly<Record<string, string>> = {
 /** For a model that is no static graph: there is nothing to cut into a part for each. */
 const WHOLE = 'use --backend onnxruntime, which runs such a model unchanged';
 
-/** All reasons in one error, one line each. `isGraph`: the IR holds the model, so that a part of it may run elsewhere. */
+/** All reasons in one error, one line each. `isGraph`: the IR holds the model or the beginning of it, so that the rest may run elsewhere. */
 export function unsupportedError(model: string, backend: string, unsupported: readonly Unsupported[], isGraph = true): TsrtError {
   if (unsupported.every(({ op }) => op === 'precision')) return precisionError(model, backend, unsupported.map(({ reason }) => reason));
   const ops = [...new Set(unsupported.map(({ op }) => op))].join(', ');

@@ -81,7 +81,7 @@ export default class Build extends BaseCommand {
     const needs = Object.entries(header.requires).map(([key, value]) => `${key} ${value}`);
     if (needs.length > 0) this.log(`needs    ${needs.join('; ')}`);
     for (const { name, dtype, dims } of header.inputs) this.log(`input    ${name} ${dtype}[${dims.join(',')}]`);
-    for (const { name, dtype, dims, dynamic } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]${dynamic ? ' at most' : ''}`);
+    for (const { name, dtype, dims, dynamic } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]${dynamic ? ', for the data to decide' : ''}`);
     const tuning = header.tactics?.tuning;
     if (tuning) this.log(`tuned    ${(await import('./tactics.ts')).describeTuning(tuning)}`);
     for (const notice of header.notices) this.log(`note     ${notice}`);

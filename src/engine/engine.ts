@@ -42,7 +42,7 @@ export interface Binding {
   readonly dtype: DType;
   readonly dims: readonly number[];
   /**
-   * An output whose shape depends on data. `dims` are upper bounds where the graph is compiled; where a backend runs the model
+   * An output whose shape depends on data, or what a segment reads of one. `dims` are upper bounds where the graph is compiled; where a backend runs the model
    * unchanged, those of a trial run.
    */
   readonly dynamic?: true;

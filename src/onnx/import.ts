@@ -27,6 +27,8 @@ export interface ImportOptions extends BindOptions {
   readonly customOps?: CustomOps | undefined;
   /** Inputs whose values are fixed at build: they become constants, so that shapes may depend on them. */
   readonly inputValues?: ReadonlyMap<string, Tensor> | undefined;
+  /** What nodes give at these sizes, where the caller has computed it: they become constants. */
+  readonly computed?: ReadonlyMap<ValueId, Tensor>;
 }
 
 /** Something of a model that the IR can't hold. */
@@ -39,7 +41,15 @@ export interface UnsupportedNode {
 
 export type ImportResult =
   | { readonly ok: true; readonly graph: Graph }
-  | { readonly ok: false; readonly unsupported: readonly UnsupportedNode[] };
+  | { readonly ok: false; readonly unsupported: readonly UnsupportedNode[]; readonly held?: Held };
+
+/** What could be held of a model that can't be in full. */
+export interface Held {
+  /** All that depends on nothing that is missing; its outputs are those of the model that it has. */
+  readonly graph: Graph;
+  /** Values that the nodes make which are not in the graph. */
+  readonly left: ReadonlySet<ValueId>;
+}
 
 /** The walk's state. */
 interface Importer {
@@ -54,6 +64,8 @@ interface Importer {
   readonly unsupported: UnsupportedNode[];
   /** Values whose types an unsupported node left unknown. */
   readonly unknown: Set<ValueId>;
+  /** Outputs of the file's nodes that are not held, or not in full. */
+  readonly left: Set<ValueId>;
 }
 
 /**
@@ -69,15 +81,15 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   if (inputs.length < open.length) return { ok: false, unsupported: [...foreignInputs(open), ...foreignNodes(nodes, options)] };
   const binding = bindInputs(inputs, options);
   const { rebatched } = binding;
-  const own = rebatched && importGraph(model, { ...options, rebatch: false });
-  if (own && !own.ok) return own;
+  const own = rebatched && importGraph(model, { ...options, rebatch: false, computed: new Map() });
+  if (own && !own.ok) return { ok: false, unsupported: own.unsupported };
   const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types, dependent: dependentValues(binding.inputs.keys(), nodes) } : undefined;
-  const importer: Importer = { model, options, binding, rebatch, ...createScope(model, nodes), unsupported: [], unknown: new Set() };
+  const importer: Importer = { model, options, binding, rebatch, ...createScope(model, nodes), unsupported: [], unknown: new Set(), left: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
   for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);
   for (const [name, value] of model.initializers) addInitializer(importer, name, value);
   for (const node of nodes) importNode(importer, node);
-  if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported };
+  if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported, ...heldBy(importer) };
   if (rebatch) checkRebatched(model.outputs.map((output) => output.name), importer.scope, rebatch);
   return { ok: true, graph: finish(importer) };
 }
@@ -112,6 +124,15 @@ function addInitializer({ scope, unsupported: list, unknown }: Importer, name: s
   list.push({ node: name, op: 'initializer', reason: `elements of type ${what} are not supported` });
 }
 
+/** Whether the caller has computed all that the node gives; then its outputs are constants. */
+function isComputed({ scope, options }: Importer, { outputs }: OnnxNode): boolean {
+  const { computed } = options;
+  const real = outputs.filter((output) => output !== '');
+  if (!computed || real.length === 0 || !real.every((output) => computed.has(output))) return false;
+  for (const output of real) scope.addConstant(computed.get(output)!, output);
+  return true;
+}
+
 /** The branch that an If takes, where that is known. */
 function branchOf({ scope, unknown }: Importer, { branches, inputs: [condition] }: OnnxNode): OnnxBranch | undefined {
   if (!branches || !condition || unknown.has(condition)) return undefined;
@@ -120,28 +141,29 @@ function branchOf({ scope, unknown }: Importer, { branches, inputs: [condition] 
   return holds !== 0 ? branches.yes : branches.no;
 }
 
+/** An If of which a branch is not held in full is left as a whole: the file has no part of it. */
 function importBranch(importer: Importer, node: OnnxNode, branch: OnnxBranch): void {
   const { nodes, initializers } = inlineBranch(node, branch, importer.names);
   for (const name of nodes.flatMap(readsOf)) importer.used.add(name);
   for (const name of dependentValues(importer.rebatch?.dependent ?? [], nodes)) importer.rebatch?.dependent.add(name);
   for (const [name, value] of initializers) addInitializer(importer, name, value);
+  const before = importer.left.size;
   for (const inner of nodes) importNode(importer, inner);
+  if (importer.left.size > before) for (const output of node.outputs) importer.left.add(output);
 }
 
 function importNode(importer: Importer, node: OnnxNode): void {
   const { scope, binding, unknown } = importer;
   const rule = ruleFor(node);
   try {
+    if (isComputed(importer, node)) return;
     const branch = branchOf(importer, node);
     if (branch) return importBranch(importer, node, branch);
     if (!rule) {
       importCustom(importer, node);
       return;
     }
-    if (node.inputs.some((input) => unknown.has(input))) {
-      for (const output of node.outputs) unknown.add(output);
-      return;
-    }
+    if (node.inputs.some((input) => unknown.has(input))) return leave(importer, node);
     rule(rebatchNode(sourceNode(node), scope, importer.rebatch), scope);
     const missing = node.outputs.find((output) => output !== '' && scope.isUsed(output) && !scope.types.has(output));
     if (missing !== undefined) throw new UnsupportedError(`output ${quote(missing)} is not supported`);
@@ -169,20 +191,15 @@ function importCustom(importer: Importer, node: OnnxNode): void {
   const declared = (): (TensorType | undefined)[] => node.outputs.map((output) => (binding.overridden ? undefined : resolveType(model.valueInfo.get(output), binding.symbols)));
   const types = declared();
   if (!node.outputs.every((output, index) => output === '' || types[index] !== undefined)) return refuse(importer, node, reasonFor(node));
-  if (!isKnown) {
-    for (const output of node.outputs) unknown.add(output);
-    return;
-  }
+  if (!isKnown) return leave(importer, node);
   const source = { ...node, attributes: new Map<string, RawAttribute>() };
   scope.emitTyped(source, 'Custom', { domain: node.domain, opType: node.opType, opset, attributes }, types as readonly TensorType[]);
 }
 
 /** A node whose op a plugin knows: its attributes and inputs are checked as those of the table's ops are. */
-function importRegistered({ scope, unknown }: Importer, node: OnnxNode, registered: RegisteredOp): void {
-  if (node.inputs.some((input) => unknown.has(input))) {
-    for (const output of node.outputs) unknown.add(output);
-    return;
-  }
+function importRegistered(importer: Importer, node: OnnxNode, registered: RegisteredOp): void {
+  const { scope, unknown } = importer;
+  if (node.inputs.some((input) => unknown.has(input))) return leave(importer, node);
   const attributes = customAttributes(node);
   const raw = new Map(attributes.map(({ name, value }): [string, RawAttribute] => [name, value]));
   const { definition, types } = defineNode(registered, raw, node.inputs.map((input) => (input === '' ? undefined : scope.type(input))));
@@ -190,9 +207,25 @@ function importRegistered({ scope, unknown }: Importer, node: OnnxNode, register
   scope.emitTyped({ ...node, attributes: raw }, 'Custom', { domain, opType, opset, attributes, definition }, types);
 }
 
-function refuse({ unsupported: list, unknown }: Importer, node: OnnxNode, reason: string): void {
-  list.push({ node: node.name, op: qualified(node), reason });
-  for (const output of node.outputs) unknown.add(output);
+function refuse(importer: Importer, node: OnnxNode, reason: string): void {
+  importer.unsupported.push({ node: node.name, op: qualified(node), reason });
+  leave(importer, node);
+}
+
+function leave({ unknown, left }: Importer, node: OnnxNode): void {
+  for (const output of node.outputs) {
+    if (output === '') continue;
+    unknown.add(output);
+    left.add(output);
+  }
+}
+
+/** Calls of functions have no nodes of their own in the file: what is held of such a model can't be told apart there. */
+function heldBy({ model, binding, scope, left }: Importer): { readonly held?: Held } {
+  if (model.functions.length > 0 || scope.nodes.length === 0) return {};
+  const { types, constants, nodes } = scope;
+  const outputs = model.outputs.map((output) => output.name).filter((name) => types.has(name) && !left.has(name));
+  return { held: { graph: { name: model.name || 'graph', inputs: [...binding.inputs.keys()], outputs, types, constants, nodes: [...nodes] }, left } };
 }
 
 function qualified(node: OnnxNode): string {

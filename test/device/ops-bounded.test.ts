@@ -33,6 +33,7 @@ describe.skipIf(noDevice)('lengths up to the data (skipped without SwiftShader)'
     ['no score is high enough', 1, 2, 30, [limit(5), scalar(0.5), scalar(2)], false],
     ['the limit, the overlap and the score come as inputs', 1, 2, 30, [limit(5, false), scalar(0.5, false), scalar(0.2, false)], false],
     ['a limit beyond the number of boxes', 1, 1, 9, [limit(1000, false)], false],
+    ['no limit, as PyTorch writes it', 1, 2, 9, [limit(Number.MAX_SAFE_INTEGER), scalar(0.5)], false],
   ] as const)('NonMaxSuppression: %s', async (_, batches, classes, count, more, centered) => {
     const attrs = { center_point_box: centered ? 1 : 0 } as const;
     const operands = [boxes(batches, count, centered), scores(batches, classes, count, 8), ...more];

@@ -6,7 +6,7 @@ import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger } from '.
 import { TsrtError } from '../../errors.ts';
 import { pluginWayOut } from '../compile.ts';
 import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
-import { formatType, tensorBytes } from '../../ir/tensor.ts';
+import { formatType, sameDims, tensorBytes } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { unsignedActivations } from '../../passes/complete-qdq.ts';
@@ -140,19 +140,10 @@ async function passedThrough(input: BuildInput, why: string): Promise<Content> {
   const { model } = input;
   if (!model.inputs) throw new Error('build was called for a model that supports() refuses');
   const files = externalFiles(model.bytes, model.folder);
-  const ort = await loadOrt();
   const session = await openOrRefuse(model.bytes, { ...buildSessionOptions(input.options), externalData: files }, model.name);
   try {
     checkFixedDims(session, model.inputs);
-    const feeds = Object.fromEntries(model.inputs.map((binding) => [binding.name, toOrt(ort, zeros(binding))]));
-    // Zeros may be no valid input; then shapes that depend on data stay unknown.
-    const trial = await session.run(feeds).catch(() => undefined);
-    const outputs = session.outputNames.map((name): Binding => {
-      const declared = model.outputs?.find((binding) => binding.name === name);
-      if (declared) return declared;
-      const seen = trial?.[name];
-      return seen ? { ...typeOnly(fromOrt(seen)), name, dynamic: true } : { name, ...declaredType(session, name), dynamic: true };
-    });
+    const outputs = await outputBindings(session, model.inputs, model.outputs ?? []);
     const weightBytes = model.bytes.byteLength + files.reduce((sum, file) => sum + file.data.byteLength, 0);
     return {
       parts: new Map([[MODEL_PART, model.bytes], ...files.map((file) => [EXTERNAL_PREFIX + file.path, file.data] as const)]),
@@ -166,6 +157,20 @@ async function passedThrough(input: BuildInput, why: string): Promise<Content> {
   } finally {
     await session.release();
   }
+}
+
+/** What a session gives: as declared, unless a trial shows otherwise; what is not declared, as seen on the trial. */
+export async function outputBindings(session: OrtSession, inputs: readonly Binding[], declared: readonly Binding[]): Promise<readonly Binding[]> {
+  const ort = await loadOrt();
+  const feeds = Object.fromEntries(inputs.map((binding) => [binding.name, toOrt(ort, zeros(binding))]));
+  // Zeros may be no valid input; then shapes that depend on data stay unknown.
+  const trial = await session.run(feeds).catch(() => undefined);
+  return session.outputNames.map((name): Binding => {
+    const known = declared.find((binding) => binding.name === name);
+    const seen = trial?.[name];
+    if (known && (!seen || sameDims(known.dims, seen.dims))) return known;
+    return seen ? { ...typeOnly(fromOrt(seen)), name, dynamic: true } : { name, ...declaredType(session, name), dynamic: true };
+  });
 }
 
 function whyNot({ graph }: BuildInput): string {

@@ -5,6 +5,7 @@ import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import type { Graph } from '../../ir/graph.ts';
+import { cutTail } from '../../onnx/tail.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
 import type { PassReport } from '../../passes/pass.ts';
 import { runPasses } from '../../passes/pipeline.ts';
@@ -15,6 +16,7 @@ import { evaluateConstants } from '../onnxruntime/evaluate.ts';
 import { wantedPixels } from '../pixels.ts';
 import { wantsWindows, windowsReport } from './build.ts';
 import { type BuiltComposite, buildComposite } from './composite/build.ts';
+import type { CompositeTail } from './composite/tail.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
@@ -33,12 +35,11 @@ interface Target {
 
 export async function compileWebgpu(input: BuildInput, context: BuildContext): Promise<Engine> {
   const { device, signal, onProgress } = context;
-  if (!input.graph.ok) throw new Error('build was called for a model that supports() refuses');
+  const { imported, tail } = buildable(input);
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
-  const imported = input.graph.graph;
   const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps };
-  const wanted = await inPrecision(input.graph.graph, input, passes);
+  const wanted = await inPrecision(imported, input, passes);
   const pixels = wantedPixels(input);
   // After int8 was placed: a calibration knows the values of the network, not what is put in front of it.
   const bytes = withBytes(wanted.graph, pixels);
@@ -56,9 +57,9 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', split: f32Products === 'split', keepFloat: beyondHalf(input.calibration?.cache) };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
-    unsupported.length === 0
+    unsupported.length === 0 && !tail
       ? plainContent(await planner.plan(graph, lowering), graph, reports, windows)
-      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows, byteInputs, streams: 1 }), workspaceBytes });
+      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows, byteInputs, streams: 1 }), workspaceBytes, tail });
   const content = await build().finally(() => planner.destroy());
   const { tactics, notices } = planner.report(content.choices);
   const proof = provePrecision(content.layers, wanted, options.precision);
@@ -77,11 +78,19 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     ...(pixels.length > 0 && { pixels }),
     ...(tactics && { tactics }),
     requires: target.requires,
-    ...((wanted.graph !== input.graph.graph || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
+    ...((wanted.graph !== imported || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
     notices: [...target.notices, ...content.notices, ...notices, ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof],
     backendData: content.plan,
   };
   return { header, parts: content.parts };
+}
+
+/** What there is to compile: the whole graph, or the head of a model whose tail onnxruntime runs. */
+function buildable({ graph, model }: BuildInput): { readonly imported: Graph; readonly tail: CompositeTail | undefined } {
+  if (graph.ok) return { imported: graph.graph, tail: undefined };
+  const tail = graph.held && cutTail(model.bytes, graph.held);
+  if (!tail) throw new Error('build was called for a model that supports() refuses');
+  return { imported: tail.head, tail: { ...tail, reasons: graph.unsupported, declared: model.outputs ?? [], folder: model.folder } };
 }
 
 /** What differs between a plain engine and a composite one. */

@@ -1,5 +1,6 @@
 /** Whether a model can be built, before the passes have run. */
 import { type AnyNode, type Graph, typeOf, type ValueId } from '../../ir/graph.ts';
+import { cutTail } from '../../onnx/tail.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import { unsupportedPixels } from '../pixels.ts';
@@ -14,8 +15,9 @@ export function supportsInput(input: BuildInput): readonly Unsupported[] {
   const problem = precisionProblem(input);
   if (problem !== undefined) reasons.push({ node: model.name, op: 'precision', reason: problem });
   reasons.push(...unsupportedPixels(input));
-  if (!graph.ok) return [...reasons, ...graph.unsupported];
-  if (webgpuOptions(options).fallback === 'onnxruntime') return [...reasons, ...foreignBindings(graph.graph)];
+  const falls = webgpuOptions(options).fallback === 'onnxruntime';
+  if (!graph.ok) return falls && graph.held && cutTail(model.bytes, graph.held) ? reasons : [...reasons, ...graph.unsupported];
+  if (falls) return [...reasons, ...foreignBindings(graph.graph)];
   return [...reasons, ...unsupportedNodes(withoutKnown(decomposeCustomNodes(graph.graph, 'webgpu').graph))];
 }
 

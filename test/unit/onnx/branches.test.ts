@@ -1,5 +1,4 @@
 /** If whose condition is known at build is its branch: against onnxruntime, which decides while it runs. */
-import onnxProto from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
 import type { Graph } from '../../../src/ir/graph.ts';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
@@ -7,21 +6,9 @@ import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph, type ImportOptions, type ImportResult } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
 import { encodeTensor } from '../../../src/onnx/tensor.ts';
-import { floats, ints, modelBytes, node, value, type INode, type ModelParts } from './models.ts';
+import { branch, choose } from './graphs.ts';
+import { floats, ints, modelBytes, node, value, type ModelParts } from './models.ts';
 import { disagreement, runOnnx } from './run.ts';
-
-const { GRAPH } = onnxProto.onnx.AttributeProto.AttributeType;
-
-type Branch = NonNullable<NonNullable<INode['attribute']>[number]['g']>;
-
-const branch = (nodes: readonly INode[], outputs: readonly string[], initializers: Branch['initializer'] = []): Branch => ({
-  name: 'branch', node: [...nodes], output: outputs.map((name) => ({ name })), initializer: initializers ?? [],
-});
-
-const choose = (condition: string, outputs: string[], yes: Branch, no: Branch): INode => ({
-  ...node('If', [condition], outputs),
-  attribute: [{ name: 'then_branch', type: GRAPH, g: yes }, { name: 'else_branch', type: GRAPH, g: no }],
-});
 
 /** What PyTorch writes for squeeze(1): whether the axis is 1 is asked of the shape. */
 const squeezed: ModelParts = {

@@ -23,6 +23,7 @@ import { MODEL_PART } from '../../onnxruntime/parts.ts';
 import { unsupportedNodes } from '../lower/lower.ts';
 import type { Planned } from '../tune/planner.ts';
 import { copyLayer, copiesOf, describeFallback } from './copies.ts';
+import { buildTail, type BuiltTail, type CompositeTail, describeTail } from './tail.ts';
 
 export interface CompositeRequest {
   /** As imported. */
@@ -32,6 +33,8 @@ export interface CompositeRequest {
   /** Lowers a segment that has kernels for all of its nodes. */
   readonly plan: (graph: Graph) => Promise<Planned>;
   readonly workspaceBytes: number | undefined;
+  /** What follows the graph in the model, and is none. */
+  readonly tail?: CompositeTail | undefined;
 }
 
 export interface BuiltComposite {
@@ -66,10 +69,14 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
     if (piece.runner === 'webgpu') parts.set(`${prefix}weights`, piece.built.weights);
     else parts.set(prefix + MODEL_PART, await exportChecked(piece.graph, request.modelName, reasons));
   }
-  const { segments, layers } = describeSegments(pieces);
+  const bind = (name: string): Binding => bindingOf(graph, name);
+  const { tail } = request;
+  const end = tail && (await buildTail(tail, pieces.length, tail.inputs.map(bind), request.modelName));
+  for (const [name, part] of end?.parts ?? []) parts.set(name, part);
+  const { segments, layers } = describeSegments(pieces, end);
   const memory = totalMemory(segments.map((segment) => segment.memory));
   checkWorkspace(memory, request.workspaceBytes);
-  const bind = (name: string): Binding => bindingOf(graph, name);
+  const made = end?.segment.outputs ?? [];
   return {
     plan: { composite: COMPOSITE_VERSION, segments },
     parts,
@@ -77,9 +84,12 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
     choices: pieces.flatMap((piece) => (piece.runner === 'webgpu' ? piece.built.choices : [])),
     memory,
     inputs: graph.inputs.map(bind),
-    outputs: graph.outputs.map(bind),
+    outputs: (tail?.outputs ?? graph.outputs).map((name) => made.find((binding) => binding.name === name) ?? bind(name)),
     passes: [...reports, ...segmentReports],
-    notices: describeFallback({ nodes: graph.nodes.length, reasons: [...reasons.values()], segments }),
+    notices: [
+      ...describeFallback({ nodes: graph.nodes.length, reasons: [...reasons.values()], segments: segments.slice(0, pieces.length) }),
+      ...(tail && end ? [describeTail(tail, end.segment.inputs)] : []),
+    ],
   };
 }
 
@@ -151,11 +161,11 @@ async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<s
   }
 }
 
-function describeSegments(pieces: readonly Piece[]): { readonly segments: readonly CompositeSegment[]; readonly layers: readonly EngineLayer[] } {
+function describeSegments(pieces: readonly Piece[], end: BuiltTail | undefined): { readonly segments: readonly CompositeSegment[]; readonly layers: readonly EngineLayer[] } {
   const layers: EngineLayer[] = [];
   const segments: CompositeSegment[] = [];
   const taken = new Set<string>();
-  const copies = copiesOf(pieces.map(({ runner, graph }) => bindingsOf(runner, graph)));
+  const copies = copiesOf([...pieces.map(({ runner, graph }) => bindingsOf(runner, graph)), ...(end ? [end.segment] : [])]);
   for (const [index, piece] of pieces.entries()) {
     const bindings = bindingsOf(piece.runner, piece.graph);
     const { uploads, downloads } = copies[index]!;
@@ -165,6 +175,11 @@ function describeSegments(pieces: readonly Piece[]): { readonly segments: readon
     segments.push({ ...bindings, memory, firstLayer: layers.length, layerCount: own.length, data: piece.runner === 'webgpu' ? piece.built.plan : null });
     layers.push(...own);
     if (downloads.length > 0) layers.push(copyLayer(`segment ${index} to host`, downloads));
+  }
+  if (end) {
+    const own = end.layers.map((layer) => ({ ...layer, name: uniqueName(layer.name, pieces.length, taken) }));
+    segments.push({ ...end.segment, firstLayer: layers.length, layerCount: own.length });
+    layers.push(...own);
   }
   return { segments, layers };
 }

@@ -18,8 +18,9 @@ import { known } from './generate.ts';
 interface Suppression {
   readonly boxes: DeviceTensor;
   readonly scores: DeviceTensor;
+  /** A scalar, or `slots` where it is known at build, since the slots are as many; undefined: the node leaves it out, which is a limit of 0. */
+  readonly limit: DeviceTensor | 'slots' | undefined;
   /** Scalars; undefined where the node leaves them out. */
-  readonly limit: DeviceTensor | undefined;
   readonly iou: DeviceTensor | undefined;
   readonly floor: DeviceTensor | undefined;
   /** [batches, classes, boxes]: 1 while a box may still be chosen. */
@@ -46,7 +47,7 @@ function suppressionKernel(s: Suppression, context: LowerContext): KernelCall {
   const threads = 2 ** Math.floor(Math.log2(Math.max(1, Math.min(wanted, boxes))));
   const grid = foldWorkgroups(batches * classes, profile);
   const module = new ModuleBuilder('NonMaxSuppression');
-  const named = { boxes: s.boxes, scores: s.scores, limit: s.limit, iou: s.iou, floor: s.floor };
+  const named = { boxes: s.boxes, scores: s.scores, limit: s.limit === 'slots' ? undefined : s.limit, iou: s.iou, floor: s.floor };
   const operands: Operands = Object.fromEntries(Object.entries(named).flatMap(([name, tensor]) => (tensor ? [[name, tensor]] : [])));
   const written: Operands = { alive: s.alive, chosen: s.chosen, counts: s.counts };
   const bound = (list: Operands, access: 'read' | 'read_write') =>
@@ -67,7 +68,8 @@ function suppressionKernel(s: Suppression, context: LowerContext): KernelCall {
       const value = `f32(${read.get('scores')!.load(at('i'))})`;
       write.get('alive')!.store(each, at('i'), read.has('floor') ? `select(0u, 1u, ${value} > f32(${read.get('floor')!.loadFlat('0u')}))` : '1u');
     });
-    block.let('most', read.has('limit') ? `u32(clamp(${read.get('limit')!.loadFlat('0u')}, 0, ${slots}))` : '0u');
+    const given = read.get('limit');
+    block.let('most', given ? `u32(clamp(${given.loadFlat('0u')}, 0, ${slots}))` : s.limit === 'slots' ? `${slots}u` : '0u');
     block.let('threshold', read.has('iou') ? `f32(${read.get('iou')!.loadFlat('0u')})` : '0.0f');
     block.var('found', '0u');
     block.for('turn', '0u', 'most', '1u', (turn) => {
@@ -128,6 +130,8 @@ function emitBox(block: Block, name: string, boxes: BoundTensor, batch: string, 
 }
 
 const nonMaxSuppression: Lowering<'NonMaxSuppression'> = {
+  // "No limit" is the largest int64.
+  hostInputs: [2],
   lower(node, context) {
     const [id, scores] = [node.outputs[0]!, context.tensor(node.inputs[1]!)];
     const [batches, classes, boxes] = scores.dims as [number, number, number];
@@ -136,7 +140,8 @@ const nonMaxSuppression: Lowering<'NonMaxSuppression'> = {
     const scalar = (index: number): DeviceTensor | undefined => (node.inputs[index] ? context.tensorIn(node.inputs[index], 'linear') : undefined);
     const scratch = (last: readonly number[]): DeviceTensor => context.scratch('uint32', [batches, classes, ...last]);
     const [alive, chosen, counts] = [scratch([boxes]), scratch([slots]), scratch([])];
-    const scalars = { limit: scalar(2), iou: scalar(3), floor: scalar(4) };
+    const limit: Suppression['limit'] = context.graph.constants.has(node.inputs[2] ?? '') ? 'slots' : scalar(2);
+    const scalars = { limit, iou: scalar(3), floor: scalar(4) };
     const centered = node.attrs.center_point_box === 1;
     context.dispatch(suppressionKernel({ boxes: context.tensor(node.inputs[0]!), scores, ...scalars, alive, chosen, counts, centered }, context));
     // Rows of one class after those of all classes before it.
