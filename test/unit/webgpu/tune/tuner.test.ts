@@ -94,7 +94,8 @@ describe('the tuner', () => {
     const rounds = (hash: string): number => device.rounds.filter((round) => round.includes(hash)).length;
     expect(device.prepared.length).toBe(Math.min(40, found[0]!.names.length));
     expect([...hopeless].filter((hash) => device.prepared.includes(hash) && hash !== first).map(rounds)).toEqual(expect.arrayContaining([2]));
-    expect(rounds(first)).toBe(7);
+    // Once among all, once against the winner alone.
+    expect(rounds(first)).toBe(14);
   });
 
   it('leaves ties to the order of the model, however fine the clock', async () => {
@@ -104,6 +105,18 @@ describe('the tuner', () => {
     // Differences below the clock's quantum are none.
     const coarse = new FakeDevice({ time: ({ hash }) => 5000 + Math.floor(300 * chance(hash)), quantumNs: 65_536, rules: { maxRepetitions: 1 } });
     expect([...(await (await tunerOn(coarse)).decideAll(found)).values()].map(({ tactic }) => tactic)).toEqual([found[0]!.names[0]]);
+  });
+
+  it('times a winner again against the first alone, so that luck among many does not decide', async () => {
+    const found = problems(chain([3]));
+    const [first, second, third] = found[0]!.instances[0]!.candidates.map((candidate) => timedForm(candidate).hash) as [string, string, string];
+    // The second is lucky at first, the third is faster indeed.
+    const time = ({ hash }: { readonly hash: string }, round: number): number => (hash === second ? (round <= 7 ? 3000 : 6000) : hash === third ? 4000 : hash === first ? 5000 : 9000);
+    const device = new FakeDevice({ time });
+    const decision = (await (await tunerOn(device)).decideAll(found)).get(found[0]!.id)!;
+    expect(decision.tactic).toBe(found[0]!.names[2]);
+    expect(decision.times.slice(0, 3).map((timing) => 'ns' in timing && timing.ns)).toEqual([5000, 6000, 4000]);
+    expect(device.rounds.map((round) => round.length)).toEqual([8, 8, 8, 8, 3, 3, 3, ...Array.from({ length: 14 }, () => 2)]);
   });
 
   it('records what the device refuses and goes on without it', async () => {
@@ -183,7 +196,7 @@ describe('the tuner', () => {
     const device = new FakeDevice({
       time: byHash,
       onRound: (rounds) => {
-        if (rounds === 8 && refused++ === 0) throw new TsrtError('OUT_OF_MEMORY', 'no room for operands');
+        if (rounds === 14 && refused++ === 0) throw new TsrtError('OUT_OF_MEMORY', 'no room for operands');
       },
     });
     const tuner = await tunerOn(device);
@@ -205,7 +218,7 @@ describe('the tuner', () => {
     const tuner = await tunerOn(moved, { file });
     await tuner.decideAll(found);
     expect(tuner.counts()).toEqual({ measured: 8, reused: 0, refused: 0, unmeasured: 0, clocks: 'proven' });
-    expect(moved.rounds).toHaveLength(14);
+    expect(moved.rounds).toHaveLength(21);
     expect((await TimingCache.open(file, IDENTITY)).get(moved.prepared[0]!)).toBeDefined();
   });
 
