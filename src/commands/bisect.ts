@@ -6,9 +6,8 @@ import { BaseCommand } from './base.ts';
 import { BISECT_FLAGS, parseMetric, parseSubject, parseThreshold } from './bisect-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
-import { onInterrupt } from './interrupt.ts';
-import { createProgress, progressMode } from './progress.ts';
 import { parseDuration } from './suite-flags.ts';
+import { watched } from './watched.ts';
 
 export default class Bisect extends BaseCommand {
   static override summary = 'Find the model, option or commit that changed a metric';
@@ -32,16 +31,9 @@ export default class Bisect extends BaseCommand {
     const asked = { subject: parseSubject(flags), metric: parseMetric(flags.metric), threshold: parseThreshold(flags.threshold) };
     const resolved = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const { backend, precision, batch } = resolved.config;
-    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-    const [{ bisect }, { renderBisect }, { parseConfidence }, progress] = await Promise.all([
-      import('../workflows/bisect/bisect.ts'),
-      import('../report/bisect.ts'),
-      import('../gate/policy.ts'),
-      createProgress(mode, process.stderr),
-    ]);
-    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: finished comparisons are kept, the same command goes on' }));
-    try {
-      const report = await bisect({
+    const [{ bisect }, { renderBisect }, { parseConfidence }] = await Promise.all([import('../workflows/bisect/bisect.ts'), import('../report/bisect.ts'), import('../gate/policy.ts')]);
+    const report = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'finished comparisons are kept, the same command goes on' }, (watch) =>
+      bisect({
         ...asked,
         suite: args.suite,
         settings: resolved,
@@ -52,17 +44,12 @@ export default class Bisect extends BaseCommand {
         caseId: flags.case,
         rounds: flags.rounds,
         fresh: flags.fresh,
-        signal: interrupt.signal,
-        onEvent: progress.onEvent,
-      });
-      progress.stop();
-      this.log(renderBisect(report).trimEnd());
-      this.exitWith(statusOf(report));
-      return report;
-    } finally {
-      progress.stop();
-      interrupt.dispose();
-    }
+        ...watch,
+      }),
+    );
+    this.log(renderBisect(report).trimEnd());
+    this.exitWith(statusOf(report));
+    return report;
   }
 }
 

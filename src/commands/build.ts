@@ -8,9 +8,8 @@ import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
 import { describeTimes } from './build-times.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
-import { onInterrupt } from './interrupt.ts';
-import { createProgress, progressMode } from './progress.ts';
 import { TUNE_FLAGS, tuningRequest, withTune } from './tune-flags.ts';
+import { watched } from './watched.ts';
 
 export default class Build extends BaseCommand {
   static override summary = 'Compile a model into an engine file';
@@ -44,34 +43,21 @@ export default class Build extends BaseCommand {
       import('../workflows/registry.ts'),
       import('../workflows/tuning.ts'),
     ]);
-    const mode = progressMode({ quiet: false, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-    const progress = await createProgress(mode, process.stderr);
-    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: times that were measured are kept' }));
-    try {
-      const result = await buildEngineFile({
-        model: args.model,
-        options,
-        output: flags.output,
-        device: flags.device,
-        calibration: flags.calibration,
-        tuning: await tuningContext(tuningRequest(flags), config.cache),
-        exportTactics: flags['export-tactics'],
-        registry: await openRegistry(config.plugins),
-        onProgress: (step, done, total) => {
-          if (step === 'tuning') progress.onEvent({ kind: 'progress', stage: 'build', label: 'tuning', done, total, unit: 'kernels' });
-        },
-        signal: interrupt.signal,
+    const tuning = await tuningContext(tuningRequest(flags), config.cache);
+    const registry = await openRegistry(config.plugins);
+    const result = await watched({ json: this.jsonEnabled(), stopping: 'times that were measured are kept' }, async ({ signal, onEvent }) => {
+      const onProgress = (step: string, done: number, total: number): void => {
+        if (step === 'tuning') onEvent({ kind: 'progress', stage: 'build', label: 'tuning', done, total, unit: 'kernels' });
+      };
+      const { model } = args;
+      const { output, device, calibration, 'export-tactics': exportTactics } = flags;
+      return buildEngineFile({ model, options, output, device, calibration, tuning, exportTactics, registry, onProgress, signal }).catch((cause: unknown) => {
+        if (!signal.aborted) throw cause;
+        throw new TsrtError('INTERRUPTED', 'the build was stopped', { fix: 'start it again: times that were measured are not measured again', cause });
       });
-      progress.stop();
-      await this.describe(result);
-      return result;
-    } catch (error) {
-      if (!interrupt.signal.aborted) throw error;
-      throw new TsrtError('INTERRUPTED', 'the build was stopped', { fix: 'start it again: times that were measured are not measured again', cause: error });
-    } finally {
-      progress.stop();
-      interrupt.dispose();
-    }
+    });
+    await this.describe(result);
+    return result;
   }
 
   private async describe(result: BuildResult): Promise<void> {

@@ -7,8 +7,7 @@ import { SCHEMES, type Scheme } from '../quantize/params.ts';
 import type { CalibrateCommandResult } from '../workflows/calibrate/command.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
-import { onInterrupt } from './interrupt.ts';
-import { createProgress, progressMode } from './progress.ts';
+import { watched } from './watched.ts';
 
 export default class Calibrate extends BaseCommand {
   static override summary = 'Find the int8 ranges of a model’s activations, or check that ranges still fit';
@@ -36,11 +35,9 @@ export default class Calibrate extends BaseCommand {
   async run(): Promise<CalibrateCommandResult> {
     const { args, flags } = await this.parse(Calibrate);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-    const [{ calibrateCommand, describeCalibration }, progress] = await Promise.all([import('../workflows/calibrate/command.ts'), createProgress(mode, process.stderr)]);
-    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: nothing is written' }));
-    try {
-      const result = await calibrateCommand({
+    const { calibrateCommand, describeCalibration } = await import('../workflows/calibrate/command.ts');
+    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'nothing is written' }, (watch) =>
+      calibrateCommand({
         suite: args.suite,
         modelFile: flags.model,
         dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
@@ -51,16 +48,11 @@ export default class Calibrate extends BaseCommand {
         out: flags.out,
         check: flags.check,
         config,
-        signal: interrupt.signal,
-        onEvent: progress.onEvent,
-      });
-      progress.stop();
-      for (const line of describeCalibration(result)) this.log(line);
-      if (result.kind === 'checked' && result.suspicious > 0) this.exitWith(EXIT.failed);
-      return result;
-    } finally {
-      progress.stop();
-      interrupt.dispose();
-    }
+        ...watch,
+      }),
+    );
+    for (const line of describeCalibration(result)) this.log(line);
+    if (result.kind === 'checked' && result.suspicious > 0) this.exitWith(EXIT.failed);
+    return result;
   }
 }

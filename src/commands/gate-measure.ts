@@ -11,9 +11,8 @@ import type { Judged } from '../workflows/gate-update.ts';
 import type { SelfTestResult } from '../workflows/paired/self-test.ts';
 import type { RunRequest } from '../workflows/run/request.ts';
 import { DEVICE } from './device-flag.ts';
-import { onInterrupt } from './interrupt.ts';
-import { createProgress, progressMode } from './progress.ts';
 import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
+import { watched } from './watched.ts';
 
 const GROUP = { helpGroup: 'MEASURED' } as const;
 
@@ -103,13 +102,10 @@ type Measurement = Pick<RunRequest, 'suite' | 'settings' | 'overrides' | 'modelF
 /** What all of them need: a suite, settings over its own, progress, an end by Ctrl-C. */
 async function measuring<T>(suite: string | undefined, flags: MeasuredFlags, settings: ResolvedConfig, measure: (request: Measurement) => Promise<T>): Promise<T> {
   if (suite === undefined) throw new TsrtError('USAGE', 'a gate that measures needs a suite', { fix: 'name it: `tsrt-bench gate suites/resnet50 --self-test`' });
-  const mode = progressMode({ quiet: false, json: flags.json === true, isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-  const progress = await createProgress(mode, process.stderr);
-  const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: what was measured is judged' }));
   const { config } = settings;
   const asked = suiteOverrides({ ...flags, rounds: undefined });
-  try {
-    return await measure({
+  return watched({ json: flags.json === true, stopping: 'what was measured is judged' }, (watch) =>
+    measure({
       suite,
       settings,
       overrides: {
@@ -122,11 +118,7 @@ async function measuring<T>(suite: string | undefined, flags: MeasuredFlags, set
       modelFile: flags.model,
       engineFiles: flags.engine ?? [],
       device: flags.device,
-      signal: interrupt.signal,
-      onEvent: progress.onEvent,
-    });
-  } finally {
-    progress.stop();
-    interrupt.dispose();
-  }
+      ...watch,
+    }),
+  );
 }

@@ -5,10 +5,9 @@ import type { EngineProfile } from '../workflows/profile.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
-import { onInterrupt } from './interrupt.ts';
-import { createProgress, progressMode } from './progress.ts';
 import { SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
+import { watched } from './watched.ts';
 
 const { limit: _limit, rounds: _rounds, time: _time, ...VARIANT_FLAGS } = SUITE_FLAGS;
 
@@ -39,29 +38,15 @@ export default class Profile extends BaseCommand {
     const asked = suiteOverrides(flags);
     const resolved = await settings({ ...flags, batch: asked.batch, precision: asked.precision });
     const { config } = resolved;
-    const mode = progressMode({ quiet: false, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-    const [{ profileFile, profileSuite }, { openRegistry }, { renderRoofline }, progress] = await Promise.all([
-      import('../workflows/profile.ts'),
-      import('../workflows/registry.ts'),
-      import('../report/roofline-text.ts'),
-      createProgress(mode, process.stderr),
-    ]);
-    const interrupt = onInterrupt(() => {});
-    const common = { runs: flags.runs, seed: config.seed, signal: interrupt.signal };
-    try {
-      const profiles = args.target.endsWith('.engine')
-        ? [await profileFile(args.target, { ...common, registry: await openRegistry(config.plugins), device: flags.device })]
-        : await profileSuite(
-            { suite: args.target, settings: resolved, overrides: { ...asked, backend: config.backend }, modelFile: flags.model, limit: undefined, tuning: tuningRequest(flags), device: flags.device, resume: false, signal: interrupt.signal, onEvent: progress.onEvent },
-            common,
-          );
-      progress.stop();
-      const view = { format: flags.format as RooflineFormat, sort: flags.sort as RooflineOrder, top: flags.top };
-      for (const [i, { title, device, peaks, roofline }] of profiles.entries()) this.log(`${i > 0 ? '\n' : ''}${renderRoofline({ title, device: device.description, peaks, roofline }, view)}`);
-      return profiles;
-    } finally {
-      progress.stop();
-      interrupt.dispose();
-    }
+    const [{ profileFile, profileSuite }, { openRegistry }, { renderRoofline }] = await Promise.all([import('../workflows/profile.ts'), import('../workflows/registry.ts'), import('../report/roofline-text.ts')]);
+    const profiles = await watched({ json: this.jsonEnabled() }, async (watch) => {
+      const common = { runs: flags.runs, seed: config.seed, signal: watch.signal };
+      if (args.target.endsWith('.engine')) return [await profileFile(args.target, { ...common, registry: await openRegistry(config.plugins), device: flags.device })];
+      const overrides = { ...asked, backend: config.backend };
+      return profileSuite({ suite: args.target, settings: resolved, overrides, modelFile: flags.model, limit: undefined, tuning: tuningRequest(flags), device: flags.device, resume: false, ...watch }, common);
+    });
+    const view = { format: flags.format as RooflineFormat, sort: flags.sort as RooflineOrder, top: flags.top };
+    for (const [i, { title, device, peaks, roofline }] of profiles.entries()) this.log(`${i > 0 ? '\n' : ''}${renderRoofline({ title, device: device.description, peaks, roofline }, view)}`);
+    return profiles;
   }
 }

@@ -6,10 +6,9 @@ import { BaseCommand, formatError } from './base.ts';
 import { CONFIG_FLAGS, describeSettings, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { RUN_ENGINE_FLAGS } from './engine-flags.ts';
-import { onInterrupt } from './interrupt.ts';
-import { createProgress, progressMode } from './progress.ts';
 import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
+import { watched } from './watched.ts';
 
 export default class Run extends BaseCommand {
   static override summary = "Compile a suite's model into engine variants, measure them, and print one table";
@@ -52,11 +51,9 @@ export default class Run extends BaseCommand {
       timeMs: config.timeMs,
       budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),
     };
-    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-    const [{ runSuite }, progress] = await Promise.all([import('../workflows/run/run.ts'), createProgress(mode, process.stderr)]);
-    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: the finished cases are kept' }));
-    try {
-      const result = await runSuite({
+    const { runSuite } = await import('../workflows/run/run.ts');
+    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'the finished cases are kept' }, (watch) =>
+      runSuite({
         suite: args.suite,
         settings: resolved,
         overrides,
@@ -67,21 +64,16 @@ export default class Run extends BaseCommand {
         device: flags.device,
         tuning: tuningRequest(flags),
         resume: flags.resume,
-        signal: interrupt.signal,
-        onEvent: progress.onEvent,
-      });
-      progress.stop();
-      const { describeRun } = await import('./run-summary.ts');
-      const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
-      this.log(describeRun(result, { color, width: process.stdout.columns ?? 120 }));
-      if (result.unsaved) for (const line of formatError(result.unsaved)) this.logToStderr(line);
-      if (result.unsaved) this.exitWith(EXIT.usage);
-      else if (result.interrupted) this.exitWith(EXIT.interrupted);
-      else if (result.records.every((record) => record.status !== 'completed')) this.exitWith(EXIT.failed);
-      return result;
-    } finally {
-      progress.stop();
-      interrupt.dispose();
-    }
+        ...watch,
+      }),
+    );
+    const { describeRun } = await import('./run-summary.ts');
+    const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
+    this.log(describeRun(result, { color, width: process.stdout.columns ?? 120 }));
+    if (result.unsaved) for (const line of formatError(result.unsaved)) this.logToStderr(line);
+    if (result.unsaved) this.exitWith(EXIT.usage);
+    else if (result.interrupted) this.exitWith(EXIT.interrupted);
+    else if (result.records.every((record) => record.status !== 'completed')) this.exitWith(EXIT.failed);
+    return result;
   }
 }

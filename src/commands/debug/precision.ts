@@ -7,8 +7,7 @@ import { formatNumber, plural } from '../../report/units.ts';
 import type { PrecisionResult } from '../../workflows/debug/precision.ts';
 import { BaseCommand } from '../base.ts';
 import { CONFIG_FLAGS, settings } from '../config-flags.ts';
-import { onInterrupt } from '../interrupt.ts';
-import { createProgress, progressMode } from '../progress.ts';
+import { watched } from '../watched.ts';
 
 const SHOWN = 10;
 
@@ -37,11 +36,9 @@ export default class DebugPrecision extends BaseCommand {
     const minSnrDb = flags['min-snr'] === undefined ? undefined : Number(flags['min-snr']);
     if (minSnrDb !== undefined && !Number.isFinite(minSnrDb)) this.error(`--min-snr takes a number of decibels, found '${flags['min-snr']}'`);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const mode = progressMode({ quiet: flags.quiet, json: this.jsonEnabled(), isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
-    const [{ debugPrecision }, progress] = await Promise.all([import('../../workflows/debug/precision.ts'), createProgress(mode, process.stderr)]);
-    const interrupt = onInterrupt(() => progress.onEvent({ kind: 'notice', text: 'stopping: what was found is kept, run again to go on' }));
-    try {
-      const result = await debugPrecision({
+    const { debugPrecision } = await import('../../workflows/debug/precision.ts');
+    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'what was found is kept, run again to go on' }, (watch) =>
+      debugPrecision({
         suite: args.suite,
         modelFile: flags.model,
         dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
@@ -50,18 +47,13 @@ export default class DebugPrecision extends BaseCommand {
         minSnrDb,
         out: flags.out,
         config,
-        signal: interrupt.signal,
-        onEvent: progress.onEvent,
-      });
-      progress.stop();
-      const { alignedGrid } = await import('../../report/grid.ts');
-      for (const line of describe(result, alignedGrid)) this.log(line);
-      if (!result.kept) this.exitWith(EXIT.failed);
-      return result;
-    } finally {
-      progress.stop();
-      interrupt.dispose();
-    }
+        ...watch,
+      }),
+    );
+    const { alignedGrid } = await import('../../report/grid.ts');
+    for (const line of describe(result, alignedGrid)) this.log(line);
+    if (!result.kept) this.exitWith(EXIT.failed);
+    return result;
   }
 }
 
