@@ -41,6 +41,8 @@ const calibration = z.strictObject({
   quantization: z.strictObject({
     /** Take what rounding the weights does to the mean of each channel off the bias. */
     biasCorrection: z.boolean(),
+    /** Cross-layer equalization before anything else; the ranges are of the equalized graph. */
+    equalization: z.boolean().default(false),
     firstLayer: z.enum(['int8', 'keep']),
     lastLayer: z.enum(['int8', 'keep']),
     /** Nodes, by name in the graph or in the model, that precision `mixed` keeps in fp32. */

@@ -4,6 +4,7 @@
 import type { Graph, ValueId } from '../ir/graph.ts';
 import { observedValues, productInputs } from './collect.ts';
 import type { Calibration } from './calibration.ts';
+import { equalize } from './equalize.ts';
 import { gridsFor } from './grids.ts';
 import { DEFAULT_POLICY, placeInt8, type Placement } from './placement.ts';
 import { writeQdq, type QdqResult } from './qdq.ts';
@@ -14,9 +15,10 @@ export interface QuantizedGraph extends QdqResult {
 }
 
 /** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names; those in `without` stay float in any case. */
-export function quantizeGraph(graph: Graph, calibration: Calibration, precision: 'int8' | 'mixed', without: ReadonlySet<string> = new Set()): QuantizedGraph {
+export function quantizeGraph(given: Graph, calibration: Calibration, precision: 'int8' | 'mixed', without: ReadonlySet<string> = new Set()): QuantizedGraph {
   const { scheme, quantization, tensors } = calibration;
   const { firstLayer, lastLayer, keep, biasCorrection } = quantization;
+  const graph = quantization.equalization ? equalize(given).graph : given;
   const placement = placeInt8(graph, { scheme, firstLayer, lastLayer, keep: new Set([...(precision === 'mixed' ? keep : []), ...without]) });
   const channelMeans = new Map<ValueId, readonly number[]>();
   if (biasCorrection) for (const [id, { channelMeans: means }] of Object.entries(tensors)) if (means) channelMeans.set(id, means);

@@ -140,6 +140,8 @@ const quantization = z.strictObject({
   /** Share of values inside the range, percent, for the method `percentile`. */
   percentile: z.number().gt(0).max(100).default(DEFAULT_PERCENTILE),
   biasCorrection: z.boolean().default(true),
+  /** Channels between two convolutions get alike ranges first, where nothing but ReLU or pools lies between. */
+  equalization: z.boolean().default(false),
   firstLayer: z.enum(['int8', 'keep']).default('int8'),
   lastLayer: z.enum(['int8', 'keep']).default('int8'),
 });

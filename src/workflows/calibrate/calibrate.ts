@@ -6,7 +6,7 @@ import type { CalibratorOptions } from '../../quantize/calibrators.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import { observeActivations, type ObserveRequest } from './observe.ts';
 
-export interface CalibrateRequest extends Omit<ObserveRequest, 'scheme'> {
+export interface CalibrateRequest extends Omit<ObserveRequest, 'scheme' | 'equalization'> {
   readonly calibrator: CalibratorOptions;
   readonly choices: Omit<QuantizationChoices, 'keep'>;
 }
@@ -21,7 +21,7 @@ export interface Calibrated {
 /** Throws what {@link observeActivations} throws. */
 export async function calibrate(request: CalibrateRequest): Promise<Calibrated> {
   const { calibrator, choices, model, options } = request;
-  const { collector, dataset, samples, modelSha256 } = await observeActivations({ ...request, scheme: calibrator.scheme });
+  const { collector, dataset, samples, modelSha256 } = await observeActivations({ ...request, scheme: calibrator.scheme, equalization: choices.equalization });
   const tensors = collector.result(calibrator);
   const calibration: Calibration = {
     kind: 'tsrt-bench calibration',

@@ -106,6 +106,7 @@ async function check(request: CalibrateCommandRequest, common: Common, file: str
     options: { ...optionsOf(suite), fusion: cache.graph.fusion, disabledPasses: cache.graph.disabledPasses },
     customOps: common.registry.ops,
     scheme: cache.scheme,
+    equalization: cache.quantization.equalization,
     openDataset: calibrationDataset({ ...common, settings, part: undefined }),
     signal: common.signal,
     onProgress: common.onProgress,

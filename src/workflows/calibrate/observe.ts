@@ -11,6 +11,7 @@ import type { RegisteredOp } from '../../ir/custom.ts';
 import { typeOf, type Graph } from '../../ir/graph.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { createCollector, type Collector } from '../../quantize/collect.ts';
+import { equalize } from '../../quantize/equalize.ts';
 import { isQuantized } from '../../quantize/detect.ts';
 import type { Scheme } from '../../quantize/params.ts';
 import { calibrationOutputs, calibrationPlacement } from '../../quantize/quantize-graph.ts';
@@ -25,6 +26,8 @@ export interface ObserveRequest {
   /** Ops of plugins. */
   readonly customOps?: readonly RegisteredOp[] | undefined;
   readonly scheme: Scheme;
+  /** Observe the graph with equalized channels, as it will be quantized. */
+  readonly equalization: boolean;
   /** Opens the samples for the graph's inputs and outputs. */
   readonly openDataset: (inputs: readonly Binding[], outputs: readonly Binding[], batch: number) => Promise<Dataset>;
   readonly signal: AbortSignal | undefined;
@@ -43,8 +46,9 @@ export const BATCH = 2;
 
 /** Throws TsrtError MODEL_UNSUPPORTED for a model that can't be quantized, and the dataset's errors. */
 export async function observeActivations(request: ObserveRequest): Promise<Observation> {
-  const { scheme, signal, onProgress } = request;
-  const { graph, sha256 } = await optimizedGraph(request);
+  const { scheme, equalization, signal, onProgress } = request;
+  const { graph: optimized, sha256 } = await optimizedGraph(request);
+  const graph = equalization ? equalize(optimized).graph : optimized;
   const placement = calibrationPlacement(graph, scheme);
   if (placement.roles.size === 0) {
     throw unquantizable(request.model.name, 'it has no convolution or matrix product with constant weights');

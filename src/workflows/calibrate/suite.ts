@@ -33,12 +33,12 @@ export interface SuiteCalibrationRequest {
 /** Calibrates on the suite's dataset, or on synthetic samples where it has none. */
 export function calibrateSuite(request: SuiteCalibrationRequest): Promise<Calibrated> {
   const { model, modelBytes, options, settings, signal, onProgress } = request;
-  const { method, scheme, percentile, biasCorrection, firstLayer, lastLayer } = settings;
+  const { method, scheme, percentile, biasCorrection, equalization, firstLayer, lastLayer } = settings;
   return calibrate({
     model: { name: model.name, bytes: modelBytes, folder: dirname(model.path) },
     options,
     calibrator: { method, scheme, percentile, ...customCalibrator(method, request.registry) },
-    choices: { biasCorrection, firstLayer, lastLayer },
+    choices: { biasCorrection, equalization, firstLayer, lastLayer },
     customOps: request.registry.ops,
     openDataset: calibrationDataset(request),
     signal,
@@ -67,6 +67,17 @@ export function calibrationDataset({ suite, registry, settings, part, seed, sign
 export function runPart({ variants, include, quantization }: Suite, take: DatasetPart['take']): DatasetPart | undefined {
   const quantizes = [...variants, ...include].some(({ precision }) => precision.includes('int8') || precision.includes('mixed'));
   return quantizes ? { take, calibrationSamples: quantization.samples } : undefined;
+}
+
+/**
+ * The suite with as many samples set apart as its cache was calibrated on: `calibrate --samples` may have taken more than the suite says, and
+ * accuracy would be of pictures that ranges were chosen for. A cache that can't be read is for the build to complain of.
+ */
+export async function setApartAsCalibrated(suite: Suite): Promise<Suite> {
+  const { quantization, folder } = suite;
+  if (quantization.calibration === undefined) return suite;
+  const found = await readCalibration(resolve(folder, quantization.calibration)).catch(() => undefined);
+  return found ? { ...suite, quantization: { ...quantization, samples: found.cache.dataset.samples } } : suite;
 }
 
 const OWN_SCALES: ReadonlySet<string> = new Set(['DequantizeLinear', 'QLinearConv', 'QLinearMatMul']);

@@ -132,7 +132,7 @@ async function openJudge(request: PrecisionRequest, { suite, registry }: Source,
     suite,
     registry,
     settings: { ...suite.quantization, samples },
-    part: { take: 'rest', calibrationSamples: suite.quantization.samples },
+    part: { take: 'rest', calibrationSamples: calibration.dataset.samples },
     seed: config.seed,
     signal,
   });

@@ -12,6 +12,7 @@ import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
 import { chooseDevices, createProbe } from '../probe.ts';
 import { requireLoaded } from '../engine-file.ts';
+import { setApartAsCalibrated } from '../calibrate/suite.ts';
 import { openRegistry } from '../registry.ts';
 import { checkSuiteDataset } from '../suite-dataset.ts';
 import { admitEngines, checkResumed, prebuiltCases, type PrebuiltEngines } from './prebuilt.ts';
@@ -40,7 +41,7 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const { settings, signal, onEvent } = request;
   const { plugins, results, seed } = settings.config;
   const registry = await openRegistry(plugins);
-  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides);
+  const suite = await setApartAsCalibrated(overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides));
   const machine = { cores: availableCores() };
   const { engineFiles = [], overrides, rebuild = false } = request;
   const { cases, prebuilt: given } =

@@ -48,6 +48,7 @@ async function rangesOf(sweep: Sweep, options: BuildOptions, cache: NonNullable<
     options: { ...options, ...cache.graph },
     customOps: registry.ops,
     scheme: cache.scheme,
+    equalization: cache.quantization.equalization,
     openDataset: calibrationDataset({
       suite,
       registry,

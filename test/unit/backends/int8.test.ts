@@ -31,7 +31,7 @@ async function calibration(over: Partial<Calibration['quantization']> = {}): Pro
     method: 'minmax',
     scheme: 'affine',
     percentile: 99.99,
-    quantization: { biasCorrection: false, firstLayer: 'int8', lastLayer: 'int8', keep: [], ...over },
+    quantization: { biasCorrection: false, equalization: false, firstLayer: 'int8', lastLayer: 'int8', keep: [], ...over },
     tensors,
   };
   return { cache, stamp: { sha256: 'f'.repeat(64), method: 'minmax', dataset: 'seeded' } };

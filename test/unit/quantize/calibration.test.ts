@@ -16,7 +16,7 @@ const cache: Calibration = {
   method: 'mse',
   scheme: 'affine',
   percentile: 99.99,
-  quantization: { biasCorrection: true, firstLayer: 'int8', lastLayer: 'keep', keep: ['conv"1"'] },
+  quantization: { biasCorrection: true, equalization: false, firstLayer: 'int8', lastLayer: 'keep', keep: ['conv"1"'] },
   tensors: { 'a "b"\n': { range, seen: range, bulk: range, clippedShare: 0.25, channelMeans: [1, -2] }, c: { range, seen: range, bulk: range, clippedShare: 0 } },
 };
 

@@ -5,6 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../../src/config.ts';
 import { parseCalibration } from '../../../src/quantize/calibration.ts';
 import { openDataset } from '../../../src/suite/datasets.ts';
+import { loadSuite } from '../../../src/suite/load.ts';
+import { setApartAsCalibrated } from '../../../src/workflows/calibrate/suite.ts';
 import { calibrateCommand, describeCalibration, type CalibrateCommandRequest } from '../../../src/workflows/calibrate/command.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
 
@@ -38,6 +40,18 @@ describe('calibrate', () => {
   ] as const)('%j is an error to mend', async (over, code) => {
     const folder = await temporaryFolder();
     await expect(calibrateCommand(await request(folder, over))).rejects.toMatchObject({ code, fix: expect.any(String) });
+  });
+});
+
+describe('a suite that names a cache', () => {
+  it('sets apart as many samples as the cache was calibrated on', async () => {
+    const folder = await temporaryFolder();
+    await calibrateCommand(await request(folder, { samples: 5 }));
+    const suite = await loadSuite('suites/smoke', { cwd: process.cwd() });
+    const named = (calibration: string) => setApartAsCalibrated({ ...suite, quantization: { ...suite.quantization, calibration } });
+    expect((await named(join(folder, 'c.json'))).quantization.samples).toBe(5);
+    expect((await named('nowhere.json')).quantization.samples).toBe(suite.quantization.samples);
+    expect(await setApartAsCalibrated(suite)).toBe(suite);
   });
 });
 
