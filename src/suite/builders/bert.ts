@@ -7,6 +7,7 @@
  * float32 [N,768].
  */
 import { createOnnxWriter, type OnnxPlan, type OnnxWriter } from './onnx-writer.ts';
+import { gelu, layerNorm, linear, STD } from './transformer.ts';
 
 const LAYERS = 12;
 const HIDDEN = 768;
@@ -17,7 +18,6 @@ const VOCABULARY = 30522;
 const POSITIONS = 512;
 const TOKEN_TYPES = 2;
 const SEQUENCE = 128;
-const STD = 0.02;
 
 export function buildBertBase(options: { readonly seed: number }): OnnxPlan {
   const writer = createOnnxWriter('bert-base', options.seed);
@@ -29,7 +29,7 @@ export function buildBertBase(options: { readonly seed: number }): OnnxPlan {
   let x = embeddings(writer, ids, types);
   for (let layer = 0; layer < LAYERS; layer++) x = encoderLayer(writer, constants, `encoder.layer.${layer}`, x, bias);
   const first = writer.node('Gather', [x, writer.ints('first_token', [], [0])], { name: 'pooler.first', attrs: { axis: 1 } });
-  const pooled = writer.node('Tanh', [linear(writer, 'pooler.dense', first, HIDDEN, HIDDEN)]);
+  const pooled = writer.node('Tanh', [dense(writer, 'pooler.dense', first, HIDDEN, HIDDEN)]);
   writer.output(x, 'last_hidden_state', ['N', SEQUENCE, HIDDEN]);
   writer.output(pooled, 'pooler_output', ['N', HIDDEN]);
   return writer.finish();
@@ -66,12 +66,12 @@ function embeddings(writer: OnnxWriter, ids: string, types: string): string {
   const type = writer.node('Gather', [table('token_type_embeddings', TOKEN_TYPES), types], { name: 'embeddings.type' });
   const position = writer.node('Gather', [table('position_embeddings', POSITIONS), positions], { name: 'embeddings.position' });
   const sum = writer.node('Add', [writer.node('Add', [word, type]), position]);
-  return layerNorm(writer, 'embeddings.LayerNorm', sum);
+  return norm(writer, 'embeddings.LayerNorm', sum);
 }
 
 function encoderLayer(writer: OnnxWriter, constants: Constants, name: string, x: string, bias: string): string {
   const heads = (part: string, perm: readonly number[]) => {
-    const projected = linear(writer, `${name}.attention.self.${part}`, x, HIDDEN, HIDDEN);
+    const projected = dense(writer, `${name}.attention.self.${part}`, x, HIDDEN, HIDDEN);
     return writer.node('Transpose', [writer.node('Reshape', [projected, constants.split])], { attrs: { perm } });
   };
   const query = heads('query', [0, 2, 1, 3]);
@@ -81,28 +81,13 @@ function encoderLayer(writer: OnnxWriter, constants: Constants, name: string, x:
   const weights = writer.node('Softmax', [writer.node('Add', [scaled, bias])], { attrs: { axis: -1 } });
   const mixed = writer.node('Transpose', [writer.node('MatMul', [weights, value])], { attrs: { perm: [0, 2, 1, 3] } });
   const joined = writer.node('Reshape', [mixed, constants.join]);
-  const attended = linear(writer, `${name}.attention.output.dense`, joined, HIDDEN, HIDDEN);
-  const y = layerNorm(writer, `${name}.attention.output.LayerNorm`, writer.node('Add', [attended, x]));
-  const inner = gelu(writer, constants, linear(writer, `${name}.intermediate.dense`, y, HIDDEN, INNER));
-  const outer = linear(writer, `${name}.output.dense`, inner, INNER, HIDDEN);
-  return layerNorm(writer, `${name}.output.LayerNorm`, writer.node('Add', [outer, y]));
+  const attended = dense(writer, `${name}.attention.output.dense`, joined, HIDDEN, HIDDEN);
+  const y = norm(writer, `${name}.attention.output.LayerNorm`, writer.node('Add', [attended, x]));
+  const inner = gelu(writer, constants, dense(writer, `${name}.intermediate.dense`, y, HIDDEN, INNER));
+  const outer = dense(writer, `${name}.output.dense`, inner, INNER, HIDDEN);
+  return norm(writer, `${name}.output.LayerNorm`, writer.node('Add', [outer, y]));
 }
 
-/** x · W + b, with W [from, to] as MatMul wants it. */
-function linear(writer: OnnxWriter, name: string, x: string, from: number, to: number): string {
-  const product = writer.node('MatMul', [x, writer.normal(`${name}.weight`, [from, to], STD)], { name });
-  return writer.node('Add', [writer.normal(`${name}.bias`, [to], STD), product]);
-}
-
-function layerNorm(writer: OnnxWriter, name: string, x: string): string {
-  const scale = writer.weight(`${name}.weight`, [HIDDEN], () => 1);
-  const bias = writer.weight(`${name}.bias`, [HIDDEN], () => 0);
-  return writer.node('LayerNormalization', [x, scale, bias], { name, attrs: { axis: -1, epsilon: { float: 1e-12 } } });
-}
-
-/** x/2 · (1 + erf(x/√2)). */
-function gelu(writer: OnnxWriter, constants: Constants, x: string): string {
-  const erf = writer.node('Erf', [writer.node('Div', [x, constants.sqrt2])]);
-  const gate = writer.node('Mul', [x, writer.node('Add', [erf, constants.one])]);
-  return writer.node('Mul', [gate, constants.half]);
-}
+/** As this model's layers have them. */
+const dense = (writer: OnnxWriter, name: string, x: string, from: number, to: number): string => linear(writer, name, x, [from, to], STD);
+const norm = (writer: OnnxWriter, name: string, x: string): string => layerNorm(writer, name, x, HIDDEN, 1e-12);

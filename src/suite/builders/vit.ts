@@ -6,6 +6,7 @@
  * `pixel_values` float32 [N,3,224,224] → `logits` float32 [N,classes].
  */
 import { createOnnxWriter, type OnnxPlan, type OnnxWriter } from './onnx-writer.ts';
+import { gelu, layerNorm, linear, STD } from './transformer.ts';
 
 const LAYERS = 12;
 const HIDDEN = 768;
@@ -16,8 +17,6 @@ const IMAGE = 224;
 const PATCH = 16;
 const PATCHES = (IMAGE / PATCH) ** 2;
 const TOKENS = PATCHES + 1;
-/** Of embeddings, as timm starts them. */
-const STD = 0.02;
 /** Of the classes' scores, whose features have a mean square of 1. */
 const SCORE_SPREAD = 6;
 
@@ -27,7 +26,7 @@ export function buildVitB16(options: { readonly seed: number; readonly classes: 
   const pixels = writer.input('pixel_values', 'float32', ['N', 3, IMAGE, IMAGE]);
   let x = embeddings(writer, constants, pixels);
   for (let block = 0; block < LAYERS; block++) x = encoderBlock(writer, constants, `blocks.${block}`, x);
-  const normal = layerNorm(writer, 'norm', x);
+  const normal = norm(writer, 'norm', x);
   const token = writer.node('Gather', [normal, writer.ints('class_token_index', [], [0])], { name: 'pool', attrs: { axis: 1 } });
   const weight = writer.normal('head.weight', [options.classes, HIDDEN], SCORE_SPREAD / Math.sqrt(HIDDEN), 'centred');
   const bias = writer.normal('head.bias', [options.classes], STD);
@@ -70,13 +69,13 @@ function embeddings(writer: OnnxWriter, { first }: Constants, pixels: string): s
 }
 
 function encoderBlock(writer: OnnxWriter, constants: Constants, name: string, x: string): string {
-  const attended = writer.node('Add', [x, attention(writer, constants, `${name}.attn`, layerNorm(writer, `${name}.norm1`, x))]);
-  const inner = gelu(writer, constants, linear(writer, `${name}.mlp.fc1`, layerNorm(writer, `${name}.norm2`, attended), HIDDEN, INNER));
-  return writer.node('Add', [attended, linear(writer, `${name}.mlp.fc2`, inner, INNER, HIDDEN)]);
+  const attended = writer.node('Add', [x, attention(writer, constants, `${name}.attn`, norm(writer, `${name}.norm1`, x))]);
+  const inner = gelu(writer, constants, dense(writer, `${name}.mlp.fc1`, norm(writer, `${name}.norm2`, attended), HIDDEN, INNER));
+  return writer.node('Add', [attended, dense(writer, `${name}.mlp.fc2`, inner, INNER, HIDDEN)]);
 }
 
 function attention(writer: OnnxWriter, constants: Constants, name: string, x: string): string {
-  const projected = writer.node('Reshape', [linear(writer, `${name}.qkv`, x, HIDDEN, 3 * HIDDEN), constants.split]);
+  const projected = writer.node('Reshape', [dense(writer, `${name}.qkv`, x, HIDDEN, 3 * HIDDEN), constants.split]);
   const parts = writer.node('Transpose', [projected], { attrs: { perm: [2, 0, 3, 1, 4] } });
   const part = (index: string) => writer.node('Gather', [parts, index], { attrs: { axis: 0 } });
   const [query, key, value] = constants.parts.map(part) as [string, string, string];
@@ -84,24 +83,9 @@ function attention(writer: OnnxWriter, constants: Constants, name: string, x: st
   const scores = writer.node('MatMul', [writer.node('Mul', [query, constants.rootScale]), writer.node('Mul', [swapped, constants.rootScale])]);
   const mixed = writer.node('MatMul', [writer.node('Softmax', [scores], { attrs: { axis: -1 } }), value]);
   const joined = writer.node('Reshape', [writer.node('Transpose', [mixed], { attrs: { perm: [0, 2, 1, 3] } }), constants.join]);
-  return linear(writer, `${name}.proj`, joined, HIDDEN, HIDDEN);
+  return dense(writer, `${name}.proj`, joined, HIDDEN, HIDDEN);
 }
 
-/** x · W + b, with W [from, to] as MatMul wants it. */
-function linear(writer: OnnxWriter, name: string, x: string, from: number, to: number): string {
-  const product = writer.node('MatMul', [x, writer.normal(`${name}.weight`, [from, to], 1 / Math.sqrt(from))], { name });
-  return writer.node('Add', [writer.normal(`${name}.bias`, [to], STD), product]);
-}
-
-function layerNorm(writer: OnnxWriter, name: string, x: string): string {
-  const scale = writer.weight(`${name}.weight`, [HIDDEN], () => 1);
-  const bias = writer.weight(`${name}.bias`, [HIDDEN], () => 0);
-  return writer.node('LayerNormalization', [x, scale, bias], { name, attrs: { axis: -1, epsilon: { float: 1e-6 } } });
-}
-
-/** x/2 · (1 + erf(x/√2)). */
-function gelu(writer: OnnxWriter, constants: Constants, x: string): string {
-  const erf = writer.node('Erf', [writer.node('Div', [x, constants.sqrt2])]);
-  const gate = writer.node('Mul', [x, writer.node('Add', [erf, constants.one])]);
-  return writer.node('Mul', [gate, constants.half]);
-}
+/** As this model's layers have them. */
+const dense = (writer: OnnxWriter, name: string, x: string, from: number, to: number): string => linear(writer, name, x, [from, to], 1 / Math.sqrt(from));
+const norm = (writer: OnnxWriter, name: string, x: string): string => layerNorm(writer, name, x, HIDDEN, 1e-6);
