@@ -5,6 +5,7 @@ import { type Dims, elementCount, fromNumbers, toNumbers } from '../../src/ir/te
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { distance, noDevice, noise, runGraph } from './helpers.ts';
 import { broadcastIndex, eachCoordinate } from './references.ts';
+import { floats, runOp } from './run-op.ts';
 
 const BROADCASTS: readonly (readonly [Dims, Dims, Dims])[] = [
   [[2, 3, 4], [2, 3, 4], [2, 3, 4]],
@@ -85,6 +86,12 @@ describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', (
     const outputs = await runGraph(graph.finish([y]), { x: fromNumbers('float32', [all.length], all) });
     const expected = [...x.map(Math.exp), Number.NaN, Number.POSITIVE_INFINITY, 0, Number.POSITIVE_INFINITY, 0];
     expect(distance(outputs['y']!, expected, { absolute: 0, relative: 2e-7 })).toBeLessThan(1);
+  });
+
+  it('knows the logarithms of 0, of infinity and of what has none', async () => {
+    const x = [0, -0, 1, Math.E, -1, Number.POSITIVE_INFINITY, Number.NaN, 1e-30];
+    const [y] = await runOp('Log', {}, [floats([8], x)]);
+    expect(distance(y!, x.map(Math.log), { absolute: 1e-6, relative: 1e-6 })).toBeLessThan(1);
   });
 
   it('raises negative bases to whole exponents and gives NaN for others', async () => {

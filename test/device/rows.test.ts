@@ -137,6 +137,28 @@ describe.skipIf(noDevice)('pools of any norm (skipped without SwiftShader)', () 
   });
 });
 
+describe.skipIf(noDevice)('nothing (skipped without SwiftShader)', () => {
+  const conv = { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [3, 3], pads: [0, 0, 0, 0], strides: [1, 1] } as const;
+  const layerNorm = { axis: -1, epsilon: 1e-5, stash_type: 1 } as const;
+
+  it('comes of no samples', async () => {
+    const dimsOf = async (outputs: Promise<readonly { readonly dims: Dims }[]>) => (await outputs)[0]!.dims;
+    expect(await dimsOf(runOp('Softmax', { axis: 1 }, [floats([0, 3], [])]))).toEqual([0, 3]);
+    expect(await dimsOf(runOp('GlobalAveragePool', {}, [floats([0, 2, 3, 3], [])]))).toEqual([0, 2, 1, 1]);
+    expect(await dimsOf(runOp('LayerNormalization', layerNorm, [floats([0, 4], []), floats([4], [1, 2, 3, 4])]))).toEqual([0, 4]);
+    expect(await dimsOf(runOp('Conv', conv, [floats([0, 2, 4, 4], []), floats([3, 2, 3, 3], noise(54), { constant: true })]))).toEqual([0, 3, 2, 2]);
+  });
+
+  it('is what a row of zeros is normalized to', async () => {
+    for (const p of [1, 2] as const) {
+      const [rows] = await runOp('LpNormalization', { axis: 1, p }, [floats([2, 2], [0, 0, 0, 4])]);
+      expect(toNumbers(rows!)).toEqual([0, 0, 0, 1]);
+      const [columns] = await runOp('LpNormalization', { axis: 0, p }, [floats([2, 4], [0, 0, 0, 4, 0, 0, 0, 0])]);
+      expect(toNumbers(columns!)).toEqual([0, 0, 0, 1, 0, 0, 0, 0]);
+    }
+  });
+});
+
 function softmax(row: readonly number[]): number[] {
   const exps = row.map((x) => Math.exp(x - Math.max(...row)));
   return exps.map((e) => e / sum(exps));

@@ -21,6 +21,8 @@ import { hasMatrices } from './candidates.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { Homes } from './homes.ts';
 import { leftToReader } from './left-to-reader.ts';
+import { known } from './ops/generate.ts';
+import { givesNothing } from './support.ts';
 import { LOWERINGS } from './table.ts';
 import { type DeviceTensor, type Layout, layoutsAgree, narrowStorage, storageOf, storedBytes, storedElements, viewOf } from './tensor.ts';
 
@@ -57,7 +59,7 @@ function unsupportedReason(node: AnyNode, graph: Graph): string | undefined {
     const constant = lowering.hostInputs?.includes(node.inputs.indexOf(id)) ? undefined : graph.constants.get(id);
     if (constant && !fitsDevice(constant)) return `constant ${id} has ${type.dtype} values beyond 32 bits`;
   }
-  return lowering.unsupported?.(node as Node<OpKind>, graph);
+  return givesNothing(node, graph) ? undefined : lowering.unsupported?.(node as Node<OpKind>, graph);
 }
 
 /** Lowers a graph of which {@link unsupportedNodes} found nothing. */
@@ -113,6 +115,10 @@ class ProgramBuilder implements LowerContext {
   lower(node: AnyNode): void {
     this.#node = node;
     this.#layer = undefined;
+    if (givesNothing(node, this.graph)) {
+      for (const id of node.outputs) if (id !== '') known(this, id, []);
+      return;
+    }
     const lowering = loweringOf(node.op)!;
     const left = leftToReader(node, this, () => lowering.compute?.(node as Node<OpKind>, this));
     if (left) this.#left.set(node.outputs[0]!, left);

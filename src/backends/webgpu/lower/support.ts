@@ -1,5 +1,5 @@
 /** Reasons that many lowerings share. */
-import { type Graph, type Node, typeOf } from '../../../ir/graph.ts';
+import { type AnyNode, type Graph, type Node, typeOf } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
 import { elementCount } from '../../../ir/tensor.ts';
 
@@ -17,4 +17,9 @@ export function mustBeConstant(node: Node, graph: Graph, inputs: Readonly<Record
     if (id !== '' && !graph.constants.has(id)) return `input ${index} (${name}) is not constant`;
   }
   return undefined;
+}
+
+/** Whether a node gives no element at all: that needs no kernel. */
+export function givesNothing({ outputs }: AnyNode, graph: Graph): boolean {
+  return outputs.every((id) => id === '' || elementCount(typeOf(graph, id).dims) === 0);
 }

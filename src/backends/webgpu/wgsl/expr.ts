@@ -113,7 +113,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'exp1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'exp1' | 'log1'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -126,6 +126,8 @@ export class ExprEmitter {
         return `!${x}`;
       case 'exp':
         return `${this.#help('exp1')}(${x})`;
+      case 'log':
+        return `${this.#help('log1')}(${x})`;
       case 'bitnot':
         return `~${x}`;
       case 'reciprocal':
@@ -145,7 +147,7 @@ export class ExprEmitter {
       case 'isneginf':
         return `${this.#help('is_neginf')}(${x})`;
       case 'abs': case 'acos': case 'acosh': case 'asin': case 'atan': case 'atanh': case 'ceil': case 'cos': case 'cosh':
-      case 'floor': case 'log': case 'round': case 'sin': case 'sinh': case 'sqrt': case 'tan':
+      case 'floor': case 'round': case 'sin': case 'sinh': case 'sqrt': case 'tan':
         return `${fn}(${x})`;
       default:
         return fn satisfies never;

@@ -12,7 +12,7 @@ interface Helper {
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14'
-  | 'exp1' | 'exp14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves';
+  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -100,6 +100,16 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
     needs: ['inf', 'is_nan4'],
   },
   exp1: { code: 'fn exp1(x: f32) -> f32 { return exp14(vec4<f32>(x)).x; }\n', needs: ['exp14'] },
+  // WGSL's log is undefined for 0 and below, and drivers give what they like.
+  log14: {
+    code: `fn log14(x: vec4<f32>) -> vec4<f32> {
+  let y = select(log(x), x, is_nan4(x) | is_posinf4(x));
+  return select(select(y, vec4<f32>(nan()), x < vec4<f32>()), vec4<f32>(-inf()), x == vec4<f32>());
+}
+`,
+    needs: ['inf', 'nan', 'is_nan4', 'is_posinf4'],
+  },
+  log1: { code: 'fn log1(x: f32) -> f32 { return log14(vec4<f32>(x)).x; }\n', needs: ['log14'] },
   // WGSL's pow is undefined for negative bases; C's gives a value for whole exponents and NaN otherwise.
   pow1: {
     code: `fn pow1(x: f32, y: f32) -> f32 {

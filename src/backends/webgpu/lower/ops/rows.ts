@@ -202,7 +202,8 @@ const lpNorm: Lowering<'LpNormalization'> = {
     overAxes(node.op, source, target, [(node.attrs.axis + rank) % rank], [], context, (row) => {
       const sum = row.reduce('sum', (load) => (node.attrs.p === 1 ? `abs(${load(0)})` : `${load(0)} * ${load(0)}`));
       const norm = row.let(node.attrs.p === 1 ? sum : `sqrt(${sum})`);
-      row.storeEach((load) => `${load(0)} / ${norm}`);
+      // A row of zeros stays one; the difference is 0 in the norm's width.
+      row.storeEach((load) => `${load(0)} / select(${norm}, ${norm} + ${row.constant(1)}, ${norm} == ${norm} - ${norm})`);
     });
   },
 };
