@@ -5,7 +5,7 @@
  * The ratio is normalized by the yardsticks' change, and the interval widened on both sides: by what the yardsticks disagree
  * among themselves, since no engine is bound exactly as they are; by half of what they moved, since an engine may follow them
  * more or less; by how much they vary within a run, since a machine that is restless for minutes is so for days; and by a
- * floor for what they can't see. Sides that were measured in the same rounds need none of it.
+ * floor for what they can't see. Executions that had to share a core add what that may have cost. Sides that were measured in the same rounds need none of it.
  */
 import type { Round, YardstickReading } from '../results/record.ts';
 import { YARDSTICKS } from '../results/record.ts';
@@ -36,6 +36,24 @@ export function startupEffect({ shift, allowance }: SessionEffect): SessionEffec
   return { shift: 0, allowance: STARTUP_UNSEEN + Math.abs(shift) + allowance };
 }
 
+/** Of the machine of one side. */
+export interface MachineRounds {
+  readonly rounds: readonly Pick<Round, 'cpuLoad'>[];
+  readonly cores: number;
+}
+
+/** Less of a core than this is not told from none. */
+const LEAST_SPARE = 0.05;
+
+/**
+ * How much slower an execution may have run because others wanted its core: yardsticks are too short to be interrupted, long
+ * executions are not. Where a whole core was to spare in the median round, not at all; of less, as much as is missing.
+ */
+export function contention(sides: readonly MachineRounds[]): number {
+  const spares = sides.filter(({ rounds }) => rounds.length > 0).map(({ rounds, cores }) => cores - quantile(sortSamples(rounds.map(({ cpuLoad }) => cpuLoad)), 0.5));
+  return Math.abs(Math.log(Math.max(LEAST_SPARE, Math.min(1, ...spares))));
+}
+
 /** From the yardsticks of both sides; without any, only the floor is known. A GPU's engines go by its own yardstick. */
 export function sessionEffect(baseline: readonly YardstickRound[], candidate: readonly YardstickRound[]): SessionEffect {
   const known = YARDSTICKS.flatMap((workload) => changeOf(workload, baseline, candidate) ?? []);
@@ -46,6 +64,11 @@ export function sessionEffect(baseline: readonly YardstickRound[], candidate: re
   const disagreement = Math.max(...changes.map((change) => Math.abs(change.shift - shift)));
   const unrest = Math.max(...changes.map((change) => change.unrest));
   return { shift, allowance: UNSEEN + disagreement + Math.abs(shift) / 2 + unrest };
+}
+
+/** Whether the executions waited for cores: not on a device with a yardstick of its own, nor on a fake one, which has none. */
+export function ranOnCores(rounds: readonly YardstickRound[]): boolean {
+  return readingsOf(rounds, 'gpu').length === 0 && rounds.some(({ yardstick }) => yardstick.length > 0);
 }
 
 interface YardstickChange {

@@ -10,7 +10,7 @@ import { sortSamples } from '../stats/samples.ts';
 import { serialDoubt } from '../stats/serial.ts';
 import { METRICS } from './metrics.ts';
 import { logsOf, quantileOf, sharedRounds, type TimedMetric, valuesOf } from './series.ts';
-import { NO_SESSION_EFFECT, sessionEffect, type SessionEffect, startupEffect } from './session.ts';
+import { contention, NO_SESSION_EFFECT, ranOnCores, sessionEffect, type SessionEffect, startupEffect } from './session.ts';
 
 /**
  * How the two sides were measured. `interleaved`: in the same rounds, so that what the machine did falls on both; round k of
@@ -63,7 +63,7 @@ export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, can
   if (before.length === 0 || after.length === 0) return { kind: 'incomparable', metric, reason: nothingOf(metric) };
   const [sortedBefore, sortedAfter] = [sortSamples(before.flat()), sortSamples(after.flat())];
   if (sortedBefore[0]! <= 0 || sortedAfter[0]! <= 0) return { kind: 'incomparable', metric, reason: 'a sample is zero, below what the clock can tell' };
-  const session = design === 'interleaved' ? NO_SESSION_EFFECT : effectOn(metric, sessionEffect(baseline.rounds, candidate.rounds));
+  const session = design === 'interleaved' ? NO_SESSION_EFFECT : effectOn(metric, anotherDay(baseline, candidate));
   return {
     kind: 'sampled',
     metric,
@@ -102,6 +102,13 @@ export function inferRatio(
     fall: corrected(change.pBelow(allowance - shift, level, whole)),
     roundsNeeded: valuesNeeded(whole, design === 'interleaved'),
   };
+}
+
+function anotherDay(baseline: CompletedRecord, candidate: CompletedRecord): SessionEffect {
+  const effect = sessionEffect(baseline.rounds, candidate.rounds);
+  if (!ranOnCores(candidate.rounds)) return effect;
+  const sides = [baseline, candidate].map(({ rounds, provenance }) => ({ rounds, cores: provenance.environment.cpu.cores }));
+  return { ...effect, allowance: effect.allowance + contention(sides) };
 }
 
 function nothingOf(metric: TimedMetric): string {

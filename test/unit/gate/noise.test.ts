@@ -1,7 +1,7 @@
 /** What a gate says about the machine: each kind of trouble by its name, and nothing on quiet rounds. */
 import { describe, expect, it } from 'vitest';
 import { describeNoise, noiseOf } from '../../../src/gate/noise.ts';
-import { NO_SESSION_EFFECT, sessionEffect, yardstickRatio } from '../../../src/gate/session.ts';
+import { contention, NO_SESSION_EFFECT, ranOnCores, sessionEffect, yardstickRatio } from '../../../src/gate/session.ts';
 import type { CompletedRecord, Round } from '../../../src/results/record.ts';
 import { createRandom, normal } from '../../../src/stats/random.ts';
 import { completed } from '../../helpers/records.ts';
@@ -74,6 +74,17 @@ describe('sessionEffect', () => {
     const restless = rounds([[90, 200], [100, 200], [110, 200]]);
     // Median absolute deviation of the logarithms: ln 1.1 above, ln(10/9) below; their median with 0 is ln 1.1.
     expect(sessionEffect(still, restless).allowance).toBeCloseTo(0.005 + 1.4826 * Math.log(1.1), 12);
+  });
+
+  it('counts what sharing a core may have cost, where cores were waited for', () => {
+    const side = (cores: number, ...loads: readonly number[]) => ({ cores, rounds: loads.map((cpuLoad) => ({ cpuLoad })) });
+    expect(contention([side(2, 0.1, 0.9, 1), side(16, 15)])).toBe(0);
+    expect(contention([side(2, 0, 1.5, 1.6), side(2, 0)])).toBeCloseTo(Math.log(2), 12);
+    expect(contention([side(2, 0), side(2, 9)])).toBeCloseTo(Math.log(20), 12);
+    expect(contention([side(2), side(2)])).toBe(0);
+    expect(ranOnCores(still)).toBe(true);
+    expect(ranOnCores([{ yardstick: [] }])).toBe(false);
+    expect(ranOnCores([{ yardstick: [...still[0]!.yardstick, { workload: 'gpu', durationNs: 1 }] }])).toBe(false);
   });
 
   it('goes by the GPU alone where it was timed, and ignores readings of zero', () => {
