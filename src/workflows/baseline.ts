@@ -3,6 +3,7 @@ import { TsrtError } from '../errors.ts';
 import { BASELINE_ROUNDS, DEFAULT_ROUNDS } from '../gate/sequential.ts';
 import type { ReportInput } from '../report/reporter.ts';
 import { tableReporter } from '../report/table.ts';
+import { plural } from '../report/units.ts';
 import {
   baselineHistory,
   chosenBaselines,
@@ -45,7 +46,7 @@ export async function saveAsBaseline(request: SaveRequest): Promise<SaveResult> 
 function thinNotice({ suite, records }: RecordSet): string[] {
   const fewest = Math.min(...records.flatMap((record) => (record.status === 'completed' ? [record.rounds.length] : [])));
   if (!(fewest < BASELINE_ROUNDS)) return [];
-  return [`with ${fewest} rounds a case, a gate against this baseline tells gross changes only: \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` makes one that decides`];
+  return [`with ${plural(fewest, 'round')} a case, a gate against this baseline tells gross changes only: \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` makes one that decides`];
 }
 
 /** What there is, unreadable files included. */

@@ -6,6 +6,7 @@ import { METRIC_NAMES, type MetricName } from '../gate/metrics.ts';
 import { type Pairing, pairCases } from '../gate/pair.ts';
 import { DEFAULT_POLICY, parseThresholds, thresholdOf, type GatePolicy } from '../gate/policy.ts';
 import { BASELINE_ROUNDS, DEFAULT_ROUNDS, levelsOf, type Look } from '../gate/sequential.ts';
+import { plural } from '../report/units.ts';
 import { baselineNames } from '../results/baselines.ts';
 import { homeOf, selectRecords } from '../results/select.ts';
 import { devicesOf } from '../results/store.ts';
@@ -87,8 +88,8 @@ function adviceOn({ cases }: GateReport, { suite, baseline, measured, sides }: A
   const before = Math.min(...pairs.map((pair) => pair.baseline.rounds.length));
   const after = Math.min(...pairs.map((pair) => pair.candidate.rounds.length));
   const against = `\`tsrt-bench gate ${suite} --against REF\` measures both sides in the same rounds and needs no baseline`;
-  if (before < BASELINE_ROUNDS) return [`the baseline holds ${before} rounds a case, which tell gross changes only: where it was made, \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${baseline} --force\`; or ${against}`];
-  if (!measured && after < DEFAULT_ROUNDS) return [`the run holds ${after} rounds a case: \`tsrt-bench gate ${suite} --measure\` measures until cases are decided; ${against}`];
+  if (before < BASELINE_ROUNDS) return [`the baseline holds ${plural(before, 'round')} a case, enough for gross changes only: where it was made, \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${baseline} --force\`; or ${against}`];
+  if (!measured && after < DEFAULT_ROUNDS) return [`the run holds ${plural(after, 'round')} a case: \`tsrt-bench gate ${suite} --measure\` measures until cases are decided; ${against}`];
   return [against];
 }
 
