@@ -63,8 +63,8 @@ function packageEntry(folder: string): string | undefined {
   return path !== undefined && existsSync(path) ? path : undefined;
 }
 
-/** Imports by a relative path, and files that a module names beside itself: `new URL('./kernel.wgsl', import.meta.url)`. */
-const RELATIVE = [/(?:\bfrom|\bimport)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g, /\bnew\s+URL\(\s*['"](\.{0,2}\/?[^'":]+)['"]\s*,\s*import\.meta\.url/g] as const;
+/** Imports by a relative path (CommonJS' too), and files that a module names beside itself: `new URL('./kernel.wgsl', import.meta.url)`. */
+const RELATIVE = [/(?:\bfrom|\bimport(?:\.meta\.resolve)?|\brequire(?:\.resolve)?)\s*\(?\s*['"](\.{1,2}\/[^'"]+)['"]/g, /\bnew\s+URL\(\s*['"](\.{0,2}\/?[^'":]+)['"]\s*,\s*import\.meta\.url/g] as const;
 
 /** A module, every file that it imports by a relative path, and the files that these name beside themselves; sorted. */
 export function filesOf(entry: string): readonly string[] {
@@ -74,7 +74,8 @@ export function filesOf(entry: string): readonly string[] {
     seen.add(file);
     if (!/\.[cm]?[jt]s$/.test(file)) return;
     const text = readFileSync(file, 'utf8');
-    for (const pattern of RELATIVE) for (const [, specifier] of text.matchAll(pattern)) visit(resolve(dirname(file), specifier!));
+    // CommonJS leaves extensions out.
+    for (const pattern of RELATIVE) for (const [, specifier] of text.matchAll(pattern)) for (const ending of ['', '.js', '.cjs', '.json', '/index.js']) visit(resolve(dirname(file), specifier! + ending));
   };
   visit(entry);
   return [...seen].sort();

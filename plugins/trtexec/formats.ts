@@ -17,10 +17,15 @@ function broken(file: string, why: string): TsrtError {
   return new TsrtError('BACKEND_FAILED', `trtexec: ${file} ${why}`, { plugin: 'trtexec', fix: 'check that this trtexec runs by hand, and its version' });
 }
 
+/** C++ streams write what JSON lacks: a percentage of nothing is `-nan`, an output that overflowed `inf`. They become text that Number() reads. */
+function withNonFinite(text: string): string {
+  return text.replaceAll(/"(?:[^"\\]|\\.)*"|(-?)\b(nan|inf)(?:\(\w*\))?/gi, (found, sign: string, word: string | undefined) => (word === undefined ? found : `"${word.toLowerCase() === 'nan' ? 'NaN' : `${sign}Infinity`}"`));
+}
+
 function list(text: string, file: string): readonly Record<string, unknown>[] {
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(withNonFinite(text));
   } catch (cause) {
     throw broken(file, `is no JSON (${(cause as Error).message})`);
   }

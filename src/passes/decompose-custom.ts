@@ -119,6 +119,7 @@ function decomposer(builder: ReturnType<typeof newGraphBuilder>, inputs: readonl
     }
     const foreign = operands.find((id) => id !== '' && !builder.has(id));
     if (foreign !== undefined) throw new Error(`${kind} reads '${foreign}', which is no value: take it from graph.inputs, or make it with graph.op or graph.constant`);
+    checkArity(kind, operands);
     const raw = new Map<string, RawAttribute>(Object.entries(attributes));
     return builder.nodeOutputs(kind, operands, readAttributes(kind, raw), { outputs, name: kind });
   };
@@ -129,6 +130,15 @@ function decomposer(builder: ReturnType<typeof newGraphBuilder>, inputs: readonl
     ops,
     constant: (dtype, dims, values) => builder.constant(fromNumbers(dtype, dims, values)),
   };
+}
+
+/** An absent optional input that is passed on to an op that needs it is a mistake that most of inference does not see. */
+function checkArity(kind: OpKind, operands: readonly ValueId[]): void {
+  const { min, max } = OPS[kind].inputs;
+  const count = operands.findLastIndex((id) => id !== '') + 1;
+  const absent = operands.slice(0, min).indexOf('');
+  if (absent >= 0) throw new Error(`${kind} needs its input ${absent}, which is absent here: '' stands for an optional input that the model leaves out`);
+  if (count < min || count > max) throw new Error(`${kind} takes ${min === max ? min : `${min} to ${max}`} inputs, found ${count}`);
 }
 
 function isStandard(kind: string): kind is OpKind {

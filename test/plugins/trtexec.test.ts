@@ -55,6 +55,12 @@ describe('what trtexec writes', () => {
     expect(parseTimes(text)).toEqual([{ computeMs: 0.75, latencyMs: 1.125 }]);
   });
 
+  it('has numbers that JSON lacks', () => {
+    expect(parseProfile('[\n  { "count" : 10 }\n, { "name" : "a: nan, b", "timeMs" : 0, "averageMs" : 0, "medianMs" : 0, "percentage" : -nan }\n]')).toEqual([{ layer: 'a: nan, b', durationNs: 0 }]);
+    const y = { name: 'y', dtype: 'float32', dims: [1, 3], dynamic: false } as unknown as Parameters<typeof parseOutputs>[1][number];
+    expect([...toNumbers(parseOutputs('[ { "name" : "y", "dimensions" : "1x3", "values" : [ inf, -inf, -nan ] } ]', [y])['y']!)]).toEqual([Infinity, -Infinity, NaN]);
+  });
+
   it.each([['[]', /empty/], ['[ { "latencyMs" : 1 } ]', /no computeMs.* in entry 0/], ['[ { "computeMs" : 1,', /no JSON/], ['{}', /no list/]])('times that are none: %s', (text, message) => {
     expect(() => parseTimes(text)).toThrow(message);
   });

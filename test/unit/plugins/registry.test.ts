@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { nullBackend } from '../../../src/backends/null/null.ts';
 import { TsrtError } from '../../../src/errors.ts';
 import { defineOp, definePlugin, type Plugin } from '../../../src/plugin.ts';
-import { syntaxPlace } from '../../../src/plugin-typescript.ts';
+import { importFix, syntaxPlace } from '../../../src/plugin-typescript.ts';
 import { filesOf, hashPlugin } from '../../../src/plugin-source.ts';
 import { createRegistry, loadRegistry } from '../../../src/registry.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
@@ -132,6 +132,42 @@ describe('loading', () => {
     await writeFile(join(cwd, 'lib/x.js'), 'export const x = 2;');
     expect(hashPlugin(join(cwd, 'index.js'))).not.toBe(before);
     await rm(cwd, { recursive: true });
+  });
+
+  it('hashes what CommonJS requires, with and without an extension, and programs named beside a module', async () => {
+    const cwd = await place({ 'index.cjs': "const { x } = require('./lib');\nmodule.exports = x;", 'lib.js': "require('./deep/index.json');", 'deep/index.json': '1', 'index.mjs': "new URL('./engine.py', import.meta.url); import.meta.resolve('./part.mjs');", 'engine.py': '', 'part.mjs': '' });
+    expect(filesOf(join(cwd, 'index.cjs')).map((file) => file.slice(cwd.length + 1))).toEqual(['deep/index.json', 'index.cjs', 'lib.js']);
+    expect(filesOf(join(cwd, 'index.mjs')).map((file) => file.slice(cwd.length + 1))).toEqual(['engine.py', 'index.mjs', 'part.mjs']);
+  });
+
+  it('leads what a module prints away from standard output, and says of CommonJS in what way it is', async () => {
+    const cwd = await place({ 'prints.mjs': `process.stdout.write('from the module');\n${plugin('')}`, 'package.json': '{ "type": "commonjs" }', 'index.js': plugin('') });
+    const printed: string[] = [];
+    const { write } = process.stdout;
+    process.stdout.write = ((text: string) => printed.push(text) > 0) as typeof write;
+    try {
+      await load(cwd, './prints.mjs');
+    } finally {
+      process.stdout.write = write;
+    }
+    expect(printed).toEqual([]);
+    expect(importFix(new SyntaxError("Unexpected token 'export'"), join(cwd, 'index.js'))).toMatch(/npm pkg set type=module.*call the file index\.mjs/);
+  });
+
+  it('names keys that parts lack, operands that collide, and patterns and sizes that lead nowhere', async () => {
+    const one = (part: string): string => plugin(`ops: [{ domain: 'd', name: 'X', dtypes: ['float32'], attributes: {}, inputs: [{ name: 'x', dims: ['n'] }], outputs: ['y'], infer() {}, reference() {}, ${part} }]`);
+    const cases: readonly (readonly [string, string])[] = [
+      [plugin("reporters: [{ name: 'r', description: '', fileExtension: 'txt', render() {}, rendr() {} }]"), "reporters.0.rendr: unknown key; did you mean 'render'?"],
+      [one("outputs: ['x']"), "ops.0.outputs.0: a second operand is called 'x'"],
+      [one('sizes: { m: [1, 2] }'), 'ops.0.sizes.m: no input has a dimension of this name'],
+      [one("kernels: [{ dtypes: ['float16'], emit() {} }]"), 'ops.0.kernels.0.dtypes: the op does not take float16'],
+      [one("int8: { output: 'own', inputs: [1] }"), 'ops.0.int8.inputs: there is no input 1'],
+      [one("patterns: [{ name: 'p', match: { kind: 'op', op: 'Tahn', inputs: [{ kind: 'value', name: 'x' }] }, inputs: ['z'] }]"), "'Tahn' is no op of the graph; did you mean 'Tanh'?"],
+    ];
+    for (const [index, [text, wanted]] of cases.entries()) {
+      const cwd = await place({ [`${index}.mjs`]: text });
+      expect((await thrown(() => load(cwd, `./${index}.mjs`))).details.join('\n')).toContain(wanted);
+    }
   });
 
   it('says in which line of which file a mistake of syntax is, and what a default out of its own range is', async () => {
