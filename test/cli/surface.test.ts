@@ -1,5 +1,7 @@
 /** The surface of the command line: what it offers, and what it says to mistakes that need no model. */
 import { Config } from '@oclif/core';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { workplace } from './cli.ts';
@@ -24,6 +26,35 @@ describe('the surface', () => {
     const own = config.commands.filter((command) => command.pluginName === 'tsrt-bench');
     expect(own.length).toBeGreaterThan(10);
     expect(own.filter((command) => (command.examples ?? []).length === 0 || !command.summary).map(({ id }) => id)).toEqual([]);
+  });
+});
+
+/** Every call of the tool that a document shows: in code blocks, between backquotes, in workflows. */
+function shownCalls(text: string): string[] {
+  return [...text.matchAll(/(?:^|[\s`"'(])tsrt-bench ([a-z][^`\n#|;&]*)/g)].map(([, words]) => words!);
+}
+
+describe('what the documents show', () => {
+  it('is there: every command and every flag', async () => {
+    const config = await Config.load(root);
+    const files = ['README.md', 'action.yml', 'results/README.md', ...(await readdir(join(root, 'docs'))).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)];
+    const topics = new Set(config.commands.map(({ id }) => id.split(':')[0]!));
+    const wrong: string[] = [];
+    let seen = 0;
+    for (const file of files) {
+      for (const call of shownCalls(await readFile(join(root, file), 'utf8'))) {
+        const words = call.trim().split(/\s+/);
+        // Prose names the tool too.
+        if (!topics.has(words[0]!.replace(/[^a-z-].*$/, ''))) continue;
+        const command = config.findCommand(`${words[0]}:${words[1]}`) ?? config.findCommand(words[0]!);
+        const flags = Object.values(command?.flags ?? {}).flatMap(({ name, char, aliases = [] }) => [`--${name}`, ...aliases.map((alias) => `--${alias}`), ...(char ? [`-${char}`] : [])]);
+        const unknown = words.flatMap((word) => /^(--?[a-z][a-z-]*)/.exec(word)?.[1] ?? []).filter((flag) => flag !== '--help' && !flags.includes(flag));
+        seen++;
+        if (command === undefined || unknown.length > 0) wrong.push(`${file}: tsrt-bench ${call.trim()}: ${unknown.join(', ') || 'no such command'}`);
+      }
+    }
+    expect(seen).toBeGreaterThan(60);
+    expect(wrong).toEqual([]);
   });
 });
 
