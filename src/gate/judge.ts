@@ -174,7 +174,7 @@ function judgeBelowFloor(change: Exclude<MetricChange, { kind: 'incomparable' }>
   const most = (change.baseline * high) / 100;
   if (most <= floor) return { verdict: 'passed', reason: `${label} differs by less than ${floor} ms, which count for nothing` };
   const unit = change.metric === 'build-time' ? 'builds' : 'rounds';
-  return { verdict: 'inconclusive', reason: `${label} differs by less than ${floor} ms, but ${change.rounds} ${unit} do not exclude ${shown(Math.round(most))}` };
+  return { verdict: 'inconclusive', reason: `${label} differs by less than ${floor} ms, but ${change.rounds} ${unit} do not exclude ${Number.isFinite(most) ? `${shown(Math.round(most))} ms` : 'any difference'}` };
 }
 
 const TAIL_QUANTILES: { readonly [K in MetricName]?: number } = { 'latency-p95': 0.95, 'latency-p99': 0.99 };

@@ -64,7 +64,8 @@ function findingsOfCase(one: CaseVerdict): Finding[] {
   if (one.verdict === 'passed') return [];
   if (one.metrics.length === 0) return [{ caseId, rule: one.state, verdict: one.verdict, message: one.reason }];
   return one.metrics
-    .filter(({ verdict }) => verdict !== 'passed')
+    // What is only watched and can't be told decides nothing: no reviewer need look at it.
+    .filter(({ verdict, watched }) => verdict !== 'passed' && !(watched && verdict === 'inconclusive'))
     .map(({ metric, verdict, reason }) => ({ caseId, rule: metric, verdict, message: reason }));
 }
 

@@ -95,7 +95,7 @@ describe('build time', () => {
     expect(slower).toMatchObject({ verdict: 'inconclusive', reason: expect.stringMatching(/too few builds to tell \(3; \d could\)/) });
     expect(verdictOf(gate(built(1000), built(1010), threshold), 'build-time')).toMatchObject({
       verdict: 'inconclusive',
-      reason: expect.stringMatching(/^build time differs by less than 50 ms, but 3 builds do not exclude \d+$/),
+      reason: expect.stringMatching(/^build time differs by less than 50 ms, but 3 builds do not exclude \d+ ms$/),
     });
     const many = (centre: number) => started({ buildsMs: Array.from({ length: 16 }, (_, i) => centre + (i % 3)) });
     expect(verdictOf(gate(many(100), many(110), threshold), 'build-time')).toMatchObject({ verdict: 'passed', reason: 'build time differs by less than 50 ms, which count for nothing' });

@@ -35,6 +35,13 @@ describe('gitlab', () => {
     ]);
   });
 
+  it('leaves out what is only watched and can not be told', () => {
+    const both = report(1.3);
+    const cases = both.cases.map((one) => ({ ...one, metrics: one.metrics.map((metric) => ({ ...metric, watched: true, verdict: 'inconclusive' as const })) }));
+    const rules = (text: string) => (parse(text) as { check_name: string }[]).map(({ check_name }) => check_name);
+    expect(rules(gateGitlabReporter.render({ ...both, cases }, { color: false }))).toEqual(['tsrt-bench/broken']);
+  });
+
   it('gives a finding the same fingerprint with other figures, and each its own', () => {
     const prints = (slowdown: number) => (parse(gateGitlabReporter.render(report(slowdown), { color: false })) as { fingerprint: string }[]).map(({ fingerprint }) => fingerprint);
     expect(prints(1.3)).toEqual(prints(1.5));
