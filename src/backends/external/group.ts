@@ -3,7 +3,8 @@
  *
  * On POSIX the program leads a process group of its own, so that one signal ends its children and theirs too (setpgid(2); what
  * leaves the group on purpose by setsid is beyond reach). Three things end it: `kill`, this process' orderly exit, and a guard,
- * a shell that waits on a pipe from this process and ends the group when the pipe closes, which even SIGKILL can't prevent.
+ * a shell that waits on a pipe from this process and ends the group when the pipe closes, which even SIGKILL can't prevent; it then
+ * removes the folder through which they exchanged tensors.
  */
 import { type ChildProcess, spawn, type SpawnOptions, spawnSync } from 'node:child_process';
 
@@ -16,6 +17,8 @@ export interface GroupLaunch {
   /** Added to this process' environment. */
   readonly env?: Readonly<Record<string, string>> | undefined;
   readonly stdio: NonNullable<SpawnOptions['stdio']>;
+  /** A folder for it alone, which goes with it when this process is killed before it could remove it. */
+  readonly folder?: string;
 }
 
 export interface Group {
@@ -27,10 +30,10 @@ export interface Group {
 }
 
 /** Starts a program in a group of its own. A command that can't be started shows in `exited`. */
-export function startGroup({ command, args, env, stdio }: GroupLaunch): Group {
+export function startGroup({ command, args, env, stdio, folder }: GroupLaunch): Group {
   const child = spawn(command, args, { env: { ...process.env, ...env }, stdio, detached: !windows, windowsHide: true });
   const { pid } = child;
-  const guard = pid === undefined || windows ? undefined : startGuard(pid);
+  const guard = pid === undefined || windows ? undefined : startGuard(pid, folder);
   if (pid !== undefined) enlist(pid);
   // What is under way keeps this process alive by a timer of its own; a program that waits does not.
   child.unref();
@@ -55,8 +58,8 @@ export function startGroup({ command, args, env, stdio }: GroupLaunch): Group {
 }
 
 /** Ends with the pipe; `read` returns at its end. Only the guard reads it, so nobody else keeps it open. */
-function startGuard(pid: number): ChildProcess {
-  const guard = spawn('/bin/sh', ['-c', 'read -r _; kill -s KILL -- "-$1" 2>/dev/null', 'guard', String(pid)], {
+function startGuard(pid: number, folder = ''): ChildProcess {
+  const guard = spawn('/bin/sh', ['-c', 'read -r _; kill -s KILL -- "-$1" 2>/dev/null; [ -z "$2" ] || rm -rf -- "$2"', 'guard', String(pid), folder], {
     stdio: ['pipe', 'ignore', 'ignore'],
     detached: true,
   });

@@ -1,6 +1,6 @@
 /** A backend that is a program: what it can do, what is said of it when it misbehaves, and that nothing stays behind. */
 import { execFile, spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -191,15 +191,17 @@ describe.skipIf(process.platform === 'win32')('nothing stays behind', () => {
     await expect(session.dispose()).resolves.toBeUndefined();
   });
 
-  it('a parent that is killed takes a deaf program and its children with it', async () => {
+  it('a parent that is killed takes a deaf program, its children and its folder with it', async () => {
     const folder = await temporaryFolder();
     const pids = join(folder, 'pids');
+    const exchanged = await temporaryFolder();
+    await writeFile(join(exchanged, 'in-0.bin'), 'x');
     const inner = `const { spawn } = require('node:child_process'); const { writeFileSync } = require('node:fs');
       const child = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1000)']);
       writeFileSync(${JSON.stringify(pids)}, process.pid + ' ' + child.pid); setInterval(() => {}, 1000);`;
     const parent = join(folder, 'parent.mjs');
     await writeFile(parent, `import { startGroup } from ${JSON.stringify(await compiledGroup(folder))};
-      startGroup({ command: process.execPath, args: ['-e', ${JSON.stringify(inner)}], stdio: ['pipe', 'pipe', 'pipe'] });
+      startGroup({ command: process.execPath, args: ['-e', ${JSON.stringify(inner)}], stdio: ['pipe', 'pipe', 'pipe'], folder: ${JSON.stringify(exchanged)} });
       setInterval(() => {}, 1000);`);
     const running = spawn(process.execPath, [parent], { stdio: 'ignore' });
     expect(await until(() => fileText(pids).includes(' '))).toBe(true);
@@ -207,6 +209,7 @@ describe.skipIf(process.platform === 'win32')('nothing stays behind', () => {
     expect([alive(program), alive(child)]).toEqual([true, true]);
     running.kill('SIGKILL');
     expect(await until(() => !alive(program) && !alive(child))).toBe(true);
+    expect(await until(() => !existsSync(exchanged))).toBe(true);
   });
 
   it('what ends by itself leaves no children', async () => {
