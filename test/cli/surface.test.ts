@@ -47,8 +47,9 @@ describe('what the documents show', () => {
         // Prose names the tool too.
         if (!topics.has(words[0]!.replace(/[^a-z-].*$/, ''))) continue;
         const command = config.findCommand(`${words[0]}:${words[1]}`) ?? config.findCommand(words[0]!);
-        const flags = Object.values(command?.flags ?? {}).flatMap(({ name, char, aliases = [] }) => [`--${name}`, ...aliases.map((alias) => `--${alias}`), ...(char ? [`-${char}`] : [])]);
-        const unknown = words.flatMap((word) => /^(--?[a-z][a-z-]*)/.exec(word)?.[1] ?? []).filter((flag) => flag !== '--help' && !flags.includes(flag));
+        const names = Object.values(command?.flags ?? {}).flatMap(({ name, char, aliases = [] }) => [`--${name}`, ...aliases.map((alias) => `--${alias}`), ...(char ? [`-${char}`] : [])]);
+        const flags = new Set(['--help', ...names]);
+        const unknown = words.flatMap((word) => /^(--?[a-z][a-z-]*)/.exec(word)?.[1] ?? []).filter((flag) => !flags.has(flag));
         seen++;
         if (command === undefined || unknown.length > 0) wrong.push(`${file}: tsrt-bench ${call.trim()}: ${unknown.join(', ') || 'no such command'}`);
       }
