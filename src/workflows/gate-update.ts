@@ -97,7 +97,7 @@ function acceptedCases({ cases }: GateReport, { accept, force }: UpdateRequest):
 function changesOf(one: CaseVerdict): string[] {
   if (one.state === 'new') return [`${one.caseId}: new`];
   if (one.state === 'missing') return [`${one.caseId}: kept as it was, the run did not try it`];
-  return one.metrics.filter(({ verdict }) => verdict !== 'passed').map(({ verdict, reason }) => `${one.caseId}: ${verdict}: ${reason}`);
+  return one.metrics.filter(({ verdict, watched }) => verdict !== 'passed' && !(watched && verdict === 'inconclusive')).map(({ verdict, reason }) => `${one.caseId}: ${verdict}: ${reason}`);
 }
 
 /** Which run each case is of. */
