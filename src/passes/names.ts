@@ -33,6 +33,7 @@ export const PASS_NAMES = [
   'integer-products',
   'fold-dequantized',
   'fuse-shortcuts',
+  'fuse-siblings',
   WINDOWS,
 ] as const;
 

@@ -21,6 +21,7 @@ import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
 import { fuseProjections } from './fuse-projections.ts';
 import { fuseShortcuts } from './fuse-shortcuts.ts';
+import { fuseSiblings } from './fuse-siblings.ts';
 import { identities } from './identities.ts';
 import type { Evaluator, Pass, PassContext, PassReport, Target } from './pass.ts';
 import { recoverActivations, recoverSwish } from './recover-activations.ts';
@@ -57,6 +58,7 @@ export const PASSES: readonly Pass[] = [
   integerProducts,
   foldDequantized,
   fuseShortcuts,
+  fuseSiblings,
 ];
 
 export interface PipelineOptions {

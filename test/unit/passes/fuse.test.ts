@@ -4,6 +4,7 @@ import { formatExpr } from '../../../src/ir/print.ts';
 import { batchNormToAffine } from '../../../src/passes/batch-norm.ts';
 import { fuseAttention } from '../../../src/passes/fuse-attention.ts';
 import { fuseProjections } from '../../../src/passes/fuse-projections.ts';
+import { fuseSiblings } from '../../../src/passes/fuse-siblings.ts';
 import { fuseShortcuts } from '../../../src/passes/fuse-shortcuts.ts';
 import { fuseElementwise } from '../../../src/passes/fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from '../../../src/passes/fuse-epilogue.ts';
@@ -40,6 +41,20 @@ describe('convolution epilogues', () => {
     expect(node).toMatchObject({ op: 'FusedConv', origins: ['Conv_0', 'sum', 'act'], outputs: ['act'] });
     expect(node!.op === 'FusedConv' && formatExpr(node!.attrs.epilogue)).toBe('max((x1 + x0), 0)');
   });
+});
+
+describe('convolutions of one image', () => {
+  const branch = ({ b, w }: Sketch, from: string, out: number, size = 1): string => b.node('Conv', [from, w(out, 4, size, size), w(out)], { ...CONV, kernel_shape: [size, size] });
+  const read = ({ b, w }: Sketch, from: string, channels: number): string => b.node('Conv', [from, w(4, channels, 1, 1)], { ...CONV, kernel_shape: [1, 1] });
+  testRows(fuseSiblings, [
+    ['of equal filters, read by convolutions', (s) => { const i = s.x(1, 4, 3, 3); return [read(s, branch(s, i, 16), 16), read(s, branch(s, i, 32), 32)]; }, 'Conv Slice Conv Slice Conv'],
+    ['three of them', (s) => { const i = s.x(1, 4, 3, 3); return [16, 16, 32].map((out) => read(s, branch(s, i, out), out)); }, 'Conv Slice Conv Slice Conv Slice Conv'],
+    ['of other filters', (s) => { const i = s.x(1, 4, 3, 3); return [read(s, branch(s, i, 16), 16), read(s, branch(s, i, 16, 3), 16)]; }, 'Conv Conv Conv Conv'],
+    ['of channels that are no whole vectors', (s) => { const i = s.x(1, 4, 3, 3); return [read(s, branch(s, i, 16), 16), read(s, branch(s, i, 20), 20)]; }, 'Conv Conv Conv Conv'],
+    ['of which one is joined to others', (s) => { const i = s.x(1, 4, 3, 3); return [read(s, branch(s, i, 16), 16), s.b.node('Concat', [branch(s, i, 16), i], { axis: 1 })]; }, 'Conv Conv Conv Concat'],
+    ['of which one is an output', (s) => { const i = s.x(1, 4, 3, 3); return [read(s, branch(s, i, 16), 16), branch(s, i, 16)]; }, 'Conv Conv Conv'],
+    ['of two images', (s) => [read(s, branch(s, s.x(1, 4, 3, 3), 16), 16), read(s, branch(s, s.x(1, 4, 3, 3), 16), 16)], 'Conv Conv Conv Conv'],
+  ]);
 });
 
 describe('projection shortcuts', () => {

@@ -48,6 +48,7 @@ describe('pipeline', () => {
         "integer-products: products of dequantized operands multiply the 8-bit integers themselves",
         "fold-dequantized: weights that no integer kernel reads are dequantized at build",
         "fuse-shortcuts: a convolution and the one whose result it adds as one product",
+        "fuse-siblings: convolutions of one image that differ in their weights alone as one",
       ]
     `);
   });
