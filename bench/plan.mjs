@@ -63,7 +63,7 @@ for (const batch of flags.batch.split(',').map(Number)) {
   const passes = { fusion: 'on', disabled: disabledPasses, fold: evaluateConstants };
   const { graph: wanted } = await inPrecision(input.graph.graph, input, passes);
   const { graph } = await runPasses(wanted, { ...passes, target: 'webgpu' });
-  const { plan, layers, memory } = buildPlan(graph, PROFILE, { half: precision !== 'fp32', split: flags.split });
+  const { plan, layers, memory } = buildPlan(graph, PROFILE, { half: precision !== 'fp32', split: flags.split, windows: !disabledPasses.includes('windows') });
   const steps = plan.steps.map((step, at) => ({ batch, precision, at, ...describe(step, plan, layers) }));
   lines.push(...steps);
   report(batch, steps, plan, memory);
