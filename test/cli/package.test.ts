@@ -58,7 +58,7 @@ describe('the package', () => {
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   it('holds the built code, the suites, the plugins and the documents, and nothing else', () => {
-    const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(src|plugins)\/[\w./-]+\.(js|d\.ts)$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/suite\.(yaml|js|json)$/];
+    const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(src|plugins)\/[\w./-]+\.(js|d\.ts)$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/(suite\.(yaml|js|json)|targets\.yaml)$/];
     expect(packed.files.filter((file) => !known.some((pattern) => pattern.test(file)))).toEqual([]);
     expect(packed.files.filter((file) => /\.test\.|\.map$|(^|\/)test\//.test(file))).toEqual([]);
     for (const wanted of ['dist/src/index.d.ts', 'dist/src/runtime.js', 'dist/src/kit/worker.js', 'dist/src/measure/worker.js', 'dist/plugins/rotary/index.js', 'plugins/pytorch/driver.py', 'docs/plugins/wave.onnx', 'bin/run.js']) {
