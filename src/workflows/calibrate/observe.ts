@@ -41,20 +41,20 @@ export interface Observation {
   readonly samples: number;
 }
 
-/** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. */
-export const BATCH = 2;
+/** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. One where the model is fixed at that. */
+const BATCHES = [2, 1] as const;
 
 /** Throws TsrtError MODEL_UNSUPPORTED for a model that can't be quantized, and the dataset's errors. */
 export async function observeActivations(request: ObserveRequest): Promise<Observation> {
   const { scheme, equalization, signal, onProgress } = request;
-  const { graph: optimized, sha256 } = await optimizedGraph(request);
+  const { graph: optimized, sha256, batch } = await optimizedGraph(request);
   const graph = equalization ? equalize(optimized).graph : optimized;
   const placement = calibrationPlacement(graph, scheme);
   if (placement.roles.size === 0) {
     throw unquantizable(request.model.name, 'it has no convolution or matrix product with constant weights');
   }
   const bindings = (ids: readonly string[]) => ids.map((name): Binding => ({ name, ...typeOf(graph, name) }));
-  const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), BATCH);
+  const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), batch);
   const collector = createCollector(graph, placement);
   const runner = await openGraph({ ...graph, outputs: calibrationOutputs(graph, placement) });
   let samples = 0;
@@ -62,7 +62,7 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
     for await (const { inputs, count } of dataset.batches(signal)) {
       signal?.throwIfAborted();
       const outputs = await runner.run(inputs);
-      collector.add(new Map([...Object.entries(inputs), ...outputs]), { count, batch: BATCH });
+      collector.add(new Map([...Object.entries(inputs), ...outputs]), { count, batch });
       samples += count;
       onProgress(samples, dataset.size);
     }
@@ -72,15 +72,32 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   return { modelSha256: sha256, collector, dataset, samples };
 }
 
+interface OptimizedGraph {
+  readonly graph: Graph;
+  /** Of the model. */
+  readonly sha256: string;
+  /** Samples that it takes at once. */
+  readonly batch: number;
+}
+
 /** The graph that a build of these options would quantize; its names do not depend on the batch. */
-export async function optimizedGraph({ model, options, customOps, signal }: Pick<ObserveRequest, 'model' | 'options' | 'customOps' | 'signal'>): Promise<{ readonly graph: Graph; readonly sha256: string }> {
+export async function optimizedGraph({ model, options, customOps, signal }: Pick<ObserveRequest, 'model' | 'options' | 'customOps' | 'signal'>): Promise<OptimizedGraph> {
   const { fusion, disabledPasses, dims, inputShapes } = options;
-  const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch: BATCH, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
-  const input = await readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build, customOps });
+  const read = (batch: number) => {
+    const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
+    return readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build, customOps });
+  };
+  const [most, least] = BATCHES;
+  let batch: number = most;
+  const input = await read(most).catch((error: unknown) => {
+    if (!(error instanceof TsrtError)) throw error;
+    batch = least;
+    return read(least);
+  });
   if (!input.graph.ok) throw unquantizable(model.name, `${input.graph.unsupported[0]?.op}: ${input.graph.unsupported[0]?.reason}`);
   const { graph } = await runPasses(input.graph.graph, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
   if (isQuantized(graph)) throw unquantizable(model.name, 'it comes with scales of its own, and runs in int8 without a calibration');
-  return { graph, sha256: input.model.sha256 };
+  return { graph, sha256: input.model.sha256, batch };
 }
 
 function unquantizable(name: string, reason: string): TsrtError {

@@ -23,7 +23,7 @@ import { overrideSuite } from '../../suite/expand.ts';
 import { loadSuite } from '../../suite/load.ts';
 import { resolveModel } from '../../suite/models.ts';
 import type { AccuracyBudget, Suite } from '../../suite/schema.ts';
-import { BATCH, optimizedGraph, type GraphOptions } from '../calibrate/observe.ts';
+import { optimizedGraph, type GraphOptions } from '../calibrate/observe.ts';
 import { calibrateSuite, calibrationDataset, readCalibration } from '../calibrate/suite.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
@@ -73,10 +73,10 @@ export async function debugPrecision(request: PrecisionRequest): Promise<Precisi
   const calibration = await startingPoint(request, { suite, registry }, model, modelBytes);
   const { fusion, disabledPasses } = calibration.graph;
   const options: GraphOptions = { fusion, disabledPasses, dims: suite.dims, inputShapes: suite.inputShapes };
-  const { graph, sha256 } = await optimizedGraph({ model: about, options, customOps: registry.ops, signal });
+  const { graph, sha256, batch } = await optimizedGraph({ model: about, options, customOps: registry.ops, signal });
   checkCalibration(calibration, { model: { name: model.name, sha256 }, fusion, disabledPasses });
 
-  const judge = await openJudge(request, { suite, registry }, graph, calibration, model.untrained);
+  const judge = await openJudge(request, { suite, registry }, { graph, batch }, calibration, model.untrained);
   const products = [...calibrationPlacement(graph, calibration.scheme).roles].filter(([, role]) => role === 'product').map(([name]) => name);
   const others = (node: string) => products.filter((name) => name !== node);
   const key = await sha256Hex(new TextEncoder().encode(JSON.stringify([formatCalibration(calibration), judge.dataset, judge.samples, judge.budget])));
@@ -125,7 +125,7 @@ interface Judge {
   evaluate(keep: readonly string[]): Promise<Evaluation>;
 }
 
-async function openJudge(request: PrecisionRequest, { suite, registry }: Source, graph: Graph, calibration: Calibration, untrained: boolean): Promise<Judge> {
+async function openJudge(request: PrecisionRequest, { suite, registry }: Source, { graph, batch }: { readonly graph: Graph; readonly batch: number }, calibration: Calibration, untrained: boolean): Promise<Judge> {
   const { signal, config, samples, minSnrDb } = request;
   const bindings = (ids: readonly string[]) => ids.map((name) => ({ name, ...typeOf(graph, name) }));
   const open = calibrationDataset({
@@ -136,9 +136,9 @@ async function openJudge(request: PrecisionRequest, { suite, registry }: Source,
     seed: config.seed,
     signal,
   });
-  const dataset = await open(bindings(graph.inputs), bindings(graph.outputs), BATCH);
+  const dataset = await open(bindings(graph.inputs), bindings(graph.outputs), batch);
   const batches: Batch[] = [];
-  for await (const batch of dataset.batches(signal)) batches.push(batch);
+  for await (const some of dataset.batches(signal)) batches.push(some);
   const references = await answers(graph, batches, signal);
   const budget: AccuracyBudget = minSnrDb === undefined ? suite.accuracy : { samples: suite.accuracy.samples, minSnrDb };
   return {
@@ -149,7 +149,7 @@ async function openJudge(request: PrecisionRequest, { suite, registry }: Source,
       const quantized = quantizeGraph(graph, { ...calibration, quantization: { ...calibration.quantization, keep: [...keep] } }, 'mixed').graph;
       const accumulator = accuracyAccumulator(suite.task, { inputs: dataset.description, untrained });
       const found = await answers(quantized, batches, signal);
-      batches.forEach(({ labels, count }, index) => accumulator.add({ variant: found[index]!, reference: references[index]!, labels, count, batch: BATCH }));
+      batches.forEach(({ labels, count }, index) => accumulator.add({ variant: found[index]!, reference: references[index]!, labels, count, batch }));
       const result = accumulator.result();
       return { snrDb: result.reading.snrDb ?? Number.POSITIVE_INFINITY, withinBudget: brokenBudget(budget, result).length === 0 };
     },

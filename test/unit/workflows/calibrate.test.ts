@@ -8,7 +8,10 @@ import { openDataset } from '../../../src/suite/datasets.ts';
 import { loadSuite } from '../../../src/suite/load.ts';
 import { setApartAsCalibrated } from '../../../src/workflows/calibrate/suite.ts';
 import { calibrateCommand, describeCalibration, type CalibrateCommandRequest } from '../../../src/workflows/calibrate/command.ts';
+import { exportGraph } from '../../../src/onnx/export.ts';
+import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
+import { net } from '../quantize/networks.ts';
 
 async function request(folder: string, over: Partial<CalibrateCommandRequest>): Promise<CalibrateCommandRequest> {
   const { config } = await resolveConfig({ cache: join(folder, 'cache') }, folder);
@@ -30,6 +33,22 @@ describe('calibrate', () => {
     const checked = await calibrateCommand(await request(folder, { check: join(folder, 'c.json') }));
     expect(checked).toMatchObject({ kind: 'checked', samples: 4 });
     expect(describeCalibration(checked).join('\n')).toContain('seen         4 samples');
+  });
+
+  it('takes one sample at a time of a model that is fixed at one', async () => {
+    const folder = await temporaryFolder();
+    const { b, conv, weight } = net();
+    const x = b.input('x', { dtype: 'float32', dims: [1, 3, 4, 4] });
+    // Rows are batch × pixels, written into the shape: no other batch fits.
+    const rows = b.node('Reshape', [b.node('Transpose', [conv(x, 8, 1)], { perm: [0, 2, 3, 1] }), b.constant(fromNumbers('int64', [2], [16, 8]))], { allowzero: 0 });
+    const joined = b.node('MatMul', [b.node('Transpose', [rows], { perm: [1, 0] }), weight(16, 4)], {});
+    await writeFile(join(folder, 'fixed.onnx'), exportGraph(b.finish([b.node('Relu', [joined], {}, { outputs: ['y'] })])));
+    const suite = {
+      name: 'fixed', description: 'one sample at a time', model: { name: 'fixed', file: 'fixed.onnx' }, inputs: [{ kind: 'synthetic', values: { distribution: 'uniform', low: -1, high: 1 } }], task: { kind: 'raw' },
+      variants: [{ backend: 'onnxruntime', precision: 'int8' }],
+    };
+    await writeFile(join(folder, 'suite.yaml'), JSON.stringify(suite));
+    expect(await calibrateCommand(await request(folder, { suite: folder, samples: 3 }))).toMatchObject({ kind: 'calibrated', samples: 3 });
   });
 
   it.each([
