@@ -4,20 +4,9 @@ import type { ExternalReader } from './external.ts';
 import { toBigInt, toInteger, toSaturated } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
 import { decodeTensor } from './tensor.ts';
-import type { TensorValue } from './value.ts';
+import type { OnnxAttribute } from './value.ts';
 
 type AttributeProto = onnxProto.onnx.IAttributeProto;
-
-/** An attribute of a node. `reference` stands in a function's body for an attribute of the call. */
-export type OnnxAttribute =
-  | { readonly kind: 'float' | 'int'; readonly value: number }
-  | { readonly kind: 'string'; readonly value: string }
-  | { readonly kind: 'floats' | 'ints'; readonly value: readonly number[] }
-  | { readonly kind: 'strings'; readonly value: readonly string[] }
-  | { readonly kind: 'tensor'; readonly value: TensorValue }
-  | { readonly kind: 'reference'; readonly name: string }
-  /** Subgraphs, types, sparse tensors and lists of tensors: nothing that the IR holds. */
-  | { readonly kind: 'opaque'; readonly what: string };
 
 const TYPE_NAMES = [
   'undefined', 'float', 'int', 'string', 'tensor', 'subgraph', 'floats', 'ints', 'strings', 'list of tensors', 'list of subgraphs',

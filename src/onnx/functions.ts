@@ -2,7 +2,7 @@
  * Model-local functions, inlined: each call becomes the nodes of its body, with names of their own
  * (https://github.com/onnx/onnx/blob/main/docs/IR.md, "Functions").
  */
-import type { OnnxAttribute } from './attribute.ts';
+import type { OnnxAttribute } from './value.ts';
 import { invalid } from './invalid.ts';
 import { functionKey, type OnnxFunction, type OnnxModel, type OnnxNode } from './model.ts';
 import { nodePlace } from './order.ts';

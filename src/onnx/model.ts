@@ -7,7 +7,7 @@
  */
 import onnxProto from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
-import { decodeAttributes, type OnnxAttribute } from './attribute.ts';
+import { decodeAttributes } from './attribute.ts';
 import { elementName } from './dtype.ts';
 import { externalReader, type ExternalReader } from './external.ts';
 import { readFunctionDefaults, type FunctionDefaults } from './functiondefaults.ts';
@@ -17,7 +17,7 @@ import { nodePlace, orderNodes } from './order.ts';
 import { boundedReader } from './reader.ts';
 import { sniffForeign } from './sniff.ts';
 import { decodeTensor, MAX_ELEMENTS } from './tensor.ts';
-import type { TensorValue } from './value.ts';
+import type { OnnxAttribute, TensorValue } from './value.ts';
 import type { DType } from '../ir/tensor.ts';
 import { dtypeOfOnnx } from '../ops/specs.ts';
 
