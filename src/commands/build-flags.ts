@@ -12,7 +12,7 @@ export const BUILD_FLAGS = {
   batch: Flags.integer({ description: "the model's symbolic batch", default: 1, min: 1, helpValue: 'N' }),
   dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
   shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
-  'disable-pass': Flags.string({ description: 'leave out a pass by its name, as inspect lists them; repeatable', helpValue: 'NAME', multiple: true }),
+  'disable-pass': Flags.string({ description: 'leave out passes by their names, as inspect lists them; comma-separated or repeated', helpValue: 'NAME', multiple: true, delimiter: ',' }),
   workspace: Flags.string({ description: 'upper bound for scratch memory, such as 256MiB', helpValue: 'SIZE' }),
   ...FALLBACK_FLAG,
   option: Flags.string({ description: 'backend option, such as threads=2; repeatable', helpValue: 'KEY=VALUE', multiple: true }),
