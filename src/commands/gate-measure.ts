@@ -61,6 +61,9 @@ export function wantsMeasurement(flags: MeasuredFlags): boolean {
   if (engine && !against) throw new TsrtError('USAGE', '--engine goes with --against', { fix: 'name the baseline with --against ENGINE, or measure with `tsrt-bench run`' });
   if (prepare !== undefined && !against) throw new TsrtError('USAGE', '--prepare goes with --against REF', { fix: 'name a git revision with --against' });
   const given = new Map<string, unknown>(Object.entries(flags));
+  // The other side of a comparison has its own suite, which says what its variants are.
+  const variants = measure ? undefined : Object.keys(VARIANT_FLAGS).find((name) => given.get(name) !== undefined);
+  if (variants !== undefined) throw new TsrtError('USAGE', `--${variants} goes with --measure`, { fix: 'add --measure; where both sides are measured, their suites say what' });
   const stray = one === undefined ? Object.keys(MEASURED_FLAGS).find((name) => given.get(name) !== undefined && given.get(name) !== false) : undefined;
   if (stray !== undefined) throw new TsrtError('USAGE', `--${stray} is for a gate that measures; this one reads`, { fix: 'add --measure, --against or --self-test' });
   return selfTest || against !== undefined;
@@ -113,7 +116,7 @@ async function measuring<T>(suite: string | undefined, flags: MeasuredFlags, set
         timeMs: asked.timeMs ?? config.timeMs,
         budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),
         // What a configuration file says of variants is for engines that are built.
-        ...(flags.engine === undefined && { backend: config.backend, precision: asked.precision ?? config.precision, batch: config.batch }),
+        ...(flags.engine === undefined && { backend: asked.backend ?? config.backend, precision: asked.precision ?? config.precision, batch: asked.batch ?? config.batch }),
       },
       modelFile: flags.model,
       engineFiles: flags.engine ?? [],

@@ -45,7 +45,8 @@ describe('gate --measure', () => {
     const { status, stdout } = await place.run('gate', 'suites/nulls', '--measure', '--update', '--rounds', '9', '--precision', 'fp32', '--ignore-missing', '--json');
     const answer = JSON.parse(stdout) as Answer;
     expect(answer.verdict).toBe('regressed');
-    expect(roundsOf(answer)[0]).toBe(9);
+    expect(roundsOf(answer)).toEqual([9, undefined]);
+    expect(answer.cases.map(({ verdict }) => verdict)).toEqual(['regressed', 'passed']);
     expect(answer.refusal?.message).toMatch(/the baseline is not updated/);
     expect(status).toBe(1);
   }, 120_000);
@@ -73,7 +74,8 @@ describe('gate --measure', () => {
     { words: ['--measure', '--self-test'], says: /--self-test and --measure are two different measurements/ },
     { words: ['--measure', '--candidate', 'run:1'], says: /--measure makes the run that is judged/ },
     { words: ['--rounds', '30'], says: /--rounds is for a gate that measures; this one reads/ },
-    { words: ['--batch', '8'], says: /--batch is for a gate that measures/ },
+    { words: ['--batch', '8'], says: /--batch goes with --measure/ },
+    { words: ['suites/x', '--against', 'HEAD', '--fusion', 'on'], says: /--fusion goes with --measure/ },
     { words: ['--measure'], says: /needs a suite/ },
   ])('refuses $words', async ({ words, says }) => {
     const place = await workplace();
