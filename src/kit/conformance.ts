@@ -31,6 +31,8 @@ export interface KitRequest {
   readonly effort: number;
   /** A case that takes longer hangs. */
   readonly timeoutMs: number;
+  /** Default: every check. */
+  readonly only?: readonly CheckName[];
   readonly signal: AbortSignal | undefined;
   readonly onCheck?: (op: string, check: CheckName) => void;
 }
@@ -73,7 +75,7 @@ export async function checkConformance(request: KitRequest): Promise<Conformance
     for (const [index, { op, plugin }] of registry.ops.entries()) {
       if (!checked.includes(plugin.name)) continue;
       const checks: CheckResult[] = [];
-      for (const check of CHECKS) {
+      for (const check of request.only ?? CHECKS) {
         signal?.throwIfAborted();
         request.onCheck?.(opTitle(op), check);
         const reason = checks.some(hangs) ? 'it would hang as an earlier check did' : whySkipped(op, check, device);

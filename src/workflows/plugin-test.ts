@@ -25,6 +25,8 @@ export interface PluginTestRequest {
   readonly timeoutMs: number;
   /** What loading the modules may take; default a minute. */
   readonly loadTimeoutMs?: number;
+  /** Default: every check of ops. */
+  readonly only?: readonly CheckName[];
   readonly signal: AbortSignal | undefined;
   readonly onCheck?: (op: string, check: CheckName) => void;
 }
@@ -60,7 +62,7 @@ async function loadsElsewhere(plugins: readonly string[], cwd: string, timeoutMs
   }
 }
 
-async function testOps({ device, seed, effort, timeoutMs, signal, onCheck }: PluginTestRequest, about: Pick<Parameters<typeof checkConformance>[0], 'registry' | 'plugins' | 'cwd' | 'checked'>): Promise<ConformanceReport> {
+async function testOps({ device, seed, effort, timeoutMs, signal, onCheck, only }: PluginTestRequest, about: Pick<Parameters<typeof checkConformance>[0], 'registry' | 'plugins' | 'cwd' | 'checked'>): Promise<ConformanceReport> {
   const webgpu = about.registry.backend('webgpu');
   const availability = await webgpu.probe(device);
   // SwiftShader is slow and right, which is what a kit wants where there is nothing else.
@@ -74,6 +76,7 @@ async function testOps({ device, seed, effort, timeoutMs, signal, onCheck }: Plu
     timeoutMs,
     signal,
     ...(onCheck && { onCheck }),
+    ...(only && { only }),
   });
 }
 

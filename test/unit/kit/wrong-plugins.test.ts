@@ -16,10 +16,10 @@ import { noDevice } from '../../helpers/swiftshader.ts';
 const reports = new Map<string, Promise<ConformanceReport>>();
 
 /** What the kit says of a plugin that is wrong, asked once. */
-function conformance(name: string, timeoutMs = 20_000): Promise<ConformanceReport> {
+function conformance(name: string, only?: CheckName, timeoutMs = 20_000): Promise<ConformanceReport> {
   const plugin = fileURLToPath(new URL(`../../fixtures/plugins/${name}.mjs`, import.meta.url));
-  const report = reports.get(name) ?? testPlugin({ plugin, others: [], device: 'swiftshader', seed: 1, effort: 1, timeoutMs, signal: undefined });
-  reports.set(name, report);
+  const report = reports.get(`${name} ${only}`) ?? testPlugin({ plugin, others: [], device: 'swiftshader', seed: 1, effort: 1, timeoutMs, ...(only && { only: [only] }), signal: undefined });
+  reports.set(`${name} ${only}`, report);
   return report;
 }
 
@@ -30,7 +30,7 @@ function failureOf(report: ConformanceReport, check: CheckName): { readonly mess
 }
 
 /** A plugin with one op: the identity, but for `part`. */
-async function inline(part: string, device: string | undefined, effort: number): Promise<ConformanceReport> {
+async function inline(part: string, device: string | undefined, effort: number, only?: CheckName): Promise<ConformanceReport> {
   const file = join(await temporaryFolder(), 'index.mjs');
   await writeFile(file, `let kept;
 const op = { domain: 'wrong', name: 'Scale', dtypes: ['float32'], attributes: { scale: { type: 'float', default: 1, min: 0.5, max: 2 }, mode: { type: 'string', default: 'a', choices: ['a', 'b', 'c', 'd', 'e'] } },
@@ -39,7 +39,7 @@ const op = { domain: 'wrong', name: 'Scale', dtypes: ['float32'], attributes: { 
   reference: ({ attrs, inputs: [x] }) => [x.values.map((v) => v * attrs.scale)] };
 const op2 = (name, ...inputs) => ({ kind: 'op', op: name, inputs });
 export default { name: 'wrong', version: '1.0.0', ops: [{ ...op, ${part} }] };`);
-  return testPlugin({ plugin: file, others: [], device, seed: 1, effort, timeoutMs: 20_000, signal: undefined });
+  return testPlugin({ plugin: file, others: [], device, seed: 1, effort, timeoutMs: 20_000, ...(only && { only: [only] }), signal: undefined });
 }
 
 const failedChecks = (report: ConformanceReport): readonly string[] => report.ops.flatMap(({ checks }) => checks.filter(({ status }) => status === 'failed').map(({ check }) => check));
@@ -65,7 +65,7 @@ describe('wrong plugins, without a device', () => {
     ['a pattern that forgets the attribute', pattern('attributes: () => ({})'), 'pattern', /the pattern written matches what is not the op with scale = 1, mode = "a" \(constants .*\): written out: element 0 is/, /^x float32\[\] = -2/],
     ['a pattern that reads it wrongly', pattern("attributes: (m) => (m.numbers('s')[0] >= 0.5 && m.numbers('s')[0] <= 2 ? { scale: 1 / m.numbers('s')[0] } : undefined)"), 'pattern', /matches what is not the op/, /./],
   ])('%s is caught', async (_, part, check, message, input) => {
-    const failure = failureOf(await inline(part, undefined, 0.6), check);
+    const failure = failureOf(await inline(part, undefined, 0.6, check), check);
     expect(failure.message).toMatch(message);
     expect(failure.input).toMatch(input);
   });
@@ -99,7 +99,7 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
     ['no-such-type', 'kernel', /WGSL kernel of wrong.Scale threw: not written yet/, /^x float16\[\] = -2; scale = 1$/],
     ['broken-wgsl', 'kernel', /does not compile: unresolved value 'scale'.*in `y\[i\] = x\[i\] \* scale;`/, /^x float32\[\] = -2; scale = 1$/],
   ])('%s is caught by %s', async (name, check, message, input) => {
-    const report = await conformance(name);
+    const report = await conformance(name, check);
     expect(report.passed).toBe(false);
     const failure = failureOf(report, check);
     expect(failure.message).toMatch(message);
@@ -114,7 +114,7 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
     ['an input too few', "decompose: ({ graph }) => graph.op('Add', [graph.inputs[0], ''])", /Add needs its input 1, which is absent here/],
     ['a decomposition that returns nothing', "decompose({ graph }) { graph.op('Neg', graph.inputs); }", /it returns no value: return what graph\.op gave/],
   ])('%s is named', async (_, part, message) => {
-    expect(failureOf(await inline(part, 'swiftshader', 0.2), 'shapes').message).toMatch(message);
+    expect(failureOf(await inline(part, 'swiftshader', 0.2, 'shapes'), 'shapes').message).toMatch(message);
   });
 
   it.each<[string, string, CheckName, RegExp, RegExp]>([
@@ -122,13 +122,13 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
     ['a minimum that reads on', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'y[i] = min(x[i], x[i + 1u] + 1000.0);' }) }]", 'kernel', /reads past the end/, /^x float32\[\] = /],
     ['a barrier in half a workgroup', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'workgroupBarrier(); y[i] = x[i];' }) }]", 'kernel', /threads must be whole workgroups: a multiple of 64, found 1/, /^x float32\[\] = /],
   ])('%s is caught', async (_, part, check, message, input) => {
-    const failure = failureOf(await inline(part, 'swiftshader', 0.3), check);
+    const failure = failureOf(await inline(part, 'swiftshader', 0.3, check), check);
     expect(failure.message).toMatch(message);
     expect(failure.input).toMatch(input);
   });
 
   it('hangs is caught: the worker is ended, and the smallest length that hangs is found', async () => {
-    const report = await conformance('hangs', 1500);
+    const report = await conformance('hangs', 'shapes', 1500);
     const failure = failureOf(report, 'shapes');
     expect(failure.message).toMatch(/hangs/);
     expect(failure.input).toMatch(/shape \[\d/);
