@@ -203,6 +203,14 @@ export interface Execution {
 }
 
 /** A model's own bytes, loaded once and run on any number of inputs. */
+/** The model of a reference. */
+export interface ReferenceSource {
+  readonly bytes: Uint8Array;
+  /** Of the model's external data. */
+  readonly folder: string | undefined;
+  readonly allCores?: boolean;
+}
+
 export interface ReferenceModel {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
@@ -228,9 +236,10 @@ export interface Backend {
   load(engine: Engine, options: LoadOptions): Promise<Session>;
   /**
    * Opens a model as it is, without a build and unoptimized: the reference of numerical checks, and the only way to run
-   * values that no engine binds (strings). Never timed.
+   * values that no engine binds (strings). Never timed. Many may be open at once: one thread is enough, unless `allCores` says
+   * that this one has the machine.
    */
-  reference?(model: { readonly bytes: Uint8Array; readonly folder: string | undefined }): Promise<ReferenceModel>;
+  reference?(model: ReferenceSource): Promise<ReferenceModel>;
   /** Environment that a worker process must have before it starts (driver paths, say), for the device that it will open. */
   workerEnvironment?(device?: string): Promise<Readonly<Record<string, string>>>;
 }

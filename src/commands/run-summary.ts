@@ -12,6 +12,7 @@ export function describeRun(result: RunResult, terminal: { readonly color: boole
   const { width } = terminal;
   lines.push(...choiceLines({ suite, records, baselineVariant, ...terminal }).flatMap(({ label, text }) => labelled(label, text, width)));
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
+  lines.push(...labelled('time', stageTimes(result), width));
   lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, ...labelled('next', nextCommand(result), width));
   return lines.join('\n');
 }
@@ -19,6 +20,12 @@ export function describeRun(result: RunResult, terminal: { readonly color: boole
 /** A remark beside its label, in as many lines as it needs. */
 function labelled(label: string, text: string, width: number): string[] {
   return foldWords(text, width - 9).map((line, index) => `${(index === 0 ? label : '').padEnd(8)} ${line}`);
+}
+
+function stageTimes({ stagesMs }: RunResult): string {
+  return Object.entries(stagesMs)
+    .map(([stage, ms]) => `${stage} ${(ms / 1000).toFixed(1)} s`)
+    .join(', ');
 }
 
 function nearPath(path: string): string {

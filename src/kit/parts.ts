@@ -132,7 +132,7 @@ function distributions(seed: number): readonly (readonly [string, ReturnType<Ret
   ];
   return kinds.map(([title, values]) => {
     const observer = createObserver();
-    observer.add(values);
+    observer.add(Float32Array.from(values));
     return [title, observer.distribution()] as const;
   });
 }

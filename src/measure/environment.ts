@@ -1,16 +1,15 @@
 /**
  * The machine as a record describes it: whatever explains why the same engine is faster elsewhere.
  *
- * In a container the cores and the memory are what its control group grants, not what the host has (cgroup-v2 cpu.max and
- * memory.max, cgroup-v1 cpu.cfs_quota_us), because that is what a run can use.
+ * In a container the cores and the memory are what its control group grants, not what the host has, because that is what a run can use.
  */
 import { createRequire } from 'node:module';
-import { arch, availableParallelism, cpus, loadavg, platform, release, totalmem } from 'node:os';
+import { arch, cpus, loadavg, platform, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { constrainedMemory, version } from 'node:process';
 import type { DeviceInfo } from '../backends/backend.ts';
 import type { Environment } from '../results/record.ts';
-import { readText } from './machine.ts';
+import { availableCores, readText } from '../system.ts';
 
 const require = createRequire(import.meta.url);
 
@@ -36,18 +35,6 @@ export function readEnvironment({ device, packages, read = readText }: Environme
     packages: Object.fromEntries(packages.flatMap((name) => versionEntry(name))),
     loadAverage: loadavg(),
   };
-}
-
-/** Cores that this process may keep busy: its CPU affinity, bounded by the quota of its control group, rounded up. */
-export function availableCores(read: (path: string) => string | undefined = readText, affinity = availableParallelism()): number {
-  const [quota, period] = (read('/sys/fs/cgroup/cpu.max') ?? legacyQuota(read) ?? 'max').split(/\s+/).map(Number);
-  const granted = positive(quota) && positive(period) ? quota! / period! : Infinity;
-  return Math.ceil(Math.min(affinity, granted));
-}
-
-function legacyQuota(read: (path: string) => string | undefined): string | undefined {
-  const quota = read('/sys/fs/cgroup/cpu/cpu.cfs_quota_us');
-  return quota === undefined ? undefined : `${quota} ${read('/sys/fs/cgroup/cpu/cpu.cfs_period_us')}`;
 }
 
 function positive(value: number | undefined): number | undefined {

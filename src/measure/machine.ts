@@ -1,7 +1,7 @@
 /** What the machine does while a round is measured: work of others on its cores, and its clock. */
 import { availableParallelism, cpus, loadavg } from 'node:os';
-import { readFileSync } from 'node:fs';
 import { cpuUsage, hrtime } from 'node:process';
+import { readText } from '../system.ts';
 
 /** Starts watching; the function it returns gives the mean number of cores that other processes kept busy since. */
 export function watchCpuLoad(): () => number {
@@ -37,13 +37,4 @@ export function readClockMhz(read: (path: string) => string | undefined = readTe
   if (readings.length > 0) return readings.reduce((sum, kilohertz) => sum + kilohertz, 0) / readings.length / 1000;
   const speed = cpus()[0]?.speed ?? 0;
   return speed > 0 ? speed : undefined;
-}
-
-/** A small file of the kernel's, without the line end; undefined where it is not there. */
-export function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8').trim();
-  } catch {
-    return undefined;
-  }
 }

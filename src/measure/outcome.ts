@@ -2,9 +2,9 @@
 import type { LoadSteps } from '../backends/backend.ts';
 import type { Case, MemoryReading, Round } from '../results/record.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
+import { availableCores } from '../system.ts';
 import type { CompletedOutcome } from './plan.ts';
 import type { Sitting } from './sitting.ts';
-import { availableCores } from './environment.ts';
 import { warningsOf } from './warnings.ts';
 
 type Ended = Pick<Sitting, 'loaded' | 'answered' | 'memory'>;

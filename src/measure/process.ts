@@ -4,8 +4,8 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { FailureStage } from '../results/record.ts';
+import { readText } from '../system.ts';
 import { WorkerFailure, exitFailure, reportedFailure, timeoutFailure } from './failure.ts';
-import { readText } from './machine.ts';
 import type { Reply, ReplyTo, Request, SamplingNote } from './messages.ts';
 
 export interface WorkerProcess {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { GatePolicy } from '../gate/policy.ts';
 import { type SelfTest, describeWorth } from '../gate/self-test.ts';
-import { availableCores } from '../measure/environment.ts';
+import { availableCores } from '../system.ts';
 
 const sensitivity = z.strictObject({
   rounds: z.number(),

@@ -1,4 +1,4 @@
-/** How long the steps of a build take, from what the build says of its progress: a step lasts until the next is named. */
+/** How long the steps of a build or the stages of a run take, from what it says of its progress: a step lasts until the next is named. */
 
 export interface StepTimes {
   /** For `BuildContext.onProgress`. */

@@ -12,11 +12,12 @@ import { importGraph } from '../../onnx/import.ts';
 import { readModel, type OnnxModel } from '../../onnx/model.ts';
 import { findOp } from '../../ops/custom.ts';
 import { runReference } from '../../ops/custom-reference.ts';
-import type { ReferenceModel } from '../backend.ts';
+import type { ReferenceModel, ReferenceSource } from '../backend.ts';
 import { loadOrt, SILENT } from './library.ts';
 import { fromOrt, toOrt } from './tensors.ts';
+import { referenceThreads } from './threads.ts';
 
-const PLAIN = { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1, enableCpuMemArena: false } as const;
+const PLAIN = { ...SILENT, graphOptimizationLevel: 'disabled', enableCpuMemArena: false } as const;
 
 /** Runs one segment of a graph on values by name. */
 interface Step {
@@ -26,7 +27,7 @@ interface Step {
 }
 
 /** Undefined for a model without ops of these plugins: onnxruntime runs it whole. */
-export function openCustomReference(model: { readonly bytes: Uint8Array; readonly folder: string | undefined }, ops: readonly RegisteredOp[]): ReferenceModel | undefined {
+export function openCustomReference(model: ReferenceSource, ops: readonly RegisteredOp[]): ReferenceModel | undefined {
   const read = readModel(model.bytes, { folder: model.folder });
   if (!read.nodes.some((node) => findOp(ops, node))) return undefined;
   const opened = new Map<string, Promise<{ readonly graph: Graph; readonly steps: readonly Step[] }>>();
@@ -40,7 +41,7 @@ export function openCustomReference(model: { readonly bytes: Uint8Array; readonl
         tensors.set(name, value.tensor);
       }
       const key = JSON.stringify([...tensors].map(([name, { dims }]) => [name, dims]));
-      const open = opened.get(key) ?? openSteps(read, tensors, ops);
+      const open = opened.get(key) ?? openSteps(read, tensors, ops, referenceThreads(model));
       opened.set(key, open);
       const { graph, steps } = await open;
       const values = new Map([...graph.constants, ...tensors]);
@@ -53,7 +54,7 @@ export function openCustomReference(model: { readonly bytes: Uint8Array; readonl
   };
 }
 
-async function openSteps(model: OnnxModel, inputs: ReadonlyMap<ValueId, Tensor>, customOps: readonly RegisteredOp[]): Promise<{ graph: Graph; steps: readonly Step[] }> {
+async function openSteps(model: OnnxModel, inputs: ReadonlyMap<ValueId, Tensor>, customOps: readonly RegisteredOp[], threads: number): Promise<{ graph: Graph; steps: readonly Step[] }> {
   const inputShapes = Object.fromEntries([...inputs].map(([name, { dims }]) => [name, dims]));
   const imported = importGraph(model, { inputShapes, customOps });
   if (!imported.ok) {
@@ -66,7 +67,7 @@ async function openSteps(model: OnnxModel, inputs: ReadonlyMap<ValueId, Tensor>,
   const segments = partition(graph, (node) => (node.op === 'Custom' && node.attrs.definition ? 'plugin' : 'onnxruntime'));
   const graphs = segmentGraphs(graph, segments);
   const steps: Step[] = [];
-  for (const [index, part] of graphs.entries()) steps.push(segments[index]!.kind === 'plugin' ? pluginStep(part) : await ortStep(part));
+  for (const [index, part] of graphs.entries()) steps.push(segments[index]!.kind === 'plugin' ? pluginStep(part) : await ortStep(part, threads));
   return { graph, steps };
 }
 
@@ -91,9 +92,9 @@ function missingOutput(node: string, index: number): never {
   throw new TsrtError('MODEL_UNSUPPORTED', `output ${index} of '${node}' is left out, and its reference gives all`, { fix: 'name every output in the model' });
 }
 
-async function ortStep(graph: Graph): Promise<Step> {
+async function ortStep(graph: Graph, threads: number): Promise<Step> {
   const ort = await loadOrt();
-  const session = await ort.InferenceSession.create(exportGraph(graph), PLAIN);
+  const session = await ort.InferenceSession.create(exportGraph(graph), { ...PLAIN, intraOpNumThreads: threads });
   return {
     inputs: graph.inputs,
     async run(values) {

@@ -6,10 +6,11 @@ import { TsrtError } from '../../errors.ts';
 import type { Graph, ValueId } from '../../ir/graph.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
-import type { ReferenceModel } from '../backend.ts';
+import type { ReferenceModel, ReferenceSource } from '../backend.ts';
 import { externalFiles } from './external.ts';
 import { loadOrt, reasonOf, SILENT } from './library.ts';
 import { fromOrt, valueFromOrt, valueToOrt } from './tensors.ts';
+import { referenceThreads } from './threads.ts';
 
 const PLAIN = { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1, enableCpuMemArena: false } as const;
 
@@ -25,10 +26,10 @@ export async function evaluateConstants(graph: Graph): Promise<ReadonlyMap<Value
 }
 
 /** Loads a model as its exporter wrote it. Throws TsrtError MODEL_UNSUPPORTED with onnxruntime's reason where it can't. */
-export async function openReference(model: { readonly bytes: Uint8Array; readonly folder: string | undefined }): Promise<ReferenceModel> {
+export async function openReference(model: ReferenceSource): Promise<ReferenceModel> {
   const ort = await loadOrt();
   const externalData = externalFiles(model.bytes, model.folder);
-  const session = await ort.InferenceSession.create(model.bytes, { ...PLAIN, externalData }).catch((cause: unknown) => {
+  const session = await ort.InferenceSession.create(model.bytes, { ...PLAIN, intraOpNumThreads: referenceThreads(model), externalData }).catch((cause: unknown) => {
     throw new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't load the model", {
       details: [reasonOf(cause)],
       fix: 'export the model for an older opset, or give expected outputs beside it',

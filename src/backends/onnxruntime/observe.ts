@@ -9,6 +9,7 @@ import type { TensorMap } from '../backend.ts';
 import { loadOrt, SILENT } from './library.ts';
 import { AS_WRITTEN } from './options.ts';
 import { fromOrt, toOrt } from './tensors.ts';
+import { sessionThreads } from './threads.ts';
 
 export interface GraphRunner {
   /** Outputs by name; valid until the next run. */
@@ -16,10 +17,9 @@ export interface GraphRunner {
   dispose(): Promise<void>;
 }
 
-/** `threads` 0: one per core. */
-export async function openGraph(graph: Graph, threads = 0): Promise<GraphRunner> {
+export async function openGraph(graph: Graph): Promise<GraphRunner> {
   const ort = await loadOrt();
-  const session = await ort.InferenceSession.create(exportGraph(graph), { ...SILENT, ...AS_WRITTEN, graphOptimizationLevel: 'all', intraOpNumThreads: threads });
+  const session = await ort.InferenceSession.create(exportGraph(graph), { ...SILENT, ...AS_WRITTEN, graphOptimizationLevel: 'all', intraOpNumThreads: sessionThreads(0) });
   return {
     async run(inputs) {
       const feeds = Object.fromEntries(graph.inputs.map((name) => [name, toOrt(ort, inputs[name]!)]));

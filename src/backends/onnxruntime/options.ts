@@ -4,9 +4,10 @@ import { PREPROCESS_OPTION } from '../pixels.ts';
 import type { OptionSpecs, OptionValues } from '../options.ts';
 import { readOptions } from '../options.ts';
 import { SILENT, type SessionOptions } from './library.ts';
+import { sessionThreads } from './threads.ts';
 
 export const ORT_OPTIONS = {
-  threads: { type: 'number', default: 0, min: 0, max: 1024, description: 'threads inside one operator; 0: one per physical core' },
+  threads: { type: 'number', default: 0, min: 0, max: 1024, description: 'threads inside one operator; 0: one per physical core, or per core that a container grants where that is fewer' },
   provider: {
     type: 'choice',
     default: 'cpu',
@@ -51,7 +52,7 @@ export function sessionOptions(build: BuildOptions): SessionOptions {
     ...SILENT,
     executionProviders: [options.provider],
     graphOptimizationLevel: build.fusion === 'on' ? 'all' : 'disabled',
-    intraOpNumThreads: options.threads,
+    intraOpNumThreads: sessionThreads(options.threads),
     executionMode: options.executionMode,
     enableCpuMemArena: options.memoryArena,
     enableMemPattern: options.memoryPattern,

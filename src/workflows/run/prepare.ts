@@ -2,7 +2,6 @@
 import { createHash } from 'node:crypto';
 import type { Availability, Backend } from '../../backends/backend.ts';
 import { TsrtError } from '../../errors.ts';
-import { availableCores } from '../../measure/environment.ts';
 import type { Registry } from '../../registry.ts';
 import { newRunId } from '../../results/names.ts';
 import type { Case } from '../../results/record.ts';
@@ -10,6 +9,7 @@ import { expandCases, type Machine, overrideSuite } from '../../suite/expand.ts'
 import { loadSuite } from '../../suite/load.ts';
 import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
+import { availableCores } from '../../system.ts';
 import { chooseDevices, createProbe } from '../probe.ts';
 import { requireLoaded } from '../engine-file.ts';
 import { setApartAsCalibrated } from '../calibrate/suite.ts';

@@ -34,7 +34,7 @@ export function openReferences(
     async of(backend) {
       const provider = backend.reference ? backend : registry.backend(DEFAULT_REFERENCE);
       if (!provider.reference) throw new Error(`the backend ${provider.name} offers no reference`);
-      const open = opened.get(provider.name) ?? provider.reference({ bytes: model.bytes, folder: dirname(model.path) });
+      const open = opened.get(provider.name) ?? provider.reference({ bytes: model.bytes, folder: dirname(model.path), allCores: true });
       opened.set(provider.name, open);
       const reference = await open;
       return { run: (inputs, batch) => runInPortions(reference, inputs, batch, model.ownBatch ?? batch) };

@@ -4,7 +4,7 @@ import type { ErrorReport } from '../../errors.ts';
 import type { OpenCase } from '../../measure/plan.ts';
 import type { BenchRecord } from '../../results/record.ts';
 import type { SuiteOverrides } from '../../suite/expand.ts';
-import type { OnRunEvent } from '../events.ts';
+import type { OnRunEvent, Stage } from '../events.ts';
 import type { TuningRequest } from '../tuning.ts';
 
 export interface RunWatch {
@@ -47,6 +47,8 @@ export interface RunResult {
   readonly records: readonly BenchRecord[];
   readonly baselineVariant: string | undefined;
   readonly notices: readonly string[];
+  /** How long each stage took, in milliseconds. */
+  readonly stagesMs: Readonly<Partial<Record<Stage, number>>>;
   /** Records that could not be written where they belong, and where they are instead; undefined where all is well. */
   readonly unsaved: ErrorReport | undefined;
   /** Ended by the user; the finished cases are in `records`. */

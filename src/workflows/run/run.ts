@@ -11,6 +11,7 @@ import { baselineVariantId } from '../../suite/expand.ts';
 import { withEngineFolder } from '../engine-folder.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
+import { stepTimes } from '../step-times.ts';
 import { type PreparedRun, prepareRun } from './prepare.ts';
 import { createProvenance, NO_DEVICE } from './provenance.ts';
 import type { RunRequest, RunResult } from './request.ts';
@@ -20,8 +21,11 @@ import type { Sweep } from './sweep.ts';
 /** Runs a suite. Throws TsrtError for what keeps the whole run from starting; what befalls one case is in its record. */
 export async function runSuite(asked: RunRequest): Promise<RunResult> {
   const notices: string[] = [];
+  const times = stepTimes();
   const onEvent: OnRunEvent = (event) => {
     if (event.kind === 'notice') notices.push(event.text);
+    // The dataset is opened within another stage.
+    if (event.kind === 'stage' && event.stage !== 'dataset') times.onProgress(event.stage, 0, 1);
     asked.onEvent(event);
   };
   const request: RunRequest = { ...asked, onEvent };
@@ -48,6 +52,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
     records: inCaseOrder(records, cases),
     baselineVariant: baselineVariantId(suite, measured, prepared.machine),
     notices,
+    stagesMs: times.end(),
     interrupted: signal.aborted,
     unsaved,
   };

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { NULL_DEVICE } from '../../../src/backends/null/session.ts';
 import { toNumbers } from '../../../src/ir/tensor.ts';
-import { availableCores, readEnvironment } from '../../../src/measure/environment.ts';
+import { readEnvironment } from '../../../src/measure/environment.ts';
 import { exitFailure, reportedFailure } from '../../../src/measure/failure.ts';
 import { seededInputs } from '../../../src/measure/inputs.ts';
 import { readClockMhz, watchCpuLoad } from '../../../src/measure/machine.ts';
@@ -11,6 +11,7 @@ import { completedOutcome } from '../../../src/measure/outcome.ts';
 import { type WarningInput, warningsOf } from '../../../src/measure/warnings.ts';
 import { createYardstick } from '../../../src/measure/yardstick.ts';
 import type { Round } from '../../../src/results/record.ts';
+import { availableCores } from '../../../src/system.ts';
 import { nullCase, sampleRound } from '../../helpers/measure.ts';
 
 describe('environment', () => {

@@ -47,7 +47,7 @@ describe('parts of plugins', () => {
 
   it('a calibrator chooses the range, within what was seen', () => {
     const observer = createObserver();
-    observer.add([-1, 0, 4]);
+    observer.add(Float32Array.of(-1, 0, 4));
     const distribution = observer.distribution();
     const options = { method: 'half', scheme: 'affine', percentile: 99 } as const;
     expect(calibrateRange(distribution, { ...options, custom: ({ max }) => ({ low: -9, high: max / 2 }) })).toEqual({ low: -1, high: 2 });

@@ -152,7 +152,7 @@ async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<s
   const bytes = exportGraph(graph);
   const ort = await loadOrt();
   try {
-    await (await ort.InferenceSession.create(bytes, { ...SILENT, graphOptimizationLevel: 'disabled' })).release();
+    await (await ort.InferenceSession.create(bytes, { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1 })).release();
     return bytes;
   } catch (error) {
     const here = graph.nodes.flatMap(({ name }) => reasons.get(name) ?? []);

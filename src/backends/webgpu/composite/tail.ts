@@ -29,7 +29,7 @@ export interface BuiltTail {
 export async function buildTail(tail: CompositeTail, index: number, inputs: readonly Binding[], modelName: string): Promise<BuiltTail> {
   const files = externalFiles(tail.bytes, tail.folder);
   const ort = await loadOrt();
-  const session = await ort.InferenceSession.create(tail.bytes, { ...SILENT, externalData: files }).catch((error: unknown) => {
+  const session = await ort.InferenceSession.create(tail.bytes, { ...SILENT, intraOpNumThreads: 1, externalData: files }).catch((error: unknown) => {
     const why = reasonOf(error);
     throw unsupportedError(modelName, 'webgpu', tail.reasons.map((entry) => ({ ...entry, reason: `${entry.reason}; nor does onnxruntime take it: ${why}` })));
   });
