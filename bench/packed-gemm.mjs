@@ -15,13 +15,11 @@
  * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`), --json FILE
  * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
- * Weights are there in the order of the matrices too: `--filter direct` times the tactics that read them so.
  * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { packedKernels } from '../dist/src/backends/webgpu/kernels/packed/kernel.js';
-import { inFragments } from '../dist/src/backends/webgpu/kernels/packed/pack.js';
 import { packedColumns } from '../dist/src/backends/webgpu/kernels/packed/spec.js';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
@@ -151,14 +149,6 @@ function problemOf(shape, element) {
   const other = grid ? dequantizedExpr(input(1, grid.dtype), grid) : input(1);
   const sum = residual ? { kind: 'binary', fn: 'add', a: input(0), b: other } : input(0);
   const relu = { kind: 'binary', fn: 'max', a: sum, b: { kind: 'const', value: 0, dtype: 'float32' } };
-  const ordered = new Map();
-  const fragments = (vectors) => {
-    if (!ordered.has(vectors)) {
-      ordered.set(vectors, { ...w, id: ids++ });
-      contents.set(ordered.get(vectors).id, inFragments(contents.get(w.id), depth, vectors));
-    }
-    return ordered.get(vectors);
-  };
   const spec = {
     label: 'bench',
     element,
@@ -176,7 +166,7 @@ function problemOf(shape, element) {
           inputSpatial: [height, width], outputSpatial: [outHeight, outWidth], kernel: [kernel, kernel], stride: [stride, stride], dilation: [1, 1],
           padBegin: [pad, pad], channels: vectors, pad: 0,
         },
-    b: { kind: 'packed', tensor: w, columns: packedColumns(outputs), grouped: false, fragments },
+    b: { kind: 'packed', tensor: w, columns: packedColumns(outputs), grouped: false },
     bias: { tensor: bias, view: byColumn },
     columnScale: element === 'i8' ? { tensor: factors, view: byColumn } : undefined,
     extras: residual ? [{ tensor: residual, view: dense }] : [],
@@ -208,7 +198,7 @@ function problemOf(shape, element) {
   const size = images * outHeight * outWidth;
   return {
     spec, tensors, contents, expected, stored,
-    shape: { element, batch: 1, rows: size, columns: outputs, depth, hasFragments: true },
+    shape: { element, batch: 1, rows: size, columns: outputs, depth },
     flops: 2 * size * outputs * kernel * kernel * channels,
   };
 }
@@ -239,9 +229,6 @@ async function prepare(problem, tactic, buffers, scratch, memoryBytes = 0) {
     buffers.set(made.id, { buffer: scratch.buffer, size: bytes });
     return made;
   });
-  for (const operand of calls.flatMap(({ operands }) => operands)) {
-    if (!buffers.has(operand.id)) buffers.set(operand.id, { buffer: upload(storedBytes(operand), problem.contents.get(operand.id)), size: storedBytes(operand) });
-  }
   const steps = await Promise.all(calls.map(async ({ source, operands, workgroups }) => {
     if (flags.wgsl) appendFileSync(flags.wgsl, `// ${source.label}\n${source.wgsl}\n`);
     const code = source.wgsl.replace(/(var<workgroup> tile: array<vec4<u32>, )(\d+)/, (_, head, count) => `${head}${Math.max(Number(count), memoryBytes / 16)}`);
