@@ -1,7 +1,7 @@
 /** Problems for the packed matrix kernel: memory, specification and the float64 answer, from one description. */
 import { columnWidth, wideTensors } from '../../src/backends/webgpu/kernels/packed/epilogue.ts';
 import { packedKernels } from '../../src/backends/webgpu/kernels/packed/kernel.ts';
-import { inFragments, packedDepth, packHalf, packInt8 } from '../../src/backends/webgpu/kernels/packed/pack.ts';
+import { packedDepth, packHalf, packInt8 } from '../../src/backends/webgpu/kernels/packed/pack.ts';
 import { packedColumns, type PackedImage, type PackedOperand, type PackedRight, type PackedSpec, product } from '../../src/backends/webgpu/kernels/packed/spec.ts';
 import type { KernelCall } from '../../src/backends/webgpu/lower/call.ts';
 import { type DeviceTensor, storedBytes, storedElements, stridesOf, type View } from '../../src/backends/webgpu/lower/tensor.ts';
@@ -69,8 +69,6 @@ export function elements(element: PackedElement, count: number, seed: number): n
 export interface Problem {
   readonly spec: PackedSpec;
   readonly held: readonly Held[];
-  /** What a tactic asked for in another order, once its kernels are made. */
-  readonly ordered?: readonly Held[];
   /** The output's real numbers before rounding to its storage, float64. */
   readonly expected: readonly number[];
   /** What the expression quantizes them to. */
@@ -157,11 +155,6 @@ export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
     bytes: new Uint8Array(packed.buffer),
   };
   const end = ends(dims, test.w[0]!, options);
-  const ordered: Held[] = [];
-  const fragments = (vectors: number): DeviceTensor => {
-    ordered.push({ tensor: { ...w.tensor, id: ids++ }, bytes: new Uint8Array(inFragments(packed, depth, vectors).buffer) });
-    return ordered.at(-1)!.tensor;
-  };
   const grouped = ({ offset, strides: [image, channel, ...spatial] }: View): View => ({ offset, strides: [channel! * outputs, image!, ...spatial, channel!] });
   const place = (operand: PackedOperand): PackedOperand => ({ ...operand, view: grouped(operand.view) });
   const strides = stridesOf(x.tensor).map((stride) => stride / lanes);
@@ -195,7 +188,7 @@ export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
     scale: 1,
     biasScale: 1,
     a: image,
-    b: { kind: 'packed', tensor: w.tensor, columns: packedColumns(outputs), grouped: group > 1, ...(group === 1 && { fragments }) },
+    b: { kind: 'packed', tensor: w.tensor, columns: packedColumns(outputs), grouped: group > 1 },
     bias: bias && place(bias),
     columnScale: columnScale && place(columnScale),
     extras: extras.map(place),
@@ -210,7 +203,7 @@ export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
     const column = Math.floor(i / pixels) % dims[1]!;
     return end.apply(sum + zeroPoint * weightSums[column]!, i, column);
   });
-  return { spec, held: [x, w, ...end.held], ordered, expected, grid: options.grid };
+  return { spec, held: [x, w, ...end.held], expected, grid: options.grid };
 }
 
 /**
@@ -314,7 +307,7 @@ export function kernelsOf(problem: Problem, tactic: PackedTactic, profile: Devic
     scratch.push(made);
     return made.tensor;
   });
-  return { calls, held: [...problem.held, ...(problem.ordered ?? []), ...scratch] };
+  return { calls, held: [...problem.held, ...scratch] };
 }
 
 /** Runs the kernels; gives the output's bytes. */

@@ -99,10 +99,6 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       ['emulated', { ahead: 2, slices: 2, bk: 4, wide: 16 }],
       ['emulated', { ahead: 2, splitK: 3, wide: 16, bn: 32, rounds: 1 }],
       ['emulated', { bn: 48, sn: 48 }],
-      ['emulated', { direct: true }],
-      ['emulated', { direct: true, ahead: 2, splitK: 3, wide: 16, bn: 48, sn: 48 }],
-      ['emulated', { direct: true, buffers: 2, slices: 2, bk: 2, matrix: { m: 8, n: 8, k: element === 'f16' ? 8 : 16 } }],
-      ['emulated', { direct: true, matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
       ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
     ];
     it.each(variants.map(([engine, options]) => [packedTacticName(tactic(engine, element, options), element), engine, options] as const))(

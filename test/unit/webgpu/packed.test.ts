@@ -61,45 +61,6 @@ describe('packed tactics', () => {
   });
 });
 
-describe('tactics that read weights where they lie', () => {
-  const shape = { element: 'f16', batch: 1, rows: 401408, columns: 256, depth: 8 } as const;
-
-  it('are for a tuner: never the first, a few of them among those that it times first', () => {
-    for (const profile of Object.values(PROFILES)) {
-      for (const size of [shape, { ...shape, rows: 49, columns: 512, depth: 256 }, { ...shape, element: 'i8' as const }]) {
-        const tactics = packedTactics({ ...size, hasFragments: true }, profile);
-        const staged = tactics.filter(({ direct }) => !direct);
-        expect(staged).toEqual(packedTactics(size, profile));
-        expect(tactics[0]!.direct).toBeUndefined();
-        expect(tactics.length - staged.length).toBeLessThanOrEqual(4);
-        for (const tactic of tactics) expect(packedReason(tactic, size.element, profile)).toBeUndefined();
-      }
-    }
-    expect(packedTactics({ ...shape, hasFragments: true }, PROFILES['NVIDIA']!).slice(0, 8).filter(({ direct }) => direct)).toHaveLength(2);
-    // A block that ends beyond the depth would read what is not there.
-    expect(packedTactics({ ...shape, depth: 7, hasFragments: true }, PROFILES['NVIDIA']!).some(({ direct }) => direct)).toBe(false);
-  });
-
-  it.each(Object.entries(PROFILES).filter(([, { matrixConfigs }]) => matrixConfigs.length > 0))('are valid WGSL for %s', { timeout: 60_000 }, async (_, profile) => {
-    const open = await validatingDevice();
-    let validated = 0;
-    for (const element of ['f16', 'i8'] as const) {
-      const problem = convProblem({ ...base, x: [1, 64, 6, 5], w: [72, 64, 3, 3], pads: [1, 1, 1, 1] }, { element, residual: element });
-      for (const tactic of packedTactics({ ...sizeOf(problem), rows: 25088, hasFragments: true }, profile).filter(({ direct }) => direct)) {
-        for (const { source } of kernelsOf(problem, tactic, profile).calls) {
-          const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
-          expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`)).toEqual([]);
-          if (source.label.includes('direct')) expect(source.wgsl).toContain('&b');
-          validated++;
-        }
-      }
-    }
-    expect(validated).toBeGreaterThan(0);
-    open.check();
-    open.destroy();
-  });
-});
-
 describe('rounds of the slab', () => {
   it('leave room for as many workgroups as the staged blocks do, where there are enough', () => {
     for (const element of ['f16', 'i8'] as const) {

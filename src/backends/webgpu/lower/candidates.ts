@@ -26,8 +26,7 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */
 export function packedCandidates(given: PackedSpec, context: KernelContext, precision: DType = given.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
   const spec = withConstants(given, context);
-  const hasFragments = spec.b.kind === 'packed' && spec.b.fragments !== undefined;
-  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, hasFragments };
+  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth };
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),

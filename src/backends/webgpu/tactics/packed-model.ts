@@ -129,7 +129,7 @@ export const H200: PackedModel = {
 function registersOf(tactic: PackedTactic): number {
   const { engine, bm, bn, bk, sm, sn, subgroup, ahead } = tactic;
   const accumulators = engine === 'lanes' ? sm * sn : (sm * sn) / subgroup;
-  const staged = (((bm + (tactic.direct ? 0 : bn)) * bk) / packedInvocations(tactic)) * 4 * ahead;
+  const staged = (((bm + bn) * bk) / packedInvocations(tactic)) * 4 * ahead;
   const operands = engine === 'lanes' ? 8 * (sm + 1) : ((sm + sn) * 8) / 32;
   return Math.min(255, accumulators + staged + operands + 32);
 }
@@ -153,22 +153,19 @@ function residentWorkgroups(tactic: PackedTactic, workgroups: number, model: Pac
 /** What a workgroup takes by itself, and what of that keeps its unit busy; nanoseconds. */
 function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel): { readonly alone: number; readonly busy: number } {
   const { element } = problem;
-  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, direct, rounds, wide } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, rounds, wide } = tactic;
   const blocks = blocksOf(problem, tactic);
   const readers = (bm / sm) * (bn / sn) * (engine === 'lanes' ? 0.25 : 1);
   // A unit has four schedulers: fewer subgroups leave some of them idle.
   const idle = 4 / Math.min(4, packedInvocations(tactic) / 32);
   const products = (2 * bm * bn * bk * VECTOR_ELEMENTS[element]) / (engine === 'lanes' ? model.laneFlops : model.matrixFlops)[element];
-  // What is not staged is read by every subgroup, from the first cache after the first of them.
-  const staging = ((readers * (sm + sn) + bm + (direct ? 0 : bn)) * bk * 16) / model.tileBytes;
+  const staging = ((readers * (sm + sn) + bm + bn) * bk * 16) / model.tileBytes;
   const loads = ((bm + bn) * bk * 16) / model.unitL2Bytes;
   const longest = Math.max(products, staging, loads);
   const busyBlock = longest + 0.3 * (products + staging + loads - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;
   const latency = blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
-  // Nothing is under way ahead of weights that are not staged; their lines are in a cache more often than not.
-  const waiting = direct ? 0.7 * model.blockLatency : 0;
-  const block = Math.max(latency + loads, products * idle + staging) + waiting + model.barrier * barriers;
+  const block = Math.max(latency + loads, products * idle + staging) + model.barrier * barriers;
   // Lanes that read more than a vector each meet in the banks.
   const results = bm * bn * (model.result[element] + (4 * (slices + wide / 4 - 1)) / model.tileBytes);
   return { alone: model.beginning + blocks * block + rounds * model.round + results * idle, busy: blocks * busyBlock + results };
@@ -190,7 +187,7 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
   return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
 
-function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup' | 'direct'>, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
+function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
   return tiles.flatMap(({ block: [bm, bn], sub: [sm, sn], bk: depths, slices: all = [1] }) =>
     depths.flatMap((bk) =>
       all.flatMap((slices) =>
@@ -222,9 +219,6 @@ export interface CandidateLimits {
 /** A tuner times them all. */
 const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 16, lanes: 2 };
 
-/** Where tactics that do not stage their weights stand among the others: no device has shown yet where they are faster, so that only a tuner takes them. */
-const DIRECT_RANKS = [2, 5, 9, 12] as const;
-
 /** The tactics worth trying, best first by the model; at least one is legal on every device. */
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
   const lanes = { engine: 'lanes', matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
@@ -234,17 +228,13 @@ export function packedTactics(problem: PackedProblem, profile: DeviceProfile, li
   const subgroup = matrixSubgroup(profile);
   if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes, profile), limits.matrix);
   const base = { engine: 'matrix', matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
-  const staged = ranked(tacticsOf(MATRIX_TILES, base, profile), limits.matrix);
-  const direct = problem.hasFragments ? ranked(tacticsOf(MATRIX_TILES, { ...base, direct: true }, profile), DIRECT_RANKS.length) : [];
-  const matrices = direct.reduce((all, tactic, i) => all.toSpliced(DIRECT_RANKS[i]!, 0, tactic), staged);
-  return [...matrices, ...ranked(tacticsOf(LANE_TILES, lanes, profile), limits.lanes)];
+  return [...ranked(tacticsOf(MATRIX_TILES, base, profile), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, profile), limits.lanes)];
 }
 
 function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, { perBlock, perTile }: CandidateLimits): PackedTactic[] {
   const legal = all.filter(
     (tactic) =>
       packedReason(tactic, problem.element, profile) === undefined &&
-      !(tactic.direct && problem.depth % tactic.bk !== 0) &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&
       // A single block needs no second buffer, and two nothing that is loaded two ahead.

@@ -15,8 +15,8 @@ export interface Engine {
   declare(module: ModuleBuilder): void;
   /** Emits the accumulators, zero, and where the invocation's results lie. */
   begin(block: Block): void;
-  /** Emits the products of a staged block; `base` is its first vector, '' or `name + `; `k` is the depth at which it begins. */
-  multiply(block: Block, base: string, k: string): void;
+  /** Emits the products of a staged block; `base` is its first vector, '' or `name + `. */
+  multiply(block: Block, base: string): void;
   /** Emits stores of one round's accumulators to the slab. */
   spill(block: Block, round: number): void;
   /** Rows of the slab that are neighbours in the tile, and the tile's rows from one such run to the next; a round begins where the last one ended. */
@@ -34,11 +34,9 @@ export interface Geometry {
   readonly lanes: number;
   /** First vector of the B tile. */
   readonly bBegin: number;
-  /** Stored columns of a B that is not staged, bound as `b`. */
-  readonly directColumns: number | undefined;
 }
 
-export function geometryOf(tactic: PackedTactic, element: PackedElement, directColumns?: number): Geometry {
+export function geometryOf(tactic: PackedTactic, element: PackedElement): Geometry {
   const pitch = rowPitch(tactic);
   return {
     tactic,
@@ -48,6 +46,5 @@ export function geometryOf(tactic: PackedTactic, element: PackedElement, directC
     slab: slabOf(tactic),
     lanes: VECTOR_ELEMENTS[element],
     bBegin: tactic.bm * pitch,
-    directColumns,
   };
 }

@@ -9,7 +9,6 @@
  */
 import type { KernelCall } from '../../lower/call.ts';
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
-import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { packedTacticName, packedWorkgroupBytes, type PackedTactic, partialColumns, stagedVectors } from '../../tactics/packed.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
@@ -19,7 +18,7 @@ import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
 import { WideEpilogue, wideTensors } from './epilogue.ts';
 import { EpilogueSink, emitResults, PartialSink } from './results.ts';
-import { bindVectors, imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
+import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
 import { type PackedSource, type PackedSpec, product } from './spec.ts';
 
 /**
@@ -43,12 +42,10 @@ function partDepth(depth: number, { bk, splitK }: PackedTactic): number {
 function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProfile, parts: DeviceTensor | undefined): KernelCall {
   const name = packedTacticName(tactic, spec.element);
   const module = new ModuleBuilder(`${spec.label} ${name}`);
-  const direct = tactic.direct ? directWeights(spec, tactic) : undefined;
-  const geometry = geometryOf(tactic, spec.element, direct?.columns);
+  const geometry = geometryOf(tactic, spec.element);
   const engine = engineOf(geometry);
-  const stages = stagesOf(spec, geometry, engine).slice(0, direct ? 1 : 2);
-  for (const stage of stages) stage.bind(module);
-  if (direct) bindVectors(module, 'b', direct.tensor);
+  const [a, b] = stagesOf(spec, geometry, engine);
+  for (const stage of [a, b]) stage.bind(module);
   const sink = parts ? new PartialSink(module, spec, parts) : new EpilogueSink(module, spec, tactic);
   engine.declare(module);
   module.workgroup('tile', 'u32', 4, packedWorkgroupBytes(tactic) / 16);
@@ -61,25 +58,18 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
     if (tactic.splitK > 1) block.let('part', `wid.z % ${tactic.splitK}u`);
     engine.begin(block);
-    for (const stage of stages) stage.prepare(block);
-    multiply(block, spec, geometry, engine, stages);
+    for (const stage of [a, b]) stage.prepare(block);
+    multiply(block, spec, geometry, engine, [a, b]);
     emitResults(block, spec, geometry, engine, sink);
   };
   module.main(geometry.threads, emit, engine.subgroupSize);
   const ends = parts ? [parts] : wideTensors(spec);
   return {
     source: module.finish(),
-    operands: [...stages.flatMap(({ tensors }) => tensors), ...(direct ? [direct.tensor] : []), ...ends],
+    operands: [...a.tensors, ...b.tensors, ...ends],
     workgroups: [grid[0], grid[1], product(spec.batch) * tactic.splitK],
     tactic: name,
   };
-}
-
-/** The right matrix of a tactic that does not stage it. */
-function directWeights({ b, depth, label }: PackedSpec, { matrix, bk }: PackedTactic): { readonly tensor: DeviceTensor; readonly columns: number } {
-  const lanes = 16 / STORAGE_BYTES[b.tensor.storage];
-  if (b.kind !== 'packed' || !b.fragments || depth % bk !== 0) throw new Error(`${label}: the right matrix can't be read where it lies`);
-  return { tensor: b.fragments(matrix!.k / lanes), columns: b.columns };
 }
 
 function stagesOf(spec: PackedSpec, { tactic, threads, pitch, bBegin }: Geometry, engine: Engine): [Stage, Stage] {
@@ -120,7 +110,7 @@ function multiply(block: Block, spec: PackedSpec, { tactic }: Geometry, engine: 
   if (perPart <= bk) {
     for (const stage of stages) stage.store(block, '', '');
     block.line('workgroupBarrier()');
-    engine.multiply(block, '', 'k_begin');
+    engine.multiply(block, '');
     block.line('workgroupBarrier()');
   } else if (ahead === 2) multiplyTwoAhead(block, bk, engine, stages);
   else if (buffers === 2) multiplyTwoBuffers(block, tactic, engine, stages);
@@ -132,7 +122,7 @@ function multiplyBlock(block: Block, k: string, ahead: number, engine: Engine, s
   for (const stage of stages) stage.store(block, '', set);
   block.line('workgroupBarrier()');
   loadNext(block, k, ahead, stages, set);
-  engine.multiply(block, '', k);
+  engine.multiply(block, '');
   block.line('workgroupBarrier()');
 }
 
@@ -164,7 +154,7 @@ function multiplyTwoBuffers(block: Block, tactic: PackedTactic, engine: Engine, 
   block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
     loop.line('workgroupBarrier()');
     loadNext(loop, 'k', bk, stages, '');
-    engine.multiply(loop, 'staged + ', 'k');
+    engine.multiply(loop, 'staged + ');
     loop.line(`staged = ${stagedVectors(tactic) / 2}u - staged`);
     loop.if(`k + ${bk}u < k_end`, (next) => {
       for (const stage of stages) stage.store(next, 'staged + ', '');

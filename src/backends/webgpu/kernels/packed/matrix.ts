@@ -52,20 +52,15 @@ function runOf({ tactic }: Geometry, { perRound }: Cover): Engine['run'] {
 }
 
 export function matrixEngine(geometry: Geometry): Engine {
-  const { tactic, element, pitch, slab, bBegin, directColumns } = geometry;
+  const { tactic, element, pitch, slab, bBegin } = geometry;
   const { m, n, k } = tactic.matrix!;
   const cover = coverOf(geometry);
-  const vectors = cover.matrixVectors;
   const result = element === 'f16' ? 'f32' : 'i32';
   const acc = (i: number, j: number): string => `acc${i}_${j}`;
   const load = (side: 'left' | 'right', at: string): string => {
     const [type, order] = side === 'left' ? [`subgroup_matrix_left<${element}, ${k}, ${m}>`, 'row_major'] : [`subgroup_matrix_right<${element}, ${n}, ${k}>`, 'col_major'];
-    return side === 'right' && directColumns !== undefined
-      ? `subgroupMatrixLoad<${type}, ${order}>(&b, ${at}, ${vectors}u)`
-      : `subgroupMatrixLoad<${type}, ${order}>(&tile, ${at}, ${pitch}u)`;
+    return `subgroupMatrixLoad<${type}, ${order}>(&tile, ${at}, ${pitch}u)`;
   };
-  const rightAt = (base: string, j: number, step: number): string =>
-    directColumns === undefined ? `${base}right + ${j * n * pitch + step * vectors}u` : `direct + right${j} + ${step * directColumns * vectors}u`;
   return {
     columnSlot: undefined,
     subgroupSize: tactic.demandsSubgroup ? tactic.subgroup : undefined,
@@ -78,25 +73,15 @@ export function matrixEngine(geometry: Geometry): Engine {
       emitPlace(block, geometry, 'sgid');
       const slice = (bytes: string): string => (tactic.slices === 1 ? bytes : `${bytes} + slice * ${cover.matrixVectors}u`);
       block.let('left', slice(`sub_y * ${tactic.sm * pitch}u`));
-      if (directColumns === undefined) block.let('right', slice(`sub_x * ${tactic.sn * pitch}u + ${bBegin}u`));
-      else {
-        // Matrices beyond the last column repeat the last ones: what they give is not stored.
-        const clamps = directColumns % tactic.bn !== 0;
-        for (const j of range(cover.across)) {
-          const column = `tile_column + sub_x * ${tactic.sn}u + ${j * n}u`;
-          const place = `${clamps ? `min(${column}, ${directColumns - n}u)` : `(${column})`} * ${vectors}u`;
-          block.let(`right${j}`, tactic.slices === 1 ? place : `${place} + slice * ${directColumns * vectors}u`);
-        }
-      }
+      block.let('right', slice(`sub_x * ${tactic.sn * pitch}u + ${bBegin}u`));
       for (const i of range(cover.down)) for (const j of range(cover.across)) block.var(acc(i, j), `subgroup_matrix_result<${result}, ${n}, ${m}>()`);
     },
-    multiply(block, base, at) {
-      if (directColumns !== undefined) block.let('direct', `${at} * ${directColumns}u`);
+    multiply(block, base) {
       for (let step = 0; step < cover.steps; step += tactic.slices) {
         const depth = step * cover.matrixVectors;
         for (const i of range(cover.down)) block.let(`l${step}_${i}`, load('left', `${base}left + ${i * m * pitch + depth}u`));
         for (const j of range(cover.across)) {
-          const right = block.let(`r${step}_${j}`, load('right', rightAt(base, j, step)));
+          const right = block.let(`r${step}_${j}`, load('right', `${base}right + ${j * n * pitch + depth}u`));
           for (const i of range(cover.down)) block.line(`${acc(i, j)} = subgroupMatrixMultiplyAccumulate(l${step}_${i}, ${right}, ${acc(i, j)})`);
         }
       }
@@ -114,7 +99,7 @@ export function matrixEngine(geometry: Geometry): Engine {
 
 /** Every invocation holds the quads (four columns) `lane`, `lane + subgroup`, … of every result matrix of its subgroup. */
 export function emulatedEngine(geometry: Geometry): Engine {
-  const { tactic, element, pitch, bBegin, slab, directColumns } = geometry;
+  const { tactic, element, pitch, bBegin, slab } = geometry;
   const { m, n } = tactic.matrix!;
   const cover = coverOf(geometry);
   const quads = (m * n) / 4 / tactic.subgroup;
@@ -142,21 +127,16 @@ export function emulatedEngine(geometry: Geometry): Engine {
       emitPlace(block, geometry, block.let('subgroup', `lid / ${tactic.subgroup}u`));
       block.var('acc', `array<${vector}, ${count}>()`);
     },
-    multiply(block, base, k) {
+    multiply(block, base) {
       const first = tactic.slices === 1 ? '0u' : `slice * ${cover.matrixVectors}u`;
       block.for('x', '0u', `${count}u`, '1u', (cells) => {
         place(cells);
         cells.let('row', `${base}(sub_y * ${tactic.sm}u + matrix_row * ${m}u + cell_row) * ${pitch}u`);
-        const column = `sub_x * ${tactic.sn}u + matrix_column * ${n}u`;
-        if (directColumns === undefined) cells.let('column', `${base}(${column} + cell_column) * ${pitch}u + ${bBegin}u`);
-        else cells.let('column', `min(tile_column + ${column}, ${directColumns - n}u) + cell_column`);
+        cells.let('column', `${base}(sub_x * ${tactic.sn}u + matrix_column * ${n}u + cell_column) * ${pitch}u + ${bBegin}u`);
         cells.for('step', first, `${tactic.bk}u`, `${tactic.slices * cover.matrixVectors}u`, (steps) => {
           steps.for('v', 'step', `step + ${cover.matrixVectors}u`, '1u', (depth) => {
             depth.let('l', 'tile[row + v]');
-            const vectors = cover.matrixVectors;
-            for (const i of range(4)) {
-              depth.let(`r${i}`, directColumns === undefined ? `tile[column + ${i * pitch}u + v]` : `b[(((${k} + v) / ${vectors}u) * ${directColumns}u + column + ${i}u) * ${vectors}u + (${k} + v) % ${vectors}u]`);
-            }
+            for (const i of range(4)) depth.let(`r${i}`, `tile[column + ${i * pitch}u + v]`);
             depth.line(`acc[x] += ${vector}(${range(4).map((i) => dot('l', `r${i}`)).join(', ')})`);
           });
         });

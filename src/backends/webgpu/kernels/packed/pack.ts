@@ -58,20 +58,6 @@ export function splitShape(shape: WeightShape): WeightShape {
   return { ...shape, channels: Math.ceil(shape.channels / 4) * 16 };
 }
 
-/** Packed weights of one group with `vectors` vectors of depth of a column together: what a matrix takes is then one run of memory. */
-export function inFragments(packed: Uint16Array | Int8Array, depth: number, vectors: number): Uint16Array | Int8Array {
-  const from = new Uint32Array(packed.buffer, packed.byteOffset, packed.byteLength / 4);
-  const to = new Uint32Array(from.length);
-  const columns = from.length / 4 / depth;
-  for (let k = 0; k < depth; k++) {
-    for (let column = 0; column < columns; column++) {
-      const at = (Math.floor(k / vectors) * columns + column) * vectors + (k % vectors);
-      to.set(from.subarray((k * columns + column) * 4, (k * columns + column + 1) * 4), at * 4);
-    }
-  }
-  return packed instanceof Uint16Array ? new Uint16Array(to.buffer) : new Int8Array(to.buffer);
-}
-
 /** Whole numbers in −128 … 127. */
 export function packInt8(shape: WeightShape, at: WeightAt): Int8Array {
   const packed = new Int8Array(packedBytes(shape, 'i8'));

@@ -57,8 +57,6 @@ export interface PackedWeights {
   readonly columns: number;
   /** Whether every batch has weights of its own. */
   readonly grouped: boolean;
-  /** The same with so many vectors of depth of a column together, [k / vectors, column, vectors] (fragments in pack.ts), for one group. */
-  readonly fragments?: ((vectors: number) => DeviceTensor) | undefined;
 }
 
 /** An activation whose columns' depths lie one after another, [column, k]. The view is over [batch axes…, column], in vectors. */

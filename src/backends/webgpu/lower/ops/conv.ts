@@ -5,7 +5,7 @@ import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
-import type { PackedRight, PackedSource } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedRight, type PackedSource } from '../../kernels/packed/spec.ts';
 import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem, type TacticProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
@@ -14,7 +14,6 @@ import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
 import { fewChannels, runStorage } from '../few-channels.ts';
 import type { RunStorage } from '../../kernels/few-channels.ts';
-import { packedWeights } from '../packed-weights.ts';
 import { type DeviceTensor, paddedChannels, viewOf } from '../tensor.ts';
 
 const conv: Lowering<'Conv'> = {
@@ -78,9 +77,9 @@ function halfOperands(
   context: LowerContext,
 ): { readonly left: PackedSource; readonly depth: number; readonly right: PackedRight } {
   const stored = split ? splitShape(shape) : shape;
-  const make = (): Uint16Array => (split ? packSplit(shape, at) : packHalf(shape, at));
-  const { columns, groups } = shape;
-  const right = packedWeights({ key: split ? `${key} split` : key, element: 'f16', bytes: packedBytes(stored, 'f16'), columns, groups, make }, context);
+  const spec = { dtype: 'float32', dims: [packedBytes(stored, 'f16') / 2], storage: 'f16' } as const;
+  const tensor = context.pack(split ? `${key} split` : key, spec, () => (split ? packSplit(shape, at) : packHalf(shape, at)));
+  const right: PackedRight = { kind: 'packed', tensor, columns: packedColumns(shape.columns), grouped: shape.groups > 1 };
   if (!split) return { left: a, depth, right };
   return { left: a.kind === 'image' ? { ...a, split, channels: a.channels * 2 } : { ...a, split }, depth: depth * 2, right };
 }

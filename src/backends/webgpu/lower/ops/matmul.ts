@@ -6,13 +6,12 @@ import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
 import type { ColumnOperand } from '../../kernels/matmul.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt } from '../../kernels/packed/pack.ts';
-import type { PackedLeft, PackedRight } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedLeft, type PackedRight } from '../../kernels/packed/spec.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { packedWeights } from '../packed-weights.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
 
@@ -42,7 +41,7 @@ function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta'
   if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context);
   const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
   const columns = { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } };
-  multiply(product, shape, columns, context, context.half || context.split ? rightWeights(b, options.transB, context) : undefined);
+  multiply(product, shape, columns, context, context.half || context.split ? packedWeights(b, options.transB, context) : undefined);
 }
 
 /** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. */
@@ -188,19 +187,20 @@ function halfColumns({ tensor, view }: ColumnOperand, depth: number): PackedRigh
 }
 
 /** A constant matrix as the packed kernel reads it. */
-function rightWeights(id: ValueId, transB: boolean, context: LowerContext): PackedRight | undefined {
+function packedWeights(id: ValueId, transB: boolean, context: LowerContext): PackedRight | undefined {
   const constant = context.constant(id);
   if (constant?.dims.length !== 2) return undefined;
   const [first, second] = constant.dims as [number, number];
   const [depth, columns] = transB ? [second, first] : [first, second];
   const shape = { groups: 1, taps: 1, channels: depth, columns };
   const { split } = context;
-  const make = (): Uint16Array => {
+  const bytes = packedBytes(split ? splitShape(shape) : shape, 'f16');
+  const tensor = context.pack(`${id}:packed${transB ? ' transposed' : ''}`, { dtype: 'float32', dims: [bytes / 2], storage: 'f16' }, () => {
     const values = constantArray(constant) as Float32Array;
     const at: WeightAt = (_group, _tap, k, column) => values[transB ? column * depth + k : k * columns + column]!;
     return split ? packSplit(shape, at) : packHalf(shape, at);
-  };
-  return packedWeights({ key: `${id}:packed${transB ? ' transposed' : ''}`, element: 'f16', bytes: packedBytes(split ? splitShape(shape) : shape, 'f16'), columns, groups: 1, make }, context);
+  });
+  return { kind: 'packed', tensor, columns: packedColumns(columns), grouped: false };
 }
 
 /** A constant matrix that can't be read in whole vectors as it is, packed as [depth, columns padded to 4]. */

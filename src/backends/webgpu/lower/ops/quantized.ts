@@ -7,14 +7,13 @@ import type { Node } from '../../../../ir/graph.ts';
 import { elementCount, toNumbers, typedView } from '../../../../ir/tensor.ts';
 import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import { packedBytes, packInt8, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
-import type { PackedRight, PackedSpec } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedRight, type PackedSpec } from '../../kernels/packed/spec.ts';
 import { once } from '../constants.ts';
 import { productProblem } from '../../tactics/tactic.ts';
 import { packedCandidates } from '../candidates.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { channelOperand, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, outputLayout, quantizedConvNode, vectorImage, windowOf } from '../conv-problem.ts';
 import { fewChannels, hasRuns } from '../few-channels.ts';
-import { packedWeights } from '../packed-weights.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, paddedChannels, rowMajorStrides, viewOf } from '../tensor.ts';
 
 type Quantized = Node<'QuantizedConv' | 'QuantizedMatMul'>;
@@ -67,7 +66,8 @@ function lowerGemm(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWind
   const taps = elementCount(window.kernel);
   const sums = weightSums(conv.w, groups * outputs, inputs * taps, context);
   const { scale, bias } = scaleAndBias(node, groups * outputs, zero, sums, context);
-  const { a, depth, b, epilogue } = integerImage(node, conv, window, zero, context);
+  const { a, depth, weights, epilogue } = integerImage(node, conv, window, zero, context);
+  const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: groups > 1 };
   const end = { ...epilogueOf(conv, window, bias, output, context), columnScale: channelOperand(scale, window) };
   const rows = window.images * elementCount(window.outputSpatial);
   context.choose(
@@ -85,17 +85,16 @@ function integerImage(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvW
     const { a, depth, weights: shape, weightAt, epilogue } = fewChannels(conv, window, 'i8', node.attrs.zeroPoint, context);
     const [height, width] = kernel as [number, number];
     const at = weightAt((row, channel, column, output) => w()[((output * inputs + channel) * height + row) * width + column]!);
-    return { a, depth, epilogue, b: packWeights(`${conv.w}:runs`, shape, at, context) };
+    return { a, depth, epilogue, weights: packWeights(`${conv.w}:runs`, shape, at, context) };
   }
   const { a, channels } = vectorImage(conv, window, context.tensorIn(conv.x, 'channels-last', 'narrow'), splat(zero))!;
   const at: WeightAt = (group, tap, channel, column) => w()[((group * outputs + column) * inputs + channel) * taps + tap]!;
-  const b = packWeights(conv.w, { groups, taps, channels: inputs, columns: outputs }, at, context);
-  return { a, depth: taps * channels, b, epilogue: (spec: PackedSpec) => spec };
+  const weights = packWeights(conv.w, { groups, taps, channels: inputs, columns: outputs }, at, context);
+  return { a, depth: taps * channels, weights, epilogue: (spec: PackedSpec) => spec };
 }
 
-function packWeights(id: string, shape: WeightShape, at: WeightAt, context: LowerContext): PackedRight {
-  const { columns, groups } = shape;
-  return packedWeights({ key: `${id}:packed int8`, element: 'i8', bytes: packedBytes(shape, 'i8'), columns, groups, make: () => packInt8(shape, at) }, context);
+function packWeights(id: string, shape: WeightShape, at: WeightAt, context: LowerContext): DeviceTensor {
+  return context.pack(`${id}:packed int8`, { dtype: 'int8', dims: [packedBytes(shape, 'i8')], storage: 'i8' }, () => packInt8(shape, at));
 }
 
 /** Σ w of a column, whose weights lie one after another. */
@@ -190,7 +189,7 @@ const quantizedMatMul: Lowering<'QuantizedMatMul'> = {
           epilogue: node.attrs.epilogue,
           output: { tensor: output, view: { offset: own.offset, strides: [0, ...own.strides] } },
           a: { kind: 'matrix', tensor: a, view: { offset: 0, strides: [0, ...rowStrides] } },
-          b: packWeights(bId, shape, at, context),
+          b: { kind: 'packed', tensor: packWeights(bId, shape, at, context), columns: packedColumns(columns), grouped: false },
         },
         context,
       ),

@@ -7,13 +7,12 @@ import type { Node } from '../../../../ir/graph.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
-import type { PackedSource, PackedWeights } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedSource } from '../../kernels/packed/spec.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates } from '../candidates.ts';
 import { constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { type ConvNode, type ConvWindow, epilogueOf, groupedView, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
-import { packedWeights } from '../packed-weights.ts';
 import { type DeviceTensor, viewOf } from '../tensor.ts';
 import { biasOf, gemmCandidates, weightsMustBeKnown } from './conv.ts';
 
@@ -109,6 +108,7 @@ function joinedCandidates(parts: readonly [Part, Part], end: EpilogueSpec, conte
   if (!(split || half) || !hasMatrices(profile, 'f16') || parts.some(({ x }, i) => !images[i] || x.storage !== storage)) return [];
   // Data, weights, bias, extras and output of a kernel, and the shortcut's data.
   if (4 + end.extras.length + (end.bias ? 1 : 0) > profile.maxStorageBuffers) return [];
+  const weights = joinedWeights(parts, context);
   const lefts = images.map((image, i) => {
     const a: PackedSource = image!.a;
     const depth = elementCount(parts[i]!.window.kernel) * image!.channels;
@@ -116,17 +116,19 @@ function joinedCandidates(parts: readonly [Part, Part], end: EpilogueSpec, conte
     return { a: a.kind === 'image' ? { ...a, split, channels: a.channels * 2 } : { ...a, split }, depth: depth * 2 };
   });
   const depth = lefts.reduce((sum, left) => sum + left.depth, 0);
-  return packedCandidates({ ...end, label: 'Shortcut', element: 'f16', depth, a: { kind: 'joined', parts: lefts }, b: joinedWeights(parts, context) }, context, split ? 'float32' : 'float16');
+  const b = { kind: 'packed', tensor: weights, columns: packedColumns(parts[0].window.outputs), grouped: false } as const;
+  return packedCandidates({ ...end, label: 'Shortcut', element: 'f16', depth, a: { kind: 'joined', parts: lefts }, b }, context, split ? 'float32' : 'float16');
 }
 
 /** The weights of both, one after the other along the depth. */
-function joinedWeights(parts: readonly [Part, Part], context: LowerContext): PackedWeights {
+function joinedWeights(parts: readonly [Part, Part], context: LowerContext): DeviceTensor {
   const { split } = context;
   const shapes = parts.map(({ window }): WeightShape => ({ groups: 1, taps: elementCount(window.kernel), channels: window.inputs, columns: window.outputs }));
   const bytes = shapes.map((shape) => packedBytes(split ? splitShape(shape) : shape, 'f16'));
-  const all = bytes.reduce((sum, size) => sum + size, 0);
-  const make = (): Uint16Array => {
-    const joined = new Uint16Array(all / 2);
+  const key = parts.map(({ node }) => node.w).join('+');
+  const spec = { dtype: 'float32', dims: [bytes.reduce((sum, size) => sum + size, 0) / 2], storage: 'f16' } as const;
+  return context.pack(`${key}:${split ? 'joined split' : 'joined'}`, spec, () => {
+    const joined = new Uint16Array(spec.dims[0]!);
     for (const [i, { node, window }] of parts.entries()) {
       const w = constantArray(context.constant(node.w)!) as Float32Array;
       const taps = elementCount(window.kernel);
@@ -134,9 +136,7 @@ function joinedWeights(parts: readonly [Part, Part], context: LowerContext): Pac
       joined.set((split ? packSplit : packHalf)(shapes[i]!, at), i === 0 ? 0 : bytes[0]! / 2);
     }
     return joined;
-  };
-  const key = `${parts.map(({ node }) => node.w).join('+')}:${split ? 'joined split' : 'joined'}`;
-  return packedWeights({ key, element: 'f16', bytes: all, columns: parts[0].window.outputs, groups: 1, make }, context);
+  });
 }
 
 export const SHORTCUT_LOWERINGS: LoweringTable = { FusedShortcut: fusedShortcut };
