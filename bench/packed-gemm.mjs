@@ -198,7 +198,7 @@ function problemOf(shape, element) {
   const size = images * outHeight * outWidth;
   return {
     spec, tensors, contents, expected, stored,
-    shape: { element, batch: 1, rows: size, columns: outputs, depth },
+    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual },
     flops: 2 * size * outputs * kernel * kernel * channels,
   };
 }
@@ -308,7 +308,7 @@ function namedTactics(element) {
     const [sm, sn] = sub.split('x').map(Number);
     const fields = Object.fromEntries(rest.map((field) => field.split('=')).map(([name, value]) => [name, Number(value)]));
     const matrix = { m: config.m, n: config.n, k: config.k };
-    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, wide: 4, ...fields };
+    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk: 1, wide: 4, ...fields };
     return { ...tile, rounds: tile.rounds ?? fewestRounds(tile, profile.maxWorkgroupBytes) };
   });
 }

@@ -20,6 +20,7 @@ function tactic(engine: PackedEngine, element: PackedElement, options: Partial<P
     slices: 1,
     buffers: 1,
     ahead: 1,
+    walk: 1,
     wide: 4,
     matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
     subgroup: engine === 'lanes' ? 1 : 8,
@@ -107,6 +108,22 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
         expect(await fault(convProblem(test, { element, zeroPoint, residual: element }), tactic(engine, element, options))).toBeUndefined();
       },
     );
+
+    it.each([
+      ['lanes', { bm: 32, bn: 16, sm: 4, sn: 8, bk: 1, rounds: 2 }],
+      ['lanes', { walk: 3 }],
+      ['emulated', { bm: 32, sm: 16, bn: 32, rounds: 2 }],
+      ['emulated', { bm: 32, sm: 16, bn: 32, rounds: 2, walk: 2 }],
+      ['emulated', { walk: 3, buffers: 2 }],
+      ['emulated', { walk: 5, slices: 2, bk: 4 }],
+      ['emulated', { bm: 32, sm: 16, bn: 32, rounds: 2, wide: 8 }],
+    ] as const)(`${element} workgroups that take several tiles, ends in rounds: %s %o`, async (engine, options) => {
+      for (const conv of [test, { ...base, x: [2, 32, 3, 3], w: [32, 32, 1, 1] }, { ...base, x: [5, 16, 4, 4], w: [40, 16, 1, 1] }]) {
+        for (const residual of [{ residual: element }, {}]) {
+          expect(await fault(convProblem(conv, { element, zeroPoint, ...residual }), tactic(engine, element, options))).toBeUndefined();
+        }
+      }
+    });
 
     const outputs: readonly Omit<ProblemOptions, 'element'>[] = [
       { output: 'f32', bias: false },

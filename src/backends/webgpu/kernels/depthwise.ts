@@ -104,7 +104,7 @@ export function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, pr
       const emit = (inside: Block): void => {
         const row = inside.let(`row${pixel}`, `strip / ${strips.at(-1)}u * ${extent}u + start + ${pixel}u`);
         const sums = Array.from({ length: width / 4 }, (_, group) => (spec.integers ? inside.let(`real${pixel}_${group}`, `vec4<f32>(acc${pixel}_${group})`) : `acc${pixel}_${group}`));
-        epilogue.finish(inside, epilogue.fetch(inside, '0u', row, 'column'), sums);
+        epilogue.finish(inside, row, epilogue.fetch(inside, row, '0u', row, 'column'), '0u', row, 'column', sums);
       };
       if (extent % pixels === 0 || pixel === 0) emit(block);
       else block.if(`start + ${pixel}u < ${extent}u`, emit);

@@ -26,13 +26,18 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */
 export function packedCandidates(given: PackedSpec, context: KernelContext, precision: DType = given.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
   const spec = withConstants(given, context);
-  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth };
+  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec) };
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),
     kernels: () =>
       packedKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements])).map((call) => ({ ...call, precision })),
   }));
+}
+
+/** Whether an operand of the end differs from row to row. */
+function readsRows({ batch, rows, extras }: PackedSpec): boolean {
+  return extras.some(({ view }) => rows.some((extent, axis) => extent > 1 && view.strides[batch.length + axis] !== 0));
 }
 
 /** Whether the device multiplies matrices of this type in hardware that a kernel can use. */

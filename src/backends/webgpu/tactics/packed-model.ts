@@ -37,6 +37,9 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [256, 64], sub: [64, 32], bk: [4] },
   { block: [128, 128], sub: [64, 64], bk: [4, 2, 8] },
   { block: [128, 128], sub: [64, 32], bk: [4, 8] },
+  { block: [96, 128], sub: [48, 64], bk: [4, 8] },
+  { block: [96, 64], sub: [48, 32], bk: [4, 8] },
+  { block: [192, 128], sub: [96, 32], bk: [4] },
   { block: [128, 64], sub: [64, 64], bk: [4, 8] },
   { block: [128, 64], sub: [64, 32], bk: [4, 8] },
   { block: [128, 64], sub: [32, 32], bk: [4, 8] },
@@ -74,8 +77,8 @@ const LANE_TILES: readonly Tile[] = [
 /** Little code. */
 const COMPACT_TILES: readonly Tile[] = [{ block: [16, 16], sub: [2, 4], bk: [4] }];
 
-/** Blocks in workgroup memory and in registers. */
-const PIPELINES = [[1, 1], [2, 1], [1, 2]] as const;
+/** Blocks in workgroup memory and in registers, tiles of a workgroup, columns that leave at once. */
+const PIPELINES = [[1, 1, 1, 4], [2, 1, 1, 4], [1, 2, 1, 4], [1, 1, 4, 4], [1, 1, 1, 8], [1, 1, 4, 8]] as const;
 
 const SPLITS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 
@@ -93,13 +96,15 @@ export interface PackedModel {
   readonly unitBytes: number;
   readonly unitInvocations: number;
   readonly unitRegisters: number;
-  /** Until a workgroup's first loads are there, and a block's; a barrier; a round of the slab beyond its work. */
+  /** Until a workgroup's first loads are there, those of a tile after another one, and a block's; a barrier; a round of the slab beyond its work. */
   readonly beginning: number;
+  readonly restart: number;
   readonly blockLatency: number;
   readonly barrier: number;
   readonly round: number;
-  /** The work on a result. */
+  /** The work on a result, and how much of it is left where more than four leave at once. */
   readonly result: Readonly<Record<PackedElement, number>>;
+  readonly wideResult: number;
   readonly dispatch: number;
   /** Of all units. */
   readonly partialBytes: number;
@@ -111,16 +116,18 @@ export const H200: PackedModel = {
   matrixFlops: { f16: 5000, i8: 6700 },
   laneFlops: { f16: 300, i8: 500 },
   tileBytes: 160,
-  unitL2Bytes: 150,
+  unitL2Bytes: 80,
   allL2Bytes: 4900,
   unitBytes: 49_152,
   unitInvocations: 2048,
   unitRegisters: 65_536,
   beginning: 820,
+  restart: 300,
   blockLatency: 350,
   barrier: 85,
   round: 35,
-  result: { f16: 0.075, i8: 0.17 },
+  result: { f16: 0.075, i8: 0.09 },
+  wideResult: 0.55,
   dispatch: 3500,
   partialBytes: 2300,
 };
@@ -153,7 +160,7 @@ function residentWorkgroups(tactic: PackedTactic, workgroups: number, model: Pac
 /** What a workgroup takes by itself, and what of that keeps its unit busy; nanoseconds. */
 function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel): { readonly alone: number; readonly busy: number } {
   const { element } = problem;
-  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, rounds, wide } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, rounds, wide } = tactic;
   const blocks = blocksOf(problem, tactic);
   const readers = (bm / sm) * (bn / sn) * (engine === 'lanes' ? 0.25 : 1);
   // A unit has four schedulers: fewer subgroups leave some of them idle.
@@ -166,33 +173,52 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   const barriers = blocks === 1 ? 1 : 3 - buffers;
   const latency = blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
   const block = Math.max(latency + loads, products * idle + staging) + model.barrier * barriers;
-  // Lanes that read more than a vector each meet in the banks.
-  const results = bm * bn * (model.result[element] + (4 * (slices + wide / 4 - 1)) / model.tileBytes);
-  return { alone: model.beginning + blocks * block + rounds * model.round + results * idle, busy: blocks * busyBlock + results };
+  // Lanes that read more than a vector each meet in the banks; narrow elements leave in fewer stores.
+  const banks = (4 * (slices + wide / 4 - 1)) / model.tileBytes;
+  const operands = problem.readsRows ? 16 / VECTOR_ELEMENTS[element] / model.unitL2Bytes : 0;
+  const results = bm * bn * (model.result[element] * (wide > 4 ? model.wideResult : 1) + banks + operands);
+  const tile = blocks * block + rounds * model.round + results * idle;
+  return { alone: model.beginning + (walk - 1) * model.restart + walk * tile, busy: walk * (blocks * busyBlock + results) };
 }
 
 /** Predicted time in nanoseconds. Its order is what it is for. */
 export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel = H200): number {
-  const { bm, bn, bk, splitK } = tactic;
-  const workgroups = Math.ceil(problem.rows / bm) * Math.ceil(problem.columns / bn) * problem.batch * splitK;
+  const { bm, bn, bk, splitK, walk } = tactic;
+  const workgroups = Math.ceil(problem.rows / bm / walk) * Math.ceil(problem.columns / bn) * problem.batch * splitK;
   const resident = residentWorkgroups(tactic, workgroups, model);
   const { alone, busy } = workgroupNs(problem, tactic, model);
   // Workgroups drift apart: the last wave is rarely a whole one.
   const filled = workgroups / model.units / resident;
-  const waves = filled <= 1 ? 1 : filled + 0.3 * (Math.ceil(filled) - filled);
+  const waves = filled <= 1 ? 1 : filled + (walk > 1 ? 1 : 0.3) * (Math.ceil(filled) - filled);
   // Registers for a second block are not free where they bring nothing.
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
-  const traffic = (workgroups * (bm + bn) * blocksOf(problem, tactic) * bk * 16) / model.allL2Bytes;
+  const traffic = (workgroups * walk * (bm + bn) * blocksOf(problem, tactic) * bk * 16) / model.allL2Bytes;
   const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
   return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
 
-function tacticsOf(tiles: readonly Tile[], base: Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
+/** What a device can run does not depend on the problem; tactics by device, element and engine. */
+const LEGAL = new WeakMap<DeviceProfile, Map<string, readonly PackedTactic[]>>();
+
+type Base = Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>;
+
+function tacticsOf(tiles: readonly Tile[], base: Base, element: PackedElement, profile: DeviceProfile): readonly PackedTactic[] {
+  const known = LEGAL.get(profile) ?? new Map<string, readonly PackedTactic[]>();
+  LEGAL.set(profile, known);
+  const key = `${element} ${base.engine}`;
+  const made = known.get(key) ?? allTactics(tiles, base, profile).filter((tactic) => packedReason(tactic, element, profile) === undefined);
+  known.set(key, made);
+  return made;
+}
+
+function allTactics(tiles: readonly Tile[], base: Base, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
+  // On plain WGSL nothing but the blocks was seen to matter.
+  const pipelines = PIPELINES.filter(([, , walk, wide]) => base.engine === 'matrix' || (walk === 1 && wide === 4));
   return tiles.flatMap(({ block: [bm, bn], sub: [sm, sn], bk: depths, slices: all = [1] }) =>
     depths.flatMap((bk) =>
       all.flatMap((slices) =>
-        PIPELINES.flatMap(([buffers, ahead]) => {
-          const tile = { kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers, ahead, wide: 4 } as const;
+        pipelines.flatMap(([buffers, ahead, walk, wide]) => {
+          const tile = { kind: 'packed', ...base, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, wide } as const;
           const rounds = fewestRounds({ ...tile, splitK: 1 }, maxWorkgroupBytes);
           return SPLITS.map((splitK): PackedTactic => ({ ...tile, rounds, splitK }));
         }),
@@ -223,18 +249,19 @@ const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 16, lanes: 2 
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
   const lanes = { engine: 'lanes', matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
   const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits);
-  if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes, profile), limits.matrix);
+  if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes, problem.element, profile), limits.matrix);
   const matrix = matrixFor(problem.element, profile);
   const subgroup = matrixSubgroup(profile);
-  if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes, profile), limits.matrix);
+  if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.matrix);
   const base = { engine: 'matrix', matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
-  return [...ranked(tacticsOf(MATRIX_TILES, base, profile), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, profile), limits.lanes)];
+  return [...ranked(tacticsOf(MATRIX_TILES, base, problem.element, profile), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.lanes)];
 }
 
 function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, { perBlock, perTile }: CandidateLimits): PackedTactic[] {
   const legal = all.filter(
     (tactic) =>
-      packedReason(tactic, problem.element, profile) === undefined &&
+      // Wide ends were measured to help bytes without operands by row, and nothing else.
+      (tactic.wide === 4 || (problem.element === 'i8' && !problem.readsRows)) &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&
       // A single block needs no second buffer, and two nothing that is loaded two ahead.
@@ -247,9 +274,9 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
     if (before < most) taken.set(key, before + 1);
     return before < most;
   };
-  const chosen = predicted.filter(({ tactic: { bm, bn, sm, sn, bk, slices, splitK } }) => {
-    const tile = `${bm}x${bn} ${sm}x${sn}`;
-    return take(`${tile} ${bk} ${slices} ${splitK}`, perBlock) && take(tile, perTile);
+  const chosen = predicted.filter(({ tactic: { bm, bn, sm, sn, bk, slices, splitK, walk } }) => {
+    const tile = `${bm}x${bn} ${sm}x${sn} ${walk}`;
+    return take(`${tile} ${bk} ${slices} ${splitK}`, perBlock) && take(tile, walk > 1 ? 1 : perTile);
   });
   return chosen.slice(0, count).map(({ tactic }) => tactic);
 }

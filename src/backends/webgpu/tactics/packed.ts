@@ -38,6 +38,8 @@ export interface PackedTactic {
   readonly buffers: 1 | 2;
   /** Blocks whose loads are under way while another is multiplied; 2 takes registers for both, and one staged block. */
   readonly ahead: 1 | 2;
+  /** Tiles, one below the other, that a workgroup takes in turn. */
+  readonly walk: number;
   /** Parts in which the results leave, see {@link fewestRounds}. */
   readonly rounds: number;
   /** The most columns that an invocation finishes at once: 4 read the slab without bank conflicts, 16 bytes of them make the widest stores. */
@@ -59,17 +61,20 @@ export const VECTOR_ELEMENTS = { f16: 8, i8: 16 } as const satisfies Record<Pack
 /** A problem with its depth in vectors. */
 export interface PackedProblem extends MatmulShape {
   readonly element: PackedElement;
+  /** Results need an operand that differs from row to row, such as a residual. */
+  readonly readsRows?: boolean;
 }
 
 /** `matrix 128x128x64 64x64 16x16x16 2 slices 2 buffers 4 rounds /2`: tile (depth in elements), tile of a subgroup, matrix, …, split. */
 export function packedTacticName(tactic: PackedTactic, element: PackedElement): string {
-  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, rounds, wide, matrix } = tactic;
+  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, walk, rounds, wide, matrix } = tactic;
   return [
     `${engine} ${bm}x${bn}x${bk * VECTOR_ELEMENTS[element]} ${sm}x${sn}`,
     ...(matrix ? [`${matrix.m}x${matrix.n}x${matrix.k}`] : []),
     ...(slices > 1 ? [`${slices} slices`] : []),
     ...(buffers > 1 ? [`${buffers} buffers`] : []),
     ...(ahead > 1 ? [`${ahead} ahead`] : []),
+    ...(walk > 1 ? [`${walk} tiles`] : []),
     ...(rounds > 1 ? [`${rounds} rounds`] : []),
     ...(wide > 4 ? [`${wide} wide`] : []),
     ...(splitK > 1 ? [`/${splitK}`] : []),
@@ -168,7 +173,9 @@ export function packedReason(tactic: PackedTactic, element: PackedElement, profi
   if (bm % (tactic.rounds * slabStep(tactic)) !== 0) return 'the rounds are not whole rows of results';
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
   if (packedWorkgroupBytes(tactic) > profile.maxWorkgroupBytes) return `${packedWorkgroupBytes(tactic)} bytes of workgroup memory, the device has ${profile.maxWorkgroupBytes}`;
+  if (tactic.walk > 1 && (tactic.splitK > 1 || tactic.ahead > 1)) return 'a workgroup that walks has the whole depth and one set of registers';
   if (invocations % bk !== 0 || (invocations % bn !== 0 && bn % invocations !== 0)) return 'loads do not divide among the invocations';
+  if ([bm, bn].some((rows) => rows * bk > invocations && (rows * bk) % invocations !== 0)) return 'loads do not divide among the invocations';
   if (engine === 'lanes') return sn % 4 !== 0 || bk % slices !== 0 ? 'the tile of an invocation is not whole vectors' : undefined;
   if (!matrix || sm % matrix.m !== 0 || sn % matrix.n !== 0) return 'the subgroup tile is not whole matrices';
   if ((bk * VECTOR_ELEMENTS[element]) % (matrix.k * slices) !== 0 || matrix.k % VECTOR_ELEMENTS[element] !== 0) return 'a block is not whole matrices deep';

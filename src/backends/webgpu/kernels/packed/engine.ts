@@ -15,6 +15,8 @@ export interface Engine {
   declare(module: ModuleBuilder): void;
   /** Emits the accumulators, zero, and where the invocation's results lie. */
   begin(block: Block): void;
+  /** Emits that the accumulators are zero again. */
+  clear(block: Block): void;
   /** Emits the products of a staged block; `base` is its first vector, '' or `name + `. */
   multiply(block: Block, base: string): void;
   /** Emits stores of one round's accumulators to the slab. */

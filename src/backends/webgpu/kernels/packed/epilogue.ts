@@ -4,9 +4,10 @@
  */
 import { decodeIndex } from '../../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
+import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import { ExprEmitter } from '../../wgsl/expr.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { bindOperand, type ColumnWidth, encode, loadOperand, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
+import { type Assignment, bindOperand, type ColumnWidth, type Conversion, encode, loadOperand, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
 import { type Range, rangeOf, saturatingTail, type SaturatingTail } from './saturate.ts';
 import type { PackedOperand, WideSpec } from './spec.ts';
 
@@ -34,12 +35,11 @@ export function columnWidth(spec: WideSpec, most: ColumnWidth = 16): ColumnWidth
   return width;
 }
 
-/** Loaded operands of one point, ready for {@link WideEpilogue.finish}; registers by operand. */
-export interface Fetched {
-  readonly id: number;
-  readonly point: Point;
-  readonly inputs: readonly (readonly string[])[];
-  readonly constants: readonly string[];
+/** What a point needs beside its sums, as it lies in memory. */
+export type Fetched = readonly Conversion[];
+
+function isSameInAllRows({ rows }: WideOperand): boolean {
+  return rows.strides.every((stride) => stride === 0);
 }
 
 export class WideEpilogue {
@@ -53,7 +53,6 @@ export class WideEpilogue {
   readonly #range: Range;
   readonly #hoisted = new Map<WideOperand, readonly string[]>();
   #constants: readonly string[] | undefined;
-  #count = 0;
 
   /** Binds bias, column scale, extras, output and constants, in this order, after whatever the module has bound. */
   constructor(module: ModuleBuilder, spec: WideSpec, most?: ColumnWidth) {
@@ -82,22 +81,36 @@ export class WideEpilogue {
   hoist(block: Block, batch: string, column: string): void {
     const point: Point = { batch: this.#decodeBatch(block, batch, 'hb'), rows: this.#rowExtents.map(() => '0u'), column };
     for (const [i, operand] of this.#placed.slice(0, -1).entries()) {
-      if (operand.rows.strides.some((stride) => stride !== 0)) continue;
-      this.#hoisted.set(operand, loadOperand(block, operand, point, this.width, `h${i}`));
+      if (!isSameInAllRows(operand)) continue;
+      this.#hoisted.set(operand, loadOperand(block, operand, point, this.width, `h${i}`)(block));
     }
     this.#constants = this.#loadConstants(block, 'hk');
   }
 
-  /** Emits the loads of a point's operands. Arguments are names of u32 values; the column is a multiple of the width, all within bounds. */
-  fetch(block: Block, batch: string, row: string, column: string): Fetched {
-    const id = this.#count++;
-    const point: Point = {
-      batch: this.#decodeBatch(block, batch, `pb${id}_`),
-      rows: decodeIndex(row, this.#rowExtents).map((code, axis) => block.let(`pr${id}_${axis}`, code)),
+  /**
+   * Emits the loads of a point's operands into registers whose names begin with `name`. Arguments are names of u32 values; the column is a
+   * multiple of the width, all within bounds. What is the same in all rows is loaded at the end, unless it is hoisted until then.
+   */
+  fetch(block: Block, name: string, batch: string, row: string, column: string, how: Assignment = 'let'): Fetched {
+    const point = this.#pointOf(block, `${name}_f`, batch, row, column);
+    return this.#placed.slice(0, -1).map((placed, i): Conversion => {
+      const load = (at: Block, as?: Assignment): Conversion => loadOperand(at, placed, point, this.width, `${name}_x${i}`, as);
+      return isSameInAllRows(placed) ? (then) => this.#hoisted.get(placed) ?? load(then)(then) : load(block, how);
+    });
+  }
+
+  /** Bytes that one result needs of operands that differ from row to row. */
+  get rowBytes(): number {
+    const differing = this.#placed.slice(0, -1).filter((placed) => !isSameInAllRows(placed));
+    return differing.reduce((sum, { operand }) => sum + STORAGE_BYTES[operand.tensor.storage], 0);
+  }
+
+  #pointOf(block: Block, name: string, batch: string, row: string, column: string): Point {
+    return {
+      batch: this.#decodeBatch(block, batch, `${name}b`),
+      rows: decodeIndex(row, this.#rowExtents).map((code, axis) => block.let(`${name}r${axis}`, code)),
       column,
     };
-    const inputs = this.#placed.slice(0, -1).map((placed, i) => this.#hoisted.get(placed) ?? loadOperand(block, placed, point, this.width, `x${id}_${i}`));
-    return { id, point, inputs, constants: this.#constants ?? this.#loadConstants(block, `k${id}`) };
   }
 
   #decodeBatch(block: Block, batch: string, prefix: string): string[] {
@@ -105,22 +118,25 @@ export class WideEpilogue {
   }
 
   /** Emits the work on the accumulators (vec4<f32>, four columns each) and the store. */
-  finish(block: Block, { id, point, inputs, constants }: Fetched, accumulators: readonly string[]): void {
+  finish(block: Block, name: string, loaded: Fetched, batch: string, row: string, column: string, accumulators: readonly string[]): void {
     const { bias, columnScale, epilogue, columns, storedColumns, output } = this.#spec;
+    const point = this.#pointOf(block, `${name}_p`, batch, row, column);
+    const inputs = loaded.map((convert) => convert(block));
+    const constants = this.#constants ?? this.#loadConstants(block, `${name}_k`);
     const extras = inputs.slice((bias ? 1 : 0) + (columnScale ? 1 : 0));
     const expr = this.#tail ? this.#tail.x : epilogue;
     const results = accumulators.map((accumulator, group) => {
-      const sum = block.let(`sum${id}_${group}`, this.#scaled(accumulator, inputs, group));
-      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], `t${id}_${group}_`);
+      const sum = block.let(`${name}_sum${group}`, this.#scaled(accumulator, inputs, group));
+      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], `${name}_t${group}_`);
       const result = expr ? emitter.emit(expr) : sum;
       const inside =
         storedColumns === columns ? undefined : `vec4<u32>(${point.column} + ${group * 4}u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u)`;
-      return encode(block, `y${id}_${group}`, result, this.#tail, this.#range, output, inside);
+      return encode(block, `${name}_y${group}`, result, this.#tail, this.#range, output, inside);
     });
     storeOperand(block, this.#placed.at(-1)!, point, results, storedColumns, this.width);
   }
 
-  #scaled(accumulator: string, inputs: Fetched['inputs'], group: number): string {
+  #scaled(accumulator: string, inputs: readonly (readonly string[])[], group: number): string {
     const { scale, biasScale, bias, columnScale } = this.#spec;
     const factors = [...(columnScale ? [inputs[bias ? 1 : 0]![group]!] : []), ...(scale === 1 ? [] : [`${Math.fround(scale)}f`])];
     const added = bias ? ` + ${inputs[0]![group]!}${biasScale === 1 ? '' : ` * ${Math.fround(biasScale)}f`}` : '';

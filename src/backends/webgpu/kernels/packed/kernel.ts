@@ -17,7 +17,7 @@ import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
 import { WideEpilogue, wideTensors } from './epilogue.ts';
-import { EpilogueSink, emitResults, PartialSink } from './results.ts';
+import { EpilogueSink, PartialSink, Results } from './results.ts';
 import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
 import { type PackedSource, type PackedSpec, product } from './spec.ts';
 
@@ -50,17 +50,26 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   engine.declare(module);
   module.workgroup('tile', 'u32', 4, packedWorkgroupBytes(tactic) / 16);
   const columnTiles = Math.ceil(Math.max(spec.columns, parts ? 0 : spec.storedColumns) / tactic.bn);
-  const grid = foldWorkgroups(Math.ceil(product(spec.rows) / tactic.bm) * columnTiles, profile);
+  const rowTiles = Math.ceil(product(spec.rows) / tactic.bm);
+  const grid = foldWorkgroups(Math.ceil(rowTiles / tactic.walk) * columnTiles, profile);
   const emit = (block: Block): void => {
     const flat = block.let('place', flatWorkgroup(grid));
-    block.let('tile_row', `(${flat} / ${columnTiles}u) * ${tactic.bm}u`);
+    block.let('first_tile', `${flat} / ${columnTiles}u${tactic.walk === 1 ? '' : ` * ${tactic.walk}u`}`);
+    block.let('tile_row', `first_tile * ${tactic.bm}u`);
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
     block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
     if (tactic.splitK > 1) block.let('part', `wid.z % ${tactic.splitK}u`);
+    const product = new Product(block, spec, geometry, engine, [a, b]);
+    const results = new Results(spec, geometry, engine, sink);
     engine.begin(block);
-    for (const stage of [a, b]) stage.prepare(block);
-    multiply(block, spec, geometry, engine, [a, b]);
-    emitResults(block, spec, geometry, engine, sink);
+    product.load(block);
+    results.load(block, tactic.walk === 1 ? 'let' : 'var');
+    if (tactic.walk > 1) emitWalk(block, tactic, rowTiles, engine, product, results);
+    else {
+      product.multiply(block);
+      results.hoist(block);
+      results.emit(block);
+    }
   };
   module.main(geometry.threads, emit, engine.subgroupSize);
   const ends = parts ? [parts] : wideTensors(spec);
@@ -100,21 +109,74 @@ function leftParts({ a: left, depth, batch, rows }: PackedSpec, bk: number): rea
   return parts as [RowPart, ...RowPart[]];
 }
 
-/** The products over the depth. Ends with a barrier: what was staged is no longer needed. */
-function multiply(block: Block, spec: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly Stage[]): void {
-  const { bk, splitK, buffers, ahead } = tactic;
-  const perPart = partDepth(spec.depth, tactic);
-  block.let('k_begin', splitK === 1 ? '0u' : `part * ${perPart}u`);
-  block.let('k_end', splitK === 1 ? `${spec.depth}u` : `min(k_begin + ${perPart}u, ${spec.depth}u)`);
-  for (const stage of stages) stage.load(block, 'k_begin', 'var', '');
-  if (perPart <= bk) {
-    for (const stage of stages) stage.store(block, '', '');
-    block.line('workgroupBarrier()');
-    engine.multiply(block, '');
-    block.line('workgroupBarrier()');
-  } else if (ahead === 2) multiplyTwoAhead(block, bk, engine, stages);
-  else if (buffers === 2) multiplyTwoBuffers(block, tactic, engine, stages);
-  else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => multiplyBlock(loop, 'k', bk, engine, stages, ''));
+/** The tiles of a workgroup, one below the other: the loads for the next are under way while results of one leave. */
+function emitWalk(block: Block, { walk, bm }: PackedTactic, rowTiles: number, engine: Engine, product: Product, results: Results): void {
+  results.hoist(block);
+  block.let('tiles', `min(${walk}u, ${rowTiles}u - min(first_tile, ${rowTiles}u))`);
+  block.for('step', '0u', 'tiles', '1u', (loop) => {
+    loop.let('tile_row', `(first_tile + step) * ${bm}u`);
+    loop.let('next_row', `tile_row + ${bm}u`);
+    const next = { row: 'next_row', exists: 'step + 1u < tiles' };
+    engine.clear(loop);
+    product.prepare(loop);
+    product.multiply(loop);
+    loop.if(next.exists, (inside) => {
+      inside.let('tile_row', next.row);
+      product.loadNext(inside);
+    });
+    results.emit(loop, next);
+    loop.line('workgroupBarrier()');
+  });
+}
+
+/** The products over the depth of a tile, and the loads of its blocks. */
+class Product {
+  readonly #tactic: PackedTactic;
+  readonly #engine: Engine;
+  readonly #stages: readonly [Stage, Stage];
+  /** The depth is a single block. */
+  readonly #single: boolean;
+
+  /** Emits the range of the depth. */
+  constructor(block: Block, { depth }: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly [Stage, Stage]) {
+    const perPart = partDepth(depth, tactic);
+    block.let('k_begin', tactic.splitK === 1 ? '0u' : `part * ${perPart}u`);
+    block.let('k_end', tactic.splitK === 1 ? `${depth}u` : `min(k_begin + ${perPart}u, ${depth}u)`);
+    this.#tactic = tactic;
+    this.#engine = engine;
+    this.#stages = stages;
+    this.#single = perPart <= tactic.bk;
+  }
+
+  prepare(block: Block): void {
+    for (const stage of this.#stages) stage.prepare(block);
+  }
+
+  /** Emits the loads of the first tile's first block. */
+  load(block: Block): void {
+    this.prepare(block);
+    for (const stage of this.#stages) stage.load(block, 'k_begin', 'var', '');
+  }
+
+  /** Emits the loads of another tile's first block. The tile has the same columns: a single block of them is still there. */
+  loadNext(block: Block): void {
+    const stages = this.#single ? this.#stages.slice(0, 1) : this.#stages;
+    for (const stage of stages) stage.prepare(block);
+    for (const stage of stages) stage.load(block, 'k_begin', 'assign', '');
+  }
+
+  /** Emits the products of a tile whose first block is loaded. Ends with a barrier: what was staged is no longer needed. */
+  multiply(block: Block): void {
+    const { bk, buffers, ahead } = this.#tactic;
+    if (this.#single) {
+      for (const stage of this.#stages) stage.store(block, '', '');
+      block.line('workgroupBarrier()');
+      this.#engine.multiply(block, '');
+      block.line('workgroupBarrier()');
+    } else if (ahead === 2) multiplyTwoAhead(block, bk, this.#engine, this.#stages);
+    else if (buffers === 2) multiplyTwoBuffers(block, this.#tactic, this.#engine, this.#stages);
+    else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => multiplyBlock(loop, 'k', bk, this.#engine, this.#stages, ''));
+  }
 }
 
 /** A block from the registers of a set, which get the block `ahead` further. */
@@ -183,14 +245,14 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
     block.let('line', `i / ${stored}u`);
     block.let('row', `line % ${rows}u`);
     block.let('batch', `line / ${rows}u`);
-    const fetched = epilogue.fetch(block, 'batch', 'row', 'column');
+    const fetched = epilogue.fetch(block, 'end', 'batch', 'row', 'column');
     const sums = Array.from({ length: width / 4 }, (_, group) => {
       // Padding columns beyond the partial results' own repeat the last ones; the epilogue masks them.
       const vector = block.let(`v${group}`, `line * ${vectors}u + min(column / 4u + ${group}u, ${vectors - 1}u)`);
       const terms = Array.from({ length: splitK }, (_unused, part) => `parts[${vector} + ${part * batches * rows * vectors}u]`);
       return block.let(`s${group}`, type === 'i32' ? `vec4<f32>(${terms.join(' + ')})` : terms.join(' + '));
     });
-    epilogue.finish(block, fetched, sums);
+    epilogue.finish(block, 'end', fetched, 'batch', 'row', 'column', sums);
   });
   return { source: module.finish(), operands: [parts, ...wideTensors(spec)], workgroups: grid };
 }

@@ -27,6 +27,9 @@ export function lanesEngine({ tactic, element, pitch, slab, bBegin }: Geometry):
       block.let('ty', `${flat} / ${tx}u`);
       for (let i = 0; i < sm; i++) for (let j = 0; j < quads; j++) block.var(acc(i, j), zero);
     },
+    clear(block) {
+      for (let i = 0; i < sm; i++) for (let j = 0; j < quads; j++) block.line(`${acc(i, j)} = ${zero}`);
+    },
     multiply(block, base) {
       block.for('q', slices === 1 ? '0u' : 'slice', `${bk}u`, `${slices}u`, (inner) => {
         for (let i = 0; i < sm; i++) loadVector(inner, element, `m${i}`, `${base}(ty + ${i * ty}u) * ${pitch}u + q`);

@@ -56,6 +56,7 @@ export function matrixEngine(geometry: Geometry): Engine {
   const { m, n, k } = tactic.matrix!;
   const cover = coverOf(geometry);
   const result = element === 'f16' ? 'f32' : 'i32';
+  const zero = `subgroup_matrix_result<${result}, ${n}, ${m}>()`;
   const acc = (i: number, j: number): string => `acc${i}_${j}`;
   const load = (side: 'left' | 'right', at: string): string => {
     const [type, order] = side === 'left' ? [`subgroup_matrix_left<${element}, ${k}, ${m}>`, 'row_major'] : [`subgroup_matrix_right<${element}, ${n}, ${k}>`, 'col_major'];
@@ -74,7 +75,10 @@ export function matrixEngine(geometry: Geometry): Engine {
       const slice = (bytes: string): string => (tactic.slices === 1 ? bytes : `${bytes} + slice * ${cover.matrixVectors}u`);
       block.let('left', slice(`sub_y * ${tactic.sm * pitch}u`));
       block.let('right', slice(`sub_x * ${tactic.sn * pitch}u + ${bBegin}u`));
-      for (const i of range(cover.down)) for (const j of range(cover.across)) block.var(acc(i, j), `subgroup_matrix_result<${result}, ${n}, ${m}>()`);
+      for (const i of range(cover.down)) for (const j of range(cover.across)) block.var(acc(i, j), zero);
+    },
+    clear(block) {
+      for (const i of range(cover.down)) for (const j of range(cover.across)) block.line(`${acc(i, j)} = ${zero}`);
     },
     multiply(block, base) {
       for (let step = 0; step < cover.steps; step += tactic.slices) {
@@ -127,6 +131,7 @@ export function emulatedEngine(geometry: Geometry): Engine {
       emitPlace(block, geometry, block.let('subgroup', `lid / ${tactic.subgroup}u`));
       block.var('acc', `array<${vector}, ${count}>()`);
     },
+    clear: (block) => block.line(`acc = array<${vector}, ${count}>()`),
     multiply(block, base) {
       const first = tactic.slices === 1 ? '0u' : `slice * ${cover.matrixVectors}u`;
       block.for('x', '0u', `${count}u`, '1u', (cells) => {

@@ -103,17 +103,29 @@ function addressOf({ batch, rows, columnStride }: WideOperand, at: Point, column
   return terms.filter((term) => term !== '0u').join(' + ') || '0u';
 }
 
-/** Emits loads of `width` columns; gives the names of width/4 registers. */
-export function loadOperand(block: Block, placed: WideOperand, at: Point, width: ColumnWidth, prefix: string): string[] {
+/** How a register gets its value: once and for all, the first time, or anew. */
+export type Assignment = 'let' | 'var' | 'assign';
+
+/** Emits what becomes of loaded columns; gives the names of width/4 registers. */
+export type Conversion = (block: Block) => readonly string[];
+
+/** Emits loads of `width` columns, which stay as they lie in memory until they are converted: that takes fewer registers. */
+export function loadOperand(block: Block, placed: WideOperand, at: Point, width: ColumnWidth, prefix: string, how: Assignment = 'let'): Conversion {
   const { operand, unit, columnStride } = placed;
   const groups = width / 4;
-  const raw = unit === 1 ? loadElements(placed, at, columnStride === 0 ? 1 : groups) : loadVectors(block, placed, at, width, prefix);
+  const keep = (name: string, value: string): string => {
+    if (how === 'assign') block.line(`${name} = ${value}`);
+    else if (how === 'var') block.var(name, value);
+    else block.let(name, value);
+    return name;
+  };
+  const raw = unit === 1 ? loadElements(placed, at, columnStride === 0 ? 1 : groups).map((code, i) => keep(`${prefix}_e${i}`, code)) : loadVectors(placed, at, width, prefix, keep);
   const codes = raw.length === 1 ? Array.from({ length: groups }, () => raw[0]!) : raw;
-  return codes.map((code, group) => block.let(`${prefix}_${group}`, convert(code, operand)));
+  return (then) => codes.map((code, group) => then.let(`${prefix}_${group}`, convert(code, operand)));
 }
 
 /** Vectors of the operand's unit, cut into groups of four. */
-function loadVectors(block: Block, placed: WideOperand, at: Point, width: ColumnWidth, prefix: string): string[] {
+function loadVectors(placed: WideOperand, at: Point, width: ColumnWidth, prefix: string, keep: (name: string, value: string) => string): string[] {
   const { name, unit, operand, lastColumn } = placed;
   const { storage } = operand.tensor;
   const words = wordsOf(placed);
@@ -124,7 +136,7 @@ function loadVectors(block: Block, placed: WideOperand, at: Point, width: Column
   };
   const groups: string[] = [];
   for (let column = 0; column < width; column += perAccess) {
-    const value = block.let(`${prefix}_v${column}`, `${name}[${addressOf(placed, at, bounded(column), perAccess)}]`);
+    const value = keep(`${prefix}_v${column}`, `${name}[${addressOf(placed, at, bounded(column), perAccess)}]`);
     const word = (i: number): string => (words === 1 ? value : `${value}.${'xyzw'[i]}`);
     if (bytesOf(storage) === 4) groups.push(value);
     else if (storage === 'f16') for (let i = 0; i < words; i += 2) groups.push(`vec4<f32>(unpack2x16float(${word(i)}), unpack2x16float(${word(i + 1)}))`);

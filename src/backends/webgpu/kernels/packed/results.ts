@@ -10,6 +10,7 @@ import { type PackedTactic, partialColumns } from '../../tactics/packed.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import type { Engine, Geometry } from './engine.ts';
 import { type Fetched, WideEpilogue } from './epilogue.ts';
+import type { Assignment } from './operand.ts';
 import { type PackedSpec, product } from './spec.ts';
 
 /** Where the results of a tile go, several columns at a time. */
@@ -17,10 +18,13 @@ export interface Sink {
   readonly width: number;
   /** Columns that are written. */
   readonly columns: number;
+  /** Bytes that one result needs of operands that differ from row to row. */
+  readonly rowBytes: number;
   /** Emits the loads of what belongs to a column. */
   hoist(block: Block, column: string): void;
-  fetch(block: Block, row: string, column: string): Fetched | undefined;
-  finish(block: Block, fetched: Fetched | undefined, row: string, column: string, accumulators: readonly string[]): void;
+  /** Emits the loads of a point's operands; `name` begins what is named for it. */
+  fetch(block: Block, name: string, row: string, column: string, how: Assignment): Fetched;
+  finish(block: Block, name: string, fetched: Fetched, row: string, column: string, accumulators: readonly string[]): void;
 }
 
 /** The fused end. */
@@ -39,18 +43,23 @@ export class EpilogueSink implements Sink {
     this.#epilogue.hoist(block, 'batch', column);
   }
 
-  fetch(block: Block, row: string, column: string): Fetched {
-    return this.#epilogue.fetch(block, 'batch', row, column);
+  get rowBytes(): number {
+    return this.#epilogue.rowBytes;
   }
 
-  finish(block: Block, fetched: Fetched | undefined, _row: string, _column: string, accumulators: readonly string[]): void {
-    this.#epilogue.finish(block, fetched!, accumulators);
+  fetch(block: Block, name: string, row: string, column: string, how: Assignment): Fetched {
+    return this.#epilogue.fetch(block, name, 'batch', row, column, how);
+  }
+
+  finish(block: Block, name: string, fetched: Fetched, row: string, column: string, accumulators: readonly string[]): void {
+    this.#epilogue.finish(block, name, fetched, 'batch', row, column, accumulators);
   }
 }
 
 /** Sums as they are, to [part, batch, row, column]. i32 sums go as their bits. */
 export class PartialSink implements Sink {
   readonly width = 4;
+  readonly rowBytes = 0;
   readonly columns: number;
   readonly #rows: number;
   readonly #batches: number;
@@ -66,15 +75,18 @@ export class PartialSink implements Sink {
     // Partial results have no operands.
   }
 
-  fetch(): undefined {
-    return undefined;
+  fetch(): Fetched {
+    return [];
   }
 
-  finish(block: Block, _fetched: Fetched | undefined, row: string, column: string, accumulators: readonly string[]): void {
+  finish(block: Block, _name: string, _fetched: Fetched, row: string, column: string, accumulators: readonly string[]): void {
     const line = `((part * ${this.#batches}u + batch) * ${this.#rows}u + ${row}) * ${this.columns / 4}u`;
     block.line(`parts[${line} + ${column} / 4u] = bitcast<vec4<u32>>(${accumulators[0]})`);
   }
 }
+
+/** What an invocation holds of operands while it multiplies. */
+const EARLY_BYTES = 256;
 
 /** Columns of one invocation whose operands are loaded together: their latencies overlap. */
 const COLUMNS_AT_ONCE = 32;
@@ -98,31 +110,139 @@ function walkOf({ tactic, threads, slab }: Geometry, sink: Sink): Walk {
   return { perRow, points, together, rowStep: threads % perRow === 0 ? threads / perRow : undefined, whole: points % (threads * together) === 0 };
 }
 
-/** Emits the way of a tile's results from the accumulators to the sink; nobody needs the staged blocks any more. */
-export function emitResults(block: Block, spec: PackedSpec, geometry: Geometry, engine: Engine, sink: Sink): void {
-  const { tactic, slab } = geometry;
-  const walk = walkOf(geometry, sink);
-  if (walk.rowStep !== undefined) {
-    block.let('lane_row', `lid / ${walk.perRow}u`);
-    block.let('lane_column', `(lid % ${walk.perRow}u) * ${sink.width}u`);
-    block.let('column', 'tile_column + lane_column');
-    block.let('safe_column', covers(sink, tactic) ? 'column' : `min(column, ${lastColumn(sink)}u)`);
-    sink.hoist(block, 'safe_column');
+/** Where the next tile of a workgroup begins, by the name of its first row, and the condition under which there is one. */
+export interface NextTile {
+  readonly row: string;
+  readonly exists: string;
+}
+
+/** The way of a tile's results from the accumulators to the sink. */
+export class Results {
+  readonly #spec: PackedSpec;
+  readonly #geometry: Geometry;
+  readonly #engine: Engine;
+  readonly #sink: Sink;
+  readonly #walk: Walk;
+  /** By round, of operands that were loaded before the products. */
+  #loaded: readonly (readonly Fetched[])[] | undefined;
+
+  constructor(spec: PackedSpec, geometry: Geometry, engine: Engine, sink: Sink) {
+    this.#spec = spec;
+    this.#geometry = geometry;
+    this.#engine = engine;
+    this.#sink = sink;
+    this.#walk = walkOf(geometry, sink);
   }
-  const emitRound = (inside: Block, round: string): void => emitPoints(inside, spec, geometry, engine, sink, round, walk);
-  if (slab.rounds === 1) {
-    engine.spill(block, 0);
-    block.line('workgroupBarrier()');
-    emitRound(block, '0u');
-    return;
+
+  /** Emits the invocation's columns, and loads of what belongs to them. */
+  hoist(block: Block): void {
+    if (this.#walk.rowStep !== undefined) this.#sink.hoist(block, 'safe_column');
   }
-  // One copy of the epilogue for all rounds; accumulators can only be named in the text.
-  block.for('turn', '0u', `${slab.rounds}u`, '1u', (rounds) => {
-    for (let round = 0; round < slab.rounds; round++) rounds.if(`turn == ${round}u`, (one) => engine.spill(one, round));
-    rounds.line('workgroupBarrier()');
-    emitRound(rounds, 'turn');
-    rounds.line('workgroupBarrier()');
-  });
+
+  /** Emits where the invocation's columns are, and the loads of all rounds' operands that differ by row: so their latencies overlap with one another and with the products. */
+  load(block: Block, how: 'let' | 'var'): void {
+    const { perRow, rowStep } = this.#walk;
+    if (rowStep !== undefined) {
+      block.let('lane_row', `lid / ${perRow}u`);
+      block.let('lane_column', `(lid % ${perRow}u) * ${this.#sink.width}u`);
+      block.let('column', 'tile_column + lane_column');
+      block.let('safe_column', covers(this.#sink, this.#geometry.tactic) ? 'column' : `min(column, ${lastColumn(this.#sink)}u)`);
+    }
+    if (!this.#loadsEarly()) return;
+    this.#loaded = Array.from({ length: this.#geometry.slab.rounds }, (_, round) => this.#fetch(block, this.#placesOf(block, 'tile_row', `${round}u`, `r${round}_`), how));
+  }
+
+  /** Emits what comes after the products, when nobody needs the staged blocks any more. */
+  emit(block: Block, next?: NextTile): void {
+    const { slab, tactic } = this.#geometry;
+    const loaded = this.#loaded;
+    const unrolls = tactic.engine !== 'lanes' && this.#isFixed() && (tactic.walk > 1 || tactic.wide > 4);
+    if (slab.rounds === 1 || loaded || unrolls) {
+      for (let round = 0; round < slab.rounds; round++) {
+        if (round > 0) block.line('workgroupBarrier()');
+        this.#engine.spill(block, round);
+        block.line('workgroupBarrier()');
+        if (!loaded) this.#emitRound(block, `${round}u`, `r${round}_`);
+        else {
+          this.#finish(block, this.#placesOf(block, 'tile_row', `${round}u`, `s${round}_`), loaded[round]!);
+          if (next) block.if(next.exists, (inside) => void this.#fetch(inside, this.#placesOf(inside, next.row, `${round}u`, `r${round}_`), 'assign'));
+        }
+      }
+      return;
+    }
+    // One copy of the epilogue for all rounds; accumulators can only be named in the text.
+    block.for('turn', '0u', `${slab.rounds}u`, '1u', (rounds) => {
+      for (let round = 0; round < slab.rounds; round++) rounds.if(`turn == ${round}u`, (one) => this.#engine.spill(one, round));
+      rounds.line('workgroupBarrier()');
+      this.#emitRound(rounds, 'turn', '');
+      rounds.line('workgroupBarrier()');
+    });
+  }
+
+  /** Emits one round's way from the slab to the sink. */
+  #emitRound(block: Block, round: string, prefix: string): void {
+    const { threads, slab } = this.#geometry;
+    const { rowStep, points, together } = this.#walk;
+    const both = (inside: Block, places: readonly Place[]): void => this.#finish(inside, places, this.#fetch(inside, places, 'let'));
+    if (this.#isFixed()) {
+      both(block, this.#placesOf(block, 'tile_row', round, prefix));
+      return;
+    }
+    const [from, to, step] = rowStep === undefined ? ['lid', points, threads] : ['lane_row', slab.rows, rowStep];
+    block.for('e', from, `${to}u`, `${step * together}u`, (loop) => {
+      both(loop, Array.from({ length: together }, (_, i) => loopPlace(loop, this.#geometry, this.#engine, this.#sink, round, this.#walk, i)));
+    });
+  }
+
+  /** Whether there is something to load before the products, and registers for it. */
+  #loadsEarly(): boolean {
+    const { tactic: { bm, bn, engine }, threads } = this.#geometry;
+    const bytes = ((bm * bn) / threads) * this.#sink.rowBytes;
+    return engine !== 'lanes' && bytes > 0 && bytes <= EARLY_BYTES && this.#isFixed();
+  }
+
+  /** Whether an invocation's points of a round are at known distances from its first one. */
+  #isFixed(): boolean {
+    const { rowStep, points, together } = this.#walk;
+    const { rows } = this.#engine.run;
+    return rowStep !== undefined && points <= this.#geometry.threads * together && (rows % rowStep === 0 || rowStep % rows === 0);
+  }
+
+  #placesOf(block: Block, tileRow: string, round: string, prefix: string): Place[] {
+    return fixedPlaces(block, this.#geometry, this.#engine, tileRow, round, this.#walk, prefix);
+  }
+
+  /** Emits the loads of some points' operands. Those of points outside are read where the last point's lie, and dropped. */
+  #fetch(block: Block, places: readonly Place[], how: Assignment): Fetched[] {
+    const rows = product(this.#spec.rows);
+    const wholeRows = rows % this.#geometry.tactic.bm === 0;
+    return places.map(({ name, row, safeColumn, taken }) => {
+      const safeRow = wholeRows && taken === undefined ? row : block.let(`${name}_safe`, `min(${row}, ${rows - 1}u)`);
+      return this.#sink.fetch(block, name, safeRow, safeColumn, how);
+    });
+  }
+
+  /** Emits the ends of some points; what the slab holds for those inside it is read before the first of them. */
+  #finish(block: Block, places: readonly Place[], fetched: readonly Fetched[]): void {
+    const { tactic, slab } = this.#geometry;
+    const rows = product(this.#spec.rows);
+    // NVIDIA's compiler moves what follows the loads of halves before them, and is twice as slow for it, unless it lies behind a condition; of bytes the reverse is true.
+    const guards = rows % tactic.bm !== 0 || (this.#loaded !== undefined && this.#spec.element === 'f16' && tactic.walk === 1);
+    const sumsOf = (inside: Block, { vector, name }: Place): string[] =>
+      Array.from({ length: this.#sink.width / 4 }, (_, group) => inside.let(`${name}_acc${group}`, slabSum(this.#spec, tactic, slab, `${vector} + ${group}u`)));
+    const sums = places.map((place) => (place.taken === undefined ? sumsOf(block, place) : undefined));
+    for (const [i, place] of places.entries()) {
+      const { name, row, column, taken } = place;
+      const inside = [
+        ...(taken === undefined ? [] : [taken]),
+        ...(guards ? [`(${row} < ${rows}u)`] : []),
+        ...(covers(this.#sink, tactic) ? [] : [`(${column} < ${this.#sink.columns}u)`]),
+      ].join(' & ');
+      const finish = (then: Block): void => this.#sink.finish(then, name, fetched[i]!, row, column, sums[i] ?? sumsOf(then, place));
+      if (inside === '') finish(block);
+      else block.if(inside, finish);
+    }
+  }
 }
 
 const covers = (sink: Sink, tactic: PackedTactic): boolean => sink.columns % tactic.bn === 0;
@@ -131,8 +251,9 @@ function lastColumn({ columns, width }: Sink): number {
   return (Math.ceil(columns / width) - 1) * width;
 }
 
-/** A point: names and expressions of its row, column and first vector in the slab. */
+/** A point: a name for what belongs to it; names and expressions of its row, column and first vector in the slab. */
 interface Place {
+  readonly name: string;
   readonly row: string;
   readonly column: string;
   readonly safeColumn: string;
@@ -141,34 +262,22 @@ interface Place {
   readonly taken: string | undefined;
 }
 
-/** Emits one round's way from the slab to the sink. */
-function emitPoints(block: Block, spec: PackedSpec, geometry: Geometry, engine: Engine, sink: Sink, round: string, walk: Walk): void {
-  const { threads, slab } = geometry;
-  const { rowStep, points, together } = walk;
-  const once = points <= threads * together;
-  if (rowStep !== undefined && once && (engine.run.rows % rowStep === 0 || rowStep % engine.run.rows === 0)) {
-    emitTogether(block, spec, geometry, sink, fixedPlaces(block, geometry, engine, round, walk, rowStep));
-    return;
-  }
-  const [from, to, step] = rowStep === undefined ? ['lid', points, threads] : ['lane_row', slab.rows, rowStep];
-  block.for('e', from, `${to}u`, `${step * together}u`, (loop) => {
-    const places = Array.from({ length: together }, (_, i) => loopPlace(loop, geometry, engine, sink, round, walk, i));
-    emitTogether(loop, spec, geometry, sink, places);
-  });
-}
 
-/** Places whose distances from the first one are known. */
-function fixedPlaces(block: Block, { slab }: Geometry, { run }: Engine, round: string, { together, whole }: Walk, rowStep: number): Place[] {
+/** Places whose distances from the first one are known; the prefix tells rounds apart that are written one after another. */
+function fixedPlaces(block: Block, { slab }: Geometry, { run }: Engine, tileRow: string, round: string, { together, whole, rowStep: step }: Walk, prefix: string): Place[] {
+  const rowStep = step!;
   const first = run.rows % rowStep === 0 ? 'lane_row' : `(lane_row / ${run.rows}u) * ${run.step}u + lane_row % ${run.rows}u`;
-  block.let('first_row', `tile_row + ${first} + ${round} * ${run.rows}u`);
-  block.let('first_vector', `lane_row * ${slab.pitch}u + lane_column / 4u`);
+  block.let(`${prefix}first_row`, `${tileRow} + ${first} + ${round} * ${run.rows}u`);
+  block.let(`${prefix}first_vector`, `lane_row * ${slab.pitch}u + lane_column / 4u`);
   return Array.from({ length: together }, (_, i) => {
     const down = i * rowStep;
+    const name = `${prefix}row${i}`;
     return {
-      row: block.let(`row${i}`, `first_row + ${Math.floor(down / run.rows) * run.step + (down % run.rows)}u`),
+      name,
+      row: block.let(name, `${prefix}first_row + ${Math.floor(down / run.rows) * run.step + (down % run.rows)}u`),
       column: 'column',
       safeColumn: 'safe_column',
-      vector: `first_vector + ${down * slab.pitch}u`,
+      vector: `${prefix}first_vector + ${down * slab.pitch}u`,
       taken: whole ? undefined : `(lane_row + ${down}u < ${slab.rows}u)`,
     };
   });
@@ -181,36 +290,13 @@ function loopPlace(loop: Block, { threads, slab }: Geometry, { run }: Engine, si
   const slabColumn = rowStep === undefined ? loop.let(`slab_column${i}`, `(${at} % ${perRow}u) * ${sink.width}u`) : 'lane_column';
   const column = rowStep === undefined ? loop.let(`column${i}`, `tile_column + ${slabColumn}`) : 'column';
   return {
+    name: `row${i}`,
     row: loop.let(`row${i}`, `tile_row + (${slabRow} / ${run.rows}u) * ${run.step}u + ${slabRow} % ${run.rows}u + ${round} * ${run.rows}u`),
     column,
     safeColumn: rowStep === undefined ? loop.let(`safe_column${i}`, `min(${column}, ${lastColumn(sink)}u)`) : 'safe_column',
     vector: loop.let(`vector${i}`, `${slabRow} * ${slab.pitch}u + ${slabColumn} / 4u`),
     taken: whole ? undefined : `(${at} < ${rowStep === undefined ? points : slab.rows}u)`,
   };
-}
-
-/** Emits the loads of some points, then their ends. */
-function emitTogether(block: Block, spec: PackedSpec, { tactic, slab }: Geometry, sink: Sink, places: readonly Place[]): void {
-  const rows = product(spec.rows);
-  const wholeRows = rows % tactic.bm === 0;
-  const sumsOf = (inside: Block, { vector }: Place, i: number): string[] =>
-    Array.from({ length: sink.width / 4 }, (_, group) => inside.let(`acc_${i}_${group}`, slabSum(spec, tactic, slab, `${vector} + ${group}u`)));
-  // Operands of points outside are read where the last point's lie, and dropped.
-  const loaded = places.map((place, i) => {
-    const safeRow = wholeRows && place.taken === undefined ? place.row : block.let(`safe_row${i}`, `min(${place.row}, ${rows - 1}u)`);
-    const fetched = sink.fetch(block, safeRow, place.safeColumn);
-    return { fetched, sums: place.taken === undefined ? sumsOf(block, place, i) : undefined };
-  });
-  for (const [i, place] of places.entries()) {
-    const inside = [
-      ...(place.taken === undefined ? [] : [place.taken]),
-      ...(wholeRows ? [] : [`(${place.row} < ${rows}u)`]),
-      ...(covers(sink, tactic) ? [] : [`(${place.column} < ${sink.columns}u)`]),
-    ].join(' & ');
-    const finish = (then: Block): void => sink.finish(then, loaded[i]!.fetched, place.row, place.column, loaded[i]!.sums ?? sumsOf(then, place, i));
-    if (inside === '') finish(block);
-    else block.if(inside, finish);
-  }
 }
 
 /** A result of the slab as vec4<f32> (sums of i32 are exact until then); the slices are added here. */
