@@ -174,6 +174,8 @@ export interface Session {
 export interface LayerTime {
   readonly layer: string;
   readonly durationNs: number;
+  /** Further layers of the header, whose work it did too: they have no time of their own. */
+  readonly alsoDid?: readonly string[];
   /** What the layer must move at least, as the backend stores it; where absent, the engine's own count stands. */
   readonly bytes?: number;
 }

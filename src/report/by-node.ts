@@ -12,7 +12,7 @@ import { formatNumber } from './units.ts';
 /** One engine's part of a row. */
 export interface NodeSide {
   readonly durationNs: number;
-  /** Kinds of its layers with their precision, each once, in their order. */
+  /** Kinds of its layers with their precision and tactic, each once, in their order. */
   readonly kernels: readonly string[];
 }
 
@@ -35,7 +35,7 @@ type Totals = Pick<Roofline, 'kernelNs' | 'wallNs' | 'residualNs'>;
 
 interface Profiled {
   readonly title: string;
-  readonly roofline: Pick<Roofline, 'kernelNs' | 'wallNs' | 'residualNs'> & { readonly rows: readonly Pick<ProfiledLayer, 'kind' | 'precision' | 'durationNs' | 'origins'>[] };
+  readonly roofline: Pick<Roofline, 'kernelNs' | 'wallNs' | 'residualNs'> & { readonly rows: readonly Pick<ProfiledLayer, 'kind' | 'precision' | 'tactic' | 'durationNs' | 'origins'>[] };
 }
 
 export function compareByNode(before: Profiled, after: Profiled): NodeComparison {
@@ -43,13 +43,13 @@ export function compareByNode(before: Profiled, after: Profiled): NodeComparison
   const groups = new Map<string | undefined, Set<string>>();
   const sides = { before: new Map<string | undefined, NodeSide>(), after: new Map<string | undefined, NodeSide>() };
   for (const [side, { roofline }] of [['before', before], ['after', after]] as const) {
-    for (const { origins = [], kind, precision, durationNs } of roofline.rows) {
+    for (const { origins = [], kind, precision, tactic, durationNs } of roofline.rows) {
       const key = origins[0] === undefined ? undefined : leader(origins[0]);
       const nodes = groups.get(key) ?? new Set();
       groups.set(key, nodes);
       for (const origin of origins) nodes.add(origin);
       const known = sides[side].get(key) ?? NOTHING;
-      sides[side].set(key, { durationNs: known.durationNs + durationNs, kernels: [...new Set([...known.kernels, `${kind} ${precision}`])] });
+      sides[side].set(key, { durationNs: known.durationNs + durationNs, kernels: [...new Set([...known.kernels, [kind, precision, ...(tactic === undefined ? [] : [`(${tactic})`])].join(' ')])] });
     }
   }
   const order = [...groups].filter(([key]) => key !== undefined);

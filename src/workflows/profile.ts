@@ -127,11 +127,24 @@ async function wallTime(session: Session, inputs: TensorMap, clock: TimeSource, 
 }
 
 /** Medians by layer, with what the engine says of each; a layer that it does not list is the backend's own. */
-function layersOf({ layers }: EngineHeader, times: readonly (readonly LayerTime[])[]): ProfiledLayer[] {
-  return times[0]!.map(({ layer: name, bytes }, i): ProfiledLayer => {
-    const known = layers[i]?.name === name ? layers[i] : layers.find((layer) => layer.name === name);
+function layersOf({ layers }: Pick<EngineHeader, 'layers'>, times: readonly (readonly LayerTime[])[]): ProfiledLayer[] {
+  const byName = new Map(layers.map((layer) => [layer.name, layer]));
+  return times[0]!.map(({ layer: name, bytes, alsoDid = [] }, i): ProfiledLayer => {
+    const known = layers[i]?.name === name ? layers[i] : byName.get(name);
+    const others = alsoDid.flatMap((other) => byName.get(other) ?? []);
     const durationNs = quantile(sortSamples(times.map((run) => run[i]?.durationNs ?? 0)), 0.5);
-    const { kind = 'other', precision = 'float32', flops = 0, tactic, origins = [] } = known ?? {};
-    return { name, kind, precision, tactic, origins, flops, bytes: bytes ?? known?.bytes ?? 0, durationNs };
+    const { kind = 'other', precision = 'float32', tactic } = known ?? {};
+    const done = [...others.toReversed(), ...(known ? [known] : [])];
+    return {
+      name,
+      kind: [...others.toReversed().map((other) => other.kind), kind].join('+'),
+      precision,
+      tactic,
+      origins: [...new Set(done.flatMap(({ origins = [] }) => origins))],
+      flops: done.reduce((sum, { flops }) => sum + flops, 0),
+      // What passes between them need not reach memory.
+      bytes: bytes ?? Math.max(0, ...done.map((layer) => layer.bytes)),
+      durationNs,
+    };
   });
 }

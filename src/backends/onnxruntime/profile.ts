@@ -57,17 +57,33 @@ const LAYOUT = /(_nchwc|_nhwc)$/;
 
 /**
  * Times under the names of the engine's layers. A node in blocked channels is called after the value that it gives (`y_nchwc`), which may be
- * that of an activation it took in: the layer is the node that gives the value in the engine's own graph.
+ * that of an activation it took in: the layer is the node that gives the value in the engine's own graph, and it did the work of those
+ * before it that are timed nowhere.
  */
 export function namedAsLayers(times: readonly LayerTime[], { header, parts }: Engine): readonly LayerTime[] {
   const layers = new Set(header.layers.map(({ name }) => name));
   const model = parts.get(MODEL_PART);
   if (layers.size === 0 || !model || times.every(({ layer }) => layers.has(layer))) return times;
-  const giver = new Map(readModel(model).nodes.flatMap(({ name, outputs }) => outputs.map((output) => [output, name] as const)));
-  return times.map((time) => {
+  const { nodes } = readModel(model);
+  const giver = new Map(nodes.flatMap(({ name, outputs }) => outputs.map((output) => [output, name] as const)));
+  const named = times.map((time) => {
     if (layers.has(time.layer)) return time;
     const plain = time.layer.replace(LAYOUT, '');
     const layer = layers.has(plain) ? plain : giver.get(plain);
     return layer !== undefined && layers.has(layer) ? { ...time, layer } : time;
+  });
+  const inputs = new Map(nodes.map((node) => [node.name, node.inputs]));
+  const accounted = new Set(named.map(({ layer }) => layer));
+  /** Layers that lead to one and have no time, nearest first. */
+  const takenIn = (layer: string): string[] =>
+    (inputs.get(layer) ?? []).flatMap((input) => {
+      const before = giver.get(input);
+      if (before === undefined || !layers.has(before) || accounted.has(before)) return [];
+      accounted.add(before);
+      return [before, ...takenIn(before)];
+    });
+  return named.map((time) => {
+    const alsoDid = takenIn(time.layer);
+    return alsoDid.length === 0 ? time : { ...time, alsoDid };
   });
 }

@@ -18,6 +18,10 @@ describe('namedAsLayers', () => {
     expect(named('first', 'second_nhwc', 'b_nchwc', 'a')).toEqual(['first', 'second', 'second', 'first']);
   });
 
+  it('says whose work a layer did too: those before it that have no time', () => {
+    expect(namedAsLayers([{ layer: 'b_nchwc', durationNs: 1 }], engine)).toEqual([{ layer: 'second', durationNs: 1, alsoDid: ['first'] }]);
+  });
+
   it("leaves what is onnxruntime's own", () => {
     expect(named('ReorderInput_token_0', 'first')).toEqual(['ReorderInput_token_0', 'first']);
   });
