@@ -1,6 +1,6 @@
-/** Ctrl-C as an AbortSignal: once ends cleanly, twice ends at once. */
+/** Ctrl-C as an AbortSignal: once ends cleanly, twice ends at once. What it interrupts rejects with INTERRUPTED, unless it keeps what there is. */
 import { setMaxListeners } from 'node:events';
-import { EXIT } from '../errors.ts';
+import { EXIT, TsrtError } from '../errors.ts';
 
 export interface Interrupt {
   readonly signal: AbortSignal;
@@ -18,7 +18,7 @@ export function onInterrupt(onFirst: () => void): Interrupt {
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
     process.exitCode = EXIT.interrupted;
     onFirst();
-    controller.abort();
+    controller.abort(new TsrtError('INTERRUPTED', 'stopped before the end', { fix: 'start it again' }));
   };
   process.on('SIGINT', listener);
   process.on('SIGTERM', listener);
