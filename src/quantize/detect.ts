@@ -3,13 +3,15 @@
  */
 import { consumers, producers, type Graph, type ValueId } from '../ir/graph.ts';
 
-/** Whether a graph comes with scales of its own: a product that reads dequantized values. */
+/** Products of integers by their operators: scales are beside them, fixed (QLinear…) or found in each run (DynamicQuantizeLinear before …Integer). */
+export const INTEGER_OPS: ReadonlySet<string> = new Set(['QLinearConv', 'QLinearMatMul', 'ConvInteger', 'MatMulInteger']);
+
+/** Whether a graph comes with scales of its own: a product of integers, or one that reads dequantized values. */
 export function isQuantized(graph: Graph): boolean {
   const readers = consumers(graph);
   return graph.nodes.some(
     (node) =>
-      node.op === 'QLinearConv' ||
-      node.op === 'QLinearMatMul' ||
+      INTEGER_OPS.has(node.op) ||
       (node.op === 'DequantizeLinear' && (readers.get(node.outputs[0]!) ?? []).some(({ op }) => op === 'Conv' || op === 'Gemm' || op === 'MatMul')),
   );
 }

@@ -17,7 +17,7 @@ export const githubReporter: Reporter = {
     });
     const warnings = report.warnings.map((warning): Annotation => {
       const message = warning.advice === undefined ? warning.sentence : `${warning.sentence}\n${warning.advice}`;
-      return { level: 'warning', title: `${report.suite}: ${plural(warning.cases.length, 'case')}`, message };
+      return { level: warning.kind === 'note' ? 'notice' : 'warning', title: `${report.suite}: ${plural(warning.cases.length, 'case')}`, message };
     });
     const table = tableReporter.render({ ...input, color: false, width: 160 });
     return renderAnnotations([...unmeasured, ...warnings]) + renderGroup(`results of ${report.suite}`, table);

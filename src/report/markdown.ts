@@ -22,7 +22,7 @@ export const markdownReporter: Reporter = {
       (row) => `- **${row.status}** ${escapeMarkdown(`${row.caseId}: ${row.reason}${row.fix === undefined ? '' : ` (fix: ${row.fix})`}`)}`,
     );
     const warnings = report.warnings.map(
-      (warning) => `- **warning** ${escapeMarkdown(`${warning.sentence} (${plural(warning.cases.length, 'case')})`)}`,
+      (warning) => `- **${warning.kind === 'note' ? 'note' : 'warning'}** ${escapeMarkdown(`${warning.sentence} (${plural(warning.cases.length, 'case')})`)}`,
     );
     const parts = [`### ${escapeMarkdown(headingOf(report))}`, rows.length > 0 ? table : 'No case was measured.'];
     if (rows.length > 0) parts.push(escapeMarkdown(legendOf(columns).join(' ')));

@@ -92,7 +92,7 @@ function unmeasuredLines(rows: readonly UnmeasuredRow[], width: number, paint: P
 function warningLines(warning: ReportWarning, width: number, paint: Paint): string[] {
   const where = warning.cases.length === 1 ? (warning.cases[0] ?? '') : plural(warning.cases.length, 'case');
   return [
-    ...remark(paint('yellow', 'warning '), `${warning.sentence} (${where})`, width),
+    ...remark(warning.kind === 'note' ? 'note    ' : paint('yellow', 'warning '), `${warning.sentence} (${where})`, width),
     ...(warning.advice === undefined ? [] : remark(' '.repeat(8), warning.advice, width)),
   ];
 }

@@ -10,7 +10,7 @@ export interface ReportWarning {
   readonly cases: readonly string[];
 }
 
-/** Each kind once, with the cases it concerns and the sentence of its worst instance; notices stay apart by their text. */
+/** Each kind once, with the cases it concerns and the sentence of its worst instance; notices stay apart by their text. Notes, which ask for nothing, come last. */
 export function collectWarnings(records: readonly BenchRecord[]): ReportWarning[] {
   const groups = new Map<string, { worst: RecordWarning; record: BenchRecord; cases: string[] }>();
   for (const record of records) {
@@ -22,7 +22,9 @@ export function collectWarnings(records: readonly BenchRecord[]): ReportWarning[
       groups.set(key, group);
     }
   }
-  return [...groups.values()].map(({ worst, record, cases }) => {
+  const isNote = ({ worst }: { readonly worst: RecordWarning }) => worst.kind === 'note';
+  const all = [...groups.values()];
+  return [...all.filter((group) => !isNote(group)), ...all.filter(isNote)].map(({ worst, record, cases }) => {
     const { sentence, advice } = describeWarning(worst, record);
     return { kind: worst.kind, sentence, advice, cases };
   });
@@ -31,6 +33,7 @@ export function collectWarnings(records: readonly BenchRecord[]): ReportWarning[
 function keyOf(warning: RecordWarning): string {
   switch (warning.kind) {
     case 'notice':
+    case 'note':
     case 'over-budget':
       return warning.text;
     case 'drift':
@@ -78,6 +81,7 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
     case 'over-budget':
       return { sentence: `over the accuracy budget: ${warning.text}`, advice: 'calibrate otherwise (quantization in the suite), or take a variant within the budget' };
     case 'notice':
+    case 'note':
       return { sentence: warning.text, advice: undefined };
     default:
       return warning satisfies never;
@@ -101,6 +105,7 @@ function severity(warning: RecordWarning): number {
     case 'untrained-weights':
     case 'over-budget':
     case 'notice':
+    case 'note':
       return 0;
     default:
       return warning satisfies never;

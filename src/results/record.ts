@@ -156,7 +156,10 @@ export type RecordWarning =
   | { readonly kind: 'untrained-weights' }
   /** What of the suite's accuracy budget the variant breaks, as a sentence. */
   | { readonly kind: 'over-budget'; readonly text: string }
-  | { readonly kind: 'notice'; readonly text: string };
+  /** Something to act on that has no kind of its own. */
+  | { readonly kind: 'notice'; readonly text: string }
+  /** What the engine says of itself: nothing to act on. */
+  | { readonly kind: 'note'; readonly text: string };
 
 /** What every state shares. */
 interface RecordBase {

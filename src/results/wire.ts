@@ -173,6 +173,7 @@ const warning = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('untrained-weights') }),
   z.strictObject({ kind: z.literal('over-budget'), text: z.string() }),
   z.strictObject({ kind: z.literal('notice'), text: z.string() }),
+  z.strictObject({ kind: z.literal('note'), text: z.string() }),
 ]).meta({ id: 'warning' });
 
 const base = { schemaVersion: z.literal(RECORD_SCHEMA_VERSION), case: caseSchema, provenance, warnings: z.array(warning) };

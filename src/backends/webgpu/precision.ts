@@ -43,7 +43,12 @@ export interface InPrecision {
 /** The imported graph with Q/DQ where the build asks for int8. Throws TsrtError CALIBRATION_INVALID for a calibration of something else. */
 export async function inPrecision(imported: Graph, { options, calibration, model }: BuildInput, passes: Omit<PipelineOptions, 'target'>): Promise<InPrecision> {
   const { precision, fusion, disabledPasses } = options;
-  if (isQuantized(imported)) return { ...marked(imported), own: true, without: [] };
+  if (isQuantized(imported)) {
+    const { graph, products } = marked(imported);
+    // Their kernels multiply element by element in 32 bits: right, and not what int8 is asked for.
+    const dynamic = precision === 'int8' ? graph.nodes.filter(({ op }) => op === 'ConvInteger' || op === 'MatMulInteger') : [];
+    return { graph, products: [...products, ...dynamic], own: true, without: [] };
+  }
   // Ranges of something else would keep the wrong values in f32.
   if (precision === 'fp16' && calibration) checkCalibration(calibration.cache, { model, fusion, disabledPasses });
   if ((precision !== 'int8' && precision !== 'mixed') || !calibration) return { graph: imported, products: [], own: false, without: [] };

@@ -7,6 +7,7 @@ import { TsrtError } from '../../errors.ts';
 import { readModel } from '../../onnx/model.ts';
 import { parseCalibration } from '../../quantize/calibration.ts';
 import { type CalibratorOptions, isCalibrationMethod } from '../../quantize/calibrators.ts';
+import { INTEGER_OPS } from '../../quantize/detect.ts';
 import type { Registry } from '../../registry.ts';
 import type { Dataset, DatasetPart } from '../../suite/source.ts';
 import type { ResolvedModel } from '../../suite/models.ts';
@@ -80,7 +81,7 @@ export async function setApartAsCalibrated(suite: Suite): Promise<Suite> {
   return found ? { ...suite, quantization: { ...quantization, samples: found.cache.dataset.samples } } : suite;
 }
 
-const OWN_SCALES: ReadonlySet<string> = new Set(['DequantizeLinear', 'QLinearConv', 'QLinearMatMul']);
+const OWN_SCALES: ReadonlySet<string> = new Set(['DequantizeLinear', ...INTEGER_OPS]);
 
 /**
  * What builds of int8 variants take: the suite's cache, or a calibration made now, once for the same graph. Undefined for a

@@ -114,8 +114,8 @@ function readingOf(accuracy: AccuracyOutcome | undefined): AccuracyReading | und
 }
 
 function engineWarnings(engine: EngineFacts, { untrained }: RecordContext): RecordWarning[] {
-  const notices = engine.header.notices.map((text): RecordWarning => ({ kind: 'notice', text }));
-  return untrained ? [...notices, { kind: 'untrained-weights' }] : notices;
+  const notes = engine.header.notices.map((text): RecordWarning => ({ kind: 'note', text }));
+  return untrained ? [...notes, { kind: 'untrained-weights' }] : notes;
 }
 
 function accuracyWarnings(accuracy: AccuracyOutcome | undefined, budget: AccuracyBudget): RecordWarning[] {

@@ -9,7 +9,7 @@ import { TsrtError } from '../../../src/errors.ts';
 import { typedView } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import type { Calibration } from '../../../src/quantize/calibration.ts';
-import { everyOp, pictures, quantizeNet } from '../quantize/networks.ts';
+import { dynamicallyQuantized, everyOp, pictures, quantizeNet } from '../quantize/networks.ts';
 
 const model = exportGraph(everyOp());
 
@@ -79,6 +79,12 @@ describe('onnxruntime, int8', () => {
     const largest = Math.max(...exact.map(Math.abs));
     for (const [i, value] of exact.entries()) expect(Math.abs(value - rounded[i]!)).toBeLessThan(0.08 * largest);
     expect(rounded).not.toEqual(exact);
+  });
+
+  it('asks for no calibration where scales are found in each run', async () => {
+    const engine = await build('int8', undefined, {}, exportGraph(dynamicallyQuantized()));
+    expect(engine.header.notices).toEqual([expect.stringMatching(/^In int8: \d/)]);
+    expect(engine.header.layers.some(({ kind, precision }) => /MatMul/.test(kind) && precision !== 'float32')).toBe(true);
   });
 
   it('mixed keeps the nodes that the calibration names, and onnxruntime leaves them alone', async () => {

@@ -42,6 +42,17 @@ export function net(seed = 1): Net {
   };
 }
 
+/** A matrix product by the habit of dynamic quantization: the scale of the data is found in each run. */
+export function dynamicallyQuantized(): Graph {
+  const { b } = net();
+  const x = b.input('x', { dtype: 'float32', dims: [2, 64] });
+  const [bytes, scale, zero] = b.nodeOutputs('DynamicQuantizeLinear', [x], {}, { outputs: 3 }) as [ValueId, ValueId, ValueId];
+  const random = seededRandom(5);
+  const weights = b.constant(fromNumbers('int8', [64, 16], Array.from({ length: 1024 }, () => Math.round(200 * random() - 100))));
+  const sums = b.node('Cast', [b.node('MatMulInteger', [bytes, weights, zero], {})], { to: 'float32', saturate: 1 });
+  return b.finish([b.node('Mul', [sums, b.node('Mul', [scale, b.constant(fromNumbers('float32', [], [0.01]))], {})], {})]);
+}
+
 /** Convolution, depthwise with ReLU6, residual, pools, concatenation, resize, matrix product. */
 export function everyOp(): Graph {
   const { b, weight, conv, relu6 } = net();

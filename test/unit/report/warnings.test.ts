@@ -42,13 +42,14 @@ describe('warnings', () => {
     const records = [
       completed({ warnings: [{ kind: 'drift', yardstick: 'memory', ratio: 1.1 }] }),
       completed({ batch: 2, warnings: [{ kind: 'drift', yardstick: 'memory', ratio: 1.4 }, { kind: 'drift', yardstick: 'gpu', ratio: 1.2 }] }),
-      completed({ batch: 4, warnings: [{ kind: 'notice', text: 'a' }, { kind: 'notice', text: 'b' }] }),
+      completed({ batch: 4, warnings: [{ kind: 'note', text: 'of itself' }, { kind: 'notice', text: 'a' }, { kind: 'notice', text: 'b' }] }),
     ];
     expect(collectWarnings(records).map(({ sentence, cases }) => [sentence.match(/\d\.\d+/)?.[0] ?? sentence, cases.length])).toEqual([
       ['1.40', 2],
       ['1.20', 1],
       ['a', 1],
       ['b', 1],
+      ['of itself', 1],
     ]);
   });
 });

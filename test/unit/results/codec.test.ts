@@ -48,7 +48,7 @@ const warnings: fc.Arbitrary<RecordWarning[]> = fc.array(
     fc.record({ kind: fc.constant('not-steady' as const), rounds: count }, PLAIN),
     fc.record({ kind: fc.constant('drift' as const), yardstick: fc.constant('memory' as const), ratio: amount }, PLAIN),
     fc.record({ kind: fc.constant('untrained-weights' as const) }, PLAIN),
-    fc.record({ kind: fc.constant('notice' as const), text: fc.string() }, PLAIN),
+    fc.record({ kind: fc.constantFrom('notice' as const, 'note' as const), text: fc.string() }, PLAIN),
   ),
 );
 
