@@ -1,5 +1,6 @@
 /** The packed matrix kernel on SwiftShader against float64: loaders, engines, epilogues, splits. */
 import { describe, expect, it } from 'vitest';
+import type { PackedImage } from '../../src/backends/webgpu/kernels/packed/spec.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import type { PackedElement, PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
 import { fewestRounds, packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
@@ -125,6 +126,14 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       }
     });
 
+    it.each([{}, { walk: 2 }, { walk: 2, bk: 4 }, { walk: 3, buffers: 2, bm: 32 }] as const)(`${element} parts of a depth, one tile or several: %o`, async (options) => {
+      const whole = convProblem({ ...base, x: [3, 64, 4, 4], w: [24, 64, 1, 1] }, { element });
+      const image = whole.spec.a as PackedImage;
+      // A border that no block ends at.
+      const parts = [{ from: 0, to: 1 }, { from: 1, to: image.channels }].map(({ from, to }) => ({ a: { ...image, offset: from, channels: to - from }, depth: to - from }));
+      expect(await fault({ ...whole, spec: { ...whole.spec, a: { kind: 'joined', parts } } }, tactic('emulated', element, options))).toBeUndefined();
+    });
+
     const outputs: readonly Omit<ProblemOptions, 'element'>[] = [
       { output: 'f32', bias: false },
       { output: 'f32', residual: 'f16' },
@@ -154,7 +163,7 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
     ['f16', 'columns-contiguous', 1, 33, 20, 64],
   ] as const)('%s product of activations, %s %ix%ix%ix%i', async (element, kind, batch, m, n, k) => {
     for (const engine of ['lanes', 'emulated'] as const) {
-      for (const options of [{}, { ahead: 2, bk: 1 }] as const) {
+      for (const options of [{}, { ahead: 2, bk: 1 }, { walk: 2 }] as const) {
         expect(await fault(matmulProblem(batch, m, n, k, kind, { element }), tactic(engine, element, options))).toBeUndefined();
       }
     }

@@ -227,7 +227,7 @@ export class Results {
     const { tactic, slab } = this.#geometry;
     const rows = product(this.#spec.rows);
     // NVIDIA's compiler moves what follows the loads of halves before them, and is twice as slow for it, unless it lies behind a condition; of bytes the reverse is true.
-    const guards = rows % tactic.bm !== 0 || (this.#loaded !== undefined && this.#spec.element === 'f16' && tactic.walk === 1);
+    const guards = rows % tactic.bm !== 0 || (this.#sink.rowBytes > 0 && this.#spec.element === 'f16' && tactic.walk === 1);
     const sumsOf = (inside: Block, { vector, name }: Place): string[] =>
       Array.from({ length: this.#sink.width / 4 }, (_, group) => inside.let(`${name}_acc${group}`, slabSum(this.#spec, tactic, slab, `${vector} + ${group}u`)));
     const sums = places.map((place) => (place.taken === undefined ? sumsOf(block, place) : undefined));
