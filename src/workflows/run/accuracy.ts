@@ -8,7 +8,7 @@ import { WorkerFailure } from '../../measure/failure.ts';
 import { openInference, type Inference } from '../../measure/inference.ts';
 import type { BuildOptions } from '../../engine/engine.ts';
 import { accuracyAccumulator, type AccuracyAccumulator, type AccuracyResult } from '../../suite/accuracy.ts';
-import { plural } from '../../report/units.ts';
+import { formatNumber, formatPercent, plural } from '../../report/units.ts';
 import { engineInputs } from '../../suite/pixels.ts';
 import type { Dataset } from '../../suite/source.ts';
 import type { Task } from '../../suite/schema.ts';
@@ -73,6 +73,8 @@ function isFaster(a: BuiltEngine, b: BuiltEngine): boolean {
 
 /** A variant under assessment. */
 interface Runner {
+  /** As the table calls it. */
+  readonly title: string;
   readonly backend: Backend;
   readonly header: BuiltEngine['header'];
   readonly inference: Inference;
@@ -93,15 +95,15 @@ async function assessBatch(
     await runners.get(key)?.inference.close();
     runners.delete(key);
   };
+  let done = 0;
   try {
-    for (const [key, { backend, header, path, device, environment }] of engines) {
+    for (const [key, { variant, backend, header, path, device, environment }] of engines) {
       const { plugins, timeoutMs } = request;
       await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs, signal }).then(
-        (inference) => runners.set(key, { backend, header, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
+        (inference) => runners.set(key, { title: variant.id, backend, header, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
         (error: unknown) => fail(key, error),
       );
     }
-    let done = 0;
     for await (const given of dataset.batches(signal)) {
       const { inputs, labels, count } = given;
       const references = new Map<Backend, TensorMap>();
@@ -112,6 +114,8 @@ async function assessBatch(
           references.set(backend, reference);
           accumulator.add({ variant: await inference.run(engineInputs(header, given)), reference, labels, count, batch });
         } catch (error) {
+          // Workers end with the run; that is no failure of theirs.
+          signal.throwIfAborted();
           await fail(key, error);
         }
       }
@@ -125,7 +129,24 @@ async function assessBatch(
     }
     for (const [key, { accumulator }] of runners) outcomes.set(key, { status: 'assessed', result: accumulator.result() });
     return outcomes;
+  } catch (error) {
+    if (signal.aborted && done > 0) onEvent({ kind: 'notice', text: describeStopped([...runners.values()], done, dataset.size) });
+    throw error;
   } finally {
     await Promise.all([...runners.values()].map(({ inference }) => inference.close()));
   }
+}
+
+/** What was seen of accuracy when the run was stopped: for the user, since a part of the samples makes no record. */
+function describeStopped(runners: readonly Runner[], done: number, size: number): string {
+  const readings = runners.map(({ title, accumulator }) => {
+    const { top1Percent, agreementPercent, snrDb } = accumulator.result().reading;
+    const words = [
+      ...(top1Percent === undefined ? [] : [`top-1 ${formatPercent(top1Percent)}`]),
+      ...(agreementPercent === undefined ? [] : [`as fp32 in ${formatPercent(agreementPercent)}`]),
+      snrDb === undefined ? 'the same numbers as fp32' : `${formatNumber(snrDb)} dB of signal over error`,
+    ];
+    return `${title} ${words.join(', ')}`;
+  });
+  return `accuracy was stopped after ${done} of ${plural(size, 'sample')}, where it stood at: ${readings.join('; ')}`;
 }

@@ -119,6 +119,22 @@ describe('runSuite', () => {
     await expect((await place()).run({ signal: before.signal })).rejects.toMatchObject({ code: 'INTERRUPTED' });
   });
 
+  it('says where accuracy stood when it was stopped', async () => {
+    const controller = new AbortController();
+    const { notices, interrupted, records, stagesMs } = await (await place()).run({
+      signal: controller.signal,
+      onEvent: (event) => {
+        if (event.kind === 'progress' && event.stage === 'accuracy') controller.abort();
+      },
+    });
+    expect({ interrupted, records, notices }).toEqual({
+      interrupted: true,
+      records: [],
+      notices: ['accuracy was stopped after 1 of 3 samples, where it stood at: null/fp32/fusion-on as fp32 in 100 %, the same numbers as fp32'],
+    });
+    expect(Object.keys(stagesMs)).toEqual(['model', 'build', 'accuracy']);
+  });
+
   it('resumes with more time, and not as another experiment', async () => {
     const two = { ...SUITE, variants: [{ backend: 'null', precision: ['fp32', 'fp16'] }] };
     const { run } = await place(two);
