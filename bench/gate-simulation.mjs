@@ -38,7 +38,7 @@
  *     throttle    a slow level is approached from the first process on; the yardsticks see all and a third of it
  *     sticky      a level that wanders fast and slowly at once (0.9, 0.99, 0.998), and no yardstick sees it
  *
- * Three designs. Interleaved: both sides are measured in the same rounds, looks after 8, 12, 18 and 24, cases that are decided
+ * Three designs. Interleaved: both sides are measured in the same rounds, looks after 8, 12, 16, 24, 32 and 48, cases that are decided
  * leave. Stored: 24 rounds of today against 24 of another day, on which the machine was slower or faster by 1 % (standard
  * deviation); yardsticks see that to 0.3 % in each round, the engine follows it by half to one and a half, and differs by 0.3 % besides.
  * Measured: the same 24 stored rounds, and looks at today's as they grow (`gate --measure`).
@@ -55,7 +55,7 @@
 import { parseArgs } from 'node:util';
 import { judge } from '../dist/src/gate/judge.js';
 import { DEFAULT_POLICY } from '../dist/src/gate/policy.js';
-import { DEFAULT_LOOKS, isOpen, levelsOf, planLooks } from '../dist/src/gate/sequential.js';
+import { isOpen, levelsOf, PAIRED_LOOKS, planLooks, STORED_LOOKS } from '../dist/src/gate/sequential.js';
 import { effectiveFamily } from '../dist/src/gate/series.js';
 import { sessionEffect, startupEffect } from '../dist/src/gate/session.js';
 import { inferRatio } from '../dist/src/gate/timed.js';
@@ -74,7 +74,7 @@ const FAMILY = CASES * METRICS.length;
 const familyOf = (metric) => effectiveFamily(metric, FAMILY, METRICS);
 const STORED_ROUNDS = 24;
 const policy = { ...DEFAULT_POLICY, thresholds: { 'latency-p50': 5, throughput: 5 } };
-const looks = planLooks(DEFAULT_LOOKS, policy);
+const looksOf = (design) => planLooks(design === 'interleaved' ? PAIRED_LOOKS : STORED_LOOKS);
 const oneLook = { alarmShare: 1, doubtShare: 1, family: FAMILY };
 
 /** Share of the noise's variance that the machine's series has; the rest is the process's own. */
@@ -137,7 +137,7 @@ function machineOf(model, noise, random) {
 /** Draws a case: `before` and `after` hold its rounds. `effect` is the true log ratio. */
 function syntheticCase({ model, level, design }, effect, day, random) {
   if (design !== 'interleaved') return storedCase(model, level, effect, day, random);
-  const rounds = DEFAULT_LOOKS.at(-1);
+  const rounds = PAIRED_LOOKS.at(-1);
   const machine = machineOf(model, level, random);
   const sides = [[], []];
   for (let round = 0; round < rounds; round++) {
@@ -180,7 +180,7 @@ const recordedRound = ({ p50, throughput, load, first, yardstick }, effect) => (
 
 function recordedCase({ traces, design }, effect, _day, random) {
   const { a, b } = traces[random.below(traces.length)];
-  const rounds = design === 'interleaved' ? DEFAULT_LOOKS.at(-1) : STORED_ROUNDS;
+  const rounds = design === 'interleaved' ? PAIRED_LOOKS.at(-1) : STORED_ROUNDS;
   if (design === 'interleaved') {
     const start = random.below(a.length - rounds + 1);
     const before = [];
@@ -223,6 +223,7 @@ function judgeCase({ before: all, after: growing }, design, rounds, look) {
 /** The gate on one case; `rounds` is what it took. */
 function gate(one, design) {
   if (design === 'stored') return { verdict: judgeCase(one, design, STORED_ROUNDS, oneLook).verdict, rounds: STORED_ROUNDS };
+  const looks = looksOf(design);
   for (const [i, look] of looks.entries()) {
     const answer = judgeCase(one, design, look.rounds, levelsOf(look, FAMILY));
     if (i === looks.length - 1 || !isOpen(answer)) return { verdict: answer.verdict, rounds: look.rounds };
@@ -274,7 +275,7 @@ const rowsOf = (models, noises, designs = DESIGNS) =>
 const synthetic = rowsOf([...Object.keys(LEVELS), ...Object.keys(MACHINES)], [0.005, 0.01, 0.02, 0.05]);
 const hostile = rowsOf([...Object.keys(HOSTILE_LEVELS), ...Object.keys(HOSTILE_MACHINES)], [0.02, 0.05]).map((row) => ({ ...row, hostile: true }));
 const measured = rowsOf([...Object.keys(LEVELS), ...Object.keys(MACHINES)], [0.02], ['measured']);
-const recorded = await recordedRows(values.recording, { interleaved: DEFAULT_LOOKS.at(-1), stored: STORED_ROUNDS });
+const recorded = await recordedRows(values.recording, { interleaved: PAIRED_LOOKS.at(-1), stored: STORED_ROUNDS });
 // A row has the same seed whatever rows are asked for.
 const all = values.recording.length > 0 ? recorded : [...synthetic, ...recorded, ...hostile, ...measured];
 const rows = all.map((row, i) => ({ ...row, seed: i + 1 })).filter((row) => `${row.design} ${row.model} ${row.noise}`.includes(values.only));

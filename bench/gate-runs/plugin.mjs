@@ -56,9 +56,10 @@ async function wasting(work) {
   return result;
 }
 
-/** A copy, because tensors may lie at any byte. */
+/** Where they lie, if numbers may; a copy for each execution would be work for the garbage collector, at times of its own. */
 function floatsOf(bytes) {
-  return new Float32Array(bytes.slice().buffer);
+  const { buffer, byteOffset, byteLength } = bytes;
+  return byteOffset % 4 === 0 ? new Float32Array(buffer, byteOffset, byteLength / 4) : new Float32Array(bytes.slice().buffer);
 }
 
 function bytesOf({ buffer, byteOffset, byteLength }) {

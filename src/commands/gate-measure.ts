@@ -4,7 +4,7 @@ import type { ResolvedConfig } from '../config.ts';
 import { TsrtError } from '../errors.ts';
 import type { GateReport } from '../gate/judge.ts';
 import { parseConfidence, parseThresholds } from '../gate/policy.ts';
-import { DEFAULT_ROUNDS, looksUpTo } from '../gate/sequential.ts';
+import { DEFAULT_ROUNDS, looksUpTo, PAIRED_ROUNDS } from '../gate/sequential.ts';
 import type { Suite } from '../suite/schema.ts';
 import type { MeasuredGateRequest } from '../workflows/gate-measured.ts';
 import type { Judged } from '../workflows/gate-update.ts';
@@ -26,7 +26,7 @@ export const MEASURED_FLAGS = {
   'self-test': Flags.boolean({ ...GROUP, description: 'run identical engines against each other, and say how often the gate is wrong and what it finds' }),
   detect: Flags.string({ ...GROUP, description: 'with --self-test: choose rounds that find such a slowdown, as 5%', helpValue: 'PERCENT' }),
   model: Flags.string({ ...GROUP, description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
-  rounds: Flags.integer({ ...GROUP, min: 3, description: `most rounds [default: ${DEFAULT_ROUNDS}]; a case that is decided before is measured no more`, helpValue: 'N' }),
+  rounds: Flags.integer({ ...GROUP, min: 3, description: `most rounds [default: ${PAIRED_ROUNDS}, with --measure and --self-test ${DEFAULT_ROUNDS}]; a case that is decided before is measured no more`, helpValue: 'N' }),
   time: Flags.string({ ...GROUP, description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME' }),
   budget: Flags.string({ ...GROUP, description: 'start no round after this time, such as 10m', helpValue: 'TIME' }),
   device: Flags.string({ ...GROUP, ...DEVICE }),
@@ -85,7 +85,7 @@ export function measureGate(suite: string | undefined, flags: MeasuredFlags, set
     const paired = {
       ...request,
       policy: (read: Pick<Suite, 'gate'>) => policyOf(read, { thresholds, confidence: parseConfidence(flags.confidence), ignoreMissing: flags['ignore-missing'] }),
-      looks: looksUpTo(flags.rounds ?? DEFAULT_ROUNDS),
+      looks: looksUpTo(flags.rounds ?? PAIRED_ROUNDS),
     };
     if (flags.against) return (await import('../workflows/paired/against.ts')).runGateAgainst({ ...paired, against: flags.against, prepare: flags.prepare });
     return (await import('../workflows/paired/self-test.ts')).runSelfTest({ ...paired, rounds: flags.rounds ?? DEFAULT_ROUNDS });

@@ -218,7 +218,8 @@ function exactVerdict(worsening: number, threshold: number): Verdict {
 function timedVerdict(change: TimedChange, { low, high }: Worsening, threshold: number, { falseAlarms }: GatePolicy): Verdict {
   const [worse, better] = METRICS[change.metric].better === 'lower' ? [change.rise, change.fall] : [change.fall, change.rise];
   if (low < -threshold - ROUNDING && better <= falseAlarms) return 'improved';
-  if (high <= threshold + ROUNDING) return 'passed';
+  // An interval that is wider than the threshold to both sides can't tell a change of that size from none: where it lies is luck.
+  if (high <= threshold + ROUNDING && high - low <= 2 * threshold + ROUNDING) return 'passed';
   return worse <= falseAlarms ? 'regressed' : 'inconclusive';
 }
 
@@ -228,6 +229,9 @@ const CONCLUSIONS: { readonly [K in Verdict]: { readonly exact: string; readonly
   passed: { exact: 'within the LIMIT allowed', sampled: 'within the LIMIT allowed' },
   inconclusive: { exact: '', sampled: 'too noisy to tell: it may be chance, and it may exceed the LIMIT allowed' },
 };
+
+/** Not above the threshold, but only because it lies where it does: see {@link timedVerdict}. */
+const TOO_WIDE = 'too noisy to tell: the interval is wider than the LIMIT allowed to either side';
 
 const TOO_FEW = ({ metric, rounds, roundsNeeded }: TimedChange): string => {
   const unit = metric === 'build-time' ? 'builds' : 'rounds';
@@ -241,7 +245,8 @@ function sentence(change: Exclude<MetricChange, { kind: 'incomparable' }>, worse
   const still = change.kind === 'exact' ? amount === 0 : amount < 0.005;
   const rose = still ? 'did not change' : `${worsening.point > 0 === (better === 'lower') ? 'rose' : 'fell'} by ${shown(amount)} ${unit}`;
   const few = verdict === 'inconclusive' && change.kind === 'sampled' && change.rounds < change.roundsNeeded;
-  const conclusion = (few ? TOO_FEW(change) : CONCLUSIONS[verdict][change.kind]).replace('LIMIT', `${shown(threshold)} ${unit}`);
+  const wide = verdict === 'inconclusive' && worsening.high <= threshold + ROUNDING;
+  const conclusion = (wide ? TOO_WIDE : few ? TOO_FEW(change) : CONCLUSIONS[verdict][change.kind]).replace('LIMIT', `${shown(threshold)} ${unit}`);
   if (change.kind === 'exact') return `${label} ${rose}, ${conclusion}`;
   const [low, high] = better === 'lower' ? [worsening.low, worsening.high] : [-worsening.high, -worsening.low];
   const interval = `${Number((change.ratio.confidence * 100).toFixed(1))} % interval ${signed(low)} to ${signed(high)} ${unit}`;

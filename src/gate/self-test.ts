@@ -74,7 +74,7 @@ const LARGEST = Math.log(8);
 export function assessGate(pairs: readonly IdenticalPair[], { policy, looks, seed }: SelfTestOptions): SelfTest {
   const [first] = pairs;
   if (!first) throw new RangeError('a self-test needs a pair');
-  const planned = planLooks(looks, policy);
+  const planned = planLooks(looks);
   const setting = looks.at(-1) ?? 0;
   const random = createRandom(seed);
   const { comparisons, alarms } = countAlarms(pairs, planned, policy);

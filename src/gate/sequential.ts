@@ -1,12 +1,11 @@
 /**
  * Looking at growing data: a case that is not decided is measured further, until it is or the rounds end. Every look spends a
  * part of the error rates (stats/spending.ts), so that the rates that the policy promises hold over all looks together, for
- * whatever reason a case was stopped or went on: false alarms late, in O'Brien and Fleming's shape, because power at the end
- * is what counts; doubt evenly, so that a quiet case passes early.
+ * whatever reason a case was stopped or went on: false alarms rather late, because power at the end is what counts; doubt evenly,
+ * so that a quiet case passes early.
  */
 import { spendEvenly, spendLate } from '../stats/spending.ts';
 import type { CaseVerdict, MetricVerdict } from './judge.ts';
-import type { GatePolicy } from './policy.ts';
 import { METRICS } from './metrics.ts';
 import type { Levels } from './timed.ts';
 
@@ -17,28 +16,36 @@ export interface Look {
   readonly doubtShare: number;
 }
 
-/** So many find +10 % under 5 % of noise in 12 cases, nine times of ten (bench/gate-simulation.mjs). */
+/** Of a run that is to be a baseline: so many find +10 % under 5 % of noise in 12 cases, nine times of ten (bench/gate-simulation.mjs). */
 export const DEFAULT_ROUNDS = 24;
+
+/** Of a gate that measures both sides: cases that are quiet end long before, those that 24 rounds leave undecided get as many again. */
+export const PAIRED_ROUNDS = 48;
 
 /** A baseline of fewer rounds a case bounds what a gate against it can tell, however long the candidate is measured. */
 export const BASELINE_ROUNDS = 12;
 
 /** Below, a look could decide next to nothing. */
-const FEWEST_ROUNDS = 6;
+const FIRST_LOOK = 8;
 
-/** Looks after a third, a half, three quarters and all of `rounds`; fewer where that leaves none in between. */
+/** Looks after 8, 12, 16, 24, 32, 48 … and `rounds`, each by a half or a third later than the one before. */
 export function looksUpTo(rounds: number): readonly number[] {
-  const parts = [1 / 3, 1 / 2, 3 / 4, 1].map((part) => Math.max(Math.min(rounds, FEWEST_ROUNDS), Math.round(rounds * part)));
-  return [...new Set(parts)];
+  const looks: number[] = [];
+  for (let at = FIRST_LOOK; at <= rounds / 1.25; at *= 2) looks.push(at, (at * 3) / 2);
+  return [...looks.filter((at) => at <= rounds / 1.25), rounds];
 }
 
-export const DEFAULT_LOOKS = looksUpTo(DEFAULT_ROUNDS);
+/** Of a gate that measures both sides. */
+export const PAIRED_LOOKS = looksUpTo(PAIRED_ROUNDS);
+
+/** Of a gate that measures one, against stored rounds that do not grow. */
+export const STORED_LOOKS = looksUpTo(DEFAULT_ROUNDS);
 
 /** The looks at ascending numbers of rounds. Throws RangeError where they don't ascend. */
-export function planLooks(rounds: readonly number[], { falseAlarms }: Pick<GatePolicy, 'falseAlarms'>): readonly Look[] {
+export function planLooks(rounds: readonly number[]): readonly Look[] {
   const last = rounds.at(-1) ?? 0;
   const fractions = rounds.map((count) => count / last);
-  const [late, even] = [spendLate(fractions, falseAlarms), spendEvenly(fractions)];
+  const [late, even] = [spendLate(fractions), spendEvenly(fractions)];
   return rounds.map((count, i) => ({ rounds: count, alarmShare: late[i]!, doubtShare: even[i]! }));
 }
 

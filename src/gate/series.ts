@@ -8,6 +8,7 @@ import type { CompletedRecord, Round } from '../results/record.ts';
 import type { Rounds } from '../stats/bootstrap.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import { METRICS, type MetricName } from './metrics.ts';
+import { isSliced, shiftOfSlices } from './slices.ts';
 
 export const TIMED_METRICS = ['latency-p50', 'latency-p95', 'latency-p99', 'throughput', 'build-time', 'load-time', 'first-inference'] as const satisfies readonly MetricName[];
 export type TimedMetric = (typeof TIMED_METRICS)[number];
@@ -67,10 +68,33 @@ export function logsOf(metric: TimedMetric, rounds: Rounds): readonly number[] {
   return rounds.map((round) => Math.log(quantileOf(metric, sortSamples(round))));
 }
 
-/** Logarithms of the round values of sides that were measured together; undefined where a value is zero or there is none. */
-export function roundLogs(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord): { readonly before: readonly number[]; readonly after: readonly number[] } | undefined {
-  const [first, second] = sharedRounds(baseline.rounds, candidate.rounds);
+/** Round values of two sides, one logarithm for each round. */
+export interface RoundLogs {
+  readonly before: readonly number[];
+  readonly after: readonly number[];
+}
+
+/**
+ * Logarithms of the round values of sides that were measured in the same rounds (`rounds`, as {@link sharedRounds} gives them). Where
+ * the processes of a round took turns, `after` differs from `before` by what their slices say.
+ */
+export function pairedLogs(metric: TimedMetric, [baseline, candidate]: readonly [CompletedRecord, CompletedRecord], [first, second]: ReturnType<typeof sharedRounds>): RoundLogs {
   const [before, after] = [logsOf(metric, valuesOf(metric, baseline, first)), logsOf(metric, valuesOf(metric, candidate, second))];
+  if (!isSliced(metric) || before.length !== first.length) return { before, after };
+  // Slices count requests, which may hold more items on one side.
+  const items = metric === 'throughput' ? Math.log(candidate.case.variant.options.batch / baseline.case.variant.options.batch) : 0;
+  return {
+    before,
+    after: after.map((value, i) => {
+      const shift = shiftOfSlices(metric, first[i]!, second[i]!);
+      return shift === undefined ? value : before[i]! + shift + items;
+    }),
+  };
+}
+
+/** The same of all rounds that both sides have; undefined where a value is zero or there is none. */
+export function roundLogs(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord): RoundLogs | undefined {
+  const { before, after } = pairedLogs(metric, [baseline, candidate], sharedRounds(baseline.rounds, candidate.rounds));
   return before.length > 0 && before.length === after.length && [...before, ...after].every(Number.isFinite) ? { before, after } : undefined;
 }
 

@@ -9,7 +9,7 @@ import type { Estimate } from '../stats/interval.ts';
 import { sortSamples } from '../stats/samples.ts';
 import { serialDoubt } from '../stats/serial.ts';
 import { METRICS } from './metrics.ts';
-import { logsOf, quantileOf, sharedRounds, type TimedMetric, valuesOf } from './series.ts';
+import { logsOf, pairedLogs, quantileOf, type RoundLogs, sharedRounds, type TimedMetric, valuesOf } from './series.ts';
 import { contention, NO_SESSION_EFFECT, ranOnCores, sessionEffect, type SessionEffect, startupEffect } from './session.ts';
 
 /**
@@ -58,18 +58,19 @@ export type TimedResult = TimedChange | { readonly kind: 'incomparable'; readonl
 export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord, asked: Design, levels: Levels): TimedResult {
   // The builds of one side come before those of the other, whatever becomes of the rounds.
   const design = metric === 'build-time' ? 'stored' : asked;
-  const rounds = design === 'interleaved' ? sharedRounds(baseline.rounds, candidate.rounds) : [baseline.rounds, candidate.rounds];
-  const [before, after] = [valuesOf(metric, baseline, rounds[0]!), valuesOf(metric, candidate, rounds[1]!)];
+  const rounds = design === 'interleaved' ? sharedRounds(baseline.rounds, candidate.rounds) : ([baseline.rounds, candidate.rounds] as const);
+  const [before, after] = [valuesOf(metric, baseline, rounds[0]), valuesOf(metric, candidate, rounds[1])];
   if (before.length === 0 || after.length === 0) return { kind: 'incomparable', metric, reason: nothingOf(metric) };
   const [sortedBefore, sortedAfter] = [sortSamples(before.flat()), sortSamples(after.flat())];
   if (sortedBefore[0]! <= 0 || sortedAfter[0]! <= 0) return { kind: 'incomparable', metric, reason: 'a sample is zero, below what the clock can tell' };
   const session = design === 'interleaved' ? NO_SESSION_EFFECT : effectOn(metric, anotherDay(baseline, candidate));
+  const logs = design === 'interleaved' ? pairedLogs(metric, [baseline, candidate], rounds) : { before: logsOf(metric, before), after: logsOf(metric, after) };
   return {
     kind: 'sampled',
     metric,
     baseline: quantileOf(metric, sortedBefore),
     candidate: quantileOf(metric, sortedAfter),
-    ...inferRatio({ before: logsOf(metric, before), after: logsOf(metric, after) }, design, session, levels),
+    ...inferRatio(logs, design, session, levels),
     rounds: Math.min(before.length, after.length),
     samples: Math.min(countSamples(before), countSamples(after)),
     design,
@@ -85,7 +86,7 @@ const GROSS = Math.log(1.5);
 
 /** The statistics alone: round values of both sides as logarithms. */
 export function inferRatio(
-  logs: { readonly before: readonly number[]; readonly after: readonly number[] },
+  logs: RoundLogs,
   design: Design,
   { shift, allowance: known }: SessionEffect,
   { confidence, doubtShare, falseAlarms, alarmShare, family }: Levels,

@@ -3,16 +3,24 @@ import { availableParallelism, cpus, loadavg } from 'node:os';
 import { cpuUsage, hrtime } from 'node:process';
 import { readText } from '../system.ts';
 
-/** Starts watching; the function it returns gives the mean number of cores that other processes kept busy since. */
-export function watchCpuLoad(): () => number {
+/** Mean number of cores kept busy. */
+export interface CpuLoad {
+  /** By other processes; the load average where the platform can't tell. */
+  readonly others: number;
+  readonly own: number;
+}
+
+/** Starts watching; the function it returns tells who kept cores busy since. */
+export function watchCpuLoad(): () => CpuLoad {
   const before = readCpuTimes();
   return () => {
     const after = readCpuTimes();
     const elapsedMs = after.elapsedMs - before.elapsedMs;
-    const busyMs = after.busyMs - before.busyMs;
+    if (elapsedMs <= 0) return { others: loadavg()[0] ?? 0, own: 0 };
+    const own = (after.ownMs - before.ownMs) / elapsedMs;
     // A platform that hides the times of its cores has at least a load average, this process included.
-    if (after.busyMs === 0 || elapsedMs <= 0) return loadavg()[0] ?? 0;
-    return Math.max(0, (busyMs - (after.ownMs - before.ownMs)) / elapsedMs);
+    if (after.busyMs === 0) return { others: loadavg()[0] ?? 0, own };
+    return { others: Math.max(0, (after.busyMs - before.busyMs) / elapsedMs - own), own };
   };
 }
 

@@ -15,7 +15,7 @@ import type { SamplePolicy } from './scenarios.ts';
  * Raised with every change of a message or of a round: a worker of another version of the tool is refused where this differs,
  * never misread (a test holds the two together).
  */
-export const WORKER_PROTOCOL = 1;
+export const WORKER_PROTOCOL = 2;
 
 /** What a worker measures and how. Everything a worker needs to know comes with `load`. */
 export interface WorkerTask {
@@ -40,8 +40,19 @@ export type Request =
   | { readonly kind: 'answer'; readonly wantOutputs: boolean }
   | { readonly kind: 'infer'; readonly inputs: TensorMap }
   | { readonly kind: 'round'; readonly seed: number }
+  /** A round in parts, between which the worker rests: it begins with the warm-up, its samples come in slices, and it ends. */
+  | { readonly kind: 'begin'; readonly seed: number }
+  | { readonly kind: 'slice'; readonly slice: SliceOrder }
+  | { readonly kind: 'end' }
   | { readonly kind: 'memory' }
   | { readonly kind: 'bye' };
+
+/** A part of a round's samples. */
+export interface SliceOrder {
+  readonly extent: SamplePolicy;
+  /** By which samples are cut: the same for both sides of a pair, so that theirs hold as many executions. */
+  readonly executionNs: number;
+}
 
 /** A round as the worker sees it; the parent adds what it knows: index, position and the CPU's yardsticks. */
 export type RoundReading = Omit<Round, 'index' | 'position'>;
@@ -67,6 +78,21 @@ export interface AnsweredReply {
   readonly outputs: TensorMap | undefined;
 }
 
+export interface BegunReply {
+  readonly kind: 'begun';
+  /** Of one execution, at the end of the warm-up. */
+  readonly executionNs: number;
+  /** How long the process keeps a core busy after an execution. */
+  readonly restMs: number;
+}
+
+export interface RoundReply {
+  readonly kind: 'round';
+  readonly reading: RoundReading;
+  /** Cores that the worker itself kept busy while its samples were taken, rests included. */
+  readonly ownLoad: number;
+}
+
 export interface MemoryReply {
   readonly kind: 'memory';
   readonly residentPeakBytes: number;
@@ -77,7 +103,9 @@ export type Reply =
   | LoadedReply
   | AnsweredReply
   | { readonly kind: 'inferred'; readonly outputs: TensorMap }
-  | { readonly kind: 'round'; readonly reading: RoundReading }
+  | BegunReply
+  | { readonly kind: 'sliced' }
+  | RoundReply
   | MemoryReply
   | { readonly kind: 'bye' }
   | { readonly kind: 'failed'; readonly error: ErrorReport };
@@ -92,7 +120,10 @@ export interface ReplyTo {
   readonly load: LoadedReply;
   readonly answer: AnsweredReply;
   readonly infer: Extract<Reply, { readonly kind: 'inferred' }>;
-  readonly round: Extract<Reply, { readonly kind: 'round' }>;
+  readonly round: RoundReply;
+  readonly begin: BegunReply;
+  readonly slice: Extract<Reply, { readonly kind: 'sliced' }>;
+  readonly end: RoundReply;
   readonly memory: MemoryReply;
   readonly bye: Extract<Reply, { readonly kind: 'bye' }>;
 }

@@ -1,14 +1,16 @@
 /**
- * Two engines of each case, measured side by side: in every round each pair runs in adjacent fresh processes, in an order drawn
- * anew, so that what the machine does in a minute falls on both alike. Pairs that are decided leave; the others go on.
+ * Two engines of each case, measured side by side: in every round each pair runs in two fresh processes that take turns (turns.ts),
+ * in an order drawn anew, so that what the machine does falls on both alike. Pairs that are decided leave; the others go on.
  *
- * Randomized complete blocks of two, as in orchestrate.ts, which measures each block.
+ * Engines that do not fit into memory together run one after the other, as orchestrate.ts measures a block of two.
  */
 import { quantile, sortSamples } from '../stats/samples.ts';
 import { createRandom, deriveSeed, shuffle } from '../stats/random.ts';
 import type { MemoryReading } from '../results/record.ts';
 import { type MeasureServices, measureCases } from './orchestrate.ts';
+import { completedOutcome } from './outcome.ts';
 import type { AbortedOutcome, CaseOutcome, CasePlan, CompletedOutcome, FailedOutcome, MeasurePlan } from './plan.ts';
+import { takeTurns } from './turns.ts';
 
 /** One case with the engine of each side. */
 export interface PairPlan {
@@ -17,7 +19,7 @@ export interface PairPlan {
   readonly candidate: CasePlan;
 }
 
-/** Both sides so far; rounds of the same index were measured one after the other. */
+/** Both sides so far; rounds of the same index were measured together. */
 export interface PairOutcome {
   readonly id: string;
   readonly baseline: CaseOutcome;
@@ -43,6 +45,8 @@ interface Pair {
   readonly index: number;
   readonly baseline: Side;
   readonly candidate: Side;
+  /** The two do not fit into memory at once. */
+  apart: boolean;
 }
 
 /**
@@ -58,9 +62,8 @@ export async function* measurePairs(
 ): AsyncGenerator<PairEvent, void, undefined> {
   const nowMs = services.nowMs ?? (() => performance.now());
   const endMs = nowMs() + (settings.budgetMs ?? Infinity);
-  // A case object of its own tells the sides apart where both are the same engine.
-  const sideOf = (plan: CasePlan): Side => ({ plan: { ...plan, case: { ...plan.case } }, done: [], ended: undefined });
-  let open = pairs.map((plan, index): Pair => ({ plan, index, baseline: sideOf(plan.baseline), candidate: sideOf(plan.candidate) }));
+  const sideOf = (plan: CasePlan): Side => ({ plan, done: [], ended: undefined });
+  let open = pairs.map((plan, index): Pair => ({ plan, index, baseline: sideOf(plan.baseline), candidate: sideOf(plan.candidate), apart: false }));
   const rounds = looks.at(-1) ?? 0;
   let longestMs = 0;
   for (let round = 0; round < rounds && open.length > 0; round++) {
@@ -87,15 +90,44 @@ function broken({ baseline, candidate }: Pair): boolean {
 }
 
 async function measureOnce(settings: PairSettings, pair: Pair, round: number, services: MeasureServices, signal: AbortSignal | undefined): Promise<void> {
-  const { baseline, candidate, index } = pair;
-  const seed = deriveSeed(deriveSeed(settings.seed, index), round);
-  const plan: MeasurePlan = { ...settings, seed, cases: [baseline.plan, candidate.plan], rounds: 1, minRounds: 1, isolation: 'round', budgetMs: undefined };
-  for await (const event of measureCases(plan, services, signal)) {
-    if (event.kind !== 'case-done') continue;
-    const side = event.case === baseline.plan.case ? baseline : candidate;
-    const { outcome } = event;
-    if (outcome.status !== 'completed') side.ended = { ...outcome, rounds: roundsOf(side) };
-    else side.done.push({ ...outcome, rounds: outcome.rounds.map((reading) => ({ ...reading, index: round })) });
+  const seed = deriveSeed(deriveSeed(settings.seed, pair.index), round);
+  const [first, second] = shuffle([pair.baseline, pair.candidate], createRandom(seed)) as [Side, Side];
+  if (pair.apart) return measureApart(settings, [first, second], round, seed, services, signal);
+  const outcome = await takeTurns({ ...settings, seed, index: round, first: first.plan, second: second.plan }, services, signal);
+  if (outcome.status === 'completed') {
+    for (const [side, { round: reading, sitting }] of [[first, outcome.first], [second, outcome.second]] as const) {
+      side.done.push(completedOutcome({ case: side.plan.case, plannedRounds: 1 }, [reading], [sitting]));
+    }
+    return;
+  }
+  if (signal?.aborted) return;
+  const [failed, other] = outcome.side === 'first' ? [first, second] : [second, first];
+  if (outcome.failure.cause === 'out-of-memory') {
+    pair.apart = true;
+    return measureApart(settings, [first, second], round, seed, services, signal);
+  }
+  failed.ended = { status: 'failed', ...outcome.failure, rounds: roundsOf(failed) };
+  // Whether the other one works is part of the answer.
+  return measureApart(settings, [other], round, seed, services, signal);
+}
+
+/** One after the other, in the order given. */
+async function measureApart(
+  settings: PairSettings,
+  sides: readonly Side[],
+  round: number,
+  seed: number,
+  services: MeasureServices,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  for (const side of sides) {
+    const plan: MeasurePlan = { ...settings, seed, cases: [side.plan], rounds: 1, minRounds: 1, isolation: 'round', budgetMs: undefined };
+    for await (const event of measureCases(plan, services, signal)) {
+      if (event.kind !== 'case-done') continue;
+      const { outcome } = event;
+      if (outcome.status !== 'completed') side.ended = { ...outcome, rounds: roundsOf(side) };
+      else side.done.push({ ...outcome, rounds: outcome.rounds.map((reading) => ({ ...reading, index: round })) });
+    }
   }
 }
 

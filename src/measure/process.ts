@@ -33,7 +33,7 @@ export type StartWorker = (launch: WorkerLaunch) => WorkerProcess;
 /** What a worker writes is kept to this many characters, the last ones. */
 const OUTPUT_LIMIT = 16_384;
 
-const STAGES = { load: 'load', answer: 'answer', infer: 'answer', round: 'warmup', memory: 'measure', bye: 'measure' } as const satisfies Record<
+const STAGES = { load: 'load', answer: 'answer', infer: 'answer', round: 'warmup', begin: 'warmup', slice: 'measure', end: 'measure', memory: 'measure', bye: 'measure' } as const satisfies Record<
   Request['kind'],
   FailureStage
 >;

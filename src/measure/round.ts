@@ -4,8 +4,8 @@ import type { Scenario } from '../results/record.ts';
 import type { TimeSource } from './clock.ts';
 import { openLanes } from './lanes.ts';
 import { readClockMhz, watchCpuLoad } from './machine.ts';
-import type { RoundReading, TimingPolicy } from './messages.ts';
-import { timeLoad } from './scenarios.ts';
+import type { RoundReading, RoundReply, SliceOrder, TimingPolicy } from './messages.ts';
+import { timeLoad, type Timings } from './scenarios.ts';
 import { warmUp, warmupPolicy } from './warmup.ts';
 
 /** A sample is at least this many quanta of the clock, so that the quantum is at most 0.1 % of it. */
@@ -33,37 +33,91 @@ export interface RoundOptions {
   onSampling(): void;
 }
 
-export async function measureRound(options: RoundOptions): Promise<RoundReading> {
+/** What a round gave, and what the worker itself took of the machine meanwhile. */
+export type ClosedRound = Pick<RoundReply, 'reading' | 'ownLoad'>;
+
+/** A round on its way: warmed up, its samples taken in parts. After an error it is over. */
+export interface OpenRound {
+  /** Of one execution, at the end of the warm-up. */
+  readonly executionNs: number;
+  slice(order: SliceOrder): Promise<void>;
+  close(): Promise<ClosedRound>;
+}
+
+/** A round in one go. */
+export async function measureRound(options: RoundOptions): Promise<ClosedRound> {
+  const round = await openRound(options);
+  await round.slice({ extent: options.timing, executionNs: round.executionNs });
+  return round.close();
+}
+
+/** Warms up until steady. */
+export async function openRound(options: RoundOptions): Promise<OpenRound> {
   const { session, clock, scenario, timing, seed, onSampling } = options;
   const startedAt = new Date().toISOString();
   const minSampleNs = shortestSampleNs(options.quantumNs);
   const streams = scenario.name === 'single-stream' ? 1 : scenario.streams;
   const lanes = await openLanes(session, options.inputs, streams, scenario.transfers);
-  try {
-    const step = async (repeat: number): Promise<void> => {
-      await Promise.all(Array.from({ length: lanes.count }, () => lanes.request(repeat)));
-    };
-    const policy = warmupPolicy(session.device.kind, timing.maxWarmupMs);
+  const orDispose = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      await lanes.dispose();
+      throw error;
+    }
+  };
+  const step = async (repeat: number): Promise<void> => {
+    await Promise.all(Array.from({ length: lanes.count }, () => lanes.request(repeat)));
+  };
+  const { warmup, yardstickNs } = await orDispose(async () => {
     collectGarbage();
-    const warmup = await warmUp(step, clock, policy, minSampleNs);
+    const warmup = await warmUp(step, clock, warmupPolicy(session.device.kind, timing.maxWarmupMs), minSampleNs);
     // After the warm-up: a device that idled would show its resting clock here and not what the samples will see.
-    const yardstickNs = await session.yardstick?.();
-    onSampling();
-    const cpuLoad = watchCpuLoad();
-    const startMs = performance.now();
-    const timings = await timeLoad({ lanes, clock, scenario, policy: timing, executionNs: warmup.executionNs, minSampleNs, seed });
-    return {
-      ...timings,
-      ...(session.clock?.source === 'program' && { wallElapsedNs: (performance.now() - startMs) * 1e6 }),
-      startedAt,
-      warmup: warmup.reading,
-      yardstick: yardstickNs === undefined ? [] : [{ workload: 'gpu', durationNs: yardstickNs }],
-      cpuLoad: cpuLoad(),
-      clockMhz: readClockMhz(),
-    };
-  } finally {
-    await lanes.dispose();
-  }
+    return { warmup, yardstickNs: await session.yardstick?.() };
+  });
+  onSampling();
+  const parts: Part[] = [];
+  let cpuLoad: ReturnType<typeof watchCpuLoad> | undefined;
+  return {
+    executionNs: warmup.executionNs,
+    slice: ({ extent, executionNs }) =>
+      orDispose(async () => {
+        cpuLoad ??= watchCpuLoad();
+        const startMs = performance.now();
+        const timings = await timeLoad({ lanes, clock, scenario, policy: timing, executionNs, minSampleNs, seed }, extent);
+        parts.push({ ...timings, wallElapsedNs: (performance.now() - startMs) * 1e6 });
+      }),
+    async close() {
+      const { others, own } = cpuLoad?.() ?? { others: 0, own: 0 };
+      const { wallElapsedNs, ...timings } = joinParts(parts);
+      await lanes.dispose();
+      const reading: RoundReading = {
+        ...timings,
+        ...(session.clock?.source === 'program' && { wallElapsedNs }),
+        startedAt,
+        warmup: warmup.reading,
+        yardstick: yardstickNs === undefined ? [] : [{ workload: 'gpu', durationNs: yardstickNs }],
+        cpuLoad: others,
+        clockMhz: readClockMhz(),
+      };
+      return { reading, ownLoad: own };
+    },
+  };
+}
+
+type Part = Timings & { readonly wallElapsedNs: number };
+
+/** The parts of a round as one, in the order in which they were taken. */
+function joinParts(parts: readonly Part[]): Part & Pick<RoundReading, 'slices'> {
+  const sum = (of: (part: Part) => number): number => parts.reduce((total, part) => total + of(part), 0);
+  return {
+    samplesNs: parts.flatMap(({ samplesNs }) => samplesNs),
+    executionsPerSample: parts[0]?.executionsPerSample ?? 1,
+    requests: sum(({ requests }) => requests),
+    elapsedNs: sum(({ elapsedNs }) => elapsedNs),
+    wallElapsedNs: sum(({ wallElapsedNs }) => wallElapsedNs),
+    ...(parts.length > 1 && { slices: parts.map(({ samplesNs, elapsedNs }) => ({ samples: samplesNs.length, elapsedNs })) }),
+  };
 }
 
 /** Garbage of loading should not be collected in a sample. Workers are started with --expose-gc; elsewhere nothing happens. */

@@ -51,19 +51,22 @@ export interface Timings {
 /** A round of offline load is cut into about this many bursts. */
 const OFFLINE_BURSTS = 20;
 
-/** Times one round's load. Errors of the session reject. */
-export function timeLoad(load: Load): Promise<Timings> {
+/**
+ * Times one round's load, or a part of it: `extent` says how much, `load.policy` how bursts are cut, so that all parts of a round
+ * have samples of one size. Errors of the session reject.
+ */
+export function timeLoad(load: Load, extent: SamplePolicy = load.policy): Promise<Timings> {
   const { name, streams } = load.scenario;
   const repeat = Math.max(1, Math.ceil(load.minSampleNs / Math.max(1, load.executionNs)));
   switch (name) {
     case 'single-stream':
-      return timeLoop(load, { streams: 1, repeat, issue: () => load.lanes.request(repeat), requestsPerSample: repeat });
+      return timeLoop(load, extent, { streams: 1, repeat, issue: () => load.lanes.request(repeat), requestsPerSample: repeat });
     case 'multi-stream':
-      return timeLoop(load, { streams, repeat, issue: () => load.lanes.request(repeat), requestsPerSample: repeat });
+      return timeLoop(load, extent, { streams, repeat, issue: () => load.lanes.request(repeat), requestsPerSample: repeat });
     case 'offline':
-      return timeOffline(load, repeat);
+      return timeOffline(load, extent, repeat);
     case 'server':
-      return timeServer(load);
+      return timeServer(load, extent);
     default:
       return name satisfies never;
   }
@@ -79,9 +82,9 @@ interface Loop {
 }
 
 /** A closed loop: each stream issues its next sample when its last has ended. */
-async function timeLoop({ clock, executionNs, lanes, policy }: Load, loop: Loop): Promise<Timings> {
-  const wanted = ((policy.sampleMs * 1e6) / Math.max(1, executionNs * loop.repeat)) * Math.min(loop.streams, lanes.count);
-  const count = clampCount(wanted, policy);
+async function timeLoop({ clock, executionNs, lanes }: Load, extent: SamplePolicy, loop: Loop): Promise<Timings> {
+  const wanted = ((extent.sampleMs * 1e6) / Math.max(1, executionNs * loop.repeat)) * Math.min(loop.streams, lanes.count);
+  const count = clampCount(wanted, extent);
   const samplesNs: number[] = [];
   let firstNs = Infinity;
   let lastNs = 0;
@@ -111,20 +114,20 @@ function throwFirst(error: unknown): never {
 }
 
 /** Bursts, one after another; a burst keeps every lane busy and holds at least as many requests as the scenario has streams. */
-function timeOffline(load: Load, minRepeat: number): Promise<Timings> {
+function timeOffline(load: Load, extent: SamplePolicy, minRepeat: number): Promise<Timings> {
   const { lanes, scenario, policy } = load;
   const fill = Math.floor((policy.sampleMs * 1e6) / OFFLINE_BURSTS / Math.max(1, load.executionNs));
   const repeat = Math.max(minRepeat, Math.ceil(scenario.streams / lanes.count), fill);
   const issue = (): Promise<unknown> => Promise.all(Array.from({ length: lanes.count }, () => lanes.request(repeat)));
-  return timeLoop(load, { streams: 1, repeat, issue, requestsPerSample: repeat * lanes.count });
+  return timeLoop(load, extent, { streams: 1, repeat, issue, requestsPerSample: repeat * lanes.count });
 }
 
 /** An open loop: arrivals are scheduled beforehand and nothing that happens moves them. */
-async function timeServer({ clock, lanes, policy, scenario, seed }: Load): Promise<Timings> {
+async function timeServer({ clock, lanes, scenario, seed }: Load, extent: SamplePolicy): Promise<Timings> {
   const ratePerSecond = scenario.targetQps;
   if (ratePerSecond === undefined) throw new Error('a server scenario has a target rate');
   const random = createRandom(seed);
-  const count = clampCount((ratePerSecond * policy.sampleMs) / 1e3, policy);
+  const count = clampCount((ratePerSecond * extent.sampleMs) / 1e3, extent);
   const samplesNs: number[] = Array.from({ length: count }, () => 0);
   const underWay = new Set<Promise<void>>();
   const startNs = clock.nowNs();

@@ -5,7 +5,9 @@ import { type TimeSource, createSessionClock, measureQuantum } from './clock.ts'
 import { readInputs } from './inputs.ts';
 import { readResident } from './memory.ts';
 import type { AnsweredReply, LoadedReply, MemoryReply, Reply, Request, WorkerTask } from './messages.ts';
-import { collectGarbage, measureRound } from './round.ts';
+import { timeToRest } from './rest.ts';
+import { collectGarbage, measureRound, type OpenRound, openRound, type RoundOptions } from './round.ts';
+import { WARMUP_BEFORE_TURNS_MS } from './warmup.ts';
 
 /** What a worker finds outside of itself. */
 export interface WorkerServices {
@@ -28,10 +30,16 @@ interface Bench {
 /** A server of one task: `load` comes first, `bye` last. Rejects with whatever the backend raises. */
 export function createServer(services: WorkerServices, onSampling: () => void): Serve {
   let loaded: Bench | undefined;
+  let underWay: OpenRound | undefined;
   const bench = (): Bench => {
     if (!loaded) throw new Error('a request came before the engine was loaded');
     return loaded;
   };
+  const round = (): OpenRound => {
+    if (!underWay) throw new Error('a slice came before its round began');
+    return underWay;
+  };
+  const optionsOf = ({ task, ...rest }: Bench, seed: number) => ({ ...rest, scenario: task.scenario, timing: task.timing, seed, onSampling });
   return async (request) => {
     switch (request.kind) {
       case 'load': {
@@ -43,11 +51,17 @@ export function createServer(services: WorkerServices, onSampling: () => void): 
         return answer(bench(), request.wantOutputs);
       case 'infer':
         return { kind: 'inferred', outputs: await bench().session.run(request.inputs) };
-      case 'round': {
-        const { task, ...rest } = bench();
-        const reading = await measureRound({ ...rest, scenario: task.scenario, timing: task.timing, seed: request.seed, onSampling });
-        return { kind: 'round', reading };
-      }
+      case 'round':
+        return { kind: 'round', ...(await measureRound(optionsOf(bench(), request.seed))) };
+      case 'begin':
+        underWay = await openRound(beforeTurns(optionsOf(bench(), request.seed)));
+        // A clock of its own is a simulated device's or another program's: this process does no work for either.
+        return { kind: 'begun', executionNs: underWay.executionNs, restMs: bench().session.clock ? 0 : await timeToRest() };
+      case 'slice':
+        await round().slice(request.slice);
+        return { kind: 'sliced' };
+      case 'end':
+        return { kind: 'round', ...(await round().close()) };
       case 'memory':
         return observeMemory(bench().session);
       case 'bye':
@@ -57,6 +71,11 @@ export function createServer(services: WorkerServices, onSampling: () => void): 
         return request satisfies never;
     }
   };
+}
+
+function beforeTurns(options: RoundOptions): RoundOptions {
+  const { session, timing } = options;
+  return { ...options, timing: { ...timing, maxWarmupMs: Math.min(timing.maxWarmupMs, WARMUP_BEFORE_TURNS_MS[session.device.kind]) } };
 }
 
 async function load(services: WorkerServices, task: WorkerTask): Promise<Bench & { readonly reply: LoadedReply }> {

@@ -1,9 +1,9 @@
 /** A sitting: one worker process with one case's engine loaded, from its start to its end. */
-import type { RoundReading } from './messages.ts';
 import { WorkerFailure, wrongAnswer } from './failure.ts';
-import type { AnsweredReply, LoadedReply, MemoryReply } from './messages.ts';
+import type { AnsweredReply, BegunReply, LoadedReply, MemoryReply, RoundReading, SliceOrder } from './messages.ts';
 import type { CasePlan, MeasurePlan } from './plan.ts';
 import type { StartWorker, WorkerProcess } from './process.ts';
+import type { ClosedRound } from './round.ts';
 
 export interface Sitting {
   readonly loaded: LoadedReply;
@@ -12,11 +12,18 @@ export interface Sitting {
   memory(): MemoryReply | undefined;
   /** One round. Rejects with WorkerFailure. */
   measure(seed: number): Promise<RoundReading>;
+  /** One round in parts: warms up, takes samples as often as asked, ends. Each rejects with WorkerFailure. */
+  begin(seed: number): Promise<BegunReply>;
+  slice(slice: SliceOrder): Promise<void>;
+  end(): Promise<ClosedRound>;
   /** Ends the process in peace. Again: nothing happens. */
   close(): Promise<void>;
   /** Ends it at once. After close: nothing happens. */
   kill(): Promise<void>;
 }
+
+/** What a sitting needs to know of the plan that it belongs to. */
+export type SittingPlan = Pick<MeasurePlan, 'plugins' | 'timing' | 'timeoutMs' | 'nodeArguments'>;
 
 /** A session that hangs in its last moment gets this long. */
 const GOODBYE_MS = 5000;
@@ -25,7 +32,7 @@ const GOODBYE_MS = 5000;
  * Starts a worker, loads the engine, runs it once and checks the answer: nothing with a wrong answer is timed. Rejects with
  * WorkerFailure, the process ended. When `signal` fires the process is killed.
  */
-export async function openSitting(plan: MeasurePlan, casePlan: CasePlan, start: StartWorker, signal: AbortSignal | undefined): Promise<Sitting> {
+export async function openSitting(plan: SittingPlan, casePlan: CasePlan, start: StartWorker, signal: AbortSignal | undefined): Promise<Sitting> {
   const { nodeArguments = [], timeoutMs } = plan;
   const { environment, worker: home } = casePlan;
   const worker = start({ environment, nodeArguments, ...(home && { entry: home.entry, folder: home.folder }) });
@@ -57,14 +64,26 @@ interface Conversation {
 function converse({ worker, loaded, answered, roundTimeoutMs, kill }: Conversation): Sitting {
   let memory: MemoryReply | undefined;
   let open = true;
+  const askMemory = async (): Promise<void> => {
+    memory = await worker.ask<'memory'>({ kind: 'memory' }, roundTimeoutMs);
+  };
   return {
     loaded,
     answered,
     memory: () => memory,
     async measure(seed) {
       const { reading } = await worker.ask<'round'>({ kind: 'round', seed }, roundTimeoutMs);
-      memory = await worker.ask<'memory'>({ kind: 'memory' }, roundTimeoutMs);
+      await askMemory();
       return reading;
+    },
+    begin: (seed) => worker.ask<'begin'>({ kind: 'begin', seed }, roundTimeoutMs),
+    async slice(slice) {
+      await worker.ask<'slice'>({ kind: 'slice', slice }, roundTimeoutMs);
+    },
+    async end() {
+      const { reading, ownLoad } = await worker.ask<'end'>({ kind: 'end' }, roundTimeoutMs);
+      await askMemory();
+      return { reading, ownLoad };
     },
     async close() {
       if (!open) return;
@@ -87,13 +106,13 @@ async function askAnswer(worker: WorkerProcess, { checkAnswer }: CasePlan, timeo
   return { ...answered, outputs: undefined };
 }
 
-function taskOf({ plugins, timing }: MeasurePlan, { case: { variant, scenario }, ...casePlan }: CasePlan) {
+function taskOf({ plugins, timing }: SittingPlan, { case: { variant, scenario }, ...casePlan }: CasePlan) {
   const { enginePath, device, inputs, worker } = casePlan;
   return { backend: variant.options.backend, plugins: worker?.plugins ?? plugins, enginePath, device, inputs, scenario, timing };
 }
 
 /** What a round may take if every execution were four times as slow as the first one was. */
-function roundLimitMs({ timing }: MeasurePlan, { case: { scenario } }: CasePlan, firstRunMs: number): number {
+function roundLimitMs({ timing }: SittingPlan, { case: { scenario } }: CasePlan, firstRunMs: number): number {
   const { sampleMs, minSamples, maxWarmupMs } = timing;
   const arrivalsMs = scenario.targetQps === undefined ? 0 : (minSamples / scenario.targetQps) * 1000;
   return 4 * (maxWarmupMs + sampleMs + arrivalsMs + (minSamples + 3) * scenario.streams * firstRunMs);

@@ -43,6 +43,12 @@ export function warmupPolicy(kind: DeviceInfo['kind'], maxMs: number): WarmupPol
   }
 }
 
+/**
+ * Longest warm-up of a process that takes turns with another: a restless machine never looks steady, and what is unsettled after
+ * this falls on both of them.
+ */
+export const WARMUP_BEFORE_TURNS_MS = { cpu: 300, fake: 300, gpu: 1000 } as const satisfies Record<DeviceInfo['kind'], number>;
+
 export interface Warmup {
   readonly reading: Round['warmup'];
   /** Time of one execution (on every lane at once): the smallest median of the last blocks. */

@@ -1,4 +1,5 @@
 /** The contract of a gate's reporter, and what all of them say: the headline, the order of the cases, values with units. */
+import { DEFAULT_POLICY } from '../gate/policy.ts';
 import { METRICS, type MetricName } from '../gate/metrics.ts';
 import type { CaseVerdict, GateReport, MetricVerdict, Verdict } from '../gate/judge.ts';
 import { formatBytes, formatChange, formatNumber, formatPercent, plural } from './units.ts';
@@ -57,6 +58,8 @@ export function changeCells({ change }: Pick<MetricVerdict, 'change'>): readonly
   const values = [formatValue(change.metric, change.baseline), formatValue(change.metric, change.candidate)] as const;
   if (change.kind === 'sampled') {
     const { point, low, high } = change.ratio;
+    // What is extrapolated from one or two values has no ends worth printing.
+    if (change.rounds < DEFAULT_POLICY.minRounds) return [label, ...values, `${formatChange(point)} (too few ${change.metric === 'build-time' ? 'builds' : 'rounds'} for an interval)`];
     return [label, ...values, `${formatChange(point)} (${formatChange(low)} to ${formatChange(high)})`];
   }
   if (compared !== 'difference') return [label, ...values, change.baseline === change.candidate ? formatChange(1) : formatChange(change.candidate / change.baseline)];

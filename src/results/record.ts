@@ -54,6 +54,8 @@ export interface Round {
   readonly elapsedNs: number;
   /** The same by the harness's clock, where the samples are by an outside program's own: the rest is what talking to it took. */
   readonly wallElapsedNs?: number;
+  /** How the samples fall into slices, where two processes took turns: slice k of both sides of a pair were neighbours in time. */
+  readonly slices?: readonly Slice[];
   readonly warmup: { readonly executions: number; readonly durationMs: number; readonly steady: boolean };
   readonly yardstick: readonly YardstickReading[];
   /** Cores that other processes kept busy while the samples were taken, mean; the load average where the platform can't tell. */
@@ -62,6 +64,12 @@ export interface Round {
   readonly clockMhz: number | undefined;
   /** What the start of the round's process took; absent where the process is that of an earlier round. */
   readonly start?: ProcessStart;
+}
+
+/** Consecutive samples of a round, and the wall time they took together. */
+export interface Slice {
+  readonly samples: number;
+  readonly elapsedNs: number;
 }
 
 /** One fresh process: from the engine file to a session that is ready, and its first inference. */

@@ -80,6 +80,10 @@ const round = z.strictObject({
   requests: count.describe('Requests that ended in the round; one holds `batch` items'),
   elapsedNs: amount.describe('Wall time in which they ended'),
   wallElapsedNs: amount.exactOptional().describe("By the harness's clock, where the samples are by an outside program's own"),
+  slices: z
+    .array(z.strictObject({ samples: count, elapsedNs: amount }))
+    .exactOptional()
+    .describe('How the samples fall into slices, where the two processes of a pair took turns'),
   warmup: z.strictObject({ executions: count, durationMs: amount, steady: z.boolean() }),
   yardstick: z.array(yardstick).describe('Fixed workloads: they move only when the machine does'),
   cpuLoad: amount,

@@ -6,18 +6,16 @@
  * rate, the union bound alone makes it hold, for any test and any dependence between looks: no joint normal distribution is
  * assumed, which exact tests on few values do not have. That costs a little power against the classical boundaries.
  */
-import { normalTail } from './student.ts';
-
 /** Shares of the error rate for each look; they add up to 1. */
 export type Spending = readonly number[];
 
 /**
- * O'Brien and Fleming's shape (Biometrics 35(3), 1979; as a spending function Lan and DeMets' first): next to nothing early,
- * nearly all at the end. `fractions` ascend to 1: the information at each look over that at the last.
+ * Little early and most at the end: the square of the information, of Kim and DeMets' family (Biometrika 74(1), 1987), between
+ * O'Brien and Fleming's shape, which lets early looks decide next to nothing, and an even one. `fractions` ascend to 1: the
+ * information at each look over that at the last.
  */
-export function spendLate(fractions: readonly number[], rate: number): Spending {
-  const quantile = normalQuantile(rate / 2);
-  return increments(fractions.map((fraction) => (fraction === 1 ? 1 : (2 * normalTail(quantile / Math.sqrt(fraction))) / rate)));
+export function spendLate(fractions: readonly number[]): Spending {
+  return increments(fractions.map((fraction) => fraction ** 2));
 }
 
 /** In proportion to the information: where stopping early is worth more than power at the end. */
@@ -32,15 +30,4 @@ function increments(spent: readonly number[]): Spending {
     if (!(part > 0)) throw new RangeError('information grows from look to look');
     return part;
   });
-}
-
-/** The z that is exceeded with probability `tail`, in (0, 0.5]. */
-function normalQuantile(tail: number): number {
-  let [low, high] = [0, 40];
-  for (let i = 0; i < 80; i++) {
-    const middle = (low + high) / 2;
-    if (normalTail(middle) > tail) low = middle;
-    else high = middle;
-  }
-  return low;
 }

@@ -33,7 +33,7 @@ export async function measureAndJudge({ run, gate, looks, whole }: MeasuredGateR
   const suite = await loadSuite(run.suite, { cwd: process.cwd(), plugins: gate.pluginSuites });
   const policy = policyOf(suite, { ...gate, thresholds: parseThresholds(gate.thresholds) });
   const baseline = await selectBaseline(gate.baseline, { results: gate.results, store: gate.store, suite: suite.name });
-  const planned = planLooks(whole ? looks.slice(-1) : looks, policy);
+  const planned = planLooks(whole ? looks.slice(-1) : looks);
   const last = planned.at(-1)!;
   const decided = new Map<string, Look>();
   const result = await runSuite({

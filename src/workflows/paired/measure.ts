@@ -26,7 +26,7 @@ export interface MeasureRequest {
 export async function measureSides(sides: JoinedSides, request: MeasureRequest): Promise<readonly CaseComparison[]> {
   const { policy, looks, share = 1, signal, onEvent } = request;
   const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
-  const planned = planLooks(looks, policy);
+  const planned = planLooks(looks);
   const joined = new Map(sides.cases.map((entry) => [entry.id, entry]));
   const family = familySize(sides.pairs.length, metrics);
   const found = new Map<string, CaseComparison>();

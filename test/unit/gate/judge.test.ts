@@ -61,6 +61,13 @@ describe('timed metrics', () => {
     expect(one?.reason).toMatch(sentence);
   });
 
+  it('does not pass by luck: an interval far wider than the threshold may lie below it', () => {
+    // Most rounds were slow before and none after, as a busy machine gives them.
+    const rounds = (levels: readonly number[]) => completed({ latencyMs: levels.map((level) => [level, level, level]) });
+    const [one] = gate([rounds([10, 18, 30, 22, 26, 14, 19, 24])], [rounds([9.9, 10.1, 10.2, 9.8, 10, 10.3, 9.7, 10])], { thresholds: { 'latency-p50': 5 }, falseAlarms: 1e-6 }).cases;
+    expect(one).toMatchObject({ verdict: 'inconclusive', reason: expect.stringContaining('too noisy to tell: the interval is wider than the 5 % allowed') });
+  });
+
   it('judges throughput the other way round', () => {
     const policy = { thresholds: { throughput: 5 } };
     const [slow, fast] = [completed({ latencyMs: timings(12, 1) }), completed({ latencyMs: timings(10, 1) })];

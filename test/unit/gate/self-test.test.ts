@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_POLICY } from '../../../src/gate/policy.ts';
 import { assessGate, roundsFor, type IdenticalPair } from '../../../src/gate/self-test.ts';
-import { DEFAULT_LOOKS, planLooks } from '../../../src/gate/sequential.ts';
+import { planLooks, STORED_LOOKS } from '../../../src/gate/sequential.ts';
 import { NO_SESSION_EFFECT } from '../../../src/gate/session.ts';
 import { inferRatio } from '../../../src/gate/timed.ts';
 import { binomialInterval } from '../../../src/stats/interval.ts';
@@ -21,14 +21,14 @@ function identical(noise: number, cases = 4, rounds = 48): IdenticalPair[] {
   }));
 }
 
-const options = { policy: DEFAULT_POLICY, looks: DEFAULT_LOOKS, seed: 1 };
+const options = { policy: DEFAULT_POLICY, looks: STORED_LOOKS, seed: 1 };
 
 describe('assessGate', () => {
   it('finds what the judge finds: nine of ten comparisons at the stated slowdown are beyond chance', () => {
     const noise = 0.03;
     const { inForce } = assessGate(identical(noise, 4, 400), options);
     const slowdown = Math.log1p((inForce.medianPercent ?? Infinity) / 100);
-    const look = planLooks(DEFAULT_LOOKS, DEFAULT_POLICY).at(-1)!;
+    const look = planLooks(STORED_LOOKS).at(-1)!;
     let found = 0;
     const runs = 1000;
     for (let run = 0; run < runs; run++) {

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Comparison } from '../../../src/gate/compare.ts';
 import { judge, type CaseVerdict } from '../../../src/gate/judge.ts';
 import { DEFAULT_POLICY, type GatePolicy } from '../../../src/gate/policy.ts';
-import { DEFAULT_LOOKS, isOpen, levelsOf, looksUpTo, planLooks } from '../../../src/gate/sequential.ts';
+import { isOpen, levelsOf, looksUpTo, PAIRED_LOOKS, planLooks } from '../../../src/gate/sequential.ts';
 import { NO_SESSION_EFFECT } from '../../../src/gate/session.ts';
 import { inferRatio } from '../../../src/gate/timed.ts';
 import { createRandom, normal, type Random } from '../../../src/stats/random.ts';
@@ -11,7 +11,7 @@ import { completed } from '../../helpers/records.ts';
 
 const CASES = 12;
 const policy: GatePolicy = { ...DEFAULT_POLICY, thresholds: { 'latency-p50': 5 } };
-const looks = planLooks(DEFAULT_LOOKS, policy);
+const looks = planLooks(PAIRED_LOOKS);
 const pair = { state: 'both', caseId: 'one', baseline: completed(), candidate: completed() } as const;
 
 type Draw = (random: Random) => number;
@@ -76,15 +76,17 @@ describe.each(NOISES)('under noise: $name', ({ noise }) => {
 
 describe('looks', () => {
   it('ascend to the rounds asked for and spend the whole error', () => {
-    expect(DEFAULT_LOOKS).toEqual([8, 12, 18, 24]);
+    expect(PAIRED_LOOKS).toEqual([8, 12, 16, 24, 32, 48]);
     expect(looksUpTo(3)).toEqual([3]);
-    expect(looksUpTo(8)).toEqual([6, 8]);
+    expect(looksUpTo(8)).toEqual([8]);
+    expect(looksUpTo(20)).toEqual([8, 12, 16, 20]);
+    expect(looksUpTo(25)).toEqual([8, 12, 16, 25]);
     for (let rounds = 1; rounds < 100; rounds++) {
-      const planned = planLooks(looksUpTo(rounds), policy);
+      const planned = planLooks(looksUpTo(rounds));
       expect(planned.at(-1)?.rounds).toBe(rounds);
       expect(planned.reduce((sum, { alarmShare }) => sum + alarmShare, 0)).toBeCloseTo(1, 9);
       expect(planned.reduce((sum, { doubtShare }) => sum + doubtShare, 0)).toBeCloseTo(1, 9);
     }
-    expect(() => planLooks([8, 8], policy)).toThrow(RangeError);
+    expect(() => planLooks([8, 8])).toThrow(RangeError);
   });
 });

@@ -1,7 +1,9 @@
 /** Pairs of engines in the same rounds: order, looks, what leaves and what is kept. */
 import { describe, expect, test } from 'vitest';
+import { reportedFailure, WorkerFailure } from '../../../src/measure/failure.ts';
 import { DEFAULT_TIMEOUT_MS, type CasePlan } from '../../../src/measure/plan.ts';
 import { measurePairs, type PairEvent, type PairOutcome } from '../../../src/measure/pairs.ts';
+import type { StartWorker } from '../../../src/measure/process.ts';
 import { inProcessWorkers } from '../../helpers/in-process.ts';
 import { nullCase } from '../../helpers/measure.ts';
 
@@ -46,7 +48,7 @@ async function measure(ids: readonly string[], { looks, settle = () => false, fa
 const indexes = (pair: PairOutcome | undefined) => [pair?.baseline, pair?.candidate].map((outcome) => outcome?.rounds.map(({ index }) => index));
 
 describe('measurePairs', () => {
-  test('the two sides of a pair run one after the other, in either order, each round in a process of its own', async () => {
+  test('the two sides of a pair start one after the other, in either order, each round in a process of its own', async () => {
     const { loads, last } = await measure(['a', 'b', 'c'], { looks: [12] });
     expect(loads).toHaveLength(3 * 2 * 12);
     const couples = Array.from({ length: 36 }, (_, i) => loads.slice(2 * i, 2 * i + 2));
@@ -56,6 +58,34 @@ describe('measurePairs', () => {
     expect(newFirst).toBeLessThan(27);
     expect(indexes(last.get('b'))).toEqual([Array.from({ length: 12 }, (_, i) => i), Array.from({ length: 12 }, (_, i) => i)]);
     expect(last.get('b')?.candidate).toMatchObject({ status: 'completed', memory: { residentPeakBytes: expect.any(Number) } });
+  });
+
+  test('engines that do not fit together run one after the other', async () => {
+    const { start, log } = inProcessWorkers();
+    let alive = 0;
+    const cramped: StartWorker = (launch) => {
+      const worker = start(launch);
+      alive++;
+      const together = alive === 2;
+      return {
+        ...worker,
+        ask: async (request, timeoutMs) => {
+          if (together && request.kind === 'load') throw new WorkerFailure(reportedFailure('load', { code: 'OUT_OF_MEMORY', message: 'no memory' }, ''));
+          return worker.ask(request, timeoutMs);
+        },
+        kill: async () => {
+          if (alive > 0) alive--;
+          await worker.kill();
+        },
+      };
+    };
+    let outcome: PairOutcome | undefined;
+    for await (const event of measurePairs(SETTINGS, [pairOf('a')], [3], { start: cramped, yardstick: () => YARDSTICK })) {
+      if (event.kind === 'look') [outcome] = event.pairs;
+    }
+    expect(indexes(outcome)).toEqual([[0, 1, 2], [0, 1, 2]]);
+    expect(log.filter((line) => line.startsWith('round'))).toHaveLength(6);
+    expect(outcome?.baseline.rounds.every(({ slices }) => slices === undefined)).toBe(true);
   });
 
   test('settled pairs leave, the others go on to the last look', async () => {
@@ -74,6 +104,8 @@ describe('measurePairs', () => {
   test('a side that fails ends its pair, with the rounds that it had', async () => {
     const { last, done } = await measure(['a', 'b'], { looks: [3], faulty: { 'a-new': { fault: 'error' } } });
     expect(last.get('a')?.candidate).toMatchObject({ status: 'failed' });
+    // That the other one works is known.
+    expect(last.get('a')?.baseline).toMatchObject({ status: 'completed' });
     expect(last.get('b')?.candidate).toMatchObject({ status: 'completed' });
     expect(done.filter((id) => id === 'a')).toHaveLength(1);
   });

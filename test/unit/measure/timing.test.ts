@@ -179,7 +179,7 @@ describe('measureRound', () => {
     const timing = { sampleMs: 1, minSamples: 5, maxSamples: 20, maxWarmupMs: 200 };
     const scenario = { ...SINGLE_STREAM, transfers: false };
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario };
-    const reading = await measureRound({ ...options, session, timing, quantumNs: 500, seed: 1, onSampling: () => {} });
+    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 500, seed: 1, onSampling: () => {} });
     expect(reading.executionsPerSample).toBe(500);
     expect(reading.samplesNs).toEqual(Array.from({ length: 5 }, () => 500_000));
     expect(reading.requests).toBe(500 * 5);
@@ -189,7 +189,7 @@ describe('measureRound', () => {
     const session: Session = { ...(await nullSession()), yardstick: () => Promise.resolve(1234) };
     const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
-    const reading = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
+    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
     expect(reading.yardstick).toEqual([{ workload: 'gpu', durationNs: 1234 }]);
   });
 });

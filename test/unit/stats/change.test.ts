@@ -213,17 +213,16 @@ describe('spending an error rate over looks', () => {
   const fractions = [0.4, 0.6, 0.8, 1];
 
   it('spends all of it and no more', () => {
-    for (const shares of [spendLate(fractions, 0.01), spendEvenly(fractions)]) {
+    for (const shares of [spendLate(fractions), spendEvenly(fractions)]) {
       expect(shares).toHaveLength(4);
       expect(shares.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 12);
     }
     expect(spendEvenly([1])).toEqual([1]);
-    expect(spendLate([1], 0.05)).toEqual([1]);
+    expect(spendLate([1])).toEqual([1]);
   });
 
-  it('late spending follows 2 − 2Φ(z/√t)', () => {
-    // α = 0.05 at half the information: 2 − 2Φ(1.96 / √0.5) = 0.00557, O'Brien and Fleming's known first look.
-    expect(spendLate([0.5, 1], 0.05)[0]! * 0.05).toBeCloseTo(0.005574597, 8);
+  it('late spending follows the square of the information', () => {
+    expect(spendLate([0.25, 0.5, 1])).toEqual([1 / 16, 3 / 16, 3 / 4]);
   });
 
   it('refuses looks that gain nothing', () => {

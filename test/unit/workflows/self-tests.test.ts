@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { DEFAULT_POLICY } from '../../../src/gate/policy.ts';
 import { assessGate } from '../../../src/gate/self-test.ts';
-import { DEFAULT_LOOKS } from '../../../src/gate/sequential.ts';
+import { STORED_LOOKS } from '../../../src/gate/sequential.ts';
 import { createRandom, normal } from '../../../src/stats/random.ts';
 import { keepSelfTest, selfTestsHere, worthNotice } from '../../../src/workflows/self-tests.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
@@ -12,7 +12,7 @@ import { temporaryFolder } from '../../helpers/folder.ts';
 const random = createRandom(4);
 const levels = () => Array.from({ length: 24 }, () => 0.01 * normal(random));
 const test = {
-  ...assessGate([{ caseId: 'a', metric: 'latency-p50', before: levels(), after: levels(), roundMs: 100 }], { policy: DEFAULT_POLICY, looks: DEFAULT_LOOKS, seed: 1 }),
+  ...assessGate([{ caseId: 'a', metric: 'latency-p50', before: levels(), after: levels(), roundMs: 100 }], { policy: DEFAULT_POLICY, looks: STORED_LOOKS, seed: 1 }),
   suite: 'smoke',
 };
 const settings = { policy: DEFAULT_POLICY, timeMs: undefined };
