@@ -37,12 +37,15 @@ export async function bisect(request: BisectRequest): Promise<BisectReport> {
   const states = await openStates(request);
   const key = await keyOf(request, states);
   const file = keptPath(request.settings.config.results, request.suite, key);
-  const known = request.fresh ? undefined : await readKept(file, key);
+  const found = request.fresh ? undefined : await readKept(file, key);
+  const known = found && found.probes.length > 0 ? found : undefined;
   const begun: KeptSearch = { caseId: request.caseId, direction: undefined, policy: figuresOf(request, undefined), probes: [] };
   const search: Search = { request, states, file, key, notices: new Set(), kept: known ?? begun };
-  if (known && known.probes.length > 0) search.notices.add(`${known.probes.length} comparisons of an earlier search were taken over; --fresh begins anew`);
+  if (known) search.notices.add(`${known.probes.length} comparisons of an earlier search were taken over; --fresh begins anew`);
   const count = states.labels.length;
   if (nextStep(count, verdicts(search)).kind === 'probe') {
+    // A folder that can't be written to is better known before the first measurement than after it.
+    await writeKept(file, key, search.kept);
     const wanted = { cases: search.kept.caseId === undefined ? undefined : [search.kept.caseId], accuracy: needsAccuracy(request.metric) };
     await states.with(0, wanted, async (reference) => {
       checkCase(request, reference);

@@ -98,6 +98,15 @@ describe('bisect', () => {
     await expect(search(changes('seed=2'))).rejects.toMatchObject({ code: 'BASELINE_INCOMPARABLE', details: [expect.stringContaining('as asked')] });
   });
 
+  test('results that can not be kept are said before anything is measured', async () => {
+    const { folder, search } = await place();
+    await writeFile(join(folder, 'results'), 'a file');
+    const said: string[] = [];
+    const onEvent: BisectRequest['onEvent'] = (event) => void (event.kind === 'notice' && said.push(event.text));
+    await expect(search(changes('seed=2'), { onEvent })).rejects.toMatchObject({ code: 'RESULTS_UNWRITABLE' });
+    expect(said.filter((text) => text.startsWith('probe'))).toEqual([]);
+  });
+
   test('of several cases the one that differs most is followed, or the one that is asked for', async () => {
     const suite = { ...SUITE, variants: [{ backend: 'null', backendOptions: { latencyNs: [1_000_000, 9_000_000], jitter: 0.001 } }] };
     const { search } = await place(suite);
