@@ -43,8 +43,16 @@ async function filesOf(path) {
   return (await readdir(path)).filter((name) => name.endsWith('.json')).sort().map((name) => join(path, name));
 }
 
+function parsed(text, path) {
+  try {
+    return JSON.parse(text) ?? {};
+  } catch (cause) {
+    throw new Error(`${path} is not JSON: ${cause.message}`, { cause });
+  }
+}
+
 async function readRecording(path) {
-  const { columns = ['p50 ms'], cases } = JSON.parse(await readFile(path, 'utf8'));
+  const { columns = ['p50 ms'], cases } = parsed(await readFile(path, 'utf8'), path);
   const at = (name) => columns.indexOf(name);
   if (at('p50 ms') < 0 || !Array.isArray(cases)) throw new Error(`${path}: a recording has cases, and a column 'p50 ms'`);
   const yardsticks = columns.flatMap((name, column) => {
