@@ -10,6 +10,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
 import { TsrtError } from '../../errors.ts';
+import { paceTurns } from './pace.ts';
 import { findSwiftshader, SWIFTSHADER, type Swiftshader } from './swiftshader.ts';
 
 /** Kernels run without bounds checks and zeroing of workgroup memory: faster, for engines whose origin is trusted. */
@@ -88,6 +89,7 @@ function loadDawn(): DawnPackage {
   }
   // GPUBufferUsage and the like, which browsers have as globals.
   Object.assign(globalThis, dawn.globals);
+  paceTurns();
   return dawn;
 }
 

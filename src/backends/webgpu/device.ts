@@ -30,6 +30,8 @@ export interface WebgpuDevice {
   readonly profile: DeviceProfile;
   /** Throws TsrtError DEVICE_LOST, or the device's first unexpected error, where there was one. */
   check(): void;
+  /** Told after commands were submitted that somebody will wait for. */
+  submitted?(): void;
   destroy(): void;
 }
 

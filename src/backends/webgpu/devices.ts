@@ -5,6 +5,7 @@ import type { Availability, DeviceInfo } from '../backend.ts';
 import { matchDevice } from '../match.ts';
 import { type DawnOptions, dawnVersion, defaultDevice, hasVulkanLoader, listAdapters, requestAdapter, requireSwiftshader, togglesOf } from './dawn.ts';
 import { describeAdapter, type DriverFacts, openDevice, type WebgpuDevice } from './device.ts';
+import { noteSubmit } from './pace.ts';
 import type { DeviceProfile } from './profile.ts';
 import { hasSwiftshader, SWIFTSHADER } from './swiftshader.ts';
 
@@ -31,6 +32,7 @@ export async function chooseDevice({ wanted, unchecked }: DeviceChoice): Promise
   let held = true;
   return {
     ...open,
+    submitted: noteSubmit,
     profile: { ...open.profile, ...knownMemory(open.info) },
     destroy() {
       if (held) void giveBack(key, open);

@@ -119,6 +119,7 @@ class WebgpuSession implements Session {
       const commands = upload.write(converted);
       this.#plain.replaced(converted);
       this.#open.device.queue.submit([...commands, this.#plain.takeSpare(), readback.encode()]);
+      this.#open.submitted?.();
       upload.reclaim();
       const outputs = readback.read();
       this.#plain.keepSpare();
@@ -143,6 +144,7 @@ class WebgpuSession implements Session {
         alive();
         return this.#withSlot(({ readback }) => {
           this.#open.device.queue.submit([readback.encode()]);
+          this.#open.submitted?.();
           return readback.read();
         });
       },
@@ -218,6 +220,7 @@ class WebgpuSession implements Session {
     const { queue } = this.#open.device;
     if (count === 1) queue.submit([set.takeSpare()]);
     else for (let left = count; left > 0; left -= EXECUTIONS_PER_SUBMIT) queue.submit([set.encode(Math.min(left, EXECUTIONS_PER_SUBMIT))]);
+    this.#open.submitted?.();
     const done = queue.onSubmittedWorkDone();
     set.keepSpare();
     await done;

@@ -1,0 +1,91 @@
+/**
+ * What a request costs around the device's own work: recording, submitting in one part or several, and what holds a request up now and then.
+ *
+ *     npm run build && node bench/submit.mjs resnet50-int8-b1.engine --parts 1,2,3,4 --seconds 2
+ *
+ * Commands are encoded beforehand, as a session does while the device is busy. For every number of parts: the processor's time in
+ * `queue.submit`, the time from the first submit until the work is done (median, mean, 99th percentile, longest), and how much of what is beyond
+ * twice the median fell together with a garbage collection, by V8's own account. Parts grow: the device starts on a short first one while
+ * the next is recorded. Kinds of parts take turns, so that a changing clock falls on all. --encode-late encodes each request's commands before it
+ * instead of after it.
+ */
+import { PerformanceObserver, performance } from 'node:perf_hooks';
+import { parseArgs } from 'node:util';
+import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
+import { encodeSteps } from '../dist/src/backends/webgpu/encode.js';
+import { createResources } from '../dist/src/backends/webgpu/resources.js';
+import { readPlan } from '../dist/src/engine/plan.js';
+import { readEngineFile } from '../dist/src/workflows/engine-file.js';
+
+const { values: flags, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    parts: { type: 'string', default: '1,2,3,4' },
+    seconds: { type: 'string', default: '2' },
+    device: { type: 'string' },
+    'encode-late': { type: 'boolean', default: false },
+  },
+});
+const [file] = positionals;
+if (!file) throw new Error('which engine?');
+const { engine } = await readEngineFile(file);
+const open = await chooseDevice({ wanted: flags.device, unchecked: true });
+const weights = engine.parts.get('weights') ?? new Uint8Array();
+const { steps, buffers } = await createResources(open, readPlan(engine.header.backendData, weights.byteLength), weights);
+const { device } = open;
+const kinds = flags.parts.split(',').map((count) => ({ cuts: cutsOf(steps.length, Number(count)), samples: [], submits: [] }));
+
+/** Where parts end: each is twice the one before, as far as there are steps. */
+function cutsOf(length, count) {
+  const whole = 2 ** count - 1;
+  return Array.from({ length: count }, (_, i) => (i === count - 1 ? length : Math.round((length * (2 ** (i + 1) - 1)) / whole)));
+}
+
+function encode({ cuts }) {
+  return cuts.map((end, i) => {
+    const encoder = device.createCommandEncoder();
+    encodeSteps(encoder, steps.slice(cuts[i - 1] ?? 0, end), buffers, 1);
+    return encoder.finish();
+  });
+}
+
+const collections = [];
+new PerformanceObserver((list) => collections.push(...list.getEntries().map(({ startTime, duration }) => ({ startTime, duration })))).observe({ entryTypes: ['gc'] });
+
+async function request(kind, keep) {
+  const commands = flags['encode-late'] ? encode(kind) : (kind.spare ?? encode(kind));
+  const start = performance.now();
+  for (const part of commands) device.queue.submit([part]);
+  const submitted = performance.now();
+  open.submitted?.();
+  const done = device.queue.onSubmittedWorkDone();
+  kind.spare = flags['encode-late'] ? undefined : encode(kind);
+  await done;
+  if (keep) kind.samples.push({ start, ms: performance.now() - start });
+  if (keep) kind.submits.push(submitted - start);
+}
+
+const until = async (seconds, keep) => {
+  const end = performance.now() + seconds * 1000;
+  while (performance.now() < end) for (const kind of kinds) await request(kind, keep);
+};
+await until(0.7, false);
+await until(Number(flags.seconds) * kinds.length, true);
+await new Promise((resolve) => setTimeout(resolve, 50));
+
+const quantile = (values, q) => values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(q * values.length))];
+const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+const collected = ({ start, ms }) => collections.filter(({ startTime, duration }) => startTime < start + ms && startTime + duration > start).reduce((sum, { duration }) => sum + duration, 0);
+process.stdout.write(`${open.info.description}: ${steps.length} steps, ${collections.length} garbage collections of ${collections.reduce((sum, { duration }) => sum + duration, 0).toFixed(1)} ms\n`);
+for (const { cuts, samples, submits } of kinds) {
+  const times = samples.map(({ ms }) => ms);
+  const median = quantile(times, 0.5);
+  const slow = samples.filter(({ ms }) => ms > 2 * median);
+  const beyond = slow.reduce((sum, { ms }) => sum + ms - median, 0);
+  const garbage = slow.reduce((sum, sample) => sum + Math.min(sample.ms - median, collected(sample)), 0);
+  process.stdout.write(
+    `${cuts.length} part${cuts.length === 1 ? '' : 's'} (to ${cuts.join(', ')}): p50 ${median.toFixed(3)} ms, mean ${mean(times).toFixed(3)}, p99 ${quantile(times, 0.99).toFixed(3)}, longest ${Math.max(...times).toFixed(1)}; ` +
+      `submit ${quantile(submits, 0.5).toFixed(3)} ms; ${slow.length} of ${times.length} took twice the median, ${beyond.toFixed(1)} ms beyond it, ${garbage.toFixed(1)} of that in garbage collections\n`,
+  );
+}
+open.destroy();
