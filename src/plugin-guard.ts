@@ -7,11 +7,11 @@ import type { Engine, EngineHeader } from './engine/engine.ts';
 import { inPlugin, TsrtError } from './errors.ts';
 import { patternRuleName, type PluginStamp, type RegisteredOp } from './ir/custom.ts';
 
-/** Names of abort signals' reasons, beside a Ctrl-C's: they are the user's, not the plugin's. */
+/** Names of abort signals' reasons: they are the user's, not the plugin's. */
 const PASSING = new Set(['AbortError', 'TimeoutError']);
 
 function passes(error: unknown): boolean {
-  return error instanceof Error && (PASSING.has(error.name) || (error instanceof TsrtError && error.code === 'INTERRUPTED'));
+  return error instanceof Error && PASSING.has(error.name);
 }
 
 /** The part with every method wrapped; results named in `deep` (by method) are wrapped too. */

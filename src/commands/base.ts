@@ -2,6 +2,7 @@
 import { Command, Errors, Flags } from '@oclif/core';
 import { EXIT, reportError, TsrtError, type ErrorReport, type ExitStatus } from '../errors.ts';
 import { nearest } from '../nearest.ts';
+import { asInterruption } from './interrupt.ts';
 
 /** Flags that decide which plugins are loaded and how much is said. */
 export const GLOBAL_FLAGS = {
@@ -37,8 +38,9 @@ export abstract class BaseCommand extends Command {
     process.exitCode = status;
   }
 
-  protected override async catch(error: Error): Promise<unknown> {
-    if (error instanceof Errors.ExitError) throw error;
+  protected override async catch(thrown: Error): Promise<unknown> {
+    if (thrown instanceof Errors.ExitError) throw thrown;
+    const error = asInterruption(thrown);
     const usage = error instanceof Errors.CLIError;
     const report = usage ? usageReport(error, Object.keys(this.ctor.flags)) : reportError(error);
     process.exitCode = error instanceof TsrtError ? error.exitStatus : usage ? EXIT.usage : 70;

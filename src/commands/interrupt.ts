@@ -1,4 +1,4 @@
-/** Ctrl-C as an AbortSignal: once ends cleanly, twice ends at once. What it interrupts rejects with INTERRUPTED, unless it keeps what there is. */
+/** Ctrl-C as an AbortSignal: once ends cleanly, twice ends at once. */
 import { setMaxListeners } from 'node:events';
 import { EXIT, TsrtError } from '../errors.ts';
 
@@ -18,7 +18,7 @@ export function onInterrupt(onFirst: () => void): Interrupt {
     if (controller.signal.aborted) process.exit(EXIT.interrupted);
     process.exitCode = EXIT.interrupted;
     onFirst();
-    controller.abort(new TsrtError('INTERRUPTED', 'stopped before the end', { fix: 'start it again' }));
+    controller.abort();
   };
   process.on('SIGINT', listener);
   process.on('SIGTERM', listener);
@@ -29,4 +29,10 @@ export function onInterrupt(onFirst: () => void): Interrupt {
       process.off('SIGTERM', listener);
     },
   };
+}
+
+/** An abort that comes through to the end after a Ctrl-C is what the user asked for, and no fault of the tool. */
+export function asInterruption(error: Error): Error {
+  if (error.name !== 'AbortError' || process.exitCode !== EXIT.interrupted) return error;
+  return new TsrtError('INTERRUPTED', 'stopped before the end', { fix: 'start it again', cause: error });
 }

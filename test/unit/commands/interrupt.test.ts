@@ -1,20 +1,35 @@
 import { afterEach, expect, it } from 'vitest';
-import { onInterrupt } from '../../../src/commands/interrupt.ts';
+import { asInterruption, onInterrupt } from '../../../src/commands/interrupt.ts';
 import { EXIT } from '../../../src/errors.ts';
 
 afterEach(() => {
   process.exitCode = undefined;
 });
 
-it('gives a Ctrl-C as an error that says so, not as a fault of the tool', () => {
+it('gives what a Ctrl-C aborts as an interruption, not as a fault of the tool', () => {
   let told = 0;
   const { signal, dispose } = onInterrupt(() => told++);
+  const aborted = (): Error => {
+    try {
+      signal.throwIfAborted();
+    } catch (error) {
+      return error as Error;
+    }
+    throw new Error('nothing was aborted');
+  };
   try {
-    signal.throwIfAborted();
+    expect(aborted).toThrow('nothing was aborted');
     process.emit('SIGINT');
-    expect(() => signal.throwIfAborted()).toThrow(expect.objectContaining({ code: 'INTERRUPTED', exitStatus: EXIT.interrupted }));
     expect([told, process.exitCode]).toEqual([1, EXIT.interrupted]);
+    expect(asInterruption(aborted())).toMatchObject({ code: 'INTERRUPTED', exitStatus: EXIT.interrupted });
+    const fault = new TypeError('a bug');
+    expect(asInterruption(fault)).toBe(fault);
   } finally {
     dispose();
   }
+});
+
+it('leaves an abort that nobody asked for what it is', () => {
+  const fault = new DOMException('This operation was aborted', 'AbortError');
+  expect(asInterruption(fault)).toBe(fault);
 });
