@@ -92,7 +92,7 @@ const EARLY_BYTES = 256;
 const COLUMNS_AT_ONCE = 32;
 
 /** Which points of a round an invocation takes. */
-interface Walk {
+interface Share {
   readonly perRow: number;
   readonly points: number;
   /** It stays in its columns, and steps over this many rows. */
@@ -103,7 +103,7 @@ interface Walk {
   readonly whole: boolean;
 }
 
-function walkOf({ tactic, threads, slab }: Geometry, sink: Sink): Walk {
+function shareOf({ tactic, threads, slab }: Geometry, sink: Sink): Share {
   const perRow = tactic.bn / sink.width;
   const points = slab.rows * perRow;
   const together = Math.min(COLUMNS_AT_ONCE / sink.width, Math.ceil(points / threads));
@@ -122,7 +122,7 @@ export class Results {
   readonly #geometry: Geometry;
   readonly #engine: Engine;
   readonly #sink: Sink;
-  readonly #walk: Walk;
+  readonly #share: Share;
   /** By round, of operands that were loaded before the products. */
   #loaded: readonly (readonly Fetched[])[] | undefined;
 
@@ -131,17 +131,17 @@ export class Results {
     this.#geometry = geometry;
     this.#engine = engine;
     this.#sink = sink;
-    this.#walk = walkOf(geometry, sink);
+    this.#share = shareOf(geometry, sink);
   }
 
   /** Emits the invocation's columns, and loads of what belongs to them. */
   hoist(block: Block): void {
-    if (this.#walk.rowStep !== undefined) this.#sink.hoist(block, 'safe_column');
+    if (this.#share.rowStep !== undefined) this.#sink.hoist(block, 'safe_column');
   }
 
   /** Emits where the invocation's columns are, and the loads of all rounds' operands that differ by row: so their latencies overlap with one another and with the products. */
   load(block: Block, how: 'let' | 'var'): void {
-    const { perRow, rowStep } = this.#walk;
+    const { perRow, rowStep } = this.#share;
     if (rowStep !== undefined) {
       block.let('lane_row', `lid / ${perRow}u`);
       block.let('lane_column', `(lid % ${perRow}u) * ${this.#sink.width}u`);
@@ -182,7 +182,7 @@ export class Results {
   /** Emits one round's way from the slab to the sink. */
   #emitRound(block: Block, round: string, prefix: string): void {
     const { threads, slab } = this.#geometry;
-    const { rowStep, points, together } = this.#walk;
+    const { rowStep, points, together } = this.#share;
     const both = (inside: Block, places: readonly Place[]): void => this.#finish(inside, places, this.#fetch(inside, places, 'let'));
     if (this.#isFixed()) {
       both(block, this.#placesOf(block, 'tile_row', round, prefix));
@@ -190,7 +190,7 @@ export class Results {
     }
     const [from, to, step] = rowStep === undefined ? ['lid', points, threads] : ['lane_row', slab.rows, rowStep];
     block.for('e', from, `${to}u`, `${step * together}u`, (loop) => {
-      both(loop, Array.from({ length: together }, (_, i) => loopPlace(loop, this.#geometry, this.#engine, this.#sink, round, this.#walk, i)));
+      both(loop, Array.from({ length: together }, (_, i) => loopPlace(loop, this.#geometry, this.#engine, this.#sink, round, this.#share, i)));
     });
   }
 
@@ -203,13 +203,13 @@ export class Results {
 
   /** Whether an invocation's points of a round are at known distances from its first one. */
   #isFixed(): boolean {
-    const { rowStep, points, together } = this.#walk;
+    const { rowStep, points, together } = this.#share;
     const { rows } = this.#engine.run;
     return rowStep !== undefined && points <= this.#geometry.threads * together && (rows % rowStep === 0 || rowStep % rows === 0);
   }
 
   #placesOf(block: Block, tileRow: string, round: string, prefix: string): Place[] {
-    return fixedPlaces(block, this.#geometry, this.#engine, tileRow, round, this.#walk, prefix);
+    return fixedPlaces(block, this.#geometry, this.#engine, tileRow, round, this.#share, prefix);
   }
 
   /** Emits the loads of some points' operands. Those of points outside are read where the last point's lie, and dropped. */
@@ -264,7 +264,7 @@ interface Place {
 
 
 /** Places whose distances from the first one are known; the prefix tells rounds apart that are written one after another. */
-function fixedPlaces(block: Block, { slab }: Geometry, { run }: Engine, tileRow: string, round: string, { together, whole, rowStep: step }: Walk, prefix: string): Place[] {
+function fixedPlaces(block: Block, { slab }: Geometry, { run }: Engine, tileRow: string, round: string, { together, whole, rowStep: step }: Share, prefix: string): Place[] {
   const rowStep = step!;
   const first = run.rows % rowStep === 0 ? 'lane_row' : `(lane_row / ${run.rows}u) * ${run.step}u + lane_row % ${run.rows}u`;
   block.let(`${prefix}first_row`, `${tileRow} + ${first} + ${round} * ${run.rows}u`);
@@ -284,7 +284,7 @@ function fixedPlaces(block: Block, { slab }: Geometry, { run }: Engine, tileRow:
 }
 
 /** The place of point `i` of an iteration, of which `e` is the first. */
-function loopPlace(loop: Block, { threads, slab }: Geometry, { run }: Engine, sink: Sink, round: string, { perRow, points, rowStep, whole }: Walk, i: number): Place {
+function loopPlace(loop: Block, { threads, slab }: Geometry, { run }: Engine, sink: Sink, round: string, { perRow, points, rowStep, whole }: Share, i: number): Place {
   const at = loop.let(`e${i}_`, `e + ${i * (rowStep ?? threads)}u`);
   const slabRow = rowStep === undefined ? loop.let(`slab_row${i}`, `${at} / ${perRow}u`) : at;
   const slabColumn = rowStep === undefined ? loop.let(`slab_column${i}`, `(${at} % ${perRow}u) * ${sink.width}u`) : 'lane_column';
