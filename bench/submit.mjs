@@ -7,7 +7,7 @@
  * `queue.submit`, the time from the first submit until the work is done (median, mean, 99th percentile, longest), and how much of what is beyond
  * twice the median fell together with a garbage collection, by V8's own account. Parts grow: the device starts on a short first one while
  * the next is recorded. Kinds of parts take turns, so that a changing clock falls on all. --encode-late encodes each request's commands before it
- * instead of after it.
+ * instead of after it. Last stands what the device takes by itself: --together requests (default 10) in one submit, over their number.
  */
 import { PerformanceObserver, performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
@@ -24,6 +24,7 @@ const { values: flags, positionals } = parseArgs({
     seconds: { type: 'string', default: '2' },
     device: { type: 'string' },
     'encode-late': { type: 'boolean', default: false },
+    together: { type: 'string', default: '10' },
   },
 });
 const [file] = positionals;
@@ -33,7 +34,7 @@ const open = await chooseDevice({ wanted: flags.device, unchecked: true });
 const weights = engine.parts.get('weights') ?? new Uint8Array();
 const { steps, buffers } = await createResources(open, readPlan(engine.header.backendData, weights.byteLength), weights);
 const { device } = open;
-const kinds = flags.parts.split(',').map((count) => ({ cuts: cutsOf(steps.length, Number(count)), samples: [], submits: [] }));
+const kinds = flags.parts.split(',').map((count) => ({ cuts: cutsOf(steps.length, Number(count)), samples: [], submits: [], encodes: [] }));
 
 /** Where parts end: each is twice the one before, as far as there are steps. */
 function cutsOf(length, count) {
@@ -59,10 +60,13 @@ async function request(kind, keep) {
   const submitted = performance.now();
   open.submitted?.();
   const done = device.queue.onSubmittedWorkDone();
+  const encoding = performance.now();
   kind.spare = flags['encode-late'] ? undefined : encode(kind);
+  const encoded = performance.now();
   await done;
   if (keep) kind.samples.push({ start, ms: performance.now() - start });
   if (keep) kind.submits.push(submitted - start);
+  if (keep) kind.encodes.push(encoded - encoding);
 }
 
 const until = async (seconds, keep) => {
@@ -77,7 +81,7 @@ const quantile = (values, q) => values.toSorted((a, b) => a - b)[Math.min(values
 const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
 const collected = ({ start, ms }) => collections.filter(({ startTime, duration }) => startTime < start + ms && startTime + duration > start).reduce((sum, { duration }) => sum + duration, 0);
 process.stdout.write(`${open.info.description}: ${steps.length} steps, ${collections.length} garbage collections of ${collections.reduce((sum, { duration }) => sum + duration, 0).toFixed(1)} ms\n`);
-for (const { cuts, samples, submits } of kinds) {
+for (const { cuts, samples, submits, encodes } of kinds) {
   const times = samples.map(({ ms }) => ms);
   const median = quantile(times, 0.5);
   const slow = samples.filter(({ ms }) => ms > 2 * median);
@@ -85,7 +89,21 @@ for (const { cuts, samples, submits } of kinds) {
   const garbage = slow.reduce((sum, sample) => sum + Math.min(sample.ms - median, collected(sample)), 0);
   process.stdout.write(
     `${cuts.length} part${cuts.length === 1 ? '' : 's'} (to ${cuts.join(', ')}): p50 ${median.toFixed(3)} ms, mean ${mean(times).toFixed(3)}, p99 ${quantile(times, 0.99).toFixed(3)}, longest ${Math.max(...times).toFixed(1)}; ` +
-      `submit ${quantile(submits, 0.5).toFixed(3)} ms; ${slow.length} of ${times.length} took twice the median, ${beyond.toFixed(1)} ms beyond it, ${garbage.toFixed(1)} of that in garbage collections\n`,
+      `submit ${quantile(submits, 0.5).toFixed(3)} ms, encoding ${quantile(encodes, 0.5).toFixed(3)}; ${slow.length} of ${times.length} took twice the median, ${beyond.toFixed(1)} ms beyond it, ${garbage.toFixed(1)} of that in garbage collections\n`,
   );
 }
+
+const together = Number(flags.together);
+const alone = [];
+for (const end = performance.now() + 1000; performance.now() < end;) {
+  const encoder = device.createCommandEncoder();
+  encodeSteps(encoder, steps, buffers, together);
+  const commands = encoder.finish();
+  const start = performance.now();
+  device.queue.submit([commands]);
+  open.submitted?.();
+  await device.queue.onSubmittedWorkDone();
+  alone.push((performance.now() - start) / together);
+}
+process.stdout.write(`${together} requests in one submit: ${quantile(alone, 0.5).toFixed(3)} ms each\n`);
 open.destroy();

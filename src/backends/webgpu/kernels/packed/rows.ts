@@ -75,6 +75,17 @@ export interface RowPart {
   readonly begin: number;
 }
 
+/**
+ * The row of the invocations' line `line`. Stores of 16 bytes go eight invocations at a time: where those have several rows (blocks of two or
+ * four vectors), neighbours would meet in the banks at a pitch of three or five, and rows two or four apart do not.
+ */
+function spreadRow(block: Block, name: string, line: string, { bk, threads }: StageShape): string {
+  if ((bk !== 2 && bk !== 4) || threads % (8 * bk) !== 0) return line;
+  const together = 8 / bk;
+  const at = block.let(name, line);
+  return `(${at} & ~7u) + (${at} % ${together}u) * ${bk}u + (${at} % 8u) / ${together}u`;
+}
+
 export function rowStage(shape: StageShape, ...parts: readonly [RowPart, ...RowPart[]]): Stage {
   const { name, rows, origin, count, threads, bk, pitch, begin, slot } = shape;
   const vectors = rows * bk;
@@ -102,7 +113,7 @@ export function rowStage(shape: StageShape, ...parts: readonly [RowPart, ...RowP
     },
     prepare(block) {
       block.let(`${name}_lane`, `lid % ${bk}u`);
-      block.let(`${name}_row`, vectors < threads ? `(lid / ${bk}u) % ${rows}u` : `lid / ${bk}u`);
+      block.let(`${name}_row`, spreadRow(block, `${name}_line`, vectors < threads ? `(lid / ${bk}u) % ${rows}u` : `lid / ${bk}u`, shape));
       for (const [part, { source }] of parts.entries()) {
         for (let i = 0; i < loads; i++) {
           const row = `${origin} + ${name}_row + ${i * step}u`;
