@@ -12,7 +12,7 @@
 import { PerformanceObserver, performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
-import { encodeSteps } from '../dist/src/backends/webgpu/encode.js';
+import { encodeExecutions, partEnds } from '../dist/src/backends/webgpu/encode.js';
 import { createResources } from '../dist/src/backends/webgpu/resources.js';
 import { readPlan } from '../dist/src/engine/plan.js';
 import { readEngineFile } from '../dist/src/workflows/engine-file.js';
@@ -34,21 +34,9 @@ const open = await chooseDevice({ wanted: flags.device, unchecked: true });
 const weights = engine.parts.get('weights') ?? new Uint8Array();
 const { steps, buffers } = await createResources(open, readPlan(engine.header.backendData, weights.byteLength), weights);
 const { device } = open;
-const kinds = flags.parts.split(',').map((count) => ({ cuts: cutsOf(steps.length, Number(count)), samples: [], submits: [], encodes: [] }));
+const kinds = flags.parts.split(',').map((count) => ({ cuts: partEnds(steps.length, Number(count)), samples: [], submits: [], encodes: [] }));
 
-/** Where parts end: each is twice the one before, as far as there are steps. */
-function cutsOf(length, count) {
-  const whole = 2 ** count - 1;
-  return Array.from({ length: count }, (_, i) => (i === count - 1 ? length : Math.round((length * (2 ** (i + 1) - 1)) / whole)));
-}
-
-function encode({ cuts }) {
-  return cuts.map((end, i) => {
-    const encoder = device.createCommandEncoder();
-    encodeSteps(encoder, steps.slice(cuts[i - 1] ?? 0, end), buffers, 1);
-    return encoder.finish();
-  });
-}
+const encode = ({ cuts }) => encodeExecutions(device, { steps, buffers }, 1, cuts);
 
 const collections = [];
 new PerformanceObserver((list) => collections.push(...list.getEntries().map(({ startTime, duration }) => ({ startTime, duration })))).observe({ entryTypes: ['gc'] });
@@ -96,11 +84,9 @@ for (const { cuts, samples, submits, encodes } of kinds) {
 const together = Number(flags.together);
 const alone = [];
 for (const end = performance.now() + 1000; performance.now() < end;) {
-  const encoder = device.createCommandEncoder();
-  encodeSteps(encoder, steps, buffers, together);
-  const commands = encoder.finish();
+  const commands = encodeExecutions(device, { steps, buffers }, together);
   const start = performance.now();
-  device.queue.submit([commands]);
+  for (const part of commands) device.queue.submit([part]);
   open.submitted?.();
   await device.queue.onSubmittedWorkDone();
   alone.push((performance.now() - start) / together);

@@ -11,8 +11,11 @@ import { warmUp, warmupPolicy } from './warmup.ts';
 /** A sample is at least this many quanta of the clock, so that the quantum is at most 0.1 % of it. */
 const QUANTA_PER_SAMPLE = 1000;
 
-/** The loop around a sample takes two to four microseconds, the more the colder its code is; of this it is below 1 %. */
-const SHORTEST_SAMPLE_NS = 500_000;
+/**
+ * The loop around a sample takes two to four microseconds, the more the colder its code is; of this it is below 2 %. It is no longer than
+ * that needs, because executions timed together are queued together: on a GPU that hides a part of what each takes by itself.
+ */
+const SHORTEST_SAMPLE_NS = 200_000;
 
 /** How long a sample must last by a clock of this quantum; a simulated clock (quantum 0) is exact for any. */
 export function shortestSampleNs(quantumNs: number): number {

@@ -76,6 +76,13 @@ describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', (
     expect(distance(outputs['y']!, table.map(([, value]) => value), { absolute: 3e-7, relative: 3e-7 })).toBeLessThan(1);
   });
 
+  it('computes erf of halves to their precision', async () => {
+    const table = [[0, 0], [0.125, 0.1403162048], [0.5, 0.5204998778], [1, 0.8427007929], [2, 0.9953222650], [-1, -0.8427007929], [9, 1], [-60000, -1], [Number.NaN, Number.NaN]] as const;
+    const [y] = await runOp('Erf', {}, [{ dtype: 'float16', dims: [table.length], values: table.map(([x]) => x) }]);
+    // Half a unit in the last place, and the formula's own error.
+    expect(distance(y!, table.map(([, value]) => value), { absolute: 3e-7, relative: 2 ** -11 })).toBeLessThan(1.01);
+  });
+
   it('computes exp to single precision over its whole range', async () => {
     const x = Array.from({ length: 400 }, (_, i) => Math.fround(-86 + i * 0.4365));
     const special = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 89, -110];

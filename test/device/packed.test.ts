@@ -100,6 +100,8 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       ['lanes', { ahead: 2, wide: 8 }],
       ['emulated', { ahead: 2, slices: 2, bk: 4, wide: 16 }],
       ['emulated', { ahead: 2, splitK: 3, wide: 16, bn: 32, rounds: 1 }],
+      ['emulated', { ahead: 4, bk: 2 }],
+      ['lanes', { ahead: 3, bk: 2, splitK: 2 }],
       ['emulated', { bn: 48, sn: 48 }],
       ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
     ];

@@ -4,7 +4,7 @@
  */
 import type { Plan } from '../../engine/plan.ts';
 import type { TensorMap } from '../backend.ts';
-import { encodeSteps } from './encode.ts';
+import { encodeExecutions } from './encode.ts';
 import { outOfMemory } from './fits.ts';
 import { type Bound, buffersOf, type Resources, USAGE } from './resources.ts';
 import type { Inputs } from './upload.ts';
@@ -22,8 +22,8 @@ export class InputSet {
   readonly #own: readonly GPUBuffer[];
   /** Whose inputs the buffers hold. */
   #resident: Inputs | undefined;
-  /** Finished commands of one execution, encoded while the device was busy: command buffers can be submitted once. */
-  #spare: GPUCommandBuffer | undefined;
+  /** Finished commands of so many executions, encoded while the device was busy: command buffers can be submitted once. */
+  #spare: { readonly count: number; readonly commands: readonly GPUCommandBuffer[] } | undefined;
 
   constructor(device: GPUDevice, plan: Plan, bound: Bound, own: readonly GPUBuffer[] = []) {
     this.#device = device;
@@ -59,20 +59,17 @@ export class InputSet {
     }
   }
 
-  encode(count: number): GPUCommandBuffer {
-    const encoder = this.#device.createCommandEncoder();
-    encodeSteps(encoder, this.bound.steps, this.bound.buffers, count);
-    return encoder.finish();
-  }
-
-  takeSpare(): GPUCommandBuffer {
-    const spare = this.#spare ?? this.encode(1);
+  /** Commands of executions in a row, to be submitted one by one. */
+  take(count: number): readonly GPUCommandBuffer[] {
+    const spare = this.#spare;
+    if (spare?.count !== count) return encodeExecutions(this.#device, this.bound, count);
     this.#spare = undefined;
-    return spare;
+    return spare.commands;
   }
 
-  keepSpare(): void {
-    this.#spare ??= this.encode(1);
+  /** Encodes for the next request, which is most likely like the last one. */
+  keep(count: number): void {
+    if (this.#spare?.count !== count) this.#spare = { count, commands: encodeExecutions(this.#device, this.bound, count) };
   }
 
   destroy(): void {

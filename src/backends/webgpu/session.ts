@@ -26,8 +26,8 @@ import { toDevice } from './transfer.ts';
 import { createUpload, type Inputs, type Upload } from './upload.ts';
 import { createYardstick, type Yardstick } from './yardstick.ts';
 
-/** Executions recorded into one command buffer by `execute(count)`. */
-const EXECUTIONS_PER_SUBMIT = 32;
+/** Executions that `execute(count)` encodes before it submits them: the device works on some while the next are encoded. */
+const MOST_AT_ONCE = 32;
 
 /** Loads an engine of the webgpu backend on a device. `release` is called once, after `dispose`. */
 export async function createSession(engine: Engine, open: WebgpuDevice, release: () => void = () => undefined): Promise<Session> {
@@ -85,6 +85,8 @@ class WebgpuSession implements Session {
   readonly #plain: InputSet;
   /** For further executions of other inputs. */
   readonly #sets = new Set<InputSet>();
+  /** Submits whose answers are waited for. */
+  #underWay = 0;
   #yardstick: Promise<Yardstick> | undefined;
   #peaks: Promise<DevicePeaks> | undefined;
   #disposed = false;
@@ -118,11 +120,10 @@ class WebgpuSession implements Session {
       }
       const commands = upload.write(converted);
       this.#plain.replaced(converted);
-      this.#open.device.queue.submit([...commands, this.#plain.takeSpare(), readback.encode()]);
-      this.#open.submitted?.();
+      this.#submit([...commands, ...this.#plain.take(1), readback.encode()]);
       upload.reclaim();
-      const outputs = readback.read();
-      this.#plain.keepSpare();
+      const outputs = this.#waitFor(readback.read());
+      this.#plain.keep(1);
       return outputs;
     });
   }
@@ -143,9 +144,8 @@ class WebgpuSession implements Session {
       download: async () => {
         alive();
         return this.#withSlot(({ readback }) => {
-          this.#open.device.queue.submit([readback.encode()]);
-          this.#open.submitted?.();
-          return readback.read();
+          this.#submit([readback.encode()]);
+          return this.#waitFor(readback.read());
         });
       },
       dispose: async () => {
@@ -207,6 +207,24 @@ class WebgpuSession implements Session {
     return Object.assign(set, { users: 1, source: inputs, inputs: converted });
   }
 
+  /** Each by itself, so that an idle device begins with one while the next is recorded; a busy one would gain nothing by it. */
+  #submit(commands: readonly GPUCommandBuffer[]): void {
+    const { queue } = this.#open.device;
+    if (this.#underWay > 0) queue.submit([...commands]);
+    else for (const each of commands) queue.submit([each]);
+    this.#open.submitted?.();
+  }
+
+  /** Waits for what was submitted; until then the device is busy. */
+  async #waitFor<T>(answer: Promise<T>): Promise<T> {
+    this.#underWay++;
+    try {
+      return await answer;
+    } finally {
+      this.#underWay--;
+    }
+  }
+
   #leave(set: InputSet): void {
     set.users--;
     if (set.users > 0) return;
@@ -217,12 +235,11 @@ class WebgpuSession implements Session {
   async #execute(set: InputSet, inputs: Inputs, count: number): Promise<void> {
     this.#check();
     set.makeResident(inputs);
-    const { queue } = this.#open.device;
-    if (count === 1) queue.submit([set.takeSpare()]);
-    else for (let left = count; left > 0; left -= EXECUTIONS_PER_SUBMIT) queue.submit([set.encode(Math.min(left, EXECUTIONS_PER_SUBMIT))]);
-    this.#open.submitted?.();
-    const done = queue.onSubmittedWorkDone();
-    set.keepSpare();
+    const first = Math.min(count, MOST_AT_ONCE);
+    this.#submit(set.take(first));
+    for (let left = count - first; left > 0; left -= MOST_AT_ONCE) this.#submit(set.take(Math.min(left, MOST_AT_ONCE)));
+    const done = this.#waitFor(this.#open.device.queue.onSubmittedWorkDone());
+    set.keep(first);
     await done;
     this.#open.check();
   }

@@ -80,7 +80,7 @@ const LANE_TILES: readonly Tile[] = [
 const COMPACT_TILES: readonly Tile[] = [{ block: [16, 16], sub: [2, 4], bk: [4] }];
 
 /** Blocks in workgroup memory and in registers, tiles of a workgroup, columns that leave at once. */
-const PIPELINES = [[1, 1, 1, 4], [2, 1, 1, 4], [1, 2, 1, 4], [1, 1, 4, 4], [1, 1, 1, 8], [1, 1, 4, 8]] as const;
+const PIPELINES = [[1, 1, 1, 4], [2, 1, 1, 4], [1, 2, 1, 4], [1, 4, 1, 4], [1, 1, 4, 4], [1, 1, 1, 8], [1, 1, 4, 8]] as const;
 
 const SPLITS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 
@@ -134,13 +134,16 @@ export const H200: PackedModel = {
   partialBytes: 2300,
 };
 
-/** Registers of one invocation: accumulators, the blocks under way, matrices, addresses. */
+/** The most registers that an invocation can have. */
+const MOST_REGISTERS = 255;
+
+/** Registers that one invocation wants: accumulators, the blocks under way, matrices, addresses. */
 function registersOf(tactic: PackedTactic): number {
   const { engine, bm, bn, bk, sm, sn, subgroup, ahead } = tactic;
   const accumulators = engine === 'lanes' ? sm * sn : (sm * sn) / subgroup;
   const staged = (((bm + bn) * bk) / packedInvocations(tactic)) * 4 * ahead;
   const operands = engine === 'lanes' ? 8 * (sm + 1) : ((sm + sn) * 8) / 32;
-  return Math.min(255, accumulators + staged + operands + 32);
+  return accumulators + staged + operands + 32;
 }
 
 /** Blocks of the depth that a workgroup goes through. */
@@ -154,7 +157,7 @@ function residentWorkgroups(tactic: PackedTactic, workgroups: number, model: Pac
   const fits = Math.min(
     Math.floor(model.unitInvocations / invocations),
     residentByMemory(packedWorkgroupBytes(tactic), model.unitBytes),
-    Math.floor(model.unitRegisters / (invocations * registersOf(tactic))),
+    Math.floor(model.unitRegisters / (invocations * Math.min(MOST_REGISTERS, registersOf(tactic)))),
   );
   return Math.max(1, Math.min(fits, Math.ceil(workgroups / model.units)));
 }
@@ -266,6 +269,8 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
       (tactic.wide === 4 || (problem.element === 'i8' && !problem.readsRows)) &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&
+      // What is loaded far ahead waits in registers, or not at all.
+      (tactic.ahead <= 2 || registersOf(tactic) <= MOST_REGISTERS) &&
       // A single block needs no second buffer, and two nothing that is loaded two ahead.
       blocksOf(problem, tactic) >= tactic.buffers + 2 * (tactic.ahead - 1),
   );

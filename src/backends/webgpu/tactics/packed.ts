@@ -36,8 +36,8 @@ export interface PackedTactic {
   readonly slices: number;
   /** Blocks in workgroup memory: 2 saves a barrier per block. */
   readonly buffers: 1 | 2;
-  /** Blocks whose loads are under way while another is multiplied; 2 takes registers for both, and one staged block. */
-  readonly ahead: 1 | 2;
+  /** Blocks whose loads are under way while another is multiplied; more than 1 take registers for each, and one staged block. */
+  readonly ahead: number;
   /** Tiles, one below the other, that a workgroup takes in turn. */
   readonly walk: number;
   /** Parts in which the results leave, see {@link fewestRounds}. */

@@ -113,7 +113,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'exp1' | 'log1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'exp1' | 'log1'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -135,7 +135,7 @@ export class ExprEmitter {
       case 'sign':
         return scalar === 'u32' ? `min(${x}, ${this.#constant(1, 'u32')})` : `sign(${x})`;
       case 'erf':
-        return `${this.#help('erf1')}(${x})`;
+        return `${this.#help(dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
       case 'tanh':
         return `${this.#help('tanh1')}(${x})`;
       case 'asinh':

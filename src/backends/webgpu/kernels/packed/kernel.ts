@@ -173,7 +173,7 @@ class Product {
       block.line('workgroupBarrier()');
       this.#engine.multiply(block, '');
       block.line('workgroupBarrier()');
-    } else if (ahead === 2) multiplyTwoAhead(block, bk, this.#engine, this.#stages);
+    } else if (ahead > 1) multiplyAhead(block, this.#tactic, this.#engine, this.#stages);
     else if (buffers === 2) multiplyTwoBuffers(block, this.#tactic, this.#engine, this.#stages);
     else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => multiplyBlock(loop, 'k', bk, this.#engine, this.#stages, ''));
   }
@@ -195,17 +195,19 @@ function loadNext(block: Block, k: string, ahead: number, stages: readonly Stage
   });
 }
 
-/** Two sets of registers take turns, so that a block's loads have the time of two products. */
-function multiplyTwoAhead(block: Block, bk: number, engine: Engine, stages: readonly Stage[]): void {
-  for (const stage of stages) stage.declare(block, '_2');
-  loadNext(block, 'k_begin', bk, stages, '_2');
-  block.for('k', 'k_begin', 'k_end', `${2 * bk}u`, (loop) => {
-    multiplyBlock(loop, 'k', 2 * bk, engine, stages, '');
-    loop.if(`k + ${bk}u < k_end`, (second) => {
-      second.let('k_second', `k + ${bk}u`);
-      multiplyBlock(second, 'k_second', 2 * bk, engine, stages, '_2');
-    });
-  });
+/** Sets of registers take turns, so that a block's loads have the time of several products. */
+function multiplyAhead(block: Block, { bk, ahead }: PackedTactic, engine: Engine, stages: readonly Stage[]): void {
+  const set = (i: number): string => (i === 0 ? '' : `_${i + 1}`);
+  for (let i = 1; i < ahead; i++) {
+    for (const stage of stages) stage.declare(block, set(i));
+    loadNext(block, 'k_begin', i * bk, stages, set(i));
+  }
+  const turn = (inside: Block, k: string, i: number): void => {
+    multiplyBlock(inside, k, ahead * bk, engine, stages, set(i));
+    if (i + 1 === ahead) return;
+    inside.if(`k + ${(i + 1) * bk}u < k_end`, (next) => turn(next, next.let(`k_${i + 2}`, `k + ${(i + 1) * bk}u`), i + 1));
+  };
+  block.for('k', 'k_begin', 'k_end', `${ahead * bk}u`, (loop) => turn(loop, 'k', 0));
 }
 
 /** Two staged blocks take turns: a barrier less per block. */

@@ -1,0 +1,22 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { partEnds } from '../../../src/backends/webgpu/encode.ts';
+
+test('parts grow twofold and end with the steps; few steps are one part', () => {
+  expect(partEnds(53)).toEqual([8, 23, 53]);
+  expect(partEnds(28)).toEqual([4, 12, 28]);
+  expect(partEnds(27)).toEqual([27]);
+  expect(partEnds(0)).toEqual([0]);
+  expect(partEnds(57, 4)).toEqual([57]);
+  expect(partEnds(60, 4)).toEqual([4, 12, 28, 60]);
+});
+
+test('parts cover all steps once, none is empty', () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 1, max: 6 }), (steps, parts) => {
+      const ends = partEnds(steps, parts);
+      expect(ends.at(-1)).toBe(steps);
+      expect(ends.every((end, i) => end > (ends[i - 1] ?? 0))).toBe(true);
+    }),
+  );
+});
