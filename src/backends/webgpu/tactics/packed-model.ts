@@ -33,6 +33,7 @@ interface Tile {
 const MATRIX_TILES: readonly Tile[] = [
   { block: [192, 256], sub: [96, 64], bk: [4] },
   { block: [96, 256], sub: [48, 64], bk: [4] },
+  { block: [160, 128], sub: [80, 64], bk: [4] },
   { block: [128, 256], sub: [64, 64], bk: [4] },
   { block: [256, 128], sub: [64, 64], bk: [4] },
   { block: [256, 64], sub: [64, 64], bk: [4, 8] },
@@ -42,6 +43,7 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [96, 128], sub: [48, 64], bk: [4, 8] },
   { block: [96, 64], sub: [48, 32], bk: [4, 8] },
   { block: [192, 128], sub: [96, 32], bk: [4] },
+  { block: [192, 128], sub: [48, 64], bk: [4] },
   { block: [128, 64], sub: [64, 64], bk: [4, 8] },
   { block: [128, 64], sub: [64, 32], bk: [4, 8] },
   { block: [128, 64], sub: [32, 32], bk: [4, 8] },
