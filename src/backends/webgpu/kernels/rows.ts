@@ -13,7 +13,7 @@ import type { Expr } from '../../../ir/expr.ts';
 import { ExprEmitter, literal } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess, loadedType, storedScalar } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
-import { flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { foldWorkgroups, turnableWorkgroup } from './grid.ts';
 
 export interface RowOperand {
   readonly tensor: DeviceTensor;
@@ -80,7 +80,7 @@ export function rowKernel(spec: RowSpec, profile: DeviceProfile, program: (row: 
     const along = layout.direction !== 'across';
     block.let('lane', along ? `lid % ${team}u` : `lid / ${slots}u`);
     block.let('slot', along ? `lid / ${team}u` : `lid % ${slots}u`);
-    block.let('wanted', `${flatWorkgroup(grid)} * ${slots}u + slot`);
+    block.let('wanted', `${turnableWorkgroup(module, grid)} * ${slots}u + slot`);
     // Threads beyond the last row walk it too: every thread must reach the barriers.
     block.let('row', `min(wanted, ${rows - 1}u)`);
     program(new Emitter(module, block, spec, layout, { rows, steps, team, slots, along }));

@@ -23,6 +23,8 @@ export function typeName(scalar: Scalar, width: Width | 2): string {
 export interface KernelSource {
   readonly label: string;
   readonly wgsl: string;
+  /** The same kernel with its workgroups in reverse order, where that is another text. */
+  readonly backwards?: string;
   readonly access: readonly Access[];
   /** Invocations per workgroup, for the device's limits. */
   readonly invocations: number;
@@ -95,6 +97,7 @@ export class ModuleBuilder {
   readonly #helpers = new Set<HelperName>();
   readonly #extensions = new Set<Extension>();
   readonly #diagnostics = new Set<string>();
+  #eitherWay = false;
   #workgroupBytes = 0;
   #main: { readonly invocations: number; readonly block: Block; readonly subgroupSize: number | undefined } | undefined;
 
@@ -139,6 +142,12 @@ export class ModuleBuilder {
     this.#extensions.add(extension);
   }
 
+  /** The name of a constant: whether workgroups go through their work from its end. The kernel is then made for both. */
+  eitherWay(): string {
+    this.#eitherWay = true;
+    return 'backwards';
+  }
+
   /** Switches off a diagnostic of Dawn's that the kernel knows better than. */
   allow(diagnostic: string): void {
     this.#diagnostics.add(diagnostic);
@@ -157,8 +166,9 @@ export class ModuleBuilder {
     const { invocations, block, subgroupSize } = this.#main;
     const builtins = this.#extensions.has('subgroups') ? [...MAIN_BUILTINS, '@builtin(subgroup_id) sgid: u32'] : MAIN_BUILTINS;
     const directives = [...[...this.#extensions].map((name) => `enable ${name};`), ...[...this.#diagnostics].map((name) => `diagnostic(off, ${name});`)];
-    const parts = [
+    const text = (backwards: boolean): string => [
       ...(directives.length > 0 ? [...directives, ''] : []),
+      ...(this.#eitherWay ? [`const backwards = ${backwards};`] : []),
       ...this.#declarations,
       '',
       ...[...this.#helpers].map((name) => HELPERS[name].code),
@@ -167,7 +177,7 @@ export class ModuleBuilder {
       ...block.lines,
       '}',
       '',
-    ];
-    return { label: this.#label, wgsl: parts.join('\n'), access: this.#access, invocations, workgroupBytes: this.#workgroupBytes };
+    ].join('\n');
+    return { label: this.#label, wgsl: text(false), ...(this.#eitherWay && { backwards: text(true) }), access: this.#access, invocations, workgroupBytes: this.#workgroupBytes };
   }
 }
