@@ -1,6 +1,6 @@
 /**
  * The row kernel: reductions, softmax, normalizations. A row is what is left of a tensor when some axes are kept fixed; the
- * threads of a team walk it together, once per reduction, and once more to write it.
+ * threads of a team (row-team.ts) walk it together, once per reduction, and once more to write it.
  *
  * Vectors run across rows where neighbouring rows are neighbours in memory (channels-last), or along the row where it is
  * contiguous.
@@ -14,6 +14,7 @@ import { ExprEmitter, literal } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess, loadedType, storedScalar } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
 import { foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { combine, MAX_HELD, type RowReduction, type RowTeam, rowTeam, type RowWork } from './row-team.ts';
 
 export interface RowOperand {
   readonly tensor: DeviceTensor;
@@ -32,8 +33,6 @@ export interface RowSpec {
   readonly end?: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] };
 }
 
-export type RowReduction = 'sum' | 'prod' | 'max' | 'min';
-
 /** What a row program may emit. Values are registers or expressions of the kernel's type and width. */
 export interface RowEmitter {
   /** Elements of a row. */
@@ -51,13 +50,6 @@ export interface RowEmitter {
   storeRow(value: string): void;
 }
 
-/** A row's elements stay in registers from one walk to the next where a thread has no more of them than this, in vectors. */
-const MAX_HELD = 8;
-
-/** Teams are made no larger than this, and no larger than a row keeps busy. */
-const MAX_TEAM = 128;
-const GROUP = 128;
-
 type Direction = 'across' | 'along' | 'none';
 
 interface Layout {
@@ -71,30 +63,22 @@ export function rowKernel(spec: RowSpec, profile: DeviceProfile, program: (row: 
   const layout = layoutOf(spec);
   const rows = product(layout.kept.extents) / (layout.direction === 'across' ? 4 : 1);
   const steps = product(layout.reduced.extents) / (layout.direction === 'along' ? 4 : 1);
-  const team = teamSize(rows, steps, profile);
-  const slots = Math.min(GROUP, profile.maxInvocations) / team;
+  const work = { rows, steps, across: layout.direction === 'across' };
+  const team = rowTeam(work, profile);
+  const { size, slots } = team;
   const grid = foldWorkgroups(Math.ceil(rows / slots), profile);
   const module = new ModuleBuilder(spec.label);
-  module.main(team * slots, (block) => {
-    // Neighbouring threads take neighbouring memory: of one row along it, of neighbouring rows across them.
-    const along = layout.direction !== 'across';
-    block.let('lane', along ? `lid % ${team}u` : `lid / ${slots}u`);
-    block.let('slot', along ? `lid / ${team}u` : `lid % ${slots}u`);
+  module.main(size * slots, (block) => {
+    team.place(module, block);
     block.let('wanted', `${turnableWorkgroup(module, grid)} * ${slots}u + slot`);
-    // Threads beyond the last row walk it too: every thread must reach the barriers.
+    // Threads beyond the last row walk it too: every thread must reach the barriers and the shuffles.
     block.let('row', `min(wanted, ${rows - 1}u)`);
-    program(new Emitter(module, block, spec, layout, { rows, steps, team, slots, along }));
+    program(new Emitter(module, block, spec, layout, work, team));
   });
   return { source: module.finish(), operands: [...[...spec.inputs, spec.output].map((operand) => operand.tensor), ...(spec.end?.inputs ?? [])], workgroups: grid };
 }
 
 const product = (extents: readonly number[]): number => extents.reduce((all, extent) => all * extent, 1);
-
-function teamSize(rows: number, steps: number, profile: DeviceProfile): number {
-  if (rows >= profile.busyWorkgroups * GROUP) return 1;
-  const limit = Math.min(MAX_TEAM, profile.maxInvocations, steps / 2);
-  return 2 ** Math.max(0, Math.floor(Math.log2(limit)));
-}
 
 function layoutOf(spec: RowSpec): Layout {
   const operands = [...spec.inputs, spec.output];
@@ -122,12 +106,10 @@ function layoutOf(spec: RowSpec): Layout {
   return { kept, reduced, direction: 'none', width: 1 };
 }
 
-interface Team {
-  readonly rows: number;
-  readonly steps: number;
-  readonly team: number;
-  readonly slots: number;
-  readonly along: boolean;
+/** An element, or a vector, of the first input that a thread keeps: its place in the row, and its value. */
+interface Held {
+  readonly at: readonly string[];
+  readonly value: string;
 }
 
 class Emitter implements RowEmitter {
@@ -136,19 +118,20 @@ class Emitter implements RowEmitter {
   readonly #block: Block;
   readonly #spec: RowSpec;
   readonly #layout: Layout;
-  readonly #team: Team;
-  /** Names of the thread's share of the first input, where it is held. */
-  #held: readonly { readonly at: readonly string[]; readonly value: string }[] | undefined;
+  readonly #work: RowWork;
+  readonly #team: RowTeam;
+  #held: readonly Held[] | undefined;
   readonly #bound: readonly { readonly access: ElementAccess; readonly vector: boolean; readonly base: string }[];
   readonly #ends: readonly ElementAccess[];
   #registers = 0;
 
-  constructor(module: ModuleBuilder, block: Block, spec: RowSpec, layout: Layout, team: Team) {
+  constructor(module: ModuleBuilder, block: Block, spec: RowSpec, layout: Layout, work: RowWork, team: RowTeam) {
     this.module = module;
     this.count = product(spec.reduced);
     this.#block = block;
     this.#spec = spec;
     this.#layout = layout;
+    this.#work = work;
     this.#team = team;
     const keptExtents = this.#inVectors(layout.kept.extents, 'across');
     const at = decodeIndex('row', keptExtents).map((code, axis) => block.let(`kept${axis}`, code));
@@ -160,7 +143,6 @@ class Emitter implements RowEmitter {
       return { access, vector, base: block.let(`${name}_row`, address(this.#scaled(rowView, vector, 'across'), at)) };
     });
     this.#ends = (spec.end?.inputs ?? []).map((tensor, i) => bindElements(module, `end${i}`, tensor, storedBytes(tensor), 1, 'read'));
-    if (team.team > 1) module.workgroup('shared_values', this.#scalar, layout.width, team.team * team.slots);
   }
 
   get #scalar(): 'f32' | 'i32' | 'u32' {
@@ -212,32 +194,44 @@ class Emitter implements RowEmitter {
     return vector ? value : this.#layout.width === 4 ? `${loadedType(this.#spec.inputs[i]!.tensor, 4)}(${value})` : value;
   }
 
+  /** The thread's share of the first input, read at the first call; undefined where it is too much to hold. */
+  #share(): readonly Held[] | undefined {
+    if (this.#work.steps > MAX_HELD * this.#team.size) return undefined;
+    this.#held ??= this.#hold();
+    return this.#held;
+  }
+
   /** Walks the thread's share of the row. */
   #walk(body: (block: Block, load: (input: number) => string, at: readonly string[]) => void): void {
-    const { steps, team } = this.#team;
-    if (steps <= MAX_HELD * team) {
-      this.#held ??= this.#hold();
-      for (const [turn, { at, value }] of this.#held.entries()) {
-        const emit = (block: Block): void => body(block, (input) => (input === 0 ? value : this.#load(input, at)), at);
-        if ((turn + 1) * team <= steps) emit(this.#block);
-        else this.#block.if(`lane + ${turn * team}u < ${steps}u`, emit);
-      }
-      return;
-    }
-    this.#block.for('step', 'lane', `${steps}u`, `${team}u`, (loop) => {
+    const share = this.#share();
+    if (share) return share.forEach((held, turn) => this.#within(this.#block, turn, (block) => body(block, this.#loadHeld(held), held.at)));
+    this.#block.for('step', 'lane', `${this.#work.steps}u`, `${this.#team.size}u`, (loop) => {
       const extents = this.#inVectors(this.#layout.reduced.extents, 'along');
       const at = decodeIndex('step', extents).map((code, axis) => loop.let(`at${axis}`, code));
       body(loop, (input) => this.#load(input, at), at);
     });
   }
 
+  #loadHeld({ at, value }: Held): (input: number) => string {
+    return (input) => (input === 0 ? value : this.#load(input, at));
+  }
+
+  /** Emits what only threads do that have an element of their own at this turn. */
+  #within(block: Block, turn: number, emit: (block: Block) => void): void {
+    const { steps } = this.#work;
+    const { size } = this.#team;
+    if ((turn + 1) * size <= steps) emit(block);
+    else block.if(`lane + ${turn * size}u < ${steps}u`, emit);
+  }
+
   /** Reads the thread's share of the first input; a thread without a last element repeats the row's last one. */
-  #hold(): { readonly at: readonly string[]; readonly value: string }[] {
-    const { steps, team } = this.#team;
+  #hold(): Held[] {
+    const { steps } = this.#work;
+    const { size } = this.#team;
     const extents = this.#inVectors(this.#layout.reduced.extents, 'along');
     const block = this.#block;
-    return Array.from({ length: Math.ceil(steps / team) }, (_, turn) => {
-      const step = block.let(`step${turn}`, (turn + 1) * team <= steps ? `lane + ${turn * team}u` : `min(lane + ${turn * team}u, ${steps - 1}u)`);
+    return Array.from({ length: Math.ceil(steps / size) }, (_, turn) => {
+      const step = block.let(`step${turn}`, (turn + 1) * size <= steps ? `lane + ${turn * size}u` : `min(lane + ${turn * size}u, ${steps - 1}u)`);
       const at = decodeIndex(step, extents).map((code, axis) => block.let(`at${turn}_${axis}`, code));
       return { at, value: block.let(`held${turn}`, this.#load(0, at)) };
     });
@@ -248,10 +242,15 @@ class Emitter implements RowEmitter {
     const type = typeName(this.#scalar, this.#layout.width);
     const sum = block.var(this.#fresh(), `${type}(${this.#start(how)})`);
     this.#walk((loop, load) => loop.line(`${sum} = ${combine(how, sum, value(load))}`));
-    const whole = this.#team.team === 1 ? sum : this.#acrossTeam(how, sum);
-    if (this.#layout.direction !== 'along') return whole;
-    const pairs = block.let(this.#fresh(), combine(how, `${whole}.xy`, `${whole}.zw`));
-    return block.let(this.#fresh(), combine(how, `${pairs}.x`, `${pairs}.y`));
+    const along = this.#layout.direction === 'along';
+    const code = along ? this.#folded(how, sum) : sum;
+    return this.#team.reduce(this.module, block, how, { code, scalar: this.#scalar, width: along ? 1 : this.#layout.width }, this.#fresh());
+  }
+
+  /** A vector's four elements brought together. */
+  #folded(how: RowReduction, value: string): string {
+    const pairs = this.let(combine(how, `${value}.xy`, `${value}.zw`));
+    return this.let(combine(how, `${pairs}.x`, `${pairs}.y`));
   }
 
   #start(how: RowReduction): string {
@@ -263,28 +262,20 @@ class Emitter implements RowEmitter {
     return this.constant(how === 'max' ? lowest : largest);
   }
 
-  /** A tree over the team in workgroup memory. */
-  #acrossTeam(how: RowReduction, value: string): string {
-    const { team, slots, along } = this.#team;
-    const block = this.#block;
-    const at = (lane: string): string => `shared_values[${along ? `slot * ${team}u + ${lane}` : `(${lane}) * ${slots}u + slot`}]`;
-    // The barrier before the first write protects what an earlier reduction may still read.
-    block.line('workgroupBarrier()');
-    block.line(`${at('lane')} = ${value}`);
-    for (let half = team / 2; half >= 1; half /= 2) {
-      block.line('workgroupBarrier()');
-      block.if(`lane < ${half}u`, (inside) => inside.line(`${at('lane')} = ${combine(how, at('lane'), at(`lane + ${half}u`))}`));
-    }
-    block.line('workgroupBarrier()');
-    return block.let(this.#fresh(), at('0u'));
-  }
-
   storeEach(value: (load: (input: number) => string) => string): void {
-    const output = this.#bound.length - 1;
-    this.#walk((loop, load, at) => {
-      const result = loop.let(this.#fresh(), value(load));
-      loop.if(`wanted < ${this.#team.rows}u`, (inside) => inside.line(this.#bound[output]!.access.store(this.#index(output, at), result)));
-    });
+    const share = this.#share();
+    const { access } = this.#bound.at(-1)!;
+    const store = (block: Block, at: readonly string[], result: string): void => block.line(access.store(this.#index(this.#bound.length - 1, at), result));
+    const wanted = `wanted < ${this.#work.rows}u`;
+    if (!share) {
+      return this.#walk((loop, load, at) => {
+        const result = loop.let(this.#fresh(), value(load));
+        loop.if(wanted, (inside) => store(inside, at, result));
+      });
+    }
+    // The other inputs are all read before the first write, with no branch between: the reads then wait for memory together.
+    const results = share.map((held) => this.let(value(this.#loadHeld(held))));
+    this.#block.if(wanted, (inside) => share.forEach(({ at }, turn) => this.#within(inside, turn, (block) => store(block, at, results[turn]!))));
   }
 
   #ended(value: string): string {
@@ -298,20 +289,6 @@ class Emitter implements RowEmitter {
   storeRow(value: string): void {
     const { base, access } = this.#bound.at(-1)!;
     const result = this.#ended(this.let(value));
-    this.#block.if(`lane == 0u && wanted < ${this.#team.rows}u`, (inside) => inside.line(access.store(base, result)));
-  }
-}
-
-function combine(how: RowReduction, a: string, b: string): string {
-  switch (how) {
-    case 'sum':
-      return `${a} + ${b}`;
-    case 'prod':
-      return `${a} * ${b}`;
-    case 'max':
-    case 'min':
-      return `${how}(${a}, ${b})`;
-    default:
-      return how satisfies never;
+    this.#block.if(`lane == 0u && wanted < ${this.#work.rows}u`, (inside) => inside.line(access.store(base, result)));
   }
 }

@@ -87,7 +87,7 @@ const MAIN_BUILTINS = [
   '@builtin(num_workgroups) groups: vec3<u32>',
 ] as const;
 
-/** WGSL extensions that kernels use; `subgroups` also passes `sgid`, the number of the subgroup in its workgroup. */
+/** WGSL extensions that kernels use; `subgroups` also passes `sgid`, see {@link ModuleBuilder.subgroups}. */
 export type Extension = 'f16' | 'subgroups' | 'subgroup_size_control' | 'chromium_experimental_subgroup_matrix';
 
 export class ModuleBuilder {
@@ -99,6 +99,7 @@ export class ModuleBuilder {
   readonly #diagnostics = new Set<string>();
   #eitherWay = false;
   #workgroupBytes = 0;
+  #lanes = false;
   #main: { readonly invocations: number; readonly block: Block; readonly subgroupSize: number | undefined } | undefined;
 
   constructor(label: string) {
@@ -148,6 +149,13 @@ export class ModuleBuilder {
     return 'backwards';
   }
 
+  /** The invocation's lane in its subgroup, and the subgroup's number in its workgroup: names of builtins. */
+  subgroups(): { readonly lane: string; readonly number: string } {
+    this.enable('subgroups');
+    this.#lanes = true;
+    return { lane: 'sglane', number: 'sgid' };
+  }
+
   /** Switches off a diagnostic of Dawn's that the kernel knows better than. */
   allow(diagnostic: string): void {
     this.#diagnostics.add(diagnostic);
@@ -164,7 +172,11 @@ export class ModuleBuilder {
   finish(): KernelSource {
     if (!this.#main) throw new Error(`kernel ${this.#label} has no entry point`);
     const { invocations, block, subgroupSize } = this.#main;
-    const builtins = this.#extensions.has('subgroups') ? [...MAIN_BUILTINS, '@builtin(subgroup_id) sgid: u32'] : MAIN_BUILTINS;
+    const builtins = [
+      ...MAIN_BUILTINS,
+      ...(this.#extensions.has('subgroups') ? ['@builtin(subgroup_id) sgid: u32'] : []),
+      ...(this.#lanes ? ['@builtin(subgroup_invocation_id) sglane: u32'] : []),
+    ];
     const directives = [...[...this.#extensions].map((name) => `enable ${name};`), ...[...this.#diagnostics].map((name) => `diagnostic(off, ${name});`)];
     const text = (backwards: boolean): string => [
       ...(directives.length > 0 ? [...directives, ''] : []),
