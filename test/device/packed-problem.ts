@@ -311,10 +311,9 @@ export function kernelsOf(problem: Problem, tactic: PackedTactic, profile: Devic
 }
 
 /** Runs the kernels; gives the output's bytes. */
-export async function runKernels(device: GPUDevice, problem: Problem, tactic: PackedTactic, profile: DeviceProfile, backwards = false): Promise<Uint8Array> {
+export async function runKernels(device: GPUDevice, problem: Problem, tactic: PackedTactic, profile: DeviceProfile): Promise<Uint8Array> {
   const { calls, held } = kernelsOf(problem, tactic, profile);
-  const turned = calls.map(({ source, ...call }): KernelCall => ({ ...call, source: { ...source, wgsl: backwards ? source.backwards! : source.wgsl } }));
-  return runCalls(device, turned, held, problem.spec.output.tensor);
+  return runCalls(device, calls, held, problem.spec.output.tensor);
 }
 
 /** Runs kernels on memory that begins with the given bytes; gives those of one tensor afterwards. */

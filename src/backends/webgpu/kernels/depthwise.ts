@@ -8,7 +8,7 @@ import { type DeviceTensor, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 import { bindGroups, type GroupAccess } from './groups.ts';
 import { columnWidth, WideEpilogue, wideTensors } from './packed/epilogue.ts';
 import type { ColumnWidth } from './packed/operand.ts';
@@ -88,7 +88,7 @@ export function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, pr
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     block.let('vector', `i % ${stored}u`);
     block.let('column', `vector * ${width}u`);

@@ -16,7 +16,7 @@ import type { DeviceProfile } from '../profile.ts';
 import { bindElements, packedWords } from '../wgsl/access.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 
 export type RunStorage = 'f32' | 'f16' | 'i8';
 
@@ -47,7 +47,7 @@ export function fewChannelsKernel(spec: FewChannelsSpec, profile: DeviceProfile)
   const inputs = source.inputs.map(({ tensor }, i) => bindElements(module, `x${i}`, tensor, storedBytes(tensor), 1, 'read'));
   module.storage('out', 'u32', 4, storedBytes(output) / 16, 'read_write');
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     const [image, row, phase, run] = decodeIndex('i', extents).map((code, axis) => block.let(`c${axis}`, code));
     // As unsigned numbers, positions before the image are large.

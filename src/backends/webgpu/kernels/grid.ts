@@ -1,6 +1,5 @@
 /** Grids: one flat index over workgroups, folded into two dimensions where one cannot hold it. */
 import type { DeviceProfile } from '../profile.ts';
-import type { ModuleBuilder } from '../wgsl/module.ts';
 
 /** Workgroup counts whose product covers `count`; kernels bound-check the flat index. */
 export function foldWorkgroups(count: number, profile: DeviceProfile): [number, number, number] {
@@ -13,12 +12,6 @@ export function foldWorkgroups(count: number, profile: DeviceProfile): [number, 
 /** WGSL for the flat workgroup index of a grid made by {@link foldWorkgroups}. */
 export function flatWorkgroup(grid: readonly [number, number, number]): string {
   return grid[1] === 1 ? 'wid.x' : '(wid.x + wid.y * groups.x)';
-}
-
-/** The same, for kernels whose workgroups may go through their work from either end ({@link ModuleBuilder.eitherWay}). */
-export function turnableWorkgroup(module: ModuleBuilder, grid: readonly [number, number, number]): string {
-  const flat = flatWorkgroup(grid);
-  return `select(${flat}, ${grid[0] * grid[1] - 1}u - ${flat}, ${module.eitherWay()})`;
 }
 
 /** Invocations per workgroup for `threads` independent threads: small groups while they are needed to fill the device. */

@@ -13,7 +13,7 @@ import type { DeviceProfile } from '../profile.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess, loadedType } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 
 export interface MapInput {
   readonly tensor: DeviceTensor;
@@ -63,7 +63,7 @@ export function mapKernel(spec: MapSpec, profile: DeviceProfile): KernelCall {
     (output, i) => new Operand(module, `out${i}`, output, space.views[spec.inputs.length + i]!, inner, 'vectors', width, 'read_write'),
   );
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     const steps = decodeIndex('i', extents).map((code, axis) => block.let(`c${axis}`, code));
     const elements = width === 1 ? steps : [...steps.slice(0, -1), block.let('e', `${steps[inner]} * 4u`)];

@@ -14,7 +14,7 @@ import { type MatmulTactic, tacticInvocations, tacticName } from '../tactics/mat
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 import type { RowLoader } from './row-loader.ts';
 
 /** The right operand: B[batch, k, column] as a view over [batch axes…, k, column]. */
@@ -63,7 +63,7 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
   const sink = parts ? new PartialSink(module, spec, parts) : new Epilogue(module, spec);
   const tile = new Tile(module, spec, tactic, b);
   module.main(tacticInvocations(tactic), (block) => {
-    const flat = block.let('tile', turnableWorkgroup(module, grid));
+    const flat = block.let('tile', flatWorkgroup(grid));
     block.let('tile_row', `(${flat} / ${columnTiles}u) * ${tactic.bm}u`);
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
     block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
@@ -118,7 +118,7 @@ function reducePartsKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: Devi
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     const at = block.let('at', stored === vectors ? 'i' : `(i / ${stored}u) * ${vectors}u + min(i % ${stored}u, ${vectors - 1}u)`);
     block.var('sum', `parts[${at}]`);

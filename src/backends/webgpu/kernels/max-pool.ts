@@ -8,7 +8,7 @@ import { channelAlignment, type DeviceTensor, storedBytes, viewOf } from '../low
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import { ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 import { bindGroups } from './groups.ts';
 import type { ColumnWidth } from './packed/operand.ts';
 import { poolKernel, type PoolSpec } from './pool.ts';
@@ -80,7 +80,7 @@ function maxPoolKernel(spec: PoolSpec, { pixels, channels: width }: MaxPoolTacti
     return { offset: offset / width, strides: [strides[0]!, ...strides.slice(2)].map((stride) => stride / width) };
   };
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     block.let('vector', `i % ${vectors}u`);
     const [image, ...at] = decodeIndex(`(i / ${vectors}u)`, strips).map((code, axis) => block.let(`o${axis}`, code));

@@ -12,7 +12,7 @@ import type { DeviceProfile } from '../profile.ts';
 import { registerType } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 
 /** Tensors by the name that a body calls them. */
 export type Operands = Readonly<Record<string, DeviceTensor>>;
@@ -102,7 +102,7 @@ export function pointKernel<In extends string, Out extends string>(spec: PointSp
   const inputs = bindAll(module, spec.inputs, 'read');
   const outputs = bindAll(module, spec.outputs, 'read_write');
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     const at = decodeIndex('i', spec.extents).map((code, axis) => block.let(`c${axis}`, code));
     spec.body({ module, block, at, inputs, outputs });

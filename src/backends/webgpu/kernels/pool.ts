@@ -5,7 +5,7 @@ import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { bindElements } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 import { emitWindow, type WindowSpec } from './window.ts';
 
 export type PoolReduction =
@@ -30,7 +30,7 @@ export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
   const x = bindElements(module, 'x', spec.x, storedBytes(spec.x), 4, 'read');
   const out = bindElements(module, 'out', spec.output, storedBytes(spec.output), 4, 'read_write');
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     block.let('channel', `i % ${vectors}u`);
     const [image, ...outputs] = decodeIndex(`(i / ${vectors}u)`, [spec.images, ...spec.outputSpatial]).map((code, axis) => block.let(`o${axis}`, code));

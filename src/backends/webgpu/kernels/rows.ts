@@ -13,7 +13,7 @@ import type { Expr } from '../../../ir/expr.ts';
 import { ExprEmitter, literal } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess, loadedType, storedScalar } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
-import { foldWorkgroups, turnableWorkgroup } from './grid.ts';
+import { flatWorkgroup, foldWorkgroups } from './grid.ts';
 import { combine, MAX_HELD, type RowReduction, type RowTeam, rowTeam, type RowWork } from './row-team.ts';
 
 export interface RowOperand {
@@ -70,7 +70,7 @@ export function rowKernel(spec: RowSpec, profile: DeviceProfile, program: (row: 
   const module = new ModuleBuilder(spec.label);
   module.main(size * slots, (block) => {
     team.place(module, block);
-    block.let('wanted', `${turnableWorkgroup(module, grid)} * ${slots}u + slot`);
+    block.let('wanted', `${flatWorkgroup(grid)} * ${slots}u + slot`);
     // Threads beyond the last row walk it too: every thread must reach the barriers and the shuffles.
     block.let('row', `min(wanted, ${rows - 1}u)`);
     program(new Emitter(module, block, spec, layout, work, team));

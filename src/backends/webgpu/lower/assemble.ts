@@ -137,10 +137,8 @@ function placeArena(program: Program, profile: DeviceProfile, buffers: PlanBuffe
 function emitSteps(program: Program, addresses: Addresses): { shaders: PlanShader[]; steps: PlanStep[] } {
   const shaders: PlanShader[] = [];
   const known = new Map<string, number>();
-  const backwards = directions(program);
-  const steps = program.steps.map(({ call, layer }, at): PlanStep => {
-    const { label, access } = call.source;
-    const wgsl = (backwards[at] && call.source.backwards) || call.source.wgsl;
+  const steps = program.steps.map(({ call, layer }): PlanStep => {
+    const { label, wgsl, access } = call.source;
     let shader = known.get(wgsl);
     if (shader === undefined) {
       shader = shaders.push({ label, wgsl, access }) - 1;
@@ -150,28 +148,6 @@ function emitSteps(program: Program, addresses: Addresses): { shaders: PlanShade
     return { kind: 'dispatch', shader, bindings, workgroups: call.workgroups, layer };
   });
   return { shaders, steps };
-}
-
-/** Tensors from this size on are read from the end at which they were left: smaller ones stay in a GPU's cache whole. */
-const TURNING_BYTES = 4 * 2 ** 20;
-
-/**
- * Whether each step goes backwards. What was written last is still in the cache, so a step begins where the one that wrote its newest
- * operand ended: through a tensor larger than the cache, always from its beginning, nothing would be found there.
- */
-function directions(program: Program): boolean[] {
-  const backwards: boolean[] = [];
-  /** The step that wrote a tensor. */
-  const writer = new Map<number, number>();
-  for (const [at, { call: { source, operands } }] of program.steps.entries()) {
-    const writers = operands.flatMap(({ id }, slot) => {
-      const wrote = source.access[slot] === 'read' && program.tensorBytes[id]! >= TURNING_BYTES ? writer.get(id) : undefined;
-      return wrote ?? [];
-    });
-    backwards.push(source.backwards !== undefined && writers.length > 0 && !backwards[Math.max(...writers)]);
-    for (const [slot, { id }] of operands.entries()) if (source.access[slot] === 'read_write') writer.set(id, at);
-  }
-  return backwards;
 }
 
 /** Most scratch memory that one layer takes: it lives inside a layer, so layers share it. */

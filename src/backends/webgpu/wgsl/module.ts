@@ -23,8 +23,6 @@ export function typeName(scalar: Scalar, width: Width | 2): string {
 export interface KernelSource {
   readonly label: string;
   readonly wgsl: string;
-  /** The same kernel with its workgroups in reverse order, where that is another text. */
-  readonly backwards?: string;
   readonly access: readonly Access[];
   /** Invocations per workgroup, for the device's limits. */
   readonly invocations: number;
@@ -97,7 +95,6 @@ export class ModuleBuilder {
   readonly #helpers = new Set<HelperName>();
   readonly #extensions = new Set<Extension>();
   readonly #diagnostics = new Set<string>();
-  #eitherWay = false;
   #workgroupBytes = 0;
   #lanes = false;
   #main: { readonly invocations: number; readonly block: Block; readonly subgroupSize: number | undefined } | undefined;
@@ -143,12 +140,6 @@ export class ModuleBuilder {
     this.#extensions.add(extension);
   }
 
-  /** The name of a constant: whether workgroups go through their work from its end. The kernel is then made for both. */
-  eitherWay(): string {
-    this.#eitherWay = true;
-    return 'backwards';
-  }
-
   /** The invocation's lane in its subgroup, and the subgroup's number in its workgroup: names of builtins. */
   subgroups(): { readonly lane: string; readonly number: string } {
     this.enable('subgroups');
@@ -178,9 +169,8 @@ export class ModuleBuilder {
       ...(this.#lanes ? ['@builtin(subgroup_invocation_id) sglane: u32'] : []),
     ];
     const directives = [...[...this.#extensions].map((name) => `enable ${name};`), ...[...this.#diagnostics].map((name) => `diagnostic(off, ${name});`)];
-    const text = (backwards: boolean): string => [
+    const parts = [
       ...(directives.length > 0 ? [...directives, ''] : []),
-      ...(this.#eitherWay ? [`const backwards = ${backwards};`] : []),
       ...this.#declarations,
       '',
       ...[...this.#helpers].map((name) => HELPERS[name].code),
@@ -189,7 +179,7 @@ export class ModuleBuilder {
       ...block.lines,
       '}',
       '',
-    ].join('\n');
-    return { label: this.#label, wgsl: text(false), ...(this.#eitherWay && { backwards: text(true) }), access: this.#access, invocations, workgroupBytes: this.#workgroupBytes };
+    ];
+    return { label: this.#label, wgsl: parts.join('\n'), access: this.#access, invocations, workgroupBytes: this.#workgroupBytes };
   }
 }

@@ -15,7 +15,7 @@ import type { DeviceProfile } from '../../profile.ts';
 import { ATTENTION_LANES, attentionInvocations, attentionMemory, type AttentionTactic, attentionTacticName } from '../../tactics/attention.ts';
 import { bindElements } from '../../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { foldWorkgroups, turnableWorkgroup } from '../grid.ts';
+import { flatWorkgroup, foldWorkgroups } from '../grid.ts';
 import type { AttentionEngine, AttentionGeometry } from './engine.ts';
 import { lanesAttention } from './lanes.ts';
 import { bindMask } from './mask.ts';
@@ -53,7 +53,7 @@ export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, pr
   const groups = tiles * spec.batch * spec.heads;
   const emit = (block: Block): void => {
     // Workgroups beyond the last head repeat it: a return before barriers would not be uniform to the compiler.
-    const flat = block.let('place', grid[1] === 1 ? turnableWorkgroup(module, grid) : `min(${turnableWorkgroup(module, grid)}, ${groups - 1}u)`);
+    const flat = block.let('place', grid[1] === 1 ? 'wid.x' : `min(${flatWorkgroup(grid)}, ${groups - 1}u)`);
     block.let('first', `(${flat} % ${tiles}u) * ${tactic.bq}u`);
     block.let('head', `(${flat} / ${tiles}u) % ${spec.heads}u`);
     block.let('batch', `${flat} / ${tiles * spec.heads}u`);

@@ -12,7 +12,7 @@ import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { packedTacticName, packedWorkgroupBytes, type PackedTactic, partialColumns, stagedVectors } from '../../tactics/packed.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { flatInvocations, foldWorkgroups, turnableWorkgroup } from '../grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups } from '../grid.ts';
 import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
@@ -53,7 +53,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   const rowTiles = Math.ceil(product(spec.rows) / tactic.bm);
   const grid = foldWorkgroups(Math.ceil(rowTiles / tactic.walk) * columnTiles, profile);
   const emit = (block: Block): void => {
-    const flat = block.let('place', turnableWorkgroup(module, grid));
+    const flat = block.let('place', flatWorkgroup(grid));
     block.let('first_tile', `${flat} / ${columnTiles}u${tactic.walk === 1 ? '' : ` * ${tactic.walk}u`}`);
     block.let('tile_row', `first_tile * ${tactic.bm}u`);
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
@@ -241,7 +241,7 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   module.main(invocations, (block) => {
-    block.let('i', `${turnableWorkgroup(module, grid)} * ${invocations}u + lid`);
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     block.let('column', `(i % ${stored}u) * ${width}u`);
     block.let('line', `i / ${stored}u`);
