@@ -59,7 +59,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
     block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
     if (tactic.splitK > 1) block.let('part', `wid.z % ${tactic.splitK}u`);
-    const product = new Product(block, spec, geometry, engine, [a, b]);
+    const product = new Product(block, spec, geometry, engine, [a, b], `${flat} / ${columnTiles}u`);
     const results = new Results(spec, geometry, engine, sink);
     engine.begin(block);
     product.load(block);
@@ -129,6 +129,9 @@ function emitWalk(block: Block, { walk, bm }: PackedTactic, rowTiles: number, en
   });
 }
 
+/** Fewer blocks are loaded before they could be missed. */
+const FEWEST_STAGGERED = 4;
+
 /** The products over the depth of a tile, and the loads of its blocks. */
 class Product {
   readonly #tactic: PackedTactic;
@@ -136,16 +139,22 @@ class Product {
   readonly #stages: readonly [Stage, Stage];
   /** The depth is a single block. */
   readonly #single: boolean;
+  /** Vectors of depth that every part has, where workgroups begin at different blocks of it. */
+  readonly #span: number | undefined;
 
-  /** Emits the range of the depth. */
-  constructor(block: Block, { depth }: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly [Stage, Stage]) {
+  /** Emits the range of the depth. `line`: which of the workgroups with the same columns this is. */
+  constructor(block: Block, { depth }: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly [Stage, Stage], line: string) {
+    const { splitK, bk } = tactic;
     const perPart = partDepth(depth, tactic);
-    block.let('k_begin', tactic.splitK === 1 ? '0u' : `part * ${perPart}u`);
-    block.let('k_end', tactic.splitK === 1 ? `${depth}u` : `min(k_begin + ${perPart}u, ${depth}u)`);
+    block.let('k_begin', splitK === 1 ? '0u' : `part * ${perPart}u`);
+    block.let('k_end', splitK === 1 ? `${depth}u` : `min(k_begin + ${perPart}u, ${depth}u)`);
     this.#tactic = tactic;
     this.#engine = engine;
     this.#stages = stages;
-    this.#single = perPart <= tactic.bk;
+    this.#single = perPart <= bk;
+    this.#span = depth % perPart === 0 && perPart >= FEWEST_STAGGERED * bk ? perPart : undefined;
+    // Weights come from memory at the pace of the first workgroup that reads them: all that begin at once would wait for every block.
+    if (this.#span !== undefined) block.let('k_shift', `((${line}) % ${this.#span / bk}u) * ${bk}u`);
   }
 
   prepare(block: Block): void {
@@ -155,14 +164,19 @@ class Product {
   /** Emits the loads of the first tile's first block. */
   load(block: Block): void {
     this.prepare(block);
-    for (const stage of this.#stages) stage.load(block, 'k_begin', 'var', '');
+    this.#first(block, this.#stages, 'var');
   }
 
   /** Emits the loads of another tile's first block. The tile has the same columns: a single block of them is still there. */
   loadNext(block: Block): void {
     const stages = this.#single ? this.#stages.slice(0, 1) : this.#stages;
     for (const stage of stages) stage.prepare(block);
-    for (const stage of stages) stage.load(block, 'k_begin', 'assign', '');
+    this.#first(block, stages, 'assign');
+  }
+
+  #first(block: Block, stages: readonly Stage[], how: 'var' | 'assign'): void {
+    const k = this.#span === undefined ? 'k_begin' : block.let('k_first', 'k_begin + k_shift');
+    for (const stage of stages) stage.load(block, k, how, '');
   }
 
   /** Emits the products of a tile whose first block is loaded. Ends with a barrier: what was staged is no longer needed. */
@@ -173,58 +187,63 @@ class Product {
       block.line('workgroupBarrier()');
       this.#engine.multiply(block, '');
       block.line('workgroupBarrier()');
-    } else if (ahead > 1) multiplyAhead(block, this.#tactic, this.#engine, this.#stages);
-    else if (buffers === 2) multiplyTwoBuffers(block, this.#tactic, this.#engine, this.#stages);
-    else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => multiplyBlock(loop, 'k', bk, this.#engine, this.#stages, ''));
+    } else if (ahead > 1) this.#multiplyAhead(block);
+    else if (buffers === 2) this.#multiplyTwoBuffers(block);
+    else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => this.#multiplyBlock(loop, 'k', bk, ''));
   }
-}
 
-/** A block from the registers of a set, which get the block `ahead` further. */
-function multiplyBlock(block: Block, k: string, ahead: number, engine: Engine, stages: readonly Stage[], set: string): void {
-  for (const stage of stages) stage.store(block, '', set);
-  block.line('workgroupBarrier()');
-  loadNext(block, k, ahead, stages, set);
-  engine.multiply(block, '');
-  block.line('workgroupBarrier()');
-}
-
-function loadNext(block: Block, k: string, ahead: number, stages: readonly Stage[], set: string): void {
-  block.if(`${k} + ${ahead}u < k_end`, (next) => {
-    next.let('k_next', `${k} + ${ahead}u`);
-    for (const stage of stages) stage.load(next, 'k_next', 'assign', set);
-  });
-}
-
-/** Sets of registers take turns, so that a block's loads have the time of several products. */
-function multiplyAhead(block: Block, { bk, ahead }: PackedTactic, engine: Engine, stages: readonly Stage[]): void {
-  const set = (i: number): string => (i === 0 ? '' : `_${i + 1}`);
-  for (let i = 1; i < ahead; i++) {
-    for (const stage of stages) stage.declare(block, set(i));
-    loadNext(block, 'k_begin', i * bk, stages, set(i));
+  /** A block from the registers of a set, which get the block `ahead` further. */
+  #multiplyBlock(block: Block, k: string, ahead: number, set: string): void {
+    for (const stage of this.#stages) stage.store(block, '', set);
+    block.line('workgroupBarrier()');
+    this.#loadAhead(block, k, ahead, set);
+    this.#engine.multiply(block, '');
+    block.line('workgroupBarrier()');
   }
-  const turn = (inside: Block, k: string, i: number): void => {
-    multiplyBlock(inside, k, ahead * bk, engine, stages, set(i));
-    if (i + 1 === ahead) return;
-    inside.if(`k + ${(i + 1) * bk}u < k_end`, (next) => turn(next, next.let(`k_${i + 2}`, `k + ${(i + 1) * bk}u`), i + 1));
-  };
-  block.for('k', 'k_begin', 'k_end', `${ahead * bk}u`, (loop) => turn(loop, 'k', 0));
-}
 
-/** Two staged blocks take turns: a barrier less per block. */
-function multiplyTwoBuffers(block: Block, tactic: PackedTactic, engine: Engine, stages: readonly Stage[]): void {
-  const { bk } = tactic;
-  block.var('staged', '0u');
-  for (const stage of stages) stage.store(block, '', '');
-  block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
-    loop.line('workgroupBarrier()');
-    loadNext(loop, 'k', bk, stages, '');
-    engine.multiply(loop, 'staged + ');
-    loop.line(`staged = ${stagedVectors(tactic) / 2}u - staged`);
-    loop.if(`k + ${bk}u < k_end`, (next) => {
-      for (const stage of stages) stage.store(next, 'staged + ', '');
+  #loadAhead(block: Block, k: string, ahead: number, set: string): void {
+    block.if(`${k} + ${ahead}u < k_end`, (next) => {
+      if (this.#span === undefined) next.let('k_next', `${k} + ${ahead}u`);
+      else {
+        next.let('k_far', `${k} + ${ahead}u + k_shift`);
+        next.let('k_next', `select(k_far, k_far - ${this.#span}u, k_far >= k_end)`);
+      }
+      for (const stage of this.#stages) stage.load(next, 'k_next', 'assign', set);
     });
-  });
-  block.line('workgroupBarrier()');
+  }
+
+  /** Sets of registers take turns, so that a block's loads have the time of several products. */
+  #multiplyAhead(block: Block): void {
+    const { bk, ahead } = this.#tactic;
+    const set = (i: number): string => (i === 0 ? '' : `_${i + 1}`);
+    for (let i = 1; i < ahead; i++) {
+      for (const stage of this.#stages) stage.declare(block, set(i));
+      this.#loadAhead(block, 'k_begin', i * bk, set(i));
+    }
+    const turn = (inside: Block, k: string, i: number): void => {
+      this.#multiplyBlock(inside, k, ahead * bk, set(i));
+      if (i + 1 === ahead) return;
+      inside.if(`k + ${(i + 1) * bk}u < k_end`, (next) => turn(next, next.let(`k_${i + 2}`, `k + ${(i + 1) * bk}u`), i + 1));
+    };
+    block.for('k', 'k_begin', 'k_end', `${ahead * bk}u`, (loop) => turn(loop, 'k', 0));
+  }
+
+  /** Two staged blocks take turns: a barrier less per block. */
+  #multiplyTwoBuffers(block: Block): void {
+    const { bk } = this.#tactic;
+    block.var('staged', '0u');
+    for (const stage of this.#stages) stage.store(block, '', '');
+    block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
+      loop.line('workgroupBarrier()');
+      this.#loadAhead(loop, 'k', bk, '');
+      this.#engine.multiply(loop, 'staged + ');
+      loop.line(`staged = ${stagedVectors(this.#tactic) / 2}u - staged`);
+      loop.if(`k + ${bk}u < k_end`, (next) => {
+        for (const stage of this.#stages) stage.store(next, 'staged + ', '');
+      });
+    });
+    block.line('workgroupBarrier()');
+  }
 }
 
 /** Adds the parts of a split depth and ends like the kernel without a split. */
