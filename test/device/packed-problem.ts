@@ -206,50 +206,80 @@ export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
   return { spec, held: [x, w, ...end.held], expected, grid: options.grid };
 }
 
+/** A first convolution with an even stride; its pads keep the filter centred. */
+export interface Stem {
+  readonly images: number;
+  /** Up to four. */
+  readonly inputs: number;
+  readonly height: number;
+  readonly width: number;
+  readonly outputs: number;
+  readonly kernel: number;
+  readonly stride: number;
+}
+
 /**
- * A 7×7 convolution with stride 2 of few channels, as one of 7×1 over overlapping rows: the image lies zero-padded as [N, H + 6, W + 6, 4]
- * halves, where an output column's eight pixels (the eighth has zero weights) are four vectors, one vector after its neighbour's.
+ * A convolution of few channels as one of single columns over overlapping rows: the image lies zero-padded in pixels of four halves, or of
+ * four bytes of a row and four of the next, where an output column's run of pixels begins stride / 2 vectors after its neighbour's.
  */
-export function stemProblem(images: number, inputs: number, size: number, outputs: number): Problem {
-  const test: ConvCase = { x: [images, inputs, size, size], w: [outputs, inputs, 7, 7], strides: [2, 2], pads: [3, 3, 3, 3], dilations: [1, 1], group: 1 };
+export function stemProblem({ images, inputs, height, width, outputs, kernel, stride }: Stem, options: ProblemOptions): Problem {
+  const { element } = options;
+  const pad = (kernel - 1) >> 1;
+  const test: ConvCase = { x: [images, inputs, height, width], w: [outputs, inputs, kernel, kernel], strides: [stride, stride], pads: [pad, pad, pad, pad], dilations: [1, 1], group: 1 };
   const dims = convDims(test);
-  const [xValues, wValues] = [elements('f16', elementCount(test.x), 1), elements('f16', elementCount(test.w), 2)];
-  const padded = size + 6;
-  const values = new Float64Array(images * padded * padded * 4);
-  for (const [i, [image, channel, y, x]] of eachCoordinate(test.x).entries()) values[((image! * padded + y! + 3) * padded + x! + 3) * 4 + channel!] = xValues[i]!;
-  const x = hold([images, padded, padded, 4], 'f16', 'linear', values);
-  const shape = { groups: 1, taps: 7, channels: 32, columns: outputs };
-  const packed = packHalf(shape, (_, tap, at, column) => {
-    const [pixel, channel] = [Math.floor(at / 4), at % 4];
-    return pixel < 7 && channel < inputs ? wValues[((column * inputs + channel) * 7 + tap) * 7 + pixel]! : 0;
-  });
-  const w: Held = {
-    tensor: { id: ids++, dtype: 'float16', dims: [packedDepth(shape, 'f16'), packedColumns(outputs) * 8], storage: 'f16', layout: 'linear' },
-    bytes: new Uint8Array(packed.buffer),
+  const [outHeight, outWidth] = dims.slice(2) as [number, number];
+  const [xValues, wValues] = [elements(element, elementCount(test.x), 1), elements(element, elementCount(test.w), 2)];
+  const together = element === 'i8' ? 2 : 1;
+  const [taps, channels] = [Math.ceil(kernel / together), Math.ceil(kernel / 2)];
+  const rows = ((outHeight - 1) * stride) / together + taps;
+  const rowVectors = ((outWidth - 1) * stride) / 2 + channels;
+  const values = new Float64Array(images * rows * rowVectors * VECTOR_ELEMENTS[element]);
+  for (const [i, [image, channel, y, x]] of eachCoordinate(test.x).entries()) {
+    const [row, column] = [y! + pad, x! + pad];
+    // Pixels that no window reaches are not there.
+    if (row >= rows * together || column >= rowVectors * 2) continue;
+    values[(((image! * rows + Math.floor(row / together)) * rowVectors * 2 + column) * together + (row % together)) * 4 + channel!] = xValues[i]!;
+  }
+  const x = hold([images, rows, rowVectors * 2, together * 4], element, 'linear', values);
+  const shape = { groups: 1, taps, channels: channels * VECTOR_ELEMENTS[element], columns: outputs };
+  const at = (_: number, tap: number, position: number, column: number): number => {
+    const [pixel, row, channel] = [Math.floor(position / (4 * together)), tap * together + (Math.floor(position / 4) % together), position % 4];
+    return pixel < kernel && row < kernel && channel < inputs ? wValues[((column * inputs + channel) * kernel + row) * kernel + pixel]! : 0;
   };
-  const out = hold(dims, 'f16', 'channels-last');
-  const [image, channel, ...spatial] = stridesOf(out.tensor);
+  const w: Held = {
+    tensor: { id: ids++, dtype: element === 'f16' ? 'float16' : 'int8', dims: [packedDepth(shape, element), packedColumns(outputs) * VECTOR_ELEMENTS[element]], storage: element, layout: 'linear' },
+    bytes: new Uint8Array((element === 'f16' ? packHalf(shape, at) : packInt8(shape, at)).buffer),
+  };
+  const end = ends(dims, outputs, options);
+  const place = (operand: PackedOperand): PackedOperand => {
+    const [image, channel, ...spatial] = operand.view.strides;
+    return { ...operand, view: { offset: 0, strides: [0, image!, ...spatial, channel!] } };
+  };
+  const { bias, columnScale, extras, output, epilogue } = end.operands;
   const spec: PackedSpec = {
     label: 'stem',
-    element: 'f16',
+    element,
     batch: [1],
-    rows: [images, ...dims.slice(2)],
+    rows: [images, outHeight, outWidth],
     columns: outputs,
-    storedColumns: Math.ceil(outputs / 8) * 8,
-    depth: packedDepth(shape, 'f16'),
+    storedColumns: Math.ceil(outputs / VECTOR_ELEMENTS[element]) * VECTOR_ELEMENTS[element],
+    depth: taps * channels,
     scale: 1,
     biasScale: 1,
     a: {
-      kind: 'image', tensor: x.tensor, offset: 0, imageStride: (padded * padded) / 2, spatialStrides: [padded / 2, 1], groupStride: 0, images,
-      inputSpatial: [padded, dims[3]!], outputSpatial: dims.slice(2), kernel: [7, 1], stride: [2, 1], dilation: [1, 1], padBegin: [0, 0], channels: 4, pad: 0,
+      kind: 'image', tensor: x.tensor, offset: 0, imageStride: rows * rowVectors, spatialStrides: [rowVectors, stride / 2], groupStride: 0, images,
+      inputSpatial: [rows, outWidth], outputSpatial: [outHeight, outWidth], kernel: [taps, 1], stride: [stride / together, 1], dilation: [1, 1], padBegin: [0, 0], channels, pad: 0,
     },
     b: { kind: 'packed', tensor: w.tensor, columns: packedColumns(outputs), grouped: false },
-    bias: undefined,
-    extras: [],
-    epilogue: undefined,
-    output: { tensor: out.tensor, view: { offset: 0, strides: [0, image!, ...spatial, channel!] } },
+    bias: bias && place(bias),
+    columnScale: columnScale && place(columnScale),
+    extras: extras.map(place),
+    epilogue,
+    output: place({ tensor: output.tensor, view: { offset: 0, strides: stridesOf(output.tensor) }, quantization: quantizationOf(output.tensor.storage as Storage, 0) }),
   };
-  return { spec, held: [x, w, out], expected: conv(test, xValues, wValues) };
+  const pixels = outHeight * outWidth;
+  const expected = conv(test, xValues, wValues).map((sum, i) => end.apply(sum, i, Math.floor(i / pixels) % outputs));
+  return { spec, held: [x, w, ...end.held], expected };
 }
 
 /** A batched product of activations: B is [n, k] or [k, n]. */

@@ -1,67 +1,12 @@
 /** The packed matrix kernel on SwiftShader against float64: loaders, engines, epilogues, splits. */
 import { describe, expect, it } from 'vitest';
 import type { PackedImage } from '../../src/backends/webgpu/kernels/packed/spec.ts';
-import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
-import type { PackedElement, PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
-import { fewestRounds, packedReason, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
-import { noDevice, testDevice } from './helpers.ts';
-import { convProblem, matmulProblem, type Problem, type ProblemOptions, readHeld, runKernels, stemProblem, stored } from './packed-problem.ts';
+import type { PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
+import { packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
+import { noDevice } from './helpers.ts';
+import { fault, tactic } from './packed-checks.ts';
+import { convProblem, matmulProblem, type ProblemOptions, stemProblem } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
-
-function tactic(engine: PackedEngine, element: PackedElement, options: Partial<PackedTactic> = {}): PackedTactic {
-  const tile = {
-    kind: 'packed',
-    engine,
-    bm: 16,
-    bn: 16,
-    bk: 2,
-    sm: engine === 'lanes' ? 2 : 8,
-    sn: engine === 'lanes' ? 4 : 16,
-    splitK: 1,
-    slices: 1,
-    buffers: 1,
-    ahead: 1,
-    walk: 1,
-    wide: 4,
-    matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
-    subgroup: engine === 'lanes' ? 1 : 8,
-    demandsSubgroup: false,
-    ...options,
-  } as const;
-  return { ...tile, rounds: options.rounds ?? fewestRounds(tile, PORTABLE_PROFILE.maxWorkgroupBytes) };
-}
-
-/**
- * What is wrong with the kernel's answer, if anything is: sums in f32 within their rounding, halves and bytes within one step
- * where rounding can tip, padding lanes zero or the zero point.
- */
-async function fault(problem: Problem, chosen: PackedTactic): Promise<string | undefined> {
-  const { spec } = problem;
-  const illegal = packedReason(chosen, spec.element, PORTABLE_PROFILE);
-  if (illegal) return illegal;
-  const open = await testDevice();
-  const bytes = await runKernels(open.device, problem, chosen, PORTABLE_PROFILE);
-  open.check();
-  const { values, padding } = readHeld(spec.output.tensor, bytes);
-  let exact = 0;
-  for (const [i, real] of problem.expected.entries()) {
-    const wanted = stored(real, problem);
-    const gap = Math.abs(values[i]! - wanted);
-    if (gap === 0) exact++;
-    if (!(gap <= stepOf(problem, wanted))) return `element ${i}: ${values[i]}, expected ${wanted} for ${real}`;
-  }
-  const narrow = spec.output.tensor.storage === 'i8';
-  if (narrow && exact < 0.99 * values.length) return `${values.length - exact} of ${values.length} bytes differ`;
-  const padded = spec.output.quantization?.zeroPoint ?? (problem.grid?.dtype === 'uint8' ? -128 : 0);
-  const wrong = padding.find((value) => value !== padded);
-  return wrong === undefined ? undefined : `a padding lane holds ${wrong}`;
-}
-
-/** How far a stored value may lie from the wanted one; saturated bytes are exact. */
-function stepOf({ spec: { output } }: Problem, wanted: number): number {
-  if (output.tensor.storage === 'i8') return wanted === -128 || wanted === 127 ? 0 : 1;
-  return (output.tensor.storage === 'f16' ? 2 ** -10 : 2e-5) * Math.max(1, Math.abs(wanted));
-}
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
 
@@ -155,7 +100,7 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
   }
 
   it.each([2, 4, 8])('overlapping rows: 7x7 with stride 2 of three channels, blocks of %i vectors', async (bk) => {
-    for (const engine of ['lanes', 'emulated'] as const) expect(await fault(stemProblem(2, 3, 12, 20), tactic(engine, 'f16', { bk }))).toBeUndefined();
+    for (const engine of ['lanes', 'emulated'] as const) expect(await fault(stemProblem({ images: 2, inputs: 3, height: 12, width: 12, outputs: 20, kernel: 7, stride: 2 }, { element: 'f16' }), tactic(engine, 'f16', { bk }))).toBeUndefined();
   });
 
   it.each([

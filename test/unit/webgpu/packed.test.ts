@@ -3,13 +3,14 @@ import { describe, expect, it } from 'vitest';
 import type { Expr } from '../../../src/ir/expr.ts';
 import { rangeOf, saturatingTail } from '../../../src/backends/webgpu/kernels/packed/saturate.ts';
 import { packedKernels } from '../../../src/backends/webgpu/kernels/packed/kernel.ts';
+import { overlapOf } from '../../../src/backends/webgpu/kernels/packed/slide.ts';
 import { PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import { type Grid, quantizedExpr } from '../../../src/passes/linear-grid.ts';
 import { packedInvocations, packedReason, type PackedTactic, packedTacticName, packedWorkgroupBytes, residentByMemory, stagedVectors } from '../../../src/backends/webgpu/tactics/packed.ts';
 import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-model.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 import { PROFILES } from '../../helpers/profiles.ts';
-import { convProblem, kernelsOf, matmulProblem, type Problem } from '../../device/packed-problem.ts';
+import { convProblem, kernelsOf, matmulProblem, type Problem, stemProblem } from '../../device/packed-problem.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
 function problems(element: 'f16' | 'i8'): Problem[] {
@@ -137,6 +138,41 @@ describe('packed kernels', () => {
     expect(validated).toBeGreaterThan(5);
     open.check();
     open.destroy();
+  });
+
+  it.each(Object.entries(PROFILES))('are valid WGSL for %s where rows overlap', { timeout: 120_000 }, async (name, profile) => {
+    const open = await validatingDevice();
+    const engines = new Map<string, number>();
+    for (const element of ['f16', 'i8'] as const) {
+      for (const [kernel, stride] of [[7, 2], [3, 2], [7, 4]] as const) {
+        const problem = stemProblem({ images: 2, inputs: 3, height: 9, width: 16 * stride, outputs: 20, kernel, stride }, { element, residual: element });
+        const size = { ...sizeOf(problem), rows: 25088, columns: 64, overlap: overlapOf(problem.spec.a)! };
+        const tactics = packedTactics(size, profile, { perBlock: 2, perTile: 2, matrix: 60, lanes: 0 });
+        for (const tactic of tactics.filter(({ slide }, at) => slide && at % 3 === 0)) {
+          for (const { source } of kernelsOf(problem, tactic, profile).calls) {
+            const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
+            expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`)).toEqual([]);
+          }
+          engines.set(`${element} ${tactic.engine}`, (engines.get(`${element} ${tactic.engine}`) ?? 0) + 1);
+        }
+      }
+    }
+    const wanted = { 'Apple': ['f16 matrix'], 'no matrices': [] }[name] ?? ['f16 matrix', 'i8 matrix'];
+    expect([...engines.keys()]).toEqual(wanted);
+    open.check();
+    open.destroy();
+  });
+
+  it('take what rows share from one piece of memory', () => {
+    const problem = stemProblem({ images: 2, inputs: 3, height: 9, width: 64, outputs: 64, kernel: 7, stride: 2 }, { element: 'f16' });
+    const size = { ...sizeOf(problem), rows: 1605632, overlap: overlapOf(problem.spec.a)! };
+    const [tactic] = packedTactics(size, PROFILES['NVIDIA']!);
+    expect(packedTacticName(tactic!, 'f16')).toBe('matrix 256x64x32 64x64 16x16x16 slide 4 rounds');
+    const { wgsl } = kernelsOf(problem, tactic!, PROFILES['NVIDIA']!).calls[0]!.source;
+    // The third matrix's second half of a run: two pieces of 19 windows, and two more; windows are three vectors apart.
+    expect(wgsl).toContain(`subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&tile, left + ${(2 * 19 + 2) * 3}u, 3u)`);
+    // 304 vectors by 128 invocations.
+    expect(wgsl).toContain('if (lid < 48u)');
   });
 
   it('become pipelines where the workgroup is whole subgroups of the largest size', async () => {

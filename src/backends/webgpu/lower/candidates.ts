@@ -2,6 +2,7 @@
 import type { DType } from '../../../ir/tensor.ts';
 import { matmulKernels, type MatmulSpec } from '../kernels/matmul.ts';
 import { packedKernels } from '../kernels/packed/kernel.ts';
+import { overlapOf } from '../kernels/packed/slide.ts';
 import { product, type PackedSpec } from '../kernels/packed/spec.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { type MatmulShape, matmulTactics, tacticName, tacticScratchBytes } from '../tactics/matmul.ts';
@@ -26,7 +27,8 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */
 export function packedCandidates(given: PackedSpec, context: KernelContext, precision: DType = given.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
   const spec = withConstants(given, context);
-  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec) };
+  const overlap = overlapOf(spec.a);
+  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), ...(overlap && { overlap }) };
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),

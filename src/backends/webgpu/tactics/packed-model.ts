@@ -9,6 +9,7 @@
 import type { DeviceProfile } from '../profile.ts';
 import {
   fewestRounds,
+  leftLoads,
   matrixSubgroup,
   type MatrixShape,
   packedInvocations,
@@ -19,6 +20,8 @@ import {
   type PackedTactic,
   packedWorkgroupBytes,
   residentByMemory,
+  type Slide,
+  slideCopies,
   VECTOR_ELEMENTS,
 } from './packed.ts';
 
@@ -141,9 +144,9 @@ const MOST_REGISTERS = 255;
 
 /** Registers that one invocation wants: accumulators, the blocks under way, matrices, addresses. */
 function registersOf(tactic: PackedTactic): number {
-  const { engine, bm, bn, bk, sm, sn, subgroup, ahead } = tactic;
+  const { engine, bn, bk, sm, sn, subgroup, ahead } = tactic;
   const accumulators = engine === 'lanes' ? sm * sn : (sm * sn) / subgroup;
-  const staged = (((bm + bn) * bk) / packedInvocations(tactic)) * 4 * ahead;
+  const staged = ((leftLoads(tactic) + bn * bk) / packedInvocations(tactic)) * 4 * ahead;
   const operands = engine === 'lanes' ? 8 * (sm + 1) : ((sm + sn) * 8) / 32;
   return accumulators + staged + operands + 32;
 }
@@ -167,14 +170,16 @@ function residentWorkgroups(tactic: PackedTactic, workgroups: number, model: Pac
 /** What a workgroup takes by itself, and what of that keeps its unit busy; nanoseconds. */
 function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel): { readonly alone: number; readonly busy: number } {
   const { element } = problem;
-  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, rounds, wide } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, rounds, wide, slide } = tactic;
   const blocks = blocksOf(problem, tactic);
   const readers = (bm / sm) * (bn / sn) * (engine === 'lanes' ? 0.25 : 1);
   // A unit has four schedulers: fewer subgroups leave some of them idle.
   const idle = 4 / Math.min(4, packedInvocations(tactic) / 32);
   const products = (2 * bm * bn * bk * VECTOR_ELEMENTS[element]) / (engine === 'lanes' ? model.laneFlops : model.matrixFlops)[element];
-  const staging = ((readers * (sm + sn) + bm + bn) * bk * 16) / model.tileBytes;
-  const loads = ((bm + bn) * bk * 16) / model.unitL2Bytes;
+  const loaded = leftLoads(tactic) + bn * bk;
+  const copies = slide ? leftLoads(tactic) * (slideCopies(slide) - 1) : 0;
+  const staging = ((readers * (sm + sn) * bk + loaded + copies) * 16) / model.tileBytes;
+  const loads = (loaded * 16) / model.unitL2Bytes;
   const longest = Math.max(products, staging, loads);
   const busyBlock = longest + 0.3 * (products + staging + loads - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;
@@ -199,7 +204,7 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
   const waves = filled <= 1 ? 1 : filled + (walk > 1 ? 1 : 0.3) * (Math.ceil(filled) - filled);
   // Registers for a second block are not free where they bring nothing.
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
-  const traffic = (workgroups * walk * (bm + bn) * blocksOf(problem, tactic) * bk * 16) / model.allL2Bytes;
+  const traffic = (workgroups * walk * (leftLoads(tactic) + bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
   const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
   return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
@@ -207,12 +212,11 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
 /** What a device can run does not depend on the problem; tactics by device, element and engine. */
 const LEGAL = new WeakMap<DeviceProfile, Map<string, readonly PackedTactic[]>>();
 
-type Base = Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup'>;
+type Base = Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup' | 'slide'>;
 
-function tacticsOf(tiles: readonly Tile[], base: Base, element: PackedElement, profile: DeviceProfile): readonly PackedTactic[] {
+function tacticsOf(tiles: readonly Tile[], base: Base, element: PackedElement, profile: DeviceProfile, key = `${element} ${base.engine}`): readonly PackedTactic[] {
   const known = LEGAL.get(profile) ?? new Map<string, readonly PackedTactic[]>();
   LEGAL.set(profile, known);
-  const key = `${element} ${base.engine}`;
   const made = known.get(key) ?? allTactics(tiles, base, profile).filter((tactic) => packedReason(tactic, element, profile) === undefined);
   known.set(key, made);
   return made;
@@ -232,6 +236,18 @@ function allTactics(tiles: readonly Tile[], base: Base, { maxWorkgroupBytes }: D
       ),
     ),
   );
+}
+
+/** Runs that a sliding block takes, unless it takes the whole depth. */
+const RUNS = [1, 2, 4] as const;
+
+/** Tactics for a left matrix whose rows overlap: the tiles are those of others, their blocks are whole runs. */
+function slidingTactics({ overlap, depth, element }: PackedProblem, base: Base, profile: DeviceProfile): readonly PackedTactic[] {
+  if (!overlap || overlap.line % base.matrix!.m !== 0) return [];
+  const slide: Slide = { step: overlap.step, run: overlap.run, window: base.matrix!.k / VECTOR_ELEMENTS[element] };
+  const bk = [...new Set([...RUNS.map((runs) => runs * slide.run), depth])].filter((vectors) => depth % vectors === 0);
+  const tiles = MATRIX_TILES.map(({ block, sub }): Tile => ({ block, sub, bk }));
+  return tacticsOf(tiles, { ...base, slide }, element, profile, `${element} slide ${slide.step} ${slide.run} ${depth}`);
 }
 
 /** The matrix to use: the largest that the device has, of those alike the squarest. */
@@ -254,14 +270,15 @@ const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 16, lanes: 2 
 
 /** The tactics worth trying, best first by the model; at least one is legal on every device. */
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
-  const lanes = { engine: 'lanes', matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
+  const lanes = { engine: 'lanes', slide: undefined, matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
   const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits);
   if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes, problem.element, profile), limits.matrix);
   const matrix = matrixFor(problem.element, profile);
   const subgroup = matrixSubgroup(profile);
   if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.matrix);
-  const base = { engine: 'matrix', matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
-  return [...ranked(tacticsOf(MATRIX_TILES, base, problem.element, profile), limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.lanes)];
+  const base = { engine: 'matrix', slide: undefined, matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
+  const matrices = [...slidingTactics(problem, base, profile), ...tacticsOf(MATRIX_TILES, base, problem.element, profile)];
+  return [...ranked(matrices, limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.lanes)];
 }
 
 function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, { perBlock, perTile }: CandidateLimits): PackedTactic[] {
@@ -283,8 +300,8 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
     if (before < most) taken.set(key, before + 1);
     return before < most;
   };
-  const chosen = predicted.filter(({ tactic: { bm, bn, sm, sn, bk, slices, splitK, walk } }) => {
-    const tile = `${bm}x${bn} ${sm}x${sn} ${walk}`;
+  const chosen = predicted.filter(({ tactic: { bm, bn, sm, sn, bk, slices, splitK, walk, slide } }) => {
+    const tile = `${bm}x${bn} ${sm}x${sn} ${walk}${slide ? ' slide' : ''}`;
     return take(`${tile} ${bk} ${slices} ${splitK}`, perBlock) && take(tile, walk > 1 ? 1 : perTile);
   });
   return chosen.slice(0, count).map(({ tactic }) => tactic);

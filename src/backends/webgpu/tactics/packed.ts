@@ -44,12 +44,31 @@ export interface PackedTactic {
   readonly rounds: number;
   /** The most columns that an invocation finishes at once: 4 read the slab without bank conflicts, 16 bytes of them make the widest stores. */
   readonly wide: 4 | 8 | 16;
+  /** Rows of the left matrix are staged without what they share. */
+  readonly slide: Slide | undefined;
   /** The matrix of `matrix` and `emulated`. */
   readonly matrix: MatrixShape | undefined;
   /** Invocations of a subgroup; 1 for `lanes`. */
   readonly subgroup: number;
   /** The kernel demands this subgroup size (the device has several). */
   readonly demandsSubgroup: boolean;
+}
+
+/** Rows of a left matrix whose runs of depth overlap in memory, as those of a convolution over runs of pixels do. */
+export interface Overlap {
+  /** Vectors between the runs of neighbouring rows. */
+  readonly step: number;
+  /** Vectors of a run. */
+  readonly run: number;
+}
+
+/**
+ * The rows of a matrix are loaded as one piece of (m − 1) · step + run vectors for every run, not as m · run; a block takes whole runs.
+ * WGSL wants rows that do not overlap where a matrix is loaded, which is `window` vectors deep: where rows are one vector apart, every
+ * vector is staged in all the windows that it belongs to, and a depth of a row is the window of a later row.
+ */
+export interface Slide extends Overlap {
+  readonly window: number;
 }
 
 /** The element type of the operands. */
@@ -63,14 +82,17 @@ export interface PackedProblem extends MatmulShape {
   readonly element: PackedElement;
   /** Results need an operand that differs from row to row, such as a residual. */
   readonly readsRows?: boolean;
+  /** Rows of the left matrix overlap, a `line` of neighbours at a time. */
+  readonly overlap?: Overlap & { readonly line: number };
 }
 
 /** `matrix 128x128x64 64x64 16x16x16 2 slices 2 buffers 4 rounds /2`: tile (depth in elements), tile of a subgroup, matrix, …, split. */
 export function packedTacticName(tactic: PackedTactic, element: PackedElement): string {
-  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, walk, rounds, wide, matrix } = tactic;
+  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, walk, rounds, wide, slide, matrix } = tactic;
   return [
     `${engine} ${bm}x${bn}x${bk * VECTOR_ELEMENTS[element]} ${sm}x${sn}`,
     ...(matrix ? [`${matrix.m}x${matrix.n}x${matrix.k}`] : []),
+    ...(slide ? ['slide'] : []),
     ...(slices > 1 ? [`${slices} slices`] : []),
     ...(buffers > 1 ? [`${buffers} buffers`] : []),
     ...(ahead > 1 ? [`${ahead} ahead`] : []),
@@ -103,9 +125,58 @@ function slabStep({ engine, bm, sm, matrix }: Pick<PackedTactic, 'engine' | 'bm'
   return engine === 'lanes' ? bm / sm : (bm / sm) * matrix!.m;
 }
 
+/** Where the rows of a left block are staged, in vectors. */
+export interface LeftTile {
+  readonly begin: number;
+  /** From a row to the next one of the same matrix, and from a matrix's first row to the next matrix's. */
+  readonly pitch: number;
+  readonly matrix: number;
+  /** From one run of a block to the next. */
+  readonly run: number;
+  readonly vectors: number;
+}
+
+type LeftShape = Pick<PackedTactic, 'bm' | 'bk' | 'matrix' | 'slide'>;
+
+export function leftTileOf(tactic: LeftShape): LeftTile {
+  const { bm, bk, matrix, slide } = tactic;
+  const pitch = rowPitch(tactic);
+  if (!slide) return { begin: 0, pitch, matrix: (matrix?.m ?? 1) * pitch, run: bk, vectors: bm * pitch };
+  const [runs, piece] = [bk / slide.run, pieceVectors(tactic)];
+  const run = slide.step === 1 ? piece * slidePitch(slide) : slideAt(slide, piece - 1) + 1;
+  const begin = (slideCopies(slide) - 1) * slidePitch(slide);
+  return { begin, pitch: slidePitch(slide), matrix: runs * run, run, vectors: begin + (bm / matrix!.m) * runs * run };
+}
+
+/** Vectors of memory that the rows of one matrix cover in one run. */
+export function pieceVectors({ matrix, slide }: Pick<PackedTactic, 'matrix' | 'slide'>): number {
+  return (matrix!.m - 1) * slide!.step + slide!.run;
+}
+
+/** Vectors from a row to the next: an odd number, as of rows that do not overlap. */
+function slidePitch({ step, window }: Slide): number {
+  return Math.max(step, window) | 1;
+}
+
+/** Where a piece's vector is staged, as the first of its window. */
+export function slideAt(slide: Slide, vector: number): number {
+  return Math.floor(vector / slide.step) * slidePitch(slide) + (vector % slide.step);
+}
+
+/** Windows that a vector belongs to. */
+export function slideCopies({ step, window }: Slide): number {
+  return step === 1 ? window : 1;
+}
+
+/** Vectors of a left block that are loaded. */
+export function leftLoads(tactic: LeftShape): number {
+  const { bm, bk, matrix, slide } = tactic;
+  return slide ? (bm / matrix!.m) * (bk / slide.run) * pieceVectors(tactic) : bm * bk;
+}
+
 /** Staged blocks in vectors. */
-export function stagedVectors(tactic: Pick<PackedTactic, 'bm' | 'bn' | 'bk' | 'buffers'>): number {
-  return (tactic.bm + tactic.bn) * rowPitch(tactic) * tactic.buffers;
+export function stagedVectors(tactic: LeftShape & Pick<PackedTactic, 'bn' | 'buffers'>): number {
+  return (leftTileOf(tactic).vectors + tactic.bn * rowPitch(tactic)) * tactic.buffers;
 }
 
 export function slabOf(tactic: Pick<PackedTactic, 'bm' | 'bn' | 'rounds'>): Slab {
@@ -164,9 +235,16 @@ export function matrixSubgroup(profile: DeviceProfile): { readonly size: number;
   return { size: Math.min(max, Math.max(min, 32)), demands: true };
 }
 
+/** Whether every matrix lies in one run, at one distance from row to row. */
+function slidesWhole({ engine, bk, slices, slide, matrix }: PackedTactic, element: PackedElement): boolean {
+  const { step, run, window } = slide!;
+  if (engine === 'lanes' || slices > 1 || window * VECTOR_ELEMENTS[element] !== matrix?.k) return false;
+  return bk % run === 0 && run % window === 0 && (step === 1 || step % window === 0 || (step > window && step % 2 === 1));
+}
+
 /** Whether a tactic can run on the device; `undefined`, or why it can't. */
 export function packedReason(tactic: PackedTactic, element: PackedElement, profile: DeviceProfile): string | undefined {
-  const { engine, bm, bn, bk, sm, sn, slices, wide, matrix, subgroup } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, wide, slide, matrix, subgroup } = tactic;
   const invocations = packedInvocations(tactic);
   if (bm % sm !== 0 || bn % sn !== 0 || bn % wide !== 0) return 'the tile is not whole subgroup tiles';
   if (tactic.ahead > 1 && tactic.buffers > 1) return 'blocks wait either in registers or in workgroup memory';
@@ -174,8 +252,9 @@ export function packedReason(tactic: PackedTactic, element: PackedElement, profi
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
   if (packedWorkgroupBytes(tactic) > profile.maxWorkgroupBytes) return `${packedWorkgroupBytes(tactic)} bytes of workgroup memory, the device has ${profile.maxWorkgroupBytes}`;
   if (tactic.walk > 1 && (tactic.splitK > 1 || tactic.ahead > 1)) return 'a workgroup that walks has the whole depth and one set of registers';
-  if (invocations % bk !== 0 || (invocations % bn !== 0 && bn % invocations !== 0)) return 'loads do not divide among the invocations';
-  if ([bm, bn].some((rows) => rows * bk > invocations && (rows * bk) % invocations !== 0)) return 'loads do not divide among the invocations';
+  if ((!slide && invocations % bk !== 0) || (invocations % bn !== 0 && bn % invocations !== 0)) return 'loads do not divide among the invocations';
+  if ((slide ? [bn] : [bm, bn]).some((rows) => rows * bk > invocations && (rows * bk) % invocations !== 0)) return 'loads do not divide among the invocations';
+  if (slide && !slidesWhole(tactic, element)) return 'runs that overlap are not whole matrices deep, or are sliced';
   if (engine === 'lanes') return sn % 4 !== 0 || bk % slices !== 0 ? 'the tile of an invocation is not whole vectors' : undefined;
   if (!matrix || sm % matrix.m !== 0 || sn % matrix.n !== 0) return 'the subgroup tile is not whole matrices';
   if ((bk * VECTOR_ELEMENTS[element]) % (matrix.k * slices) !== 0 || matrix.k % VECTOR_ELEMENTS[element] !== 0) return 'a block is not whole matrices deep';

@@ -1,9 +1,9 @@
 /**
  * Inner engines of the packed matrix kernel: they multiply a staged block into accumulators of their own and write these to the
- * slab. Staged rows of A and of B are vectors along the depth, `pitch` apart, in the workgroup array `tile`.
+ * slab. Staged rows of A and of B are vectors along the depth, `pitch` apart, in the workgroup array `tile`; those of A overlap where they slide.
  */
-import type { PackedElement, PackedTactic, Slab } from '../../tactics/packed.ts';
-import { packedInvocations, rowPitch, slabOf, VECTOR_ELEMENTS } from '../../tactics/packed.ts';
+import type { LeftTile, PackedElement, PackedTactic, Slab } from '../../tactics/packed.ts';
+import { leftTileOf, packedInvocations, rowPitch, slabOf, VECTOR_ELEMENTS } from '../../tactics/packed.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 
 export interface Engine {
@@ -30,6 +30,8 @@ export interface Geometry {
   readonly tactic: PackedTactic;
   readonly element: PackedElement;
   readonly pitch: number;
+  /** Where the rows of A are, which are `pitch` apart unless they slide. */
+  readonly left: LeftTile;
   readonly threads: number;
   readonly slab: Slab;
   /** Elements in a vector. */
@@ -39,14 +41,15 @@ export interface Geometry {
 }
 
 export function geometryOf(tactic: PackedTactic, element: PackedElement): Geometry {
-  const pitch = rowPitch(tactic);
+  const left = leftTileOf(tactic);
   return {
     tactic,
     element,
-    pitch,
+    pitch: rowPitch(tactic),
+    left,
     threads: packedInvocations(tactic),
     slab: slabOf(tactic),
     lanes: VECTOR_ELEMENTS[element],
-    bBegin: tactic.bm * pitch,
+    bBegin: left.vectors,
   };
 }

@@ -19,6 +19,7 @@ import { engineOf } from './engines.ts';
 import { WideEpilogue, wideTensors } from './epilogue.ts';
 import { EpilogueSink, PartialSink, Results } from './results.ts';
 import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
+import { slideStage } from './slide.ts';
 import { type PackedSource, type PackedSpec, product } from './spec.ts';
 
 /**
@@ -86,7 +87,7 @@ function stagesOf(spec: PackedSpec, { tactic, threads, pitch, bBegin }: Geometry
   const left: StageShape = { ...shared, name: 'a', rows: tactic.bm, origin: 'tile_row', count: product(spec.rows), begin: 0, slot: undefined };
   const right: StageShape = { ...shared, name: 'b', rows: tactic.bn, origin: 'tile_column', count: spec.columns, begin: bBegin, slot: engine.columnSlot };
   const { b } = spec;
-  const aStage = rowStage(left, ...leftParts(spec, tactic.bk));
+  const aStage = tactic.slide ? slideStage(left, spec.a, tactic) : rowStage(left, ...leftParts(spec, tactic.bk));
   switch (b.kind) {
     case 'packed':
       return [aStage, weightStage(b, right)];

@@ -6,6 +6,7 @@
  * without an initializer keeps its value over iterations; offsets must come from `subgroup_id` to pass uniformity analysis;
  * drivers have crashed over modules that mix matrices with subgroup arithmetic.
  */
+import { slideAt } from '../../tactics/packed.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { Engine, Geometry } from './engine.ts';
 
@@ -51,8 +52,20 @@ function runOf({ tactic }: Geometry, { perRound }: Cover): Engine['run'] {
   return { rows: perRound * tactic.matrix!.m, step: tactic.sm };
 }
 
+/** The distance of a depth, at which a matrix begins, from the beginning of its row of A. */
+function leftDepth({ tactic: { slide }, left }: Geometry, depth: number): number {
+  return slide ? Math.floor(depth / slide.run) * left.run + slideAt(slide, depth % slide.run) : depth;
+}
+
+/** The same of a depth that only the kernel knows. */
+function leftDepthOf({ tactic: { slide }, left }: Geometry, depth: string): string {
+  if (!slide) return depth;
+  const inRun = `(${depth} % ${slide.run}u)`;
+  return `(${depth} / ${slide.run}u) * ${left.run}u + ${inRun} / ${slide.step}u * ${left.pitch}u + ${inRun} % ${slide.step}u`;
+}
+
 export function matrixEngine(geometry: Geometry): Engine {
-  const { tactic, element, pitch, slab, bBegin } = geometry;
+  const { tactic, element, pitch, left, slab, bBegin } = geometry;
   const { m, n, k } = tactic.matrix!;
   const cover = coverOf(geometry);
   const result = element === 'f16' ? 'f32' : 'i32';
@@ -60,7 +73,7 @@ export function matrixEngine(geometry: Geometry): Engine {
   const acc = (i: number, j: number): string => `acc${i}_${j}`;
   const load = (side: 'left' | 'right', at: string): string => {
     const [type, order] = side === 'left' ? [`subgroup_matrix_left<${element}, ${k}, ${m}>`, 'row_major'] : [`subgroup_matrix_right<${element}, ${n}, ${k}>`, 'col_major'];
-    return `subgroupMatrixLoad<${type}, ${order}>(&tile, ${at}, ${pitch}u)`;
+    return `subgroupMatrixLoad<${type}, ${order}>(&tile, ${at}, ${side === 'left' ? left.pitch : pitch}u)`;
   };
   return {
     columnSlot: undefined,
@@ -73,7 +86,7 @@ export function matrixEngine(geometry: Geometry): Engine {
     begin(block) {
       emitPlace(block, geometry, 'sgid');
       const slice = (bytes: string): string => (tactic.slices === 1 ? bytes : `${bytes} + slice * ${cover.matrixVectors}u`);
-      block.let('left', slice(`sub_y * ${tactic.sm * pitch}u`));
+      block.let('left', slice(`sub_y * ${cover.down * left.matrix}u${left.begin === 0 ? '' : ` + ${left.begin}u`}`));
       block.let('right', slice(`sub_x * ${tactic.sn * pitch}u + ${bBegin}u`));
       for (const i of range(cover.down)) for (const j of range(cover.across)) block.var(acc(i, j), zero);
     },
@@ -83,7 +96,7 @@ export function matrixEngine(geometry: Geometry): Engine {
     multiply(block, base) {
       for (let step = 0; step < cover.steps; step += tactic.slices) {
         const depth = step * cover.matrixVectors;
-        for (const i of range(cover.down)) block.let(`l${step}_${i}`, load('left', `${base}left + ${i * m * pitch + depth}u`));
+        for (const i of range(cover.down)) block.let(`l${step}_${i}`, load('left', `${base}left + ${i * left.matrix + leftDepth(geometry, depth)}u`));
         for (const j of range(cover.across)) {
           const right = block.let(`r${step}_${j}`, load('right', `${base}right + ${j * n * pitch + depth}u`));
           for (const i of range(cover.down)) block.line(`${acc(i, j)} = subgroupMatrixMultiplyAccumulate(l${step}_${i}, ${right}, ${acc(i, j)})`);
@@ -103,7 +116,7 @@ export function matrixEngine(geometry: Geometry): Engine {
 
 /** Every invocation holds the quads (four columns) `lane`, `lane + subgroup`, … of every result matrix of its subgroup. */
 export function emulatedEngine(geometry: Geometry): Engine {
-  const { tactic, element, pitch, bBegin, slab } = geometry;
+  const { tactic, element, pitch, left, bBegin, slab } = geometry;
   const { m, n } = tactic.matrix!;
   const cover = coverOf(geometry);
   const quads = (m * n) / 4 / tactic.subgroup;
@@ -136,12 +149,14 @@ export function emulatedEngine(geometry: Geometry): Engine {
       const first = tactic.slices === 1 ? '0u' : `slice * ${cover.matrixVectors}u`;
       block.for('x', '0u', `${count}u`, '1u', (cells) => {
         place(cells);
-        cells.let('row', `${base}(sub_y * ${tactic.sm}u + matrix_row * ${m}u + cell_row) * ${pitch}u`);
+        cells.let('row', `${base}(sub_y * ${cover.down}u + matrix_row) * ${left.matrix}u + cell_row * ${left.pitch}u + ${left.begin}u`);
         cells.let('column', `${base}(sub_x * ${tactic.sn}u + matrix_column * ${n}u + cell_column) * ${pitch}u + ${bBegin}u`);
         cells.for('step', first, `${tactic.bk}u`, `${tactic.slices * cover.matrixVectors}u`, (steps) => {
-          steps.for('v', 'step', `step + ${cover.matrixVectors}u`, '1u', (depth) => {
-            depth.let('l', 'tile[row + v]');
-            for (const i of range(4)) depth.let(`r${i}`, `tile[column + ${i * pitch}u + v]`);
+          steps.let('left', `row + ${leftDepthOf(geometry, 'step')}`);
+          steps.let('right', 'column + step');
+          steps.for('v', '0u', `${cover.matrixVectors}u`, '1u', (depth) => {
+            depth.let('l', 'tile[left + v]');
+            for (const i of range(4)) depth.let(`r${i}`, `tile[right + ${i * pitch}u + v]`);
             depth.line(`acc[x] += ${vector}(${range(4).map((i) => dot('l', `r${i}`)).join(', ')})`);
           });
         });

@@ -290,7 +290,7 @@ function tapMask(block: Block, image: PackedImage, register: string): void {
 }
 
 /** Whether some window reaches beyond the image along an axis. */
-function canLeave(image: PackedImage, axis: number): boolean {
+export function canLeave(image: PackedImage, axis: number): boolean {
   if (image.padBegin[axis] !== 0) return true;
   const reach = (image.outputSpatial[axis]! - 1) * image.stride[axis]! + (image.kernel[axis]! - 1) * image.dilation[axis]!;
   return reach >= image.inputSpatial[axis]!;

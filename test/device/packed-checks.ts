@@ -1,0 +1,62 @@
+/** Tactics of the packed kernel for tests, and what is wrong with its answers. */
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { fewestRounds, type PackedElement, type PackedEngine, packedReason, type PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
+import { testDevice } from './helpers.ts';
+import { type Problem, readHeld, runKernels, stored } from './packed-problem.ts';
+
+/** Tiles of 16 × 16 with blocks of two vectors, unless told otherwise. */
+export function tactic(engine: PackedEngine, element: PackedElement, options: Partial<PackedTactic> = {}): PackedTactic {
+  const tile = {
+    kind: 'packed',
+    engine,
+    bm: 16,
+    bn: 16,
+    bk: 2,
+    sm: engine === 'lanes' ? 2 : 8,
+    sn: engine === 'lanes' ? 4 : 16,
+    splitK: 1,
+    slices: 1,
+    buffers: 1,
+    ahead: 1,
+    walk: 1,
+    wide: 4,
+    slide: undefined,
+    matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
+    subgroup: engine === 'lanes' ? 1 : 8,
+    demandsSubgroup: false,
+    ...options,
+  } as const;
+  return { ...tile, rounds: options.rounds ?? fewestRounds(tile, PORTABLE_PROFILE.maxWorkgroupBytes) };
+}
+
+/**
+ * What is wrong with the kernel's answer, if anything is: sums in f32 within their rounding, halves and bytes within one step
+ * where rounding can tip, padding lanes zero or the zero point.
+ */
+export async function fault(problem: Problem, chosen: PackedTactic): Promise<string | undefined> {
+  const { spec } = problem;
+  const illegal = packedReason(chosen, spec.element, PORTABLE_PROFILE);
+  if (illegal) return illegal;
+  const open = await testDevice();
+  const bytes = await runKernels(open.device, problem, chosen, PORTABLE_PROFILE);
+  open.check();
+  const { values, padding } = readHeld(spec.output.tensor, bytes);
+  let exact = 0;
+  for (const [i, real] of problem.expected.entries()) {
+    const wanted = stored(real, problem);
+    const gap = Math.abs(values[i]! - wanted);
+    if (gap === 0) exact++;
+    if (!(gap <= stepOf(problem, wanted))) return `element ${i}: ${values[i]}, expected ${wanted} for ${real}`;
+  }
+  const narrow = spec.output.tensor.storage === 'i8';
+  if (narrow && exact < 0.99 * values.length) return `${values.length - exact} of ${values.length} bytes differ`;
+  const padded = spec.output.quantization?.zeroPoint ?? (problem.grid?.dtype === 'uint8' ? -128 : 0);
+  const wrong = padding.find((value) => value !== padded);
+  return wrong === undefined ? undefined : `a padding lane holds ${wrong}`;
+}
+
+/** How far a stored value may lie from the wanted one; saturated bytes are exact. */
+function stepOf({ spec: { output } }: Problem, wanted: number): number {
+  if (output.tensor.storage === 'i8') return wanted === -128 || wanted === 127 ? 0 : 1;
+  return (output.tensor.storage === 'f16' ? 2 ** -10 : 2e-5) * Math.max(1, Math.abs(wanted));
+}
