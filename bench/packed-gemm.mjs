@@ -3,22 +3,25 @@
  *
  *     npm run build && node bench/packed-gemm.mjs --resnet 1,128 --elements f16,i8 --seconds 300
  *     node bench/packed-gemm.mjs --shapes 4096x4096x4096,conv:1x14x14x256:256k3s1p1 --candidates 40
+ *     node bench/packed-gemm.mjs --shapes runs:128x224x224x3:64k7s2p3 --candidates 40 --also '256x64x16 64x64 slide=1 wide=8'
  *     node bench/packed-gemm.mjs --slow --per-tile 1 --candidates 8 --against results.jsonl --seconds 140
  *
- * A shape is MxNxK, or conv:NxHxWxC:OkKsSpP (square filters); --slow are those of ResNet-50 that are furthest from the roofline. Kernels
+ * A shape is MxNxK, conv:NxHxWxC:OkKsSpP (square filters), or runs:NxHxWxC:OkKsSpP with an even stride: a convolution of few channels whose
+ * image lies in runs of pixels as the compiler lays it out, by a kernel that is not timed here; --slow are those of ResNet-50 that are furthest from the roofline. Kernels
  * end as in a network: bias (and scale by column), a residual with --residual, ReLU, and a store in the operands' own type; bytes are quantized by the
  * expression that the compiler writes for them. A card that idled runs at a fraction of its clock, so that timing begins
  * after half a second of continuous work and batches of at least 20 dispatches follow one another without a pause. Outputs
  * are sampled and compared with float64. One line per tactic, fastest first: time of one run of its kernels, rate, rank and
  * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
  * --candidates N, --per-tile N and --per-block N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
- * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`), --json FILE
+ * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`, slide=1 where rows overlap), --json FILE
  * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
  * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
+import { overlapOf } from '../dist/src/backends/webgpu/kernels/packed/slide.js';
 import { packedKernels } from '../dist/src/backends/webgpu/kernels/packed/kernel.js';
 import { packedColumns } from '../dist/src/backends/webgpu/kernels/packed/spec.js';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
@@ -78,8 +81,8 @@ const convolution = (images, height, width, channels, outputs, kernel, stride, p
 
 function shapesOf() {
   const named = flags.shapes.split(',').filter(Boolean).map((text) => {
-    const conv = /^conv:(\d+)x(\d+)x(\d+)x(\d+):(\d+)k(\d+)s(\d+)p(\d+)$/.exec(text);
-    if (conv) return { group: 'shapes', ...convolution(...conv.slice(1).map(Number)) };
+    const conv = /^(conv|runs):(\d+)x(\d+)x(\d+)x(\d+):(\d+)k(\d+)s(\d+)p(\d+)$/.exec(text);
+    if (conv) return { group: 'shapes', ...convolution(...conv.slice(2).map(Number)), label: text, runs: conv[1] === 'runs' };
     const product = /^(\d+)x(\d+)x(\d+)$/.exec(text);
     if (!product) throw new Error(`no shape: ${text}`);
     const [rows, columns, depth] = product.slice(1).map(Number);
@@ -117,16 +120,35 @@ function noisy(element, bytes) {
   return filled;
 }
 
+/** A convolution over pixels of four elements (of two rows, for bytes) as one of 1×1×run vectors by rows of the filter, and what it reads. */
+function runsOf({ images, height, width, channels, kernel, stride, pad }, element) {
+  const [outHeight, outWidth] = [height, width].map((extent) => Math.floor((extent + 2 * pad - kernel) / stride) + 1);
+  if (channels > 4 || stride % 2 !== 0) throw new Error('runs are of up to four channels, with an even stride');
+  const together = element === 'i8' ? 2 : 1;
+  const [taps, run] = [Math.ceil(kernel / together), Math.ceil(kernel / 2)];
+  const [rows, rowVectors] = [((outHeight - 1) * stride) / together + taps, ((outWidth - 1) * stride) / 2 + run];
+  return {
+    dims: [images, rows, rowVectors * 2, together * 4],
+    depth: taps * run,
+    a: {
+      kind: 'image', offset: 0, imageStride: rows * rowVectors, spatialStrides: [rowVectors, stride / 2], groupStride: 0, images, inputSpatial: [rows, outWidth],
+      outputSpatial: [outHeight, outWidth], kernel: [taps, 1], stride: [stride / together, 1], dilation: [1, 1], padBegin: [0, 0], channels: run, pad: 0,
+    },
+  };
+}
+
 /** The specification of a shape, the contents of its tensors, and one output element in float64. */
 function problemOf(shape, element) {
   const lanes = VECTOR_ELEMENTS[element];
   const { images, height, width, channels, outputs, kernel, stride, pad } = shape;
-  if (channels % lanes !== 0) throw new Error(`${shape.label}: channels are not whole vectors`);
+  const runs = shape.runs ? runsOf(shape, element) : undefined;
+  if (!runs && channels % lanes !== 0) throw new Error(`${shape.label}: channels are not whole vectors`);
   const [outHeight, outWidth] = [height, width].map((extent) => Math.floor((extent + 2 * pad - kernel) / stride) + 1);
   const vectors = channels / lanes;
-  const x = tensor([images, channels, height, width], element, 'channels-last');
+  const x = runs ? tensor(runs.dims, element) : tensor([images, channels, height, width], element, 'channels-last');
   const stored = Math.ceil(outputs / lanes) * lanes;
-  const w = tensor([kernel * kernel * vectors, packedColumns(outputs) * lanes], element);
+  const depth = runs?.depth ?? kernel * kernel * vectors;
+  const w = tensor([depth, packedColumns(outputs) * lanes], element);
   const [bias, factors] = [tensor([stored], 'f32'), tensor([stored], 'f32')];
   // Activations after a ReLU are uint8 as a rule; they lie 128 lower.
   const grid = element === 'i8' ? { dtype: 'uint8', scale: 0.02, zero: 3 } : undefined;
@@ -135,7 +157,6 @@ function problemOf(shape, element) {
   const rows = [images, outHeight, outWidth];
   const byColumn = { offset: 0, strides: [0, 0, 0, 0, 1] };
   const dense = { offset: 0, strides: [0, outHeight * outWidth * stored, outWidth * stored, stored, 1] };
-  const depth = kernel * kernel * vectors;
   const scale = element === 'f16' ? 1 / Math.sqrt(depth * lanes) : 0.02 / Math.sqrt(depth * lanes);
   const plain = kernel === 1 && stride === 1;
   const contents = new Map([
@@ -159,7 +180,7 @@ function problemOf(shape, element) {
     depth,
     scale: element === 'f16' ? scale : 1,
     biasScale: 1,
-    a: plain
+    a: runs ? { ...runs.a, tensor: x } : plain
       ? { kind: 'matrix', tensor: x, view: { offset: 0, strides: [0, height * width * vectors, width * vectors, vectors] } }
       : {
           kind: 'image', tensor: x, offset: 0, imageStride: height * width * vectors, spatialStrides: [width * vectors, vectors], groupStride: 0, images,
@@ -174,8 +195,17 @@ function problemOf(shape, element) {
     output: { tensor: out, view: dense },
   };
   const number = (array, i) => (element === 'f16' ? float16ToNumber(array[i]) : array[i]);
-  const expected = (row, column) => {
-    const [image, y, xAt] = [Math.floor(row / (outHeight * outWidth)), Math.floor(row / outWidth) % outHeight, row % outWidth];
+  const sumOfRuns = (image, y, xAt, column) => {
+    const { imageStride, spatialStrides, stride: strides, channels: run } = runs.a;
+    const first = image * imageStride + y * strides[0] * spatialStrides[0] + xAt * spatialStrides[1];
+    let total = 0;
+    for (let k = 0; k < depth; k++) {
+      const at = first + Math.floor(k / run) * spatialStrides[0] + (k % run);
+      for (let c = 0; c < lanes; c++) total += number(contents.get(x.id), at * lanes + c) * number(contents.get(w.id), (k * packedColumns(outputs) + column) * lanes + c);
+    }
+    return total;
+  };
+  const sumOfTaps = (image, y, xAt, column) => {
     const [a, b] = [contents.get(x.id), contents.get(w.id)];
     let total = 0;
     for (let tap = 0; tap < kernel * kernel; tap++) {
@@ -186,6 +216,11 @@ function problemOf(shape, element) {
         total += number(a, ((image * height + py) * width + px) * channels + c) * number(b, (k * packedColumns(outputs) + column) * lanes + (c % lanes));
       }
     }
+    return total;
+  };
+  const expected = (row, column) => {
+    const [image, y, xAt] = [Math.floor(row / (outHeight * outWidth)), Math.floor(row / outWidth) % outHeight, row % outWidth];
+    const total = (runs ? sumOfRuns : sumOfTaps)(image, y, xAt, column);
     let value = total * (element === 'i8' ? contents.get(factors.id)[column] : scale) + contents.get(bias.id)[column];
     if (residual) {
       const raw = number(contents.get(residual.id), row * stored + column);
@@ -198,7 +233,7 @@ function problemOf(shape, element) {
   const size = images * outHeight * outWidth;
   return {
     spec, tensors, contents, expected, stored,
-    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual },
+    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual, overlap: overlapOf(spec.a) },
     flops: 2 * size * outputs * kernel * kernel * channels,
   };
 }
@@ -298,7 +333,7 @@ async function errorOf(problem, samples, buffer) {
 }
 
 /** Tactics by name: tile, tile of a subgroup, and whatever differs from the simplest. */
-function namedTactics(element) {
+function namedTactics({ element, overlap }) {
   const size = matrixSubgroup(profile);
   const config = profile.matrixConfigs.find((c) => c.element === element && c.m === 16 && c.n === 16);
   if (!size || !config) return [];
@@ -306,9 +341,10 @@ function namedTactics(element) {
     const [block, sub, ...rest] = text.trim().split(' ');
     const [bm, bn, bk] = block.split('x').map(Number);
     const [sm, sn] = sub.split('x').map(Number);
-    const fields = Object.fromEntries(rest.map((field) => field.split('=')).map(([name, value]) => [name, Number(value)]));
+    const { slide: slides, ...fields } = Object.fromEntries(rest.map((field) => field.split('=')).map(([name, value]) => [name, Number(value)]));
     const matrix = { m: config.m, n: config.n, k: config.k };
-    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk: 1, wide: 4, ...fields };
+    const slide = slides && overlap && overlap.line % matrix.m === 0 ? { step: overlap.step, run: overlap.run, window: matrix.k / VECTOR_ELEMENTS[element] } : undefined;
+    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk: 1, wide: 4, slide, ...fields };
     return { ...tile, rounds: tile.rounds ?? fewestRounds(tile, profile.maxWorkgroupBytes) };
   });
 }
@@ -339,8 +375,8 @@ async function benchShape(shape, element) {
   const limits = { perBlock: Number(flags['per-block']), perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
   const ranked = packedTactics(problem.shape, profile, limits);
   const known = new Set(ranked.map((tactic) => packedTacticName(tactic, element)));
-  const added = namedTactics(element).filter(
-    (tactic) => !packedReason(tactic, element, profile) && problem.shape.depth > tactic.bk * (tactic.splitK - 1) && !known.has(packedTacticName(tactic, element)),
+  const added = namedTactics(problem.shape).filter(
+    (tactic) => !packedReason(tactic, element, profile) && !(tactic.slide && problem.shape.depth % tactic.bk !== 0) && problem.shape.depth > tactic.bk * (tactic.splitK - 1) && !known.has(packedTacticName(tactic, element)),
   );
   const tactics = [...ranked, ...added].filter((tactic) => new RegExp(flags.filter).test(packedTacticName(tactic, element)));
   const out = buffers.get(problem.spec.output.tensor.id).buffer;
