@@ -8,6 +8,7 @@ import type { Graph } from '../../src/ir/graph.ts';
 import { toNumbers } from '../../src/ir/tensor.ts';
 import { runPasses } from '../../src/passes/pipeline.ts';
 import { runGraph as runOrt } from '../helpers/ort.ts';
+import { PROFILES } from '../helpers/profiles.ts';
 import { net, pictures, quantizeNet } from '../unit/quantize/networks.ts';
 import { COMPACT_PROFILE, noDevice, runGraph } from './helpers.ts';
 
@@ -18,6 +19,8 @@ const MATRICES: DeviceProfile = {
   subgroupSize: { min: 32, max: 32 },
   matrixConfigs: [{ element: 'f16', result: 'f32', m: 16, n: 16, k: 16 }],
 };
+/** The same for bytes, which then lie in pairs of rows. */
+const BYTE_MATRICES: DeviceProfile = { ...MATRICES, matrixConfigs: [{ element: 'i8', result: 'i32', m: 16, n: 16, k: 32 }] };
 const lanes: TacticChooser = (_, candidates) => candidates.find(({ name }) => name.startsWith('lanes')) ?? candidates[0]!;
 
 interface Stem {
@@ -71,6 +74,43 @@ describe.skipIf(noDevice)('convolutions of few channels (skipped without SwiftSh
     const inputs = pictures(graph, 5);
     const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE, { half: true })];
     expect(worst(toNumbers(expected.get('y')!), toNumbers(actual['y']!))).toBeLessThan(0.01);
+  });
+});
+
+describe.skipIf(noDevice)('bytes in pairs of rows (skipped without SwiftShader)', () => {
+  const odd: Stem = { channels: 3, kernel: 5, stride: 2, height: 11, width: 18 };
+  it.each([...STEMS, odd])('$channels channels, $kernel×$kernel, stride $stride', { timeout: 60_000 }, async (spec) => {
+    const { graph } = await quantizeNet(stem(spec));
+    const ready = await prepared(graph);
+    const inputs = pictures(graph, 5);
+    const options = { half: true, choose: lanes } as const;
+    expect(buildPlan(ready, BYTE_MATRICES, options).plan.shaders.map(({ label }) => label)).toContain('FewChannels');
+    const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), BYTE_MATRICES, options)];
+    expect(worst(toNumbers(expected.get('y')!), toNumbers(actual['y']!))).toBeLessThan(0.01);
+  });
+});
+
+describe('rows that overlap', () => {
+  /** The candidates whose rows slide, of the stem's convolution on an NVIDIA GPU. */
+  const sliding = async (graph: Graph): Promise<string[]> => {
+    const names: string[] = [];
+    const choose: TacticChooser = (_, candidates) => (names.push(...candidates.map(({ name }) => name)), candidates[0]!);
+    buildPlan(await prepared(graph), PROFILES['NVIDIA']!, { half: true, choose });
+    return names.filter((name) => name.includes('slide'));
+  };
+  const wide: Stem = { channels: 3, kernel: 7, stride: 2, height: 20, width: 64 };
+  const narrow: Stem = { ...wide, width: 40 };
+
+  it('slide where lines are whole matrices', async () => {
+    expect((await sliding(stem(wide))).length).toBeGreaterThan(3);
+    expect((await sliding((await quantizeNet(stem(wide))).graph)).length).toBeGreaterThan(3);
+  });
+
+  it('do not where a matrix would reach into the next line, nor where phases take turns, nor where nothing overlaps', async () => {
+    for (const other of [narrow, { ...wide, kernel: 3, stride: 1 }, { ...wide, kernel: 4, stride: 4 }]) {
+      expect(await sliding(stem(other))).toEqual([]);
+      expect(await sliding((await quantizeNet(stem(other))).graph)).toEqual([]);
+    }
   });
 });
 

@@ -3,7 +3,7 @@
  *
  * A window's row is then one run of memory, eight pixels of a 7×7 filter for instance, and the depth of the product is rows × pixels × 4
  * in place of rows × pixels × a whole vector of channels. Runs must begin at 16 bytes: where a stride does not keep to that, the rows lie
- * there once for each phase, shifted. What is done to every element first (a quantization, a normalization of bytes) is done on the way.
+ * there once for each phase, shifted, or two rows of bytes lie together, pixel by pixel. What is done to every element first (a quantization, a normalization of bytes) is done on the way.
  * Prior art: the input layout of cuDNN's and TensorRT's first convolutions (NHWC4).
  */
 import type { Dims } from '../../../ir/tensor.ts';
@@ -24,7 +24,7 @@ export interface FewChannelsSpec {
   /** The image, [N, C, H, W] of up to four channels. */
   readonly image: Computed;
   readonly dims: Dims;
-  /** [N, rows, phases, pixels, 4], linear; rows are whole vectors. */
+  /** [N, rows / together, phases, pixels, together, 4], linear; rows are whole vectors. */
   readonly output: DeviceTensor & { readonly storage: RunStorage };
   readonly padTop: number;
   readonly padLeft: number;
@@ -38,8 +38,9 @@ export interface FewChannelsSpec {
 export function fewChannelsKernel(spec: FewChannelsSpec, profile: DeviceProfile): KernelCall {
   const { image: source, output, padTop, padLeft, shift } = spec;
   const [, , height, width] = spec.dims as [number, number, number, number];
-  const pixels = channelAlignment(output.storage) / 4;
-  const extents = output.dims.slice(0, -1).map((extent, axis, all) => (axis === all.length - 1 ? extent / pixels : extent));
+  const together = output.dims[4]!;
+  const pixels = channelAlignment(output.storage) / 4 / together;
+  const extents = output.dims.slice(0, 4).map((extent, axis) => (axis === 3 ? extent / pixels : extent));
   const threads = extents.reduce((all, extent) => all * extent, 1);
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
@@ -51,13 +52,14 @@ export function fewChannelsKernel(spec: FewChannelsSpec, profile: DeviceProfile)
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     const [image, row, phase, run] = decodeIndex('i', extents).map((code, axis) => block.let(`c${axis}`, code));
     // As unsigned numbers, positions before the image are large.
-    block.let('y', `${row} - ${padTop}u`);
+    const ys = Array.from({ length: together }, (_, i) => block.let(`y${i}`, `${row}${together === 1 ? '' : ` * ${together}u + ${i}u`} - ${padTop}u`));
     block.let('first', `${run} * ${pixels}u + ${phase} * ${shift}u - ${padLeft}u`);
-    const words = Array.from({ length: pixels }, (_, pixel) => {
-      block.let(`z${pixel}`, `first + ${pixel}u`);
-      const inside = block.let(`in${pixel}`, `(y < ${height}u) & (z${pixel} < ${width}u)`);
-      const at = [image!, '', `min(y, ${height - 1}u)`, `min(z${pixel}, ${width - 1}u)`];
-      return packedWords(module, output, pixelValue(module, block, spec, inputs, at, inside, pixel));
+    const words = Array.from({ length: pixels * together }, (_, i) => {
+      const y = ys[i % together]!;
+      block.let(`z${i}`, `first + ${Math.floor(i / together)}u`);
+      const inside = block.let(`in${i}`, `(${y} < ${height}u) & (z${i} < ${width}u)`);
+      const at = [image!, '', `min(${y}, ${height - 1}u)`, `min(z${i}, ${width - 1}u)`];
+      return packedWords(module, output, pixelValue(module, block, spec, inputs, at, inside, i));
     });
     block.line(`out[i] = ${words.length === 1 ? words[0]! : `vec4<u32>(${words.join(', ')})`}`);
   });

@@ -4,6 +4,7 @@ import { fewChannelsKernel, type RunStorage } from '../kernels/few-channels.ts';
 import { inputExpr } from '../kernels/map.ts';
 import type { WeightAt, WeightShape } from '../kernels/packed/pack.ts';
 import type { PackedImage, PackedSpec } from '../kernels/packed/spec.ts';
+import type { DeviceProfile } from '../profile.ts';
 import type { AnyNode } from '../../../ir/graph.ts';
 import { hasMatrices } from './candidates.ts';
 import type { Computed, LowerContext } from './context.ts';
@@ -14,34 +15,54 @@ import { channelAlignment, type View, viewOf } from './tensor.ts';
 const PIXEL = 4;
 
 interface Runs {
+  /** Rows that lie together, pixel by pixel, so that strides of bytes are whole vectors without copies. */
+  readonly together: number;
   /** Pixels that a run of the filter takes: its width, up to whole vectors. */
   readonly length: number;
   /** Copies of a row, shifted, so that every run begins at a whole vector; neighbouring outputs take turns. */
   readonly phases: number;
-  /** Vectors between the runs of neighbouring outputs of one phase, and in a row of one phase. */
+  /** Vectors between the runs of neighbouring outputs of one phase, in a run, and in a row of one phase. */
   readonly step: number;
+  readonly channels: number;
   readonly rowVectors: number;
+  /** Rows of the filter and of the image, counted together. */
+  readonly taps: number;
   readonly rows: number;
 }
 
-function runsOf({ attrs, transposed }: ConvNode, window: ConvWindow, storage: RunStorage): Runs | undefined {
+/**
+ * How many rows lie together. Two of bytes where a stride of two pixels is half a vector: the filter's rows are rounded up to pairs, but
+ * there are no copies, and neighbouring outputs overlap as those of halves do, which is for matrices to use (kernels/packed/slide.ts).
+ */
+function rowsTogether({ attrs }: ConvNode, { kernel }: ConvWindow, storage: RunStorage, profile: DeviceProfile): number {
+  const [strideY, stride] = attrs.strides as [number, number];
+  return storage === 'i8' && hasMatrices(profile, 'i8') && kernel[0]! > 2 && attrs.dilations[0] === 1 && strideY % 2 === 0 && stride % 4 === 2 ? 2 : 1;
+}
+
+function runsOf(node: ConvNode, window: ConvWindow, storage: RunStorage, profile: DeviceProfile): Runs | undefined {
+  const { attrs, transposed } = node;
   const { groups, inputs, kernel, outputSpatial, inputSpatial } = window;
   if (groups !== 1 || transposed || inputs > PIXEL || kernel.length !== 2 || attrs.dilations[1] !== 1) return undefined;
-  const pixels = channelAlignment(storage) / PIXEL;
+  const together = rowsTogether(node, window, storage, profile);
+  const pixels = channelAlignment(storage) / PIXEL / together;
   const [strideY, stride] = attrs.strides as [number, number];
   const [height, width] = outputSpatial as [number, number];
   let phases = 1;
   while ((stride * phases) % pixels !== 0) phases *= 2;
   if (width % phases !== 0) return undefined;
   const length = Math.ceil(kernel[1]! / pixels) * pixels;
-  // Longer runs than the whole vector of channels they replace bring nothing.
-  if (length * PIXEL > kernel[1]! * channelAlignment(storage)) return undefined;
+  const [taps, channels] = [Math.ceil(kernel[0]! / together), length / pixels];
+  // A depth that is longer than with whole vectors of channels brings nothing.
+  if (taps * channels > kernel[0]! * kernel[1]!) return undefined;
   return {
+    together,
     length,
     phases,
     step: (stride * phases) / pixels,
+    channels,
     rowVectors: Math.ceil((stride * (width - phases) + length) / pixels),
-    rows: Math.max((height - 1) * strideY + (kernel[0]! - 1) * attrs.dilations[0]! + 1, Math.min(1, inputSpatial[0]!)),
+    taps,
+    rows: Math.max(((height - 1) * strideY) / together + (taps - 1) * attrs.dilations[0]! + 1, Math.min(1, inputSpatial[0]!)),
   };
 }
 
@@ -57,19 +78,19 @@ export interface FewChannels {
 }
 
 /** Whether a convolution has few enough channels, and strides that runs can follow. */
-export function hasRuns(node: ConvNode, window: ConvWindow, storage: RunStorage): boolean {
-  return runsOf(node, window, storage) !== undefined;
+export function hasRuns(node: ConvNode, window: ConvWindow, storage: RunStorage, { profile }: Pick<LowerContext, 'profile'>): boolean {
+  return runsOf(node, window, storage, profile) !== undefined;
 }
 
 /** The elements of the runs in which a convolution in floating point reads its image; undefined where it reads it otherwise. */
-export function runStorage(node: ConvNode, window: ConvWindow, { split, half, profile }: LowerContext): RunStorage | undefined {
-  if (split && hasRuns(node, window, 'f32')) return 'f32';
-  return half && hasMatrices(profile, 'f16') && hasRuns(node, window, 'f16') ? 'f16' : undefined;
+export function runStorage(node: ConvNode, window: ConvWindow, context: LowerContext): RunStorage | undefined {
+  if (context.split && hasRuns(node, window, 'f32', context)) return 'f32';
+  return context.half && hasMatrices(context.profile, 'f16') && hasRuns(node, window, 'f16', context) ? 'f16' : undefined;
 }
 
 /** Whether a node lays its first input out in runs, and so can compute it element by element. */
 export function readsRuns(node: AnyNode, context: LowerContext): boolean {
-  if (node.op === 'QuantizedConv') return hasRuns(quantizedConvNode(node), windowOf(quantizedConvNode(node), context), 'i8');
+  if (node.op === 'QuantizedConv') return hasRuns(quantizedConvNode(node), windowOf(quantizedConvNode(node), context), 'i8', context);
   if (node.op !== 'Conv' && node.op !== 'FusedConv') return false;
   const conv = convNode(node, node.attrs, undefined, []);
   return runStorage(conv, windowOf(conv, context), context) !== undefined;
@@ -85,17 +106,16 @@ function imageOf(id: string, context: LowerContext): Computed {
 
 /** The image laid out in runs, by a kernel of the node's own. For convolutions that {@link hasRuns}. */
 export function fewChannels(node: ConvNode, window: ConvWindow, storage: RunStorage, fill: number, context: LowerContext): FewChannels {
-  const runs = runsOf(node, window, storage);
+  const runs = runsOf(node, window, storage, context.profile);
   if (!runs) throw new Error(`'${node.output}' has no runs of pixels`);
-  const { length, phases, step, rowVectors, rows } = runs;
-  const pixels = channelAlignment(storage) / PIXEL;
+  const { together, length, phases, step, channels, rowVectors, taps, rows } = runs;
+  const pixels = length / channels;
   const { kernel, images, outputSpatial } = window;
   const { strides, pads, dilations } = node.attrs;
   const { dtype, dims } = context.type(node.x);
-  const output = { ...context.scratch(dtype, [images, rows, phases, rowVectors * pixels, PIXEL], storage), storage };
+  const output = { ...context.scratch(dtype, [images, rows, phases, rowVectors * pixels, together, PIXEL], storage), storage };
   const call = fewChannelsKernel({ image: imageOf(node.x, context), dims, output, padTop: pads[0]!, padLeft: pads[1]!, shift: strides[1]!, fill }, context.profile);
   context.dispatch({ ...call, precision: ({ f32: 'float32', f16: 'float16', i8: 'int8' } as const)[storage] });
-  const channels = (length * PIXEL) / channelAlignment(storage);
   const [height, width] = outputSpatial as [number, number];
   const rowStride = phases * rowVectors;
   const split = ({ strides: all, offset }: View): View => {
@@ -114,18 +134,19 @@ export function fewChannels(node: ConvNode, window: ConvWindow, storage: RunStor
       images,
       inputSpatial: [rows, width / phases, phases],
       outputSpatial: [height, width / phases, phases],
-      kernel: [kernel[0]!, 1, 1],
-      stride: [strides[0]!, 1, 1],
+      kernel: [taps, 1, 1],
+      stride: [strides[0]! / together, 1, 1],
       dilation: [dilations[0]!, 1, 1],
       padBegin: [0, 0, 0],
       channels,
       pad: 0,
     },
-    depth: kernel[0]! * channels,
-    weights: { groups: 1, taps: kernel[0]!, channels: length * PIXEL, columns: window.outputs },
-    weightAt: (at) => (_group, row, position, column) => {
-      const [pixel, channel] = [Math.floor(position / PIXEL), position % PIXEL];
-      return pixel < kernel[1]! && channel < window.inputs ? at(row, channel, pixel, column) : 0;
+    depth: taps * channels,
+    weights: { groups: 1, taps, channels: length * together * PIXEL, columns: window.outputs },
+    weightAt: (at) => (_group, tap, position, column) => {
+      const [element, channel] = [Math.floor(position / PIXEL), position % PIXEL];
+      const [pixel, row] = [Math.floor(element / together), tap * together + (element % together)];
+      return pixel < kernel[1]! && row < kernel[0]! && channel < window.inputs ? at(row, channel, pixel, column) : 0;
     },
     epilogue: (spec) => ({
       ...spec,

@@ -81,11 +81,11 @@ function integerImage(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvW
   const { inputs, outputs, groups, kernel } = window;
   const taps = elementCount(kernel);
   const w = once(() => int8Of(conv.w, context));
-  if (hasRuns(conv, window, 'i8')) {
+  if (hasRuns(conv, window, 'i8', context)) {
     const { a, depth, weights: shape, weightAt, epilogue } = fewChannels(conv, window, 'i8', node.attrs.zeroPoint, context);
     const [height, width] = kernel as [number, number];
     const at = weightAt((row, channel, column, output) => w()[((output * inputs + channel) * height + row) * width + column]!);
-    return { a, depth, epilogue, weights: packWeights(`${conv.w}:runs`, shape, at, context) };
+    return { a, depth, epilogue, weights: packWeights(`${conv.w}:runs of ${shape.channels}`, shape, at, context) };
   }
   const { a, channels } = vectorImage(conv, window, context.tensorIn(conv.x, 'channels-last', 'narrow'), splat(zero))!;
   const at: WeightAt = (group, tap, channel, column) => w()[((group * outputs + column) * inputs + channel) * taps + tap]!;
