@@ -3,7 +3,7 @@
  *
  *     npm run build && node bench/packed-gemm.mjs --resnet 1,128 --elements f16,i8 --seconds 300
  *     node bench/packed-gemm.mjs --shapes 4096x4096x4096,conv:1x14x14x256:256k3s1p1 --candidates 40
- *     node bench/packed-gemm.mjs --shapes runs:128x224x224x3:64k7s2p3 --candidates 40 --also '256x64x16 64x64 slide=1 wide=8'
+ *     node bench/packed-gemm.mjs --shapes runs:128x224x224x3:64k7s2p3 --candidates 40 --also '256x64x4 64x64 slide=1 buffers=2'
  *     node bench/packed-gemm.mjs --slow --per-tile 1 --candidates 8 --against results.jsonl --seconds 140
  *
  * A shape is MxNxK, conv:NxHxWxC:OkKsSpP (square filters), or runs:NxHxWxC:OkKsSpP with an even stride: a convolution of few channels whose
