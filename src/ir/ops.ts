@@ -280,6 +280,11 @@ export interface OpAttrs {
    * int32, padding with the zero point, and the epilogue as in FusedConv.
    */
   QuantizedConv: ConvAttrs & { readonly zeroPoint: number; readonly epilogue: Expr };
+  /**
+   * Two convolutions of 8-bit integers of one sum (X, W int8, scale [M], B?, X2, W2 int8, extra…): y = epilogue(scale ∘ (Σ (X − zeroPoint)·W +
+   * Σ (X2 − shortcut.zeroPoint)·W2) + B, extra…), as QuantizedConv.
+   */
+  QuantizedShortcut: ConvAttrs & { readonly zeroPoint: number; readonly shortcut: ConvAttrs & { readonly zeroPoint: number }; readonly epilogue: Expr };
   /** Product of 8-bit integers (A, B int8 [K,N] or [N,K], scale [N], C [N]?, extra…), as QuantizedConv. */
   QuantizedMatMul: { readonly zeroPoint: number; readonly transB: 0 | 1; readonly epilogue: Expr };
   /**

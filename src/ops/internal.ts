@@ -16,7 +16,7 @@ import { matMulDims, matMulFlops } from './matmul.ts';
 import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
 import { internal } from './specs.ts';
 
-type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul';
+type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut';
 
 const ONE = { min: 1, max: 1 };
 const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
@@ -252,5 +252,39 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     },
     cost: (attrs, inputs, outputs) =>
       withEpilogue(matMulFlops(inputs[0]?.dims ?? [], outputs[0]?.dims ?? [], false), attrs.epilogue, inputs, outputs),
+  },
+  QuantizedShortcut: {
+    since: 1,
+    domain: 'internal',
+    inputs: { min: 6, max: Number.POSITIVE_INFINITY },
+    outputs: ONE,
+    attrs: {
+      auto_pad: internal,
+      dilations: internal,
+      group: internal,
+      kernel_shape: internal,
+      pads: internal,
+      strides: internal,
+      zeroPoint: internal,
+      shortcut: internal,
+      epilogue: internal,
+    },
+    infer(attrs, context) {
+      const x = input(context, 0, 'X', { dtypes: BYTE });
+      input(context, 1, 'W', { dtype: 'int8' });
+      input(context, 4, 'X2', { dtypes: BYTE, rank: x.dims.length });
+      input(context, 5, 'W2', { dtype: 'int8' });
+      const [dims, other] = [convDims(attrs, context), convDims(attrs.shortcut, context, 5, 4)];
+      if (!sameDims(dims, other)) rejectInput(context, 4, 'X2', `must give [${dims.join(',')}] as X does, found [${other.join(',')}]`);
+      expectDims(context, 2, 'scale', [dims[1]!], 'to match the filters');
+      expectDims(context, 3, 'B', [dims[1]!], 'to match the filters');
+      checkExtras(context, 6, dims);
+      return [{ dtype: exprDtype(attrs.epilogue), dims }];
+    },
+    cost(attrs, inputs, outputs) {
+      const output = outputs[0]?.dims ?? [];
+      const flops = convFlops(inputs[1]?.dims ?? [], output, false) + convFlops(inputs[5]?.dims ?? [], output, false);
+      return withEpilogue(flops, attrs.epilogue, inputs, outputs);
+    },
   },
 };

@@ -11,6 +11,12 @@ import { elementCount, fromNumbers, sameDims, type Tensor, toNumbers } from '../
 import { rulePass } from './pass.ts';
 import { FLOATS } from './tensors.ts';
 
+/** What both convolutions and one more operand bind is what every device has room for. */
+const MOST_EXTRAS = 1;
+
+/** Scales that are the same but for the rounding of the numbers that they are made of. */
+const SAME_SCALE = 1e-6;
+
 /** Images of fewer channels have a kernel of their own. */
 const FEW_CHANNELS = 4;
 
@@ -34,6 +40,40 @@ function fuse(node: AnyNode, edit: GraphEditor): boolean {
     return true;
   }
   return false;
+}
+
+// f(s ∘ convint(x, w) + b + (s ∘ convint(x2, w2) + b2)) = shortcutint(x, w, s, b + b2, x2, w2), where the sums have one scale
+function fuseIntegers(node: AnyNode, edit: GraphEditor): boolean {
+  if (node.op !== 'QuantizedConv' || !isPlainInteger(node, edit)) return false;
+  const [x, w, scale, b = '', ...extras] = node.inputs as [ValueId, ValueId, ValueId, ValueId?, ...ValueId[]];
+  if (extras.length > MOST_EXTRAS + 1) return false;
+  for (const [i, id] of extras.entries()) {
+    const other = edit.producer(id);
+    if (other?.op !== 'QuantizedConv' || !isPlainInteger(other, edit) || other.attrs.epilogue.kind !== 'input' || other.inputs.length > 4) continue;
+    if (edit.onlyConsumer(id) !== node || extras.indexOf(id) !== extras.lastIndexOf(id) || !sameDims(edit.type(id).dims, edit.type(node.outputs[0]!).dims)) continue;
+    const [x2, w2, scale2, b2 = ''] = other.inputs as [ValueId, ValueId, ValueId, ValueId?];
+    const epilogue = withoutSum(node.attrs.epilogue, i + 1);
+    const bias = sumOf([b, b2], edit);
+    if (!epilogue || bias === undefined || !sameScales(scale, scale2, edit)) continue;
+    const { epilogue: _plain, ...shortcut } = other.attrs;
+    edit.replaceNode(node, {
+      op: 'QuantizedShortcut',
+      inputs: [x, w, scale, bias === null ? '' : edit.addConstant(bias, `${node.name}_bias`), x2, w2, ...extras.toSpliced(i, 1)],
+      attrs: { ...node.attrs, shortcut, epilogue },
+      origins: unionOrigins(other, node),
+    });
+    return true;
+  }
+  return false;
+}
+
+function isPlainInteger({ inputs, attrs }: Node<'QuantizedConv'>, edit: GraphEditor): boolean {
+  return attrs.group === 1 && [1, 2].every((i) => edit.constant(inputs[i]) !== undefined) && edit.type(inputs[0]!).dims[1]! > FEW_CHANNELS;
+}
+
+function sameScales(a: ValueId, b: ValueId, edit: GraphEditor): boolean {
+  const [first, second] = [toNumbers(edit.constant(a)!), toNumbers(edit.constant(b)!)];
+  return Array.from(first).every((value, i) => Math.abs(value - second[i]!) <= SAME_SCALE * Math.abs(value));
 }
 
 /** One group of known weights, with more channels than the first layer of a network has. */
@@ -87,5 +127,8 @@ function withoutSum(expr: Expr, index: number): Expr | undefined {
 
 export const fuseShortcuts = rulePass(
   { name: 'fuse-shortcuts', summary: 'a convolution and the one whose result it adds as one product', targets: ['webgpu'] },
-  [{ name: 'shortcut', ops: ['FusedConv'], rewrite: fuse }],
+  [
+    { name: 'shortcut', ops: ['FusedConv'], rewrite: fuse },
+    { name: 'integer-shortcut', ops: ['QuantizedConv'], rewrite: fuseIntegers },
+  ],
 );

@@ -12,7 +12,8 @@ import { fromNumbers, typedView, type Tensor } from '../ir/tensor.ts';
 import { newGraphBuilder } from '../ops/builder.ts';
 import { coveredRange, paramsOf, quantize, type QuantParams, type Range, type Scheme } from './params.ts';
 import { dataInputs, type Placement } from './placement.ts';
-import { biasShift, quantizeBias, quantizeWeights } from './weights.ts';
+import { type JointSums } from './sums.ts';
+import { biasShift, quantizeBias, type QuantizedWeights, quantizeWeights, quantizeWith, weightScales } from './weights.ts';
 
 export interface QdqOptions {
   /** Of the grids of constant operands; the others come with theirs. */
@@ -22,6 +23,8 @@ export interface QdqOptions {
   readonly grids: ReadonlyMap<ValueId, QuantParams>;
   /** Means of a value's channels (axis 1, or the last of a matrix), for bias correction; none: no correction. */
   readonly channelMeans: ReadonlyMap<ValueId, ArrayLike<number>>;
+  /** Products whose sums are to have one scale. */
+  readonly sums: JointSums;
 }
 
 export interface QdqResult {
@@ -72,7 +75,7 @@ class Writer {
     const activation = this.#absorbable(node);
     const output = activation?.outputs[0] ?? node.outputs[0]!;
     const inputs = role === 'product' ? this.#productInputs(node) : this.#dataInputs(node);
-    const onGrid = this.#options.placement.quantized.has(output);
+    const onGrid = this.#isOnGrid(output);
     const raw = onGrid ? this.#builder.fresh(`${output}_float`) : output;
     this.#builder.nodeOutputs(node.op, inputs, node.attrs, {
       name: node.name,
@@ -114,7 +117,11 @@ class Writer {
 
   #dataInputs(node: AnyNode): ValueId[] {
     const data = dataInputs(node);
-    return node.inputs.map((id) => (id && data.includes(id) ? this.#dequantize(id) : id && this.#float(id)));
+    return node.inputs.map((id) => (id && data.includes(id) && !this.#options.sums.values.has(id) ? this.#dequantize(id) : id && this.#float(id)));
+  }
+
+  #isOnGrid(id: ValueId): boolean {
+    return this.#options.placement.quantized.has(id) && !this.#options.sums.values.has(id);
   }
 
   /** The dequantized form of a value, quantizing it first where it comes from a float node. */
@@ -180,14 +187,34 @@ class Writer {
     const inputScale = this.#grid(x).scale;
     const weights = this.#graph.constants.get(w)!;
     const axis = node.op === 'Conv' || (node.op === 'Gemm' && node.attrs.transB === 1) ? 0 : 1;
-    const bias = b ? (typedView(this.#graph.constants.get(b)!) as Float32Array) : undefined;
-    const quantized = quantizeWeights(weights, axis, inputScale, bias);
+    const bias = this.#bias(b);
+    const quantized = this.#quantizedWeights(node, axis);
     const means = this.#options.channelMeans.get(x);
     const corrected = means && node.op !== 'MatMul' ? correct(bias, biasShift(weights, quantized, means, node.op === 'Conv' ? node.attrs.group : 1)) : bias;
     const inputs = [data, this.#perChannel(`${node.name}_weight`, quantized.values, quantized.scales, axis)];
     if (!corrected) return inputs;
     const integers = quantizeBias(corrected, inputScale, quantized.scales);
     return [...inputs, this.#perChannel(`${node.name}_bias`, integers.values, integers.scales, 0)];
+  }
+
+  #bias(id: ValueId): Float32Array | undefined {
+    return id ? (typedView(this.#graph.constants.get(id)!) as Float32Array) : undefined;
+  }
+
+  /** On scales of its own, or on those that its sums have in common with its partner's. */
+  #quantizedWeights(node: AnyNode, axis: number): QuantizedWeights {
+    const [x = '', w = '', b = ''] = node.inputs;
+    const inputScale = this.#grid(x).scale;
+    const partner = this.#options.sums.partners.get(node.name);
+    if (!partner) return quantizeWeights(this.#graph.constants.get(w)!, axis, inputScale, this.#bias(b));
+    const [own, other] = [node, partner].map((each) => this.#sumScales(each)) as [Float64Array, Float64Array];
+    return quantizeWith(this.#graph.constants.get(w)!, axis, Float32Array.from(own, (scale, channel) => Math.max(scale, other[channel]!) / inputScale));
+  }
+
+  /** The scales of a convolution's sums, if it had its own. */
+  #sumScales({ inputs: [x = '', w = '', b = ''] }: AnyNode): Float64Array {
+    const inputScale = this.#grid(x).scale;
+    return Float64Array.from(weightScales(this.#graph.constants.get(w)!, 0, inputScale, this.#bias(b)), (scale) => scale * inputScale);
   }
 
   #perChannel(hint: string, values: Tensor, scales: Float32Array, axis: number): ValueId {

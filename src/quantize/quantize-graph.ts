@@ -9,20 +9,29 @@ import { gridsFor } from './grids.ts';
 import { DEFAULT_POLICY, placeInt8, type Placement } from './placement.ts';
 import { writeQdq, type QdqResult } from './qdq.ts';
 import type { Scheme } from './params.ts';
+import { jointSums, NO_SUMS } from './sums.ts';
 
 export interface QuantizedGraph extends QdqResult {
   readonly placement: Placement;
 }
 
-/** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names; those in `without` stay float in any case. */
-export function quantizeGraph(given: Graph, calibration: Calibration, precision: 'int8' | 'mixed', without: ReadonlySet<string> = new Set()): QuantizedGraph {
+export interface QuantizeOptions {
+  /** Nodes that stay float in any case, by name. */
+  readonly without?: ReadonlySet<string>;
+  /** Two convolutions that are added get one scale, for a runtime that adds their sums; one that adds integers needs a grid for each. */
+  readonly joinSums?: boolean;
+}
+
+/** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names. */
+export function quantizeGraph(given: Graph, calibration: Calibration, precision: 'int8' | 'mixed', { without = new Set(), joinSums = false }: QuantizeOptions = {}): QuantizedGraph {
   const { scheme, quantization, tensors } = calibration;
   const { firstLayer, lastLayer, keep, biasCorrection } = quantization;
   const graph = quantization.equalization ? equalize(given).graph : given;
   const placement = placeInt8(graph, { scheme, firstLayer, lastLayer, keep: new Set([...(precision === 'mixed' ? keep : []), ...without]) });
   const channelMeans = new Map<ValueId, readonly number[]>();
   if (biasCorrection) for (const [id, { channelMeans: means }] of Object.entries(tensors)) if (means) channelMeans.set(id, means);
-  return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans }), placement };
+  const sums = joinSums ? jointSums(graph, placement) : NO_SUMS;
+  return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans, sums }), placement };
 }
 
 /** What a calibration of this graph must observe: every value that any choice of kept nodes could quantize. */

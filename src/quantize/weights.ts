@@ -22,6 +22,11 @@ const MAX_BIAS = 2 ** 29;
  * near-zero weights, the channel's scale is raised until it does.
  */
 export function quantizeWeights(weights: Tensor, axis: number, inputScale: number, bias: Float32Array | undefined): QuantizedWeights {
+  return quantizeWith(weights, axis, weightScales(weights, axis, inputScale, bias));
+}
+
+/** The scale that each channel asks for. */
+export function weightScales(weights: Tensor, axis: number, inputScale: number, bias: Float32Array | undefined): Float32Array {
   const data = typedView(weights) as Float32Array;
   const channels = weights.dims[axis]!;
   const inner = elementCount(weights.dims.slice(axis + 1));
@@ -30,10 +35,17 @@ export function quantizeWeights(weights: Tensor, axis: number, inputScale: numbe
     const channel = Math.floor(i / inner) % channels;
     largest[channel] = Math.max(largest[channel]!, Math.abs(data[i]!));
   }
-  const scales = Float32Array.from(largest, (value, channel) => {
+  return Float32Array.from(largest, (value, channel) => {
     const own = value === 0 ? SCALE_OF_ZEROS : value / 127;
     return Math.max(own, Math.abs(bias?.[channel] ?? 0) / (MAX_BIAS * inputScale), 2 ** -100);
   });
+}
+
+/** Rounds to given scales, one per channel of `axis`; what is beyond 127 steps saturates. */
+export function quantizeWith(weights: Tensor, axis: number, scales: Float32Array): QuantizedWeights {
+  const data = typedView(weights) as Float32Array;
+  const channels = scales.length;
+  const inner = elementCount(weights.dims.slice(axis + 1));
   const values = new Int8Array(data.length);
   for (let i = 0; i < data.length; i++) {
     const scale = scales[Math.floor(i / inner) % channels]!;

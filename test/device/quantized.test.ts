@@ -13,11 +13,17 @@ import type { Scheme } from '../../src/quantize/params.ts';
 import { runGraph as runOrt } from '../helpers/ort.ts';
 import { seededRandom } from '../helpers/random.ts';
 import { everyOp, net, pictures, POOL, quantizeNet } from '../unit/quantize/networks.ts';
-import { COMPACT_PROFILE, noDevice, runGraph } from './helpers.ts';
+import { PROFILES } from '../helpers/profiles.ts';
+import { COMPACT_PROFILE, noDevice, runGraph, validatingDevice } from './helpers.ts';
 
 async function forDevice(graph: Graph, fusion: 'on' | 'off' = 'on'): Promise<Graph> {
   const { graph: ready } = await runPasses(graph, { target: 'webgpu', fusion, disabled: [], fold: evaluateConstants, verify: true });
   return ready;
+}
+
+/** As a model comes to calibration: with its constants folded. */
+async function folded(graph: Graph): Promise<Graph> {
+  return (await runPasses(graph, { target: 'onnx', fusion: 'on', disabled: [], fold: evaluateConstants })).graph;
 }
 
 function kinds(graph: Graph): Record<string, number> {
@@ -44,7 +50,31 @@ function residual(channels: number, groups: number): Graph {
   return b.finish([b.node('Gemm', [flat, weight(10, 48), weight(10)], { alpha: 1, beta: 1, transA: 0, transB: 1 }, { outputs: ['y'] })]);
 }
 
+/** The last convolution of a block and the projection of its input, added; `wide` weights on one of them. */
+function projection(channels: number, kernel: number, wide = 1): Graph {
+  const { b, weight, conv } = net(11);
+  const x = b.input('x', { dtype: 'float32', dims: [2, 16, 9, 9] });
+  const stem = b.node('Relu', [conv(x, channels, 3)], {});
+  const inner = b.node('Relu', [conv(stem, 24, 1)], {});
+  const scaled = b.node('Mul', [weight(40, channels, 1, 1), b.constant(fromNumbers('float32', [], [wide]))], {});
+  const strided = { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [1, 1], pads: [0, 0, 0, 0], strides: [1, 1] } as const;
+  const sum = b.node('Relu', [b.node('Add', [conv(inner, 40, kernel), b.node('Conv', [stem, scaled, weight(40)], strided)], {})], {});
+  const flat = b.node('Flatten', [b.node('GlobalAveragePool', [conv(sum, 48, 1)], {})], { axis: 1 });
+  return b.finish([b.node('Gemm', [flat, weight(10, 48), weight(10)], { alpha: 1, beta: 1, transA: 0, transB: 1 }, { outputs: ['y'] })]);
+}
+
 describe('integers kept from kernel to kernel', () => {
+  it('adds two convolutions as one sum of integers where their scales are alike', async () => {
+    const ready = await forDevice((await quantizeNet(await folded(projection(32, 3)), { joinSums: true })).graph);
+    const { QuantizedConv = 0, QuantizedShortcut = 0, QuantizedMatMul = 0, Conv = 0, FusedConv = 0 } = kinds(ready);
+    expect({ QuantizedConv, QuantizedShortcut, QuantizedMatMul, Conv, FusedConv }).toEqual({ QuantizedConv: 3, QuantizedShortcut: 1, QuantizedMatMul: 1, Conv: 0, FusedConv: 0 });
+    const layer = buildPlan(ready, COMPACT_PROFILE, { half: true }).layers.find(({ kind }) => kind === 'QuantizedShortcut');
+    expect(layer?.precision).toBe('int8');
+    // On scales of their own they stay two.
+    const apart = await forDevice((await quantizeNet(await folded(projection(32, 3)))).graph);
+    expect([kinds(apart)['QuantizedConv'], kinds(apart)['QuantizedShortcut']]).toEqual([5, undefined]);
+  });
+
   it('fuses a residual block into its products: nothing else is left between them', async () => {
     const ready = await forDevice((await quantizeNet(residual(16, 1), { policy: { scheme: 'symmetric' } })).graph);
     const { QuantizedConv = 0, QuantizedMatMul = 0, Conv = 0, FusedConv = 0, QuantizeLinear = 0 } = kinds(ready);
@@ -54,6 +84,22 @@ describe('integers kept from kernel to kernel', () => {
     const built = buildPlan(ready, COMPACT_PROFILE, { half: true });
     const integer = built.layers.filter(({ precision }) => precision === 'int8').map(({ kind }) => kind);
     expect(integer.filter((kind) => kind.startsWith('Quantized'))).toHaveLength(5);
+  });
+
+  it.each(['NVIDIA', 'default limits'])('joined sums are valid WGSL for %s', async (vendor) => {
+    const open = await validatingDevice();
+    const ready = await forDevice((await quantizeNet(await folded(projection(24, 3)), { joinSums: true })).graph);
+    const names = new Set<string>();
+    for (let at = 0; at < 12; at += 2) {
+      const { plan } = buildPlan(ready, PROFILES[vendor]!, { half: true, choose: (_, candidates) => candidates[at % candidates.length]! });
+      for (const { label, wgsl } of plan.shaders.filter((shader) => shader.label.startsWith('QuantizedShortcut'))) {
+        const { messages } = await open.device.createShaderModule({ code: wgsl }).getCompilationInfo();
+        expect(messages.map(({ message, lineNum }) => `${label} ${lineNum}: ${message}`)).toEqual([]);
+        names.add(label);
+      }
+    }
+    expect(names.size).toBeGreaterThan(2);
+    open.destroy();
   });
 
   it('leaves groups without whole vectors to float kernels, with weights dequantized at build', async () => {
@@ -101,6 +147,26 @@ describe.skipIf(noDevice)('quantized networks on a device (skipped without Swift
     const inputs = pictures(graph, 4);
     const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE, { half: true })];
     expect(snrDb(expected.get('y')!, actual['y']!)).toBeGreaterThan(45);
+  });
+
+  it.each([
+    ['symmetric', 'symmetric', 32, 1, 1],
+    ['affine, a filter', 'affine', 32, 3, 1],
+    ['affine, a border within a block', 'affine', 24, 1, 1],
+    ['affine, weights 50 times as large on the shortcut', 'affine', 32, 3, 50],
+  ] as const)('a projection shortcut as one sum: %s', { timeout: 120_000 }, async (_, scheme, channels, kernel, wide) => {
+    const net = await folded(projection(channels, kernel, wide));
+    const { graph } = await quantizeNet(net, { policy: { scheme }, joinSums: true });
+    const ready = await forDevice(graph);
+    expect(kinds(ready)['QuantizedShortcut']).toBe(1);
+    const inputs = pictures(graph, 100);
+    const [real, expected, apart] = [await runOrt(net, inputs), await runOrt(graph, inputs), await runOrt((await quantizeNet(net, { policy: { scheme } })).graph, inputs)];
+    for (const half of [false, true]) {
+      const actual = await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE, { half });
+      expect(snrDb(expected.get('y')!, actual['y']!)).toBeGreaterThan(40);
+    }
+    // The common scale costs no more than the grids that it spares.
+    expect(snrDb(real.get('y')!, expected.get('y')!)).toBeGreaterThan(snrDb(real.get('y')!, apart.get('y')!) - 2);
   });
 
   it.each(cases)('%s', { timeout: 120_000 }, async (_, make, scheme, fusion) => {

@@ -56,7 +56,7 @@ export async function inPrecision(imported: Graph, { options, calibration, model
   // A calibration names the values of the graph as it is written to ONNX.
   const { graph } = await runPasses(imported, { ...passes, target: 'onnx' });
   const kernelless = graph.nodes.filter((node) => !hasIntegerKernel(node, graph));
-  const quantized = quantizeGraph(graph, calibration.cache, precision, new Set(kernelless.map(({ name }) => name)));
+  const quantized = quantizeGraph(graph, calibration.cache, precision, { without: new Set(kernelless.map(({ name }) => name)), joinSums: true });
   return { ...marked(quantized.graph), own: false, without: kernelless.map(({ name }) => name) };
 }
 
@@ -88,7 +88,7 @@ export function provePrecision(layers: readonly EngineLayer[], { products, own, 
 }
 
 /** Kinds of layers whose kernels multiply 8-bit integers. */
-const INTEGER_PRODUCTS: ReadonlySet<string> = new Set(['ConvInteger', 'MatMulInteger', 'QuantizedConv', 'QuantizedMatMul']);
+const INTEGER_PRODUCTS: ReadonlySet<string> = new Set(['ConvInteger', 'MatMulInteger', 'QuantizedConv', 'QuantizedMatMul', 'QuantizedShortcut']);
 
 /**
  * What a user should know of an engine that stores halves: the values that stay f32, by name, or the bound that was taken for granted;

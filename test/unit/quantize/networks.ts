@@ -8,6 +8,7 @@ import { createCollector, observedValues, productInputs } from '../../../src/qua
 import { gridsFor } from '../../../src/quantize/grids.ts';
 import { DEFAULT_POLICY, placeInt8, type Placement, type PlacementPolicy } from '../../../src/quantize/placement.ts';
 import { writeQdq } from '../../../src/quantize/qdq.ts';
+import { jointSums, NO_SUMS } from '../../../src/quantize/sums.ts';
 import type { TensorCalibration } from '../../../src/quantize/calibration.ts';
 import { runGraph } from '../../helpers/ort.ts';
 import { seededRandom } from '../../helpers/random.ts';
@@ -93,7 +94,7 @@ export interface Quantized {
 /** The whole way: placement, calibration on seeded pictures, Q/DQ. */
 export async function quantizeNet(
   graph: Graph,
-  options: { readonly policy?: Partial<PlacementPolicy>; readonly method?: CalibrationMethod; readonly biasCorrection?: boolean } = {},
+  options: { readonly policy?: Partial<PlacementPolicy>; readonly method?: CalibrationMethod; readonly biasCorrection?: boolean; readonly joinSums?: boolean } = {},
 ): Promise<Quantized> {
   const policy = { ...DEFAULT_POLICY, ...options.policy };
   const placement = placeInt8(graph, policy);
@@ -106,7 +107,8 @@ export async function quantizeNet(
   const tensors = collector.result({ method: options.method ?? 'minmax', scheme: policy.scheme, percentile: 99.99 });
   const channelMeans = new Map(Object.entries(tensors).flatMap(([id, { channelMeans: means }]) => (options.biasCorrection && means ? [[id, means] as const] : [])));
   const grids = gridsFor(graph, placement, { tensors, scheme: policy.scheme });
-  return { ...writeQdq(graph, { scheme: policy.scheme, placement, grids, channelMeans }), placement, tensors };
+  const sums = options.joinSums ? jointSums(graph, placement) : NO_SUMS;
+  return { ...writeQdq(graph, { scheme: policy.scheme, placement, grids, channelMeans, sums }), placement, tensors };
 }
 
 /** Signal-to-noise ratio in decibels over pictures that calibration did not see. */

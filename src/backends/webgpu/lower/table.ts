@@ -37,6 +37,7 @@ import { ORDER_LOWERINGS } from './ops/order.ts';
 import { PAD_LOWERINGS } from './ops/pad.ts';
 import { POOL_LOWERINGS } from './ops/pool.ts';
 import { QUANTIZED_LOWERINGS } from './ops/quantized.ts';
+import { QUANTIZED_SHORTCUT_LOWERINGS } from './ops/quantized-shortcut.ts';
 import { QUANTIZE_LOWERINGS } from './ops/quantize.ts';
 import { RECURRENT_LOWERINGS } from './ops/recurrent.ts';
 import { REDUCE_LOWERINGS } from './ops/reduce.ts';
@@ -72,6 +73,7 @@ const FAST: LoweringTable = {
   ...LRN_LOWERINGS,
   ...QUANTIZE_LOWERINGS,
   ...QUANTIZED_LOWERINGS,
+  ...QUANTIZED_SHORTCUT_LOWERINGS,
   ...EINSUM_LOWERINGS,
   ...RECURRENT_LOWERINGS,
 };

@@ -23,7 +23,7 @@ function storedZero(node: Quantized, context: LowerContext): number {
   return node.attrs.zeroPoint - (context.type(node.inputs[0]!).dtype === 'uint8' ? 128 : 0);
 }
 
-const int8Of = (id: string, context: LowerContext): Int8Array => typedView(context.constant(id)!) as Int8Array;
+export const int8Of = (id: string, context: LowerContext): Int8Array => typedView(context.constant(id)!) as Int8Array;
 
 /** scale ∘ (Σ x·w − zero·Σ w) + b, as a scale and a bias per column; `weightSum` gives Σ w of a column. */
 function scaleAndBias(node: Quantized, columns: number, zero: number, weightSum: (column: number) => number, context: LowerContext): { scale: DeviceTensor; bias: DeviceTensor | undefined } {
@@ -93,12 +93,12 @@ function integerImage(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvW
   return { a, depth: taps * channels, weights, epilogue: (spec: PackedSpec) => spec };
 }
 
-function packWeights(id: string, shape: WeightShape, at: WeightAt, context: LowerContext): DeviceTensor {
+export function packWeights(id: string, shape: WeightShape, at: WeightAt, context: LowerContext): DeviceTensor {
   return context.pack(`${id}:packed int8`, { dtype: 'int8', dims: [packedBytes(shape, 'i8')], storage: 'i8' }, () => packInt8(shape, at));
 }
 
 /** Σ w of a column, whose weights lie one after another. */
-function weightSums(id: string, columns: number, depth: number, context: LowerContext): (column: number) => number {
+export function weightSums(id: string, columns: number, depth: number, context: LowerContext): (column: number) => number {
   let sums: Float64Array | undefined;
   return (column) => {
     sums ??= Float64Array.from({ length: columns }, (_, i) => int8Of(id, context).subarray(i * depth, (i + 1) * depth).reduce((sum, value) => sum + value, 0));
@@ -107,7 +107,7 @@ function weightSums(id: string, columns: number, depth: number, context: LowerCo
 }
 
 /** A byte in all four of a word. */
-function splat(byte: number): number {
+export function splat(byte: number): number {
   return ((byte & 0xff) * 0x01010101) >>> 0;
 }
 
