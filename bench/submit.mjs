@@ -52,6 +52,7 @@ async function request(kind, keep) {
   kind.spare = flags['encode-late'] ? undefined : encode(kind);
   const encoded = performance.now();
   await done;
+  open.answered?.();
   if (keep) kind.samples.push({ start, ms: performance.now() - start });
   if (keep) kind.submits.push(submitted - start);
   if (keep) kind.encodes.push(encoded - encoding);
@@ -89,6 +90,7 @@ for (const end = performance.now() + 1000; performance.now() < end;) {
   for (const part of commands) device.queue.submit([part]);
   open.submitted?.();
   await device.queue.onSubmittedWorkDone();
+  open.answered?.();
   alone.push((performance.now() - start) / together);
 }
 process.stdout.write(`${together} requests in one submit: ${quantile(alone, 0.5).toFixed(3)} ms each\n`);

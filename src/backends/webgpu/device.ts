@@ -32,6 +32,8 @@ export interface WebgpuDevice {
   check(): void;
   /** Told after commands were submitted that somebody will wait for. */
   submitted?(): void;
+  /** Told when somebody has what was waited for. */
+  answered?(): void;
   destroy(): void;
 }
 

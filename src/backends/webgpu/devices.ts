@@ -5,7 +5,7 @@ import type { Availability, DeviceInfo } from '../backend.ts';
 import { matchDevice } from '../match.ts';
 import { type DawnOptions, dawnVersion, defaultDevice, hasVulkanLoader, listAdapters, requestAdapter, requireSwiftshader, togglesOf } from './dawn.ts';
 import { describeAdapter, type DriverFacts, openDevice, type WebgpuDevice } from './device.ts';
-import { noteSubmit } from './pace.ts';
+import { noteAnswer, noteSubmit } from './pace.ts';
 import type { DeviceProfile } from './profile.ts';
 import { hasSwiftshader, SWIFTSHADER } from './swiftshader.ts';
 
@@ -33,6 +33,7 @@ export async function chooseDevice({ wanted, unchecked }: DeviceChoice): Promise
   return {
     ...open,
     submitted: noteSubmit,
+    answered: noteAnswer,
     profile: { ...open.profile, ...knownMemory(open.info) },
     destroy() {
       if (held) void giveBack(key, open);

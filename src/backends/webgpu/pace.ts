@@ -4,15 +4,23 @@
  * Dawn's Node binding (webgpu 0.6.2, AsyncRunner) looks once in every turn of the event loop, which it keeps going with the global
  * `setImmediate`, a new native function each time, as long as a device is open. Each turn leaves garbage that only V8's full
  * collections free (functions with finalizers outlive scavenges): tens of megabytes a second, and stops of 10 to 70 ms on the way, in the
- * middle of requests. So turns are spaced: the longer nothing was submitted, the longer until the next look, a share of the wait that
- * adds no more than that to what is waited for.
+ * middle of requests. So turns are spaced: hardly any until what is waited for is nearly due, by how long the last ones took; then close
+ * ones; and where nothing is known, or it takes longer, the longer the further apart, by a share of the wait.
  */
 
-/** Of the time since the last submit, what a turn may wait. */
+/** What a turn may wait where nothing is expected: of the time since the last submit, and at most. */
 const SHARE = 0.02;
 const LONGEST_MS = 0.05;
 
+/** Of the expected time, where close looks begin and where they end; what a turn waits before and between. */
+const [DUE, OVERDUE] = [0.9, 1.2];
+const LONG_MS = 0.1;
+const CLOSE_MS = 0.005;
+
 let submittedAt = 0;
+let answeredAt = 0;
+/** How long the last two answers took after the last submit before them, newest first. */
+let waits: readonly [number, number] = [0, 0];
 let paced = false;
 
 /** What waits for the device begins now. */
@@ -20,9 +28,22 @@ export function noteSubmit(): void {
   submittedAt = performance.now();
 }
 
-/** Milliseconds that a turn at `now` is held back. */
-export function pauseAt(now: number, since: number): number {
-  return Math.min(LONGEST_MS, SHARE * (now - since));
+/** What was waited for is there. */
+export function noteAnswer(): void {
+  answeredAt = performance.now();
+  waits = [answeredAt - submittedAt, waits[0]];
+}
+
+/** Milliseconds that a turn is held back, so long after the last submit; `expectedMs` is 0 where nothing is known. */
+export function pauseAt(elapsedMs: number, expectedMs: number): number {
+  const left = DUE * expectedMs - elapsedMs;
+  if (left > 0) return Math.min(LONG_MS, left);
+  return elapsedMs < OVERDUE * expectedMs ? CLOSE_MS : Math.min(LONGEST_MS, SHARE * elapsedMs);
+}
+
+/** The shorter of the last two, as long as something is under way. */
+function expected(): number {
+  return answeredAt > submittedAt ? 0 : Math.min(...waits);
 }
 
 const CELL = new Int32Array(new SharedArrayBuffer(4));
@@ -31,7 +52,7 @@ const CELL = new Int32Array(new SharedArrayBuffer(4));
 let loadsPerMs = 100_000;
 
 /** Shorter pauses are mostly the reading of the clock, and say nothing of loads. */
-const TELLING_MS = 0.005;
+const TELLING_MS = 0.01;
 
 /** Passes the time, for less than a timer could, without making anything: a clock that is read in a loop makes a number each time. */
 function spin(ms: number): void {
@@ -48,7 +69,7 @@ export function paceTurns(): void {
   paced = true;
   const plain = globalThis.setImmediate;
   const spaced = ((...args: Parameters<typeof setImmediate>) => {
-    spin(pauseAt(performance.now(), submittedAt));
+    spin(pauseAt(performance.now() - submittedAt, expected()));
     return plain(...args);
   }) as typeof setImmediate;
   // Node's own `promisify` looks there.

@@ -222,6 +222,7 @@ class WebgpuSession implements Session {
       return await answer;
     } finally {
       this.#underWay--;
+      this.#open.answered?.();
     }
   }
 
