@@ -1,7 +1,8 @@
 /** From records to what every reporter shows: one row per case, with units in the names. */
-import { estimatesOf } from '../results/derive.ts';
-import type { AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
+import { estimatesOf, latencyRoundsMs } from '../results/derive.ts';
+import type { AbortedRecord, AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
 import type { Estimate } from '../stats/interval.ts';
+import { quantile, sortSamples } from '../stats/samples.ts';
 import type { ReportInput } from './reporter.ts';
 import { formatNumber, formatPercent, plural } from './units.ts';
 import { collectWarnings, type ReportWarning } from './warnings.ts';
@@ -128,10 +129,16 @@ function rowOf(record: BenchRecord): ReportRow {
     case 'skipped':
       return { ...base, status: 'skipped', reason: record.reason, fix: record.fix };
     case 'aborted':
-      return { ...base, status: 'aborted', reason: `cut off after ${plural(record.rounds.length, 'round')}`, fix: '`tsrt-bench run --resume` goes on' };
+      return { ...base, status: 'aborted', reason: `cut off after ${plural(record.rounds.length, 'round')}${soFar(record)}`, fix: '`tsrt-bench run --resume` goes on' };
     default:
       return record satisfies never;
   }
+}
+
+/** What there is of a case that was cut off: no result, and not to be lost either. */
+function soFar({ rounds }: AbortedRecord): string {
+  const samples = latencyRoundsMs(rounds).flat();
+  return samples.length === 0 ? '' : `; so far p50 ${formatNumber(quantile(sortSamples(samples), 0.5))} ms (${plural(samples.length, 'sample')})`;
 }
 
 function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
