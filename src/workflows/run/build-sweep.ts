@@ -28,11 +28,12 @@ interface SweepChoices {
 }
 
 export async function buildSweep(sweep: Omit<Sweep, 'context'>, { builds, calibration = sweepCalibration(sweep) }: SweepChoices = {}): Promise<ReadonlyMap<string, EngineOutcome>> {
-  const { request, cases, prebuilt, registry, probe, suite, model, modelBytes, folder } = sweep;
+  const { request, cases, prebuilt, kept, registry, probe, suite, model, modelBytes, folder } = sweep;
   const { settings, signal, onEvent } = request;
   return buildEngines({
     cases,
     prebuilt,
+    kept,
     model: { name: model.name, bytes: modelBytes, path: model.path },
     registry,
     probe,

@@ -19,6 +19,7 @@ import type { EngineFile } from '../engine-file.ts';
 import type { OnRunEvent } from '../events.ts';
 import { inModelFile } from '../model-file.ts';
 import { deviceOf } from '../probe.ts';
+import type { KeptEngines } from './kept-engines.ts';
 
 /** An engine file with what a record says of it. */
 export interface BuiltEngine {
@@ -59,6 +60,8 @@ export interface EngineRequest {
   readonly tuning?: TuningContext | undefined;
   /** Builds of each engine, for its build time; default 1. Fewer where they take longer than {@link REPEAT_BUILDS_MS} together. */
   readonly builds?: number;
+  /** Those of the same run before it was cut off; told of every engine. */
+  readonly kept?: KeptEngines | undefined;
   /** Where engine files are written. */
   readonly folder: string;
   readonly signal: AbortSignal;
@@ -88,7 +91,9 @@ export async function buildEngines(request: EngineRequest): Promise<ReadonlyMap<
     const backend = registry.backend(variant.options.backend);
     const given = request.prebuilt?.get(key);
     const path = join(folder, `${outcomes.size}.engine`);
-    outcomes.set(key, given ? await takeOver(given, backend, await probe(backend), variant, path) : await buildOne(request, backend, await probe(backend), variant, path));
+    const outcome = given ? await takeOver(given, backend, await probe(backend), variant, path) : await buildOne(request, backend, await probe(backend), variant, path);
+    if (outcome.status === 'built' && !given) request.kept?.note(outcome);
+    outcomes.set(key, outcome);
   }
   return outcomes;
 }
@@ -114,7 +119,7 @@ async function takeOver(
 }
 
 async function buildOne(
-  { model, registry, calibration, pixels, tuning, signal, onEvent, builds = 1 }: EngineRequest,
+  { model, registry, calibration, pixels, tuning, kept, signal, onEvent, builds = 1 }: EngineRequest,
   backend: Backend,
   availability: Availability,
   variant: Variant,
@@ -126,6 +131,13 @@ async function buildOne(
   try {
     const { precision } = variant.options;
     const device = deviceOf(availability);
+    const environment = (await backend.workerEnvironment?.(device)) ?? {};
+    const before = await kept?.take(variant, availability);
+    if (before) {
+      const { read: { bytes, sha256, engine: { header } }, buildMs, buildsMs } = before;
+      await writeFile(path, bytes);
+      return { status: 'built', variant, backend, path, sha256, bytes: bytes.length, device, buildMs, buildsMs, header, environment };
+    }
     const ranges = precision === 'fp32' ? undefined : await calibration(variant.options);
     const onProgress = (step: string, done: number, total: number): void => {
       if (step === 'tuning') onEvent({ kind: 'progress', stage: 'build', label: `tuning ${engineKey(variant)}`, done, total, unit: 'kernels' });
@@ -148,7 +160,6 @@ async function buildOne(
     const buildMs = quantile(sortSamples(buildsMs), 0.5);
     const bytes = await serializeEngine(engine);
     await writeFile(path, bytes);
-    const environment = (await backend.workerEnvironment?.(device)) ?? {};
     return { status: 'built', variant, backend, path, sha256: await sha256Hex(bytes), bytes: bytes.length, device, buildMs, buildsMs, header: engine.header, environment };
   } catch (error) {
     signal.throwIfAborted();

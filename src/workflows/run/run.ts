@@ -12,6 +12,7 @@ import { withEngineFolder } from '../engine-folder.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
 import { stepTimes } from '../step-times.ts';
+import { KeptEngines } from './kept-engines.ts';
 import { type PreparedRun, prepareRun } from './prepare.ts';
 import { createProvenance, NO_DEVICE } from './provenance.ts';
 import type { RunRequest, RunResult } from './request.ts';
@@ -36,7 +37,16 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
   const records: BenchRecord[] = [...(resumed?.finished ?? [])];
   let unsaved: ErrorReport | undefined;
   try {
-    await withEngineFolder((folder) => collectRecords(request, prepared, { folder, writer, records }));
+    const kept = new KeptEngines({ cache: settings.config.cache, suite: suite.name, runId: facts.runId, stamps: prepared.registry.stamps });
+    await withEngineFolder(async (folder) => {
+      try {
+        await collectRecords(request, prepared, { folder, kept, writer, records });
+      } finally {
+        // Without a record there is nothing to resume.
+        const isCutOff = records.length > 0 && (signal.aborted || records.some(({ status }) => status === 'aborted'));
+        await (isCutOff ? keepEngines(kept, onEvent) : kept.drop());
+      }
+    });
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
@@ -61,12 +71,13 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
 interface Collection {
   /** Engines and inputs of this run; removed at its end. */
   readonly folder: string;
+  readonly kept: KeptEngines;
   readonly writer: RunWriter;
   /** Receives every record as its case ends. */
   readonly records: BenchRecord[];
 }
 
-async function collectRecords(request: RunRequest, prepared: PreparedRun, { folder, writer, records }: Collection): Promise<void> {
+async function collectRecords(request: RunRequest, prepared: PreparedRun, { folder, kept, writer, records }: Collection): Promise<void> {
   const { suite, registry, probe, cases, prebuilt, backends, model, facts } = prepared;
   const finished = new Set(records.map((record) => record.case.id));
   const sweep: Sweep = {
@@ -78,6 +89,7 @@ async function collectRecords(request: RunRequest, prepared: PreparedRun, { fold
     modelBytes: await readModelFile(model.path),
     cases: cases.filter((entry) => !finished.has(entry.id)),
     prebuilt,
+    kept,
     folder,
     context: {
       provenance: createProvenance(facts),
@@ -91,6 +103,15 @@ async function collectRecords(request: RunRequest, prepared: PreparedRun, { fold
     await writer.append(record).catch(notice(request.onEvent));
     request.onEvent({ kind: 'record', record, done: records.length, total: cases.length });
   }
+}
+
+/** What can't be kept is built again: no reason to fail. */
+async function keepEngines(kept: KeptEngines, onEvent: OnRunEvent): Promise<void> {
+  const bytes = await kept.keep().catch((error: unknown) => {
+    onEvent({ kind: 'notice', text: `the engines can't be kept for --resume: ${error instanceof Error ? error.message : String(error)}` });
+    return 0;
+  });
+  if (bytes > 0) onEvent({ kind: 'notice', text: `the engines (${(bytes / 2 ** 20).toFixed(1)} MiB) are kept in the cache folder until this suite's next run; --resume uses them` });
 }
 
 /** The first device of the first backend that is there: where records of cases that reached none are kept. */

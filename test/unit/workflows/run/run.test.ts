@@ -154,6 +154,35 @@ describe('runSuite', () => {
     expect((await readFile(resumed.file!, 'utf8')).trim().split('\n').length).toBeGreaterThanOrEqual(2);
   });
 
+  it('builds no engine again when it resumes, unless its file is another one, and keeps none when it is done', async () => {
+    const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'odd', precision: ['fp32', 'fp16'] }], measure: { ...SUITE.measure, builds: 1 } });
+    const log = join(folder, 'built.txt');
+    const path = await plugin(folder, `build: async (...args) => { (await import('node:fs')).appendFileSync(${JSON.stringify(log)}, '.'); return nullBackend.build(...args); }`);
+    const builds = async (): Promise<number> => (await readFile(log, 'utf8')).length;
+    const interrupt = async (resume: boolean): Promise<RunResult> => {
+      const controller = new AbortController();
+      const onEvent = (event: RunEvent): void => {
+        if (event.kind === 'progress' && event.stage === 'measure') controller.abort();
+      };
+      return run({ resume, signal: controller.signal, onEvent }, [path]);
+    };
+    const first = await interrupt(false);
+    const once = await builds();
+    expect([first.interrupted, once]).toEqual([true, 2]);
+    expect(first.notices.at(-1)).toMatch(/^the engines \(\d+\.\d MiB\) are kept in the cache folder until this suite's next run; --resume uses them$/);
+    const again = await interrupt(true);
+    expect([again.interrupted, again.runId, await builds()]).toEqual([true, first.runId, once]);
+    const kept = join(folder, 'cache', 'interrupted', 'nulls');
+    await writeFile(join(kept, '0.engine'), 'something else');
+    const done = await run({ resume: true }, [path]);
+    expect(done.records.map((record) => record.status)).toEqual(['completed', 'completed']);
+    expect([await builds(), await readdir(join(folder, 'cache', 'interrupted'))]).toEqual([once + 1, []]);
+    // Another run has nothing to do with them.
+    await interrupt(false);
+    await run({}, [path]);
+    expect(await builds()).toBe(once + 1 + 2 + 2);
+  });
+
   it('states speed-ups against what was measured, where the first variant was not', async () => {
     const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'odd' }, { backend: 'null' }] });
     const path = await plugin(folder, "probe: async () => { throw new Error('no driver'); }");

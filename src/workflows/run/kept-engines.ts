@@ -1,0 +1,97 @@
+/**
+ * Engines of a run that was cut off, kept in the cache folder until it is resumed: to build and tune them again would take the time that was
+ * just lost. There are those of one run per suite, its latest, which is the one that `--resume` goes on with.
+ */
+import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { z } from 'zod';
+import type { Availability } from '../../backends/backend.ts';
+import { canonicalJson } from '../../engine/canonical.ts';
+import type { PluginStamp } from '../../ir/custom.ts';
+import type { Variant } from '../../results/record.ts';
+import { type EngineFile, readEngineFile, whyNotHere } from '../engine-file.ts';
+
+const indexSchema = z.strictObject({
+  runId: z.string(),
+  engines: z.array(z.strictObject({ file: z.string(), variant: z.string(), sha256: z.string(), buildMs: z.number(), buildsMs: z.array(z.number()) })),
+});
+type Index = z.infer<typeof indexSchema>;
+
+const INDEX = 'engines.json';
+
+/** An engine as it was built, with the times that its building took then. */
+export interface KeptEngine {
+  readonly read: EngineFile;
+  readonly buildMs: number;
+  readonly buildsMs: readonly number[];
+}
+
+/** A built engine's file, with what is to be known of it when it is used again. */
+interface NewEngine {
+  readonly path: string;
+  readonly bytes: number;
+  readonly variant: Variant;
+  readonly sha256: string;
+  readonly buildMs: number;
+  readonly buildsMs?: readonly number[];
+}
+
+export class KeptEngines {
+  readonly #folder: string;
+  readonly #runId: string;
+  readonly #stamps: readonly PluginStamp[];
+  readonly #built: NewEngine[] = [];
+
+  constructor(about: { readonly cache: string; readonly suite: string; readonly runId: string; readonly stamps: readonly PluginStamp[] }) {
+    this.#folder = join(about.cache, 'interrupted', about.suite.replace(/[^A-Za-z0-9._-]+/g, '_'));
+    this.#runId = about.runId;
+    this.#stamps = about.stamps;
+  }
+
+  /** What an earlier part of this run built for the variant, if it still is what it was and fits this device and version. */
+  async take(variant: Variant, availability: Availability): Promise<KeptEngine | undefined> {
+    const index = await this.#index();
+    const entry = index?.runId === this.#runId ? index.engines.find((one) => one.variant === canonicalJson(variant)) : undefined;
+    if (!entry) return undefined;
+    const read = await readEngineFile(join(this.#folder, basename(entry.file))).catch(() => undefined);
+    if (read?.sha256 !== entry.sha256 || whyNotHere(read, availability, this.#stamps).length > 0) return undefined;
+    return { read, buildMs: entry.buildMs, buildsMs: entry.buildsMs };
+  }
+
+  /** Tells of an engine of this run. */
+  note(engine: NewEngine): void {
+    this.#built.push(engine);
+  }
+
+  /** Keeps this run's engines in place of those of earlier ones; gives their bytes. */
+  async keep(): Promise<number> {
+    const fresh = `${this.#folder}.new`;
+    await rm(fresh, { recursive: true, force: true });
+    await mkdir(fresh, { recursive: true });
+    const engines: Index['engines'] = [];
+    for (const [i, { path, variant, sha256, buildMs, buildsMs = [] }] of this.#built.entries()) {
+      const file = `${i}.engine`;
+      await copyFile(path, join(fresh, file));
+      engines.push({ file, variant: canonicalJson(variant), sha256, buildMs, buildsMs: [...buildsMs] });
+    }
+    await writeFile(join(fresh, INDEX), JSON.stringify({ runId: this.#runId, engines } satisfies Index));
+    await this.drop();
+    await rename(fresh, this.#folder);
+    return this.#built.reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  async drop(): Promise<void> {
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  /** Nothing where the file is not there, or is none of ours. */
+  async #index(): Promise<Index | undefined> {
+    const text = await readFile(join(this.#folder, INDEX), 'utf8').catch(() => undefined);
+    if (text === undefined) return undefined;
+    try {
+      return indexSchema.parse(JSON.parse(text));
+    } catch {
+      return undefined;
+    }
+  }
+}
