@@ -8,7 +8,8 @@
  * Each step is `tsrt-bench run suites/NAME/targets.yaml --plugin pytorch`; --model and --dataset are ResNet-50's, the other networks have seeded
  * weights. What follows `--` goes to every run. At the end of the time the step under way gets what Ctrl-C sends: it keeps what is finished, and
  * every record is on disk as its case ends. --tune-budget bounds the tuning of each engine (default 25s); times that were measured are kept in
- * --timing-cache, so that a second run has no tuning left to do. Ends with a failure where a step failed by itself.
+ * --timing-cache, so that a second run has no tuning left to do. --limit bounds the inputs of each accuracy run (default 32): all variants on hundreds
+ * of photographs take minutes of their own. Ends with a failure where a step failed by itself.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -25,6 +26,7 @@ const { values: flags, positionals } = parseArgs({
     plugin: { type: 'string', default: 'pytorch' },
     'timing-cache': { type: 'string' },
     'tune-budget': { type: 'string', default: '25s' },
+    limit: { type: 'string', default: '32' },
   },
 });
 const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
@@ -75,7 +77,7 @@ for (const { name, title = name, args } of STEPS) {
   }
   const before = performance.now();
   say(`\n== ${title}`);
-  const common = ['--plugin', flags.plugin === 'pytorch' ? path('dist/plugins/pytorch/index.js') : flags.plugin, '--tune-budget', flags['tune-budget'], '--quiet'];
+  const common = ['--plugin', flags.plugin === 'pytorch' ? path('dist/plugins/pytorch/index.js') : flags.plugin, '--tune-budget', flags['tune-budget'], '--limit', flags.limit, '--quiet'];
   const places = [...(flags.results ? ['--results', flags.results] : []), ...(flags['timing-cache'] ? ['--timing-cache', flags['timing-cache']] : [])];
   const ended = await run([path(`suites/${name}/targets.yaml`), ...common, ...places, ...args, ...positionals]);
   summary.push(`${title}: ${ended === 'stopped' ? 'stopped at the end of the time' : `ended with ${ended}`}, ${((performance.now() - before) / 1000).toFixed(0)} s`);

@@ -30,6 +30,7 @@ export default class Build extends BaseCommand {
     ...TUNE_FLAGS,
     'export-tactics': Flags.string({ description: 'write the tactics of the engine to this file, for --frozen-tactics', helpValue: 'FILE', helpGroup: 'TUNING' }),
     calibration: Flags.string({ description: 'ranges, as calibrate writes them: for int8 and mixed, and for fp16 to find values that no half holds', helpValue: 'FILE' }),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
     output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
   };
 
@@ -45,7 +46,7 @@ export default class Build extends BaseCommand {
     ]);
     const tuning = await tuningContext(tuningRequest(flags), config.cache);
     const registry = await openRegistry(config.plugins);
-    const result = await watched({ json: this.jsonEnabled(), stopping: 'times that were measured are kept' }, async ({ signal, onEvent }) => {
+    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'times that were measured are kept' }, async ({ signal, onEvent }) => {
       const onProgress = (step: string, done: number, total: number): void => {
         if (step === 'tuning') onEvent({ kind: 'progress', stage: 'build', label: 'tuning', done, total, unit: 'kernels' });
       };

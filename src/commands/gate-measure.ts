@@ -50,6 +50,7 @@ export interface MeasuredFlags extends Omit<Parameters<typeof suiteOverrides>[0]
   readonly confidence?: string | undefined;
   readonly 'ignore-missing': boolean;
   readonly json?: boolean | undefined;
+  readonly quiet: boolean;
 }
 
 /** Whether the flags ask for measurement of two sides; throws USAGE where they ask for two things at once. */
@@ -107,7 +108,7 @@ async function measuring<T>(suite: string | undefined, flags: MeasuredFlags, set
   if (suite === undefined) throw new TsrtError('USAGE', 'a gate that measures needs a suite', { fix: 'name it: `tsrt-bench gate suites/resnet50 --self-test`' });
   const { config } = settings;
   const asked = suiteOverrides({ ...flags, rounds: undefined });
-  return watched({ json: flags.json === true, stopping: 'what was measured is judged' }, (watch) =>
+  return watched({ quiet: flags.quiet, json: flags.json === true, stopping: 'what was measured is judged' }, (watch) =>
     measure({
       suite,
       settings,

@@ -42,6 +42,7 @@ export default class Gate extends BaseCommand {
       default: 'table',
       description: "form of the answer; github also adds to the job's summary",
     })(),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
     output: Flags.string({ char: 'o', description: 'write to this file as well as one line to the terminal', helpValue: 'FILE' }),
     inconclusive: Flags.option({ options: ['fail', 'pass'] as const, default: 'fail', description: 'what an undecided gate exits with: 4 or 0' })(),
     'ignore-missing': Flags.boolean({ description: 'pass cases that the baseline has and the run did not try' }),

@@ -30,6 +30,7 @@ export default class Profile extends BaseCommand {
     runs: Flags.integer({ description: 'times that every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
     sort: Flags.string({ description: 'order of the layers; share: the farthest from its floor first', options: [...ROOFLINE_ORDERS], default: 'time' }),
     top: Flags.integer({ description: 'show so many layers', min: 1, helpValue: 'N' }),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
     format: Flags.string({ char: 'f', description: 'format of the text', options: [...ROOFLINE_FORMATS], default: 'table' }),
   };
 
@@ -39,7 +40,7 @@ export default class Profile extends BaseCommand {
     const resolved = await settings({ ...flags, batch: asked.batch, precision: asked.precision });
     const { config } = resolved;
     const [{ profileFile, profileSuite }, { openRegistry }, { renderRoofline }] = await Promise.all([import('../workflows/profile.ts'), import('../workflows/registry.ts'), import('../report/roofline-text.ts')]);
-    const profiles = await watched({ json: this.jsonEnabled() }, async (watch) => {
+    const profiles = await watched({ quiet: flags.quiet, json: this.jsonEnabled() }, async (watch) => {
       const common = { runs: flags.runs, seed: config.seed, signal: watch.signal };
       if (args.target.endsWith('.engine')) return [await profileFile(args.target, { ...common, registry: await openRegistry(config.plugins), device: flags.device })];
       const overrides = { ...asked, backend: config.backend };
