@@ -23,6 +23,9 @@ const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
 const THREE_OR_MORE = { min: 3, max: Number.POSITIVE_INFINITY };
 const TWO_OR_MORE = { min: 2, max: Number.POSITIVE_INFINITY };
 
+/** What every convolution says of itself. */
+const CONV = { auto_pad: internal, dilations: internal, group: internal, kernel_shape: internal, pads: internal, strides: internal } as const;
+
 /** The element type that an expression gives. */
 export function exprDtype(expr: Expr): DType {
   switch (expr.kind) {
@@ -124,15 +127,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: TWO_OR_MORE,
     outputs: ONE,
-    attrs: {
-      auto_pad: internal,
-      dilations: internal,
-      group: internal,
-      kernel_shape: internal,
-      pads: internal,
-      strides: internal,
-      epilogue: internal,
-    },
+    attrs: { ...CONV, epilogue: internal },
     infer(attrs, context) {
       convInputs(context);
       const dims = convDims(attrs, context);
@@ -183,16 +178,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: { min: 5, max: Number.POSITIVE_INFINITY },
     outputs: ONE,
-    attrs: {
-      auto_pad: internal,
-      dilations: internal,
-      group: internal,
-      kernel_shape: internal,
-      pads: internal,
-      strides: internal,
-      shortcut: internal,
-      epilogue: internal,
-    },
+    attrs: { ...CONV, shortcut: internal, epilogue: internal },
     infer(attrs, context) {
       const x = convInputs(context);
       input(context, 3, 'X2', { dtype: x.dtype, rank: x.dims.length });
@@ -214,16 +200,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: THREE_OR_MORE,
     outputs: ONE,
-    attrs: {
-      auto_pad: internal,
-      dilations: internal,
-      group: internal,
-      kernel_shape: internal,
-      pads: internal,
-      strides: internal,
-      zeroPoint: internal,
-      epilogue: internal,
-    },
+    attrs: { ...CONV, zeroPoint: internal, epilogue: internal },
     infer(attrs, context) {
       input(context, 0, 'X', { dtypes: BYTE });
       input(context, 1, 'W', { dtype: 'int8' });
@@ -258,17 +235,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: { min: 6, max: Number.POSITIVE_INFINITY },
     outputs: ONE,
-    attrs: {
-      auto_pad: internal,
-      dilations: internal,
-      group: internal,
-      kernel_shape: internal,
-      pads: internal,
-      strides: internal,
-      zeroPoint: internal,
-      shortcut: internal,
-      epilogue: internal,
-    },
+    attrs: { ...CONV, zeroPoint: internal, shortcut: internal, epilogue: internal },
     infer(attrs, context) {
       const x = input(context, 0, 'X', { dtypes: BYTE });
       input(context, 1, 'W', { dtype: 'int8' });
