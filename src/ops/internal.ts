@@ -3,6 +3,7 @@
  */
 import type { Operands } from '../ir/custom.ts';
 import type { Expr } from '../ir/expr.ts';
+import type { ConvAttrs } from '../ir/ops.ts';
 import { elementCount, sameDims } from '../ir/tensor.ts';
 import type { DType, Dims, TensorType } from '../ir/tensor.ts';
 import { convDims, convFlops, convInputs } from './conv.ts';
@@ -77,6 +78,13 @@ function checkExtras(context: InferContext, first: number, dims: Dims): void {
 function withEpilogue(flops: number, epilogue: Expr, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   const output = elementCount(outputs[0]?.dims ?? []);
   return { flops: flops + (inputs[2] ? output : 0) + exprFlops(epilogue) * output, bytes: bytesMoved(inputs, outputs) };
+}
+
+/** Of two convolutions that are added, the second's image at input `x2` and its weights after it. */
+function sumDims(attrs: ConvAttrs & { readonly shortcut: ConvAttrs }, context: InferContext, x2: number): Dims {
+  const [dims, other] = [convDims(attrs, context), convDims(attrs.shortcut, context, x2 + 1, x2)];
+  if (!sameDims(dims, other)) rejectInput(context, x2, 'X2', `must give [${dims.join(',')}] as X does, found [${other.join(',')}]`);
+  return dims;
 }
 
 /** Scores and weighted sum as multiply-adds, five operations per score for the softmax. */
@@ -183,8 +191,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
       const x = convInputs(context);
       input(context, 3, 'X2', { dtype: x.dtype, rank: x.dims.length });
       input(context, 4, 'W2', { dtype: x.dtype });
-      const [dims, other] = [convDims(attrs, context), convDims(attrs.shortcut, context, 4, 3)];
-      if (!sameDims(dims, other)) rejectInput(context, 3, 'X2', `must give [${dims.join(',')}] as X does, found [${other.join(',')}]`);
+      const dims = sumDims(attrs, context, 3);
       expectDims(context, 2, 'B', [dims[1]!], 'to match the filters');
       checkExtras(context, 5, dims);
       return [{ dtype: exprDtype(attrs.epilogue), dims }];
@@ -241,8 +248,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
       input(context, 1, 'W', { dtype: 'int8' });
       input(context, 4, 'X2', { dtypes: BYTE, rank: x.dims.length });
       input(context, 5, 'W2', { dtype: 'int8' });
-      const [dims, other] = [convDims(attrs, context), convDims(attrs.shortcut, context, 5, 4)];
-      if (!sameDims(dims, other)) rejectInput(context, 4, 'X2', `must give [${dims.join(',')}] as X does, found [${other.join(',')}]`);
+      const dims = sumDims(attrs, context, 4);
       expectDims(context, 2, 'scale', [dims[1]!], 'to match the filters');
       expectDims(context, 3, 'B', [dims[1]!], 'to match the filters');
       checkExtras(context, 6, dims);

@@ -26,8 +26,7 @@ function fuse(node: AnyNode, edit: GraphEditor): boolean {
   const [x, w, b = '', ...extras] = node.inputs as [ValueId, ValueId, ValueId?, ...ValueId[]];
   for (const [i, id] of extras.entries()) {
     const other = edit.producer(id);
-    if (other?.op !== 'Conv' || !isPlain(other, edit) || edit.onlyConsumer(id) !== node || extras.indexOf(id) !== extras.lastIndexOf(id)) continue;
-    if (!sameDims(edit.type(id).dims, edit.type(node.outputs[0]!).dims) || edit.type(other.inputs[0]!).dtype !== edit.type(x).dtype) continue;
+    if (other?.op !== 'Conv' || !isPlain(other, edit) || !isReadOnce(id, extras, node, edit) || edit.type(other.inputs[0]!).dtype !== edit.type(x).dtype) continue;
     const epilogue = withoutSum(node.attrs.epilogue, i + 1);
     const bias = sumOf([b, other.inputs[2] ?? ''], edit);
     if (!epilogue || bias === undefined) continue;
@@ -50,7 +49,7 @@ function fuseIntegers(node: AnyNode, edit: GraphEditor): boolean {
   for (const [i, id] of extras.entries()) {
     const other = edit.producer(id);
     if (other?.op !== 'QuantizedConv' || !isPlainInteger(other, edit) || other.attrs.epilogue.kind !== 'input' || other.inputs.length > 4) continue;
-    if (edit.onlyConsumer(id) !== node || extras.indexOf(id) !== extras.lastIndexOf(id) || !sameDims(edit.type(id).dims, edit.type(node.outputs[0]!).dims)) continue;
+    if (!isReadOnce(id, extras, node, edit)) continue;
     const [x2, w2, scale2, b2 = ''] = other.inputs as [ValueId, ValueId, ValueId, ValueId?];
     const epilogue = withoutSum(node.attrs.epilogue, i + 1);
     const bias = sumOf([b, b2], edit);
@@ -74,6 +73,11 @@ function isPlainInteger({ inputs, attrs }: Node<'QuantizedConv'>, edit: GraphEdi
 function sameScales(a: ValueId, b: ValueId, edit: GraphEditor): boolean {
   const [first, second] = [toNumbers(edit.constant(a)!), toNumbers(edit.constant(b)!)];
   return Array.from(first).every((value, i) => Math.abs(value - second[i]!) <= SAME_SCALE * Math.abs(value));
+}
+
+/** Whether a node alone reads a value of its output's shape, as one operand. */
+function isReadOnce(id: ValueId, extras: readonly ValueId[], node: AnyNode, edit: GraphEditor): boolean {
+  return edit.onlyConsumer(id) === node && extras.indexOf(id) === extras.lastIndexOf(id) && sameDims(edit.type(id).dims, edit.type(node.outputs[0]!).dims);
 }
 
 /** One group of known weights, with more channels than the first layer of a network has. */

@@ -2,7 +2,7 @@
  * Engines of a run that was cut off, kept in the cache folder until it is resumed: to build and tune them again would take the time that was
  * just lost. There are those of one run per suite, its latest, which is the one that `--resume` goes on with.
  */
-import { copyFile, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import type { Availability } from '../../backends/backend.ts';
@@ -29,7 +29,6 @@ export interface KeptEngine {
 /** A built engine's file, with what is to be known of it when it is used again. */
 interface NewEngine {
   readonly path: string;
-  readonly bytes: number;
   readonly variant: Variant;
   readonly sha256: string;
   readonly buildMs: number;
@@ -63,21 +62,29 @@ export class KeptEngines {
     this.#built.push(engine);
   }
 
-  /** Keeps this run's engines in place of those of earlier ones; gives their bytes. */
+  /** Keeps this run's engines in place of those of earlier runs, also such as were not asked for again; gives their bytes. */
   async keep(): Promise<number> {
+    const index = await this.#index();
+    const entries = this.#built.map(({ path, variant, sha256, buildMs, buildsMs = [] }) => ({ path, variant: canonicalJson(variant), sha256, buildMs, buildsMs: [...buildsMs] }));
+    const built = new Set(entries.map(({ variant }) => variant));
+    const before = index?.runId === this.#runId ? index.engines.filter(({ variant }) => !built.has(variant)) : [];
+    const all = [...entries, ...before.map(({ file, ...entry }) => ({ ...entry, path: join(this.#folder, basename(file)) }))];
+    if (all.length === 0) return 0;
     const fresh = `${this.#folder}.new`;
     await rm(fresh, { recursive: true, force: true });
     await mkdir(fresh, { recursive: true });
     const engines: Index['engines'] = [];
-    for (const [i, { path, variant, sha256, buildMs, buildsMs = [] }] of this.#built.entries()) {
+    let bytes = 0;
+    for (const [i, { path, ...entry }] of all.entries()) {
       const file = `${i}.engine`;
       await copyFile(path, join(fresh, file));
-      engines.push({ file, variant: canonicalJson(variant), sha256, buildMs, buildsMs: [...buildsMs] });
+      bytes += (await stat(path)).size;
+      engines.push({ file, ...entry });
     }
     await writeFile(join(fresh, INDEX), JSON.stringify({ runId: this.#runId, engines } satisfies Index));
     await this.drop();
     await rename(fresh, this.#folder);
-    return this.#built.reduce((sum, { bytes }) => sum + bytes, 0);
+    return bytes;
   }
 
   async drop(): Promise<void> {

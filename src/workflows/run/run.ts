@@ -42,10 +42,11 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
       try {
         await collectRecords(request, prepared, { folder, kept, writer, records });
       } finally {
-        // Without a record there is nothing to resume.
-        const isCutOff = records.length > 0 && (signal.aborted || records.some(({ status }) => status === 'aborted'));
-        await (isCutOff ? keepEngines(kept, onEvent) : kept.drop());
+        const isCutOff = signal.aborted || records.some(({ status }) => status === 'aborted');
+        // Cut off before its first record a new run can't be resumed; the one before it still can.
+        if (isCutOff && (resumed !== undefined || records.length > 0)) await keepEngines(kept, onEvent);
       }
+      if (!signal.aborted && records.every(({ status }) => status !== 'aborted')) await kept.drop();
     });
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -159,10 +159,10 @@ describe('runSuite', () => {
     const log = join(folder, 'built.txt');
     const path = await plugin(folder, `build: async (...args) => { (await import('node:fs')).appendFileSync(${JSON.stringify(log)}, '.'); return nullBackend.build(...args); }`);
     const builds = async (): Promise<number> => (await readFile(log, 'utf8')).length;
-    const interrupt = async (resume: boolean): Promise<RunResult> => {
+    const interrupt = async (resume: boolean, stage: 'accuracy' | 'build' | 'measure' = 'measure'): Promise<RunResult> => {
       const controller = new AbortController();
       const onEvent = (event: RunEvent): void => {
-        if (event.kind === 'progress' && event.stage === 'measure') controller.abort();
+        if (event.kind === 'progress' && event.stage === stage) controller.abort();
       };
       return run({ resume, signal: controller.signal, onEvent }, [path]);
     };
@@ -172,15 +172,23 @@ describe('runSuite', () => {
     expect(first.notices.at(-1)).toMatch(/^the engines \(\d+\.\d MiB\) are kept in the cache folder until this suite's next run; --resume uses them$/);
     const again = await interrupt(true);
     expect([again.interrupted, again.runId, await builds()]).toEqual([true, first.runId, once]);
+    // Cut off again before anything is measured, or before its first record: the run that can be resumed loses nothing.
+    await interrupt(true, 'accuracy');
+    await interrupt(true, 'build');
+    expect(await builds()).toBe(once);
+    await interrupt(false, 'accuracy');
+    expect(await builds()).toBe(once + 2);
+    expect((await interrupt(true)).runId).toBe(first.runId);
+    expect(await builds()).toBe(once + 2);
     const kept = join(folder, 'cache', 'interrupted', 'nulls');
     await writeFile(join(kept, '0.engine'), 'something else');
     const done = await run({ resume: true }, [path]);
     expect(done.records.map((record) => record.status)).toEqual(['completed', 'completed']);
-    expect([await builds(), await readdir(join(folder, 'cache', 'interrupted'))]).toEqual([once + 1, []]);
+    expect([await builds(), await readdir(join(folder, 'cache', 'interrupted'))]).toEqual([once + 3, []]);
     // Another run has nothing to do with them.
     await interrupt(false);
     await run({}, [path]);
-    expect(await builds()).toBe(once + 1 + 2 + 2);
+    expect(await builds()).toBe(once + 3 + 2 + 2);
   });
 
   it('states speed-ups against what was measured, where the first variant was not', async () => {
