@@ -17,6 +17,7 @@
  * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`, slide=1 where rows overlap), --json FILE
  * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
+ * --copies N reads the weights from N places in turn, as a network does whose weights no cache holds.
  * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
@@ -40,6 +41,7 @@ const { values: flags } = parseArgs({
     also: { type: 'string', default: '' },
     against: { type: 'string' },
     memory: { type: 'string', default: '' },
+    copies: { type: 'string', default: '1' },
     elements: { type: 'string', default: 'f16,i8' },
     seconds: { type: 'string', default: '300' },
     device: { type: 'string' },
@@ -269,8 +271,12 @@ async function prepare(problem, tactic, buffers, scratch, memoryBytes = 0) {
     const code = source.wgsl.replace(/(var<workgroup> tile: array<vec4<u32>, )(\d+)/, (_, head, count) => `${head}${Math.max(Number(count), memoryBytes / 16)}`);
     const module = device.createShaderModule({ code });
     const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
-    const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: buffers.get(id) })) });
-    return { pipeline, group, workgroups };
+    const groupOf = (weights) => {
+      const entries = operands.map(({ id }, binding) => ({ binding, resource: id === problem.spec.b.tensor.id ? weights : buffers.get(id) }));
+      return device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
+    };
+    // The second kernel of a split product has no weights: its groups are alike.
+    return { pipeline, groups: [buffers.get(problem.spec.b.tensor.id), ...problem.copies].map(groupOf), workgroups };
   }));
   return { steps, compileMs: performance.now() - started };
 }
@@ -279,9 +285,9 @@ async function batch(steps, repeats) {
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   for (let i = 0; i < repeats; i++) {
-    for (const { pipeline, group, workgroups } of steps) {
+    for (const { pipeline, groups, workgroups } of steps) {
       pass.setPipeline(pipeline);
-      pass.setBindGroup(0, group);
+      pass.setBindGroup(0, groups[i % groups.length]);
       pass.dispatchWorkgroups(...workgroups);
     }
   }
@@ -371,6 +377,8 @@ async function benchMemory(problem, tactic, buffers, scratch) {
 async function benchShape(shape, element) {
   const problem = problemOf(shape, element);
   const buffers = new Map(problem.tensors.map((made) => [made.id, { buffer: upload(storedBytes(made), problem.contents.get(made.id)) }]));
+  const { tensor: weights } = problem.spec.b;
+  problem.copies = Array.from({ length: Number(flags.copies) - 1 }, () => ({ buffer: upload(storedBytes(weights), problem.contents.get(weights.id)) }));
   const scratch = { buffer: undefined, old: [] };
   const limits = { perBlock: Number(flags['per-block']), perTile: Number(flags['per-tile']), matrix: Number(flags.candidates), lanes: Number(flags.lanes) };
   const ranked = packedTactics(problem.shape, profile, limits);
@@ -421,7 +429,7 @@ async function benchShape(shape, element) {
   const of = (most) => Math.min(...results.filter(({ rank, error }) => rank <= most && error <= 1).map(({ ms }) => ms)) / now?.ms;
   const loss = { first: of(1), eight: of(8) };
   if (earlier && now) say(`  was ${(earlier.ms * 1000).toFixed(1)} us (${earlier.name}), is ${(now.ms * 1000).toFixed(1)} us (${now.name}): ${(earlier.ms / now.ms).toFixed(2)}x`);
-  for (const { buffer } of buffers.values()) buffer.destroy();
+  for (const { buffer } of [...buffers.values(), ...problem.copies]) buffer.destroy();
   for (const old of scratch.old) old?.destroy();
   return now && { ...now, loss };
 }

@@ -47,7 +47,12 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       ['emulated', { ahead: 2, splitK: 3, wide: 16, bn: 32, rounds: 1 }],
       ['emulated', { ahead: 4, bk: 2 }],
       ['lanes', { ahead: 3, bk: 2, splitK: 2 }],
+      ['emulated', { ahead: 2, buffers: 2 }],
+      ['emulated', { ahead: 3, buffers: 2, splitK: 2, bk: 1 }],
+      ['lanes', { ahead: 4, buffers: 2, bk: 2 }],
       ['emulated', { bn: 48, sn: 48 }],
+      ['emulated', { bm: 32, sm: 16, bn: 48, sn: 16 }],
+      ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16, buffers: 2, ahead: 2 }],
       ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
     ];
     it.each(variants.map(([engine, options]) => [packedTacticName(tactic(engine, element, options), element), engine, options] as const))(

@@ -1,62 +1,93 @@
 /** Staging of right matrices: packed weights, and f16 activations [k, column] that are transposed on their way. */
 import { address, collapse, decodeIndex } from '../../lower/space.ts';
-import { assign, bindVectors, type Stage, type StageShape } from './rows.ts';
+import { assign, bindVectors, type Share, shareOf, type Stage, type StageShape, storeShare, takeShare } from './rows.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { PackedColumns, PackedWeights } from './spec.ts';
 
 /** Neighbouring invocations take neighbouring columns at one depth. */
 export function weightStage(weights: PackedWeights, shape: StageShape): Stage {
   const { rows: bn, origin, threads, bk, depth, pitch, begin, slot } = shape;
-  const vectors = bn * bk;
-  const loads = Math.max(1, vectors / threads);
-  // Columns that one invocation takes, and depths between its loads of one column.
-  const columns = Math.min(loads, Math.max(1, bn / threads));
-  const step = Math.max(1, threads / bn);
+  const share = shareOf(bn * bk, threads);
+  const walk = walkOf(bn, share, shape);
   const tail = depth % bk !== 0;
   const clamps = weights.columns % bn !== 0;
-  const depthOf = (load: number): number => Math.floor(load / columns) * step;
-  const columnOf = (load: number): number => (load % columns) * threads;
   return {
     tensors: [weights.tensor],
     bind: (module) => bindVectors(module, 'b', weights.tensor),
     prepare(block) {
-      block.let('b_column', threads > bn ? `lid % ${bn}u` : 'lid');
-      block.let('b_lane', threads > bn ? `(lid / ${bn}u)${vectors < threads ? ` % ${bk}u` : ''}` : '0u');
-      for (let i = 0; i < columns; i++) {
-        const column = `${origin} + b_column + ${i * threads}u`;
-        const inside = clamps ? `min(${column}, ${weights.columns - 1}u)` : column;
-        block.let(`b_base${i}`, `${inside} + ${weights.grouped ? `(batch * ${depth}u + b_lane)` : 'b_lane'} * ${weights.columns}u`);
+      walk.prepare(block);
+      for (const [i, column] of walk.columns.entries()) {
+        const at = `${origin} + ${column}`;
+        const inside = clamps ? `min(${at}, ${weights.columns - 1}u)` : at;
+        block.let(`b_base${i}`, `${inside} + ${weights.grouped ? `(batch * ${depth}u + ${walk.lanes[i]})` : walk.lanes[i]} * ${weights.columns}u`);
       }
-      if (!slot) block.let('b_at', `b_column * ${pitch}u + b_lane + ${begin}u`);
     },
     declare(block, set) {
-      for (let i = 0; i < loads; i++) block.var(`b${i}${set}`, 'vec4<u32>()');
+      for (let i = 0; i < share.loads; i++) block.var(`b${i}${set}`, 'vec4<u32>()');
     },
     load(block, k, how, set) {
       const at = block.let(how === 'var' ? 'bd' : 'bn', `${k} * ${weights.columns}u`);
-      for (let i = 0; i < loads; i++) {
-        const index = `b_base${i % columns} + ${at} + ${depthOf(i) * weights.columns}u`;
-        if (!tail) {
-          assign(block, `b${i}${set}`, `b[${index}]`, how);
-          continue;
-        }
-        const ok = block.let(`${at}_ok${i}`, `${k} + b_lane + ${depthOf(i)}u < k_end`);
-        assign(block, `b${i}${set}`, `select(vec4<u32>(), b[select(0u, ${index}, ${ok})], ${ok})`, how);
+      for (let i = 0; i < share.loads; i++) {
+        const { base, down, lane } = walk.load(i);
+        const index = `b_base${base} + ${at} + ${down * weights.columns}u`;
+        takeShare(block, share, i, `b${i}${set}`, how, (inside) => {
+          if (!tail) return `b[${index}]`;
+          const ok = inside.let(`${at}_ok${i}`, `${k} + ${lane} + ${down}u < k_end`);
+          return `select(vec4<u32>(), b[select(0u, ${index}, ${ok})], ${ok})`;
+        });
       }
     },
     store(block, base, set) {
-      const write = (inside: Block): void => {
-        for (let i = 0; i < loads; i++) {
-          const [column, lane] = [columnOf(i), depthOf(i)];
-          const at = slot
-            ? `${slot(`(b_column + ${column}u)`)} * ${pitch}u + b_lane + ${lane + begin}u`
-            : `b_at + ${column * pitch + lane}u`;
-          inside.line(`tile[${base}${at}] = b${i}${set}`);
-        }
-      };
-      if (vectors < threads) block.if(`lid < ${vectors}u`, write);
-      else write(block);
+      for (let i = 0; i < share.loads; i++) {
+        const { column, down, lane } = walk.load(i);
+        const row = slot ? slot(`(${column})`) : `(${column})`;
+        storeShare(block, share, i, (inside) => inside.line(`tile[${base}${row} * ${pitch}u + ${lane} + ${down + begin}u] = b${i}${set}`));
+      }
     },
+  };
+}
+
+/** Where an invocation's loads of weights lie. */
+interface ColumnWalk {
+  prepare(block: Block): void;
+  /** Names of the columns from which it starts, and of the depths at which it does. */
+  readonly columns: readonly string[];
+  readonly lanes: readonly string[];
+  /** Of load `i`: the start's number, depths below it, column and depth of the start. */
+  load(i: number): { readonly base: number; readonly down: number; readonly column: string; readonly lane: string };
+}
+
+function walkOf(bn: number, { loads, rest }: Share, { threads, bk }: StageShape): ColumnWalk {
+  const divides = threads > bn ? threads % bn === 0 : bn % threads === 0;
+  if (!divides || (rest !== 0 && loads > 1)) return scatteredWalk(bn, bk, loads, threads);
+  // Columns that one invocation takes, and depths between its loads of one column.
+  const columns = Math.min(loads, Math.max(1, bn / threads));
+  const step = Math.max(1, threads / bn);
+  const begins = Array.from({ length: columns }, (_, i) => `b_column + ${i * threads}u`);
+  return {
+    prepare(block) {
+      block.let('b_column', threads > bn ? `lid % ${bn}u` : 'lid');
+      block.let('b_lane', threads > bn ? `(lid / ${bn}u)${bn * bk < threads ? ` % ${bk}u` : ''}` : '0u');
+    },
+    columns: begins,
+    lanes: begins.map(() => 'b_lane'),
+    load: (i) => ({ base: i % columns, down: Math.floor(i / columns) * step, column: begins[i % columns]!, lane: 'b_lane' }),
+  };
+}
+
+/** Columns and invocations have no whole ratio: every load starts at a place of its own. */
+function scatteredWalk(bn: number, bk: number, loads: number, threads: number): ColumnWalk {
+  const all = Array.from({ length: loads }, (_, i) => i);
+  return {
+    prepare(block) {
+      for (const i of all) {
+        block.let(`b_column${i}`, `(lid + ${i * threads}u) % ${bn}u`);
+        block.let(`b_lane${i}`, `(lid + ${i * threads}u) / ${bn}u${bn * bk < threads ? ` % ${bk}u` : ''}`);
+      }
+    },
+    columns: all.map((i) => `b_column${i}`),
+    lanes: all.map((i) => `b_lane${i}`),
+    load: (i) => ({ base: i, down: 0, column: `b_column${i}`, lane: `b_lane${i}` }),
   };
 }
 
