@@ -36,6 +36,7 @@ interface Tile {
 const MATRIX_TILES: readonly Tile[] = [
   { block: [192, 256], sub: [96, 64], bk: [4] },
   { block: [96, 256], sub: [48, 64], bk: [4] },
+  { block: [192, 192], sub: [96, 48], bk: [4] },
   { block: [160, 128], sub: [80, 64], bk: [4] },
   { block: [128, 256], sub: [64, 64], bk: [4] },
   { block: [256, 128], sub: [64, 64], bk: [4] },

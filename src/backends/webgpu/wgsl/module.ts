@@ -65,6 +65,11 @@ export class Block {
     if (otherwise) this.#nest('else', otherwise);
   }
 
+  /** A block of its own: names that it declares end with it. */
+  scope(body: (block: Block) => void): void {
+    this.#nest('', body);
+  }
+
   /** `for (var name = from; name < to; name += step)` over u32. */
   for(name: string, from: string, to: string, step: string, body: (block: Block) => void): void {
     this.#nest(`for (var ${name} = ${from}; ${name} < ${to}; ${name} += ${step})`, body);
@@ -74,7 +79,7 @@ export class Block {
     const inner = new Block(this.#depth + 1);
     body(inner);
     const indent = '  '.repeat(this.#depth);
-    this.lines.push(`${indent}${head} {`, ...inner.lines, `${indent}}`);
+    this.lines.push(`${indent}${head === '' ? '' : `${head} `}{`, ...inner.lines, `${indent}}`);
   }
 }
 

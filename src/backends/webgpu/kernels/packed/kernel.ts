@@ -133,6 +133,9 @@ function emitWalk(block: Block, { walk, bm }: PackedTactic, rowTiles: number, en
 /** Fewer blocks are loaded before they could be missed. */
 const FEWEST_STAGGERED = 4;
 
+/** Of fewer blocks than this for each that is ahead, too much would be loaded again. */
+const FEWEST_AGAIN = 8;
+
 /** The products over the depth of a tile, and the loads of its blocks. */
 class Product {
   readonly #tactic: PackedTactic;
@@ -202,14 +205,31 @@ class Product {
     block.line('workgroupBarrier()');
   }
 
+  /**
+   * Where every part has many whole blocks, the last ones load blocks anew that nobody needs: a branch around the loads would keep the
+   * compiler from placing them among the products.
+   */
   #loadAhead(block: Block, k: string, ahead: number, set: string): void {
+    const load = (inside: Block, from: string): void => {
+      for (const stage of this.#stages) stage.load(inside, from, 'assign', set);
+    };
+    const span = this.#span;
+    const wrapped = (at: string): string => `select(${at}, ${at} - ${span}u, ${at} >= k_end)`;
+    if (span !== undefined && span >= FEWEST_AGAIN * ahead) {
+      block.scope((next) => {
+        next.let('k_far', `${k} + ${ahead}u + k_shift`);
+        next.let('k_near', wrapped('k_far'));
+        load(next, next.let('k_next', wrapped('k_near')));
+      });
+      return;
+    }
     block.if(`${k} + ${ahead}u < k_end`, (next) => {
-      if (this.#span === undefined) next.let('k_next', `${k} + ${ahead}u`);
+      if (span === undefined) next.let('k_next', `${k} + ${ahead}u`);
       else {
         next.let('k_far', `${k} + ${ahead}u + k_shift`);
-        next.let('k_next', `select(k_far, k_far - ${this.#span}u, k_far >= k_end)`);
+        next.let('k_next', wrapped('k_far'));
       }
-      for (const stage of this.#stages) stage.load(next, 'k_next', 'assign', set);
+      load(next, 'k_next');
     });
   }
 
