@@ -22,3 +22,25 @@ export type Expr =
   | { readonly kind: 'binary'; readonly fn: BinaryFn; readonly a: Expr; readonly b: Expr }
   | { readonly kind: 'select'; readonly condition: Expr; readonly a: Expr; readonly b: Expr }
   | { readonly kind: 'cast'; readonly to: DType; readonly x: Expr };
+
+/** The expression with other expressions in place of its inputs. */
+export function replaceInputs(expr: Expr, replacement: (index: number, dtype: DType) => Expr): Expr {
+  const visit = (x: Expr): Expr => {
+    switch (x.kind) {
+      case 'input':
+        return replacement(x.index, x.dtype);
+      case 'const':
+        return x;
+      case 'unary':
+      case 'cast':
+        return { ...x, x: visit(x.x) };
+      case 'binary':
+        return { ...x, a: visit(x.a), b: visit(x.b) };
+      case 'select':
+        return { ...x, condition: visit(x.condition), a: visit(x.a), b: visit(x.b) };
+      default:
+        return x satisfies never;
+    }
+  };
+  return visit(expr);
+}

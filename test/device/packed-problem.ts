@@ -282,6 +282,53 @@ export function stemProblem({ images, inputs, height, width, outputs, kernel, st
   return { spec, held: [x, w, ...end.held], expected };
 }
 
+/**
+ * A product whose left rows are normalized, y = x̂ · B: rows have means far from 0 and deviations of their own. The moments are an operand that
+ * is written.
+ */
+export function normalizedProblem(m: number, n: number, k: number, centers: boolean): Problem & { readonly moments: Held; readonly pairs: readonly number[] } {
+  const values = elements('f16', m * k, 1).map((value, i) => float16ToNumber(numberToFloat16(value * (1 + (Math.floor(i / k) % 3)) + 1.5 * ((Math.floor(i / k) % 4) - 1))));
+  const weights = elements('f16', n * k, 2);
+  const sums = Array.from({ length: n }, (_, column) => weights.slice(column * k, (column + 1) * k).reduce((sum, value) => sum + value, 0));
+  const bias = noise(n, 5);
+  const epsilon = 1e-3;
+  const pairs = Array.from({ length: m }, (_, row) => {
+    const own = values.slice(row * k, (row + 1) * k);
+    const mean = own.reduce((sum, value) => sum + value, 0) / k;
+    const center = centers ? mean : 0;
+    return [mean, 1 / Math.sqrt(own.reduce((sum, value) => sum + (value - center) ** 2, 0) / k + epsilon)] as const;
+  });
+  const [a, b, c, s] = [hold([m, k], 'f16', 'linear', values), hold([n, k], 'f16', 'linear', weights), hold([n], 'f32', 'linear', bias), hold([n], 'f32', 'linear', sums)];
+  const [moments, out] = [hold([m, 2], 'f32', 'linear'), hold([m, n], 'f16', 'linear')];
+  const byColumn: View = { offset: 0, strides: [0, 0, 1] };
+  const spec: PackedSpec = {
+    label: 'normalized',
+    element: 'f16',
+    batch: [1],
+    rows: [m],
+    columns: n,
+    storedColumns: n,
+    depth: k / 8,
+    scale: 0.5,
+    biasScale: 1,
+    a: { kind: 'matrix', tensor: a.tensor, view: { offset: 0, strides: [0, k / 8] } },
+    b: { kind: 'rows-k-contiguous', tensor: b.tensor, view: { offset: 0, strides: [0, k / 8] } },
+    bias: { tensor: c.tensor, view: byColumn },
+    normalization: { epsilon, count: k, sums: centers ? { tensor: s.tensor, view: byColumn } : undefined, moments: moments.tensor },
+    extras: [],
+    epilogue: undefined,
+    output: { tensor: out.tensor, view: { offset: 0, strides: [0, n, 1] } },
+  };
+  const expected = Array.from({ length: m * n }, (_, i) => {
+    const [row, column] = [Math.floor(i / n), i % n];
+    const [mean, factor] = pairs[row]!;
+    let sum = 0;
+    for (let d = 0; d < k; d++) sum += (values[row * k + d]! - (centers ? mean : 0)) * factor * weights[column * k + d]!;
+    return 0.5 * sum + Math.fround(bias[column]!);
+  });
+  return { spec, held: [a, b, c, s, moments, out], expected, moments, pairs: pairs.flat() };
+}
+
 /** A batched product of activations: B is [n, k] or [k, n]. */
 export function matmulProblem(batch: number, m: number, n: number, k: number, kind: 'rows-k-contiguous' | 'columns-contiguous', options: ProblemOptions): Problem {
   const { element } = options;

@@ -3,9 +3,10 @@ import { describe, expect, it } from 'vitest';
 import type { PackedImage } from '../../src/backends/webgpu/kernels/packed/spec.ts';
 import type { PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
 import { packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
-import { noDevice } from './helpers.ts';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { noDevice, testDevice } from './helpers.ts';
 import { fault, tactic } from './packed-checks.ts';
-import { convProblem, matmulProblem, type ProblemOptions, stemProblem } from './packed-problem.ts';
+import { convProblem, kernelsOf, matmulProblem, normalizedProblem, type ProblemOptions, runCalls, stemProblem } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
@@ -106,6 +107,26 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
 
   it.each([2, 4, 8])('overlapping rows: 7x7 with stride 2 of three channels, blocks of %i vectors', async (bk) => {
     for (const engine of ['lanes', 'emulated'] as const) expect(await fault(stemProblem({ images: 2, inputs: 3, height: 12, width: 12, outputs: 20, kernel: 7, stride: 2 }, { element: 'f16' }), tactic(engine, 'f16', { bk }))).toBeUndefined();
+  });
+
+  it.each([
+    ['lanes', {}],
+    ['emulated', {}],
+    ['emulated', { ahead: 2, slices: 2, bk: 4 }],
+    ['emulated', { buffers: 2, ahead: 2 }],
+    ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16 }],
+    ['emulated', { bm: 32, sm: 16, bn: 16, bk: 8 }],
+  ] as const)('rows normalized on their way: %s %o', async (engine, options) => {
+    for (const [m, n, k] of [[19, 24, 64], [48, 40, 72]] as const) {
+      for (const centers of [true, false]) {
+        const problem = normalizedProblem(m, n, k, centers);
+        const chosen = tactic(engine, 'f16', options);
+        expect(await fault(problem, chosen)).toBeUndefined();
+        const { calls } = kernelsOf(problem, chosen, PORTABLE_PROFILE);
+        const written = new Float32Array((await runCalls((await testDevice()).device, calls, problem.held, problem.moments.tensor)).buffer);
+        expect(Math.max(...problem.pairs.map((wanted, i) => Math.abs(written[i]! - wanted) / Math.max(1, Math.abs(wanted))))).toBeLessThan(1e-5);
+      }
+    }
   });
 
   it.each([

@@ -6,6 +6,9 @@ import { expectClose, optimize } from '../helpers/passes.ts';
 import { randomInputs, runGraph as runReference } from '../helpers/ort.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { bertLayer, vitBlock } from '../helpers/transformer.ts';
+import { buildPlan } from '../../src/backends/webgpu/build.ts';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { sketch } from '../helpers/rules.ts';
 import { noDevice, noise, runGraph } from './helpers.ts';
 
 const SHAPE = { batch: 2, tokens: 10, hidden: 32, heads: 2 };
@@ -30,6 +33,22 @@ describe.skipIf(noDevice)('encoder layers (skipped without SwiftShader)', () => 
       expect([...found.keys()]).toEqual([...wanted.keys()]);
     });
   }
+
+  it.each(['LayerNormalization', 'RMSNormalization'] as const)('%s in front of products normalizes in their kernels, with and without biases', { timeout: 120_000 }, async (op) => {
+    const graph = sketch(({ b, x, w, n }) => {
+      const h = b.node('Add', [b.node('MatMul', [x(2, 7, 16), w(16, 32)], {}), w(32)], {});
+      const attrs = { axis: -1, epsilon: 1e-5, stash_type: 1 };
+      const y = op === 'LayerNormalization' ? b.node(op, [h, w(32), w(32)], attrs) : b.node(op, [h, w(32)], attrs);
+      const doubled = b.node('Relu', [b.node('Add', [b.node('MatMul', [y, w(32, 24)], {}), w(24)], {})], {});
+      const sum = b.node('Add', [b.node('MatMul', [b.node('Mul', [doubled, n(0.2)], {}), w(24, 32)], {}), y], {});
+      return [b.node('MatMul', [y, w(32, 8)], {}), sum];
+    });
+    const { graph: optimized } = await optimize(graph, 'webgpu');
+    expect(buildPlan(optimized, PORTABLE_PROFILE, { half: true }).layers.map(({ kind }) => kind)).not.toContain(op);
+    const { found, wanted } = await answers(graph, true, true);
+    expectClose(found, wanted, 1e-2);
+    expect([...found.keys()]).toEqual([...wanted.keys()]);
+  });
 
   it('of heads that are no whole vectors take three kernels', { timeout: 120_000 }, async () => {
     const { found, wanted } = await answers(bertLayer({ ...SHAPE, hidden: 36, heads: 6 }), true, true);

@@ -36,7 +36,7 @@ describe('packed tactics', () => {
       for (const [batch, rows, columns, depth] of [[1, 401408, 64, 8], [1, 49, 2048, 64], [1, 3136, 64, 72], [12, 128, 64, 16], [1, 1, 1000, 256]] as const) {
         const tactics = packedTactics({ element, batch, rows, columns, depth }, profile);
         expect(tactics.length).toBeGreaterThan(0);
-        expect(tactics.length).toBeLessThanOrEqual(20);
+        expect(tactics.length).toBeLessThanOrEqual(26);
         expect(new Set(tactics.map((tactic) => packedTacticName(tactic, element))).size).toBe(tactics.length);
         for (const tactic of tactics) {
           expect(packedReason(tactic, element, profile)).toBeUndefined();

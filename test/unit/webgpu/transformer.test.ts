@@ -4,6 +4,7 @@ import { buildPlan } from '../../../src/backends/webgpu/build.ts';
 import { type DeviceProfile, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
 import { optimize } from '../../helpers/passes.ts';
+import { sketch } from '../../helpers/rules.ts';
 import { bertLayer, vitBlock } from '../../helpers/transformer.ts';
 
 const NVIDIA: DeviceProfile = {
@@ -29,8 +30,22 @@ describe('an encoder layer', () => {
     expect(await kinds(bertLayer(SHAPE), false)).toEqual(BERT);
   });
 
-  it('of BERT is the same in halves, but for what comes and goes as f32', async () => {
-    expect((await kinds(bertLayer(SHAPE), true)).filter((kind) => kind !== 'Reformat')).toEqual(BERT);
+  it('of BERT is six kernels in halves: products normalize what they read, and what comes and goes is f32', async () => {
+    expect((await kinds(bertLayer(SHAPE), true)).filter((kind) => kind !== 'Reformat')).toEqual(BERT.filter((_, i) => i !== 3));
+  });
+
+  it.each([[64, false], [8000, true]] as const)('of %i rows and many columns: a kernel of its own where it costs less than sums in every workgroup', async (rows, own) => {
+    const graph = sketch(({ b, x, w }) => {
+      const h = b.node('Add', [b.node('MatMul', [x(rows, 16), w(16, 128)], {}), w(128)], {});
+      return b.node('MatMul', [b.node('LayerNormalization', [h, w(128)], { axis: -1, epsilon: 1e-5, stash_type: 1 }), w(128, 4096)], {});
+    });
+    expect((await kinds(graph, true)).includes('LayerNormalization')).toBe(own);
+  });
+
+  it('of BERT keeps its normalization where its values are given out', async () => {
+    const graph = bertLayer(SHAPE);
+    const inner = graph.nodes.find((node) => node.op === 'LayerNormalization')!.outputs[0]!;
+    expect((await kinds({ ...graph, outputs: [...graph.outputs, inner] }, true)).filter((kind) => kind === 'LayerNormalization')).toHaveLength(2);
   });
 
   it('of ViT is the same, and what is picked of a tensor is a window', async () => {

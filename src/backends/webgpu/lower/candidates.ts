@@ -28,7 +28,7 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
 export function packedCandidates(given: PackedSpec, context: KernelContext, precision: DType = given.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
   const spec = withConstants(given, context);
   const overlap = overlapOf(spec.a);
-  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), ...(overlap && { overlap }) };
+  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), normalizes: spec.normalization !== undefined, ...(overlap && { overlap }) };
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),

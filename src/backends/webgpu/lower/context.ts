@@ -10,6 +10,7 @@ import type { Storage } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
+import type { LeftNormalization } from './normalizations.ts';
 import type { DeviceTensor, Layout, View } from './tensor.ts';
 
 /** Elements of a derived constant, as the device stores them. */
@@ -82,6 +83,8 @@ export interface LowerContext {
   targetLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
   /** What this node has to do itself, where no kernel has written the value: it is the only reader. */
   left(id: ValueId): LeftToReader | undefined;
+  /** The normalization that this value is, where no kernel has written it: its readers do its work. */
+  normalization(id: ValueId): LeftNormalization | undefined;
   /** One i32: how much there is along the bounded axis of an output (ops/bounded.ts), to be written by a kernel of this node. */
   length(id: ValueId): DeviceTensor;
   /** Gives the output the bytes of a tensor, or of the window that it is: reshapes and splits cost nothing. */

@@ -21,6 +21,7 @@ import { hasMatrices } from './candidates.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { Homes } from './homes.ts';
 import { leftToReader } from './left-to-reader.ts';
+import { type LeftNormalization, leftNormalization } from './normalizations.ts';
 import { known } from './ops/generate.ts';
 import { givesNothing } from './support.ts';
 import { LOWERINGS } from './table.ts';
@@ -90,6 +91,7 @@ class ProgramBuilder implements LowerContext {
   readonly #converted = new Map<string, DeviceTensor>();
   /** Nodes whose work their one reader does, by the value that no kernel writes. */
   readonly #left = new Map<ValueId, LeftToReader>();
+  readonly #normalizations = new Map<ValueId, LeftNormalization>();
   readonly #lengths = new Map<ValueId, DeviceTensor>();
   readonly #inputs: { readonly name: string; readonly tensor: DeviceTensor }[] = [];
   readonly #inPlace = { written: 0, viewed: 0 };
@@ -120,6 +122,11 @@ class ProgramBuilder implements LowerContext {
       return;
     }
     const lowering = loweringOf(node.op)!;
+    const normalization = leftNormalization(node, this);
+    if (normalization) {
+      this.#normalizations.set(node.outputs[0]!, normalization);
+      return;
+    }
     const left = leftToReader(node, this, () => lowering.compute?.(node as Node<OpKind>, this));
     if (left) this.#left.set(node.outputs[0]!, left);
     else lowering.lower(node as Node<OpKind>, this);
@@ -230,7 +237,7 @@ class ProgramBuilder implements LowerContext {
   pack(key: string, spec: { dtype: DType; dims: Dims; storage: Storage }, make: () => HostArray): DeviceTensor {
     const known = this.#packed.get(key);
     if (known) return known;
-    const tensor = this.#allocate(spec.dtype, spec.dims, 'linear', spec.storage);
+    const tensor = { ...this.#allocate(spec.dtype, spec.dims, 'linear', spec.storage), constant: true };
     this.#constants.set(tensor.id, () => {
       const values = make();
       const count = storedElements(tensor);
@@ -245,9 +252,13 @@ class ProgramBuilder implements LowerContext {
     return this.#left.get(id);
   }
 
+  normalization(id: ValueId): LeftNormalization | undefined {
+    return this.#normalizations.get(id);
+  }
+
   /** The node whose kernels are made, after those whose work it does. */
   #doneBy(node: AnyNode): AnyNode[] {
-    return [...node.inputs.flatMap((id) => this.#left.get(id)?.node ?? []), node];
+    return [...node.inputs.flatMap((id) => (this.#left.get(id) ?? this.#normalizations.get(id))?.node ?? []), node];
   }
 
   length(id: ValueId): DeviceTensor {

@@ -23,6 +23,8 @@ export interface DeviceTensor {
   readonly dims: Dims;
   readonly storage: Storage;
   readonly layout: Layout;
+  /** Its contents are known at build. */
+  readonly constant?: boolean;
   /** Set where the tensor is a part of a larger one (lower/windows.ts), whose `id` it then has. */
   readonly window?: Window;
 }

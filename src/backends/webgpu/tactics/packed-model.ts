@@ -10,6 +10,7 @@ import type { DeviceProfile } from '../profile.ts';
 import {
   fewestRounds,
   leftLoads,
+  momentsBytes,
   matrixSubgroup,
   type MatrixShape,
   packedInvocations,
@@ -267,7 +268,7 @@ export interface CandidateLimits {
 }
 
 /** A tuner times them all. */
-const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 16, lanes: 2 };
+const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 24, lanes: 2 };
 
 /** The tactics worth trying, best first by the model; at least one is legal on every device. */
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
@@ -282,11 +283,17 @@ export function packedTactics(problem: PackedProblem, profile: DeviceProfile, li
   return [...ranked(matrices, limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.lanes)];
 }
 
+function normalizable(tactic: PackedTactic, profile: DeviceProfile): boolean {
+  const { splitK, walk, slide } = tactic;
+  return splitK === 1 && walk === 1 && !slide && packedWorkgroupBytes(tactic) + momentsBytes(tactic) <= profile.maxWorkgroupBytes;
+}
+
 function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, { perBlock, perTile }: CandidateLimits): PackedTactic[] {
   const legal = all.filter(
     (tactic) =>
       // Wide ends were measured to help bytes without operands by row, and nothing else.
       (tactic.wide === 4 || (problem.element === 'i8' && !problem.readsRows)) &&
+      (!problem.normalizes || normalizable(tactic, profile)) &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&
       // What is loaded far ahead waits in registers, or not at all.

@@ -82,6 +82,8 @@ export interface PackedProblem extends MatmulShape {
   readonly element: PackedElement;
   /** Results need an operand that differs from row to row, such as a residual. */
   readonly readsRows?: boolean;
+  /** Rows of the left matrix are normalized: a workgroup has to see them whole, and keeps a pair of f32 for each. */
+  readonly normalizes?: boolean;
   /** Rows of the left matrix overlap, a `line` of neighbours at a time. */
   readonly overlap?: Overlap & { readonly line: number };
 }
@@ -213,6 +215,11 @@ export function fewestRounds(tactic: Omit<PackedTactic, 'rounds'>, maxWorkgroupB
 
 export function packedWorkgroupBytes(tactic: PackedTactic): number {
   return Math.max(stagedVectors(tactic) * 16, slabBytes(tactic, tactic.rounds));
+}
+
+/** Workgroup memory of a tile whose rows are normalized, beside {@link packedWorkgroupBytes}: a pair of f32 for each. */
+export function momentsBytes({ bm }: Pick<PackedTactic, 'bm'>): number {
+  return bm * 8;
 }
 
 /** Columns of partial results as stored between the two kernels of a split product. */

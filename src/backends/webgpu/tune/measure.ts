@@ -2,7 +2,8 @@
  * Timing candidates against each other: in rounds over all of them (A B C A B C …), so that whatever drifts meets each alike, with
  * the median of the rounds as the time and their interquartile range as the spread. Candidates that are far off leave early.
  *
- * What is timed is the kernel repeated back to back over the same operands: caches hold what the repetition before left in them.
+ * What is timed is the kernel repeated back to back: caches hold the activations that the repetition before left in them, as in a network, and
+ * weights only where the device's caches hold more than all copies of them.
  */
 import { quantile, sortSamples } from '../../../stats/samples.ts';
 import type { TimedCandidate } from './problems.ts';

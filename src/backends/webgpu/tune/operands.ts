@@ -2,7 +2,8 @@
  * Memory for the operands of kernels that are timed: a few buffers that all candidates share, each as large as the largest operand
  * that was ever bound to it, full of random numbers (a chip that multiplies zeros draws less power and runs faster).
  *
- * Buffers that kernels read are never ones that any kernel writes, so that WebGPU's rule (no dispatch reads what it writes) holds and
+ * Constants lie there several times over, for the repetitions to take turns: what is read again at once would come from a cache, and in a
+ * network it comes from memory. Buffers that kernels read are never ones that any kernel writes, so that WebGPU's rule (no dispatch reads what it writes) holds and
  * inputs stay what they are.
  */
 import type { Storage } from '../../../engine/plan.ts';
@@ -17,23 +18,32 @@ const PATTERN_BYTES = 2 ** 20;
 /** A buffer's place: tensors of one storage, those that are written apart from the others, in the order of their appearance. */
 type Place = `${Storage} ${'read' | 'write'} ${number}`;
 
+/** Alignment of a binding's beginning, of every device by WebGPU's default limits. */
+const ALIGNMENT = 256;
+
+/** Constants that are smaller are no reason to wait. */
+const SMALL_BYTES = 2 ** 16;
+
 export class OperandPool {
   readonly #device: GPUDevice;
+  readonly #coldBytes: number;
   readonly #buffers = new Map<Place, GPUBuffer>();
   readonly #patterns = new Map<Storage, GPUBuffer>();
 
-  constructor(device: GPUDevice) {
+  /** `coldBytes`: all copies of a constant together are as large, 0 for one copy. */
+  constructor(device: GPUDevice, coldBytes: number) {
     this.#device = device;
+    this.#coldBytes = coldBytes;
   }
 
-  /** Makes room for all of the candidates together. Throws TsrtError OUT_OF_MEMORY. */
-  async reserve(candidates: readonly TimedCandidate[]): Promise<void> {
+  /** Makes room for all of the candidates together; true where bindings from before hold no longer. Throws TsrtError OUT_OF_MEMORY. */
+  async reserve(candidates: readonly TimedCandidate[]): Promise<boolean> {
     const wanted = new Map<Place, number>();
     for (const candidate of candidates) {
-      for (const { place, bytes } of placesOf(candidate).values()) wanted.set(place, Math.max(wanted.get(place) ?? 0, bytes));
+      for (const home of placesOf(candidate).values()) wanted.set(home.place, Math.max(wanted.get(home.place) ?? 0, this.#spanOf(home) * this.#copiesOf(home)));
     }
     const growing = [...wanted].filter(([place, bytes]) => (this.#buffers.get(place)?.size ?? 0) < bytes);
-    if (growing.length === 0) return;
+    if (growing.length === 0) return false;
     this.#device.pushErrorScope('out-of-memory');
     const encoder = this.#device.createCommandEncoder();
     for (const [place, bytes] of growing) {
@@ -53,17 +63,30 @@ export class OperandPool {
       throw outOfMemory(growing.reduce((sum, [, bytes]) => sum + bytes, 0), `operands for timing kernels: ${exhausted.message}`);
     }
     this.#device.queue.submit([commands]);
+    return true;
   }
 
-  /** The bindings of each kernel of a candidate that has been {@link reserve}d. */
-  bindings(candidate: TimedCandidate): GPUBindGroupEntry[][] {
+  /** The bindings of each kernel of a candidate that has been {@link reserve}d, one set for each copy of the largest constant, up to `most`. */
+  bindings(candidate: TimedCandidate, most: number): GPUBindGroupEntry[][][] {
     const places = placesOf(candidate);
-    return candidate.kernels.map(({ operands }) =>
-      operands.map(({ tensor }, binding) => {
-        const { place, bytes } = places.get(tensor)!;
-        return { binding, resource: { buffer: this.#buffers.get(place)!, offset: 0, size: bytes } };
-      }),
-    );
+    return candidate.kernels.map(({ operands }) => {
+      const homes = operands.map(({ tensor }) => places.get(tensor)!);
+      const turns = Math.min(most, Math.max(...homes.map((home) => this.#copiesOf(home))));
+      return Array.from({ length: turns }, (_, turn) =>
+        homes.map((home, binding) => {
+          const offset = (turn % this.#copiesOf(home)) * this.#spanOf(home);
+          return { binding, resource: { buffer: this.#buffers.get(home.place)!, offset, size: home.bytes } };
+        }),
+      );
+    });
+  }
+
+  #spanOf({ bytes }: Home): number {
+    return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+  }
+
+  #copiesOf({ bytes, constant }: Home): number {
+    return constant && bytes >= SMALL_BYTES ? Math.max(1, Math.ceil(this.#coldBytes / bytes)) : 1;
   }
 
   #pattern(storage: Storage): GPUBuffer {
@@ -80,17 +103,24 @@ export class OperandPool {
   }
 }
 
+/** Where a tensor lies. */
+interface Home {
+  readonly place: Place;
+  readonly bytes: number;
+  readonly constant: boolean;
+}
+
 /** Where each tensor of a candidate lies, by its number. */
-function placesOf({ kernels }: TimedCandidate): Map<number, { readonly place: Place; readonly bytes: number }> {
+function placesOf({ kernels }: TimedCandidate): Map<number, Home> {
   const written = new Set(kernels.flatMap(({ access, operands }) => operands.filter((_, i) => access[i] === 'read_write').map(({ tensor }) => tensor)));
   const counts = new Map<string, number>();
-  const places = new Map<number, { readonly place: Place; readonly bytes: number }>();
-  for (const { tensor, storage, bytes } of kernels.flatMap(({ operands }) => operands)) {
+  const places = new Map<number, Home>();
+  for (const { tensor, constant, storage, bytes } of kernels.flatMap(({ operands }) => operands)) {
     if (places.has(tensor)) continue;
     const kind = `${storage} ${written.has(tensor) ? 'write' : 'read'}` as const;
     const index = counts.get(kind) ?? 0;
     counts.set(kind, index + 1);
-    places.set(tensor, { place: `${kind} ${index}`, bytes });
+    places.set(tensor, { place: `${kind} ${index}`, bytes, constant });
   }
   return places;
 }

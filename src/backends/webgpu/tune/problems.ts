@@ -15,6 +15,8 @@ import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 /** An operand of a kernel that is timed. Within one candidate, equal numbers are one tensor. */
 export interface TimedOperand {
   readonly tensor: number;
+  /** Weights and the like: in a network other layers' have pushed them out of the caches by the time they are read again. */
+  readonly constant: boolean;
   readonly storage: Storage;
   readonly bytes: number;
 }
@@ -94,7 +96,7 @@ export function timedForm(candidate: Candidate): TimedCandidate {
   }
   const kernels = calls.map(({ source, operands, workgroups }): TimedKernel => {
     const { label, wgsl, access } = source;
-    const timed = operands.map(({ id, storage }): TimedOperand => ({ tensor: numbers.get(id)!, storage, bytes: bytes.get(id)! }));
+    const timed = operands.map(({ id, storage, constant = false }): TimedOperand => ({ tensor: numbers.get(id)!, constant, storage, bytes: bytes.get(id)! }));
     return { label, wgsl, access, workgroups, operands: timed };
   });
   // Labels change nothing, and neither do the values of floating-point literals: layers of a quantized network differ in their scales alone.

@@ -16,7 +16,7 @@ import type { Timing } from './decide.ts';
 
 const FORMAT = 'tsrt-bench timing cache';
 /** Bumped when what a time means changes. */
-const VERSION = 1;
+const VERSION = 2;
 
 const when = z.iso.datetime();
 const entrySchema = z.union([

@@ -14,11 +14,18 @@ import { type Clocks, type Ready, sample, type TuningDevice } from './measure.ts
 import type { Problem } from './problems.ts';
 import type { TimingCache } from './timing-cache.ts';
 
-/** Candidates per problem that are measured. */
-export const CANDIDATES = { fast: 8, full: 40 } as const;
+/** Candidates per problem that are measured; `fast` shares a number of them out among the problems, within bounds. */
+const FULL = 40;
+const FAST = { all: 160, fewest: 8, most: 24 } as const;
+
+export function candidatesPerProblem(level: 'fast' | 'full', problems: number): number {
+  return level === 'full' ? FULL : Math.max(FAST.fewest, Math.min(FAST.most, Math.floor(FAST.all / Math.max(1, problems))));
+}
 
 export interface TunerOptions {
-  readonly level: keyof typeof CANDIDATES;
+  readonly level: 'fast' | 'full';
+  /** Per problem; {@link candidatesPerProblem} by default. */
+  readonly candidates?: number;
   readonly cache: TimingCache;
   /** Opens the device; called only where something must be measured. */
   readonly open: () => Promise<TuningDevice>;
@@ -76,7 +83,9 @@ export class Tuner {
 
   /** Decides every problem that has a choice. Throws what the signal aborts with; the cache then has what was measured. */
   async decideAll(problems: readonly Problem[]): Promise<ReadonlyMap<string, Decision>> {
-    const contests = problems.filter(({ names }) => names.length > 1).map((problem) => contestOf(problem, CANDIDATES[this.#options.level]));
+    const choices = problems.filter(({ names }) => names.length > 1);
+    const most = this.#options.candidates ?? candidatesPerProblem(this.#options.level, choices.length);
+    const contests = choices.map((problem) => contestOf(problem, most));
     const open = contests.filter((contest) => !this.#reuse(contest)).sort((a, b) => costOf(b) - costOf(a));
     try {
       await this.#measureAll(open);

@@ -12,7 +12,7 @@ interface Helper {
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14'
-  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves';
+  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -31,6 +31,19 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   let high = vec2<u32>(pack2x16float(x.xy), pack2x16float(x.zw));
   let rest = x - vec4<f32>(unpack2x16float(high.x), unpack2x16float(high.y));
   return vec4<u32>(high, pack2x16float(rest.xy), pack2x16float(rest.zw));
+}
+`,
+    needs: [],
+  },
+  // Sum and sum of squares.
+  half_moments: {
+    code: `fn half_moments(words: vec4<u32>) -> vec2<f32> {
+  let a = unpack2x16float(words.x);
+  let b = unpack2x16float(words.y);
+  let c = unpack2x16float(words.z);
+  let d = unpack2x16float(words.w);
+  let sum = (a + b) + (c + d);
+  return vec2<f32>(sum.x + sum.y, (dot(a, a) + dot(b, b)) + (dot(c, c) + dot(d, d)));
 }
 `,
     needs: [],

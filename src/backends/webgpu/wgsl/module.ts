@@ -122,7 +122,7 @@ export class ModuleBuilder {
     this.#declarations.push(code);
   }
 
-  workgroup(name: string, scalar: Scalar, width: Width, count: number): string {
+  workgroup(name: string, scalar: Scalar, width: Width | 2, count: number): string {
     this.#note(scalar);
     this.#workgroupBytes += SCALAR_BYTES[scalar] * width * count;
     this.#declarations.push(`var<workgroup> ${name}: array<${typeName(scalar, width)}, ${count}>;`);

@@ -72,8 +72,8 @@ describe('the timing cache', () => {
     ['another thing', '{"name":"x"}', /no timing cache/],
     ['a list', '[]', /no timing cache/],
     ['null', 'null', /no timing cache/],
-    ['a later version', '{"format":"tsrt-bench timing cache","version":2,"sections":{}}', /version 2, this tool's is 1/],
-    ['a broken entry', '{"format":"tsrt-bench timing cache","version":1,"sections":{"s":{"tool":"0","device":{},"kernels":{"a":{"ns":"fast"}}}}}', /no timing cache/],
+    ['a later version', '{"format":"tsrt-bench timing cache","version":3,"sections":{}}', /version 3, this tool's is 2/],
+    ['a broken entry', '{"format":"tsrt-bench timing cache","version":2,"sections":{"s":{"tool":"0","device":{},"kernels":{"a":{"ns":"fast"}}}}}', /no timing cache/],
   ])('puts a file aside that is %s, and says so', async (_, text, reason) => {
     const file = join(folder, 'cache.json');
     writeFileSync(file, text);

@@ -8,7 +8,7 @@ import { combine, decide } from '../../../../src/backends/webgpu/tune/decide.ts'
 import type { Candidate } from '../../../../src/backends/webgpu/tactics/tactic.ts';
 import { timedForm } from '../../../../src/backends/webgpu/tune/problems.ts';
 import { TimingCache } from '../../../../src/backends/webgpu/tune/timing-cache.ts';
-import { Tuner, type TunerOptions } from '../../../../src/backends/webgpu/tune/tuner.ts';
+import { candidatesPerProblem, Tuner, type TunerOptions } from '../../../../src/backends/webgpu/tune/tuner.ts';
 import { TsrtError } from '../../../../src/errors.ts';
 import { chain, chance, FakeDevice, problems } from './fake.ts';
 
@@ -22,7 +22,7 @@ const newFile = (): string => join(folder, `cache-${files++}.json`);
 async function tunerOn(device: FakeDevice, options: Partial<TunerOptions> & { readonly file?: string } = {}): Promise<Tuner> {
   const { file, ...rest } = options;
   const cache = await TimingCache.open(file, IDENTITY);
-  return new Tuner({ level: 'fast', cache, open: device.open, budgetMs: undefined, signal: undefined, onProgress: undefined, ...rest });
+  return new Tuner({ level: 'fast', ...(rest.level === undefined && { candidates: 8 }), cache, open: device.open, budgetMs: undefined, signal: undefined, onProgress: undefined, ...rest });
 }
 
 /** By the kernels' code, so that equal kernels take equally long. */
@@ -82,6 +82,11 @@ describe('the tuner', () => {
       expect(decisions.get(id)!.times.map(({ tactic }) => tactic)).toEqual(times.map(({ name }) => name));
     }
     expect(tuner.counts()).toEqual({ measured: 16, reused: 0, refused: 0, unmeasured: 0, clocks: 'proven' });
+  });
+
+  it('shares candidates out among the problems where it is to be fast', () => {
+    expect([0, 1, 6, 10, 20, 60].map((problems) => candidatesPerProblem('fast', problems))).toEqual([24, 24, 24, 16, 8, 8]);
+    expect([1, 60].map((problems) => candidatesPerProblem('full', problems))).toEqual([40, 40]);
   });
 
   it('times all candidates in full, and keeps hopeless ones to a few executions, but never the first', async () => {
@@ -210,14 +215,17 @@ describe('the tuner', () => {
   it('does not keep times of a clock that was not proven, and measures again where it moved', async () => {
     const file = newFile();
     const found = problems(chain([3]));
-    const unproven = await tunerOn(new FakeDevice({ time: byHash, clocks: ['unproven'] }), { file });
+    const winner = timedForm(found[0]!.instances[0]!.candidates[2]!).hash;
+    const time = ({ hash }: { readonly hash: string }): number => (hash === winner ? 1500 : 2000);
+    const unproven = await tunerOn(new FakeDevice({ time, clocks: ['unproven'] }), { file });
     expect((await unproven.decideAll(found)).get(found[0]!.id)!.tactic).toBeDefined();
     expect(unproven.counts()).toMatchObject({ measured: 8, clocks: 'unproven' });
     let asked = 0;
-    const moved = new FakeDevice({ time: byHash, holds: () => asked++ > 0 });
+    const moved = new FakeDevice({ time, holds: () => asked++ > 0 });
     const tuner = await tunerOn(moved, { file });
     await tuner.decideAll(found);
     expect(tuner.counts()).toEqual({ measured: 8, reused: 0, refused: 0, unmeasured: 0, clocks: 'proven' });
+    // All twice, and the winner against the first.
     expect(moved.rounds).toHaveLength(21);
     expect((await TimingCache.open(file, IDENTITY)).get(moved.prepared[0]!)).toBeDefined();
   });

@@ -8,11 +8,12 @@ import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import { ExprEmitter } from '../../wgsl/expr.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { type Assignment, bindOperand, type ColumnWidth, type Conversion, encode, loadOperand, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
+import { MOMENTS } from './moments.ts';
 import { type Range, rangeOf, saturatingTail, type SaturatingTail } from './saturate.ts';
 import type { PackedOperand, WideSpec } from './spec.ts';
 
 function wideOperands(spec: WideSpec): PackedOperand[] {
-  return [...(spec.bias ? [spec.bias] : []), ...(spec.columnScale ? [spec.columnScale] : []), ...spec.extras, spec.output];
+  return [...(spec.bias ? [spec.bias] : []), ...(spec.columnScale ? [spec.columnScale] : []), ...(spec.normalization?.sums ? [spec.normalization.sums] : []), ...spec.extras, spec.output];
 }
 
 /** The tensors in the order in which {@link WideEpilogue} binds them. */
@@ -119,14 +120,15 @@ export class WideEpilogue {
 
   /** Emits the work on the accumulators (vec4<f32>, four columns each) and the store. */
   finish(block: Block, name: string, loaded: Fetched, batch: string, row: string, column: string, accumulators: readonly string[]): void {
-    const { bias, columnScale, epilogue, columns, storedColumns, output } = this.#spec;
+    const { bias, columnScale, normalization, epilogue, columns, storedColumns, output } = this.#spec;
     const point = this.#pointOf(block, `${name}_p`, batch, row, column);
     const inputs = loaded.map((convert) => convert(block));
     const constants = this.#constants ?? this.#loadConstants(block, `${name}_k`);
-    const extras = inputs.slice((bias ? 1 : 0) + (columnScale ? 1 : 0));
+    const extras = inputs.slice((bias ? 1 : 0) + (columnScale ? 1 : 0) + (normalization?.sums ? 1 : 0));
+    const moments = normalization && block.let(`${name}_moments`, `${MOMENTS}[${row} - tile_row]`);
     const expr = this.#tail ? this.#tail.x : epilogue;
     const results = accumulators.map((accumulator, group) => {
-      const sum = block.let(`${name}_sum${group}`, this.#scaled(accumulator, inputs, group));
+      const sum = block.let(`${name}_sum${group}`, this.#scaled(moments ? this.#normalized(accumulator, moments, inputs, group) : accumulator, inputs, group));
       const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], `${name}_t${group}_`);
       const result = expr ? emitter.emit(expr) : sum;
       const inside =
@@ -134,6 +136,12 @@ export class WideEpilogue {
       return encode(block, `${name}_y${group}`, result, this.#tail, this.#range, output, inside);
     });
     storeOperand(block, this.#placed.at(-1)!, point, results, storedColumns, this.width);
+  }
+
+  #normalized(accumulator: string, moments: string, inputs: readonly (readonly string[])[], group: number): string {
+    const { bias, columnScale, normalization } = this.#spec;
+    const sums = normalization!.sums && inputs[(bias ? 1 : 0) + (columnScale ? 1 : 0)]![group]!;
+    return `${sums ? `(${accumulator} - ${moments}.x * ${sums})` : accumulator} * ${moments}.y`;
   }
 
   #scaled(accumulator: string, inputs: readonly (readonly string[])[], group: number): string {

@@ -17,6 +17,7 @@ import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
 import { WideEpilogue, wideTensors } from './epilogue.ts';
+import { RowMoments } from './moments.ts';
 import { EpilogueSink, PartialSink, Results } from './results.ts';
 import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
 import { slideStage } from './slide.ts';
@@ -47,6 +48,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   const engine = engineOf(geometry);
   const [a, b] = stagesOf(spec, geometry, engine);
   for (const stage of [a, b]) stage.bind(module);
+  const sums = spec.normalization && new RowMoments(module, spec.normalization, leftShape(spec, geometry), product(spec.rows));
   const sink = parts ? new PartialSink(module, spec, parts) : new EpilogueSink(module, spec, tactic);
   engine.declare(module);
   module.workgroup('tile', 'u32', 4, packedWorkgroupBytes(tactic) / 16);
@@ -60,7 +62,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
     block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
     if (tactic.splitK > 1) block.let('part', `wid.z % ${tactic.splitK}u`);
-    const product = new Product(block, spec, geometry, engine, [a, b], `${flat} / ${columnTiles}u`);
+    const product = new Product(block, spec, geometry, engine, [sums ? sums.watch(a) : a, b], `${flat} / ${columnTiles}u`);
     const results = new Results(spec, geometry, engine, sink);
     engine.begin(block);
     product.load(block);
@@ -68,6 +70,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     if (tactic.walk > 1) emitWalk(block, tactic, rowTiles, engine, product, results);
     else {
       product.multiply(block);
+      sums?.finish(block);
       results.hoist(block);
       results.emit(block);
     }
@@ -76,15 +79,20 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   const ends = parts ? [parts] : wideTensors(spec);
   return {
     source: module.finish(),
-    operands: [...a.tensors, ...b.tensors, ...ends],
+    operands: [...a.tensors, ...b.tensors, ...(spec.normalization?.moments ? [spec.normalization.moments] : []), ...ends],
     workgroups: [grid[0], grid[1], product(spec.batch) * tactic.splitK],
     tactic: name,
   };
 }
 
-function stagesOf(spec: PackedSpec, { tactic, threads, pitch, bBegin }: Geometry, engine: Engine): [Stage, Stage] {
+function leftShape({ depth, rows }: PackedSpec, { tactic, threads, pitch }: Geometry): StageShape {
+  return { threads, bk: tactic.bk, depth, pitch, name: 'a', rows: tactic.bm, origin: 'tile_row', count: product(rows), begin: 0, slot: undefined };
+}
+
+function stagesOf(spec: PackedSpec, geometry: Geometry, engine: Engine): [Stage, Stage] {
+  const { tactic, threads, pitch, bBegin } = geometry;
   const shared = { threads, bk: tactic.bk, depth: spec.depth, pitch };
-  const left: StageShape = { ...shared, name: 'a', rows: tactic.bm, origin: 'tile_row', count: product(spec.rows), begin: 0, slot: undefined };
+  const left = leftShape(spec, geometry);
   const right: StageShape = { ...shared, name: 'b', rows: tactic.bn, origin: 'tile_column', count: spec.columns, begin: bBegin, slot: engine.columnSlot };
   const { b } = spec;
   const aStage = tactic.slide ? slideStage(left, spec.a, tactic) : rowStage(left, ...leftParts(spec, tactic.bk));

@@ -99,6 +99,21 @@ export interface PackedOperand extends EpilogueOperand {
   readonly quantization?: Quantization | undefined;
 }
 
+/**
+ * The rows of a left matrix of halves are normalized: what is multiplied is (row − mean) / √(variance + ε), or row / √(mean of squares + ε)
+ * where there are no sums. The kernel multiplies rows as they are and corrects the sums by what it saw of the rows on their way; a factor by
+ * depth belongs into B, a summand's product into the bias. Legal without split depth, walks and slides.
+ */
+export interface RowNormalization {
+  readonly epsilon: number;
+  /** Elements of a row. */
+  readonly count: number;
+  /** Σ_k B[k, column], f32. */
+  readonly sums: EpilogueOperand | undefined;
+  /** Where pairs (mean, 1 / √(variance + ε)) of all rows are written, f32. */
+  readonly moments: DeviceTensor | undefined;
+}
+
 export interface PackedSpec extends EpilogueSpec {
   readonly label: string;
   readonly element: PackedElement;
@@ -108,6 +123,7 @@ export interface PackedSpec extends EpilogueSpec {
   readonly b: PackedRight;
   /** f32 factors by column, on top of `scale`: y = epilogue(scale · columnScale · accumulator + biasScale · bias, extras…). */
   readonly columnScale?: EpilogueOperand | undefined;
+  readonly normalization?: RowNormalization | undefined;
   readonly extras: readonly PackedOperand[];
   /** Numbers (f32) that the expression has as inputs after the extras, so that layers which differ in nothing else share their code. */
   readonly constants?: DeviceTensor | undefined;

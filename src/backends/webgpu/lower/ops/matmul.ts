@@ -2,16 +2,17 @@
 import type { Expr } from '../../../../ir/expr.ts';
 import type { Node, ValueId } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
-import { type Dims, elementCount } from '../../../../ir/tensor.ts';
+import { type Dims, elementCount, float16ToNumber, numberToFloat16 } from '../../../../ir/tensor.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
 import type { ColumnOperand } from '../../kernels/matmul.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt } from '../../kernels/packed/pack.ts';
-import { packedColumns, type PackedLeft, type PackedRight } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedLeft, type PackedRight, type RowNormalization } from '../../kernels/packed/spec.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { type LeftNormalization, normalizedElements, type Operand, withOperands } from '../normalizations.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
 
@@ -36,12 +37,58 @@ function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta'
   const output = isPlain ? context.target(node.outputs[0]!, 'linear', 'narrow') : context.define(node.outputs[0]!, 'linear', 'narrow');
   if (elementCount(output.dims) === 0) return;
   const linear = (id: ValueId): DeviceTensor => context.sourceIn(id, 'linear');
-  const product = { ...options, a: matrixOperand(a, context), c: c === '' ? undefined : linear(c), extras: extras.map(linear), output };
+  const ends = endOf(options.epilogue, extras, context);
+  const normalization = context.normalization(a);
+  if (normalization) return normalizedProduct(node, { ...options, ...ends, output }, normalization, context);
+  const product = { ...options, ...ends, a: matrixOperand(a, context), c: c === '' ? undefined : linear(c), output };
   const packed = paddedColumns(b, options.transB, context);
   if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context);
   const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
   const columns = { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } };
-  multiply(product, shape, columns, context, context.half || context.split ? packedWeights(b, options.transB, context) : undefined);
+  multiply(product, shape, { columns, weights: context.half || context.split ? packedWeights(b, options.transB, context) : undefined }, context);
+}
+
+/** The expression and its operands; what is a normalization without a kernel is computed by the expression. */
+function endOf(epilogue: Expr | undefined, extras: readonly ValueId[], context: LowerContext): Pick<Product, 'epilogue' | 'extras'> {
+  const operands = extras.map((id): Operand => {
+    const normalization = context.normalization(id);
+    if (normalization) return normalizedElements(normalization, context);
+    return { tensors: [context.sourceIn(id, 'linear')], value: (index) => ({ kind: 'input', index, dtype: context.type(id).dtype }) };
+  });
+  const { tensors, expr } = withOperands(epilogue ?? { kind: 'input', index: 0, dtype: 'float32' }, operands);
+  return { extras: tensors, epilogue: epilogue && expr };
+}
+
+/** (x̂ · scale + bias) · w = x̂ · (scale · w) + bias · w, where the kernel normalizes x. */
+function normalizedProduct(node: Node<OpKind>, given: Omit<Product, 'a' | 'b' | 'c'>, normalization: LeftNormalization, context: LowerContext): void {
+  const { source, count, epsilon, centers, first, moments } = normalization;
+  const [weightsId, c = ''] = node.inputs.slice(1) as [string, string?];
+  const matrix = context.constant(weightsId)!;
+  const shape = shapeOf(source.dims, matrix.dims, false, given.transB);
+  const values = constantArray(matrix) as Float32Array;
+  const at = (k: number, column: number): number => values[given.transB ? column * count + k : k * shape.columns + column]!;
+  const scale = constantArray(normalization.scale) as Float32Array;
+  const bias = normalization.bias && (constantArray(normalization.bias) as Float32Array);
+  const added = c === '' ? undefined : (constantArray(context.constant(c)!) as Float32Array);
+  const key = `${normalization.node.name}:${weightsId}${given.transB ? ' transposed' : ''}`;
+  const weights = packedMatrix(key, count, shape.columns, (k, column) => scale[k]! * at(k, column), context);
+  const byColumn = (name: string, value: (column: number) => number): DeviceTensor =>
+    context.pack(`${key}:${name}`, { dtype: 'float32', dims: [shape.columns], storage: 'f32' }, () => Float32Array.from({ length: shape.columns }, (_, column) => value(column)));
+  const overDepth = (term: (k: number) => number): number => {
+    let sum = 0;
+    for (let k = 0; k < count; k++) sum += term(k);
+    return sum;
+  };
+  // Of the weights as they are multiplied: what they lost to rounding must cancel too.
+  const sums = centers ? byColumn('sums', (column) => overDepth((k) => float16ToNumber(numberToFloat16(scale[k]! * at(k, column))))) : undefined;
+  const { alpha, beta } = given;
+  const product = {
+    ...given,
+    a: source,
+    beta: 1,
+    c: added || bias ? byColumn(`bias ${c} ${alpha} ${beta}`, (column) => (added ? beta * added[column]! : 0) + (bias ? alpha * overDepth((k) => bias[k]! * at(k, column)) : 0)) : undefined,
+  };
+  multiply(product, shape, { weights, normalization: { epsilon, count, sums, moments: first === node ? moments : undefined } }, context);
 }
 
 /** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. */
@@ -108,21 +155,26 @@ export type ProductContext = Pick<LowerContext, 'half' | 'split' | 'profile' | '
 
 export function lowerProduct(product: Product, context: ProductContext): void {
   const shape = shapeOf(product.a.dims, product.b.dims, product.transA, product.transB);
-  multiply(product, shape, { tensor: product.b, view: matrixView(product.b, shape.b, shape.batch, product.transB) }, context);
+  multiply(product, shape, { columns: { tensor: product.b, view: matrixView(product.b, shape.b, shape.batch, product.transB) } }, context);
 }
 
-/** `weights` are the right matrix in the form that the packed kernel reads, where it is constant. */
-function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, context: ProductContext, weights?: PackedRight): void {
+/** The right matrix: as it lies, and in the form that the packed kernel reads where it is constant. In that form alone where the left one is normalized. */
+interface Right {
+  readonly columns?: ColumnOperand;
+  readonly weights?: PackedRight | undefined;
+  readonly normalization?: { readonly epsilon: number; readonly count: number; readonly sums: DeviceTensor | undefined; readonly moments: DeviceTensor | undefined };
+}
+
+function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization }: Right, context: ProductContext): void {
   const outer = [...shape.batch, shape.rows, shape.columns];
   // A right matrix that all batches share makes their rows one: one tall product in place of many flat ones.
-  const isShared = b.view.strides.slice(0, -2).every((stride) => stride === 0);
+  const isShared = !columns || columns.view.strides.slice(0, -2).every((stride) => stride === 0);
   const isTall = isShared && !product.transA && elementCount(shape.a) === elementCount(shape.batch) * shape.rows * shape.depth;
   const axes = isTall ? { batch: [1], rows: [...shape.batch, shape.rows] } : { batch: shape.batch, rows: [shape.rows] };
   const lead = (view: View): View => (isTall ? { offset: view.offset, strides: [0, ...view.strides] } : view);
   const operand = (tensor: DeviceTensor): EpilogueOperand => ({ tensor, view: lead(broadcastView(tensor, outer)) });
   const problem = { batch: elementCount(axes.batch), rows: elementCount(axes.rows), columns: shape.columns, depth: shape.depth };
   const left = lead(matrixView(product.a, shape.a, shape.batch, product.transA));
-  const right = isTall ? { offset: b.view.offset, strides: [0, ...b.view.strides.slice(-2)] } : b.view;
   const end = {
     label: 'MatMul',
     ...axes,
@@ -136,14 +188,21 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, b: ColumnOperand, c
     output: { tensor: product.output, view: lead(product.output.window ?? { offset: 0, strides: rowMajorStrides(outer) }) },
   };
   const { depth } = shape;
-  const spec = { ...end, depth, a: matrixRows({ tensor: product.a, ...axes, depth, view: left }), b: { tensor: b.tensor, view: right } };
+  if (!columns) {
+    const { epsilon, count, sums, moments } = normalization!;
+    const normalized = { ...end, normalization: { epsilon, count, sums: sums && operand(sums), moments } };
+    context.choose(productProblem(`${end.label} normalized`, 'f16', problem), halfProduct(normalized, product.a, left, weights, depth, context));
+    return;
+  }
+  const b = isTall ? { ...columns, view: { offset: columns.view.offset, strides: [0, ...columns.view.strides.slice(-2)] } } : columns;
+  const spec = { ...end, depth, a: matrixRows({ tensor: product.a, ...axes, depth, view: left }), b };
   const tiled = tiledCandidates(spec, problem, context);
-  const halves = context.split ? splitProduct(end, product.a, left, weights, depth, context) : halfProduct(end, product.a, left, weights ?? halfColumns({ tensor: b.tensor, view: right }, depth), depth, context);
+  const halves = context.split ? splitProduct(end, product.a, left, weights, depth, context) : halfProduct(end, product.a, left, weights ?? halfColumns(b, depth), depth, context);
   const candidates = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
   context.choose(productProblem(end.label, context.half && halves.length > 0 ? 'f16' : 'f32', problem), candidates);
 }
 
-type ProductEnd = EpilogueSpec & { readonly label: string };
+type ProductEnd = EpilogueSpec & { readonly label: string; readonly normalization?: RowNormalization };
 
 /** On halves, where both operands lie in whole vectors. */
 function halfProduct(end: ProductEnd, tensor: DeviceTensor, view: View, b: PackedRight | undefined, depth: number, context: ProductContext): Candidate[] {
@@ -192,14 +251,16 @@ function packedWeights(id: ValueId, transB: boolean, context: LowerContext): Pac
   if (constant?.dims.length !== 2) return undefined;
   const [first, second] = constant.dims as [number, number];
   const [depth, columns] = transB ? [second, first] : [first, second];
+  const values = constantArray(constant) as Float32Array;
+  return packedMatrix(`${id}:packed${transB ? ' transposed' : ''}`, depth, columns, (k, column) => values[transB ? column * depth + k : k * columns + column]!, context);
+}
+
+function packedMatrix(key: string, depth: number, columns: number, at: (k: number, column: number) => number, context: Pick<LowerContext, 'pack' | 'split'>): PackedRight {
   const shape = { groups: 1, taps: 1, channels: depth, columns };
   const { split } = context;
   const bytes = packedBytes(split ? splitShape(shape) : shape, 'f16');
-  const tensor = context.pack(`${id}:packed${transB ? ' transposed' : ''}`, { dtype: 'float32', dims: [bytes / 2], storage: 'f16' }, () => {
-    const values = constantArray(constant) as Float32Array;
-    const at: WeightAt = (_group, _tap, k, column) => values[transB ? column * depth + k : k * columns + column]!;
-    return split ? packSplit(shape, at) : packHalf(shape, at);
-  });
+  const weightAt: WeightAt = (_group, _tap, k, column) => at(k, column);
+  const tensor = context.pack(key, { dtype: 'float32', dims: [bytes / 2], storage: 'f16' }, () => (split ? packSplit(shape, weightAt) : packHalf(shape, weightAt)));
   return { kind: 'packed', tensor, columns: packedColumns(columns), grouped: false };
 }
 
