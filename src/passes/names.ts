@@ -20,6 +20,7 @@ export const PASS_NAMES = [
   'recover-activations',
   'recover-layer-norm',
   'recover-rms-norm',
+  'pick-rows',
   'fold-linear',
   'fold-pads',
   'recover-swish',

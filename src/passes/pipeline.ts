@@ -24,6 +24,7 @@ import { fuseShortcuts } from './fuse-shortcuts.ts';
 import { fuseSiblings } from './fuse-siblings.ts';
 import { identities } from './identities.ts';
 import type { Evaluator, Pass, PassContext, PassReport, Target } from './pass.ts';
+import { pickRows } from './pick-rows.ts';
 import { recoverActivations, recoverSwish } from './recover-activations.ts';
 import { recoverLayerNorm, recoverRmsNorm } from './recover-norms.ts';
 import { reshapes } from './reshapes.ts';
@@ -45,6 +46,7 @@ export const PASSES: readonly Pass[] = [
   recoverActivations,
   recoverLayerNorm,
   recoverRmsNorm,
+  pickRows,
   foldLinear,
   foldPads,
   recoverSwish,

@@ -35,6 +35,7 @@ describe('pipeline', () => {
         "recover-activations: Gelu, HardSwish, Mish, Softplus and Clip from primitive ops",
         "recover-layer-norm: LayerNormalization from primitive ops",
         "recover-rms-norm: RMSNormalization from primitive ops",
+        "pick-rows: rows are picked before they are normalized",
         "fold-linear: MatMul + Add as Gemm; BatchNorm and per-channel arithmetic into weights",
         "fold-pads: Pad into the convolution or pool that reads it",
         "recover-swish: Swish from x·sigmoid(x)",
