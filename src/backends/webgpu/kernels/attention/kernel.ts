@@ -101,6 +101,8 @@ class Emitter {
     const { tactic } = this.#geometry;
     const { length, rows } = this.#spec;
     const isOneBlock = length <= tactic.bk;
+    this.#declare('key_');
+    this.#fetch(block, 'k', 'key_', '0u');
     this.#stageQueries();
     this.#engine.begin(block);
     block.let('row', `lid / ${this.#team}u`);
@@ -108,8 +110,6 @@ class Emitter {
     block.let('query', `min(first + row, ${rows - 1}u)`);
     block.var('largest', LOWEST);
     block.var('sum', 'f32()');
-    this.#declare('key_');
-    this.#fetch(block, 'k', 'key_', '0u');
     if (isOneBlock) this.#emitBlock(block, '0u', true);
     else block.for('begin', '0u', `${length}u`, `${tactic.bk}u`, (loop) => this.#emitBlock(loop, 'begin', false));
     this.#finish(store);
@@ -190,10 +190,11 @@ class Emitter {
     block.line('workgroupBarrier()');
     for (const i of range(this.#vectors('v').fetches)) block.var(`value_${i}`, 'vec4<u32>()');
     this.#fetch(block, 'v', 'value_', begin);
+    this.#fetchMask(block, begin);
     engine.scores(block);
     block.line('workgroupBarrier()');
     this.#stage(block, 'v', 'value_');
-    this.#largestOfShare(block, begin);
+    this.#largestOfShare(block);
     block.line(`partial[lid] = most`);
     // Whoever sees a maximum grow too much writes the same word.
     if (isRare) block.if(`most > largest + ${SLACK}f && ${begin} > 0u`, (inside) => inside.line('grown[0] = 1u'));
@@ -219,16 +220,23 @@ class Emitter {
     return `part * 2u + ${Math.floor(j / 2) * this.#team * 2 + (j % 2)}u`;
   }
 
-  /** Reads the invocation's scores, `s0` …, and their maximum `most`. */
-  #largestOfShare(block: Block, begin: string): void {
+  /** Emits the columns of the invocation's scores, and loads of what is added to them. */
+  #fetchMask(block: Block, begin: string): void {
+    for (const j of range(this.#shares)) {
+      const column = block.let(`column${j}`, `${begin} + (${this.#share(j)}) * 4u`);
+      if (this.#mask) block.let(`added${j}`, this.#mask(['batch', 'head', 'query', column]));
+    }
+  }
+
+  /** Reads the invocation's scores, `share0` …, and their maximum `most`. */
+  #largestOfShare(block: Block): void {
     const { memory, tactic } = this.#geometry;
     const { scale, length } = this.#spec;
     const tail = length % tactic.bk !== 0;
     for (const j of range(this.#shares)) {
-      const column = block.let(`column${j}`, `${begin} + (${this.#share(j)}) * 4u`);
       const raw = `bitcast<vec4<f32>>(tile[row * ${memory.scorePitch}u + ${this.#share(j)}]) * ${Math.fround(scale)}f`;
-      const value = this.#mask ? `${raw} + ${this.#mask(['batch', 'head', 'query', column])}` : raw;
-      if (tail) block.let(`inside${j}`, `vec4<u32>(${column}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${length}u)`);
+      const value = this.#mask ? `${raw} + added${j}` : raw;
+      if (tail) block.let(`inside${j}`, `vec4<u32>(column${j}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${length}u)`);
       block.let(`share${j}`, tail ? `select(vec4<f32>(${LOWEST}), ${value}, inside${j})` : value);
     }
     const four = block.let('most4', range(this.#shares).map((j) => `share${j}`).reduce((a, b) => `max(${a}, ${b})`));
