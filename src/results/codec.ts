@@ -17,9 +17,13 @@ import { wireRecord, type WireAccuracy, type WireCase, type WireError, type Wire
 /** One line of JSON, without the line feed. Keys whose value is undefined are left out, as the wire schema has it. */
 export function encodeRecord(record: BenchRecord): string {
   if (record.status !== 'completed' || record.accuracy === undefined) return JSON.stringify(record);
-  const { cosineMin, maxAbsError, snrDb } = record.accuracy;
-  const numbers = { cosineMin: toWire(cosineMin), maxAbsError: toWire(maxAbsError), snrDb: snrDb === undefined ? undefined : toWire(snrDb) };
-  return JSON.stringify({ ...record, accuracy: { ...record.accuracy, ...numbers } });
+  return JSON.stringify({ ...record, accuracy: accuracyToWire(record.accuracy) });
+}
+
+/** A reading whose numbers JSON holds; keys whose value is undefined are still there. */
+export function accuracyToWire(reading: AccuracyReading): object {
+  const { cosineMin, maxAbsError, snrDb } = reading;
+  return { ...reading, cosineMin: toWire(cosineMin), maxAbsError: toWire(maxAbsError), snrDb: snrDb === undefined ? undefined : toWire(snrDb) };
 }
 
 /**
@@ -127,7 +131,7 @@ function roundToMemory(wire: WireRound): Round {
   return { ...wire, clockMhz: wire.clockMhz };
 }
 
-function accuracyToMemory(wire: WireAccuracy): AccuracyReading {
+export function accuracyToMemory(wire: WireAccuracy): AccuracyReading {
   return {
     ...wire,
     top1Percent: wire.top1Percent,

@@ -131,7 +131,8 @@ const memory = z.strictObject({
   deviceBytes: amount.exactOptional(),
 });
 
-const accuracy = z.strictObject({
+/** A reading of accuracy as a record has it. */
+export const wireAccuracy = z.strictObject({
   samples: count,
   top1Percent: percent.exactOptional(),
   top5Percent: percent.exactOptional(),
@@ -186,7 +187,7 @@ const rounds = z.array(round);
 /** One line of a results file. */
 export const wireRecord = z
   .discriminatedUnion('status', [
-    z.strictObject({ ...base, status: z.literal('completed'), build, rounds, memory, accuracy: accuracy.exactOptional() }),
+    z.strictObject({ ...base, status: z.literal('completed'), build, rounds, memory, accuracy: wireAccuracy.exactOptional() }),
     z.strictObject({
       ...base,
       status: z.literal('failed'),
@@ -206,7 +207,7 @@ export const wireRecord = z
 
 export type WireRecord = z.infer<typeof wireRecord>;
 export type WireError = z.infer<typeof error>;
-export type WireAccuracy = z.infer<typeof accuracy>;
+export type WireAccuracy = z.infer<typeof wireAccuracy>;
 export type WireRound = z.infer<typeof round>;
 export type WireCase = z.infer<typeof caseSchema>;
 export type WireProvenance = z.infer<typeof provenance>;

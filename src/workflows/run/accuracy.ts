@@ -14,6 +14,7 @@ import type { Dataset } from '../../suite/source.ts';
 import type { Task } from '../../suite/schema.ts';
 import type { OnRunEvent } from '../events.ts';
 import type { BuiltEngine } from './engines.ts';
+import type { KeptEngines } from './kept-engines.ts';
 import type { References } from './reference.ts';
 
 export interface AccuracyRequest {
@@ -23,6 +24,8 @@ export interface AccuracyRequest {
   readonly untrained: boolean;
   readonly plugins: readonly string[];
   readonly timeoutMs: number;
+  /** Of the same run before it was cut off; told of what is found. */
+  readonly kept?: KeptEngines | undefined;
   /** Opens the dataset in batches of a size. */
   readonly openDataset: (batch: number) => Promise<Dataset>;
   readonly signal: AbortSignal;
@@ -60,8 +63,17 @@ export async function assessAccuracy(request: AccuracyRequest): Promise<Readonly
   for (const batch of new Set([...chosen.values()].map((engine) => engine.variant.options.batch))) {
     const engines = [...chosen].filter(([, engine]) => engine.variant.options.batch === batch);
     for (const [key, outcome] of await assessBatch(request, batch, new Map(engines))) outcomes.set(key, outcome);
+    noteResults(request, outcomes);
   }
   return outcomes;
+}
+
+/** Every engine of the same numbers: which of them is assessed depends on the cases that are left. */
+function noteResults({ engines, kept }: AccuracyRequest, outcomes: ReadonlyMap<string, AccuracyOutcome>): void {
+  for (const { variant, prebuilt, sha256 } of engines) {
+    const outcome = outcomes.get(numericsKey(variant.options, prebuilt && sha256));
+    if (outcome?.status === 'assessed') kept?.noteAccuracy(sha256, outcome.result);
+  }
 }
 
 /** The larger batch (up to a bound), then the most threads: the same numbers, sooner. */
@@ -86,9 +98,14 @@ async function assessBatch(
   batch: number,
   engines: ReadonlyMap<string, BuiltEngine>,
 ): Promise<Map<string, AccuracyOutcome>> {
-  const { signal, onEvent, task, untrained } = request;
+  const { signal, onEvent, task, untrained, kept } = request;
   const dataset = await request.openDataset(batch);
   const outcomes = new Map<string, AccuracyOutcome>();
+  for (const [key, { sha256 }] of engines) {
+    const result = await kept?.accuracyOf(sha256, dataset.description);
+    if (result) outcomes.set(key, { status: 'assessed', result });
+  }
+  if (outcomes.size === engines.size) return outcomes;
   const runners = new Map<string, Runner>();
   const fail = async (key: string, error: unknown): Promise<void> => {
     outcomes.set(key, { status: 'failed', error: error instanceof WorkerFailure ? error.failure.error : reportError(error) });
@@ -98,6 +115,7 @@ async function assessBatch(
   let done = 0;
   try {
     for (const [key, { variant, backend, header, path, device, environment }] of engines) {
+      if (outcomes.has(key)) continue;
       const { plugins, timeoutMs } = request;
       await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs, signal }).then(
         (inference) => runners.set(key, { title: variant.id, backend, header, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),

@@ -1,6 +1,7 @@
 /**
- * Engines of a run that was cut off, kept in the cache folder until it is resumed: to build and tune them again would take the time that was
- * just lost. There are those of one run per suite, its latest, which is the one that `--resume` goes on with.
+ * Engines of a run that was cut off, and what was found of their accuracy, kept in the cache folder until it is resumed: to build, tune and assess
+ * them again would take the time that was just lost. There are those of one run per suite, its latest, which is the one that `--resume` goes on
+ * with.
  */
 import { copyFile, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -8,11 +9,23 @@ import { z } from 'zod';
 import type { Availability } from '../../backends/backend.ts';
 import { canonicalJson } from '../../engine/canonical.ts';
 import type { PluginStamp } from '../../ir/custom.ts';
+import { accuracyToMemory, accuracyToWire } from '../../results/codec.ts';
 import type { Variant } from '../../results/record.ts';
+import { wireAccuracy } from '../../results/wire.ts';
+import type { AccuracyResult } from '../../suite/accuracy.ts';
 import { type EngineFile, readEngineFile, whyNotHere } from '../engine-file.ts';
+
+const accuracySchema = z.strictObject({
+  /** SHA-256 of the engine. */
+  engine: z.string(),
+  reading: wireAccuracy,
+  referenceTop1Percent: z.number().exactOptional(),
+  nonFiniteSamples: z.number(),
+});
 
 const indexSchema = z.strictObject({
   runId: z.string(),
+  accuracy: z.array(accuracySchema),
   engines: z.array(z.strictObject({ file: z.string(), variant: z.string(), sha256: z.string(), buildMs: z.number(), buildsMs: z.array(z.number()) })),
 });
 type Index = z.infer<typeof indexSchema>;
@@ -40,6 +53,8 @@ export class KeptEngines {
   readonly #runId: string;
   readonly #stamps: readonly PluginStamp[];
   readonly #built: NewEngine[] = [];
+  /** By the engine's hash. */
+  readonly #assessed = new Map<string, AccuracyResult>();
 
   constructor(about: { readonly cache: string; readonly suite: string; readonly runId: string; readonly stamps: readonly PluginStamp[] }) {
     this.#folder = join(about.cache, 'interrupted', about.suite.replace(/[^A-Za-z0-9._-]+/g, '_'));
@@ -62,6 +77,20 @@ export class KeptEngines {
     this.#built.push(engine);
   }
 
+  /** What an earlier part of this run found of an engine's accuracy on these inputs (a dataset's description). */
+  async accuracyOf(sha256: string, inputs: string): Promise<AccuracyResult | undefined> {
+    const index = await this.#index();
+    const entry = index?.runId === this.#runId ? index.accuracy.find(({ engine, reading }) => engine === sha256 && reading.inputs === inputs) : undefined;
+    if (!entry) return undefined;
+    const { reading, referenceTop1Percent, nonFiniteSamples } = entry;
+    return { reading: accuracyToMemory(reading), referenceTop1Percent, nonFiniteSamples };
+  }
+
+  /** Tells of the accuracy of an engine of this run. */
+  noteAccuracy(sha256: string, result: AccuracyResult): void {
+    this.#assessed.set(sha256, result);
+  }
+
   /** Keeps this run's engines in place of those of earlier runs, also such as were not asked for again; gives their bytes. */
   async keep(): Promise<number> {
     const index = await this.#index();
@@ -81,7 +110,9 @@ export class KeptEngines {
       bytes += (await stat(path)).size;
       engines.push({ file, ...entry });
     }
-    await writeFile(join(fresh, INDEX), JSON.stringify({ runId: this.#runId, engines } satisfies Index));
+    const assessed = [...this.#assessed].map(([engine, { reading, ...result }]) => ({ engine, ...result, reading: accuracyToWire(reading) }));
+    const earlier = (index?.runId === this.#runId ? index.accuracy : []).filter(({ engine }) => !this.#assessed.has(engine));
+    await writeFile(join(fresh, INDEX), JSON.stringify({ runId: this.#runId, engines, accuracy: [...assessed, ...earlier] }));
     await this.drop();
     await rename(fresh, this.#folder);
     return bytes;

@@ -54,6 +54,7 @@ async function accuracyOf(sweep: Sweep, engines: readonly BuiltEngine[], referen
     untrained: model.untrained,
     plugins: request.settings.config.plugins,
     timeoutMs: suite.measure.timeoutMs,
+    kept: sweep.kept,
     openDataset: async (batch) => {
       const dataset = await datasetOf(sweep, engines, batch, undefined);
       request.onEvent({ kind: 'stage', stage: 'dataset', text: dataset.description });

@@ -154,15 +154,17 @@ describe('runSuite', () => {
     expect((await readFile(resumed.file!, 'utf8')).trim().split('\n').length).toBeGreaterThanOrEqual(2);
   });
 
-  it('builds no engine again when it resumes, unless its file is another one, and keeps none when it is done', async () => {
+  it('builds and assesses no engine again when it resumes, unless its file is another one, and keeps none when it is done', async () => {
     const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'odd', precision: ['fp32', 'fp16'] }], measure: { ...SUITE.measure, builds: 1 } });
     const log = join(folder, 'built.txt');
     const path = await plugin(folder, `build: async (...args) => { (await import('node:fs')).appendFileSync(${JSON.stringify(log)}, '.'); return nullBackend.build(...args); }`);
     const builds = async (): Promise<number> => (await readFile(log, 'utf8')).length;
+    let assessed = 0;
     const interrupt = async (resume: boolean, stage: 'accuracy' | 'build' | 'measure' = 'measure'): Promise<RunResult> => {
       const controller = new AbortController();
       const onEvent = (event: RunEvent): void => {
         if (event.kind === 'progress' && event.stage === stage) controller.abort();
+        if (event.kind === 'progress' && event.stage === 'accuracy') assessed++;
       };
       return run({ resume, signal: controller.signal, onEvent }, [path]);
     };
@@ -170,10 +172,10 @@ describe('runSuite', () => {
     const once = await builds();
     expect([first.interrupted, once]).toEqual([true, 2]);
     expect(first.notices.at(-1)).toMatch(/^the engines \(\d+\.\d MiB\) are kept in the cache folder until this suite's next run; --resume uses them$/);
+    assessed = 0;
     const again = await interrupt(true);
-    expect([again.interrupted, again.runId, await builds()]).toEqual([true, first.runId, once]);
+    expect([again.interrupted, again.runId, await builds(), assessed]).toEqual([true, first.runId, once, 0]);
     // Cut off again before anything is measured, or before its first record: the run that can be resumed loses nothing.
-    await interrupt(true, 'accuracy');
     await interrupt(true, 'build');
     expect(await builds()).toBe(once);
     await interrupt(false, 'accuracy');
@@ -183,7 +185,7 @@ describe('runSuite', () => {
     const kept = join(folder, 'cache', 'interrupted', 'nulls');
     await writeFile(join(kept, '0.engine'), 'something else');
     const done = await run({ resume: true }, [path]);
-    expect(done.records.map((record) => record.status)).toEqual(['completed', 'completed']);
+    expect(done.records).toMatchObject([{ status: 'completed', accuracy: { samples: 3 } }, { status: 'completed', accuracy: { samples: 3 } }]);
     expect([await builds(), await readdir(join(folder, 'cache', 'interrupted'))]).toEqual([once + 3, []]);
     // Another run has nothing to do with them.
     await interrupt(false);
