@@ -48,12 +48,9 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       ['emulated', { ahead: 2, splitK: 3, wide: 16, bn: 32, rounds: 1 }],
       ['emulated', { ahead: 4, bk: 2 }],
       ['lanes', { ahead: 3, bk: 2, splitK: 2 }],
-      ['emulated', { ahead: 2, buffers: 2 }],
-      ['emulated', { ahead: 3, buffers: 2, splitK: 2, bk: 1 }],
-      ['lanes', { ahead: 4, buffers: 2, bk: 2 }],
+      ['emulated', { buffers: 2 }],
       ['emulated', { bn: 48, sn: 48 }],
-      ['emulated', { bm: 32, sm: 16, bn: 48, sn: 16 }],
-      ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16, buffers: 2, ahead: 2 }],
+      ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16, bk: 3 }],
       ['emulated', { matrix: { m: 8, n: 16, k: element === 'f16' ? 16 : 32 } }],
     ];
     it.each(variants.map(([engine, options]) => [packedTacticName(tactic(engine, element, options), element), engine, options] as const))(
@@ -113,8 +110,8 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
     ['lanes', {}],
     ['emulated', {}],
     ['emulated', { ahead: 2, slices: 2, bk: 4 }],
-    ['emulated', { buffers: 2, ahead: 2 }],
-    ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16 }],
+    ['emulated', { buffers: 2 }],
+    ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16, bk: 3 }],
     ['emulated', { bm: 32, sm: 16, bn: 16, bk: 8 }],
   ] as const)('rows normalized on their way: %s %o', async (engine, options) => {
     for (const [m, n, k] of [[19, 24, 64], [48, 40, 72]] as const) {

@@ -249,20 +249,18 @@ function slidesWhole({ engine, bk, slices, slide, matrix }: PackedTactic, elemen
   return bk % run === 0 && run % window === 0 && (step === 1 || step % window === 0 || (step > window && step % 2 === 1));
 }
 
-/** Rows whose places invocations exchange among themselves (kernels/packed/rows.ts): what is left of a block's loads is whole sets of them. */
-const LOAD_ROWS = 8;
-
 /** Whether a tactic can run on the device; `undefined`, or why it can't. */
 export function packedReason(tactic: PackedTactic, element: PackedElement, profile: DeviceProfile): string | undefined {
   const { engine, bm, bn, bk, sm, sn, slices, wide, slide, matrix, subgroup } = tactic;
   const invocations = packedInvocations(tactic);
   if (bm % sm !== 0 || bn % sn !== 0 || bn % wide !== 0) return 'the tile is not whole subgroup tiles';
+  if (tactic.ahead > 1 && tactic.buffers > 1) return 'blocks wait either in registers or in workgroup memory';
   if (bm % (tactic.rounds * slabStep(tactic)) !== 0) return 'the rounds are not whole rows of results';
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
   if (packedWorkgroupBytes(tactic) > profile.maxWorkgroupBytes) return `${packedWorkgroupBytes(tactic)} bytes of workgroup memory, the device has ${profile.maxWorkgroupBytes}`;
   if (tactic.walk > 1 && (tactic.splitK > 1 || tactic.ahead > 1)) return 'a workgroup that walks has the whole depth and one set of registers';
   if (!slide && invocations % bk !== 0) return 'a row is not loaded by whole sets of invocations';
-  if ((slide ? [bn] : [bm, bn]).some((rows) => rows * bk > invocations && ((rows * bk) % invocations) % (LOAD_ROWS * bk) !== 0)) return 'loads do not divide among the invocations';
+  if ((slide ? [bn] : [bm, bn]).some((rows) => rows * bk > invocations && (rows * bk) % invocations !== 0)) return 'loads do not divide among the invocations';
   if (slide && !slidesWhole(tactic, element)) return 'runs that overlap are not whole matrices deep, or are sliced';
   if (engine === 'lanes') return sn % 4 !== 0 || bk % slices !== 0 ? 'the tile of an invocation is not whole vectors' : undefined;
   if (!matrix || sm % matrix.m !== 0 || sn % matrix.n !== 0) return 'the subgroup tile is not whole matrices';

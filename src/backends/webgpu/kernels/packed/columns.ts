@@ -1,14 +1,15 @@
 /** Staging of right matrices: packed weights, and f16 activations [k, column] that are transposed on their way. */
 import { address, collapse, decodeIndex } from '../../lower/space.ts';
-import { assign, bindVectors, type Share, shareOf, type Stage, type StageShape, storeShare, takeShare } from './rows.ts';
+import { assign, bindVectors, loadsOf, type Stage, type StageShape, whereOwn } from './rows.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { PackedColumns, PackedWeights } from './spec.ts';
 
 /** Neighbouring invocations take neighbouring columns at one depth. */
 export function weightStage(weights: PackedWeights, shape: StageShape): Stage {
   const { rows: bn, origin, threads, bk, depth, pitch, begin, slot } = shape;
-  const share = shareOf(bn * bk, threads);
-  const walk = walkOf(bn, share, shape);
+  const vectors = bn * bk;
+  const loads = loadsOf(vectors, threads);
+  const walk = walkOf(bn, loads, shape);
   const tail = depth % bk !== 0;
   const clamps = weights.columns % bn !== 0;
   return {
@@ -23,26 +24,29 @@ export function weightStage(weights: PackedWeights, shape: StageShape): Stage {
       }
     },
     declare(block, set) {
-      for (let i = 0; i < share.loads; i++) block.var(`b${i}${set}`, 'vec4<u32>()');
+      for (let i = 0; i < loads; i++) block.var(`b${i}${set}`, 'vec4<u32>()');
     },
     load(block, k, how, set) {
       const at = block.let(how === 'var' ? 'bd' : 'bn', `${k} * ${weights.columns}u`);
-      for (let i = 0; i < share.loads; i++) {
+      for (let i = 0; i < loads; i++) {
         const { base, down, lane } = walk.load(i);
         const index = `b_base${base} + ${at} + ${down * weights.columns}u`;
-        takeShare(block, share, i, `b${i}${set}`, how, (inside) => {
-          if (!tail) return `b[${index}]`;
-          const ok = inside.let(`${at}_ok${i}`, `${k} + ${lane} + ${down}u < k_end`);
-          return `select(vec4<u32>(), b[select(0u, ${index}, ${ok})], ${ok})`;
-        });
+        if (!tail) {
+          assign(block, `b${i}${set}`, `b[${index}]`, how);
+          continue;
+        }
+        const ok = block.let(`${at}_ok${i}`, `${k} + ${lane} + ${down}u < k_end`);
+        assign(block, `b${i}${set}`, `select(vec4<u32>(), b[select(0u, ${index}, ${ok})], ${ok})`, how);
       }
     },
     store(block, base, set) {
-      for (let i = 0; i < share.loads; i++) {
-        const { column, down, lane } = walk.load(i);
-        const row = slot ? slot(`(${column})`) : `(${column})`;
-        storeShare(block, share, i, (inside) => inside.line(`tile[${base}${row} * ${pitch}u + ${lane} + ${down + begin}u] = b${i}${set}`));
-      }
+      whereOwn(block, vectors, threads, (inside) => {
+        for (let i = 0; i < loads; i++) {
+          const { column, down, lane } = walk.load(i);
+          const row = slot ? slot(`(${column})`) : `(${column})`;
+          inside.line(`tile[${base}${row} * ${pitch}u + ${lane} + ${down + begin}u] = b${i}${set}`);
+        }
+      });
     },
   };
 }
@@ -57,9 +61,8 @@ interface ColumnWalk {
   load(i: number): { readonly base: number; readonly down: number; readonly column: string; readonly lane: string };
 }
 
-function walkOf(bn: number, { loads, rest }: Share, { threads, bk }: StageShape): ColumnWalk {
-  const divides = threads > bn ? threads % bn === 0 : bn % threads === 0;
-  if (!divides || (rest !== 0 && loads > 1)) return scatteredWalk(bn, bk, loads, threads);
+function walkOf(bn: number, loads: number, { threads, bk }: StageShape): ColumnWalk {
+  if (threads > bn ? threads % bn !== 0 : bn % threads !== 0) return scatteredWalk(bn, bk, loads, threads);
   // Columns that one invocation takes, and depths between its loads of one column.
   const columns = Math.min(loads, Math.max(1, bn / threads));
   const step = Math.max(1, threads / bn);

@@ -208,8 +208,8 @@ class Product {
       block.line('workgroupBarrier()');
       this.#engine.multiply(block, '');
       block.line('workgroupBarrier()');
-    } else if (buffers === 2) this.#multiplyTwoBuffers(block);
-    else if (ahead > 1) this.#multiplyAhead(block);
+    } else if (ahead > 1) this.#multiplyAhead(block);
+    else if (buffers === 2) this.#multiplyTwoBuffers(block);
     else block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => this.#multiplyBlock(loop, 'k', bk, ''));
   }
 
@@ -268,27 +268,20 @@ class Product {
 
   /** Two staged blocks take turns: a barrier less per block, and one is stored while the other is multiplied. */
   #multiplyTwoBuffers(block: Block): void {
-    const { bk, ahead } = this.#tactic;
-    const set = (i: number): string => (i === 0 ? '' : `_${i + 1}`);
+    const { bk } = this.#tactic;
     block.var('staged', '0u');
     for (const stage of this.#stages) stage.store(block, '', '');
-    for (let i = 0; i < ahead; i++) {
-      if (i > 0) for (const stage of this.#stages) stage.declare(block, set(i));
-      this.#loadAhead(block, 'k_begin', (i + 1) * bk, set(i));
-    }
-    const turn = (inside: Block, k: string, i: number): void => {
-      inside.line('workgroupBarrier()');
-      inside.let(`other${i}`, `${stagedVectors(this.#tactic) / 2}u - staged`);
-      inside.if(`${k} + ${bk}u < k_end`, (next) => {
-        for (const stage of this.#stages) stage.store(next, `other${i} + `, set(i));
+    this.#loadAhead(block, 'k_begin', bk, '');
+    block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
+      loop.line('workgroupBarrier()');
+      loop.let('other', `${stagedVectors(this.#tactic) / 2}u - staged`);
+      loop.if(`k + ${bk}u < k_end`, (next) => {
+        for (const stage of this.#stages) stage.store(next, 'other + ', '');
       });
-      this.#loadAhead(inside, k, (ahead + 1) * bk, set(i));
-      this.#engine.multiply(inside, 'staged + ');
-      inside.line(`staged = other${i}`);
-      if (i + 1 === ahead) return;
-      inside.if(`k + ${(i + 1) * bk}u < k_end`, (next) => turn(next, next.let(`k_${i + 2}`, `k + ${(i + 1) * bk}u`), i + 1));
-    };
-    block.for('k', 'k_begin', 'k_end', `${ahead * bk}u`, (loop) => turn(loop, 'k', 0));
+      this.#loadAhead(loop, 'k', 2 * bk, '');
+      this.#engine.multiply(loop, 'staged + ');
+      loop.line('staged = other');
+    });
     block.line('workgroupBarrier()');
   }
 }

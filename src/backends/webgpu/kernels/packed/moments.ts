@@ -3,7 +3,7 @@
  * kernel of its own. Sums are f32; halves hold no row whose mean is so large beside its deviation that their difference would be lost in those.
  */
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { type Share, shareOf, type Stage, type StageShape, storeShare } from './rows.ts';
+import { loadsOf, type Stage, type StageShape, whereOwn } from './rows.ts';
 import type { RowNormalization } from './spec.ts';
 
 /** The workgroup's array of pairs (mean, 1 / deviation), by row of the tile. */
@@ -12,13 +12,13 @@ export const MOMENTS = 'row_moments';
 export class RowMoments {
   readonly #normalization: RowNormalization;
   readonly #shape: StageShape;
-  readonly #share: Share;
+  readonly #loads: readonly number[];
 
   /** Binds the memory of the moments, if they are written, after whatever the module has bound. `shape` is the left matrix's. */
   constructor(module: ModuleBuilder, normalization: RowNormalization, shape: StageShape, rows: number) {
     this.#normalization = normalization;
     this.#shape = shape;
-    this.#share = shareOf(shape.rows * shape.bk, shape.threads);
+    this.#loads = Array.from({ length: loadsOf(shape.rows * shape.bk, shape.threads) }, (_, i) => i);
     module.helper('half_moments');
     module.workgroup(MOMENTS, 'f32', 2, shape.rows);
     if (normalization.moments) module.storage('moments', 'f32', 2, rows, 'read_write');
@@ -26,7 +26,7 @@ export class RowMoments {
 
   /** The stage, which sums what it stores. */
   watch(stage: Stage): Stage {
-    const loads = Array.from({ length: this.#share.loads }, (_, i) => i);
+    const loads = this.#loads;
     return {
       ...stage,
       prepare(block) {
@@ -46,9 +46,9 @@ export class RowMoments {
     const { epsilon, sums, moments, count: elements } = this.#normalization;
     // Neighbouring invocations have neighbouring depths of a row: an odd distance keeps them out of each other's banks.
     const pitch = rows | 1;
-    for (let i = 0; i < this.#share.loads; i++) {
-      storeShare(block, this.#share, i, (inside) => inside.line(`tile[a_lane * ${pitch}u + a_row + ${(i * threads) / bk}u] = vec4<u32>(bitcast<vec2<u32>>(a_sums${i}), 0u, 0u)`));
-    }
+    whereOwn(block, rows * bk, threads, (inside) => {
+      for (const i of this.#loads) inside.line(`tile[a_lane * ${pitch}u + a_row + ${(i * threads) / bk}u] = vec4<u32>(bitcast<vec2<u32>>(a_sums${i}), 0u, 0u)`);
+    });
     block.line('workgroupBarrier()');
     block.for('own', 'lid', `${rows}u`, `${threads}u`, (loop) => {
       loop.var('total', 'vec2<f32>()');

@@ -69,31 +69,15 @@ export function bindVectors(module: ModuleBuilder, name: string, tensor: DeviceT
   module.storage(name, 'u32', 4, storedBytes(tensor) / 16, 'read');
 }
 
-/** How the vectors of a block are shared out: each invocation loads `loads` of them, `rest` invocations the last one, unless that is 0. */
-export interface Share {
-  readonly loads: number;
-  readonly rest: number;
+/** Vectors of a block that each invocation loads; where there are fewer than invocations, the others load along. */
+export function loadsOf(vectors: number, threads: number): number {
+  return Math.max(1, vectors / threads);
 }
 
-export function shareOf(vectors: number, threads: number): Share {
-  return { loads: Math.ceil(vectors / threads), rest: vectors % threads };
-}
-
-function isPartial({ loads, rest }: Share, i: number): boolean {
-  return rest !== 0 && i === loads - 1;
-}
-
-/** Emits load `i` of a share to a register; `value` emits what the load needs. */
-export function takeShare(block: Block, share: Share, i: number, register: string, how: 'var' | 'assign', value: (inside: Block) => string): void {
-  // Fewer vectors than invocations: the others load along, which costs no branch.
-  if (!isPartial(share, i) || share.loads === 1) return assign(block, register, value(block), how);
-  if (how === 'var') block.var(register, 'vec4<u32>()');
-  block.if(`lid < ${share.rest}u`, (inside) => assign(inside, register, value(inside), 'assign'));
-}
-
-export function storeShare(block: Block, share: Share, i: number, store: (inside: Block) => void): void {
-  if (isPartial(share, i)) block.if(`lid < ${share.rest}u`, store);
-  else store(block);
+/** Emits what only those invocations do that have a vector of their own. */
+export function whereOwn(block: Block, vectors: number, threads: number, write: (inside: Block) => void): void {
+  if (vectors < threads) block.if(`lid < ${vectors}u`, write);
+  else write(block);
 }
 
 /** A source of rows that begins at a depth; the last one that has begun is read. */
@@ -116,8 +100,7 @@ function spreadRow(block: Block, name: string, line: string, { bk, threads }: St
 export function rowStage(shape: StageShape, ...parts: readonly [RowPart, ...RowPart[]]): Stage {
   const { name, rows, origin, count, threads, bk, pitch, begin, slot } = shape;
   const vectors = rows * bk;
-  const share = shareOf(vectors, threads);
-  const { loads } = share;
+  const loads = loadsOf(vectors, threads);
   const step = threads / bk;
   const clamps = count % rows !== 0;
   const names: string[][] = parts.map(() => []);
@@ -126,10 +109,8 @@ export function rowStage(shape: StageShape, ...parts: readonly [RowPart, ...RowP
     const depth = how === 'var' ? `${source.name}d` : `${source.name}n`;
     source.depth(block, depth, k, `${name}_lane`);
     for (let i = 0; i < loads; i++) {
-      takeShare(block, share, i, `${name}${i}${set}`, how, (inside) => {
-        const value = source.value(inside, names[part]![i]!, depth);
-        return source.split ? `split_halves(${value})` : value;
-      });
+      const value = source.value(block, names[part]![i]!, depth);
+      assign(block, `${name}${i}${set}`, source.split ? `split_halves(${value})` : value, how);
     }
   };
   const declare = (block: Block, set: string): void => {
@@ -162,10 +143,13 @@ export function rowStage(shape: StageShape, ...parts: readonly [RowPart, ...RowP
       });
     },
     store(block, base, set) {
-      for (let i = 0; i < loads; i++) {
-        const at = slot ? `${slot(`(${name}_row + ${i * step}u)`)} * ${pitch}u + ${name}_lane + ${begin}u` : `${name}_at + ${i * step * pitch}u`;
-        storeShare(block, share, i, (inside) => inside.line(`tile[${base}${at}] = ${name}${i}${set}`));
-      }
+      const write = (inside: Block): void => {
+        for (let i = 0; i < loads; i++) {
+          const at = slot ? `${slot(`(${name}_row + ${i * step}u)`)} * ${pitch}u + ${name}_lane + ${begin}u` : `${name}_at + ${i * step * pitch}u`;
+          inside.line(`tile[${base}${at}] = ${name}${i}${set}`);
+        }
+      };
+      whereOwn(block, vectors, threads, write);
     },
   };
 }
