@@ -36,9 +36,9 @@ export default class Verify extends BaseCommand {
     ...FALLBACK_FLAG,
     option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
     ...DEVICE_FLAG,
-    rtol: Flags.string({ description: 'relative tolerance [default: 1e-3]', helpValue: 'X' }),
+    rtol: Flags.string({ description: 'relative tolerance [default: 1e-3; 1e-2 in fp16, 0.1 in int8 and mixed]', helpValue: 'X' }),
     atol: Flags.string({
-      description: "absolute tolerance, times the output's scale [default: 1e-5; 1e-4 against the reference]",
+      description: "absolute tolerance, times the output's scale [default: 1e-5; 1e-4 against the reference; 2e-2 in fp16, 0.2 in int8 and mixed]",
       helpValue: 'X',
     }),
     batch: Flags.integer({ description: 'batch of models without test data', default: 1, min: 1, helpValue: 'N' }),

@@ -68,7 +68,7 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     const engine = testCase.engineFile === undefined ? undefined : await deserializeEngine(new Uint8Array(await readFile(testCase.engineFile)));
     const trials = fittingTrials(await readTrials(testCase, model), engine);
     const comparedWith: Yardstick = trials.length > 0 ? 'expected outputs' : 'reference';
-    const tolerance = toleranceFor(comparedWith, settings.tolerance);
+    const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine?.header ?? settings).options.precision);
     const { outputs, notices } = await checkTrials({ testCase, bytes, engine, model, trials, tolerance, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };

@@ -34,6 +34,13 @@ describe('comparison of floats', () => {
     expect(toleranceFor('reference', { rtol: 0, atol: 1e-6 })).toEqual({ rtol: 0, atol: 1e-6, outlierShare: 0 });
   });
 
+  it('is that of the precision, unless another one is asked for', () => {
+    const of = (precision: 'fp16' | 'int8' | 'mixed', asked = {}) => toleranceFor('reference', { rtol: undefined, atol: undefined, ...asked }, precision);
+    expect(of('fp16')).toEqual({ rtol: 1e-2, atol: 2e-2, outlierShare: 1e-4 });
+    expect([of('int8'), of('mixed')]).toEqual([{ rtol: 0.1, atol: 0.2, outlierShare: 1e-4 }, { rtol: 0.1, atol: 0.2, outlierShare: 1e-4 }]);
+    expect(of('fp16', { rtol: 1e-4 })).toEqual({ rtol: 1e-4, atol: 2e-2, outlierShare: 0 });
+  });
+
   it('bears a few near misses of a whole network, no far one, and none where a bound was asked for', () => {
     const tolerance = toleranceFor('reference', { rtol: undefined, atol: undefined });
     const zeros = Array.from({ length: 20_000 }, () => 0);
