@@ -2,6 +2,7 @@
  * The accuracy run: the same inputs through the fp32 reference and through every variant whose numerics can differ, batch by
  * batch, so that memory stays bounded however large the dataset is.
  */
+import { availableParallelism } from 'node:os';
 import type { Backend, TensorMap } from '../../backends/backend.ts';
 import { reportError, type ErrorReport } from '../../errors.ts';
 import { WorkerFailure } from '../../measure/failure.ts';
@@ -50,6 +51,9 @@ export function numericsKey(options: BuildOptions, engineSha256?: string): strin
 
 /** Batches above this gain no speed that is worth their memory here. */
 const MAX_BATCH = 32;
+
+/** Engines that are loaded at once: a driver compiles kernels on a core or two. */
+const AT_ONCE = Math.max(1, Math.min(8, Math.floor(availableParallelism() / 2)));
 
 /** Outcomes by {@link numericsKey}. Rejects with the dataset's errors. */
 export async function assessAccuracy(request: AccuracyRequest): Promise<ReadonlyMap<string, AccuracyOutcome>> {
@@ -114,13 +118,21 @@ async function assessBatch(
   };
   let done = 0;
   try {
-    for (const [key, { variant, backend, header, path, device, environment }] of engines) {
-      if (outcomes.has(key)) continue;
+    const open = async ({ variant, backend, header, path, device, environment }: BuiltEngine): Promise<Runner> => {
       const { plugins, timeoutMs } = request;
-      await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs, signal }).then(
-        (inference) => runners.set(key, { title: variant.id, backend, header, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) }),
-        (error: unknown) => fail(key, error),
-      );
+      const inference = await openInference({ backend: backend.name, plugins, enginePath: path, device, environment, timeoutMs, signal });
+      return { title: variant.id, backend, header, inference, accumulator: accuracyAccumulator(task, { inputs: dataset.description, untrained }) };
+    };
+    const waiting = [...engines].filter(([key]) => !outcomes.has(key));
+    while (waiting.length > 0) {
+      const together = waiting.splice(0, AT_ONCE);
+      const opened = await Promise.allSettled(together.map(([, engine]) => open(engine)));
+      for (const [i, [key]] of together.entries()) {
+        const result = opened[i]!;
+        if (result.status === 'fulfilled') runners.set(key, result.value);
+        else await fail(key, result.reason);
+      }
+      signal.throwIfAborted();
     }
     for await (const given of dataset.batches(signal)) {
       const { inputs, labels, count } = given;

@@ -42,6 +42,14 @@ describe('an encoder layer', () => {
     expect((await kinds(graph, true)).includes('LayerNormalization')).toBe(own);
   });
 
+  it('of BERT has its normalization among the nodes of the first product that reads it, and of no other', async () => {
+    const graph = bertLayer(SHAPE);
+    const { graph: optimized } = await optimize(graph, 'webgpu');
+    const { origins } = graph.nodes.find((node) => node.op === 'LayerNormalization')!;
+    const { layers } = buildPlan(optimized, NVIDIA, { half: true });
+    expect(layers.flatMap((layer, i) => (origins.every((origin) => layer.origins.includes(origin)) ? [layers.slice(0, i + 1).filter(({ kind }) => kind === 'FusedMatMul').length] : []))).toEqual([3]);
+  });
+
   it('of BERT keeps its normalization where its values are given out', async () => {
     const graph = bertLayer(SHAPE);
     const inner = graph.nodes.find((node) => node.op === 'LayerNormalization')!.outputs[0]!;

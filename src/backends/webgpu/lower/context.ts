@@ -10,7 +10,6 @@ import type { Storage } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
-import type { LeftNormalization } from './normalizations.ts';
 import type { DeviceTensor, Layout, View } from './tensor.ts';
 
 /** Elements of a derived constant, as the device stores them. */
@@ -30,6 +29,24 @@ export interface LeftToReader {
   readonly node: AnyNode;
   /** Its output by element; undefined for a reduction, which its reader ends. */
   readonly computed: Computed | undefined;
+}
+
+/** A normalization of rows without a kernel: the products that read it do its work (normalizations.ts). */
+export interface LeftNormalization {
+  readonly node: AnyNode;
+  /** What is normalized: halves, row by row. */
+  readonly source: DeviceTensor;
+  /** Elements of a row. */
+  readonly count: number;
+  readonly epsilon: number;
+  /** Rows get the mean 0; otherwise they keep theirs. */
+  readonly centers: boolean;
+  /** By element of a row. */
+  readonly scale: Tensor;
+  readonly bias: Tensor | undefined;
+  /** The product that comes first, and the pairs (mean, 1 / deviation) by row that it writes where somebody wants them. */
+  readonly first: AnyNode;
+  readonly moments: DeviceTensor | undefined;
 }
 
 export interface LowerContext {

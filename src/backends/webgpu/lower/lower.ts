@@ -16,12 +16,12 @@ import { inputExpr, mapKernel } from '../kernels/map.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
-import type { HostArray, LeftToReader, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
+import type { HostArray, LeftNormalization, LeftToReader, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
 import { hasMatrices } from './candidates.ts';
 import { constantArray, fitsDevice } from './constants.ts';
 import { Homes } from './homes.ts';
 import { leftToReader } from './left-to-reader.ts';
-import { type LeftNormalization, leftNormalization } from './normalizations.ts';
+import { leftNormalization } from './normalizations.ts';
 import { known } from './ops/generate.ts';
 import { givesNothing } from './support.ts';
 import { LOWERINGS } from './table.ts';
@@ -347,7 +347,8 @@ class ProgramBuilder implements LowerContext {
       name: node.name,
       kind: opName(node),
       precision: call.precision ?? this.#storedPrecision(node),
-      origins: unionOrigins(...this.#doneBy(node)),
+      // Of several products that normalize the same rows the first one answers for it.
+      origins: unionOrigins(...this.#doneBy(node).filter(({ outputs }) => (this.#normalizations.get(outputs[0]!)?.first ?? node) === node)),
       flops: cost.flops,
       bytes: cost.bytes,
       ...(call.tactic !== undefined && { tactic: call.tactic }),

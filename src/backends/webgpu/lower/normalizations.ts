@@ -6,26 +6,9 @@ import { type Expr, replaceInputs } from '../../../ir/expr.ts';
 import { type AnyNode, type Graph, typeOf, type ValueId } from '../../../ir/graph.ts';
 import { elementCount, type Tensor } from '../../../ir/tensor.ts';
 import { constantArray } from './constants.ts';
-import type { LowerContext } from './context.ts';
+import type { LeftNormalization, LowerContext } from './context.ts';
 import { readersOf } from './readers.ts';
 import { channelAlignment, type DeviceTensor, rowMajorStrides, storedBytes, viewOf } from './tensor.ts';
-
-export interface LeftNormalization {
-  readonly node: AnyNode;
-  /** What is normalized: halves, row by row. */
-  readonly source: DeviceTensor;
-  /** Elements of a row. */
-  readonly count: number;
-  readonly epsilon: number;
-  /** Rows get the mean 0; otherwise they keep theirs. */
-  readonly centers: boolean;
-  /** By element of a row. */
-  readonly scale: Tensor;
-  readonly bias: Tensor | undefined;
-  /** The product that comes first, and the pairs (mean, 1 / deviation) by row that it writes where somebody wants them. */
-  readonly first: AnyNode;
-  readonly moments: DeviceTensor | undefined;
-}
 
 /**
  * What it costs and what it saves, in nanoseconds on an H200 (docs/performance.md): an element summed in a product's kernel, by as many workgroups
@@ -53,7 +36,7 @@ export function leftNormalization(node: AnyNode, context: LowerContext): LeftNor
   const readers = readersOf(graph, output);
   const products = readers.filter((reader) => isProduct(reader, output, described.scale, graph));
   const adders = readers.filter((reader) => !products.includes(reader));
-  const [first] = graph.nodes.filter((candidate) => products.includes(candidate));
+  const first = graph.nodes.find((candidate) => products.includes(candidate));
   if (!first || graph.outputs.includes(output) || !adders.every((reader) => adds(reader, output) && graph.nodes.indexOf(reader) > graph.nodes.indexOf(first))) return undefined;
   if (!pays(elementCount(described.source.dims), products.map((reader) => typeOf(graph, reader.outputs[0]!).dims.at(-1)!))) return undefined;
   const moments = adders.length === 0 ? undefined : context.intermediate('float32', [...described.source.dims.slice(0, -1), 2], 'linear', 'f32');

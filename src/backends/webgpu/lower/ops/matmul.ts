@@ -11,8 +11,8 @@ import { matrixRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
-import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { type LeftNormalization, normalizedElements, type Operand, withOperands } from '../normalizations.ts';
+import type { LeftNormalization, LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { normalizedElements, type Operand, withOperands } from '../normalizations.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
 
