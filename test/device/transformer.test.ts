@@ -50,6 +50,19 @@ describe.skipIf(noDevice)('encoder layers (skipped without SwiftShader)', () => 
     expect([...found.keys()]).toEqual([...wanted.keys()]);
   });
 
+  it('a Gemm behind a normalization keeps its factors, its bias and its transposed weights', { timeout: 60_000 }, async () => {
+    const graph = sketch(({ b, x, w }) => {
+      const h = b.node('Gemm', [x(7, 16), w(16, 32), w(32)], { alpha: 1, beta: 1, transA: 0, transB: 0 });
+      const y = b.node('LayerNormalization', [h, w(32), w(32)], { axis: 1, epsilon: 1e-5, stash_type: 1 });
+      return [b.node('Gemm', [y, w(24, 32), w(1, 24)], { alpha: 0.5, beta: 2, transA: 0, transB: 1 }), b.node('Gemm', [y, w(32, 8)], { alpha: 2, beta: 3, transA: 0, transB: 0 })];
+    });
+    const { graph: optimized } = await optimize(graph, 'webgpu');
+    expect(buildPlan(optimized, PORTABLE_PROFILE, { half: true }).layers.map(({ kind }) => kind)).not.toContain('LayerNormalization');
+    const { found, wanted } = await answers(graph, true, true);
+    expectClose(found, wanted, 1e-2);
+    expect(found.size).toBe(2);
+  });
+
   it('of heads that are no whole vectors take three kernels', { timeout: 120_000 }, async () => {
     const { found, wanted } = await answers(bertLayer({ ...SHAPE, hidden: 36, heads: 6 }), true, true);
     expectClose(found, wanted, 5e-3);

@@ -110,7 +110,7 @@ export function normalizedElements({ node, source, moments, centers, scale, bias
   const strides = rowMajorStrides(moments!.dims);
   const column = (offset: 0 | 1): DeviceTensor => ({ ...rows, window: { offset, strides, boundBytes: storedBytes(moments!) } });
   const vector = (tensor: Tensor, name: string): DeviceTensor =>
-    context.pack(`${node.name}:${name}`, { dtype: 'float32', dims: tensor.dims, storage: 'f32' }, () => constantArray(tensor));
+    context.pack(`${node.outputs[0]}:normalization ${name}`, { dtype: 'float32', dims: tensor.dims, storage: 'f32' }, () => constantArray(tensor));
   const tensors = [source, column(1), vector(scale, 'scale'), ...(centers ? [column(0)] : []), ...(bias ? [vector(bias, 'bias')] : [])];
   return {
     tensors,

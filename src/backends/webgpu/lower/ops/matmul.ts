@@ -70,7 +70,7 @@ function normalizedProduct(node: Node<OpKind>, given: Omit<Product, 'a' | 'b' | 
   const scale = constantArray(normalization.scale) as Float32Array;
   const bias = normalization.bias && (constantArray(normalization.bias) as Float32Array);
   const added = c === '' ? undefined : (constantArray(context.constant(c)!) as Float32Array);
-  const key = `${normalization.node.name}:${weightsId}${given.transB ? ' transposed' : ''}`;
+  const key = `${normalization.node.outputs[0]}:${weightsId}${given.transB ? ' transposed' : ''}`;
   const weights = packedMatrix(key, count, shape.columns, (k, column) => scale[k]! * at(k, column), context);
   const byColumn = (name: string, value: (column: number) => number): DeviceTensor =>
     context.pack(`${key}:${name}`, { dtype: 'float32', dims: [shape.columns], storage: 'f32' }, () => Float32Array.from({ length: shape.columns }, (_, column) => value(column)));
