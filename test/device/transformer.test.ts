@@ -8,6 +8,7 @@ import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { bertLayer, vitBlock } from '../helpers/transformer.ts';
 import { buildPlan } from '../../src/backends/webgpu/build.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { randomRowGraph } from '../helpers/random-rows.ts';
 import { sketch } from '../helpers/rules.ts';
 import { noDevice, noise, runGraph } from './helpers.ts';
 
@@ -48,6 +49,19 @@ describe.skipIf(noDevice)('encoder layers (skipped without SwiftShader)', () => 
     const { found, wanted } = await answers(graph, true, true);
     expectClose(found, wanted, 1e-2);
     expect([...found.keys()]).toEqual([...wanted.keys()]);
+  });
+
+  it('random networks of rows, in halves: what products normalize is what a kernel would', { timeout: 240_000 }, async () => {
+    let normalizing = 0;
+    for (let seed = 0; seed < 24; seed++) {
+      const graph = randomRowGraph(seed, 14);
+      const { found, wanted } = await answers(graph, true, true);
+      expectClose(found, wanted, 2e-2);
+      const { graph: optimized } = await optimize(graph, 'webgpu');
+      const left = buildPlan(optimized, PORTABLE_PROFILE, { half: true }).layers.filter(({ kind }) => kind.endsWith('Normalization')).length;
+      normalizing += optimized.nodes.filter(({ op }) => op.endsWith('Normalization')).length - left;
+    }
+    expect(normalizing).toBeGreaterThan(10);
   });
 
   it('a Gemm behind a normalization keeps its factors, its bias and its transposed weights', { timeout: 60_000 }, async () => {
