@@ -72,8 +72,8 @@ export async function assessAccuracy(request: AccuracyRequest): Promise<Readonly
   return outcomes;
 }
 
-/** Every engine of the same numbers: which of them is assessed depends on the cases that are left. */
-function noteResults({ engines, kept }: AccuracyRequest, outcomes: ReadonlyMap<string, AccuracyOutcome>): void {
+/** Tells what is kept of every engine of the same numbers: which of them is assessed depends on the cases that are left. */
+export function noteResults({ engines, kept }: Pick<AccuracyRequest, 'engines' | 'kept'>, outcomes: ReadonlyMap<string, AccuracyOutcome>): void {
   for (const { variant, prebuilt, sha256 } of engines) {
     const outcome = outcomes.get(numericsKey(variant.options, prebuilt && sha256));
     if (outcome?.status === 'assessed') kept?.noteAccuracy(sha256, outcome.result);

@@ -30,6 +30,8 @@ export async function withRanges(
     const outcome = outcomes.get(key);
     const isInt8 = options.precision === 'int8' || options.precision === 'mixed';
     if (!isInt8 || !header.calibration || outcome?.status !== 'assessed' || result.get(key) !== outcome) continue;
+    // From the run that is resumed.
+    if (outcome.result.reading.ranges) continue;
     const found = await calibration(options);
     // An engine file may have been calibrated on something else.
     if (found?.stamp.sha256 !== header.calibration.sha256) continue;

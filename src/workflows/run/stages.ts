@@ -6,7 +6,7 @@ import { createYardstick } from '../../measure/yardstick.ts';
 import { readModel } from '../../onnx/model.ts';
 import type { BenchRecord } from '../../results/record.ts';
 import { inModelFile } from '../model-file.ts';
-import { type AccuracyOutcome, assessAccuracy, numericsKey } from './accuracy.ts';
+import { type AccuracyOutcome, assessAccuracy, noteResults, numericsKey } from './accuracy.ts';
 import { datasetOf } from './dataset.ts';
 import { buildSweep, sweepCalibration } from './build-sweep.ts';
 import { type BuiltEngine, engineKey, type EngineOutcome } from './engines.ts';
@@ -38,6 +38,7 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
   try {
     const inputs = timingInputs(folder, (batch) => datasetOf(sweep, engines, batch, batch), references, signal);
     const accuracy = await withRanges(sweep, engines, await accuracyOf(sweep, engines, references), calibration);
+    noteResults({ engines, kept: sweep.kept }, accuracy);
     yield* measuredRecords(sweep, outcomes, inputs, accuracy);
   } finally {
     await references.dispose();
