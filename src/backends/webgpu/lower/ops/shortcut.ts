@@ -2,7 +2,7 @@
  * Two convolutions of one sum: the last one of a residual block and the projection of the block's input. On matrix units they are one
  * product, whose left matrices and weights lie one after the other along the depth, so that the projection is never written; elsewhere two.
  */
-import type { Expr } from '../../../../ir/expr.ts';
+import { type Expr, replaceInputs } from '../../../../ir/expr.ts';
 import type { Node } from '../../../../ir/graph.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
@@ -80,24 +80,10 @@ function apart(main: Part, shortcut: Part, end: EpilogueSpec, context: LowerCont
 
 /** The expression with another input added to the accumulator. */
 function withSum(expr: Expr, index: number): Expr {
-  const visit = (x: Expr): Expr => {
-    switch (x.kind) {
-      case 'input':
-        return x.index === 0 ? { kind: 'binary', fn: 'add', a: x, b: { ...x, index } } : x;
-      case 'const':
-        return x;
-      case 'unary':
-      case 'cast':
-        return { ...x, x: visit(x.x) };
-      case 'binary':
-        return { ...x, a: visit(x.a), b: visit(x.b) };
-      case 'select':
-        return { ...x, condition: visit(x.condition), a: visit(x.a), b: visit(x.b) };
-      default:
-        return x satisfies never;
-    }
-  };
-  return visit(expr);
+  return replaceInputs(expr, (input, dtype) => {
+    const x: Expr = { kind: 'input', index: input, dtype };
+    return input === 0 ? { kind: 'binary', fn: 'add', a: x, b: { ...x, index } } : x;
+  });
 }
 
 /** One product of halves (or of f32 split into them), where the device has matrices and both images are whole vectors. */
