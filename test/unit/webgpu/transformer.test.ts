@@ -1,6 +1,7 @@
 /** What an encoder layer becomes for a device with matrices: seven kernels, none of which only moves data. */
 import { describe, expect, it } from 'vitest';
 import { buildPlan } from '../../../src/backends/webgpu/build.ts';
+import { lowerGraph } from '../../../src/backends/webgpu/lower/lower.ts';
 import { type DeviceProfile, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
 import { optimize } from '../../helpers/passes.ts';
@@ -12,6 +13,7 @@ const NVIDIA: DeviceProfile = {
   features: new Set(['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix']),
   maxWorkgroupBytes: 49152,
   maxInvocations: 1024,
+  maxStorageBuffers: 16,
   subgroupSize: { min: 32, max: 32 },
   matrixConfigs: [{ element: 'f16', result: 'f32', m: 16, n: 16, k: 16 }],
 };
@@ -48,6 +50,13 @@ describe('an encoder layer', () => {
     const { origins } = graph.nodes.find((node) => node.op === 'LayerNormalization')!;
     const { layers } = buildPlan(optimized, NVIDIA, { half: true });
     expect(layers.flatMap((layer, i) => (origins.every((origin) => layer.origins.includes(origin)) ? [layers.slice(0, i + 1).filter(({ kind }) => kind === 'FusedMatMul').length] : []))).toEqual([3]);
+  });
+
+  it('of BERT keeps its normalization where a kernel may bind too few buffers for the sum with it', async () => {
+    const { graph: optimized } = await optimize(bertLayer(SHAPE), 'webgpu');
+    const plans = [8, 9].map((maxStorageBuffers) => lowerGraph(optimized, { ...NVIDIA, maxStorageBuffers }, { half: true }));
+    expect(plans.map(({ layers }) => layers.filter(({ kind }) => kind === 'LayerNormalization').length)).toEqual([2, 1]);
+    expect(Math.max(...plans[0]!.steps.map(({ call }) => call.operands.length))).toBeLessThanOrEqual(8);
   });
 
   it('of BERT keeps its normalization where its values are given out', async () => {

@@ -12,7 +12,8 @@ const OPERANDS = 2;
 
 /** The specification with the numbers of its expression in a buffer; as it is where there are none, or the device has no binding left. */
 export function withConstants<S extends WideSpec>(spec: S, context: Pick<LowerContext, 'profile' | 'pack'>): S {
-  if (!spec.epilogue || spec.constants || OPERANDS + wideTensors(spec).length >= context.profile.maxStorageBuffers) return spec;
+  const bound = OPERANDS + wideTensors(spec).length + (spec.normalization?.moments ? 1 : 0);
+  if (!spec.epilogue || spec.constants || bound >= context.profile.maxStorageBuffers) return spec;
   const values: number[] = [];
   const epilogue = lift(spec.epilogue, spec.extras.length + 1, values);
   if (values.length === 0) return spec;

@@ -39,7 +39,9 @@ export function leftNormalization(node: AnyNode, context: LowerContext): LeftNor
   const first = graph.nodes.find((candidate) => products.includes(candidate));
   if (!first || graph.outputs.includes(output) || !adders.every((reader) => adds(reader, output) && graph.nodes.indexOf(reader) > graph.nodes.indexOf(first))) return undefined;
   if (!pays(elementCount(described.source.dims), products.map((reader) => typeOf(graph, reader.outputs[0]!).dims.at(-1)!))) return undefined;
-  const moments = adders.length === 0 ? undefined : context.intermediate('float32', [...described.source.dims.slice(0, -1), 2], 'linear', 'f32');
+  const wanted = adders.length > 0;
+  if (!readers.every((reader) => bindingsOf(reader, output, described, wanted && reader === first, context) <= context.profile.maxStorageBuffers)) return undefined;
+  const moments = !wanted ? undefined : context.intermediate('float32', [...described.source.dims.slice(0, -1), 2], 'linear', 'f32');
   return { ...described, node, first, moments };
 }
 
@@ -47,6 +49,22 @@ export function leftNormalization(node: AnyNode, context: LowerContext): LeftNor
 function pays(elements: number, columns: readonly number[]): boolean {
   const summed = columns.reduce((sum, count) => sum + Math.ceil(count / TILE_COLUMNS), 0) * elements;
   return summed * COST.element < COST.kernel + 4 * elements * COST.byte;
+}
+
+/** Buffers that a product's kernel binds if this normalization has no kernel, either. `writes`: the moments, for others. */
+function bindingsOf(reader: AnyNode, output: ValueId, described: Described, writes: boolean, context: LowerContext): number {
+  const known = (id: ValueId) => (id === output ? described : context.normalization(id));
+  const [a, , c, ...extras] = reader.inputs;
+  const left = known(a!);
+  const before = context.normalization(a!);
+  // Both matrices, the output, the bias, the weights' sums and the moments; then the expression's operands.
+  const own = 3 + (c || left?.bias ? 1 : 0) + (left?.centers ? 1 : 0) + (writes || (before?.moments && before.first === reader) ? 1 : 0);
+  return extras.reduce((sum, id) => sum + elementOperands(known(id)), own);
+}
+
+/** Tensors by which an operand of an expression is computed; see {@link normalizedElements}. */
+function elementOperands(normalization: Pick<LeftNormalization, 'centers' | 'bias'> | undefined): number {
+  return normalization ? 3 + (normalization.centers ? 1 : 0) + (normalization.bias ? 1 : 0) : 1;
 }
 
 type Described = Omit<LeftNormalization, 'node' | 'first' | 'moments'>;

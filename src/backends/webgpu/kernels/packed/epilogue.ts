@@ -120,11 +120,11 @@ export class WideEpilogue {
 
   /** Emits the work on the accumulators (vec4<f32>, four columns each) and the store. */
   finish(block: Block, name: string, loaded: Fetched, batch: string, row: string, column: string, accumulators: readonly string[]): void {
-    const { bias, columnScale, normalization, epilogue, columns, storedColumns, output } = this.#spec;
+    const { normalization, epilogue, columns, storedColumns, output } = this.#spec;
     const point = this.#pointOf(block, `${name}_p`, batch, row, column);
     const inputs = loaded.map((convert) => convert(block));
     const constants = this.#constants ?? this.#loadConstants(block, `${name}_k`);
-    const extras = inputs.slice((bias ? 1 : 0) + (columnScale ? 1 : 0) + (normalization?.sums ? 1 : 0));
+    const extras = inputs.slice(this.#sumsAt + (normalization?.sums ? 1 : 0));
     const moments = normalization && block.let(`${name}_moments`, `${MOMENTS}[${row} - tile_row]`);
     const expr = this.#tail ? this.#tail.x : epilogue;
     const results = accumulators.map((accumulator, group) => {
@@ -138,9 +138,13 @@ export class WideEpilogue {
     storeOperand(block, this.#placed.at(-1)!, point, results, storedColumns, this.width);
   }
 
+  /** The place of a normalization's sums among the operands: behind bias and column scale. */
+  get #sumsAt(): number {
+    return (this.#spec.bias ? 1 : 0) + (this.#spec.columnScale ? 1 : 0);
+  }
+
   #normalized(accumulator: string, moments: string, inputs: readonly (readonly string[])[], group: number): string {
-    const { bias, columnScale, normalization } = this.#spec;
-    const sums = normalization!.sums && inputs[(bias ? 1 : 0) + (columnScale ? 1 : 0)]![group]!;
+    const sums = this.#spec.normalization!.sums && inputs[this.#sumsAt]![group]!;
     return `${sums ? `(${accumulator} - ${moments}.x * ${sums})` : accumulator} * ${moments}.y`;
   }
 

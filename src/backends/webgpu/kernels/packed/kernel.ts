@@ -69,11 +69,9 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     results.load(block, tactic.walk === 1 ? 'let' : 'var');
     if (tactic.walk > 1) emitWalk(block, tactic, rowTiles, engine, product, results);
     else {
-      const early = leavesRegisters(tactic);
-      if (early) results.hoist(block);
       product.multiply(block);
       sums?.finish(block);
-      if (!early) results.hoist(block);
+      results.hoist(block);
       results.emit(block);
     }
   };
@@ -85,13 +83,6 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     workgroups: [grid[0], grid[1], product(spec.batch) * tactic.splitK],
     tactic: name,
   };
-}
-
-/** Accumulators of an invocation beside which what belongs to a column has room during the products: so its loads, which come from memory, cost no time. */
-const FEW_ACCUMULATORS = 64;
-
-function leavesRegisters({ engine, sm, sn, subgroup }: PackedTactic): boolean {
-  return engine !== 'lanes' && (sm * sn) / subgroup <= FEW_ACCUMULATORS;
 }
 
 function leftShape({ depth, rows }: PackedSpec, { tactic, threads, pitch }: Geometry): StageShape {
