@@ -14,7 +14,7 @@
  * are sampled and compared with float64. One line per tactic, fastest first: time of one run of its kernels, rate, rank and
  * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
  * --candidates N, --per-tile N and --per-block N widen the model's list, --lanes N adds plain WGSL, --filter takes a regular expression on names, --also adds
- * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`, slide=1 where rows overlap), --json FILE
+ * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`, slide=1 where rows overlap, stationary=1 where rows stay in registers), --json FILE
  * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
  * --copies N reads the weights from N places in turn, as a network does whose weights no cache holds.
@@ -25,6 +25,7 @@ import { parseArgs } from 'node:util';
 import { overlapOf } from '../dist/src/backends/webgpu/kernels/packed/slide.js';
 import { packedKernels } from '../dist/src/backends/webgpu/kernels/packed/kernel.js';
 import { packedColumns } from '../dist/src/backends/webgpu/kernels/packed/spec.js';
+import { stridedParts } from '../dist/src/backends/webgpu/kernels/packed/stationary.js';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
 import { USAGE } from '../dist/src/backends/webgpu/resources.js';
@@ -235,7 +236,7 @@ function problemOf(shape, element) {
   const size = images * outHeight * outWidth;
   return {
     spec, tensors, contents, expected, stored,
-    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual, overlap: overlapOf(spec.a) },
+    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual, overlap: overlapOf(spec.a), stationary: stridedParts(spec)?.map((part) => part.depth) },
     flops: 2 * size * outputs * kernel * kernel * channels,
   };
 }
@@ -347,10 +348,10 @@ function namedTactics({ element, overlap }) {
     const [block, sub, ...rest] = text.trim().split(' ');
     const [bm, bn, bk] = block.split('x').map(Number);
     const [sm, sn] = sub.split('x').map(Number);
-    const { slide: slides, ...fields } = Object.fromEntries(rest.map((field) => field.split('=')).map(([name, value]) => [name, Number(value)]));
+    const { slide: slides, stationary: stays, ...fields } = Object.fromEntries(rest.map((field) => field.split('=')).map(([name, value]) => [name, Number(value)]));
     const matrix = { m: config.m, n: config.n, k: config.k };
     const slide = slides && overlap && overlap.line % matrix.m === 0 ? { step: overlap.step, run: overlap.run, window: matrix.k / VECTOR_ELEMENTS[element] } : undefined;
-    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk: 1, wide: 4, slide, ...fields };
+    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk: 1, wide: 4, stationary: stays === 1, slide, ...fields };
     return { ...tile, rounds: tile.rounds ?? fewestRounds(tile, profile.maxWorkgroupBytes) };
   });
 }
@@ -384,7 +385,7 @@ async function benchShape(shape, element) {
   const ranked = packedTactics(problem.shape, profile, limits);
   const known = new Set(ranked.map((tactic) => packedTacticName(tactic, element)));
   const added = namedTactics(problem.shape).filter(
-    (tactic) => !packedReason(tactic, element, profile) && !(tactic.slide && problem.shape.depth % tactic.bk !== 0) && problem.shape.depth > tactic.bk * (tactic.splitK - 1) && !known.has(packedTacticName(tactic, element)),
+    (tactic) => !packedReason(tactic, element, profile) && !(tactic.stationary && (!problem.shape.stationary || tactic.bk !== problem.shape.depth)) && !(tactic.slide && problem.shape.depth % tactic.bk !== 0) && problem.shape.depth > tactic.bk * (tactic.splitK - 1) && !known.has(packedTacticName(tactic, element)),
   );
   const tactics = [...ranked, ...added].filter((tactic) => new RegExp(flags.filter).test(packedTacticName(tactic, element)));
   const out = buffers.get(problem.spec.output.tensor.id).buffer;

@@ -33,7 +33,11 @@ export type PlanBuffer =
   | { readonly kind: 'input'; readonly bytes: number }
   | { readonly kind: 'output'; readonly bytes: number };
 
-export type Access = 'read' | 'read_write';
+/**
+ * How a shader binds a buffer. `read_ordered` is only read, and bound like one that is written, so that a driver's compiler keeps its loads on
+ * their side of stores.
+ */
+export type Access = 'read' | 'read_write' | 'read_ordered';
 
 export interface PlanShader {
   readonly label: string;
@@ -156,7 +160,7 @@ function readShader(value: unknown, at: string): PlanShader {
   return {
     label: text(item['label'], `${at}.label`),
     wgsl: text(item['wgsl'], `${at}.wgsl`),
-    access: list(item['access'], `${at}.access`, (access, where) => oneOf(access, ['read', 'read_write'] as const, where)),
+    access: list(item['access'], `${at}.access`, (access, where) => oneOf(access, ['read', 'read_write', 'read_ordered'] as const, where)),
   };
 }
 
@@ -196,7 +200,7 @@ function checkDispatch(step: Extract<PlanStep, { kind: 'dispatch' }>, shader: Pl
   if (step.bindings.length !== shader.access.length) {
     throw new PlanError(`${at} binds ${step.bindings.length} ranges to a shader of ${shader.access.length}`);
   }
-  const written = step.bindings.filter((_, i) => shader.access[i] === 'read_write');
+  const written = step.bindings.filter((_, i) => shader.access[i] !== 'read');
   for (const [i, bound] of step.bindings.entries()) {
     if (bound.offset % BINDING_ALIGNMENT !== 0) throw new PlanError(`${at}.bindings[${i}] is not aligned to ${BINDING_ALIGNMENT} bytes`);
     if (shader.access[i] === 'read' && written.some((other) => other.buffer === bound.buffer)) {

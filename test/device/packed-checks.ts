@@ -20,6 +20,7 @@ export function tactic(engine: PackedEngine, element: PackedElement, options: Pa
     ahead: 1,
     walk: 1,
     wide: 4,
+    stationary: false,
     slide: undefined,
     matrix: engine === 'lanes' ? undefined : { m: 8, n: 8, k: element === 'f16' ? 8 : 16 },
     subgroup: engine === 'lanes' ? 1 : 8,

@@ -206,6 +206,13 @@ export function convProblem(test: ConvCase, options: ProblemOptions): Problem {
   return { spec, held: [x, w, ...end.held], expected, grid: options.grid };
 }
 
+/** A convolution of single pixels, [images, channels, height, width], whose image is read as the matrix that it is. */
+export function pointwiseProblem(x: readonly [number, number, number, number], outputs: number, options: ProblemOptions): Problem {
+  const problem = convProblem({ x, w: [outputs, x[1], 1, 1], strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 }, options);
+  const { tensor, offset, imageStride, spatialStrides } = problem.spec.a as PackedImage;
+  return { ...problem, spec: { ...problem.spec, a: { kind: 'matrix', tensor, view: { offset, strides: [0, imageStride, ...spatialStrides] } } } };
+}
+
 /** A first convolution with an even stride; its pads keep the filter centred. */
 export interface Stem {
   readonly images: number;

@@ -12,7 +12,7 @@ export function trafficOf(plan: Plan, layers: readonly Pick<EngineLayer, 'bytes'
   for (const step of plan.steps) {
     if (step.kind !== 'dispatch') continue;
     for (const [i, { buffer, offset, bytes }] of step.bindings.entries()) {
-      const side = plan.shaders[step.shader]!.access[i] === 'read' ? read : written;
+      const side = plan.shaders[step.shader]!.access[i] === 'read_write' ? written : read;
       side[step.layer]!.set(`${buffer}:${offset}`, bytes);
     }
   }

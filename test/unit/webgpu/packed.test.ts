@@ -4,13 +4,14 @@ import type { Expr } from '../../../src/ir/expr.ts';
 import { rangeOf, saturatingTail } from '../../../src/backends/webgpu/kernels/packed/saturate.ts';
 import { packedKernels } from '../../../src/backends/webgpu/kernels/packed/kernel.ts';
 import { overlapOf } from '../../../src/backends/webgpu/kernels/packed/slide.ts';
+import { stridedParts } from '../../../src/backends/webgpu/kernels/packed/stationary.ts';
 import { PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import { type Grid, quantizedExpr } from '../../../src/passes/linear-grid.ts';
 import { packedInvocations, packedReason, type PackedTactic, packedTacticName, packedWorkgroupBytes, residentByMemory, stagedVectors } from '../../../src/backends/webgpu/tactics/packed.ts';
 import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-model.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 import { PROFILES } from '../../helpers/profiles.ts';
-import { convProblem, kernelsOf, matmulProblem, type Problem, stemProblem } from '../../device/packed-problem.ts';
+import { convProblem, kernelsOf, matmulProblem, pointwiseProblem, type Problem, stemProblem } from '../../device/packed-problem.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
 function problems(element: 'f16' | 'i8'): Problem[] {
@@ -161,6 +162,38 @@ describe('packed kernels', () => {
     expect([...engines.keys()]).toEqual(wanted);
     open.check();
     open.destroy();
+  });
+
+  it.each(Object.entries(PROFILES))('are valid WGSL for %s where rows stay in registers', { timeout: 120_000 }, async (name, profile) => {
+    const open = await validatingDevice();
+    const found = new Map<string, number>();
+    for (const element of ['f16', 'i8'] as const) {
+      for (const [x, outputs] of [[[2, 64, 8, 8], 256], [[1, 128, 4, 8], 200]] as const) {
+        const problem = pointwiseProblem(x, outputs, { element, residual: element });
+        const stationary = stridedParts(problem.spec)!.map(({ depth }) => depth);
+        const size = { ...sizeOf(problem), rows: 401408, readsRows: true, stationary };
+        for (const tactic of packedTactics(size, profile, { perBlock: 1, perTile: 2, matrix: 40, lanes: 0 }).filter((one) => one.stationary)) {
+          for (const { source } of kernelsOf(problem, tactic, profile).calls) {
+            const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
+            expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`)).toEqual([]);
+            expect(source.access.length).toBeLessThanOrEqual(profile.maxStorageBuffers);
+          }
+          found.set(element, (found.get(element) ?? 0) + 1);
+        }
+      }
+    }
+    const wanted = { 'Apple': ['f16'], 'no matrices': [] }[name] ?? ['f16', 'i8'];
+    expect([...found.keys()]).toEqual(wanted);
+    open.check();
+    open.destroy();
+  });
+
+  it('keep rows in registers where memory is the limit, and only whole matrices of them', () => {
+    const wide = { element: 'f16', batch: 1, rows: 401408, columns: 256, depth: 8, readsRows: true } as const;
+    expect(packedTactics({ ...wide, stationary: [8] }, PROFILES['NVIDIA']!)[0]!.stationary).toBe(true);
+    for (const other of [wide, { ...wide, rows: 401410, stationary: [8] }, { ...wide, stationary: [3, 5] }]) {
+      expect(packedTactics(other, PROFILES['NVIDIA']!).some(({ stationary }) => stationary)).toBe(false);
+    }
   });
 
   it('take what rows share from one piece of memory', () => {

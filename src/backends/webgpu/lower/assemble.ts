@@ -113,16 +113,16 @@ function placeArena(program: Program, profile: DeviceProfile, buffers: PlanBuffe
   const lifetimes: (Lifetime & { readonly id: number })[] = [];
   const apart: [number, number][] = [];
   for (const [at, { call }] of program.steps.entries()) {
-    const inside: { readonly i: number; readonly write: boolean }[] = [];
+    const inside: { readonly i: number; readonly bound: 'read' | 'storage' }[] = [];
     for (const [slot, { id }] of call.operands.entries()) {
       if (addresses.has(id)) continue;
       const known = index.get(id);
       const i = known ?? lifetimes.push({ id, bytes: program.tensorBytes[id]!, first: at, last: at }) - 1;
       if (known === undefined) index.set(id, i);
       else lifetimes[i] = { ...lifetimes[i]!, last: at };
-      inside.push({ i, write: call.source.access[slot] === 'read_write' });
+      inside.push({ i, bound: call.source.access[slot] === 'read' ? 'read' : 'storage' });
     }
-    for (const a of inside) for (const b of inside) if (a.write && !b.write) apart.push([a.i, b.i]);
+    for (const a of inside) for (const b of inside) if (a.bound !== 'read' && b.bound === 'read') apart.push([a.i, b.i]);
   }
   const maxBufferBytes = profile.maxBufferBytes;
   const placed = planMemory({ tensors: lifetimes, apart, alignment: BINDING_ALIGNMENT, maxBufferBytes });

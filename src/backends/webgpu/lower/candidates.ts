@@ -4,6 +4,7 @@ import { matmulKernels, type MatmulSpec } from '../kernels/matmul.ts';
 import { packedKernels } from '../kernels/packed/kernel.ts';
 import { overlapOf } from '../kernels/packed/slide.ts';
 import { product, type PackedSpec } from '../kernels/packed/spec.ts';
+import { stridedParts } from '../kernels/packed/stationary.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { type MatmulShape, matmulTactics, tacticName, tacticScratchBytes } from '../tactics/matmul.ts';
 import { matrixSubgroup, packedScratchBytes, packedTacticName, type PackedElement } from '../tactics/packed.ts';
@@ -28,7 +29,8 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
 export function packedCandidates(given: PackedSpec, context: KernelContext, precision: DType = given.element === 'f16' ? 'float16' : 'int8'): Candidate[] {
   const spec = withConstants(given, context);
   const overlap = overlapOf(spec.a);
-  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), normalizes: spec.normalization !== undefined, ...(overlap && { overlap }) };
+  const parts = stridedParts(spec);
+  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), normalizes: spec.normalization !== undefined, ...(overlap && { overlap }), ...(parts && { stationary: parts.map((part) => part.depth) }) };
   return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),

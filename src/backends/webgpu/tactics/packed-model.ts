@@ -8,6 +8,7 @@
  */
 import type { DeviceProfile } from '../profile.ts';
 import {
+  EARLY_BYTES,
   fewestRounds,
   leftLoads,
   momentsBytes,
@@ -70,6 +71,17 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [16, 16], sub: [16, 16], bk: [32, 64], slices: [4, 8, 16] },
 ];
 
+/** Of tiles whose rows stay in registers; their depth is the problem's. */
+const STATIONARY_TILES: readonly Omit<Tile, 'bk'>[] = [
+  { block: [128, 64], sub: [32, 64] },
+  { block: [128, 32], sub: [32, 32] },
+  { block: [64, 64], sub: [32, 64] },
+  { block: [64, 32], sub: [16, 32] },
+];
+
+/** Tiles that a compiler still writes out one after another. */
+const MOST_STATIONARY_TILES = 8;
+
 const LANE_TILES: readonly Tile[] = [
   { block: [128, 128], sub: [8, 8], bk: [2, 4] },
   { block: [128, 64], sub: [8, 4], bk: [2, 4] },
@@ -114,6 +126,10 @@ export interface PackedModel {
   /** The work on a result, and how much of it is left where more than four leave at once. */
   readonly result: Readonly<Record<PackedElement, number>>;
   readonly wideResult: number;
+  /** A result's operand that differs by row, how much of it is left where the next tile's are loaded while results leave, and what a round waits for where they are not loaded before the products. */
+  readonly operand: Readonly<Record<PackedElement, number>>;
+  readonly nextOperand: number;
+  readonly lateOperands: number;
   readonly dispatch: number;
   /** Of all units. */
   readonly partialBytes: number;
@@ -137,6 +153,9 @@ export const H200: PackedModel = {
   round: 35,
   result: { f16: 0.075, i8: 0.09 },
   wideResult: 0.55,
+  operand: { f16: 0.075, i8: 0.0125 },
+  nextOperand: 0.4,
+  lateOperands: 300,
   dispatch: 3500,
   partialBytes: 2300,
 };
@@ -146,10 +165,10 @@ const MOST_REGISTERS = 255;
 
 /** Registers that one invocation wants: accumulators, the blocks under way, matrices, addresses. */
 function registersOf(tactic: PackedTactic): number {
-  const { engine, bn, bk, sm, sn, subgroup, ahead } = tactic;
+  const { engine, bn, bk, sm, sn, subgroup, ahead, stationary } = tactic;
   const accumulators = engine === 'lanes' ? sm * sn : (sm * sn) / subgroup;
-  const staged = ((leftLoads(tactic) + bn * bk) / packedInvocations(tactic)) * 4 * ahead;
-  const operands = engine === 'lanes' ? 8 * (sm + 1) : ((sm + sn) * 8) / 32;
+  const staged = (((stationary ? 0 : leftLoads(tactic)) + bn * bk) / packedInvocations(tactic)) * 4 * ahead;
+  const operands = engine === 'lanes' ? 8 * (sm + 1) : stationary ? (sm * bk * 4) / subgroup + sn / 4 : ((sm + sn) * 8) / 32;
   return accumulators + staged + operands + 32;
 }
 
@@ -172,27 +191,28 @@ function residentWorkgroups(tactic: PackedTactic, workgroups: number, model: Pac
 /** What a workgroup takes by itself, and what of that keeps its unit busy; nanoseconds. */
 function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel): { readonly alone: number; readonly busy: number } {
   const { element } = problem;
-  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, rounds, wide, slide } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, rounds, wide, stationary, slide } = tactic;
   const blocks = blocksOf(problem, tactic);
   const readers = (bm / sm) * (bn / sn) * (engine === 'lanes' ? 0.25 : 1);
   // A unit has four schedulers: fewer subgroups leave some of them idle.
   const idle = 4 / Math.min(4, packedInvocations(tactic) / 32);
   const products = (2 * bm * bn * bk * VECTOR_ELEMENTS[element]) / (engine === 'lanes' ? model.laneFlops : model.matrixFlops)[element];
-  const loaded = leftLoads(tactic) + bn * bk;
+  const staged = bn * bk + (stationary ? 0 : leftLoads(tactic));
   const copies = slide ? leftLoads(tactic) * (slideCopies(slide) - 1) : 0;
-  const staging = ((readers * (sm + sn) * bk + loaded + copies) * 16) / model.tileBytes;
-  const loads = (loaded * 16) / model.unitL2Bytes;
+  const staging = ((readers * (stationary ? sn : sm + sn) * bk + staged + copies) * 16) / model.tileBytes;
+  const loads = ((staged + (stationary ? leftLoads(tactic) / walk : 0)) * 16) / model.unitL2Bytes;
   const longest = Math.max(products, staging, loads);
   const busyBlock = longest + 0.3 * (products + staging + loads - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;
-  const latency = blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
+  const latency = stationary ? 0 : blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
   const block = Math.max(latency + loads, products * idle + staging) + model.barrier * barriers;
   // Lanes that read more than a vector each meet in the banks; narrow elements leave in fewer stores.
   const banks = (4 * (slices + wide / 4 - 1)) / model.tileBytes;
-  const operands = problem.readsRows ? 16 / VECTOR_ELEMENTS[element] / model.unitL2Bytes : 0;
-  const results = bm * bn * (model.result[element] * (wide > 4 ? model.wideResult : 1) + banks + operands);
-  const tile = blocks * block + rounds * model.round + results * idle;
-  return { alone: model.beginning + (walk - 1) * model.restart + walk * tile, busy: walk * (blocks * busyBlock + results) };
+  const results = bm * bn * (model.result[element] * (wide > 4 ? model.wideResult : 1) + banks + (problem.readsRows ? model.operand[element] * (stationary ? model.nextOperand : 1) : 0));
+  const late = problem.readsRows && ((bm * bn) / packedInvocations(tactic)) * (16 / VECTOR_ELEMENTS[element]) > EARLY_BYTES;
+  const waits = late ? rounds * model.lateOperands : 0;
+  const tile = blocks * block + rounds * model.round + waits + results * idle;
+  return { alone: model.beginning + (walk - 1) * model.restart + walk * tile, busy: walk * (blocks * busyBlock + results + waits) };
 }
 
 /** Predicted time in nanoseconds. Its order is what it is for. */
@@ -206,7 +226,7 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
   const waves = filled <= 1 ? 1 : filled + (walk > 1 ? 1 : 0.3) * (Math.ceil(filled) - filled);
   // Registers for a second block are not free where they bring nothing.
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
-  const traffic = (workgroups * walk * (leftLoads(tactic) + bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
+  const traffic = (workgroups * (leftLoads(tactic) * (tactic.stationary ? 1 : walk) + walk * bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
   const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
   return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
@@ -214,7 +234,7 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
 /** What a device can run does not depend on the problem; tactics by device, element and engine. */
 const LEGAL = new WeakMap<DeviceProfile, Map<string, readonly PackedTactic[]>>();
 
-type Base = Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup' | 'slide'>;
+type Base = Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup' | 'slide' | 'stationary'>;
 
 function tacticsOf(tiles: readonly Tile[], base: Base, element: PackedElement, profile: DeviceProfile, key = `${element} ${base.engine}`): readonly PackedTactic[] {
   const known = LEGAL.get(profile) ?? new Map<string, readonly PackedTactic[]>();
@@ -252,6 +272,21 @@ function slidingTactics({ overlap, depth, element }: PackedProblem, base: Base, 
   return tacticsOf(tiles, { ...base, slide }, element, profile, `${element} slide ${slide.step} ${slide.run} ${depth}`);
 }
 
+/** Tactics that keep the rows of a left matrix in registers, for parts of it that are whole matrices deep. */
+function stationaryTactics({ stationary, rows, columns, depth, element }: PackedProblem, base: Base, profile: DeviceProfile): readonly PackedTactic[] {
+  const matrix = base.matrix!;
+  const whole = rows % matrix.m === 0 && stationary?.every((part) => (part * VECTOR_ELEMENTS[element]) % matrix.k === 0);
+  if (!whole) return [];
+  return STATIONARY_TILES.flatMap(({ block: [bm, bn], sub: [sm, sn] }) => {
+    const tiles = Math.ceil(columns / bn);
+    const most = Math.ceil(tiles / Math.ceil(tiles / MOST_STATIONARY_TILES));
+    return [...new Set([most, Math.ceil(most / 2)])].filter((walk) => walk > 1).map((walk): PackedTactic => {
+      const tile = { kind: 'packed', ...base, stationary: true, bm, bn, bk: depth, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk, wide: 4 } as const;
+      return { ...tile, rounds: fewestRounds(tile, profile.maxWorkgroupBytes) };
+    });
+  }).filter((tactic) => packedReason(tactic, element, profile) === undefined);
+}
+
 /** The matrix to use: the largest that the device has, of those alike the squarest. */
 function matrixFor(element: PackedElement, profile: DeviceProfile): MatrixShape | undefined {
   const legal = profile.matrixConfigs.filter((config) => config.element === element && config.k % VECTOR_ELEMENTS[element] === 0);
@@ -272,14 +307,14 @@ const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 24, lanes: 2 
 
 /** The tactics worth trying, best first by the model; at least one is legal on every device. */
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
-  const lanes = { engine: 'lanes', slide: undefined, matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
+  const lanes = { engine: 'lanes', stationary: false, slide: undefined, matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
   const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits);
   if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes, problem.element, profile), limits.matrix);
   const matrix = matrixFor(problem.element, profile);
   const subgroup = matrixSubgroup(profile);
   if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.matrix);
-  const base = { engine: 'matrix', slide: undefined, matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
-  const matrices = [...slidingTactics(problem, base, profile), ...tacticsOf(MATRIX_TILES, base, problem.element, profile)];
+  const base = { engine: 'matrix', stationary: false, slide: undefined, matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
+  const matrices = [...slidingTactics(problem, base, profile), ...stationaryTactics(problem, base, profile), ...tacticsOf(MATRIX_TILES, base, problem.element, profile)];
   return [...ranked(matrices, limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.lanes)];
 }
 
@@ -297,7 +332,7 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&
       // What is loaded far ahead waits in registers, or not at all.
-      (tactic.ahead <= 2 || registersOf(tactic) <= MOST_REGISTERS) &&
+      ((tactic.ahead <= 2 && !tactic.stationary) || registersOf(tactic) <= MOST_REGISTERS) &&
       // A single block needs no second buffer, and two nothing that is loaded two ahead.
       blocksOf(problem, tactic) >= tactic.buffers + 2 * (tactic.ahead - 1),
   );
@@ -308,9 +343,9 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
     if (before < most) taken.set(key, before + 1);
     return before < most;
   };
-  const chosen = predicted.filter(({ tactic: { bm, bn, sm, sn, bk, slices, splitK, walk, slide } }) => {
-    const tile = `${bm}x${bn} ${sm}x${sn} ${walk}${slide ? ' slide' : ''}`;
-    return take(`${tile} ${bk} ${slices} ${splitK}`, perBlock) && take(tile, walk > 1 ? 1 : perTile);
+  const chosen = predicted.filter(({ tactic: { bm, bn, sm, sn, bk, slices, splitK, walk, stationary, slide } }) => {
+    const tile = `${bm}x${bn} ${sm}x${sn} ${stationary ? 'stationary' : walk}${slide ? ' slide' : ''}`;
+    return take(`${tile} ${bk} ${slices} ${splitK}${stationary ? ` ${walk}` : ''}`, perBlock) && take(tile, walk > 1 && !stationary ? 1 : perTile);
   });
   return chosen.slice(0, count).map(({ tactic }) => tactic);
 }

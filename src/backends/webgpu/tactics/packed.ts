@@ -38,12 +38,17 @@ export interface PackedTactic {
   readonly buffers: 1 | 2;
   /** Blocks whose loads are under way while another is multiplied; more than 1 take registers for each, and one staged block. */
   readonly ahead: number;
-  /** Tiles, one below the other, that a workgroup takes in turn. */
+  /** Tiles, one below the other (side by side where it is `stationary`), that a workgroup takes in turn. */
   readonly walk: number;
   /** Parts in which the results leave, see {@link fewestRounds}. */
   readonly rounds: number;
   /** The most columns that an invocation finishes at once: 4 read the slab without bank conflicts, 16 bytes of them make the widest stores. */
   readonly wide: 4 | 8 | 16;
+  /**
+   * A subgroup's rows stay in registers, whole, while its workgroup takes `walk` tiles side by side: a row is loaded once for all of these columns,
+   * and not staged. A block is the whole depth.
+   */
+  readonly stationary: boolean;
   /** Rows of the left matrix are staged without what they share. */
   readonly slide: Slide | undefined;
   /** The matrix of `matrix` and `emulated`. */
@@ -84,17 +89,20 @@ export interface PackedProblem extends MatmulShape {
   readonly readsRows?: boolean;
   /** Rows of the left matrix are normalized: a workgroup has to see them whole, and keeps a pair of f32 for each. */
   readonly normalizes?: boolean;
+  /** Depths in vectors of the left matrix's parts, where its rows can stay in registers (kernels/packed/stationary.ts). */
+  readonly stationary?: readonly number[];
   /** Rows of the left matrix overlap, a `line` of neighbours at a time. */
   readonly overlap?: Overlap & { readonly line: number };
 }
 
 /** `matrix 128x128x64 64x64 16x16x16 2 slices 2 buffers 4 rounds /2`: tile (depth in elements), tile of a subgroup, matrix, …, split. */
 export function packedTacticName(tactic: PackedTactic, element: PackedElement): string {
-  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, walk, rounds, wide, slide, matrix } = tactic;
+  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, walk, rounds, wide, stationary, slide, matrix } = tactic;
   return [
     `${engine} ${bm}x${bn}x${bk * VECTOR_ELEMENTS[element]} ${sm}x${sn}`,
     ...(matrix ? [`${matrix.m}x${matrix.n}x${matrix.k}`] : []),
     ...(slide ? ['slide'] : []),
+    ...(stationary ? ['stationary'] : []),
     ...(slices > 1 ? [`${slices} slices`] : []),
     ...(buffers > 1 ? [`${buffers} buffers`] : []),
     ...(ahead > 1 ? [`${ahead} ahead`] : []),
@@ -138,12 +146,12 @@ export interface LeftTile {
   readonly vectors: number;
 }
 
-type LeftShape = Pick<PackedTactic, 'bm' | 'bk' | 'matrix' | 'slide'>;
+type LeftShape = Pick<PackedTactic, 'bm' | 'bk' | 'matrix' | 'slide' | 'stationary'>;
 
 export function leftTileOf(tactic: LeftShape): LeftTile {
-  const { bm, bk, matrix, slide } = tactic;
+  const { bm, bk, matrix, slide, stationary } = tactic;
   const pitch = rowPitch(tactic);
-  if (!slide) return { begin: 0, pitch, matrix: (matrix?.m ?? 1) * pitch, run: bk, vectors: bm * pitch };
+  if (!slide) return { begin: 0, pitch, matrix: (matrix?.m ?? 1) * pitch, run: bk, vectors: stationary ? 0 : bm * pitch };
   const [runs, piece] = [bk / slide.run, pieceVectors(tactic)];
   const run = slide.step === 1 ? piece * slidePitch(slide) : slideAt(slide, piece - 1) + 1;
   const begin = (slideCopies(slide) - 1) * slidePitch(slide);
@@ -170,7 +178,7 @@ export function slideCopies({ step, window }: Slide): number {
   return step === 1 ? window : 1;
 }
 
-/** Vectors of a left block that are loaded. */
+/** Vectors of a left block that are loaded; once for all tiles where it is stationary. */
 export function leftLoads(tactic: LeftShape): number {
   const { bm, bk, matrix, slide } = tactic;
   return slide ? (bm / matrix!.m) * (bk / slide.run) * pieceVectors(tactic) : bm * bk;
@@ -227,6 +235,9 @@ export function partialColumns(columns: number): number {
   return Math.ceil(columns / 4) * 4;
 }
 
+/** What an invocation holds of operands by row while it multiplies; more is loaded when the results leave. */
+export const EARLY_BYTES = 256;
+
 /** Bytes between the two kernels of a split product. */
 export function packedScratchBytes(shape: MatmulShape, { splitK }: PackedTactic): number {
   return splitK === 1 ? 0 : splitK * shape.batch * shape.rows * partialColumns(shape.columns) * 4;
@@ -249,9 +260,15 @@ function slidesWhole({ engine, bk, slices, slide, matrix }: PackedTactic, elemen
   return bk % run === 0 && run % window === 0 && (step === 1 || step % window === 0 || (step > window && step % 2 === 1));
 }
 
+/** Why rows can't stay in registers. */
+function stationaryReason({ engine, splitK, slices, buffers, ahead, slide }: PackedTactic): string | undefined {
+  if (engine === 'lanes') return 'rows stay in registers as matrices only';
+  return splitK > 1 || slices > 1 || buffers > 1 || ahead > 1 || slide ? 'rows that stay in registers are multiplied whole, with one staged block' : undefined;
+}
+
 /** Whether a tactic can run on the device; `undefined`, or why it can't. */
 export function packedReason(tactic: PackedTactic, element: PackedElement, profile: DeviceProfile): string | undefined {
-  const { engine, bm, bn, bk, sm, sn, slices, wide, slide, matrix, subgroup } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, wide, stationary, slide, matrix, subgroup } = tactic;
   const invocations = packedInvocations(tactic);
   if (bm % sm !== 0 || bn % sn !== 0 || bn % wide !== 0) return 'the tile is not whole subgroup tiles';
   if (tactic.ahead > 1 && tactic.buffers > 1) return 'blocks wait either in registers or in workgroup memory';
@@ -259,8 +276,10 @@ export function packedReason(tactic: PackedTactic, element: PackedElement, profi
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
   if (packedWorkgroupBytes(tactic) > profile.maxWorkgroupBytes) return `${packedWorkgroupBytes(tactic)} bytes of workgroup memory, the device has ${profile.maxWorkgroupBytes}`;
   if (tactic.walk > 1 && (tactic.splitK > 1 || tactic.ahead > 1)) return 'a workgroup that walks has the whole depth and one set of registers';
-  if (!slide && invocations % bk !== 0) return 'a row is not loaded by whole sets of invocations';
-  if ((slide ? [bn] : [bm, bn]).some((rows) => rows * bk > invocations && (rows * bk) % invocations !== 0)) return 'loads do not divide among the invocations';
+  const unfit = stationary ? stationaryReason(tactic) : undefined;
+  if (unfit) return unfit;
+  if (!slide && !stationary && invocations % bk !== 0) return 'a row is not loaded by whole sets of invocations';
+  if ((slide || stationary ? [bn] : [bm, bn]).some((rows) => rows * bk > invocations && (rows * bk) % invocations !== 0)) return 'loads do not divide among the invocations';
   if (slide && !slidesWhole(tactic, element)) return 'runs that overlap are not whole matrices deep, or are sliced';
   if (engine === 'lanes') return sn % 4 !== 0 || bk % slices !== 0 ? 'the tile of an invocation is not whole vectors' : undefined;
   if (!matrix || sm % matrix.m !== 0 || sn % matrix.n !== 0) return 'the subgroup tile is not whole matrices';

@@ -95,6 +95,7 @@ export type Extension = 'f16' | 'subgroups' | 'subgroup_size_control' | 'chromiu
 
 export class ModuleBuilder {
   readonly #label: string;
+  readonly #reads: Exclude<Access, 'read_write'>;
   readonly #declarations: string[] = [];
   readonly #access: Access[] = [];
   readonly #helpers = new Set<HelperName>();
@@ -104,15 +105,21 @@ export class ModuleBuilder {
   #lanes = false;
   #main: { readonly invocations: number; readonly block: Block; readonly subgroupSize: number | undefined } | undefined;
 
-  constructor(label: string) {
+  /**
+   * `reads`: how buffers are bound that are only read. NVIDIA's compiler moves loads from read-only buffers to where their values are needed, behind
+   * the barriers and stores between; what a kernel loads ahead across its stores has to be `read_ordered`.
+   */
+  constructor(label: string, reads: Exclude<Access, 'read_write'> = 'read') {
     this.#label = label;
+    this.#reads = reads;
   }
 
   /** Binds `count` values of the type at the next slot of group 0. */
   storage(name: string, scalar: Exclude<Scalar, 'bool'>, width: Width | 2, count: number, access: Access): string {
     this.#note(scalar);
-    const slot = this.#access.push(access) - 1;
-    const qualifier = access === 'read' ? 'storage, read' : 'storage, read_write';
+    const bound = access === 'read' ? this.#reads : access;
+    const slot = this.#access.push(bound) - 1;
+    const qualifier = bound === 'read' ? 'storage, read' : 'storage, read_write';
     this.#declarations.push(`@group(0) @binding(${slot}) var<${qualifier}> ${name}: array<${typeName(scalar, width)}, ${count}>;`);
     return name;
   }

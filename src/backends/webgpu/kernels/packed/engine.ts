@@ -6,6 +6,13 @@ import type { LeftTile, PackedElement, PackedTactic, Slab } from '../../tactics/
 import { leftTileOf, packedInvocations, rowPitch, slabOf, VECTOR_ELEMENTS } from '../../tactics/packed.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 
+/** Left rows in device memory whose matrices an engine keeps; lengths are in vectors. */
+export interface HeldRows {
+  readonly count: number;
+  /** By the names of their bindings: row `r` of a part has its depths from `offset + r · stride` on, and the part begins at a depth of the whole. */
+  readonly parts: readonly { readonly name: string; readonly offset: number; readonly stride: number; readonly begin: number; readonly depth: number }[];
+}
+
 export interface Engine {
   /** Where column `n` of B is staged, if not at row `n`. */
   readonly columnSlot: ((column: string) => string) | undefined;
@@ -15,6 +22,8 @@ export interface Engine {
   declare(module: ModuleBuilder): void;
   /** Emits the accumulators, zero, and where the invocation's results lie. */
   begin(block: Block): void;
+  /** Emits loads of the left rows that stay in registers, from the row `tile_row` on. */
+  hold(block: Block, rows: HeldRows): void;
   /** Emits that the accumulators are zero again. */
   clear(block: Block): void;
   /** Emits the products of a staged block; `base` is its first vector, '' or `name + `. */

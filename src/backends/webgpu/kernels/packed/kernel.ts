@@ -21,6 +21,7 @@ import { RowMoments } from './moments.ts';
 import { EpilogueSink, PartialSink, Results } from './results.ts';
 import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
 import { slideStage } from './slide.ts';
+import { stationaryKernel } from './stationary.ts';
 import { type PackedSource, type PackedSpec, product } from './spec.ts';
 
 /**
@@ -28,6 +29,7 @@ import { type PackedSource, type PackedSpec, product } from './spec.ts';
  * that hold f32 or i32 sums.
  */
 export function packedKernels(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProfile, partial: (elements: number) => DeviceTensor): KernelCall[] {
+  if (tactic.stationary) return [stationaryKernel(spec, tactic, profile)];
   // No part may be empty: a depth that is cut into whole steps can end with fewer parts than were asked for.
   const splitK = Math.ceil(spec.depth / partDepth(spec.depth, tactic));
   const chosen = { ...tactic, splitK };

@@ -27,6 +27,9 @@ export function lanesEngine({ tactic, element, pitch, slab, bBegin }: Geometry):
       block.let('ty', `${flat} / ${tx}u`);
       for (let i = 0; i < sm; i++) for (let j = 0; j < quads; j++) block.var(acc(i, j), zero);
     },
+    hold: () => {
+      throw new Error('lanes keep no rows');
+    },
     clear(block) {
       for (let i = 0; i < sm; i++) for (let j = 0; j < quads; j++) block.line(`${acc(i, j)} = ${zero}`);
     },

@@ -8,7 +8,7 @@
  */
 import { slideAt } from '../../tactics/packed.ts';
 import type { Block } from '../../wgsl/module.ts';
-import type { Engine, Geometry } from './engine.ts';
+import type { Engine, Geometry, HeldRows } from './engine.ts';
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
@@ -64,6 +64,9 @@ function leftDepthOf({ tactic: { slide }, left }: Geometry, depth: string): stri
   return `(${depth} / ${slide.run}u) * ${left.run}u + ${inRun} / ${slide.step}u * ${left.pitch}u + ${inRun} % ${slide.step}u`;
 }
 
+/** The first row of the subgroup's matrix `i`, which lies whole in the rows. */
+const heldRow = ({ tactic: { sm, matrix } }: Geometry, i: string, count: number): string => `min(tile_row + sub_y * ${sm}u + ${i}, ${count - matrix!.m}u)`;
+
 export function matrixEngine(geometry: Geometry): Engine {
   const { tactic, element, pitch, left, slab, bBegin } = geometry;
   const { m, n, k } = tactic.matrix!;
@@ -71,10 +74,9 @@ export function matrixEngine(geometry: Geometry): Engine {
   const result = element === 'f16' ? 'f32' : 'i32';
   const zero = `subgroup_matrix_result<${result}, ${n}, ${m}>()`;
   const acc = (i: number, j: number): string => `acc${i}_${j}`;
-  const load = (side: 'left' | 'right', at: string): string => {
-    const [type, order] = side === 'left' ? [`subgroup_matrix_left<${element}, ${k}, ${m}>`, 'row_major'] : [`subgroup_matrix_right<${element}, ${n}, ${k}>`, 'col_major'];
-    return `subgroupMatrixLoad<${type}, ${order}>(&tile, ${at}, ${side === 'left' ? left.pitch : pitch}u)`;
-  };
+  const loadLeft = (from: string, at: string, stride: number): string => `subgroupMatrixLoad<subgroup_matrix_left<${element}, ${k}, ${m}>, row_major>(&${from}, ${at}, ${stride}u)`;
+  const loadRight = (at: string): string => `subgroupMatrixLoad<subgroup_matrix_right<${element}, ${n}, ${k}>, col_major>(&tile, ${at}, ${pitch}u)`;
+  const steps = range(cover.steps / tactic.slices).map((step) => step * tactic.slices);
   return {
     columnSlot: undefined,
     subgroupSize: tactic.demandsSubgroup ? tactic.subgroup : undefined,
@@ -90,15 +92,23 @@ export function matrixEngine(geometry: Geometry): Engine {
       block.let('right', slice(`sub_x * ${tactic.sn * pitch}u + ${bBegin}u`));
       for (const i of range(cover.down)) for (const j of range(cover.across)) block.var(acc(i, j), zero);
     },
+    hold(block, { count, parts }) {
+      for (const i of range(cover.down)) block.let(`held_row${i}`, heldRow(geometry, `${i * m}u`, count));
+      for (const step of steps) {
+        const depth = step * cover.matrixVectors;
+        const { name, offset, stride, begin } = parts.findLast((part) => part.begin <= depth)!;
+        for (const i of range(cover.down)) block.let(`l${step}_${i}`, loadLeft(name, `held_row${i} * ${stride}u + ${offset + depth - begin}u`, stride));
+      }
+    },
     clear(block) {
       for (const i of range(cover.down)) for (const j of range(cover.across)) block.line(`${acc(i, j)} = ${zero}`);
     },
     multiply(block, base) {
-      for (let step = 0; step < cover.steps; step += tactic.slices) {
+      for (const step of steps) {
         const depth = step * cover.matrixVectors;
-        for (const i of range(cover.down)) block.let(`l${step}_${i}`, load('left', `${base}left + ${i * left.matrix + leftDepth(geometry, depth)}u`));
+        if (!tactic.stationary) for (const i of range(cover.down)) block.let(`l${step}_${i}`, loadLeft('tile', `${base}left + ${i * left.matrix + leftDepth(geometry, depth)}u`, left.pitch));
         for (const j of range(cover.across)) {
-          const right = block.let(`r${step}_${j}`, load('right', `${base}right + ${j * n * pitch + depth}u`));
+          const right = block.let(`r${step}_${j}`, loadRight(`${base}right + ${j * n * pitch + depth}u`));
           for (const i of range(cover.down)) block.line(`${acc(i, j)} = subgroupMatrixMultiplyAccumulate(l${step}_${i}, ${right}, ${acc(i, j)})`);
         }
       }
@@ -130,6 +140,17 @@ export function emulatedEngine(geometry: Geometry): Engine {
     block.let('matrix_row', `x / ${quads * cover.across}u`);
     block.let('matrix_column', `(x / ${quads}u) % ${cover.across}u`);
   };
+  let held: HeldRows | undefined;
+  /** Emits the products of the depths from `from` to `to`, whose left vectors are `left(v)`. */
+  const multiplyDepths = (block: Block, from: string, to: number, left: (at: string) => string): void =>
+    block.for('step', from, `${to}u`, `${tactic.slices * cover.matrixVectors}u`, (steps) => {
+      steps.let('right', 'column + step');
+      steps.for('v', '0u', `${cover.matrixVectors}u`, '1u', (depth) => {
+        depth.let('l', left('step'));
+        for (const i of range(4)) depth.let(`r${i}`, `tile[right + ${i * pitch}u + v]`);
+        depth.line(`acc[x] += ${vector}(${range(4).map((i) => dot('l', `r${i}`)).join(', ')})`);
+      });
+    });
   const dot = (at: string, bt: string): string => {
     const words = ['x', 'y', 'z', 'w'];
     if (element === 'i8') return words.map((word) => `dot4I8Packed(${at}.${word}, ${bt}.${word})`).join(' + ');
@@ -144,22 +165,24 @@ export function emulatedEngine(geometry: Geometry): Engine {
       emitPlace(block, geometry, block.let('subgroup', `lid / ${tactic.subgroup}u`));
       block.var('acc', `array<${vector}, ${count}>()`);
     },
+    hold(_block, rows) {
+      held = rows;
+    },
     clear: (block) => block.line(`acc = array<${vector}, ${count}>()`),
     multiply(block, base) {
       const first = tactic.slices === 1 ? '0u' : `slice * ${cover.matrixVectors}u`;
       block.for('x', '0u', `${count}u`, '1u', (cells) => {
         place(cells);
-        cells.let('row', `${base}(sub_y * ${cover.down}u + matrix_row) * ${left.matrix}u + cell_row * ${left.pitch}u + ${left.begin}u`);
         cells.let('column', `${base}(sub_x * ${tactic.sn}u + matrix_column * ${n}u + cell_column) * ${pitch}u + ${bBegin}u`);
-        cells.for('step', first, `${tactic.bk}u`, `${tactic.slices * cover.matrixVectors}u`, (steps) => {
-          steps.let('left', `row + ${leftDepthOf(geometry, 'step')}`);
-          steps.let('right', 'column + step');
-          steps.for('v', '0u', `${cover.matrixVectors}u`, '1u', (depth) => {
-            depth.let('l', 'tile[left + v]');
-            for (const i of range(4)) depth.let(`r${i}`, `tile[right + ${i * pitch}u + v]`);
-            depth.line(`acc[x] += ${vector}(${range(4).map((i) => dot('l', `r${i}`)).join(', ')})`);
-          });
-        });
+        if (held) {
+          cells.let('held_row', `${heldRow(geometry, `matrix_row * ${m}u`, held.count)} + cell_row`);
+          for (const { name, offset, stride, begin, depth } of held.parts) {
+            multiplyDepths(cells, `${begin}u`, begin + depth, (step) => `${name}[held_row * ${stride}u + ${step} - ${begin}u + ${offset}u + v]`);
+          }
+          return;
+        }
+        cells.let('row', `${base}(sub_y * ${cover.down}u + matrix_row) * ${left.matrix}u + cell_row * ${left.pitch}u + ${left.begin}u`);
+        multiplyDepths(cells, first, tactic.bk, (step) => `tile[row + ${leftDepthOf(geometry, step)} + v]`);
       });
     },
     spill(block, round) {

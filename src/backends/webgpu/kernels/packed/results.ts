@@ -6,7 +6,7 @@
  * tile. Neighbouring invocations have neighbouring columns, so that a subgroup writes whole lines of memory.
  */
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
-import { type PackedTactic, partialColumns } from '../../tactics/packed.ts';
+import { EARLY_BYTES, type PackedTactic, partialColumns } from '../../tactics/packed.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import type { Engine, Geometry } from './engine.ts';
 import { type Fetched, WideEpilogue } from './epilogue.ts';
@@ -85,9 +85,6 @@ export class PartialSink implements Sink {
   }
 }
 
-/** What an invocation holds of operands while it multiplies. */
-const EARLY_BYTES = 256;
-
 /** Columns of one invocation whose operands are loaded together: their latencies overlap. */
 const COLUMNS_AT_ONCE = 32;
 
@@ -110,9 +107,10 @@ function shareOf({ tactic, threads, slab }: Geometry, sink: Sink): Share {
   return { perRow, points, together, rowStep: threads % perRow === 0 ? threads / perRow : undefined, whole: points % (threads * together) === 0 };
 }
 
-/** Where the next tile of a workgroup begins, by the name of its first row, and the condition under which there is one. */
+/** Where the next tile of a workgroup begins, by the names of its first row and, where that is another one, column, and the condition under which there is one. */
 export interface NextTile {
   readonly row: string;
+  readonly column?: string;
   readonly exists: string;
 }
 
@@ -145,11 +143,17 @@ export class Results {
     if (rowStep !== undefined) {
       block.let('lane_row', `lid / ${perRow}u`);
       block.let('lane_column', `(lid % ${perRow}u) * ${this.#sink.width}u`);
-      block.let('column', 'tile_column + lane_column');
-      block.let('safe_column', covers(this.#sink, this.#geometry.tactic) ? 'column' : `min(column, ${lastColumn(this.#sink)}u)`);
+      this.columns(block);
     }
     if (!this.#loadsEarly()) return;
     this.#loaded = Array.from({ length: this.#geometry.slab.rounds }, (_, round) => this.#fetch(block, this.#placesOf(block, 'tile_row', `${round}u`, `r${round}_`), how));
+  }
+
+  /** Emits where the invocation's columns are in the tile at `tile_column`. */
+  columns(block: Block): void {
+    if (this.#share.rowStep === undefined) return;
+    block.let('column', 'tile_column + lane_column');
+    block.let('safe_column', covers(this.#sink, this.#geometry.tactic) ? 'column' : `min(column, ${lastColumn(this.#sink)}u)`);
   }
 
   /** Emits what comes after the products, when nobody needs the staged blocks any more. */
@@ -165,7 +169,7 @@ export class Results {
         if (!loaded) this.#emitRound(block, `${round}u`, `r${round}_`);
         else {
           this.#finish(block, this.#placesOf(block, 'tile_row', `${round}u`, `s${round}_`), loaded[round]!);
-          if (next) block.if(next.exists, (inside) => void this.#fetch(inside, this.#placesOf(inside, next.row, `${round}u`, `r${round}_`), 'assign'));
+          if (next) block.if(next.exists, (inside) => this.#fetchNext(inside, next, round));
         }
       }
       return;
@@ -177,6 +181,14 @@ export class Results {
       this.#emitRound(rounds, 'turn', '');
       rounds.line('workgroupBarrier()');
     });
+  }
+
+  #fetchNext(block: Block, { row, column }: NextTile, round: number): void {
+    if (column !== undefined) {
+      block.let('tile_column', column);
+      this.columns(block);
+    }
+    this.#fetch(block, this.#placesOf(block, row, `${round}u`, `r${round}_`), 'assign');
   }
 
   /** Emits one round's way from the slab to the sink. */
