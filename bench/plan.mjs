@@ -75,8 +75,8 @@ if (flags.json) writeFileSync(flags.json, lines.map((line) => `${JSON.stringify(
 function describe(step, plan, layers) {
   const layer = layers[step.layer];
   const { label, access } = plan.shaders[step.shader];
-  const sum = (how) => step.bindings.reduce((total, { bytes }, i) => total + (access[i] === how ? bytes : 0), 0);
-  const [read, written] = [sum('read'), sum('read_write')];
+  const sum = (writes) => step.bindings.reduce((total, { bytes }, i) => total + ((access[i] === 'read_write') === writes ? bytes : 0), 0);
+  const [read, written] = [sum(false), sum(true)];
   const product = layer.tactic !== undefined && label.includes(layer.tactic);
   const rate = layer.precision === 'int8' ? H200.matrixFlops.i8 : H200.matrixFlops.f16;
   const arithmetic = product ? layer.flops / (rate * H200.units) : 0;

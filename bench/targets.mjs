@@ -1,6 +1,6 @@
 /**
- * The target table, in one command that ends in time: ResNet-50, then MobileNetV2, BERT-base and ViT-B/16, beside PyTorch on the same card
- * in the same runs; torch.compile last, because it compiles for minutes.
+ * The target table, in one command that ends in time: ResNet-50 beside PyTorch (torch.compile included) and onnxruntime's WebGPU provider, then
+ * MobileNetV2, BERT-base and ViT-B/16 beside PyTorch, on the same card in the same runs.
  *
  *     npm run build && node bench/targets.mjs --minutes 9 --model resnet50.onnx --dataset photographs --results results
  *     node bench/targets.mjs --only resnet50-h200 --timing-cache timings.json -- --batch 1
@@ -31,13 +31,11 @@ const { values: flags, positionals } = parseArgs({
 });
 const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
 const own = (name) => [flags.model && ['--model', flags.model], flags.dataset && ['--dataset', flags.dataset]].filter((pair) => pair && name === 'resnet50-h200').flat();
-const COMPILED = ['--backend', 'pytorch', '--precision', 'fp16', '--option', 'mode=compile-reduce-overhead'];
 const STEPS = [
   { name: 'resnet50-h200', args: own('resnet50-h200') },
   { name: 'mobilenetv2-h200', args: [] },
   { name: 'bert-base-h200', args: [] },
   { name: 'vit-b16-h200', args: [] },
-  { name: 'resnet50-h200', title: 'torch.compile', args: [...own('resnet50-h200'), ...COMPILED] },
 ];
 
 /** Time for a run to write what it has. */
@@ -69,18 +67,18 @@ function run(args) {
 const wanted = flags.only?.split(',');
 let failed = false;
 const summary = [];
-for (const { name, title = name, args } of STEPS) {
-  if (wanted && !wanted.includes(title)) continue;
+for (const { name, args } of STEPS) {
+  if (wanted && !wanted.includes(name)) continue;
   if (performance.now() >= deadline) {
-    summary.push(`${title}: left out, the time is up`);
+    summary.push(`${name}: left out, the time is up`);
     continue;
   }
   const before = performance.now();
-  say(`\n== ${title}`);
+  say(`\n== ${name}`);
   const common = ['--plugin', flags.plugin === 'pytorch' ? path('dist/plugins/pytorch/index.js') : flags.plugin, '--tune-budget', flags['tune-budget'], '--limit', flags.limit, '--quiet'];
   const places = [...(flags.results ? ['--results', flags.results] : []), ...(flags['timing-cache'] ? ['--timing-cache', flags['timing-cache']] : [])];
   const ended = await run([path(`suites/${name}/targets.yaml`), ...common, ...places, ...args, ...positionals]);
-  summary.push(`${title}: ${ended === 'stopped' ? 'stopped at the end of the time' : `ended with ${ended}`}, ${((performance.now() - before) / 1000).toFixed(0)} s`);
+  summary.push(`${name}: ${ended === 'stopped' ? 'stopped at the end of the time' : `ended with ${ended}`}, ${((performance.now() - before) / 1000).toFixed(0)} s`);
   failed ||= ended !== 'stopped' && ended !== 0;
 }
 say(`\n${summary.join('\n')}\n${((performance.now() - started) / 1000).toFixed(0)} s in all`);

@@ -79,6 +79,9 @@ const STATIONARY_TILES: readonly Omit<Tile, 'bk'>[] = [
   { block: [64, 32], sub: [16, 32] },
 ];
 
+/** Of fewer columns one tile takes all, and loads its rows no more than once either. */
+const FEWEST_STATIONARY_COLUMNS = 256;
+
 /** Tiles that a compiler still writes out one after another. */
 const MOST_STATIONARY_TILES = 8;
 
@@ -215,10 +218,16 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   return { alone: model.beginning + (walk - 1) * model.restart + walk * tile, busy: walk * (blocks * busyBlock + results + waits) };
 }
 
+function workgroupsOf({ rows, columns, batch }: PackedProblem, { bm, bn, splitK, walk, stationary }: PackedTactic): number {
+  const [down, across] = [Math.ceil(rows / bm), Math.ceil(columns / bn)];
+  const walks = stationary ? down * Math.ceil(across / walk) : Math.ceil(down / walk) * across;
+  return walks * batch * splitK;
+}
+
 /** Predicted time in nanoseconds. Its order is what it is for. */
 export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel = H200): number {
-  const { bm, bn, bk, splitK, walk } = tactic;
-  const workgroups = Math.ceil(problem.rows / bm / walk) * Math.ceil(problem.columns / bn) * problem.batch * splitK;
+  const { bn, bk, splitK, walk, stationary } = tactic;
+  const workgroups = workgroupsOf(problem, tactic);
   const resident = residentWorkgroups(tactic, workgroups, model);
   const { alone, busy } = workgroupNs(problem, tactic, model);
   // Workgroups drift apart: the last wave is rarely a whole one.
@@ -226,7 +235,7 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
   const waves = filled <= 1 ? 1 : filled + (walk > 1 ? 1 : 0.3) * (Math.ceil(filled) - filled);
   // Registers for a second block are not free where they bring nothing.
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
-  const traffic = (workgroups * (leftLoads(tactic) * (tactic.stationary ? 1 : walk) + walk * bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
+  const traffic = (workgroups * (leftLoads(tactic) * (stationary ? 1 : walk) + walk * bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
   const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
   return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
 }
@@ -276,7 +285,7 @@ function slidingTactics({ overlap, depth, element }: PackedProblem, base: Base, 
 function stationaryTactics({ stationary, rows, columns, depth, element }: PackedProblem, base: Base, profile: DeviceProfile): readonly PackedTactic[] {
   const matrix = base.matrix!;
   const whole = rows % matrix.m === 0 && stationary?.every((part) => (part * VECTOR_ELEMENTS[element]) % matrix.k === 0);
-  if (!whole) return [];
+  if (!whole || columns < FEWEST_STATIONARY_COLUMNS) return [];
   return STATIONARY_TILES.flatMap(({ block: [bm, bn], sub: [sm, sn] }) => {
     const tiles = Math.ceil(columns / bn);
     const most = Math.ceil(tiles / Math.ceil(tiles / MOST_STATIONARY_TILES));
