@@ -46,6 +46,11 @@ export function isTimed(candidate: Generated): candidate is TimedCandidate {
   return 'hash' in candidate;
 }
 
+/** The same contest among its first candidates. */
+export function firstOf({ problem, names, forms }: Contest, count: number): Contest {
+  return { problem, names: names.slice(0, count), forms: forms.map((form) => ({ ...form, candidates: form.candidates.slice(0, count) })) };
+}
+
 /** Everything there is to time for a contest, each kernel once. */
 export function timedOf({ forms }: Contest): TimedCandidate[] {
   const all = forms.flatMap(({ candidates }) => candidates.filter(isTimed));

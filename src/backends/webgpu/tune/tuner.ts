@@ -1,13 +1,14 @@
 /**
  * The tuner: which candidate each problem gets, by measured times.
  *
- * A problem whose candidates all have times in the cache is decided by these. The others are measured whole, the most expensive ones
- * first, so that a budget that ends early was spent where it counts; kernels that two problems share are timed once. Whatever
- * ends the tuning early (a budget, Ctrl-C, a device that is lost), times measured so far are in the cache.
+ * A problem whose candidates all have times in the cache is decided by these. The others are measured, the most expensive ones
+ * first; kernels that two problems share are timed once. Under a budget every problem gets its first few candidates before any gets the rest:
+ * they bring most of what there is to gain, and compiling is what takes the time. Whatever ends the tuning early (a budget, Ctrl-C, a device that is
+ * lost), times measured so far are in the cache, and a problem of which only the first candidates have times is decided among these.
  */
 import type { TacticTime } from '../../../engine/engine.ts';
 import { TsrtError } from '../../../errors.ts';
-import { type Contest, contestOf, costOf, isTimed, timedOf } from './contest.ts';
+import { type Contest, contestOf, costOf, firstOf, isTimed, timedOf } from './contest.ts';
 import { combine, decide, type Timed, type Timing } from './decide.ts';
 import { Kitchen, type Prepared } from './kitchen.ts';
 import { type Clocks, type Ready, sample, type TuningDevice } from './measure.ts';
@@ -17,6 +18,9 @@ import type { TimingCache } from './timing-cache.ts';
 /** Candidates per problem that are measured; `fast` shares a number of them out among the problems, within bounds. */
 const FULL = 40;
 const FAST = { all: 160, fewest: 8, most: 24 } as const;
+
+/** Candidates of every problem that a budget is spent on first: on an H200 the best of four was mostly within a few percent of the best. */
+const FIRST_COURSE = 4;
 
 export function candidatesPerProblem(level: 'fast' | 'full', problems: number): number {
   return level === 'full' ? FULL : Math.max(FAST.fewest, Math.min(FAST.most, Math.floor(FAST.all / Math.max(1, problems))));
@@ -39,7 +43,7 @@ export interface TunerOptions {
 }
 
 export interface Decision {
-  /** Undefined where not everything was measured. */
+  /** Undefined where nothing was measured; else the choice among those that were, which are the model's first so many. */
   readonly tactic: string | undefined;
   readonly times: readonly TacticTime[];
 }
@@ -58,6 +62,13 @@ export interface TunerCounts {
 
 /** Ends the tuning, not the build. */
 class OutOfBudget extends Error {}
+
+/** A part of a problem whose time is known. */
+type Part = { readonly timing: Timing; readonly count: number };
+
+const idOf = ({ problem }: Contest): string => problem.id;
+
+const hasTiming = (part: { readonly timing: Timing | undefined; readonly count: number }): part is Part => part.timing !== undefined;
 
 /** The cache is written at most so often while the tuner works. */
 const FLUSH_MS = 2000;
@@ -88,7 +99,7 @@ export class Tuner {
     const contests = choices.map((problem) => contestOf(problem, most));
     const open = contests.filter((contest) => !this.#reuse(contest)).sort((a, b) => costOf(b) - costOf(a));
     try {
-      await this.#measureAll(open);
+      await this.#measureAll(open, this.#options.budgetMs === undefined ? most : FIRST_COURSE);
     } finally {
       await this.#options.cache.flush();
     }
@@ -115,30 +126,40 @@ export class Tuner {
     return true;
   }
 
-  async #measureAll(contests: readonly Contest[]): Promise<void> {
+  /** Measures the first `course` candidates of every contest, then the rest of each. */
+  async #measureAll(contests: readonly Contest[], course: number): Promise<void> {
     if (contests.length === 0) return;
+    const firsts = contests.map((contest) => firstOf(contest, course)).filter((first) => !this.#reuse(first));
+    const wholes = contests.filter(({ names }) => names.length > course);
+    const all = contests.flatMap(timedOf).filter(({ hash }) => !this.#times.has(hash));
+    const total = new Set(all.map(({ hash }) => hash)).size;
+    const before = this.#times.size;
+    const queue = [...firsts, ...wholes];
     let at = 0;
     try {
       this.#check();
       const device = (this.#device ??= await this.#options.open());
-      const all = contests.flatMap(timedOf).filter(({ hash }) => !this.#times.has(hash));
-      const total = new Set(all.map(({ hash }) => hash)).size;
-      const before = this.#times.size;
-      const kitchen = new Kitchen(device, all);
-      for (; at < contests.length; at++) {
+      const kitchen = new Kitchen(device, [...new Set([...firsts.flatMap(timedOf), ...all])].filter(({ hash }) => !this.#times.has(hash)));
+      for (; at < queue.length; at++) {
         this.#options.onProgress?.(this.#times.size - before, total);
-        await this.#measureIfItRuns(contests[at]!, device, kitchen);
+        await this.#measureIfItRuns(queue[at]!, device, kitchen);
         await this.#flushNowAndThen();
       }
       this.#options.onProgress?.(this.#times.size - before, total);
     } catch (error) {
       this.#options.signal?.throwIfAborted();
       if (!(error instanceof OutOfBudget || error instanceof TsrtError)) throw error;
-      const left = contests.length - at;
-      this.#counts.unmeasured += left;
       const why = error instanceof OutOfBudget ? 'the budget is spent' : error.message;
-      this.notices.push(`Tuning ended early (${why}): ${left} of ${contests.length} problems that had no times have the cost model's choice.`);
+      this.#leave(contests.length, new Set(firsts.slice(at).map(idOf)), queue.slice(Math.max(at, firsts.length)).map(idOf), why);
     }
+  }
+
+  /** Says what became of the problems for which there was no time. */
+  #leave(all: number, untimed: ReadonlySet<string>, unfinished: readonly string[], why: string): void {
+    this.#counts.unmeasured += untimed.size;
+    const partly = unfinished.filter((id) => !untimed.has(id)).length;
+    const left = [...(untimed.size > 0 ? [`${untimed.size} have the cost model's choice`] : []), ...(partly > 0 ? [`${partly} have the best of their first ${FIRST_COURSE} candidates`] : [])];
+    this.notices.push(`Tuning ended early (${why}): of ${all} problems that had no times, ${left.join(', ')}.`);
   }
 
   /** What the device has no memory for, or refuses to run, leaves the choice to the model; the others go on. */
@@ -148,13 +169,14 @@ export class Tuner {
     } catch (error) {
       if (!(error instanceof TsrtError) || error.code === 'DEVICE_LOST') throw error;
       device.check();
-      this.#counts.unmeasured++;
+      if (this.#decisionOf(contest).tactic === undefined) this.#counts.unmeasured++;
       this.notices.push(`'${contest.problem.id}' was not measured: ${error.message}`);
     }
   }
 
   async #measure(contest: Contest, device: TuningDevice, kitchen: Kitchen): Promise<void> {
-    const preparing = kitchen.prepare(timedOf(contest).filter(({ hash }) => !this.#times.has(hash)));
+    const again = this.#standing(contest);
+    const preparing = kitchen.prepare(timedOf(contest).filter(({ hash }) => !this.#times.has(hash) || again.has(hash)));
     let clocks = await this.#beforeDeadline(device.warmUp(preparing));
     const prepared = await preparing;
     // A lost device refuses everything.
@@ -170,6 +192,14 @@ export class Tuner {
     const proven = clocks !== 'unproven';
     for (const [hash, timing] of times) this.#learn(hash, timing, proven);
     await this.#timeWinners(contest, device, prepared, proven);
+  }
+
+  /** Kernels of the model's first and of the choice so far, which are timed again beside those that have no times yet. */
+  #standing(contest: Contest): ReadonlySet<string> {
+    const { tactic } = this.#decisionOf(contest);
+    if (tactic === undefined) return new Set();
+    const ranks = [0, contest.names.indexOf(tactic)];
+    return new Set(contest.forms.flatMap(({ candidates }) => ranks.map((rank) => candidates[rank]!).filter(isTimed).map(({ hash }) => hash)));
   }
 
   /** Times the prepared candidates of every form, each form by itself. */
@@ -229,7 +259,7 @@ export class Tuner {
 
   /** Times under a clock that may still have been rising serve this build alone. */
   #learn(hash: string, timing: Timing, proven: boolean): void {
-    this.#counts['refused' in timing ? 'refused' : 'measured']++;
+    if (!this.#times.has(hash)) this.#counts['refused' in timing ? 'refused' : 'measured']++;
     this.#keep(hash, timing, proven);
   }
 
@@ -238,18 +268,18 @@ export class Tuner {
     if (proven || 'refused' in timing) this.#options.cache.put(hash, timing);
   }
 
+  /** By the times that there are, of as many of the model's first as have them. */
   #decisionOf({ problem, names, forms }: Contest): Decision {
     const timed: Timed[] = [];
     for (const [rank, name] of names.entries()) {
-      const parts: { readonly timing: Timing; readonly count: number }[] = [];
-      for (const { candidates, count } of forms) {
+      const parts = forms.map(({ candidates, count }) => {
         const candidate = candidates[rank]!;
-        const timing = isTimed(candidate) ? this.#times.get(candidate.hash) : candidate;
-        if (timing === undefined) return { tactic: undefined, times: [] };
-        parts.push({ timing, count });
-      }
+        return { timing: isTimed(candidate) ? this.#times.get(candidate.hash) : candidate, count };
+      });
+      if (!parts.every(hasTiming)) break;
       timed.push({ name, timing: combine(parts) });
     }
+    if (timed.length === 0) return { tactic: undefined, times: [] };
     return { tactic: decide(timed) ?? problem.names[0], times: timed.map(({ name, timing }) => ({ tactic: name, ...timing })) };
   }
 

@@ -155,12 +155,48 @@ describe('the tuner', () => {
     const decisions = await tuner.decideAll(found);
     const tactics = [...found].sort((a, b) => b.flops - a.flops).map(({ id }) => decisions.get(id)!.tactic);
     expect(tactics.map((tactic) => tactic !== undefined)).toEqual([true, false, false]);
-    expect(tuner.counts()).toMatchObject({ measured: 8, unmeasured: 2 });
-    expect(tuner.notices).toEqual([expect.stringMatching(/the budget is spent.*2 of 3 problems/)]);
-    // What was measured is kept.
-    const again = await tunerOn(new FakeDevice({ time: byHash }), { file });
+    expect(tuner.counts()).toMatchObject({ measured: 4, unmeasured: 2 });
+    expect(tuner.notices).toEqual([expect.stringMatching(/the budget is spent.*of 3 problems that had no times, 2 have the cost model's choice, 1 have the best of their first 4 candidates/)]);
+    // What was measured is kept; without a budget a problem is measured whole.
+    const again = await tunerOn(new FakeDevice({ time: byHash }), { file, budgetMs: 100_000, now: () => nowMs });
     await again.decideAll(found);
-    expect(again.counts()).toMatchObject({ measured: 16, reused: 8 });
+    expect(again.counts()).toMatchObject({ measured: 20, reused: 4 });
+    const unbounded = await tunerOn(new FakeDevice({ time: byHash }), { file });
+    await unbounded.decideAll(found);
+    expect(unbounded.counts()).toMatchObject({ measured: 0, reused: 24 });
+  });
+
+  it('spends a budget on the first candidates of every problem, then on the rest of each beside the best so far', async () => {
+    const found = [...problems(chain([1, 3, 5]))].sort((a, b) => b.flops - a.flops);
+    const hashes = found.map(({ instances }) => instances[0]!.candidates.slice(0, 8).map((candidate) => timedForm(candidate).hash));
+    let nowMs = 0;
+    const device = new FakeDevice({ time: byHash, onRound: () => (nowMs += 10) });
+    const whole = await (await tunerOn(device, { budgetMs: 100_000, now: () => nowMs })).decideAll(found);
+    expect(device.prepared.slice(0, 12)).toEqual(hashes.flatMap((all) => all.slice(0, 4)));
+    // The best is the one that is found without a budget.
+    expect(whole).toEqual(await (await tunerOn(new FakeDevice({ time: byHash }))).decideAll(found));
+    const bestOf = (all: readonly string[]): string => all.toSorted((a, b) => byHash({ hash: a }) - byHash({ hash: b }))[0]!;
+    const second = device.rounds.find((round) => round.includes(hashes[0]![7]!))!;
+    expect(new Set(second)).toEqual(new Set([hashes[0]![0], bestOf(hashes[0]!.slice(0, 4)), ...hashes[0]!.slice(4)]));
+
+    // The budget ends within the second course.
+    const rounds = device.rounds.findIndex((round) => round.includes(hashes[0]![7]!)) + 3;
+    const file = newFile();
+    nowMs = 0;
+    const cut = await tunerOn(new FakeDevice({ time: byHash, onRound: () => (nowMs += 10) }), { file, budgetMs: rounds * 10, now: () => nowMs });
+    const decisions = await cut.decideAll(found);
+    for (const [i, { id, names }] of found.entries()) {
+      const { tactic, times } = decisions.get(id)!;
+      expect(times.map((time) => time.tactic)).toEqual(names.slice(0, 4));
+      expect(tactic).toBe(names[hashes[i]!.indexOf(bestOf(hashes[i]!.slice(0, 4)))]);
+    }
+    expect(cut.counts()).toMatchObject({ measured: 12, unmeasured: 0 });
+    expect(cut.notices).toEqual([expect.stringMatching(/of 3 problems that had no times, 3 have the best of their first 4 candidates\./)]);
+    // The next build goes on with them.
+    nowMs = 0;
+    const next = await tunerOn(new FakeDevice({ time: byHash }), { file, budgetMs: 100_000, now: () => nowMs });
+    expect(await next.decideAll(found)).toEqual(whole);
+    expect(next.counts()).toMatchObject({ measured: 12, reused: 12 });
   });
 
   it('waits for slow compilation no longer than the budget', async () => {
@@ -193,7 +229,7 @@ describe('the tuner', () => {
     const tuner = await tunerOn(device);
     const decisions = await tuner.decideAll(problems(chain([1, 3, 5])));
     expect([...decisions.values()].filter(({ tactic }) => tactic !== undefined)).toHaveLength(1);
-    expect(tuner.notices).toEqual([expect.stringMatching(/device was lost.*2 of 3/)]);
+    expect(tuner.notices).toEqual([expect.stringMatching(/device was lost.*of 3 problems that had no times, 2 have the cost model's choice\./)]);
   });
 
   it('leaves a problem that the device can not run to the model, and measures the others', async () => {
