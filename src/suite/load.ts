@@ -1,6 +1,6 @@
 /**
  * Finds and reads a suite: a folder path, a suite file, or a bare name looked up in `./suites` and then among the suites
- * that ship with the package. File formats are those of cosmiconfig's loaders.
+ * that ship with the package: that of a folder, or the one that a file in such a folder gives itself. File formats are those of cosmiconfig's loaders.
  */
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -15,6 +15,9 @@ import { validate } from './validate.ts';
 
 const LOADERS = { '.yaml': defaultLoaders['.yaml'], '.yml': defaultLoaders['.yml'], '.json': defaultLoaders['.json'], ...MODULE_LOADERS } as const;
 const SUITE_FILES = ['suite.yaml', 'suite.yml', 'suite.json', 'suite.js', 'suite.mjs'] as const;
+
+/** Formats that can be read without running them. */
+const DATA_FILES: readonly string[] = ['.yaml', '.yml', '.json'];
 
 export interface SuiteLookup {
   readonly cwd: string;
@@ -76,6 +79,8 @@ async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<strin
   const reachable = nameOrPath === name || dirname(nameOrPath) === 'suites' || dirname(nameOrPath) === './suites';
   const match = info === undefined && reachable ? known.find((suite) => suite.name === name) : undefined;
   if (match) return (await suiteFileIn(match.folder))!;
+  const other = info === undefined && reachable ? await fileNamed(name, lookup) : undefined;
+  if (other !== undefined) return other;
 
   const guess = nearest(name, known.map((suite) => suite.name));
   const reason = info?.isDirectory() ? `the folder ${nameOrPath} holds no suite file` : `there is no suite '${nameOrPath}'`;
@@ -86,6 +91,21 @@ async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<strin
       ? `name one of ${known.map((suite) => suite.name).join(', ')}, or a folder that holds one of ${SUITE_FILES.join(', ')}; a suite of a plugin comes with --plugin PATH`
       : `did you mean '${guess}'?`,
   });
+}
+
+/** The file in a suite's folder that gives itself this name, as records of its runs have it; modules are not run to find out. */
+async function fileNamed(name: string, lookup: SuiteLookup): Promise<string | undefined> {
+  for (const root of await searchRoots(lookup)) {
+    for (const folder of await readdir(root).catch(() => [])) {
+      for (const entry of await readdir(join(root, folder)).catch(() => [])) {
+        if (!DATA_FILES.includes(extname(entry))) continue;
+        const file = join(root, folder, entry);
+        const data: unknown = await readSuiteFile(file).catch(() => undefined);
+        if (typeof data === 'object' && data !== null && 'name' in data && data.name === name) return file;
+      }
+    }
+  }
+  return undefined;
 }
 
 async function suiteFileIn(folder: string): Promise<string | undefined> {

@@ -33,6 +33,20 @@ describe('loadSuite', () => {
     expect((await loadSuite('suites/smoke', { cwd })).name).toBe('smoke');
   });
 
+  it('finds the suite that a file gives its name, as the records of its runs have it', async () => {
+    const cwd = await temporaryFolder();
+    expect((await loadSuite('resnet50-h200-targets', { cwd })).file).toBe(join(root, 'suites/resnet50-h200/targets.yaml'));
+    const folder = join(cwd, 'suites/nets');
+    const own = await writeSuite(folder, 'suite.json', JSON.stringify(minimalSuite({ name: 'mine' })));
+    const nightly = await writeSuite(folder, 'nightly.json', JSON.stringify(minimalSuite({ name: 'mine-nightly' })));
+    await writeSuite(folder, 'broken.yaml', 'name: [');
+    await writeSuite(folder, 'list.json', '["mine-nightly"]');
+    expect((await loadSuite('mine', { cwd })).file).toBe(own);
+    expect((await loadSuite('mine-nightly', { cwd })).file).toBe(nightly);
+    expect((await loadSuite('suites/mine-nightly', { cwd })).file).toBe(nightly);
+    await expect(loadSuite('other/mine-nightly', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND' });
+  });
+
   it('prefers ./suites to the shipped ones', async () => {
     const cwd = await temporaryFolder();
     const file = await writeSuite(join(cwd, 'suites/smoke'), 'suite.json', JSON.stringify(minimalSuite({ name: 'mine' })));
