@@ -31,7 +31,8 @@ import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
 import { USAGE } from '../dist/src/backends/webgpu/resources.js';
 import { VECTOR_ELEMENTS, fewestRounds, matrixSubgroup, packedReason, packedTacticName, packedWorkgroupBytes } from '../dist/src/backends/webgpu/tactics/packed.js';
 import { dequantizedExpr, quantizedExpr } from '../dist/src/passes/linear-grid.js';
-import { packedTactics, predictPackedNs } from '../dist/src/backends/webgpu/tactics/packed-model.js';
+import { packedTactics } from '../dist/src/backends/webgpu/tactics/packed-candidates.js';
+import { predictPackedNs } from '../dist/src/backends/webgpu/tactics/packed-model.js';
 import { float16ToNumber, numberToFloat16 } from '../dist/src/ir/tensor.js';
 
 const { values: flags } = parseArgs({

@@ -17,7 +17,7 @@ const LOADERS = { '.yaml': defaultLoaders['.yaml'], '.yml': defaultLoaders['.yml
 const SUITE_FILES = ['suite.yaml', 'suite.yml', 'suite.json', 'suite.js', 'suite.mjs'] as const;
 
 /** Formats that can be read without running them. */
-const DATA_FILES: readonly string[] = ['.yaml', '.yml', '.json'];
+const DATA_FILES: ReadonlySet<string> = new Set(['.yaml', '.yml', '.json']);
 
 export interface SuiteLookup {
   readonly cwd: string;
@@ -98,7 +98,7 @@ async function fileNamed(name: string, lookup: SuiteLookup): Promise<string | un
   for (const root of await searchRoots(lookup)) {
     for (const folder of await readdir(root).catch(() => [])) {
       for (const entry of await readdir(join(root, folder)).catch(() => [])) {
-        if (!DATA_FILES.includes(extname(entry))) continue;
+        if (!DATA_FILES.has(extname(entry))) continue;
         const file = join(root, folder, entry);
         const data: unknown = await readSuiteFile(file).catch(() => undefined);
         if (typeof data === 'object' && data !== null && 'name' in data && data.name === name) return file;

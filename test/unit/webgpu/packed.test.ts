@@ -8,7 +8,7 @@ import { stridedParts } from '../../../src/backends/webgpu/kernels/packed/statio
 import { PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import { type Grid, quantizedExpr } from '../../../src/passes/linear-grid.ts';
 import { packedInvocations, packedReason, type PackedTactic, packedTacticName, packedWorkgroupBytes, residentByMemory, stagedVectors } from '../../../src/backends/webgpu/tactics/packed.ts';
-import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-model.ts';
+import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-candidates.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 import { PROFILES } from '../../helpers/profiles.ts';
 import { convProblem, kernelsOf, matmulProblem, pointwiseProblem, type Problem, stemProblem } from '../../device/packed-problem.ts';

@@ -8,7 +8,7 @@ import { stridedParts } from '../kernels/packed/stationary.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { type MatmulShape, matmulTactics, tacticName, tacticScratchBytes } from '../tactics/matmul.ts';
 import { matrixSubgroup, packedScratchBytes, packedTacticName, type PackedElement } from '../tactics/packed.ts';
-import { packedTactics } from '../tactics/packed-model.ts';
+import { packedTactics } from '../tactics/packed-candidates.ts';
 import type { Candidate } from '../tactics/tactic.ts';
 import type { LowerContext } from './context.ts';
 import { withConstants } from './epilogue-constants.ts';

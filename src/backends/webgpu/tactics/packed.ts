@@ -1,6 +1,6 @@
 /**
- * Tactics of the packed matrix kernel (kernels/packed): what they are made of, what they take, where they are legal. The ranking is in
- * packed-model.ts.
+ * Tactics of the packed matrix kernel (kernels/packed): what they are made of, what they take, where they are legal. Which to try is in
+ * packed-candidates.ts, their ranking in packed-model.ts.
  *
  * Lengths along the depth are counted in vectors of 16 bytes: 8 halves or 16 bytes of int8.
  */

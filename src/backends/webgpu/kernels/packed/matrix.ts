@@ -141,7 +141,7 @@ export function emulatedEngine(geometry: Geometry): Engine {
     block.let('matrix_column', `(x / ${quads}u) % ${cover.across}u`);
   };
   let held: HeldRows | undefined;
-  /** Emits the products of the depths from `from` to `to`, whose left vectors are `left(v)`. */
+  /** Emits the products of the depths from `from` to `to`; `left` gives the left vector `v` of a step. */
   const multiplyDepths = (block: Block, from: string, to: number, left: (at: string) => string): void =>
     block.for('step', from, `${to}u`, `${tactic.slices * cover.matrixVectors}u`, (steps) => {
       steps.let('right', 'column + step');
