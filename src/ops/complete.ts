@@ -1,11 +1,12 @@
 /**
  * Attributes that ONNX lets a model leave to shapes: filled in once, at import, so that every later stage finds explicit
  * values. auto_pad and ConvTranspose's output_shape become pads; kernel_shape comes from the weights; strides and dilations
- * become ones; Transpose's perm, Split's num_outputs, hidden_size and activations of recurrent ops are written out.
+ * become ones; Transpose's perm, Split's num_outputs, Resize's axes, hidden_size and activations of recurrent ops are written out.
  */
 import type { OpKind } from '../ir/ops.ts';
 import { ShapeError } from './def.ts';
 import type { InferContext, RawAttribute } from './def.ts';
+import { normalizeAxes } from './shapes.ts';
 import { parseAutoPad, resolveAutoPad, resolveTransposedPads } from './window.ts';
 
 type RawMap = ReadonlyMap<string, RawAttribute>;
@@ -28,6 +29,8 @@ export function completeAttributes(op: OpKind, raw: RawMap, context: InferContex
       return completeUnpool(raw, spatialDims(context).length);
     case 'Transpose':
       return raw.has('perm') ? raw : extend(raw, { perm: context.type(0).dims.map((_, axis) => axis).reverse() });
+    case 'Resize':
+      return completeResize(raw, context);
     case 'Split':
       return raw.has('num_outputs') || context.optionalType(1) ? raw : extend(raw, { num_outputs: context.outputCount });
     case 'RNN':
@@ -126,6 +129,13 @@ function completeConvTranspose(raw: RawMap, context: InferContext): RawMap {
 function completeUnpool(raw: RawMap, rank: number): RawMap {
   const { kernel_shape, strides, pads } = windowOf(raw, rank);
   return extend(raw, { kernel_shape, strides, pads });
+}
+
+/** onnxruntime leaves negative axes as they are where it keeps an aspect ratio. */
+function completeResize(raw: RawMap, context: InferContext): RawMap {
+  const axes = raw.get('axes');
+  if (!Array.isArray(axes) || !axes.every(Number.isSafeInteger)) return raw;
+  return extend(raw, { axes: normalizeAxes(axes as readonly number[], context.type(0).dims.length) });
 }
 
 function completeRecurrent(raw: RawMap, context: InferContext, activations: readonly string[]): RawMap {

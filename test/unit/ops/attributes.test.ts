@@ -53,6 +53,11 @@ describe('what shapes decide', () => {
     expect(attrs).toEqual({ auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [7, 7], pads: [2, 2, 3, 3], strides: [2, 2] });
   });
 
+  it('counts the axes of a resize from the front', () => {
+    expect(importAttributes('Resize', raw({ axes: [-1, 2] }), context([1, 3, 4, 6]))).toMatchObject({ axes: [3, 2] });
+    expect(() => importAttributes('Resize', raw({ axes: [4] }), context([1, 3, 4, 6]))).toThrow(new ShapeError('axes 4 is outside [-4, 3] for rank 4'));
+  });
+
   it('resolves output_shape of a transposed convolution', () => {
     const attrs = importAttributes('ConvTranspose', raw({ output_shape: [10, 8], strides: [3, 2] }), context([1, 1, 3, 3], [1, 2, 3, 3]));
     expect(attrs).toMatchObject({ pads: [0, 0, 0, 0], output_padding: [1, 1] });

@@ -62,6 +62,21 @@ describe('wrong models are refused with input, expectation and finding', () => {
   });
 });
 
+describe('sizes under an aspect ratio policy', () => {
+  // The scales are those of the given axes alone; halves round up.
+  it.each<[readonly number[], readonly number[], string, readonly number[]]>([
+    [[2, 3], [7, 8], 'not_larger', [1, 2, 5, 8]],
+    [[2, 3], [7, 8], 'not_smaller', [1, 2, 7, 11]],
+    [[3, 2], [8, 7], 'not_larger', [1, 2, 5, 8]],
+    [[-1, -2], [8, 7], 'not_smaller', [1, 2, 7, 11]],
+    [[3], [5], 'not_larger', [1, 2, 4, 5]],
+    [[2, 3], [1, 9], 'not_larger', [1, 2, 1, 2]],
+  ])('axes %j to %j, %s', (axes, sizes, keep_aspect_ratio_policy, dims) => {
+    const found = infer('Resize', [tensor(1, 2, 4, 6), undefined, undefined, ints(...sizes)], { axes, keep_aspect_ratio_policy });
+    expect(found).toEqual([{ dtype: 'float32', dims }]);
+  });
+});
+
 describe('shapes that depend on data are refused as such', () => {
   it.each<[OpKind, readonly (InputInfo | undefined)[], string]>([
     ['Reshape', [tensor(4), typed('int64', 1)], "the output's shape depends on input 1 (shape), whose value is not known at build"],

@@ -15,7 +15,7 @@ export interface ResizeAxis {
   readonly from: number;
   readonly to: number;
   readonly scale: number;
-  /** The output's length before it was cut to a whole number: scale · from where scales are given. */
+  /** The output's length before it became a whole number: scale · from, where scales or an aspect ratio policy are given. */
   readonly length: number;
   /** Begin and end of the region of interest, in fractions of the axis. */
   readonly roi: readonly [number, number];

@@ -37,10 +37,11 @@ function resizedAxes(node: Node<'Resize'>, context: LowerContext): (ResizeAxis &
   const [roi, scales] = [optional(1), optional(2)];
   const kept = attrs.keep_aspect_ratio_policy !== 'stretch' ? aspectScale(node, axes, context) : undefined;
   return axes.flatMap((axis, i) => {
-    const scale = Math.fround(scales?.[i] ?? kept ?? to[axis]! / from[axis]!);
+    const given = scales?.[i] ?? kept;
+    const scale = Math.fround(given ?? to[axis]! / from[axis]!);
     const region: readonly [number, number] = roi ? [roi[i]!, roi[axes.length + i]!] : [0, 1];
     const same = scale === 1 && from[axis] === to[axis] && attrs.coordinate_transformation_mode !== 'tf_crop_and_resize';
-    const length = scales ? scale * from[axis]! : to[axis]!;
+    const length = given === undefined ? to[axis]! : given * from[axis]!;
     return same ? [] : [{ axis, from: from[axis]!, to: to[axis]!, scale, length, roi: region }];
   });
 }
@@ -50,7 +51,7 @@ function aspectScale(node: Node<'Resize'>, axes: readonly number[], context: Low
   const sizes = context.ints(node.inputs[3] ?? '');
   if (!sizes) return undefined;
   const { dims } = context.type(node.inputs[0]!);
-  const scales = axes.map((axis, i) => Math.fround(sizes[i]! / dims[axis]!));
+  const scales = axes.map((axis, i) => sizes[i]! / dims[axis]!);
   return node.attrs.keep_aspect_ratio_policy === 'not_larger' ? Math.min(...scales) : Math.max(...scales);
 }
 
