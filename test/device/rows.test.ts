@@ -5,7 +5,7 @@ import type { OpAttrs } from '../../src/ir/ops.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { distance, noDevice, noise, runGraph } from './helpers.ts';
 import { broadcastIndex, conv, eachCoordinate, matMul } from './references.ts';
-import { floats, runOp } from './run-op.ts';
+import { floats, known, runOp } from './run-op.ts';
 
 const tolerance = { absolute: 2e-5, relative: 2e-5 };
 const sum = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0);
@@ -163,6 +163,55 @@ function softmax(row: readonly number[]): number[] {
   const exps = row.map((x) => Math.exp(x - Math.max(...row)));
   return exps.map((e) => e / sum(exps));
 }
+
+const logSoftmax = (row: readonly number[]): number[] => row.map((x) => x - Math.max(...row) - Math.log(sum(row.map((other) => Math.exp(other - Math.max(...row))))));
+
+/** By the definition, log Σ exp(x), where its sum is 0 or infinite: with the maximum taken off, infinities would make NaN of each other. */
+function logSumExp(row: readonly number[]): number {
+  const max = Math.max(...row);
+  return Number.isFinite(max) ? max + Math.log(sum(row.map((x) => Math.exp(x - max)))) : Math.log(sum(row.map(Math.exp)));
+}
+
+describe.skipIf(noDevice)('rows with infinities (skipped without SwiftShader)', () => {
+  const { POSITIVE_INFINITY: up, NEGATIVE_INFINITY: down, NaN: nan } = Number;
+  // onnxruntime 1.30 agrees on all of them.
+  const rows = [[down, down, down, down], [up, 1, 2, 3], [up, down, 0, 1], [up, up, down, 0], [1, 2, down, 4], [88, 90, 100, 120], [-200, -300, -200, down], [nan, 1, 2, 3]];
+  const ops = {
+    ReduceLogSumExp: { reference: (row) => [logSumExp(row)], attrs: { keepdims: 1, noop_with_empty_axes: 0 } },
+    Softmax: { reference: softmax, attrs: {} },
+    LogSoftmax: { reference: logSoftmax, attrs: {} },
+  } satisfies Record<string, { readonly reference: (row: readonly number[]) => number[]; readonly attrs: object }>;
+
+  /** Rows as they lie, or as columns; of 4 in vectors along the row, of 3 in none, columns in vectors across them. */
+  const lies = [['rows of 4', 4, 1], ['rows of 3', 3, 1], ['columns', 4, 0]] as const;
+  const cases = (Object.keys(ops) as (keyof typeof ops)[]).flatMap((op) => lies.flatMap((place) => (['float32', 'float16'] as const).map((dtype) => [op, dtype, ...place] as const)));
+  it.each(cases)('%s of %s, %s', async (op, dtype, _name, length, axis) => {
+    const { reference, attrs } = ops[op];
+    const used = rows.map((row) => row.slice(0, length));
+    const place = (table: readonly (readonly number[])[]): number[] => (axis === 1 ? table.flat() : table[0]!.flatMap((_, i) => table.map((row) => row[i]!)));
+    const dims = axis === 1 ? [rows.length, length] : [length, rows.length];
+    const graph = newGraphBuilder(op);
+    graph.input('x', { dtype, dims });
+    const reduces = op === 'ReduceLogSumExp';
+    graph.node(op, reduces ? ['x', graph.constant(fromNumbers('int64', [1], [axis]))] : ['x'], { axis, ...attrs }, { outputs: ['y'] });
+    const x = fromNumbers(dtype, dims, place(used));
+    const expected = place(used.map(reference));
+    for (const half of [false, true]) {
+      const outputs = await runGraph(graph.finish(['y']), { x }, undefined, { half });
+      expect(distance(outputs['y']!, expected, dtype === 'float16' || half ? { absolute: 1e-3, relative: 1e-3 } : tolerance)).toBeLessThan(1);
+    }
+  });
+
+  it('and the logarithms of what is 0 or less', async () => {
+    const [y] = await runOp('ReduceLogSum', { keepdims: 0, noop_with_empty_axes: 0 }, [floats([4, 3], [0, 0, 0, -1, -2, -3, up, 0, 0, 1, 2, 3]), known(1)]);
+    expect(distance(y!, [down, nan, up, Math.log(6)], tolerance)).toBeLessThan(1);
+  });
+
+  it('and logarithms beside a large maximum', async () => {
+    const [y] = await runOp('LogSoftmax', { axis: 1 }, [floats([1, 4], [100000, 100001, 100002, 100003])]);
+    expect(distance(y!, logSoftmax([0, 1, 2, 3]), tolerance)).toBeLessThan(1);
+  });
+});
 
 describe.skipIf(noDevice)('softmax and normalizations (skipped without SwiftShader)', () => {
   it.each<readonly [Dims, number]>([[[2, 3, 40], -1], [[2, 5, 3], 1], [[3, 7], 1], [[2, 400], 1], [[8, 4], 0]])('softmax of %j along %i', async (dims, axis) => {

@@ -44,11 +44,15 @@ export interface RowEmitter {
   reduce(how: RowReduction, value: (load: (input: number) => string) => string): string;
   /** A value per row. */
   let(value: string): string;
+  /** The name of a helper function for values per row, or for loaded elements. */
+  help(name: RowHelper, takes: 'row' | 'element'): string;
   /** Writes every element of the row. */
   storeEach(value: (load: (input: number) => string) => string): void;
   /** Writes one value for the row. */
   storeRow(value: string): void;
 }
+
+type RowHelper = 'exp1' | 'finite1' | 'log1' | 'softmax_sum';
 
 type Direction = 'across' | 'along' | 'none';
 
@@ -180,6 +184,11 @@ class Emitter implements RowEmitter {
 
   let(value: string): string {
     return this.#block.let(this.#fresh(), value);
+  }
+
+  help(name: RowHelper, takes: 'row' | 'element'): string {
+    const { direction } = this.#layout;
+    return this.module.helper(direction === 'across' || (direction === 'along' && takes === 'element') ? `${name}4` : name);
   }
 
   #index(i: number, at: readonly string[]): string {

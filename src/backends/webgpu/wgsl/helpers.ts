@@ -12,7 +12,7 @@ interface Helper {
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14'
-  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
+  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -136,6 +136,12 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
     needs: ['inf', 'nan', 'is_nan4', 'is_posinf4'],
   },
   log1: { code: 'fn log1(x: f32) -> f32 { return log14(vec4<f32>(x)).x; }\n', needs: ['log14'] },
+  // 0 in place of what is not finite: what may be taken off infinities without making NaN of them.
+  finite1: { code: 'fn finite1(x: f32) -> f32 { return select(0.0, x, (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u); }\n', needs: [] },
+  finite14: { code: lanes('finite1', ['x'], 'f32', 'f32'), needs: ['finite1'] },
+  // The sum of a row's exp(x - max). A row whose largest element is infinite has no softmax, and drivers differ in exp(NaN).
+  softmax_sum: { code: 'fn softmax_sum(x: f32) -> f32 { return select(nan(), x, x > 0.0 && x < 3.0e38); }\n', needs: ['nan'] },
+  softmax_sum4: { code: lanes('softmax_sum', ['x'], 'f32', 'f32'), needs: ['softmax_sum'] },
   // WGSL's pow is undefined for negative bases; C's gives a value for whole exponents and NaN otherwise.
   pow1: {
     code: `fn pow1(x: f32, y: f32) -> f32 {

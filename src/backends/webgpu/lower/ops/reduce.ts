@@ -25,11 +25,12 @@ const PROGRAMS: { readonly [K in ReduceOp]: Program } = {
   ReduceL1: (row) => row.storeRow(row.reduce('sum', (load) => `abs(${load(0)})`)),
   ReduceL2: (row) => row.storeRow(`sqrt(${row.reduce('sum', (load) => square(load(0)))})`),
   ReduceSumSquare: (row) => row.storeRow(row.reduce('sum', (load) => square(load(0)))),
-  ReduceLogSum: (row) => row.storeRow(`log(${row.reduce('sum', (load) => load(0))})`),
+  ReduceLogSum: (row) => row.storeRow(`${row.help('log1', 'row')}(${row.reduce('sum', (load) => load(0))})`),
   ReduceLogSumExp(row) {
-    const max = row.reduce('max', (load) => load(0));
-    const sum = row.reduce('sum', (load) => `exp(${load(0)} - ${max})`);
-    row.storeRow(`log(${sum}) + ${max}`);
+    // Of a row of -∞ alone or with +∞ in it nothing is taken off: the sum is 0 or ∞, and so its logarithm is right.
+    const shift = row.let(`${row.help('finite1', 'row')}(${row.reduce('max', (load) => load(0))})`);
+    const sum = row.reduce('sum', (load) => `${row.help('exp1', 'element')}(${load(0)} - ${shift})`);
+    row.storeRow(`${row.help('log1', 'row')}(${sum}) + ${shift}`);
   },
 };
 

@@ -15,10 +15,11 @@ type SoftmaxOp = 'Softmax' | 'LogSoftmax';
 export function softmaxRows(op: SoftmaxOp, source: DeviceTensor, target: DeviceTensor, axis: number, context: RowContext): void {
   overAxes(op, source, target, [axis], [], context, (row) => {
     const max = row.reduce('max', (load) => load(0));
-    const sum = row.reduce('sum', (load) => `exp(${load(0)} - ${max})`);
+    const sum = `${row.help('softmax_sum', 'row')}(${row.reduce('sum', (load) => `exp(${load(0)} - ${max})`)})`;
     if (op === 'LogSoftmax') {
-      const shift = row.let(`${max} + log(${sum})`);
-      return row.storeEach((load) => `${load(0)} - ${shift}`);
+      // Two differences: the logarithm would be lost in a maximum that is large.
+      const log = row.let(`${row.help('log1', 'row')}(${sum})`);
+      return row.storeEach((load) => `${load(0)} - ${max} - ${log}`);
     }
     const scale = row.let(`1.0 / ${sum}`);
     row.storeEach((load) => `exp(${load(0)} - ${max}) * ${scale}`);
