@@ -1,12 +1,14 @@
 /** Matrix kernels on SwiftShader against float64: every tile, tails, splits, broadcasting, transposition. */
 import { describe, expect, it } from 'vitest';
 import type { Expr } from '../../src/ir/expr.ts';
-import { type Dims, elementCount, fromNumbers } from '../../src/ir/tensor.ts';
+import { type Dims, elementCount, fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { matmulTactics, predictMatmulNs, tacticName } from '../../src/backends/webgpu/tactics/matmul.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { optimize } from '../helpers/passes.ts';
 import { distance, noDevice, noise, runGraph } from './helpers.ts';
 import { matMul } from './references.ts';
+import { floats, type Operand, runOp } from './run-op.ts';
 
 const tolerance = { absolute: 2e-5, relative: 1e-5 };
 
@@ -88,6 +90,41 @@ describe.skipIf(noDevice)('matrix products (skipped without SwiftShader)', () =>
       return keep[column] ? 2 * sum + bias[column]! : 0;
     });
     expect(distance(outputs['y']!, expected, tolerance)).toBeLessThan(1);
+  });
+});
+
+describe.skipIf(noDevice)('products over no elements (skipped without SwiftShader)', () => {
+  const nothing = (dims: Dims, options: Partial<Operand> = {}): Operand => floats(dims, [], options);
+  const kinds: readonly Partial<Operand>[] = [{}, { constant: true }, { dtype: 'float16' }];
+
+  it.each(kinds)('are zeros, %j', async (options) => {
+    for (const [a, b, dims] of [[[2, 0], [0, 3], [2, 3]], [[2, 2, 0], [0, 3], [2, 2, 3]], [[2, 1, 0], [2, 0, 4], [2, 1, 4]], [[0], [0, 3], [3]], [[2, 0], [0], [2]]]) {
+      const [y] = await runOp('MatMul', {}, [nothing(a!, options.constant ? {} : options), nothing(b!, options)]);
+      expect(y!.dims).toEqual(dims);
+      expect(toNumbers(y!)).toEqual(Array.from({ length: elementCount(dims!) }, () => 0));
+    }
+  });
+
+  // onnxruntime 1.30 leaves beta out here; ONNX: Y = alpha · A' · B' + beta · C.
+  it.each(kinds)('are beta · C in Gemm, %j', async (options) => {
+    const own = options.constant ? {} : options;
+    const [y] = await runOp('Gemm', { alpha: 3, beta: 2, transA: 0, transB: 0 }, [nothing([2, 0], own), nothing([0, 3], options), floats([3], [1, 2, 3], options)]);
+    expect(toNumbers(y!)).toEqual([2, 4, 6, 2, 4, 6]);
+    const [columns] = await runOp('Gemm', { alpha: 1, beta: 0.5, transA: 1, transB: 1 }, [nothing([0, 2], own), nothing([3, 0], options), floats([2, 1], [1, 2], options)]);
+    expect(toNumbers(columns!)).toEqual([0.5, 0.5, 0.5, 1, 1, 1]);
+    const [zeros] = await runOp('Gemm', { alpha: 1, beta: 1, transA: 0, transB: 0 }, [nothing([2, 0], own), nothing([0, 3], options)]);
+    expect(toNumbers(zeros!)).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  it('are what is added to them, fused', async () => {
+    const graph = newGraphBuilder('empty');
+    const [a, b] = [graph.input('a', { dtype: 'float32', dims: [2, 0] }), graph.input('b', { dtype: 'float32', dims: [0, 3] })];
+    const sum = graph.node('Add', [graph.node('MatMul', [a, b], {}), graph.constant(fromNumbers('float32', [3], [-1, 0, 5]))], {});
+    const ready = graph.finish([graph.node('Relu', [sum], {}, { outputs: ['y'] })]);
+    const { graph: fused } = await optimize(ready, 'webgpu');
+    expect(fused.nodes.map((node) => node.op)).toEqual(['FusedMatMul']);
+    const outputs = await runGraph(fused, { a: fromNumbers('float32', [2, 0], []), b: fromNumbers('float32', [0, 3], []) });
+    expect(toNumbers(outputs['y']!)).toEqual([0, 0, 5, 0, 0, 5]);
   });
 });
 

@@ -97,6 +97,13 @@ describe.skipIf(noDevice)('quantization and integer products (skipped without Sw
     expect(toNumbers(y!)).toEqual(matMul([2, 2], [2, 2], a, b).values);
   });
 
+  it('Gemm of int32 is exact, where its factors are whole', async () => {
+    const matrices = [[2, 2], [3, 2], [1, 3]].map((dims, i): Operand => ({ dtype: 'int32', dims, values: [[1, 2, 3, 4], [1, -2, 3, 4, 5, 2_000_000], [1, 2, 3]][i]! }));
+    const [y] = await runOp('Gemm', { alpha: 2, beta: -1, transA: 1, transB: 1 }, matrices);
+    expect(toNumbers(y!)).toEqual([-11, 28, 12_000_007, -13, 42, 16_000_017]);
+    await expect(runOp('Gemm', { alpha: 0.5, beta: 1, transA: 1, transB: 1 }, matrices)).rejects.toThrow('no kernel for int32 with factors of 0.5 and 1');
+  });
+
   it('convolves with weights that come as an input', async () => {
     const shapes = { x: [2, 4, 5, 6], w: [6, 2, 3, 2] };
     const [x, w, b] = [noise(240, 9), noise(72, 10), noise(6, 11)];

@@ -1,13 +1,13 @@
 /**
- * Products and convolutions element by element: for integers, and for weights that are not known at build. One thread sums
- * up one output element; the fast kernels of matmul.ts and conv.ts are for everything else.
+ * Products and convolutions element by element: for integers, for weights that are not known at build, and for sums of nothing. One
+ * thread sums up one output element; the fast kernels of matmul.ts and conv.ts are for everything else.
  */
 import type { Expr } from '../../../../ir/expr.ts';
-import type { Node } from '../../../../ir/graph.ts';
+import { type Node, typeOf } from '../../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../../ir/ops.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { type BoundTensor, elementKernel, type PointScope } from '../../kernels/pointwise.ts';
-import { ExprEmitter, registerType } from '../../wgsl/expr.ts';
+import { ExprEmitter, literal, registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { saturate, wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
@@ -55,20 +55,31 @@ interface Epilogue {
 function lowerDirectConv(node: Node<'Conv' | 'ConvTranspose' | 'FusedConv'>, epilogue: Epilogue | undefined, context: LowerContext): void {
   const [x, w] = [context.tensor(node.inputs[0]!), context.tensorIn(node.inputs[1]!, 'linear')];
   const bias = node.inputs[2] ? { bias: context.tensorIn(node.inputs[2], 'linear') } : {};
-  const extras = (epilogue?.extras ?? []).map((id) => context.tensorIn(id, 'linear'));
   const output = context.type(node.outputs[0]!).dims;
   lowerElements<string>(context, node.outputs[0]!, {
     label: node.op,
-    inputs: { x, w, ...bias, ...Object.fromEntries(extras.map((tensor, i) => [`extra${i}`, tensor])) },
-    body({ module, block, at, inputs }) {
+    inputs: { x, w, ...bias, ...extrasOf(epilogue, context) },
+    body(scope) {
+      const { block, at, inputs } = scope;
       const sum = block.var('sum', inputs['bias']?.loadFlat(at[1]!) ?? '0.0f');
       const window = { x: inputs['x']!, w: inputs['w']!, output, attrs: node.attrs, transposed: node.op === 'ConvTranspose', term: (a: string, b: string) => `${a} * ${b}` };
       emitWindowSum(block, at, window, sum);
-      if (!epilogue) return sum;
-      const registers = extras.map(({ dims }, i) => block.let(`e${i}`, inputs[`extra${i}`]!.load(broadcastPlace(dims, at))));
-      return new ExprEmitter(module, block, 1, [sum, ...registers]).emit(epilogue.expr);
+      return ended(scope, sum, epilogue);
     },
   });
+}
+
+const extrasOf = (epilogue: Epilogue | undefined, context: LowerContext): Record<string, DeviceTensor> =>
+  Object.fromEntries((epilogue?.extras ?? []).map((id, i) => [`extra${i}`, context.tensorIn(id, 'linear')]));
+
+/** What the epilogue makes of a sum. */
+function ended({ module, block, at, inputs }: PointScope<string, 'result'>, sum: string, epilogue: Epilogue | undefined): string {
+  if (!epilogue) return sum;
+  const registers = epilogue.extras.map((_, i) => {
+    const extra = inputs[`extra${i}`]!;
+    return block.let(`e${i}`, extra.load(broadcastPlace(extra.tensor.dims, at)));
+  });
+  return new ExprEmitter(module, block, 1, [sum, ...registers]).emit(epilogue.expr);
 }
 
 /** Where a tensor that broadcasts to the output holds the value for its element. */
@@ -164,8 +175,16 @@ const qLinearConv: Lowering<'QLinearConv'> = {
   },
 };
 
+/** Which matrices lie with their last two axes swapped. */
+interface Transposed {
+  readonly transA: 0 | 1;
+  readonly transB: 0 | 1;
+}
+
+const AS_GIVEN: Transposed = { transA: 0, transB: 0 };
+
 /** Adds term(a, b) to `sum` along the inner axis of a product with MatMul's broadcasting. */
-function emitDot(block: Block, at: readonly string[], a: BoundTensor, b: BoundTensor, sum: string, term: (a: string, b: string) => string): void {
+function emitDot(block: Block, at: readonly string[], a: BoundTensor, b: BoundTensor, sum: string, term: (a: string, b: string) => string, { transA, transB } = AS_GIVEN): void {
   const [aDims, bDims] = [a.tensor.dims, b.tensor.dims];
   const batch = at.slice(0, at.length - (aDims.length > 1 ? 1 : 0) - (bDims.length > 1 ? 1 : 0));
   const lead = (dims: Dims): string[] => {
@@ -173,9 +192,9 @@ function emitDot(block: Block, at: readonly string[], a: BoundTensor, b: BoundTe
     return own.map((dim, axis) => (dim === 1 ? '0u' : batch[axis + batch.length - own.length]!));
   };
   const { row, column } = placeOf(at, a, b);
-  block.for('k', '0u', `${aDims.at(-1)}u`, '1u', (loop) => {
-    const left = a.load(aDims.length === 1 ? ['k'] : [...lead(aDims), row, 'k']);
-    const right = b.load(bDims.length === 1 ? ['k'] : [...lead(bDims), 'k', column]);
+  block.for('k', '0u', `${aDims.at(transA ? -2 : -1)}u`, '1u', (loop) => {
+    const left = a.load(aDims.length === 1 ? ['k'] : [...lead(aDims), ...(transA ? ['k', row] : [row, 'k'])]);
+    const right = b.load(bDims.length === 1 ? ['k'] : [...lead(bDims), ...(transB ? [column, 'k'] : ['k', column])]);
     loop.line(`${sum} += ${term(left, right)}`);
   });
 }
@@ -235,26 +254,60 @@ const qLinearMatMul: Lowering<'QLinearMatMul'> = {
   },
 };
 
-/** MatMul of integers: exact, modulo the type's range. */
-function lowerIntegerProduct(node: Node<'MatMul'>, context: LowerContext): void {
-  lowerElements(context, node.outputs[0]!, {
-    label: 'MatMul',
-    inputs: { a: context.tensorIn(node.inputs[0]!, 'linear'), b: context.tensorIn(node.inputs[1]!, 'linear') },
-    body({ block, at, inputs, outputs }: PointScope<'a' | 'b', 'result'>) {
-      const { dtype } = outputs.result.tensor;
-      const sum = block.var('sum', `${registerType(dtype)}()`);
-      emitDot(block, at, inputs.a, inputs.b, sum, (x, y) => `${x} * ${y}`);
-      return wrapInteger(dtype, sum);
+/** A product with factors, an addend and an epilogue: of floats where there is nothing to sum, of integers modulo the type's range. */
+interface DirectProduct extends Transposed {
+  readonly alpha: number;
+  readonly beta: number;
+  readonly epilogue?: Epilogue;
+}
+
+function lowerDirectProduct(node: Node<'MatMul' | 'Gemm' | 'FusedMatMul'>, product: DirectProduct, context: LowerContext): void {
+  const { alpha, beta, epilogue } = product;
+  lowerElements<string>(context, node.outputs[0]!, {
+    label: node.op,
+    inputs: { ...named(node, ['a', 'b', 'c'], context), ...extrasOf(epilogue, context) },
+    body(scope) {
+      const { module, block, at, inputs } = scope;
+      const { dtype } = inputs['a']!.tensor;
+      const type = registerType(dtype);
+      const times = (factor: number, value: string): string => (factor === 1 ? value : `${literal(module, factor, type)} * ${value}`);
+      const sum = block.var('sum', `${type}()`);
+      emitDot(block, at, inputs['a']!, inputs['b']!, sum, (x, y) => `${x} * ${y}`, product);
+      const addend = beta === 0 ? undefined : inputs['c'];
+      const added = addend ? ` + ${times(beta, addend.load(broadcastPlace(addend.tensor.dims, at)))}` : '';
+      return ended(scope, wrapInteger(dtype, block.let('scaled', `${times(alpha, sum)}${added}`)), epilogue);
     },
   });
 }
+
+const matMul: Lowering<'MatMul'> = {
+  lower: (node, context) => lowerDirectProduct(node, { ...AS_GIVEN, alpha: 1, beta: 0 }, context),
+};
+
+const gemm: Lowering<'Gemm'> = {
+  unsupported(node, graph) {
+    const { dtype } = typeOf(graph, node.inputs[0]!);
+    const factors = [node.attrs.alpha, node.attrs.beta];
+    return registerType(dtype) === 'f32' || factors.every(Number.isInteger) ? undefined : `no kernel for ${dtype} with factors of ${factors.join(' and ')}`;
+  },
+  lower: (node, context) => lowerDirectProduct(node, node.attrs, context),
+};
+
+const fusedMatMul: Lowering<'FusedMatMul'> = {
+  lower(node, context) {
+    const { transA, transB, alpha, epilogue: expr } = node.attrs;
+    lowerDirectProduct(node, { transA, transB, alpha, beta: 1, epilogue: { expr, extras: node.inputs.slice(3) } }, context);
+  },
+};
 
 export const DIRECT_LOWERINGS = {
   Conv: { lower: (node, context) => lowerDirectConv(node, undefined, context) },
   ConvInteger: convInteger,
   ConvTranspose: { lower: (node, context) => lowerDirectConv(node, undefined, context) },
   FusedConv: { lower: (node, context) => lowerDirectConv(node, { expr: node.attrs.epilogue, extras: node.inputs.slice(3) }, context) },
-  MatMul: { lower: lowerIntegerProduct },
+  FusedMatMul: fusedMatMul,
+  Gemm: gemm,
+  MatMul: matMul,
   MatMulInteger: matMulInteger,
   QLinearConv: qLinearConv,
   QLinearMatMul: qLinearMatMul,
