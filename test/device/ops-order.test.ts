@@ -110,6 +110,14 @@ describe.skipIf(noDevice)('ops along an axis (skipped without SwiftShader)', () 
     expect(toNumbers((await runOp('ReduceMax', attrs, [empty, known(1)]))[0]!)).toEqual([Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY]);
   });
 
+  // ONNX: infinities, or the least and largest value of a type that has none.
+  it.each([['bool', 0, 1], ['int8', -128, 127], ['uint8', 0, 255], ['int32', -(2 ** 31), 2 ** 31 - 1]] as const)('reduces no %s to the least or largest', async (dtype, least, largest) => {
+    const attrs = { keepdims: 0, noop_with_empty_axes: 0 } as const;
+    const empty: Operand = { dtype, dims: [2, 0], values: [] };
+    expect(toNumbers((await runOp('ReduceMax', attrs, [empty, known(1)]))[0]!)).toEqual([least, least]);
+    expect(toNumbers((await runOp('ReduceMin', attrs, [empty, known(1)]))[0]!)).toEqual([largest, largest]);
+  });
+
   it.each([0, 1] as const)('MaxPool with indices, storage order %i', async (order) => {
     const dims = [1, 2, 4, 5];
     const x = noise(elementCount(dims), 8);

@@ -10,7 +10,7 @@ export function wrapInteger(dtype: DType, code: string): string {
   return scalar === 'u32' ? `(${code}) & ${2 ** bits - 1}u` : `extractBits(${code}, 0u, ${bits}u)`;
 }
 
-/** Least and greatest value of an integer type of up to 16 bits. */
+/** Least and greatest value of an integer type of up to 32 bits. */
 export function integerRange(dtype: DType): readonly [number, number] {
   const bits = DTYPE_BITS[dtype];
   return registerType(dtype) === 'u32' ? [0, 2 ** bits - 1] : [-(2 ** (bits - 1)), 2 ** (bits - 1) - 1];

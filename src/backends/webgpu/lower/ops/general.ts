@@ -7,14 +7,14 @@ import type { BinaryFn, Expr } from '../../../../ir/expr.ts';
 import type { Graph, Node } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
 import type { OpAttrs, OpKind } from '../../../../ir/ops.ts';
-import { type Dims, elementCount, toNumbers } from '../../../../ir/tensor.ts';
+import { type Dims, type DType, elementCount, toNumbers } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { mapKernel } from '../../kernels/map.ts';
 import { type BoundTensor, pointKernel } from '../../kernels/pointwise.ts';
 import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
 import { registerType } from '../../wgsl/expr.ts';
 import type { Block } from '../../wgsl/module.ts';
-import { wrapInteger } from '../../wgsl/narrow.ts';
+import { integerRange, wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';
 import { floatReason } from '../support.ts';
@@ -88,6 +88,15 @@ const OF_NOTHING: { readonly [K in ReduceOp]: number } = {
   ReduceSumSquare: 0,
 };
 
+/** The same in the element type: what has no infinity has a largest and a least value, where the device holds it. */
+function ofNothing(op: ReduceOp, dtype: DType): number | undefined {
+  const value = OF_NOTHING[op];
+  if (registerType(dtype) === 'f32' || Number.isFinite(value)) return value;
+  if (dtype === 'int64' || (op !== 'ReduceMax' && op !== 'ReduceMin')) return undefined;
+  const [least, largest] = dtype === 'bool' ? [0, 1] : integerRange(dtype);
+  return value < 0 ? least : largest;
+}
+
 /** How elements of a narrow integer or a bool join. */
 const JOIN: { readonly [K in ReduceOp]?: (type: string, a: string, b: string) => string } = {
   ReduceMax: (type, a, b) => (type === 'bool' ? `${a} || ${b}` : `max(${a}, ${b})`),
@@ -99,14 +108,13 @@ const JOIN: { readonly [K in ReduceOp]?: (type: string, a: string, b: string) =>
 function reduceReason(node: Node<ReduceOp>, graph: Graph): string | undefined {
   const { dtype, dims } = typeOf(graph, node.inputs[0]!);
   if (node.inputs[1] && !graph.constants.has(node.inputs[1])) return 'the axes are not constant';
-  const isFloat = registerType(dtype) === 'f32';
-  if (elementCount(dims) > 0) return isFloat || !JOIN[node.op] ? `no kernel for ${dtype}` : undefined;
-  return isFloat || Number.isFinite(OF_NOTHING[node.op]) ? undefined : `nothing to reduce, and ${dtype} has no infinity`;
+  if (elementCount(dims) > 0) return registerType(dtype) === 'f32' || !JOIN[node.op] ? `no kernel for ${dtype}` : undefined;
+  return ofNothing(node.op, dtype) === undefined ? `nothing to reduce, and no ${dtype} on the device stands for that` : undefined;
 }
 
 function lowerReduce(node: Node<ReduceOp>, context: LowerContext): void {
   const { dtype, dims } = context.type(node.inputs[0]!);
-  if (elementCount(dims) === 0) return fill(node.outputs[0]!, OF_NOTHING[node.op], context);
+  if (elementCount(dims) === 0) return fill(node.outputs[0]!, ofNothing(node.op, dtype)!, context);
   const given = node.inputs[1] ? toNumbers(context.constant(node.inputs[1])!).map((axis) => normalizeAxis(axis, dims.length)) : [];
   const all = dims.map((_, axis) => axis);
   const axes = given.length > 0 || node.attrs.noop_with_empty_axes ? given : all;
