@@ -1,7 +1,7 @@
 /** Resize in all its modes: per axis a table of taps made at build, one kernel that mixes them. */
 import type { Node } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
-import { elementCount } from '../../../../ir/tensor.ts';
+import { DTYPE_BITS, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { elementKernel, type PointScope } from '../../kernels/pointwise.ts';
 import { literal, registerType } from '../../wgsl/expr.ts';
@@ -75,7 +75,7 @@ type Scope = PointScope<'data' | 'taps' | 'weights', 'result'>;
 function emitMix({ block, at, inputs }: Scope, { axes }: Tables, sum: string): void {
   const nest = (outer: Block, level: number, source: readonly string[], weight: string): void => {
     const resized = axes[level];
-    if (!resized) return outer.line(`${sum} += ${weight} * ${inputs.data.load(source)}`);
+    if (!resized) return outer.line(`${sum} += ${weight} * f32(${inputs.data.load(source)})`);
     const { axis, count, offset } = resized;
     outer.for(`k${level}`, '0u', `${count}u`, '1u', (loop) => {
       const slot = loop.let(`slot${level}`, `${offset}u + ${at[axis]} * ${count}u + k${level}`);
@@ -95,6 +95,9 @@ function emitNearest({ block, at, inputs }: Scope, { axes }: Tables): string {
   return inputs.data.load(source);
 }
 
+/** As ONNX's reference casts; a sum that is whole but for the rounding of its weights is not to lose one. */
+const truncated = (sum: string, type: string): string => `${type}(${sum} + sign(${sum}) * 0.001f)`;
+
 function emitResize(scope: Scope, node: Node<'Resize'>, tables: Tables): string {
   const { block, module, at, inputs } = scope;
   const { dtype } = inputs.data.tensor;
@@ -105,7 +108,7 @@ function emitResize(scope: Scope, node: Node<'Resize'>, tables: Tables): string 
     if (node.attrs.mode === 'nearest') return inner.line(`${value} = ${emitNearest({ ...scope, block: inner }, tables)}`);
     inner.var('sum', '0.0f');
     emitMix({ ...scope, block: inner }, tables, 'sum');
-    inner.line(`${value} = sum`);
+    inner.line(`${value} = ${type === 'f32' ? 'sum' : truncated('sum', type)}`);
   };
   if (!tables.extrapolates) mix(block);
   else block.if(outside.join(' || '), (then) => then.line(`${value} = ${literal(module, node.attrs.extrapolation_value, type)}`), mix);
@@ -115,7 +118,10 @@ function emitResize(scope: Scope, node: Node<'Resize'>, tables: Tables): string 
 const resize: Lowering<'Resize'> = {
   unsupported(node, graph) {
     const { dtype } = typeOf(graph, node.inputs[0]!);
-    if (node.attrs.mode !== 'nearest' && registerType(dtype) !== 'f32') return `no ${node.attrs.mode} resize of ${dtype}`;
+    const { mode, antialias } = node.attrs;
+    // Cubic sums may leave an integer's range, f32 does not hold 32 bits, and ONNX does not say how antialiased pixels are rounded.
+    const casts = mode === 'linear' && !antialias && dtype !== 'bool' && DTYPE_BITS[dtype] <= 16;
+    if (mode !== 'nearest' && registerType(dtype) !== 'f32' && !casts) return `no ${antialias ? 'antialiased ' : ''}${mode} resize of ${dtype}`;
     return mustBeConstant(node, graph, { 1: 'roi', 2: 'scales', 3: 'sizes' });
   },
   lower(node, context) {
