@@ -149,6 +149,12 @@ describe.skipIf(noDevice)('nothing (skipped without SwiftShader)', () => {
     expect(await dimsOf(runOp('Conv', conv, [floats([0, 2, 4, 4], []), floats([3, 2, 3, 3], noise(54), { constant: true })]))).toEqual([0, 3, 2, 2]);
   });
 
+  it('is convolved to the bias', async () => {
+    const weights = floats([3, 0, 3, 3], [], { constant: true });
+    const [y] = await runOp('Conv', conv, [floats([1, 0, 4, 4], []), weights, floats([3], [1, 2, 3], { constant: true })]);
+    expect(toNumbers(y!)).toEqual([1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+  });
+
   it('is what a row of zeros is normalized to', async () => {
     for (const p of [1, 2] as const) {
       const [rows] = await runOp('LpNormalization', { axis: 1, p }, [floats([2, 2], [0, 0, 0, 4])]);

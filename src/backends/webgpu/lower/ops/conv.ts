@@ -1,6 +1,5 @@
 /** Convolutions: depthwise ones by their own kernel, all others as implicit matrix products. */
 import type { Graph, Node } from '../../../../ir/graph.ts';
-import { typeOf } from '../../../../ir/graph.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
@@ -14,6 +13,7 @@ import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
 import { fewChannels, runStorage } from '../few-channels.ts';
 import type { RunStorage } from '../../kernels/few-channels.ts';
+import { floatReason } from '../support.ts';
 import { type DeviceTensor, paddedChannels, viewOf } from '../tensor.ts';
 
 const conv: Lowering<'Conv'> = {
@@ -33,8 +33,7 @@ const convTranspose: Lowering<'ConvTranspose'> = {
 
 export function weightsMustBeKnown(node: Node<'Conv' | 'FusedConv' | 'FusedShortcut' | 'ConvTranspose'>, graph: Graph): string | undefined {
   if (!graph.constants.has(node.inputs[1]!)) return 'the weights are not constant';
-  const dtype = typeOf(graph, node.inputs[0]!).dtype;
-  return dtype === 'float32' || dtype === 'float16' ? undefined : `no convolution kernel for ${dtype}`;
+  return floatReason(node, graph);
 }
 
 /** Fewer input channels than a vector holds are read as they lie: converting them costs a kernel and widens the data. */
