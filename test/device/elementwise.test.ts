@@ -101,8 +101,16 @@ describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', (
     expect(distance(y!, x.map(Math.log), { absolute: 1e-6, relative: 1e-6 })).toBeLessThan(1);
   });
 
+  it.each(['Asinh', 'Acosh', 'Atanh'] as const)('%s near zero, far away and beyond its domain', async (op) => {
+    const magnitudes = [1e-30, 1e-4, 0.124, 0.126, 0.5, 0.999, 1, 1.0001, 1.5, 100, 1e10, 1e19, 3e38, Number.POSITIVE_INFINITY];
+    const x = [0, -0, Number.NaN, ...magnitudes, ...magnitudes.map((value) => -value)].map(Math.fround);
+    const reference = { Asinh: Math.asinh, Acosh: Math.acosh, Atanh: Math.atanh }[op];
+    const [y] = await runOp(op, {}, [floats([x.length], x)]);
+    expect(distance(y!, x.map((value) => reference(value)), { absolute: 0, relative: 3e-5 })).toBeLessThan(1);
+  });
+
   it('raises negative bases to whole exponents and gives NaN for others', async () => {
-    const cases = [[-2, 3], [-2, 2], [-2, 0.5], [0, 0], [0, 2], [0, -1], [3, -2], [-1, 5], [2.5, 1.5]] as const;
+    const cases = [[-2, 3], [-2, 2], [-2, 0.5], [0, 0], [0, 2], [0, -1], [-0, -1], [-0, -2], [3, -2], [-1, 5], [2.5, 1.5]] as const;
     const graph = newGraphBuilder('pow');
     graph.input('x', { dtype: 'float32', dims: [cases.length] });
     graph.input('e', { dtype: 'float32', dims: [cases.length] });
@@ -161,6 +169,10 @@ describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', (
     const outputs = await runGraph(graph.finish([nan, inf]), { x: fromNumbers('float32', [5], values) });
     expect(toNumbers(outputs[nan]!)).toEqual([0, 1, 0, 0, 0]);
     expect(toNumbers(outputs[inf]!)).toEqual([0, 0, 1, 1, 0]);
+    for (const dims of [[5], [4]]) {
+      const [set] = await runOp('Cast', { to: 'bool', saturate: 1 }, [floats(dims, values.slice(-dims[0]!))]);
+      expect(toNumbers(set!)).toEqual([1, 1, 1, 1, 0].slice(-dims[0]!));
+    }
   });
 
   it.each([[[2, 3, 4, 5], [0, 2, 3, 1]], [[3, 5], [1, 0]], [[2, 8, 4], [1, 0, 2]], [[1, 4, 1, 6], [2, 1, 0, 3]]])('transposes %j by %j', async (dims, perm) => {

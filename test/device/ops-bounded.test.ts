@@ -61,6 +61,11 @@ describe.skipIf(noDevice)('lengths up to the data (skipped without SwiftShader)'
     expect(found!.dims).toEqual([dims.length, expected!.length / dims.length]);
   });
 
+  it('NonZero finds NaN and infinities, and no negative zero', async () => {
+    const [found] = await runOp('NonZero', {}, [floats([5], [0, Number.NaN, -0, Number.POSITIVE_INFINITY, 0])]);
+    expect(toNumbers(found!)).toEqual([1, 3]);
+  });
+
   it('an engine says that the dimension is a bound, and requests in flight have a length each', async () => {
     const graph = newGraphBuilder('found');
     graph.input('x', { dtype: 'bool', dims: [2, 3] });

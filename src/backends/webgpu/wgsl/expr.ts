@@ -113,7 +113,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'exp1' | 'log1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -138,15 +138,15 @@ export class ExprEmitter {
         return `${this.#help(dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
       case 'tanh':
         return `${this.#help('tanh1')}(${x})`;
-      case 'asinh':
-        return `${this.#help('asinh1')}(${x})`;
+      case 'asinh': case 'acosh': case 'atanh':
+        return `${this.#help(`${fn}1`)}(${x})`;
       case 'isnan':
         return `${this.#help('is_nan')}(${x})`;
       case 'isposinf':
         return `${this.#help('is_posinf')}(${x})`;
       case 'isneginf':
         return `${this.#help('is_neginf')}(${x})`;
-      case 'abs': case 'acos': case 'acosh': case 'asin': case 'atan': case 'atanh': case 'ceil': case 'cos': case 'cosh':
+      case 'abs': case 'acos': case 'asin': case 'atan': case 'ceil': case 'cos': case 'cosh':
       case 'floor': case 'round': case 'sin': case 'sinh': case 'sqrt': case 'tan':
         return `${fn}(${x})`;
       default:
@@ -215,7 +215,8 @@ export class ExprEmitter {
 
   #cast(x: string, from: DType, to: DType): string {
     const [source, target] = [registerType(from), registerType(to)];
-    if (target === 'bool') return source === 'bool' ? x : `${x} != ${this.#constant(0, source)}`;
+    // What equals zero, negated: compilers make a comparison that NaN fails of `!=`.
+    if (target === 'bool') return source === 'bool' ? x : `!(${x} == ${this.#constant(0, source)})`;
     if (to === 'float16' && from !== 'float16') return this.#toFloat16(source === 'f32' ? x : `${typeName('f32', this.#width)}(${x})`);
     if (source === target) return x;
     // Negative numbers wrap on their way to an unsigned type, as in C; WGSL alone would clamp them to zero.

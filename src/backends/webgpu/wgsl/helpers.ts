@@ -11,7 +11,7 @@ interface Helper {
 
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'tanh1' | 'tanh14'
-  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14'
+  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
   | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
 /** A helper whose vec4 form applies it to each lane. */
@@ -101,9 +101,39 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   // tanh of large arguments overflows to NaN where a driver computes it from exp; clamp makes a number of a NaN that came in.
   tanh1: { code: 'fn tanh1(x: f32) -> f32 { return select(tanh(clamp(x, -15.0, 15.0)), x, is_nan(x)); }\n', needs: ['is_nan'] },
   tanh14: { code: 'fn tanh14(x: vec4<f32>) -> vec4<f32> { return select(tanh(clamp(x, vec4<f32>(-15.0), vec4<f32>(15.0))), x, is_nan4(x)); }\n', needs: ['is_nan4'] },
-  // asinh(x) = sign(x)·log(|x| + √(x²+1)); WGSL's own may lose everything for negative x.
-  asinh1: { code: 'fn asinh1(x: f32) -> f32 { let a = abs(x); return sign(x) * log(a + sqrt(a * a + 1.0)); }\n', needs: [] },
+  // Inverse hyperbolic functions by their logarithms; near zero, where 1 + x drops the digits of x, by their Maclaurin series. Drivers give
+  // what they like beyond the functions' domains, and for negative x may lose everything in asinh.
+  asinh1: {
+    code: `fn asinh1(x: f32) -> f32 {
+  let a = abs(x);
+  let s = x * x;
+  let near = x * (1.0 + s * (-0.16666667 + s * (0.075 - s * 0.044642857)));
+  let far = sign(x) * (log1(select(a + sqrt(s + 1.0), a, a > 1.0e10)) + select(0.0, 0.69314718, a > 1.0e10));
+  return select(select(far, near, a < 0.125), x, is_nan(x));
+}
+`,
+    needs: ['is_nan', 'log1'],
+  },
   asinh14: { code: lanes('asinh1', ['x'], 'f32', 'f32'), needs: ['asinh1'] },
+  acosh1: {
+    code: `fn acosh1(x: f32) -> f32 {
+  let near = log1(x + sqrt(max(x - 1.0, 0.0)) * sqrt(max(x + 1.0, 0.0)));
+  return select(select(near, log1(x) + 0.69314718, x > 1.0e10), nan(), x < 1.0);
+}
+`,
+    needs: ['log1', 'nan'],
+  },
+  acosh14: { code: lanes('acosh1', ['x'], 'f32', 'f32'), needs: ['acosh1'] },
+  atanh1: {
+    code: `fn atanh1(x: f32) -> f32 {
+  let s = x * x;
+  let near = x * (1.0 + s * (0.33333333 + s * (0.2 + s * 0.14285714)));
+  return select(0.5 * (log1(1.0 + x) - log1(1.0 - x)), near, abs(x) < 0.125);
+}
+`,
+    needs: ['log1'],
+  },
+  atanh14: { code: lanes('atanh1', ['x'], 'f32', 'f32'), needs: ['atanh1'] },
   // WGSL allows exp an error that grows with |x|, and drivers use it. This is Cephes' expf: the range is reduced with log 2 in
   // two parts, a polynomial of degree 7 does the rest (error below 2 ULP), and NaN and infinities stay what they are.
   exp14: {
@@ -149,7 +179,7 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   if (x == 0.0) {
     let odd = y == trunc(y) && abs(y - 2.0 * trunc(y * 0.5)) == 1.0;
     if (y > 0.0) { return select(0.0, x, odd); }
-    return inf();
+    return select(inf(), -inf(), odd && bitcast<u32>(x) != 0u);
   }
   let magnitude = pow(abs(x), y);
   if (x > 0.0) { return magnitude; }

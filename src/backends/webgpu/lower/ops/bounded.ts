@@ -194,7 +194,8 @@ const nonZero: Lowering<'NonZero'> = {
     const total = elementCount(dims);
     if (elementCount(context.type(id).dims) === 0) return nothing(node, context);
     const data = context.tensorIn(node.inputs[0]!, 'linear');
-    const isSet = (value: string): string => (registerType(data.dtype) === 'bool' ? value : `${value} != ${registerType(data.dtype)}()`);
+    // Negated, since NaN is not zero: compilers make a comparison that it fails of `!=`.
+    const isSet = (value: string): string => (registerType(data.dtype) === 'bool' ? value : `!(${value} == ${registerType(data.dtype)}())`);
     const chunks = Math.ceil(total / CHUNK);
     const counts = context.scratch('int32', [chunks]);
     const walk = (block: Block, body: (block: Block) => void): void => block.for('k', `c0 * ${CHUNK}u`, `min(c0 * ${CHUNK}u + ${CHUNK}u, ${total}u)`, '1u', body);
