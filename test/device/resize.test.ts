@@ -93,6 +93,12 @@ describe.skipIf(noDevice)('Resize (skipped without SwiftShader)', () => {
     }
   });
 
+  it.each(['nearest', 'linear'] as const)('%s of integers beyond the image is the extrapolation value, without its fraction', async (mode) => {
+    const attrs = { ...RESIZE, mode, axes: [0], coordinate_transformation_mode: 'tf_crop_and_resize', extrapolation_value: 10.75 } as const;
+    const [y] = await runOp('Resize', attrs, [{ dtype: 'int8', dims: [3], values: [-1, -3, -5] }, floats([2], [0, 2], { constant: true }), undefined, known(5)]);
+    expect(toNumbers(y!)).toEqual([-1, -3, -5, 10, 10]);
+  });
+
   it('refuses what has no kernel', async () => {
     const operands = [{ dtype: 'int8', dims: DIMS, values: Array.from(x, () => 0) } as const, undefined, undefined, known(1, 2, 3, 3)];
     await expect(runOp('Resize', { ...RESIZE, mode: 'cubic' }, operands)).rejects.toThrow('no cubic resize of int8');

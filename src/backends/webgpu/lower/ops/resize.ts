@@ -102,6 +102,7 @@ function emitResize(scope: Scope, node: Node<'Resize'>, tables: Tables): string 
   const { block, module, at, inputs } = scope;
   const { dtype } = inputs.data.tensor;
   const type = registerType(dtype);
+  const { extrapolation_value: extrapolation } = node.attrs;
   const value = block.var('value', `${type}()`);
   const outside = tables.axes.map(({ axis, count, offset }) => `${inputs.taps.loadFlat(`${offset}u + ${at[axis]} * ${count}u`)} < 0`);
   const mix = (inner: Block): void => {
@@ -111,7 +112,7 @@ function emitResize(scope: Scope, node: Node<'Resize'>, tables: Tables): string 
     inner.line(`${value} = ${type === 'f32' ? 'sum' : truncated('sum', type)}`);
   };
   if (!tables.extrapolates) mix(block);
-  else block.if(outside.join(' || '), (then) => then.line(`${value} = ${literal(module, node.attrs.extrapolation_value, type)}`), mix);
+  else block.if(outside.join(' || '), (then) => then.line(`${value} = ${literal(module, type === 'f32' ? extrapolation : Math.trunc(extrapolation), type)}`), mix);
   return value;
 }
 
