@@ -2,8 +2,7 @@
  * Whole exported networks: optimized graphs compute what the models as exported do, and fusion leaves as many kernels as
  * this table says.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { importGraph } from '../../../src/onnx/import.ts';
@@ -12,14 +11,10 @@ import type { Graph } from '../../../src/ir/graph.ts';
 import { VIEWS } from '../../../src/passes/reshapes.ts';
 import { randomInputs, runGraph, runModel } from '../../helpers/ort.ts';
 import { countOps, expectClose, optimize } from '../../helpers/passes.ts';
-import { sharedPath } from '../../helpers/shared.ts';
+import { sharedModel, sharedPath } from '../../helpers/shared.ts';
 import { unfuse } from '../../helpers/unfuse.ts';
 
 const conformance = (name: string): string | undefined => sharedPath('conformance', 'models', name, 'model.onnx');
-const cached = (name: string): string | undefined => {
-  const path = `${homedir()}/.cache/tsrt-bench-test-models/${name}.onnx`;
-  return existsSync(path) ? path : undefined;
-};
 
 /** Kernels: nodes that move or compute elements, views left out. */
 const kernels = (graph: Graph): number => graph.nodes.filter((node) => !VIEWS.has(node.op)).length;
@@ -39,10 +34,10 @@ interface Network {
 
 /** Kernels of the graph as imported and as fused for webgpu. */
 const NETWORKS: readonly Network[] = [
-  { name: 'resnet50', path: cached('resnet50'), before: 174, after: 52 },
-  { name: 'mobilenetv2', path: cached('mobilenetv2'), before: 103, after: 55 },
-  { name: 'yolox_nano', path: cached('yolox_nano'), before: 366, after: 143 },
-  { name: 'squeezenet1.0_fp16', path: cached('squeezenet1.0_fp16'), before: 66, after: 39, tolerance: 1e-2 },
+  { name: 'resnet50', path: sharedModel('resnet50'), before: 174, after: 52 },
+  { name: 'mobilenetv2', path: sharedModel('mobilenetv2'), before: 103, after: 55 },
+  { name: 'yolox_nano', path: sharedModel('yolox_nano'), before: 366, after: 143 },
+  { name: 'squeezenet1.0_fp16', path: sharedModel('squeezenet1.0_fp16'), before: 66, after: 39, tolerance: 1e-2 },
   { name: 'vit_tiny_depth4_dynamo20', path: conformance('vit_tiny_depth4_dynamo20'), before: 103, after: 55 },
   { name: 'mobilenetv3_small_050_dynamo18', path: conformance('mobilenetv3_small_050_dynamo18'), before: 122, after: 73 },
   { name: 'regnetx_002_13', path: conformance('regnetx_002_13'), before: 117, after: 42 },
