@@ -4,7 +4,7 @@ import type { PoolAttrs } from '../../../../ir/ops.ts';
 import type { DType } from '../../../../ir/tensor.ts';
 import { maxPoolCandidates } from '../../kernels/max-pool.ts';
 import { poolKernel, type PoolReduction, type PoolSpec } from '../../kernels/pool.ts';
-import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { LowerContext, Lowering, LoweringTable, StorageWish } from '../context.ts';
 import { floatReason } from '../support.ts';
 import { paddedChannels } from '../tensor.ts';
 
@@ -12,9 +12,17 @@ const isByte = (dtype: DType): boolean => dtype === 'int8' || dtype === 'uint8';
 
 type PoolOp = 'AveragePool' | 'LpPool' | 'MaxPool';
 
+/**
+ * Means are no larger than what they are of; sums of powers can be. A maximum is one of its operands and stays equal to it in its storage:
+ * detectors find peaks by `scores == maxpool(scores)`.
+ */
+function storageWish({ kind }: PoolReduction, dtype: DType): StorageWish | undefined {
+  if (kind === 'norm') return 'canonical';
+  return kind === 'average' || isByte(dtype) ? 'narrow' : undefined;
+}
+
 function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, context: LowerContext): void {
-  // Maxima and means are no larger than what they are of; sums of powers can be.
-  const x = context.sourceIn(node.inputs[0]!, 'channels-last', how.kind === 'norm' ? 'canonical' : 'narrow');
+  const x = context.sourceIn(node.inputs[0]!, 'channels-last', storageWish(how, typeOf(context.graph, node.inputs[0]!).dtype));
   const output = context.targetLike(node.outputs[0]!, 'channels-last', x);
   const spec: PoolSpec = {
     label: node.op,

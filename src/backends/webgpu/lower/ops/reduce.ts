@@ -66,6 +66,9 @@ function reducedAxes(node: Node<ReduceOp>, graph: Graph): number[] {
 /** Reductions that give no more than the largest of what they take. */
 const BOUNDED: ReadonlySet<string> = new Set(['GlobalAveragePool', 'GlobalMaxPool', 'ReduceMax', 'ReduceMean', 'ReduceMin']);
 
+/** Those that give one of their operands, which the result must stay equal to: as halves only where the operands are halves. */
+const PICKING: ReadonlySet<string> = new Set(['GlobalMaxPool', 'ReduceMax', 'ReduceMin']);
+
 /** What becomes of a reduction as it is written: an expression of it and of single elements, which is the output. */
 export interface ReductionEnd {
   readonly output: ValueId;
@@ -91,7 +94,8 @@ export function reduceAxes(
   const source = padded ? context.sourceIn(input, 'linear') : lies;
   const layout: Layout = followed && !padded ? 'channels-last' : 'linear';
   // Whole vectors of channels are written at once; sums may be beyond what halves hold.
-  const narrow = layout === 'channels-last' && BOUNDED.has(label) && source.dims[1]! % channelAlignment(end ? 'i8' : 'f16') === 0;
+  const bounded = BOUNDED.has(label) && (!PICKING.has(label) || source.storage !== 'f32');
+  const narrow = layout === 'channels-last' && bounded && source.dims[1]! % channelAlignment(end ? 'i8' : 'f16') === 0;
   const target = context.target(output, layout, narrow ? 'narrow' : 'canonical');
   const kept = source.dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
   const { offset, strides } = viewOf(source);
