@@ -1,5 +1,5 @@
 /**
- * If with a condition that is known at build: its branch becomes nodes of the graph. Exporters write such nodes where they did not
+ * Graphs inside of nodes, inlined: If with a condition that is known at build is its branch. Exporters write such nodes where they did not
  * know a size (PyTorch's squeeze of an axis that is 1 or is not).
  */
 import { freshName } from '../ir/build.ts';
@@ -8,9 +8,12 @@ import type { TensorValue } from './value.ts';
 
 /** Everything that a node reads, inside its branches too; what a branch makes for itself is among it. */
 export function readsOf(node: OnnxNode): readonly string[] {
-  if (!node.branches) return node.inputs;
-  const { yes, no } = node.branches;
-  return [...node.inputs, ...[yes, no].flatMap(({ nodes, outputs }) => [...nodes.flatMap(readsOf), ...outputs])];
+  const graphs = graphsOf(node);
+  return graphs.length === 0 ? node.inputs : [...node.inputs, ...graphs.flatMap(({ nodes, outputs }) => [...nodes.flatMap(readsOf), ...outputs])];
+}
+
+function graphsOf({ branches, body }: OnnxNode): readonly OnnxBranch[] {
+  return [...(branches ? [branches.yes, branches.no] : []), ...(body ? [body] : [])];
 }
 
 /** Names that are taken; those that are given out are added. */
@@ -22,11 +25,16 @@ export interface Names {
 export interface Inlined {
   readonly nodes: readonly OnnxNode[];
   readonly initializers: ReadonlyMap<string, TensorValue>;
+  /** What the graph gives, by the names that its results have now. */
+  readonly outputs: readonly string[];
 }
 
-/** The branch in place of its node: its own values under fresh names, its results under the names of the node's outputs. */
-export function inlineBranch(node: OnnxNode, branch: OnnxBranch, names: Names): Inlined {
-  const renamed = new Map<string, string>();
+/**
+ * The branch in place of its node: its own values under fresh names, its results under the names of the node's outputs where it has such.
+ * `given` are the values of the branch's inputs.
+ */
+export function inlineBranch(node: OnnxNode, branch: OnnxBranch, names: Names, given: ReadonlyMap<string, string> = new Map()): Inlined {
+  const renamed = new Map(given);
   const made = branch.nodes.flatMap(({ outputs }) => outputs).filter((name) => name !== '');
   for (const [index, output] of branch.outputs.entries()) {
     const target = node.outputs[index] ?? '';
@@ -43,16 +51,22 @@ export function inlineBranch(node: OnnxNode, branch: OnnxBranch, names: Names): 
     const name = freshName(names.nodes, `${node.name}/Identity`);
     return [{ name, opType: 'Identity', domain: '', opset: node.opset, inputs: [rename(output)], outputs: [target], attributes: new Map() }];
   });
-  return { nodes: [...nodes, ...passed], initializers: new Map([...branch.initializers].map(([name, value]) => [rename(name), value])) };
+  const initializers = new Map([...branch.initializers].map(([name, value]) => [rename(name), value]));
+  return { nodes: [...nodes, ...passed], initializers, outputs: branch.outputs.map(rename) };
 }
 
 type Rename = (name: string) => string;
 
 /** ONNX gives no name twice in nested graphs: a name that the map lacks is of a deeper one. */
 function renameNode(node: OnnxNode, rename: Rename): OnnxNode {
-  const { branches } = node;
-  const own = { ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) };
-  return branches ? { ...own, branches: { yes: renameBranch(branches.yes, rename), no: renameBranch(branches.no, rename) } } : own;
+  const { branches, body } = node;
+  return {
+    ...node,
+    inputs: node.inputs.map(rename),
+    outputs: node.outputs.map(rename),
+    ...(branches && { branches: { yes: renameBranch(branches.yes, rename), no: renameBranch(branches.no, rename) } }),
+    ...(body && { body: renameBranch(body, rename) }),
+  };
 }
 
 function renameBranch(branch: OnnxBranch, rename: Rename): OnnxBranch {

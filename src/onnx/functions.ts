@@ -55,8 +55,8 @@ function expand(inliner: Inliner, node: OnnxNode, callers: readonly string[]): v
   for (const inner of fn.nodes) {
     const attributes = bindAttributes(inner.attributes, node.attributes, fn.defaults);
     const name = `${prefix}/${inner.name || inner.opType}`;
-    // Names and attributes inside of branches would need the same: an If in a function stays control flow.
-    const { branches: _, ...plain } = inner;
+    // Names and attributes inside of branches would need the same: an If or a Loop in a function stays control flow.
+    const { branches: _, body: _body, ...plain } = inner;
     expand(inliner, { ...plain, name, inputs: inner.inputs.map(rename), outputs: inner.outputs.map(rename), attributes }, [...callers, key]);
   }
   for (const [source, target] of aliases) {

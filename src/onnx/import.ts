@@ -13,12 +13,14 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import { defineNode, findOp } from '../ops/custom.ts';
 import { customAttributes, keptOpset, reasonFor, type CustomOps } from './custom.ts';
 import { inlineFunctions } from './functions.ts';
-import { inlineBranch, readsOf, type Names } from './branches.ts';
+import { inlineBranch, readsOf, type Inlined, type Names } from './branches.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
+import { unroll } from './loops.ts';
 import type { OnnxBranch, OnnxModel, OnnxNode, OnnxValue } from './model.ts';
 import { nodePlace } from './order.ts';
 import { checkRebatched, dependentValues, rebatchNode, type Rebatch } from './rebatch.ts';
 import { createImportScope, type ScopeState, type SourceNode } from './scope.ts';
+import { sequenceRule, type SequenceRule, type Sequences } from './sequences.ts';
 import { ruleFor } from './upgrade.ts';
 import type { TensorValue } from './value.ts';
 
@@ -58,6 +60,7 @@ interface Importer {
   readonly binding: Binding;
   readonly rebatch: Rebatch | undefined;
   readonly scope: ScopeState;
+  readonly sequences: Sequences;
   /** Names that are taken, and values that are read: both grow where a branch is inlined. */
   readonly names: Names;
   readonly used: Set<ValueId>;
@@ -84,7 +87,7 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   const own = rebatched && importGraph(model, { ...options, rebatch: false, computed: new Map() });
   if (own && !own.ok) return { ok: false, unsupported: own.unsupported };
   const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types, dependent: dependentValues(binding.inputs.keys(), nodes) } : undefined;
-  const importer: Importer = { model, options, binding, rebatch, ...createScope(model, nodes), unsupported: [], unknown: new Set(), left: new Set() };
+  const importer: Importer = { model, options, binding, rebatch, ...createScope(model, nodes), sequences: new Map(), unsupported: [], unknown: new Set(), left: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
   for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);
   for (const [name, value] of model.initializers) addInitializer(importer, name, value);
@@ -143,13 +146,26 @@ function branchOf({ scope, unknown }: Importer, { branches, inputs: [condition] 
 
 /** An If of which a branch is not held in full is left as a whole: the file has no part of it. */
 function importBranch(importer: Importer, node: OnnxNode, branch: OnnxBranch): void {
-  const { nodes, initializers } = inlineBranch(node, branch, importer.names);
-  for (const name of nodes.flatMap(readsOf)) importer.used.add(name);
+  if (importInlined(importer, inlineBranch(node, branch, importer.names))) return;
+  for (const output of node.outputs) importer.left.add(output);
+}
+
+/** A Loop of which an iteration is not held in full is left as a whole, too. */
+function importLoop(importer: Importer, node: OnnxNode, body: OnnxBranch): void {
+  const { scope, names, unknown } = importer;
+  if (readsOf(node).some((name) => unknown.has(name))) return leave(importer, node);
+  const held = unroll(node, body, { names, known: scope.known, addConstant: scope.addConstant, add: (inlined) => importInlined(importer, inlined) });
+  if (!held) leave(importer, node);
+}
+
+/** Imports nodes that stand for another; whether all of them are held. */
+function importInlined(importer: Importer, { nodes, initializers, outputs }: Inlined): boolean {
+  for (const name of [...nodes.flatMap(readsOf), ...outputs]) importer.used.add(name);
   for (const name of dependentValues(importer.rebatch?.dependent ?? [], nodes)) importer.rebatch?.dependent.add(name);
   for (const [name, value] of initializers) addInitializer(importer, name, value);
   const before = importer.left.size;
   for (const inner of nodes) importNode(importer, inner);
-  if (importer.left.size > before) for (const output of node.outputs) importer.left.add(output);
+  return importer.left.size === before;
 }
 
 function importNode(importer: Importer, node: OnnxNode): void {
@@ -159,6 +175,9 @@ function importNode(importer: Importer, node: OnnxNode): void {
     if (isComputed(importer, node)) return;
     const branch = branchOf(importer, node);
     if (branch) return importBranch(importer, node, branch);
+    if (node.body) return importLoop(importer, node, node.body);
+    const sequence = sequenceRule(node, importer.sequences);
+    if (sequence) return importSequence(importer, node, sequence);
     if (!rule) {
       importCustom(importer, node);
       return;
@@ -178,6 +197,14 @@ function importNode(importer: Importer, node: OnnxNode): void {
       throw error;
     }
   }
+}
+
+function importSequence(importer: Importer, node: OnnxNode, rule: SequenceRule): void {
+  const { scope, sequences, names, model, unknown } = importer;
+  if (node.inputs.some((input) => unknown.has(input))) return leave(importer, node);
+  rule(sourceNode(node), { scope, sequences, values: names.values });
+  const given = model.outputs.find(({ name }) => node.outputs.includes(name) && sequences.has(name));
+  if (given) throw new UnsupportedError(`output ${quote(given.name)} is a sequence, and no tensor`);
 }
 
 function importCustom(importer: Importer, node: OnnxNode): void {
@@ -221,8 +248,13 @@ function leave({ unknown, left }: Importer, node: OnnxNode): void {
 }
 
 /** Calls of functions have no nodes of their own in the file: what is held of such a model can't be told apart there. */
-function heldBy({ model, binding, scope, left }: Importer): { readonly held?: Held } {
+function heldBy({ model, binding, scope, sequences, left }: Importer): { readonly held?: Held } {
   if (model.functions.length > 0 || scope.nodes.length === 0) return {};
+  // Who reads a sequence in the file needs it from there, whatever became of it here.
+  for (const node of model.nodes.toReversed()) {
+    if (!node.outputs.some((name) => left.has(name))) continue;
+    for (const name of readsOf(node)) if (sequences.has(name)) left.add(name);
+  }
   const { types, constants, nodes } = scope;
   const outputs = model.outputs.map((output) => output.name).filter((name) => types.has(name) && !left.has(name));
   return { held: { graph: { name: model.name || 'graph', inputs: [...binding.inputs.keys()], outputs, types, constants, nodes: [...nodes] }, left } };

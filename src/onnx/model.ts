@@ -53,10 +53,14 @@ export interface OnnxNode {
   readonly attributes: ReadonlyMap<string, OnnxAttribute>;
   /** Of an If: what it computes either way. */
   readonly branches?: { readonly yes: OnnxBranch; readonly no: OnnxBranch };
+  /** Of a Loop: what it computes each time. */
+  readonly body?: OnnxBranch;
 }
 
 /** A graph inside a node. It also reads values of the graphs around it, by their names. */
 export interface OnnxBranch {
+  /** None of an If. */
+  readonly inputs: readonly string[];
   readonly nodes: readonly OnnxNode[];
   readonly initializers: ReadonlyMap<string, TensorValue>;
   readonly outputs: readonly string[];
@@ -104,7 +108,7 @@ interface Context {
   readonly depth?: number;
 }
 
-/** Branches nested deeper are not read: their node stays control flow. */
+/** Graphs nested deeper are not read: their node stays control flow. */
 const MAX_DEPTH = 16;
 
 /** The model that the bytes hold. Tensors are views of the bytes. Throws TsrtError MODEL_INVALID, and nothing else. */
@@ -204,23 +208,29 @@ function decodeNodes(protos: readonly NodeProto[], place: string, context: Conte
     }
     const attributes = decodeAttributes(opType, proto.attribute ?? [], where, context.external);
     const node = { name, opType, domain, opset: opset ?? 1, inputs: proto.input ?? [], outputs: proto.output ?? [], attributes };
-    const branches = opType === 'If' && domain === '' ? decodeBranches(proto, where, context) : undefined;
-    return branches ? { ...node, branches } : node;
+    return { ...node, ...(domain === '' && decodeInner(proto, opType, where, context)) };
   });
 }
 
-/** Undefined where one is missing, or is more than nodes and tensors. */
-function decodeBranches(proto: NodeProto, place: string, context: Context): OnnxNode['branches'] {
-  const branch = (name: string): OnnxBranch | undefined => {
-    const graph = proto.attribute?.find((attribute) => attribute.name === name)?.g;
-    if (!graph || (graph.sparseInitializer ?? []).length > 0 || (graph.input ?? []).length > 0) return undefined;
-    const inner = { ...context, depth: (context.depth ?? 0) + 1 };
-    const nodes = decodeNodes(graph.node ?? [], `${place}, ${name}`, inner);
-    return { nodes, initializers: decodeInitializers(graph, inner), outputs: (graph.output ?? []).map((output) => output.name ?? '') };
-  };
-  if ((context.depth ?? 0) >= MAX_DEPTH) return undefined;
-  const [yes, no] = [branch('then_branch'), branch('else_branch')];
-  return yes && no && { yes, no };
+/** The graphs inside of an If or a Loop; none where one is missing, or is more than nodes and tensors. */
+function decodeInner(proto: NodeProto, opType: string, place: string, context: Context): Pick<OnnxNode, 'branches' | 'body'> {
+  if ((context.depth ?? 0) >= MAX_DEPTH) return {};
+  if (opType === 'Loop') {
+    const body = decodeBranch(proto, 'body', place, context);
+    return body ? { body } : {};
+  }
+  if (opType !== 'If') return {};
+  const [yes, no] = [decodeBranch(proto, 'then_branch', place, context), decodeBranch(proto, 'else_branch', place, context)];
+  return yes && no && yes.inputs.length + no.inputs.length === 0 ? { branches: { yes, no } } : {};
+}
+
+function decodeBranch(proto: NodeProto, name: string, place: string, context: Context): OnnxBranch | undefined {
+  const graph = proto.attribute?.find((attribute) => attribute.name === name)?.g;
+  if (!graph || (graph.sparseInitializer ?? []).length > 0) return undefined;
+  const inner = { ...context, depth: (context.depth ?? 0) + 1 };
+  const nodes = decodeNodes(graph.node ?? [], `${place}, ${name}`, inner);
+  const namesOf = (values: readonly ValueInfoProto[] | null | undefined): string[] => (values ?? []).map((value) => value.name ?? '');
+  return { inputs: namesOf(graph.input), nodes, initializers: decodeInitializers(graph, inner), outputs: namesOf(graph.output) };
 }
 
 function decodeFunctions(model: ModelProto, defaults: FunctionDefaults, context: Context): OnnxFunction[] {

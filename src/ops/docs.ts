@@ -35,7 +35,7 @@ export function operatorsPage(translated: readonly string[]): string {
     `opset ${REFERENCE_OPSET}. Each has a kernel on \`webgpu\`, and runs on \`onnxruntime\`; where a kernel lacks`,
     'an attribute or type, the build names the node and says so.',
     '',
-    'What is not here (Loop, Scan, If unless its condition is known at build, sequences, strings, what follows a length that the data decide) is named when a model has it: the',
+    'What is not here (Scan, Loop and If unless how often and which is known at build, sequences of unknown length, strings, what follows a length that the data decide) is named when a model has it: the',
     "`onnxruntime` backend then runs the model's own bytes; `webgpu` with `--fallback onnxruntime` runs all that does not depend on it, and without skips the variant with the reason.",
     '',
     `Read as others of these: ${translated.join(', ')}.`,

@@ -1,4 +1,4 @@
-/** Models by hand that the IR holds in part: If nodes, and a detector. */
+/** Models by hand with graphs inside of nodes, and a detector. */
 import onnxProto from 'onnx-proto';
 import { floats, ints, node, value, type INode, type ModelParts } from './models.ts';
 
@@ -13,6 +13,12 @@ export const branch = (nodes: readonly INode[], outputs: readonly string[], init
 export const choose = (condition: string, outputs: string[], yes: Branch, no: Branch): INode => ({
   ...node('If', [condition], outputs),
   attribute: [{ name: 'then_branch', type: GRAPH, g: yes }, { name: 'else_branch', type: GRAPH, g: no }],
+});
+
+/** `inputs` of the loop: how often, whether at all, what is carried; of the body: the iteration, whether it goes on, what is carried. */
+export const repeat = (inputs: string[], outputs: string[], bodyInputs: readonly string[], body: Branch): INode => ({
+  ...node('Loop', inputs, outputs),
+  attribute: [{ name: 'body', type: GRAPH, g: { ...body, input: bodyInputs.map((name) => ({ name })) } }],
 });
 
 /** Boxes picked by their scores: how many is for the data to decide. */

@@ -226,7 +226,7 @@ describe('what the IR can not hold', () => {
         node('Relu', ['u'], ['r']),
         node('Mystery', ['r'], ['m'], {}, { domain: 'my.ops' }),
         node('If', ['x'], ['i']),
-        node('SequenceConstruct', ['x'], ['q']),
+        node('SequenceMap', ['x'], ['q']),
         node('Frobnicate', ['x'], ['f']),
         node('Dropout', ['x', '', 't'], ['y']),
       ],
@@ -236,7 +236,7 @@ describe('what the IR can not hold', () => {
       'Unique: not in the op vocabulary (opset 22), and the model does not declare static types for its outputs',
       'my.ops.Mystery: not a known op, and the model does not declare static types for its outputs',
       'If: control flow has no static graph, unless its condition is known at build',
-      'SequenceConstruct: sequences and optional values are not tensors',
+      'SequenceMap: sequences and optional values are not tensors',
       'Frobnicate: not in the op vocabulary (opset 22)',
       'Dropout: training mode',
     ]);
