@@ -95,6 +95,19 @@ describe.skipIf(noDevice)('elementwise kernels (skipped without SwiftShader)', (
     expect(distance(outputs['y']!, expected, { absolute: 0, relative: 2e-7 })).toBeLessThan(1);
   });
 
+  it.each([
+    ['Sin', Math.sin],
+    ['Cos', Math.cos],
+    ['Tan', Math.tan],
+  ] as const)('computes %s far from zero, as positions and time steps ask', async (op, reference) => {
+    const x = Array.from({ length: 500 }, (_, i) => Math.fround((i - 250) * (i % 3 === 0 ? 0.0123 : i % 3 === 1 ? 4.01 : 397.3)));
+    const special = [0, Math.PI, -Math.PI / 4, Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+    const [y] = await runOp(op, {}, [floats([506], [...x, ...special])]);
+    // The tangent multiplies an error of its argument by its own square.
+    const tolerance = op === 'Tan' ? { absolute: 1e-4, relative: 1e-4 } : { absolute: 1e-6, relative: 0 };
+    expect(distance(y!, [...x, ...special.map(Math.fround)].map(reference), tolerance)).toBeLessThan(1);
+  });
+
   it('knows the logarithms of 0, of infinity and of what has none', async () => {
     const x = [0, -0, 1, Math.E, -1, Number.POSITIVE_INFINITY, Number.NaN, 1e-30];
     const [y] = await runOp('Log', {}, [floats([8], x)]);

@@ -113,7 +113,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -138,7 +138,7 @@ export class ExprEmitter {
         return `${this.#help(dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
       case 'tanh':
         return `${this.#help('tanh1')}(${x})`;
-      case 'asinh': case 'acosh': case 'atanh':
+      case 'asinh': case 'acosh': case 'atanh': case 'sin': case 'cos': case 'tan':
         return `${this.#help(`${fn}1`)}(${x})`;
       case 'isnan':
         return `${this.#help('is_nan')}(${x})`;
@@ -146,8 +146,8 @@ export class ExprEmitter {
         return `${this.#help('is_posinf')}(${x})`;
       case 'isneginf':
         return `${this.#help('is_neginf')}(${x})`;
-      case 'abs': case 'acos': case 'asin': case 'atan': case 'ceil': case 'cos': case 'cosh':
-      case 'floor': case 'round': case 'sin': case 'sinh': case 'sqrt': case 'tan':
+      case 'abs': case 'acos': case 'asin': case 'atan': case 'ceil': case 'cosh':
+      case 'floor': case 'round': case 'sinh': case 'sqrt':
         return `${fn}(${x})`;
       default:
         return fn satisfies never;

@@ -12,7 +12,7 @@ interface Helper {
 export type HelperName =
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
-  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
+  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
 /** A helper whose vec4 form applies it to each lane. */
 function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
@@ -172,6 +172,29 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   // The sum of a row's exp(x - max). A row whose largest element is infinite has no softmax, and drivers differ in exp(NaN).
   softmax_sum: { code: 'fn softmax_sum(x: f32) -> f32 { return select(nan(), x, x > 0.0 && x < 3.0e38); }\n', needs: ['nan'] },
   softmax_sum4: { code: lanes('softmax_sum', ['x'], 'f32', 'f32'), needs: ['softmax_sum'] },
+  // WGSL bounds the error of sin and cos by 2⁻¹¹ within ±π, and by nothing beyond; positions and time steps are in thousands. This is
+  // Cephes' sinf: π/2 in three parts reduces the range (error below 10⁻⁶ as far as ±10⁵); what is further out is the driver's.
+  quarters4: {
+    code: `fn quarters4(x: vec4<f32>, first: i32) -> vec4<f32> {
+  let n = round(x * 0.63661977236758134);
+  let r = ((x - n * 1.5703125) - n * 4.837512969970703125e-4) - n * 7.54978995489188216e-8;
+  let s = r * r;
+  let sine = ((-1.9515295891e-4 * s + 8.3321608736e-3) * s - 1.6666654611e-1) * s * r + r;
+  let cosine = ((2.443315711809948e-5 * s - 1.388731625493765e-3) * s + 4.166664568298827e-2) * s * s - 0.5 * s + 1.0;
+  let quarter = vec4<i32>(n) + first;
+  let y = select(sine, cosine, (quarter & vec4<i32>(1)) == vec4<i32>(1));
+  let outside = (bitcast<vec4<u32>>(x) & vec4<u32>(0x7fffffffu)) >= vec4<u32>(0x7f800000u);
+  return select(select(y, -y, (quarter & vec4<i32>(2)) == vec4<i32>(2)), vec4<f32>(nan()), outside);
+}
+`,
+    needs: ['nan'],
+  },
+  sin14: { code: 'fn sin14(x: vec4<f32>) -> vec4<f32> { return select(quarters4(x, 0i), sin(x), abs(x) > vec4<f32>(1e5)); }\n', needs: ['quarters4'] },
+  sin1: { code: 'fn sin1(x: f32) -> f32 { return sin14(vec4<f32>(x)).x; }\n', needs: ['sin14'] },
+  cos14: { code: 'fn cos14(x: vec4<f32>) -> vec4<f32> { return select(quarters4(x, 1i), cos(x), abs(x) > vec4<f32>(1e5)); }\n', needs: ['quarters4'] },
+  cos1: { code: 'fn cos1(x: f32) -> f32 { return cos14(vec4<f32>(x)).x; }\n', needs: ['cos14'] },
+  tan14: { code: 'fn tan14(x: vec4<f32>) -> vec4<f32> { return sin14(x) / cos14(x); }\n', needs: ['sin14', 'cos14'] },
+  tan1: { code: 'fn tan1(x: f32) -> f32 { return tan14(vec4<f32>(x)).x; }\n', needs: ['tan14'] },
   // WGSL's pow is undefined for negative bases; C's gives a value for whole exponents and NaN otherwise.
   pow1: {
     code: `fn pow1(x: f32, y: f32) -> f32 {
