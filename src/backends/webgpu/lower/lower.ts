@@ -173,12 +173,12 @@ class ProgramBuilder implements LowerContext {
 
   tensor(id: ValueId): DeviceTensor {
     const tensor = this.source(id);
-    return tensor.window ? this.#copied(id, tensor, tensor.layout, tensor.storage) : tensor;
+    return tensor.window ? this.#copied(id, tensor, tensor.layout, copiedStorage(tensor)) : tensor;
   }
 
   tensorIn(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor {
     const tensor = this.sourceIn(id, layout, wish);
-    return tensor.window ? this.#copied(id, tensor, layout, tensor.storage) : tensor;
+    return tensor.window ? this.#copied(id, tensor, layout, copiedStorage(tensor)) : tensor;
   }
 
   source(id: ValueId): DeviceTensor {
@@ -210,7 +210,7 @@ class ProgramBuilder implements LowerContext {
 
   copy(id: ValueId): DeviceTensor {
     const tensor = this.source(id);
-    return this.#copied(id, tensor, tensor.layout, tensor.storage);
+    return this.#copied(id, tensor, tensor.layout, copiedStorage(tensor));
   }
 
   /** A copy with memory of its own, made once per value. */
@@ -405,6 +405,11 @@ function checkAliasing({ source, operands }: KernelCall): void {
 function keptStorage({ dtype, dims, storage, layout: own }: DeviceTensor, layout: Layout): Storage {
   const canonical = requireStorage(dtype);
   return own === layout || narrowStorage(dtype, dims, layout) === storage ? storage : canonical;
+}
+
+/** Of a copy with memory of its own: rows of a window may end within a vector, where only f32 and words can be written. */
+function copiedStorage({ dtype, dims, storage, layout }: DeviceTensor): Storage {
+  return narrowStorage(dtype, dims, layout) === storage ? storage : requireStorage(dtype);
 }
 
 function requireStorage(dtype: DType): Storage {
