@@ -3,7 +3,7 @@
  *
  * Each rule is a row; its equation stands beside it. `x → y` reads: readers of x read y.
  */
-import type { GraphEditor } from '../ir/edit.ts';
+import { type GraphEditor, unionOrigins } from '../ir/edit.ts';
 import type { AnyNode, Node } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import { sameDims, type DType } from '../ir/tensor.ts';
@@ -96,6 +96,7 @@ const RULES: readonly Rule[] = [
   collapses('not-not', ['Not'], op('Not', op('Not', x)), 'x'),
   collapses('relu-relu', ['Relu'], op('Relu', { kind: 'op', op: 'Relu', inputs: [x], name: 'y' }), 'y'), // max(max(x,0),0)
   { name: 'cast-there-and-back', ops: ['Cast'], rewrite: castBack },
+  { name: 'transposed-by-vector', ops: ['MatMul'], rewrite: turnAround },
   { name: 'concat-empty', ops: ['Concat'], rewrite: dropEmptyParts },
   { name: 'reduce-none', ops: ['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceMin', 'ReduceProd'], rewrite: reduceNothing },
 ];
@@ -123,6 +124,22 @@ function castBack(node: AnyNode, edit: GraphEditor): boolean {
   if (!isExact || !edit.canReplaceValue(output, source)) return false;
   edit.replaceValue(output, source);
   return true;
+}
+
+/** aᵀ·v = v·a and v·aᵀ = a·v where v is a vector. onnxruntime's own fusion of the two forgets to transpose. */
+function turnAround(node: AnyNode, edit: GraphEditor): boolean {
+  const vector = node.inputs.findIndex((id) => edit.type(id).dims.length === 1);
+  if (vector < 0) return false;
+  const transposed = edit.producer(node.inputs[1 - vector]!);
+  if (transposed?.op !== 'Transpose' || !swapsLastAxes(transposed.attrs.perm)) return false;
+  const [v, a] = [node.inputs[vector]!, transposed.inputs[0]!];
+  edit.replaceNode(node, { op: 'MatMul', inputs: vector === 0 ? [a, v] : [v, a], attrs: {}, origins: unionOrigins(transposed, node) });
+  return true;
+}
+
+function swapsLastAxes(perm: readonly number[]): boolean {
+  const rank = perm.length;
+  return rank > 1 && perm.every((axis, place) => axis === (place < rank - 2 ? place : 2 * rank - 3 - place));
 }
 
 /** concat(a, ∅, b) = concat(a, b) */

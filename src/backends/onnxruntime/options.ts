@@ -34,11 +34,16 @@ export function ortOptions(options: BuildOptions): OrtOptions {
   return readOptions(ORT_OPTIONS, options);
 }
 
-/** onnxruntime would quantize, by rules of its own, what lies between int8 nodes and was kept in float on purpose. */
-export const AS_WRITTEN = { extra: { optimization: { disable_specified_optimizers: 'WeightBiasQuantization' } } } as const;
+/**
+ * onnxruntime would quantize, by rules of its own, what lies between int8 nodes and was kept in float on purpose; and would make a padding with
+ * zeros one of a max pool, whose own padding is no number.
+ */
+const WRITTEN_OTHERWISE = 'WeightBiasQuantization;Pad_Fusion';
+
+export const AS_WRITTEN = { extra: { optimization: { disable_specified_optimizers: WRITTEN_OTHERWISE } } } as const;
 
 /** A product of integers and the float bias after it would become one float product, and reshapes around it get zero points of a wrong type. */
-const AS_WRITTEN_INT8 = { disable_specified_optimizers: 'WeightBiasQuantization;MatMulAddFusion' } as const;
+const AS_WRITTEN_INT8 = { disable_specified_optimizers: `${WRITTEN_OTHERWISE};MatMulAddFusion` } as const;
 
 /** For looking at a model while it is built: on the processor, whatever it will run on, so that building needs no device. */
 export function buildSessionOptions(build: BuildOptions): SessionOptions {

@@ -14,7 +14,7 @@ import { newGraphBuilder } from '../../../src/ops/builder.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
 import { buildOptions } from '../../helpers/options.ts';
 import { seededRandom } from '../../helpers/random.ts';
-import { encode, floats, modelBytes, modelProto, node, value } from '../onnx/models.ts';
+import { encode, floats, ints, modelBytes, modelProto, node, value } from '../onnx/models.ts';
 
 const context = { signal: undefined, onProgress: undefined };
 
@@ -72,6 +72,26 @@ describe('onnxruntime engines', () => {
     await execution.execute(3);
     expect(worstError((await execution.download())['y']!, expected(inputValues))).toBeLessThan(1e-5);
     await execution.dispose();
+    await session.dispose();
+  });
+
+  it('keep zeros around an image out of the padding of a max pool, and transpose a matrix that a vector is multiplied by', async () => {
+    const session = await open(
+      modelBytes({
+        inputs: [value('x', 'float32', [1, 1, 2, 3]), value('a', 'float32', [2, 3])],
+        outputs: [value('y', 'float32', [1, 1, 3, 4]), value('p', 'float32', [3])],
+        initializers: { pads: ints([0, 0, 1, 1, 0, 0, 1, 1]), v: floats([1, 10]) },
+        nodes: [
+          node('Pad', ['x', 'pads'], ['padded']),
+          node('MaxPool', ['padded'], ['y'], { kernel_shape: [2, 2] }),
+          node('Transpose', ['a'], ['t'], { perm: [1, 0] }),
+          node('MatMul', ['t', 'v'], ['p']),
+        ],
+      }),
+    );
+    const outputs = await session.run({ x: floats([-1, -2, -3, -4, -5, -6], [1, 1, 2, 3]), a: floats([1, 2, 3, 4, 5, 6], [2, 3]) });
+    expect(toNumbers(outputs['y']!)).toEqual([0, 0, 0, 0, 0, -1, -2, 0, 0, 0, 0, 0]);
+    expect(toNumbers(outputs['p']!)).toEqual([41, 52, 63]);
     await session.dispose();
   });
 

@@ -49,6 +49,9 @@ describe('identities', () => {
     ['relu(relu(x))', ({ b, x }) => b.node('Relu', [b.node('Relu', [x(2)], {})], {}), 'Relu'],
     ['a reduction over an axis of one', ({ b, x, ints }) => b.node('Relu', [b.node('ReduceMean', [x(2, 1), ints(1)], REDUCE)], {}), 'Relu'],
     ['a reduction over an axis of two stays', ({ b, x, ints }) => b.node('Relu', [b.node('ReduceMean', [x(1, 2), ints(1)], REDUCE)], {}), 'ReduceMean Relu'],
+    ['aᵀ · v', ({ b, x }) => b.node('MatMul', [b.node('Transpose', [x(2, 5, 3)], { perm: [0, 2, 1] }), b.constant(fromNumbers('float32', [5], [1, 2, 3, 4, 5]))], {}), 'MatMul'],
+    ['v · aᵀ', ({ b, x }) => b.node('MatMul', [b.constant(fromNumbers('float32', [3], [1, 2, 3])), b.node('Transpose', [x(5, 3)], { perm: [1, 0] })], {}), 'MatMul'],
+    ['aᵀ of other axes · v stays', ({ b, x }) => b.node('MatMul', [b.node('Transpose', [x(3, 2, 3)], { perm: [2, 1, 0] }), b.constant(fromNumbers('float32', [3], [1, 2, 3]))], {}), 'Transpose MatMul'],
     [
       'an empty part of a Concat',
       ({ b, x }) => b.node('Concat', [x(2), b.constant(fromNumbers('float32', [0], [])), b.node('Relu', ['x'], {})], { axis: 0 }),
