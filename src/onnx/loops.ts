@@ -34,7 +34,8 @@ export function unroll(node: OnnxNode, body: OnnxBranch, importer: LoopImport): 
   const yes = constant(fromNumbers('bool', [], [1]), `${node.name}/goes_on`);
   let goesOn = condition === '' || knownScalar(condition, importer) !== 0;
   for (let iteration = 0; goesOn && iteration < most; iteration++) {
-    if ((iteration + 1) * body.nodes.length > MAX_NODES) throw new UnsupportedError(`unrolled, it would be more than ${MAX_NODES} nodes`);
+    // A body without nodes counts as one: it may go on for ever.
+    if ((iteration + 1) * Math.max(1, body.nodes.length) > MAX_NODES) throw new UnsupportedError(`unrolled, it would be more than ${MAX_NODES} nodes`);
     const name = `${node.name}/${iteration}`;
     const given = [constant(int64([iteration], []), `${name}/iteration`), yes, ...carried];
     const values = new Map(body.inputs.map((input, index): [string, ValueId] => [input, given[index] ?? '']));

@@ -123,6 +123,7 @@ describe('loops', () => {
     const data = [exp, node('ReduceMax', ['e'], ['m'], { keepdims: 0 }), node('Less', ['m', 'limit'], ['again'])];
     expect(reasonsOf(loop(['', 'yes', 'x'], data, ['again', 'e']))).toEqual(['Loop: how often it runs is not known at build']);
     expect(reasonsOf(loop(['many', '', 'x'], [exp]))).toEqual(['Loop: unrolled, it would be more than 20000 nodes']);
+    expect(reasonsOf(loop(['', 'yes', 'x'], [], ['on', 'carried']))).toEqual(['Loop: unrolled, it would be more than 20000 nodes']);
     expect(reasonsOf(loop(['two', '', 'x'], [node('Frobnicate', ['carried'], ['e'])]))).toEqual(['Frobnicate: not in the op vocabulary (opset 22)']);
   });
 });
