@@ -90,6 +90,8 @@ export interface TacticChoice {
   readonly layers: readonly string[];
   /** In the cost model's order; absent where nothing was measured. */
   readonly times?: readonly TacticTime[];
+  /** Times of the whole network with the tactics that were tried in it; absent where none were. */
+  readonly inNetwork?: readonly TacticTime[];
 }
 
 export const TUNE_LEVELS = ['none', 'fast', 'full'] as const;
@@ -105,6 +107,8 @@ export interface Tuning {
   readonly refused: number;
   /** Problems that the budget left to the cost model. */
   readonly unmeasured: number;
+  /** Whole networks timed in this build; absent where there were none. */
+  readonly networks?: number;
   /** Whether the device was seen to run at its full clock; absent where nothing was measured. */
   readonly clocks?: 'proven' | 'unproven' | 'software';
 }

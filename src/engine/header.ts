@@ -116,27 +116,29 @@ const readTactics: Reader<TacticsReport> = (field) => {
 };
 
 const readTuning: Reader<Tuning> = (field) => {
-  const { clocks, ...tuning } = object<Omit<Tuning, 'clocks'> & { clocks: Tuning['clocks'] }>({
+  const { clocks, networks, ...tuning } = object<Omit<Tuning, 'clocks' | 'networks'> & { clocks: Tuning['clocks']; networks: Tuning['networks'] }>({
     level: oneOf(['fast', 'full'] as const),
     measured: count,
     reused: count,
     refused: count,
     unmeasured: count,
+    networks: optional(count),
     clocks: optional(oneOf(['proven', 'unproven', 'software'] as const)),
   })(field);
-  return { ...tuning, ...(clocks && { clocks }) };
+  return { ...tuning, ...(networks !== undefined && { networks }), ...(clocks && { clocks }) };
 };
 
 const readChoice: Reader<TacticChoice> = (field) => {
-  const { times, ...choice } = object<Omit<TacticChoice, 'times'> & { times: TacticChoice['times'] }>({
+  const { times, inNetwork, ...choice } = object<Omit<TacticChoice, 'times' | 'inNetwork'> & { times: TacticChoice['times']; inNetwork: TacticChoice['inNetwork'] }>({
     problem: text,
     tactic: text,
     by: oneOf(['model', 'measured', 'frozen'] as const),
     candidates: count,
     layers: array(text),
     times: optional(array(readTacticTime)),
+    inNetwork: optional(array(readTacticTime)),
   })(field);
-  return { ...choice, ...(times && { times }) };
+  return { ...choice, ...(times && { times }), ...(inNetwork && { inNetwork }) };
 };
 
 const readTacticTime: Reader<TacticTime> = (field) =>

@@ -113,6 +113,7 @@ const build = z.strictObject({
       reused: amount.describe('Candidates whose times came from a timing cache'),
       refused: amount.describe('Candidates that the device refused'),
       unmeasured: amount.describe('Problems that a budget left to the cost model'),
+      networks: amount.exactOptional().describe('Whole networks timed in the build, to try tactics in their place; absent where there were none'),
       clocks: z.enum(['proven', 'unproven', 'software']).exactOptional().describe('Whether the device was seen to run at its full clock; absent where nothing was measured'),
     })
     .exactOptional()

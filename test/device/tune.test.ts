@@ -10,7 +10,8 @@ import { frozenOf, parseFrozen } from '../../src/backends/webgpu/tune/frozen.ts'
 import { createTuningDevice } from '../../src/backends/webgpu/tune/gpu.ts';
 import { sample, type Ready } from '../../src/backends/webgpu/tune/measure.ts';
 import { OperandPool } from '../../src/backends/webgpu/tune/operands.ts';
-import { ProblemIds, problemsOf, timedForm } from '../../src/backends/webgpu/tune/problems.ts';
+import { type TimedOperand, timedForm } from '../../src/backends/webgpu/tune/problems.ts';
+import { ProblemIds, survey } from '../../src/backends/webgpu/tune/survey.ts';
 import { webgpuBackend } from '../../src/backends/webgpu/webgpu.ts';
 import type { BuildOptions, Engine, Precision } from '../../src/engine/engine.ts';
 import { serializeEngine } from '../../src/engine/file.ts';
@@ -131,7 +132,7 @@ describe('the device of the tuner on the null backend', () => {
     const open = await validatingDevice();
     const device = await createTuningDevice(open);
     const graph = network();
-    const instances = problemsOf(graph, PORTABLE_PROFILE, {}, new ProblemIds()).flatMap(({ instances: all }) => all);
+    const instances = survey(graph, PORTABLE_PROFILE, {}, new ProblemIds()).problems.flatMap(({ instances: all }) => all);
     for (const { candidates } of instances) {
       const ready: Ready[] = [];
       for (const candidate of candidates.slice(0, 12)) ready.push(await device.prepare(timedForm(candidate)));
@@ -142,12 +143,24 @@ describe('the device of the tuner on the null backend', () => {
     device.destroy();
   });
 
+  it('runs a whole network, in the memory of a few tensors, and its constants once', async () => {
+    const open = await validatingDevice();
+    const device = await createTuningDevice(open);
+    const { problems, network: whole } = survey(network(), PORTABLE_PROFILE, {}, new ProblemIds());
+    const networks = [0, 1].map((rank) => whole.timed((id) => problems.find((problem) => problem.id === id)!.names[rank]!));
+    const ready: Ready[] = [];
+    for (const candidate of networks) ready.push(await device.prepare(candidate));
+    expect(await sample(device, ready, () => undefined, device.networkRules)).toHaveLength(2);
+    device.check();
+    device.destroy();
+  });
+
   it('lets repetitions take turns with copies of weights, until no cache holds them', async () => {
     const open = await validatingDevice();
     const pool = new OperandPool(open.device, 2 ** 20);
-    const operand = (tensor: number, constant: boolean, bytes: number) => ({ tensor, constant, storage: 'f16' as const, bytes });
+    const operand = (tensor: number, constant: TimedOperand['constant'], bytes: number) => ({ tensor, constant, storage: 'f16' as const, bytes });
     const kernel = { label: 'k', wgsl: '', access: ['read', 'read', 'read', 'read_write'] as const, workgroups: [1, 1, 1] as const };
-    const candidate = { hash: 'h', kernels: [{ ...kernel, operands: [operand(0, false, 4096), operand(1, true, 300_000), operand(2, true, 128), operand(3, false, 4096)] }] };
+    const candidate = { hash: 'h', kernels: [{ ...kernel, operands: [operand(0, false, 4096), operand(1, 'repeated', 300_000), operand(2, 'repeated', 128), operand(3, false, 4096)] }] };
     expect(await pool.reserve([candidate])).toBe(true);
     expect(await pool.reserve([candidate])).toBe(false);
     const [groups] = pool.bindings(candidate, 200);
@@ -161,14 +174,14 @@ describe('the device of the tuner on the null backend', () => {
 
   it('gives the reason where the device refuses a kernel, and harms no other', async () => {
     const device = await createTuningDevice(await validatingDevice());
-    const kernel = (wgsl: string) => ({ label: 'k', wgsl, access: ['read_write'] as const, workgroups: [1, 1, 1] as const, operands: [{ tensor: 0, constant: false, storage: 'f32' as const, bytes: 64 }] });
+    const kernel = (wgsl: string) => ({ label: 'k', wgsl, access: ['read_write'] as const, workgroups: [1, 1, 1] as const, operands: [{ tensor: 0, constant: false as const, storage: 'f32' as const, bytes: 64 }] });
     const code = (size: number) => `@group(0) @binding(0) var<storage, read_write> out: array<f32, 16>;\n@compute @workgroup_size(${size}) fn main() { out[0] = 1f; }`;
     await expect(device.prepare({ hash: 'a', kernels: [kernel(code(100_000))] })).rejects.toThrow(/workgroup|invocations/i);
     await expect(device.prepare({ hash: 'b', kernels: [kernel('no WGSL')] })).rejects.toThrow(/WGSL|unexpected|expected/i);
-    const huge = { ...kernel(code(1)), operands: [{ tensor: 0, constant: false, storage: 'f32' as const, bytes: 2 ** 40 }] };
+    const huge = { ...kernel(code(1)), operands: [{ tensor: 0, constant: false as const, storage: 'f32' as const, bytes: 2 ** 40 }] };
     await expect(device.prepare({ hash: 'd', kernels: [huge] })).rejects.toThrow(/bytes in one binding/);
     // Fewer bytes than the kernel declares.
-    const small = { ...kernel(code(1)), operands: [{ tensor: 0, constant: false, storage: 'f32' as const, bytes: 32 }] };
+    const small = { ...kernel(code(1)), operands: [{ tensor: 0, constant: false as const, storage: 'f32' as const, bytes: 32 }] };
     await expect(device.round([{ ready: await device.prepare({ hash: 'e', kernels: [small] }), repetitions: 1 }])).rejects.toThrow(/refuses to run the kernels/);
     const ready = await device.prepare({ hash: 'c', kernels: [kernel(code(1))] });
     expect(await device.round([{ ready, repetitions: 3 }])).toHaveLength(1);

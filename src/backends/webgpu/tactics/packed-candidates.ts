@@ -70,8 +70,8 @@ const STATIONARY_TILES: readonly Omit<Tile, 'bk'>[] = [
 /** Of fewer columns one tile takes all, and loads its rows no more than once either. */
 const FEWEST_STATIONARY_COLUMNS = 256;
 
-/** Tiles that a compiler still writes out one after another. */
-const MOST_STATIONARY_TILES = 8;
+/** Columns of the tiles that a compiler writes out one after another: the code of 512 fills the instruction cache of a unit, which in a network is cold. */
+const MOST_STATIONARY_COLUMNS = 256;
 
 const LANE_TILES: readonly Tile[] = [
   { block: [128, 128], sub: [8, 8], bk: [2, 4] },
@@ -142,7 +142,7 @@ function stationaryTactics({ stationary, rows, columns, depth, element }: Packed
   if (!whole || columns < FEWEST_STATIONARY_COLUMNS) return [];
   return STATIONARY_TILES.flatMap(({ block: [bm, bn], sub: [sm, sn] }) => {
     const tiles = Math.ceil(columns / bn);
-    const most = Math.ceil(tiles / Math.ceil(tiles / MOST_STATIONARY_TILES));
+    const most = Math.ceil(tiles / Math.ceil(tiles / (MOST_STATIONARY_COLUMNS / bn)));
     return [...new Set([most, Math.ceil(most / 2)])].filter((walk) => walk > 1).map((walk): PackedTactic => {
       const tile = { kind: 'packed', ...base, stationary: true, bm, bn, bk: depth, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk, wide: 4 } as const;
       return { ...tile, rounds: fewestRounds(tile, profile.maxWorkgroupBytes) };

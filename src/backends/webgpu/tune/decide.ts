@@ -2,11 +2,21 @@
  * From measured times to a choice. The model's first candidate holds unless another is faster by more than what the
  * measurement can tell apart; among those that are, equals are decided by the model's order.
  */
+import type { TacticTime } from '../../../engine/engine.ts';
 
 /** How long a candidate takes, or why the device does not take it. */
 export type Timing = { readonly ns: number; readonly spreadNs: number } | { readonly refused: string };
 
-/** A candidate must be this much faster to replace the model's first: below it, no measurement is worth a change. */
+/** What became of a problem. */
+export interface Decision {
+  /** Undefined where nothing was measured; else the choice among those that were, which are the model's first so many. */
+  readonly tactic: string | undefined;
+  readonly times: readonly TacticTime[];
+  /** Of the whole network, with each of the candidates that were tried in it. */
+  readonly inNetwork?: readonly TacticTime[];
+}
+
+/** A candidate must be this much faster, as a share, to replace the first: below it, no measurement is worth a change. */
 const LEAST_GAIN = 0.01;
 
 export interface Timed {
@@ -16,12 +26,12 @@ export interface Timed {
 
 type Ran = { readonly name: string; readonly ns: number; readonly spreadNs: number };
 
-/** The chosen name, of candidates in the model's order; undefined where the device refuses all of them. */
-export function decide(candidates: readonly Timed[]): string | undefined {
+/** The chosen name, of candidates in the model's order; undefined where the device refuses all of them. `leastGain`: the share of the first's time that a change must bring. */
+export function decide(candidates: readonly Timed[], leastGain = LEAST_GAIN): string | undefined {
   const ran = candidates.flatMap(({ name, timing }): Ran[] => ('refused' in timing ? [] : [{ name, ...timing }]));
   const [first] = ran;
   if (!first) return undefined;
-  const better = ran.filter((other) => first.ns - other.ns > Math.max(resolution(first, other), LEAST_GAIN * first.ns));
+  const better = ran.filter((other) => first.ns - other.ns > Math.max(resolution(first, other), leastGain * first.ns));
   const best = better.reduce<Ran | undefined>((least, other) => (least && least.ns <= other.ns ? least : other), undefined);
   if (!best) return first.name;
   return better.find((other) => other.ns - best.ns <= resolution(other, best))!.name;

@@ -13,6 +13,8 @@ import { createStopwatch, type Stopwatch, type Stretch } from './stopwatch.ts';
 /** By timestamps, a few repetitions average out what one execution catches; by the wall clock there must be enough to hide the submit. */
 const GPU_RULES: Rules = { rounds: 7, targetNs: 1e6, minRepetitions: 3, maxRepetitions: 200, lookahead: 64 };
 const WALL_RULES: Rules = { ...GPU_RULES, targetNs: 5e6, minRepetitions: 20, lookahead: 0 };
+/** Whole networks take longer, and differ by less. */
+const NETWORK: Pick<Rules, 'rounds' | 'targetNs' | 'minRepetitions'> = { rounds: 9, targetNs: 8e6, minRepetitions: 1 };
 /** Software compiles and runs on the same cores, so that nothing is compiled while something is timed. */
 const SOFTWARE_RULES: Rules = { rounds: 2, targetNs: 2e6, minRepetitions: 1, maxRepetitions: 20, lookahead: 0 };
 
@@ -77,6 +79,10 @@ class GpuTuningDevice implements TuningDevice {
   get rules(): Rules {
     if (this.#open.info.kind !== 'gpu') return SOFTWARE_RULES;
     return this.#stopwatch?.kind === 'wall' ? WALL_RULES : GPU_RULES;
+  }
+
+  get networkRules(): Rules {
+    return { ...this.rules, ...NETWORK };
   }
 
   get quantumNs(): number {

@@ -36,6 +36,8 @@ export type Clocks = 'proven' | 'unproven' | 'software';
 /** What the tuner needs of a device. */
 export interface TuningDevice {
   readonly rules: Rules;
+  /** How to measure whole networks. */
+  readonly networkRules: Rules;
   /** The smallest difference of two times that its clock shows. */
   readonly quantumNs: number;
   /** Compiles the kernels; rejects, with the reason, where the device refuses them. */
@@ -60,8 +62,8 @@ export interface Sample {
 const DROP_RATIO = 2;
 
 /** Times the candidates, the first of which is never dropped. Throws what `check` throws, between rounds. */
-export async function sample(device: TuningDevice, candidates: readonly Ready[], check: () => void): Promise<Sample[]> {
-  const { rules, quantumNs } = device;
+export async function sample(device: TuningDevice, candidates: readonly Ready[], check: () => void, rules: Rules = device.rules): Promise<Sample[]> {
+  const { quantumNs } = device;
   const once = candidates.map((ready): Runs => ({ ready, repetitions: 1 }));
   // The first execution pays for what is made lazily.
   const cold = await device.round(once);

@@ -10,11 +10,12 @@ import { type Built, buildPlan } from '../build.ts';
 import type { WebgpuDevice } from '../device.ts';
 import type { LowerOptions, TacticChooser } from '../lower/context.ts';
 import type { DeviceProfile } from '../profile.ts';
+import type { Decision } from './decide.ts';
 import { frozenTactic, unmatched } from './frozen.ts';
 import { createTuningDevice } from './gpu.ts';
-import { ProblemIds, problemsOf } from './problems.ts';
+import { ProblemIds, survey } from './survey.ts';
 import { TimingCache } from './timing-cache.ts';
-import { type Decision, Tuner } from './tuner.ts';
+import { Tuner } from './tuner.ts';
 
 export interface PlannerRequest {
   readonly profile: DeviceProfile;
@@ -30,6 +31,9 @@ export interface Planned extends Built {
 }
 
 type ChoosingOptions = Omit<LowerOptions, 'choose'>;
+
+/** Software takes as long for a kernel in a network as by itself, and for a network too long. */
+const tunesInNetwork = ({ kind }: DeviceInfo): boolean => kind === 'gpu';
 
 export class Planner {
   readonly #request: PlannerRequest;
@@ -53,7 +57,8 @@ export class Planner {
     const cache = await TimingCache.open(cacheFile, { tool: TOOL_VERSION, device: device.info.properties });
     const { signal, onProgress } = context;
     const open = async () => createTuningDevice(await device.open());
-    const tuner = new Tuner({ level, cache, open, budgetMs, signal, onProgress: onProgress && ((done, total) => onProgress('tuning', done, total)) });
+    const inNetwork = tunesInNetwork(device.info);
+    const tuner = new Tuner({ level, inNetwork, cache, open, budgetMs, signal, onProgress: onProgress && ((done, total) => onProgress('tuning', done, total)) });
     return new Planner(request, tuner, cache);
   }
 
@@ -61,8 +66,10 @@ export class Planner {
   async plan(graph: Graph, options: ChoosingOptions): Promise<Planned> {
     const { profile } = this.#request;
     if (this.#tuner) {
-      const problems = problemsOf(graph, profile, options, this.#ids).filter(({ id }) => !this.#decisions.has(id));
-      for (const [id, decision] of await this.#tuner.decideAll(problems)) this.#decisions.set(id, decision);
+      const { problems, network } = survey(graph, profile, options, this.#ids);
+      const fixed = new Set(this.#decisions.keys());
+      for (const [id, decision] of await this.#tuner.decideAll(problems.filter(({ id }) => !fixed.has(id)))) this.#decisions.set(id, decision);
+      if (tunesInNetwork(this.#request.device!.info)) for (const [id, decision] of await this.#tuner.refineIn(network, problems, this.#decisions, fixed)) this.#decisions.set(id, decision);
     }
     const choices = new Map<string, TacticChoice & { readonly layers: string[] }>();
     const choose: TacticChooser = (problem, candidates, layer) => {
@@ -81,9 +88,9 @@ export class Planner {
     const base = { problem: id, candidates: names.length };
     const frozen = this.#frozen && frozenTactic(this.#frozen, id, names);
     if (frozen !== undefined) return { ...base, tactic: frozen, by: 'frozen' };
-    const { tactic, times = [] } = this.#decisions.get(id) ?? {};
+    const { tactic, times = [], inNetwork } = this.#decisions.get(id) ?? {};
     if (tactic === undefined || !names.includes(tactic)) return { ...base, tactic: names[0]!, by: 'model' };
-    return { ...base, tactic, by: 'measured', times: times.map(rounded) };
+    return { ...base, tactic, by: 'measured', times: times.map(rounded), ...(inNetwork && { inNetwork: inNetwork.map(rounded) }) };
   }
 
   /** The header's section for the plans that became the engine, and what a user should know. Throws USAGE for a frozen list of another model. */
@@ -95,9 +102,9 @@ export class Planner {
     else if (level !== 'none' && !device) notices.push('Nothing was tuned: there is no device to tune for.');
     if (choices.length === 0) return { notices };
     if (!this.#tuner || level === 'none') return { tactics: { choices }, notices };
-    const { clocks, ...counts } = this.#tuner.counts();
+    const { clocks, networks, ...counts } = this.#tuner.counts();
     if (clocks === 'unproven') notices.push('Tactics were tuned while the clock of the device was not seen to stand at its full rate: the times may be off, and were not kept.');
-    return { tactics: { tuning: { level, ...counts, ...(clocks && { clocks }) }, choices }, notices };
+    return { tactics: { tuning: { level, ...counts, ...(networks > 0 && { networks }), ...(clocks && { clocks }) }, choices }, notices };
   }
 
   destroy(): void {

@@ -1,22 +1,22 @@
 /**
- * What there is to choose in a graph: its problems, found by lowering it once without dispatching any of them, each with its
- * candidates and with every form in which it occurs (the same product may end in another epilogue, or read another window).
+ * What there is to choose in a graph: its problems, each with its candidates and with every form in which it occurs (the same product may end in
+ * another epilogue, or read another window), and candidates as a device times them.
  */
 import { createHash } from 'node:crypto';
 import { canonicalJson } from '../../../engine/canonical.ts';
 import type { Access, Storage } from '../../../engine/plan.ts';
-import type { Graph } from '../../../ir/graph.ts';
-import type { LowerOptions, TacticChooser } from '../lower/context.ts';
-import { lowerGraph } from '../lower/lower.ts';
+import type { KernelCall } from '../lower/call.ts';
 import { storedBytes } from '../lower/tensor.ts';
-import type { DeviceProfile } from '../profile.ts';
-import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
+import type { Candidate } from '../tactics/tactic.ts';
 
 /** An operand of a kernel that is timed. Within one candidate, equal numbers are one tensor. */
 export interface TimedOperand {
   readonly tensor: number;
-  /** Weights and the like: in a network other layers' have pushed them out of the caches by the time they are read again. */
-  readonly constant: boolean;
+  /**
+   * Weights and the like. `repeated`: they lie there so many times over that no cache holds what is read again, as in a network, where other layers'
+   * weights have pushed them out; `once`: the candidate is a whole network.
+   */
+  readonly constant: false | 'repeated' | 'once';
   readonly storage: Storage;
   readonly bytes: number;
 }
@@ -51,55 +51,36 @@ export interface Problem {
   readonly instances: readonly Instance[];
 }
 
-/**
- * Names of problems. Equal keys are one problem as long as they have the same candidates; another list under the same key is
- * told apart by its order of appearance, which is that of the graph: `Conv f32 1x49x64x64 ~2`.
- */
-export class ProblemIds {
-  readonly #lists = new Map<string, string[]>();
-
-  of({ key }: TacticProblem, candidates: readonly Candidate[]): string {
-    const lists = this.#lists.get(key) ?? [];
-    this.#lists.set(key, lists);
-    const list = candidates.map(({ name }) => name).join('\n');
-    const known = lists.indexOf(list);
-    const index = known >= 0 ? known : lists.push(list) - 1;
-    return index === 0 ? key : `${key} ~${index + 1}`;
-  }
-}
-
-/** Every problem of the graph, in the graph's order. */
-export function problemsOf(graph: Graph, profile: DeviceProfile, options: LowerOptions, ids: ProblemIds): Problem[] {
-  const found = new Map<string, Problem & { readonly instances: Instance[] }>();
-  const record: TacticChooser = (problem, candidates, layer) => {
-    const id = ids.of(problem, candidates);
-    const known = found.get(id) ?? { id, flops: problem.flops, names: candidates.map(({ name }) => name), instances: [] };
-    found.set(id, known);
-    known.instances.push({ layer, candidates });
-    return { name: '', scratchBytes: 0, kernels: () => [] };
-  };
-  lowerGraph(graph, profile, { ...options, choose: record });
-  return [...found.values()];
-}
-
 /** A literal of WGSL's f32, with its suffix. */
 const FLOAT_LITERAL = /-?\d+(?:\.\d+)?(?:e[+-]?\d+)?f\b/g;
 
 /** Generates a candidate's kernels in the form in which they are timed. */
 export function timedForm(candidate: Candidate): TimedCandidate {
   const numbers = new Map<number, number>();
-  const bytes = new Map<number, number>();
   const calls = candidate.kernels();
-  for (const { id, size } of calls.flatMap(({ operands }) => operands.map((tensor) => ({ id: tensor.id, size: storedBytes(tensor) })))) {
-    if (!numbers.has(id)) numbers.set(id, numbers.size);
-    bytes.set(id, Math.max(bytes.get(id) ?? 0, size));
-  }
+  const bytes = bytesOf(calls);
+  for (const id of bytes.keys()) numbers.set(id, numbers.size);
   const kernels = calls.map(({ source, operands, workgroups }): TimedKernel => {
     const { label, wgsl, access } = source;
-    const timed = operands.map(({ id, storage, constant = false }): TimedOperand => ({ tensor: numbers.get(id)!, constant, storage, bytes: bytes.get(id)! }));
+    const timed = operands.map(({ id, storage, constant = false }): TimedOperand => ({ tensor: numbers.get(id)!, constant: constant && 'repeated', storage, bytes: bytes.get(id)! }));
     return { label, wgsl, access, workgroups, operands: timed };
   });
-  // Labels change nothing, and neither do the values of floating-point literals: layers of a quantized network differ in their scales alone.
-  const hashed = kernels.map(({ wgsl, access, workgroups, operands }) => ({ wgsl: wgsl.replaceAll(FLOAT_LITERAL, 'F'), access, workgroups, operands }));
-  return { hash: createHash('sha256').update(canonicalJson(hashed)).digest('hex').slice(0, 32), kernels };
+  const hashed = kernels.map(({ wgsl, access, workgroups: grid, operands }) => ({ wgsl: withoutNumbers(wgsl), access, workgroups: grid, operands }));
+  return { hash: hashOf(hashed), kernels };
+}
+
+/** Bytes that calls bind of each tensor, by its id, in the order in which they come to them. */
+export function bytesOf(calls: readonly KernelCall[]): Map<number, number> {
+  const bytes = new Map<number, number>();
+  for (const tensor of calls.flatMap(({ operands }) => operands)) bytes.set(tensor.id, Math.max(bytes.get(tensor.id) ?? 0, storedBytes(tensor)));
+  return bytes;
+}
+
+/** Code by what changes its time. Labels change nothing, and neither do the values of floating-point literals: layers of a quantized network differ in their scales alone. */
+export function withoutNumbers(wgsl: string): string {
+  return wgsl.replaceAll(FLOAT_LITERAL, 'F');
+}
+
+export function hashOf(value: unknown): string {
+  return createHash('sha256').update(canonicalJson(value)).digest('hex').slice(0, 32);
 }

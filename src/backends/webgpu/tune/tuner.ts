@@ -3,16 +3,17 @@
  *
  * A problem whose candidates all have times in the cache is decided by these. The others are measured, the most expensive ones
  * first; kernels that two problems share are timed once. Under a budget every problem gets its first few candidates before any gets the rest:
- * they bring most of what there is to gain, and compiling is what takes the time. Whatever ends the tuning early (a budget, Ctrl-C, a device that is
+ * they bring most of what there is to gain, and compiling is what takes the time. What came close is then tried in the network (refine.ts). Whatever ends the tuning early (a budget, Ctrl-C, a device that is
  * lost), times measured so far are in the cache, and a problem of which only the first candidates have times is decided among these.
  */
-import type { TacticTime } from '../../../engine/engine.ts';
 import { TsrtError } from '../../../errors.ts';
 import { type Contest, contestOf, costOf, firstOf, isTimed, timedOf } from './contest.ts';
-import { combine, decide, type Timed, type Timing } from './decide.ts';
+import { combine, decide, type Decision, type Timed, type Timing } from './decide.ts';
 import { Kitchen, type Prepared } from './kitchen.ts';
 import { type Clocks, type Ready, sample, type TuningDevice } from './measure.ts';
-import type { Problem } from './problems.ts';
+import type { Network } from './network.ts';
+import type { Problem, TimedCandidate } from './problems.ts';
+import { refine } from './refine.ts';
 import type { TimingCache } from './timing-cache.ts';
 
 /** Candidates per problem that are measured; `fast` shares a number of them out among the problems, within bounds. */
@@ -22,12 +23,17 @@ const FAST = { all: 160, fewest: 8, most: 24 } as const;
 /** Candidates of every problem that a budget is spent on first: on an H200 the best of four was mostly within a few percent of the best. */
 const FIRST_COURSE = 4;
 
+/** What of a budget is kept for the network. */
+const NETWORK_SHARE = 0.25;
+
 export function candidatesPerProblem(level: 'fast' | 'full', problems: number): number {
   return level === 'full' ? FULL : Math.max(FAST.fewest, Math.min(FAST.most, Math.floor(FAST.all / Math.max(1, problems))));
 }
 
 export interface TunerOptions {
   readonly level: 'fast' | 'full';
+  /** Whether {@link Tuner.refineIn} is to follow, for which a part of the budget is kept. */
+  readonly inNetwork?: boolean;
   /** Per problem; {@link candidatesPerProblem} by default. */
   readonly candidates?: number;
   readonly cache: TimingCache;
@@ -42,12 +48,6 @@ export interface TunerOptions {
   readonly now?: () => number;
 }
 
-export interface Decision {
-  /** Undefined where nothing was measured; else the choice among those that were, which are the model's first so many. */
-  readonly tactic: string | undefined;
-  readonly times: readonly TacticTime[];
-}
-
 export interface TunerCounts {
   /** Candidates timed by this tuner, and those whose times came from the cache. */
   readonly measured: number;
@@ -56,6 +56,8 @@ export interface TunerCounts {
   readonly refused: number;
   /** Problems that a budget or the loss of the device left to the cost model. */
   readonly unmeasured: number;
+  /** Whole networks timed by this tuner. */
+  readonly networks: number;
   /** Undefined where nothing was measured. */
   readonly clocks: Clocks | undefined;
 }
@@ -77,19 +79,22 @@ export class Tuner {
   readonly notices: string[] = [];
   readonly #options: TunerOptions;
   readonly #now: () => number;
-  readonly #deadline: number;
+  #deadline: number;
   /** By hash: what this tuner has measured or taken from the cache. */
   readonly #times = new Map<string, Timing>();
   #device: TuningDevice | undefined;
   #clocks: Clocks | undefined;
-  readonly #counts = { measured: 0, reused: 0, refused: 0, unmeasured: 0 };
+  readonly #counts = { measured: 0, reused: 0, refused: 0, unmeasured: 0, networks: 0 };
   #flushedAt: number;
+  /** When the budget is spent. */
+  readonly #end: number;
 
   constructor(options: TunerOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
     this.#flushedAt = this.#now();
-    this.#deadline = options.budgetMs === undefined ? Number.POSITIVE_INFINITY : this.#now() + options.budgetMs;
+    this.#end = this.#now() + (options.budgetMs ?? Number.POSITIVE_INFINITY);
+    this.#deadline = options.inNetwork && options.budgetMs !== undefined ? this.#end - NETWORK_SHARE * options.budgetMs : this.#end;
   }
 
   /** Decides every problem that has a choice. Throws what the signal aborts with; the cache then has what was measured. */
@@ -104,6 +109,50 @@ export class Tuner {
       await this.#options.cache.flush();
     }
     return new Map(contests.map((contest) => [contest.problem.id, this.#decisionOf(contest)]));
+  }
+
+  /**
+   * Decides again by times of the whole network; throws as {@link decideAll}. `decided` has the decisions so far, of which those of `fixed`
+   * problems stay.
+   */
+  async refineIn(network: Network, problems: readonly Problem[], decided: ReadonlyMap<string, Decision>, fixed: ReadonlySet<string>): Promise<ReadonlyMap<string, Decision>> {
+    this.#deadline = this.#end;
+    let ended: string | undefined;
+    const { cache, level, signal } = this.#options;
+    try {
+      const { decisions, left } = await refine(network, problems, decided, fixed, level, {
+        get: (key) => this.#times.get(key) ?? cache.get(key),
+        put: (key, timing) => this.#keep(key, timing, this.#clocks === 'proven'),
+        measure: async (candidates) => {
+          try {
+            return await this.#timeNetworks(candidates);
+          } catch (error) {
+            signal?.throwIfAborted();
+            if (!(error instanceof OutOfBudget || error instanceof TsrtError)) throw error;
+            ended = error instanceof OutOfBudget ? 'the budget is spent' : error.message;
+            return undefined;
+          }
+        },
+      });
+      if (left > 0) this.notices.push(`Tuning in the network ended early (${ended}): ${left} problems have what is fastest by itself.`);
+      return decisions;
+    } finally {
+      await cache.flush();
+    }
+  }
+
+  async #timeNetworks(candidates: readonly TimedCandidate[]): Promise<readonly Timing[]> {
+    this.#check();
+    const device = (this.#device ??= await this.#options.open());
+    const preparing = Promise.all(candidates.map((candidate) => device.prepare(candidate).catch((error: unknown): Prepared => ({ refused: error instanceof Error ? error.message : String(error) }))));
+    this.#note(await this.#beforeDeadline(device.warmUp(preparing)));
+    const prepared = await preparing;
+    device.check();
+    const ready = prepared.filter((made): made is Ready => 'candidate' in made);
+    const samples = ready.length === 0 ? [] : await sample(device, ready, () => this.#check(), device.networkRules);
+    this.#counts.networks += ready.length;
+    await this.#flushNowAndThen();
+    return prepared.map((made) => ('refused' in made ? made : samples[ready.indexOf(made)]!));
   }
 
   counts(): TunerCounts {
@@ -188,10 +237,15 @@ export class Tuner {
       times = await this.#timeForms(contest, device, prepared);
       if (!(await device.holds())) clocks = 'unproven';
     }
-    if (this.#clocks !== 'unproven') this.#clocks = clocks;
+    this.#note(clocks);
     const proven = clocks !== 'unproven';
     for (const [hash, timing] of times) this.#learn(hash, timing, proven);
     await this.#timeWinners(contest, device, prepared, proven);
+  }
+
+  /** Once unproven, the clocks of a tuning stay so. */
+  #note(clocks: Clocks): void {
+    if (this.#clocks !== 'unproven') this.#clocks = clocks;
   }
 
   /** Kernels of the model's first and of the choice so far, which are timed again beside those that have no times yet. */

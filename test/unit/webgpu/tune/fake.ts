@@ -1,7 +1,8 @@
 /** A device with times of the test's own making, and graphs with products in them. */
 import { PORTABLE_PROFILE } from '../../../../src/backends/webgpu/profile.ts';
 import type { Clocks, Ready, Rules, Runs, TuningDevice } from '../../../../src/backends/webgpu/tune/measure.ts';
-import { type Problem, ProblemIds, problemsOf, type TimedCandidate } from '../../../../src/backends/webgpu/tune/problems.ts';
+import type { Problem, TimedCandidate } from '../../../../src/backends/webgpu/tune/problems.ts';
+import { ProblemIds, type Survey, survey } from '../../../../src/backends/webgpu/tune/survey.ts';
 import type { Graph } from '../../../../src/ir/graph.ts';
 import { elementCount, fromNumbers } from '../../../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../../../src/ops/builder.ts';
@@ -20,6 +21,7 @@ export interface FakeOptions {
 /** Counts what is asked of it. */
 export class FakeDevice implements TuningDevice {
   readonly rules: Rules;
+  readonly networkRules: Rules;
   readonly quantumNs: number;
   readonly prepared: string[] = [];
   readonly rounds: string[][] = [];
@@ -31,6 +33,7 @@ export class FakeDevice implements TuningDevice {
   constructor(options: FakeOptions) {
     this.#options = options;
     this.rules = { rounds: 5, targetNs: 1e6, minRepetitions: 1, maxRepetitions: 100, lookahead: 4, ...options.rules };
+    this.networkRules = { ...this.rules, rounds: 3 };
     this.quantumNs = options.quantumNs ?? 1;
   }
 
@@ -84,8 +87,12 @@ export function chain(sizes: readonly number[], channels = 64, image = 14): Grap
   return graph.finish([value]);
 }
 
-export function problems(graph: Graph): Problem[] {
-  return problemsOf(graph, PORTABLE_PROFILE, {}, new ProblemIds());
+export function surveyed(graph: Graph): Survey {
+  return survey(graph, PORTABLE_PROFILE, {}, new ProblemIds());
+}
+
+export function problems(graph: Graph): readonly Problem[] {
+  return surveyed(graph).problems;
 }
 
 /** A number in [0, 1) from a hash and a seed. */

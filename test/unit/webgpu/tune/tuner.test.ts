@@ -4,13 +4,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { combine, decide } from '../../../../src/backends/webgpu/tune/decide.ts';
+import { combine, decide, type Decision } from '../../../../src/backends/webgpu/tune/decide.ts';
 import type { Candidate } from '../../../../src/backends/webgpu/tactics/tactic.ts';
-import { timedForm } from '../../../../src/backends/webgpu/tune/problems.ts';
+import { type TimedCandidate, timedForm } from '../../../../src/backends/webgpu/tune/problems.ts';
 import { TimingCache } from '../../../../src/backends/webgpu/tune/timing-cache.ts';
 import { candidatesPerProblem, Tuner, type TunerOptions } from '../../../../src/backends/webgpu/tune/tuner.ts';
 import { TsrtError } from '../../../../src/errors.ts';
-import { chain, chance, FakeDevice, problems } from './fake.ts';
+import { chain, chance, FakeDevice, problems, surveyed } from './fake.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'tune-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -81,7 +81,7 @@ describe('the tuner', () => {
       expect(decisions.get(id)!.tactic).toBe(times.reduce((best, other) => (other.ns < best.ns ? other : best)).name);
       expect(decisions.get(id)!.times.map(({ tactic }) => tactic)).toEqual(times.map(({ name }) => name));
     }
-    expect(tuner.counts()).toEqual({ measured: 16, reused: 0, refused: 0, unmeasured: 0, clocks: 'proven' });
+    expect(tuner.counts()).toEqual({ measured: 16, reused: 0, refused: 0, unmeasured: 0, networks: 0, clocks: 'proven' });
   });
 
   it('shares candidates out among the problems where it is to be fast', () => {
@@ -143,7 +143,7 @@ describe('the tuner', () => {
     const tuner = await tunerOn(unused, { file });
     expect(await tuner.decideAll(found)).toEqual(cold);
     expect(unused.opened).toBe(0);
-    expect(tuner.counts()).toEqual({ measured: 0, reused: 16, refused: 0, unmeasured: 0, clocks: undefined });
+    expect(tuner.counts()).toEqual({ measured: 0, reused: 16, refused: 0, unmeasured: 0, networks: 0, clocks: undefined });
   });
 
   it('stops where the budget ends; what is unmeasured gets the choice of the model', async () => {
@@ -174,7 +174,8 @@ describe('the tuner', () => {
     const whole = await (await tunerOn(device, { budgetMs: 100_000, now: () => nowMs })).decideAll(found);
     expect(device.prepared.slice(0, 12)).toEqual(hashes.flatMap((all) => all.slice(0, 4)));
     // The best is the one that is found without a budget.
-    expect(whole).toEqual(await (await tunerOn(new FakeDevice({ time: byHash }))).decideAll(found));
+    const tacticsOf = (decisions: ReadonlyMap<string, Decision>): (string | undefined)[] => found.map(({ id }) => decisions.get(id)!.tactic);
+    expect(tacticsOf(whole)).toEqual(tacticsOf(await (await tunerOn(new FakeDevice({ time: byHash }))).decideAll(found)));
     const bestOf = (all: readonly string[]): string => all.toSorted((a, b) => byHash({ hash: a }) - byHash({ hash: b }))[0]!;
     const second = device.rounds.find((round) => round.includes(hashes[0]![7]!))!;
     expect(new Set(second)).toEqual(new Set([hashes[0]![0], bestOf(hashes[0]!.slice(0, 4)), ...hashes[0]!.slice(4)]));
@@ -260,7 +261,7 @@ describe('the tuner', () => {
     const moved = new FakeDevice({ time, holds: () => asked++ > 0 });
     const tuner = await tunerOn(moved, { file });
     await tuner.decideAll(found);
-    expect(tuner.counts()).toEqual({ measured: 8, reused: 0, refused: 0, unmeasured: 0, clocks: 'proven' });
+    expect(tuner.counts()).toEqual({ measured: 8, reused: 0, refused: 0, unmeasured: 0, networks: 0, clocks: 'proven' });
     // All twice, and the winner against the first.
     expect(moved.rounds).toHaveLength(21);
     expect((await TimingCache.open(file, IDENTITY)).get(moved.prepared[0]!)).toBeDefined();
@@ -319,5 +320,31 @@ describe('the choice', () => {
   it('weighs forms of a problem by their layers', () => {
     expect(combine([{ timing: { ns: 10, spreadNs: 1 }, count: 3 }, { timing: { ns: 50, spreadNs: 5 }, count: 1 }])).toEqual({ ns: 20, spreadNs: 2 });
     expect(combine([{ timing: { ns: 10, spreadNs: 1 }, count: 3 }, { timing: { refused: 'no' }, count: 1 }])).toEqual({ refused: 'no' });
+  });
+
+  it('tries what came close in the network, keeps those times, and a part of a budget for it', async () => {
+    const file = newFile();
+    const { problems: found, network } = surveyed(chain([3, 1, 3]));
+    const nearly = ({ hash, kernels }: TimedCandidate): number => (kernels.length > 4 ? 50_000 + 5000 * chance(hash) : 5000 + 200 * chance(hash));
+    const device = new FakeDevice({ time: nearly });
+    const tuner = await tunerOn(device, { file, inNetwork: true });
+    const alone = await tuner.decideAll(found);
+    const refined = await tuner.refineIn(network, found, alone, new Set());
+    expect(tuner.counts().networks).toBeGreaterThan(3);
+    expect([...refined.values()].every(({ inNetwork }) => inNetwork!.length > 1)).toBe(true);
+    expect([...refined].map(([id, { times }]) => [id, times])).toEqual([...alone].map(([id, { times }]) => [id, times]));
+    const again = await tunerOn(new FakeDevice({ time: () => 'never' }), { file, inNetwork: true });
+    expect(await again.refineIn(network, found, await again.decideAll(found), new Set())).toEqual(refined);
+    expect(again.counts()).toMatchObject({ measured: 0, networks: 0 });
+
+    let nowMs = 0;
+    const slow = new FakeDevice({ time: nearly, onRound: () => (nowMs += 10) });
+    const short = await tunerOn(slow, { inNetwork: true, budgetMs: 1000, now: () => nowMs });
+    const half = await short.decideAll(found);
+    expect(nowMs).toBeLessThan(1000);
+    nowMs = 950;
+    const kept = await short.refineIn(network, found, half, new Set());
+    expect(short.notices.at(-1)).toMatch(/^Tuning in the network ended early \(the budget is spent\): [12] problems have what is fastest by itself\.$/);
+    expect([...kept].map(([id]) => id)).toEqual([...half].map(([id]) => id));
   });
 });

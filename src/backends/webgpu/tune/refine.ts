@@ -1,0 +1,99 @@
+/**
+ * The last word on tactics: what is fastest by itself is tried in its network. Problem by problem, the dearest first, the candidates that came
+ * close take the chosen one's place, and the whole network is timed with each; what makes it faster stays. In the end the network stands
+ * against the one that the cost model would have built.
+ *
+ * Times are kept by the hashes of the networks that were timed together, so that a build with the same times decides the same.
+ * Prior art: coordinate descent over a schedule's choices, with the program's own time as its measure (Chen et al., "Learning to Optimize Tensor
+ * Programs", 2018, tune operators alone).
+ */
+import { createHash } from 'node:crypto';
+import type { TacticTime } from '../../../engine/engine.ts';
+import { decide, type Decision, type Timed, type Timing } from './decide.ts';
+import type { Network } from './network.ts';
+import type { Problem, TimedCandidate } from './problems.ts';
+
+/** A candidate that takes so many times the chosen one's time by itself will not make up for it. */
+const CLOSE = { fast: 1.15, full: 1.3 } as const;
+
+/** Candidates tried for one problem beside the chosen one. */
+const MOST_RIVALS = { fast: 3, full: 6 } as const;
+
+/** What a change must bring, as a share of the whole network's time. */
+const LEAST_GAIN = 0.001;
+
+/** Times of networks, kept from build to build. */
+export interface NetworkTimes {
+  get(key: string): Timing | undefined;
+  put(key: string, timing: Timing): void;
+  /** Times of candidates, in rounds over all of them; undefined where they are not to be had any more. Rejects where the build is to end. */
+  measure(candidates: readonly TimedCandidate[]): Promise<readonly Timing[] | undefined>;
+}
+
+export interface Refined {
+  readonly decisions: ReadonlyMap<string, Decision>;
+  /** Problems for which there was no time. */
+  readonly left: number;
+}
+
+/** The decisions that hold in the network. `decided`: by the times of each problem alone; those of `fixed` problems stay. */
+export async function refine(
+  network: Network,
+  problems: readonly Problem[],
+  decided: ReadonlyMap<string, Decision>,
+  fixed: ReadonlySet<string>,
+  level: 'fast' | 'full',
+  times: NetworkTimes,
+): Promise<Refined> {
+  const chosen = new Map(problems.map(({ id, names }) => [id, decided.get(id)?.tactic ?? names[0]!]));
+  const firsts = new Map(problems.map(({ id, names }) => [id, fixed.has(id) ? chosen.get(id)! : names[0]!]));
+  const decisions = new Map(decided);
+  const contests = problems
+    .map((problem) => ({ problem, rivals: rivalsOf(decided.get(problem.id), level) }))
+    .filter(({ problem: { id }, rivals }) => rivals.length > 0 && !fixed.has(id))
+    .sort((a, b) => dearness(b.problem, decided) - dearness(a.problem, decided));
+  const networkWith = (id: string, name: string): TimedCandidate => network.timed((other) => (other === id ? name : chosen.get(other)!));
+  for (const [at, { problem: { id }, rivals }] of contests.entries()) {
+    const names = [chosen.get(id)!, ...rivals];
+    const timings = await timesOf(names.map((name) => networkWith(id, name)), times);
+    if (!timings) return { decisions, left: contests.length - at };
+    const timed = names.map((name, i): Timed => ({ name, timing: timings[i]! }));
+    chosen.set(id, decide(timed, LEAST_GAIN) ?? names[0]!);
+    decisions.set(id, { ...decided.get(id)!, tactic: chosen.get(id), inNetwork: timed.map(({ name, timing }): TacticTime => ({ tactic: name, ...timing })) });
+  }
+  const standing = network.timed((id) => chosen.get(id)!);
+  const untuned = network.timed((id) => firsts.get(id)!);
+  if (standing.hash === untuned.hash) return { decisions, left: 0 };
+  const timings = await timesOf([standing, untuned], times);
+  const last = timings && decide(timings.map((timing, i) => ({ name: String(i), timing })), LEAST_GAIN);
+  if (last !== '1') return { decisions, left: 0 };
+  return { decisions: new Map([...decisions].map(([id, decision]) => [id, firsts.has(id) && decision.tactic !== undefined ? { ...decision, tactic: firsts.get(id) } : decision])), left: 0 };
+}
+
+/** The time that a network spends on a problem, by what its tactic takes alone. */
+function dearness({ id, instances }: Problem, decided: ReadonlyMap<string, Decision>): number {
+  const { tactic, times = [] } = decided.get(id) ?? {};
+  const time = times.find((other) => other.tactic === tactic);
+  return time && 'ns' in time ? time.ns * instances.length : 0;
+}
+
+/** Names of the candidates that came close to the chosen one, the closest first. */
+function rivalsOf(decision: Decision | undefined, level: 'fast' | 'full'): string[] {
+  const ran = (decision?.times ?? []).flatMap((time) => ('ns' in time ? [time] : []));
+  const best = ran.find(({ tactic }) => tactic === decision!.tactic);
+  if (!best) return [];
+  const close = ran.filter(({ tactic, ns }) => tactic !== best.tactic && ns <= CLOSE[level] * best.ns);
+  return close.toSorted((a, b) => a.ns - b.ns).slice(0, MOST_RIVALS[level]).map(({ tactic }) => tactic);
+}
+
+/** Times of networks side by side: all from before, or all anew. */
+async function timesOf(candidates: readonly TimedCandidate[], times: NetworkTimes): Promise<readonly Timing[] | undefined> {
+  const sitting = candidates.map(({ hash }) => hash).join(' ');
+  const keys = candidates.map(({ hash }) => createHash('sha256').update(`${sitting}: ${hash}`).digest('hex').slice(0, 32));
+  const known = keys.map((key) => times.get(key));
+  if (known.every((timing) => timing !== undefined)) return known;
+  const measured = await times.measure(candidates);
+  if (!measured) return undefined;
+  for (const [i, timing] of measured.entries()) times.put(keys[i]!, timing);
+  return measured;
+}
