@@ -143,6 +143,12 @@ describe('the device of the tuner on the null backend', () => {
     device.destroy();
   });
 
+  it('ends its warming up when told, whatever is still compiled', async () => {
+    const device = await createTuningDevice(await validatingDevice());
+    expect(['software', 'unproven']).toContain(await device.warmUp(new Promise(() => undefined), AbortSignal.timeout(20)));
+    device.destroy();
+  });
+
   it('runs a whole network, in the memory of a few tensors, and its constants once', async () => {
     const open = await validatingDevice();
     const device = await createTuningDevice(open);

@@ -109,19 +109,20 @@ class GpuTuningDevice implements TuningDevice {
     return times.map((ns, i) => ns / runs[i]!.repetitions);
   }
 
-  async warmUp(until: Promise<unknown>): Promise<Clocks> {
-    if (this.#open.info.kind !== 'gpu') {
-      await until;
-      return 'software';
-    }
+  async warmUp(until: Promise<unknown>, enough?: AbortSignal): Promise<Clocks> {
     let settledAt: number | undefined;
     const settle = (): void => {
       settledAt ??= performance.now();
     };
-    until.then(settle, settle);
+    const settling = until.then(settle, settle);
+    if (this.#open.info.kind !== 'gpu') {
+      await Promise.race([settling, aborted(enough)]);
+      return 'software';
+    }
     for (;;) {
       await this.#batch();
       const now = performance.now();
+      if (enough?.aborted) return 'unproven';
       if (settledAt === undefined) continue;
       if (this.#clock.isProven(now)) return 'proven';
       if (now - settledAt > GIVE_UP_MS) return 'unproven';
@@ -245,6 +246,12 @@ class GpuTuningDevice implements TuningDevice {
     this.#layouts.set(key, known);
     return known;
   }
+}
+
+/** Resolves when the signal is aborted. */
+function aborted(signal: AbortSignal | undefined): Promise<void> {
+  if (signal?.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal?.addEventListener('abort', () => resolve(), { once: true }));
 }
 
 /** At most so many at once; the others wait in order. */

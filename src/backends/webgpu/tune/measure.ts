@@ -44,8 +44,8 @@ export interface TuningDevice {
   prepare(candidate: TimedCandidate): Promise<Ready>;
   /** Nanoseconds of one execution of each, all under the same conditions, one after the other. Rejects where there is no memory for them. */
   round(runs: readonly Runs[]): Promise<readonly number[]>;
-  /** Keeps the device at work until the promise settles, then until its clock is seen to stand. */
-  warmUp(until: Promise<unknown>): Promise<Clocks>;
+  /** Keeps the device at work until the promise settles, then until its clock is seen to stand; 'unproven', with nothing left under way, once `enough` is aborted. */
+  warmUp(until: Promise<unknown>, enough?: AbortSignal): Promise<Clocks>;
   /** Whether the clock still stands where it was. */
   holds(): Promise<boolean>;
   /** Throws TsrtError where the device is lost. */

@@ -129,7 +129,7 @@ export class Tuner {
           } catch (error) {
             signal?.throwIfAborted();
             if (!(error instanceof OutOfBudget || error instanceof TsrtError)) throw error;
-            ended = error instanceof OutOfBudget ? 'the budget is spent' : error.message;
+            ended = error instanceof OutOfBudget ? 'the budget is spent' : error.message.split('\n', 1)[0];
             return undefined;
           }
         },
@@ -145,7 +145,7 @@ export class Tuner {
     this.#check();
     const device = (this.#device ??= await this.#options.open());
     const preparing = Promise.all(candidates.map((candidate) => device.prepare(candidate).catch((error: unknown): Prepared => ({ refused: error instanceof Error ? error.message : String(error) }))));
-    this.#note(await this.#beforeDeadline(device.warmUp(preparing)));
+    this.#note(await this.#warmUp(device, preparing));
     const prepared = await preparing;
     device.check();
     const ready = prepared.filter((made): made is Ready => 'candidate' in made);
@@ -226,14 +226,14 @@ export class Tuner {
   async #measure(contest: Contest, device: TuningDevice, kitchen: Kitchen): Promise<void> {
     const again = this.#standing(contest);
     const preparing = kitchen.prepare(timedOf(contest).filter(({ hash }) => !this.#times.has(hash) || again.has(hash)));
-    let clocks = await this.#beforeDeadline(device.warmUp(preparing));
+    let clocks = await this.#warmUp(device, preparing);
     const prepared = await preparing;
     // A lost device refuses everything.
     device.check();
     let times = await this.#timeForms(contest, device, prepared);
     if (clocks !== 'software' && !(await device.holds())) {
       // The clock moved meanwhile: once more.
-      clocks = await this.#beforeDeadline(device.warmUp(Promise.resolve()));
+      clocks = await this.#warmUp(device, Promise.resolve());
       times = await this.#timeForms(contest, device, prepared);
       if (!(await device.holds())) clocks = 'unproven';
     }
@@ -342,27 +342,23 @@ export class Tuner {
     if (this.#now() >= this.#deadline) throw new OutOfBudget();
   }
 
-  /** Waits for what can take long, but not beyond the budget or the signal. */
-  async #beforeDeadline<T>(work: Promise<T>): Promise<T> {
+  /** Warms up while kernels are compiled, which can take long, but not beyond the budget or the signal. What is compiling then ends with the device. */
+  async #warmUp(device: TuningDevice, until: Promise<unknown>): Promise<Clocks> {
     this.#check();
+    const enough = new AbortController();
+    const end = (): void => enough.abort();
     const left = this.#deadline - this.#now();
+    const timer = Number.isFinite(left) ? setTimeout(end, Math.min(left, 2 ** 31 - 1)) : undefined;
     const { signal } = this.#options;
-    let stop = (): void => undefined;
-    const ended = new Promise<never>((_, reject) => {
-      const timer = Number.isFinite(left) ? setTimeout(() => reject(new OutOfBudget()), Math.min(left, 2 ** 31 - 1)) : undefined;
-      const onAbort = (): void => reject(signal?.reason as Error);
-      signal?.addEventListener('abort', onAbort, { once: true });
-      stop = () => {
-        clearTimeout(timer);
-        signal?.removeEventListener('abort', onAbort);
-      };
-    });
-    // Left behind, it ends with the device.
-    work.catch(() => undefined);
+    signal?.addEventListener('abort', end, { once: true });
     try {
-      return await Promise.race([work, ended]);
+      const clocks = await device.warmUp(until, enough.signal);
+      if (!enough.signal.aborted) return clocks;
+      signal?.throwIfAborted();
+      throw new OutOfBudget();
     } finally {
-      stop();
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', end);
     }
   }
 

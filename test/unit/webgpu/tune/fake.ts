@@ -16,6 +16,8 @@ export interface FakeOptions {
   /** Called before each round. */
   readonly onRound?: (rounds: number) => void;
   readonly rules?: Partial<Rules>;
+  /** Nothing is ever compiled. */
+  readonly hangs?: boolean;
 }
 
 /** Counts what is asked of it. */
@@ -27,6 +29,8 @@ export class FakeDevice implements TuningDevice {
   readonly rounds: string[][] = [];
   opened = 0;
   destroyed = false;
+  /** Warm-ups under way. */
+  warming = 0;
   readonly #options: FakeOptions;
   #warmUps = 0;
 
@@ -44,6 +48,7 @@ export class FakeDevice implements TuningDevice {
 
   async prepare(candidate: TimedCandidate): Promise<Ready> {
     this.prepared.push(candidate.hash);
+    if (this.#options.hangs) await new Promise(() => undefined);
     const time = this.#options.time(candidate, 0);
     if (typeof time === 'string') throw new Error(time);
     return { candidate };
@@ -55,9 +60,11 @@ export class FakeDevice implements TuningDevice {
     return runs.map(({ ready }) => this.#options.time(ready.candidate, this.rounds.length) as number);
   }
 
-  async warmUp(until: Promise<unknown>): Promise<Clocks> {
-    await until;
-    return this.#options.clocks?.[this.#warmUps++] ?? 'proven';
+  async warmUp(until: Promise<unknown>, enough?: AbortSignal): Promise<Clocks> {
+    this.warming++;
+    await Promise.race([until, new Promise((resolve) => enough?.addEventListener('abort', resolve, { once: true }))]);
+    this.warming--;
+    return enough?.aborted ? 'unproven' : (this.#options.clocks?.[this.#warmUps++] ?? 'proven');
   }
 
   async holds(): Promise<boolean> {

@@ -347,4 +347,20 @@ describe('the choice', () => {
     expect(short.notices.at(-1)).toMatch(/^Tuning in the network ended early \(the budget is spent\): [12] problems have what is fastest by itself\.$/);
     expect([...kept].map(([id]) => id)).toEqual([...half].map(([id]) => id));
   });
+
+  it('stops warming up where the budget or the signal ends, so that nothing runs beside what comes next', async () => {
+    const { problems: found, network } = surveyed(chain([3, 1, 3]));
+    const device = new FakeDevice({ time: byHash, hangs: true });
+    const tuner = await tunerOn(device, { inNetwork: true, budgetMs: 40 });
+    const decided = await tuner.decideAll(found);
+    expect([device.warming, tuner.counts().unmeasured]).toEqual([0, 2]);
+    expect(await tuner.refineIn(network, found, decided, new Set())).toEqual(decided);
+    expect(device.warming).toBe(0);
+    expect(tuner.notices.every((notice) => /budget is spent/.test(notice))).toBe(true);
+
+    const stopped = new FakeDevice({ time: byHash, hangs: true });
+    const signal = AbortSignal.timeout(20);
+    await expect((await tunerOn(stopped, { signal })).decideAll(found)).rejects.toThrow(/timeout/);
+    expect(stopped.warming).toBe(0);
+  });
 });
