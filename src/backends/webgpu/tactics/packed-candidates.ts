@@ -61,7 +61,6 @@ const MATRIX_TILES: readonly Tile[] = [
 
 /** Of tiles whose rows stay in registers; their depth is the problem's. */
 const STATIONARY_TILES: readonly Omit<Tile, 'bk'>[] = [
-  { block: [128, 64], sub: [32, 64] },
   { block: [128, 32], sub: [32, 32] },
   { block: [64, 64], sub: [32, 64] },
   { block: [64, 32], sub: [16, 32] },

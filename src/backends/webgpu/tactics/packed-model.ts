@@ -52,7 +52,7 @@ export interface PackedModel {
   readonly partialBytes: number;
 }
 
-/** An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (bench/packed-fit.mjs, docs/performance.md). */
+/** An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (bench/packed-fit.mjs), and corrected by 696 that tuning measured (docs/performance.md). */
 export const H200: PackedModel = {
   units: 132,
   matrixFlops: { f16: 5000, i8: 6700 },
@@ -74,8 +74,12 @@ export const H200: PackedModel = {
   nextOperand: 0.4,
   lateOperands: 300,
   dispatch: 3500,
-  partialBytes: 2300,
+  partialBytes: 5000,
 };
+
+/** What is left of the shorter of products and staging where subgroups overlap them, and how many invocations a unit needs for it to be busy. */
+const LEAST_SERIAL = 0.75;
+const COVERING_INVOCATIONS = 256;
 
 /** The most registers that an invocation can have. */
 export const MOST_REGISTERS = 255;
@@ -122,7 +126,11 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   const busyBlock = longest + 0.3 * (products + staging + loads - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;
   const latency = stationary ? 0 : blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
-  const block = Math.max(latency + loads, products * idle + staging) + model.barrier * barriers;
+  // Subgroups that share a scheduler multiply while others wait for workgroup memory, which few of them don't keep busy.
+  const serial = engine === 'lanes' ? 1 : Math.max(LEAST_SERIAL, Math.min(1, 4 / (packedInvocations(tactic) / 32)));
+  const [multiply, read] = [products * idle, staging * Math.sqrt(idle)];
+  const [longer, shorter] = [Math.max(multiply, read), Math.min(multiply, read)];
+  const block = Math.max(latency + loads, longer + serial * shorter) + model.barrier * barriers;
   // Lanes that read more than a vector each meet in the banks; narrow elements leave in fewer stores.
   const banks = (4 * (slices + wide / 4 - 1)) / model.tileBytes;
   const results = bm * bn * (model.result[element] * (wide > 4 ? model.wideResult : 1) + banks + (problem.readsRows ? model.operand[element] * (stationary ? model.nextOperand : 1) : 0));
@@ -146,10 +154,12 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
   const { alone, busy } = workgroupNs(problem, tactic, model);
   // Workgroups drift apart: the last wave is rarely a whole one.
   const filled = workgroups / model.units / resident;
-  const waves = filled <= 1 ? 1 : filled + (walk > 1 ? 1 : 0.3) * (Math.ceil(filled) - filled);
+  const waves = filled <= 1 ? 1 : filled + (walk > 1 ? 1 : 0.6) * (Math.ceil(filled) - filled);
+  // Few subgroups on a unit leave latencies uncovered, wave after wave.
+  const uncovered = filled <= 1 || tactic.engine === 'lanes' ? 1 : 1 + Math.max(0, 1 - (resident * packedInvocations(tactic)) / COVERING_INVOCATIONS);
   // Registers for a second block are not free where they bring nothing.
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
   const traffic = (workgroups * (leftLoads(tactic) * (stationary ? 1 : walk) + walk * bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
   const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
-  return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy), traffic) + reduce;
+  return model.dispatch + pipeline * Math.max(waves * Math.max(alone, resident * busy * uncovered), traffic) + reduce;
 }
