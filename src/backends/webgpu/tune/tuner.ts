@@ -26,6 +26,9 @@ const FIRST_COURSE = 4;
 /** What of a budget is kept for the network. */
 const NETWORK_SHARE = 0.25;
 
+/** How long networks are timed without a budget, or with a larger one: an execution can take a second where a kernel takes a millisecond. */
+const NETWORK_MS = { fast: 30_000, full: 300_000 } as const;
+
 export function candidatesPerProblem(level: 'fast' | 'full', problems: number): number {
   return level === 'full' ? FULL : Math.max(FAST.fewest, Math.min(FAST.most, Math.floor(FAST.all / Math.max(1, problems))));
 }
@@ -116,9 +119,9 @@ export class Tuner {
    * problems stay.
    */
   async refineIn(network: Network, problems: readonly Problem[], decided: ReadonlyMap<string, Decision>, fixed: ReadonlySet<string>): Promise<ReadonlyMap<string, Decision>> {
-    this.#deadline = this.#end;
-    let ended: string | undefined;
     const { cache, level, signal } = this.#options;
+    this.#deadline = Math.min(this.#end, this.#now() + NETWORK_MS[level]);
+    let ended: string | undefined;
     try {
       const { decisions, left } = await refine(network, problems, decided, fixed, level, {
         get: (key) => this.#times.get(key) ?? cache.get(key),
@@ -129,7 +132,7 @@ export class Tuner {
           } catch (error) {
             signal?.throwIfAborted();
             if (!(error instanceof OutOfBudget || error instanceof TsrtError)) throw error;
-            ended = error instanceof OutOfBudget ? 'the budget is spent' : error.message.split('\n', 1)[0];
+            ended = error instanceof OutOfBudget ? (this.#deadline < this.#end ? `its ${NETWORK_MS[level] / 1000} s are over` : 'the budget is spent') : error.message.split('\n', 1)[0];
             return undefined;
           }
         },

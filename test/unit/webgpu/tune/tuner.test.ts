@@ -348,6 +348,25 @@ describe('the choice', () => {
     expect([...kept].map(([id]) => id)).toEqual([...half].map(([id]) => id));
   });
 
+  it('times networks for half a minute, or five to be thorough, where they are slow', async () => {
+    const { problems: found, network } = surveyed(chain([3, 1, 3]));
+    for (const [level, seconds, round] of [['fast', 30, 11], ['full', 300, 110]] as const) {
+      let nowMs = 0;
+      const device = new FakeDevice({ time: ({ hash }) => 5000 + 200 * chance(hash), onRound: () => (nowMs += 1) });
+      const tuner = await tunerOn(device, { level, inNetwork: true, now: () => nowMs });
+      const decided = await tuner.decideAll(found);
+      const timed = device.rounds.length;
+      const from = nowMs;
+      const slow = new FakeDevice({ time: () => 1e9, onRound: () => (nowMs += round * 1000) });
+      device.round = (runs) => slow.round(runs);
+      await tuner.refineIn(network, found, decided, new Set());
+      expect(device.rounds.length).toBe(timed);
+      expect(nowMs - from).toBeGreaterThanOrEqual(seconds * 1000);
+      expect(nowMs - from).toBeLessThan((seconds + round) * 1000 + 1);
+      expect(tuner.notices).toEqual([`Tuning in the network ended early (its ${seconds} s are over): 2 problems have what is fastest by itself.`]);
+    }
+  });
+
   it('stops warming up where the budget or the signal ends, so that nothing runs beside what comes next', async () => {
     const { problems: found, network } = surveyed(chain([3, 1, 3]));
     const device = new FakeDevice({ time: byHash, hangs: true });
