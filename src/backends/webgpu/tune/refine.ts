@@ -46,7 +46,8 @@ export async function refine(
   times: NetworkTimes,
 ): Promise<Refined> {
   const chosen = new Map(problems.map(({ id, names }) => [id, decided.get(id)?.tactic ?? names[0]!]));
-  const firsts = new Map(problems.map(({ id, names }) => [id, fixed.has(id) ? chosen.get(id)! : names[0]!]));
+  // What the device refuses, or nobody can generate, is in no network.
+  const firsts = new Map(problems.map(({ id, names }) => [id, fixed.has(id) || isRefused(decided.get(id)?.times[0]) ? chosen.get(id)! : names[0]!]));
   const decisions = new Map(decided);
   const contests = problems
     .map((problem) => ({ problem, rivals: rivalsOf(decided.get(problem.id), level) }))
@@ -69,6 +70,8 @@ export async function refine(
   if (last !== '1') return { decisions, left: 0 };
   return { decisions: new Map([...decisions].map(([id, decision]) => [id, firsts.has(id) && decision.tactic !== undefined ? { ...decision, tactic: firsts.get(id) } : decision])), left: 0 };
 }
+
+const isRefused = (time: TacticTime | undefined): boolean => time !== undefined && 'refused' in time;
 
 /** The time that a network spends on a problem, by what its tactic takes alone. */
 function dearness({ id, instances }: Problem, decided: ReadonlyMap<string, Decision>): number {

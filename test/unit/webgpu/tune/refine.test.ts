@@ -128,6 +128,15 @@ describe('choices tried in their network', () => {
     expect([fixed.decisions.get(big.id)!.tactic, fixed.decisions.get(small.id)!.tactic]).toEqual([big.names[1], small.names[0]]);
   });
 
+  it('stand against an untuned network without what could not be generated', async () => {
+    const refused = new Map([...DECIDED].map(([id, { tactic, times }]) => [id, { tactic, times: [{ tactic: times[0]!.tactic, refused: 'no code' }, ...times.slice(1)] }]));
+    const times = new Times(preferring([]));
+    const { decisions } = await refine(network, problems, refused, NONE, 'fast', times);
+    expect([big, small].map(({ id }) => decisions.get(id)!.tactic)).toEqual([big.names[1], small.names[1]]);
+    const first = new Set([big, small].flatMap(({ id }) => labelsOf(id, 0)));
+    expect(times.measured.flat(2).filter((label) => first.has(label))).toEqual([]);
+  });
+
   it('leave out what the device refuses', async () => {
     const refusing: NetworkTimes = { get: () => undefined, put: () => undefined, measure: async (candidates) => candidates.map((_, i) => (i === 1 ? { refused: 'no' } : { ns: 1000 - i, spreadNs: 0.1 })) };
     const { decisions } = await refine(network, [big, small], new Map([[big.id, DECIDED.get(big.id)!]]), NONE, 'fast', refusing);
