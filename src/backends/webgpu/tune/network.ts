@@ -25,7 +25,11 @@ export class Network {
 
   /** The whole network as one candidate; `tacticOf` gives a name for every problem's id. Throws where a tactic's code can't be generated. */
   timed(tacticOf: (id: string) => string): TimedCandidate {
-    const calls = this.#steps.flatMap((step) => (isOpen(step) ? step.candidates.find(({ name }) => name === tacticOf(step.id))!.kernels() : [step]));
+    const calls = this.#steps.flatMap((step) => {
+      if (!isOpen(step)) return [step];
+      const tactic = tacticOf(step.id);
+      return step.candidates.find(({ name }) => name === tactic)!.kernels();
+    });
     const slots = slotsOf(calls);
     const bytes = new Map<number, number>();
     for (const [id, size] of bytesOf(calls)) bytes.set(slots.get(id)!, Math.max(bytes.get(slots.get(id)!) ?? 0, size));

@@ -32,9 +32,6 @@ export interface Planned extends Built {
 
 type ChoosingOptions = Omit<LowerOptions, 'choose'>;
 
-/** Software takes as long for a kernel in a network as by itself, and for a network too long. */
-const tunesInNetwork = ({ kind }: DeviceInfo): boolean => kind === 'gpu';
-
 export class Planner {
   readonly #request: PlannerRequest;
   readonly #frozen: FrozenTactics | undefined;
@@ -57,7 +54,8 @@ export class Planner {
     const cache = await TimingCache.open(cacheFile, { tool: TOOL_VERSION, device: device.info.properties });
     const { signal, onProgress } = context;
     const open = async () => createTuningDevice(await device.open());
-    const inNetwork = tunesInNetwork(device.info);
+    // Software takes as long for a kernel in a network as by itself, and for a network too long.
+    const inNetwork = device.info.kind === 'gpu';
     const tuner = new Tuner({ level, inNetwork, cache, open, budgetMs, signal, onProgress: onProgress && ((done, total) => onProgress('tuning', done, total)) });
     return new Planner(request, tuner, cache);
   }
@@ -69,7 +67,7 @@ export class Planner {
       const { problems, network } = survey(graph, profile, options, this.#ids);
       const fixed = new Set(this.#decisions.keys());
       for (const [id, decision] of await this.#tuner.decideAll(problems.filter(({ id }) => !fixed.has(id)))) this.#decisions.set(id, decision);
-      if (tunesInNetwork(this.#request.device!.info)) for (const [id, decision] of await this.#tuner.refineIn(network, problems, this.#decisions, fixed)) this.#decisions.set(id, decision);
+      for (const [id, decision] of await this.#tuner.refineIn(network, problems, this.#decisions, fixed)) this.#decisions.set(id, decision);
     }
     const choices = new Map<string, TacticChoice & { readonly layers: string[] }>();
     const choose: TacticChooser = (problem, candidates, layer) => {

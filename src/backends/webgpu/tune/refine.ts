@@ -7,11 +7,10 @@
  * Prior art: coordinate descent over a schedule's choices, with the program's own time as its measure (Chen et al., "Learning to Optimize Tensor
  * Programs", 2018, tune operators alone).
  */
-import { createHash } from 'node:crypto';
 import type { TacticTime } from '../../../engine/engine.ts';
 import { decide, type Decision, type Timed, type Timing } from './decide.ts';
 import type { Network } from './network.ts';
-import type { Problem, TimedCandidate } from './problems.ts';
+import { hashOf, type Problem, type TimedCandidate } from './problems.ts';
 
 /** A candidate that takes so many times the chosen one's time by itself will not make up for it. */
 const CLOSE = { fast: 1.15, full: 1.3 } as const;
@@ -91,8 +90,8 @@ function rivalsOf(decision: Decision | undefined, level: 'fast' | 'full'): strin
 
 /** Times of networks side by side: all from before, or all anew. */
 async function timesOf(candidates: readonly TimedCandidate[], times: NetworkTimes): Promise<readonly Timing[] | undefined> {
-  const sitting = candidates.map(({ hash }) => hash).join(' ');
-  const keys = candidates.map(({ hash }) => createHash('sha256').update(`${sitting}: ${hash}`).digest('hex').slice(0, 32));
+  const sitting = candidates.map(({ hash }) => hash);
+  const keys = sitting.map((hash) => hashOf([...sitting, hash]));
   const known = keys.map((key) => times.get(key));
   if (known.every((timing) => timing !== undefined)) return known;
   const measured = await times.measure(candidates);

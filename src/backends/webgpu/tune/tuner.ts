@@ -35,7 +35,7 @@ export function candidatesPerProblem(level: 'fast' | 'full', problems: number): 
 
 export interface TunerOptions {
   readonly level: 'fast' | 'full';
-  /** Whether {@link Tuner.refineIn} is to follow, for which a part of the budget is kept. */
+  /** Whether {@link Tuner.refineIn} tries tactics in the network, for which a part of the budget is kept; else it changes nothing. */
   readonly inNetwork?: boolean;
   /** Per problem; {@link candidatesPerProblem} by default. */
   readonly candidates?: number;
@@ -119,7 +119,8 @@ export class Tuner {
    * problems stay.
    */
   async refineIn(network: Network, problems: readonly Problem[], decided: ReadonlyMap<string, Decision>, fixed: ReadonlySet<string>): Promise<ReadonlyMap<string, Decision>> {
-    const { cache, level, signal } = this.#options;
+    const { cache, level, signal, inNetwork } = this.#options;
+    if (!inNetwork) return decided;
     this.#deadline = Math.min(this.#end, this.#now() + NETWORK_MS[level]);
     let ended: string | undefined;
     try {
@@ -137,7 +138,8 @@ export class Tuner {
           }
         },
       });
-      if (left > 0) this.notices.push(`Tuning in the network ended early (${ended}): ${left} problems have what is fastest by itself.`);
+      const what = left > 0 ? `${left} problems have what is fastest by itself` : 'it was not compared with the untuned one';
+      if (ended !== undefined) this.notices.push(`Tuning in the network ended early (${ended}): ${what}.`);
       return decisions;
     } finally {
       await cache.flush();

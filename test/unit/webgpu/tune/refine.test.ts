@@ -128,6 +128,12 @@ describe('choices tried in their network', () => {
     expect([fixed.decisions.get(big.id)!.tactic, fixed.decisions.get(small.id)!.tactic]).toEqual([big.names[1], small.names[0]]);
   });
 
+  it('stay where there is no time for the comparison with the untuned network', async () => {
+    const times = new Times(preferring([[big.id, 3], [small.id, 0]]), 2);
+    const { decisions, left } = await refine(network, problems, DECIDED, NONE, 'fast', times);
+    expect([left, times.measured.length, decisions.get(big.id)!.tactic, decisions.get(small.id)!.tactic]).toEqual([0, 2, big.names[3], small.names[1]]);
+  });
+
   it('stand against an untuned network without what could not be generated', async () => {
     const refused = new Map([...DECIDED].map(([id, { tactic, times }]) => [id, { tactic, times: [{ tactic: times[0]!.tactic, refused: 'no code' }, ...times.slice(1)] }]));
     const times = new Times(preferring([]));

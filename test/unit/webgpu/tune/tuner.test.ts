@@ -337,6 +337,9 @@ describe('the choice', () => {
     expect(await again.refineIn(network, found, await again.decideAll(found), new Set())).toEqual(refined);
     expect(again.counts()).toMatchObject({ measured: 0, networks: 0 });
 
+    const alike = await tunerOn(new FakeDevice({ time: () => 'never' }), { file });
+    expect(await alike.refineIn(network, found, alone, new Set())).toBe(alone);
+
     let nowMs = 0;
     const slow = new FakeDevice({ time: nearly, onRound: () => (nowMs += 10) });
     const short = await tunerOn(slow, { inNetwork: true, budgetMs: 1000, now: () => nowMs });
