@@ -17,6 +17,7 @@
  * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`, slide=1 where rows overlap, stationary=1 where rows stay in registers), --json FILE
  * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
+ * --half-sums sums products of halves in halves, where what is right takes the rounding of as many sums as matrices are deep.
  * --copies N reads the weights from N places in turn, as a network does whose weights no cache holds.
  * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
@@ -26,6 +27,7 @@ import { overlapOf } from '../dist/src/backends/webgpu/kernels/packed/slide.js';
 import { packedKernels } from '../dist/src/backends/webgpu/kernels/packed/kernel.js';
 import { packedColumns } from '../dist/src/backends/webgpu/kernels/packed/spec.js';
 import { stridedParts } from '../dist/src/backends/webgpu/kernels/packed/stationary.js';
+import { matricesOf } from '../dist/src/backends/webgpu/profile.js';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
 import { USAGE } from '../dist/src/backends/webgpu/resources.js';
@@ -53,6 +55,7 @@ const { values: flags } = parseArgs({
     lanes: { type: 'string', default: '0' },
     filter: { type: 'string', default: '' },
     residual: { type: 'boolean', default: false },
+    'half-sums': { type: 'boolean', default: false },
     'warm-ms': { type: 'string', default: '500' },
     'batch-ms': { type: 'string', default: '6' },
     repeats: { type: 'string', default: '20' },
@@ -237,7 +240,7 @@ function problemOf(shape, element) {
   const size = images * outHeight * outWidth;
   return {
     spec, tensors, contents, expected, stored,
-    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual, overlap: overlapOf(spec.a), stationary: stridedParts(spec)?.map((part) => part.depth) },
+    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual, halfSums: flags['half-sums'], overlap: overlapOf(spec.a), stationary: stridedParts(spec)?.map((part) => part.depth) },
     flops: 2 * size * outputs * kernel * kernel * channels,
   };
 }
@@ -329,11 +332,13 @@ async function errorOf(problem, samples, buffer) {
   await copy.mapAsync(USAGE.mapRead);
   const bytes = copy.getMappedRange().slice(0);
   copy.destroy();
+  // Results are scaled by 1/√depth: what sums of halves are off by is a walk of errors of half a unit in the last place.
+  const drift = flags['half-sums'] ? 2 ** -10 * Math.sqrt((problem.spec.depth * lanes) / 16) : 0;
   let worst = 0;
   for (const [i, { column, wanted }] of samples.entries()) {
     const at = i * lanes + (column % lanes);
     const value = lanes === 8 ? float16ToNumber(new Uint16Array(bytes)[at]) : new Int8Array(bytes)[at];
-    const step = lanes === 16 ? 1 : Math.max(2 ** -10, Math.abs(wanted) * 2 ** -9);
+    const step = lanes === 16 ? 1 : Math.max(2 ** -10, Math.abs(wanted) * 2 ** -9) + drift;
     const gap = Math.abs(value - wanted) / step;
     worst = Number.isNaN(gap) ? Infinity : Math.max(worst, gap);
   }
@@ -343,16 +348,17 @@ async function errorOf(problem, samples, buffer) {
 /** Tactics by name: tile, tile of a subgroup, and whatever differs from the simplest. */
 function namedTactics({ element, overlap }) {
   const size = matrixSubgroup(profile);
-  const config = profile.matrixConfigs.find((c) => c.element === element && c.m === 16 && c.n === 16);
+  const config = matricesOf(profile, element, element === 'f16' && flags['half-sums']).find((c) => c.m === 16 && c.n === 16);
   if (!size || !config) return [];
   return flags.also.split(',').filter(Boolean).map((text) => {
     const [block, sub, ...rest] = text.trim().split(' ');
     const [bm, bn, bk] = block.split('x').map(Number);
     const [sm, sn] = sub.split('x').map(Number);
     const { slide: slides, stationary: stays, ...fields } = Object.fromEntries(rest.map((field) => field.split('=')).map(([name, value]) => [name, Number(value)]));
+    const halfSums = element === 'f16' && flags['half-sums'];
     const matrix = { m: config.m, n: config.n, k: config.k };
     const slide = slides && overlap && overlap.line % matrix.m === 0 ? { step: overlap.step, run: overlap.run, window: matrix.k / VECTOR_ELEMENTS[element] } : undefined;
-    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk: 1, wide: 4, stationary: stays === 1, slide, ...fields };
+    const tile = { kind: 'packed', engine: 'matrix', matrix, subgroup: size.size, demandsSubgroup: size.demands, bm, bn, bk, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk: 1, wide: halfSums ? 8 : 4, halfSums, stationary: stays === 1, slide, ...fields };
     return { ...tile, rounds: tile.rounds ?? fewestRounds(tile, profile.maxWorkgroupBytes) };
   });
 }

@@ -27,6 +27,7 @@ const { values: flags, positionals } = parseArgs({
     batch: { type: 'string', default: '1,128' },
     calibration: { type: 'string' },
     split: { type: 'boolean', default: false },
+    'half-sums': { type: 'boolean', default: false },
     'disable-pass': { type: 'string', multiple: true, default: [] },
     steps: { type: 'boolean', default: false },
     json: { type: 'string' },
@@ -46,7 +47,7 @@ const PROFILE = {
   maxBindingBytes: 2 ** 31 - 4,
   maxBufferBytes: 2 ** 32,
   subgroupSize: { min: 32, max: 32 },
-  matrixConfigs: [...matrices('f16', 'f32', 16), ...matrices('i8', 'i32', 32)],
+  matrixConfigs: [...matrices('f16', 'f16', 16), ...matrices('f16', 'f32', 16), ...matrices('i8', 'i32', 32)],
 };
 
 const [model] = positionals;
@@ -63,7 +64,7 @@ for (const batch of flags.batch.split(',').map(Number)) {
   const passes = { fusion: 'on', disabled: disabledPasses, fold: evaluateConstants };
   const { graph: wanted } = await inPrecision(input.graph.graph, input, passes);
   const { graph } = await runPasses(wanted, { ...passes, target: 'webgpu' });
-  const { plan, layers, memory } = buildPlan(graph, PROFILE, { half: precision !== 'fp32', split: flags.split, windows: !disabledPasses.includes('windows') });
+  const { plan, layers, memory } = buildPlan(graph, PROFILE, { half: precision !== 'fp32', split: flags.split, halfSums: flags['half-sums'], windows: !disabledPasses.includes('windows') });
   const steps = plan.steps.map((step, at) => ({ batch, precision, at, ...describe(step, plan, layers) }));
   lines.push(...steps);
   report(batch, steps, plan, memory);
@@ -88,7 +89,7 @@ function report(batch, steps, plan, memory) {
   const megabytes = (some) => some.reduce((total, { read, written }) => total + read + written, 0) / 1e6;
   const of = (some) => `${some.length} dispatches, ${megabytes(some).toFixed(1)} MB, at least ${floor(some).toFixed(0)} µs`;
   const [products, others] = [steps.filter(({ product }) => product), steps.filter(({ product }) => !product)];
-  process.stdout.write(`\n${model} ${precision}${flags.split ? ' split' : ''}, batch ${batch}: ${plan.shaders.length} pipelines, ${(memory.weightBytes / 1e6).toFixed(1)} MB of weights\n`);
+  process.stdout.write(`\n${model} ${precision}${flags.split ? ' split' : ''}${flags['half-sums'] ? ' summed in halves' : ''}, batch ${batch}: ${plan.shaders.length} pipelines, ${(memory.weightBytes / 1e6).toFixed(1)} MB of weights\n`);
   process.stdout.write(`  products   ${of(products)}\n  others     ${of(others)}\n`);
   for (const step of flags.steps ? steps : others) {
     const { at, label, layer, shader, read, written, memoryNs, arithmeticNs } = step;

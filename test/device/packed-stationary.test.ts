@@ -47,7 +47,8 @@ describe.skipIf(noDevice)('rows in registers (skipped without SwiftShader)', () 
     ];
     it.each(tiles.map((options) => [JSON.stringify(options), options] as const))(`${element} tiles of %s`, async (_, options) => {
       const problem = pointwiseProblem([3, 64, 4, 4], 96, { element, zeroPoint, residual: element });
-      expect(await fault(problem, stationary(problem, options))).toBeUndefined();
+      const ways = [options, ...(element === 'f16' ? [{ ...options, halfSums: true, wide: 8 as const }] : [])];
+      for (const way of ways) expect(await fault(problem, stationary(problem, way))).toBeUndefined();
     });
 
     it(`${element}: parts of a depth from different tensors`, async () => {

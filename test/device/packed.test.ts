@@ -5,8 +5,8 @@ import type { PackedEngine, PackedTactic } from '../../src/backends/webgpu/tacti
 import { packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { noDevice, testDevice } from './helpers.ts';
-import { fault, tactic } from './packed-checks.ts';
-import { convProblem, kernelsOf, matmulProblem, normalizedProblem, type ProblemOptions, runCalls, stemProblem } from './packed-problem.ts';
+import { driftOf, fault, tactic } from './packed-checks.ts';
+import { convProblem, kernelsOf, matmulProblem, normalizedProblem, type ProblemOptions, readHeld, runCalls, runKernels, stemProblem } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
@@ -101,6 +101,39 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       expect(await fault(convProblem(small, { element, ...options }), tactic('emulated', element, { splitK: 2, bk: 1 }))).toBeUndefined();
     });
   }
+
+  describe('sums of halves', () => {
+    const test: ConvCase = { ...base, x: [1, 32, 5, 5], w: [21, 32, 3, 3], pads: [1, 1, 1, 1] };
+    const halves = (options: Partial<PackedTactic>): PackedTactic => tactic('emulated', 'f16', { halfSums: true, wide: 8, ...options });
+    const variants: readonly Partial<PackedTactic>[] = [
+      {},
+      { wide: 4 },
+      { splitK: 4, sm: 16, sn: 8, rounds: 2 },
+      { slices: 2, sm: 16, bk: 4 },
+      { buffers: 2, bm: 32, sm: 16, bn: 32, rounds: 2 },
+      { walk: 3 },
+      { ahead: 2, slices: 2, bk: 4 },
+      { bm: 32, sm: 32, subgroup: 16, bn: 32, matrix: { m: 16, n: 16, k: 16 }, bk: 4, rounds: 2 },
+      { bn: 48, sn: 48 },
+    ];
+    const kinds: readonly Omit<ProblemOptions, 'element'>[] = [{}, { residual: 'f16' }, { output: 'f32' }, { output: 'i8', residual: 'f16' }, { output: 'f32', residual: 'f16', bias: false }];
+    it.each(variants.map((options) => [JSON.stringify(options), options] as const))('%s', async (_, options) => {
+      for (const kind of kinds) expect(await fault(convProblem(test, { element: 'f16', ...kind }), halves(options))).toBeUndefined();
+      // 40 columns: whole vectors of eight, the last tile with a tail.
+      expect(await fault(convProblem({ ...base, x: [3, 16, 4, 4], w: [40, 16, 1, 1] }, { element: 'f16', residual: 'f16' }), halves(options))).toBeUndefined();
+    });
+
+    it('are rounded, which sums in f32 are not', async () => {
+      const problem = convProblem({ ...base, x: [1, 256, 4, 4], w: [16, 256, 3, 3], pads: [1, 1, 1, 1] }, { element: 'f16', output: 'f32' });
+      const worst = async (chosen: PackedTactic): Promise<number> => {
+        const { values } = readHeld(problem.spec.output.tensor, await runKernels((await testDevice()).device, problem, chosen, PORTABLE_PROFILE));
+        return Math.max(...values.map((value, i) => Math.abs(value - problem.expected[i]!)));
+      };
+      const [rounded, exact] = [await worst(halves({})), await worst(halves({ halfSums: false }))];
+      expect(rounded).toBeGreaterThan(20 * exact);
+      expect(rounded).toBeLessThan(2 * driftOf(problem, halves({})));
+    });
+  });
 
   it.each([2, 4, 8])('overlapping rows: 7x7 with stride 2 of three channels, blocks of %i vectors', async (bk) => {
     for (const engine of ['lanes', 'emulated'] as const) expect(await fault(stemProblem({ images: 2, inputs: 3, height: 12, width: 12, outputs: 20, kernel: 7, stride: 2 }, { element: 'f16' }), tactic(engine, 'f16', { bk }))).toBeUndefined();

@@ -46,7 +46,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { graph, reports: own } = await runPasses(bytes.graph, { ...passes, target: 'webgpu' });
   const reports = [...bytes.reports, ...own];
   const unsupported = unsupportedNodes(graph);
-  const { fallback, tune, streams, f32Products } = webgpuOptions(options);
+  const { fallback, tune, streams, f32Products, fp16Accumulation } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input, device);
@@ -54,7 +54,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { workspaceBytes } = options;
   const windows = wantsWindows(passes);
   const byteInputs = new Set(pixels.map(({ input: id }) => id));
-  const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', split: f32Products === 'split', keepFloat: beyondHalf(input.calibration?.cache) };
+  const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', split: f32Products === 'split', halfSums: fp16Accumulation, keepFloat: beyondHalf(input.calibration?.cache) };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
     unsupported.length === 0 && !tail

@@ -28,6 +28,11 @@ export const WEBGPU_OPTIONS = {
     choices: ['exact', 'split'],
     description: 'fp32 builds on devices with matrix units: multiply in f32, or as sums of products of halves (about 21 bits; factors beyond ±65,504 saturate).',
   },
+  fp16Accumulation: {
+    type: 'boolean',
+    default: false,
+    description: "Sum products of halves in halves where the device's matrices do (faster, and off by more in deep sums; beyond ±65,504 a sum is infinite), not in f32.",
+  },
   streams: {
     type: 'number',
     default: REQUESTS_IN_FLIGHT,

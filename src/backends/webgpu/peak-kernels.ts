@@ -1,5 +1,5 @@
 /** The kernels whose speed is a device's peak: chains of multiply-adds that never leave the registers, and a copy. */
-import type { DeviceProfile, MatrixConfig } from './profile.ts';
+import { type DeviceProfile, matricesOf, type MatrixConfig } from './profile.ts';
 
 export const GROUP = 256;
 /** Vectors that one thread of the copy moves. */
@@ -33,8 +33,9 @@ ${range(COPY_PER_THREAD).map((i) => `  words_out[id.x + ${i * stride}u] = words_
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
 /** What the device's kernels can compute with; several of one type where there are several ways. */
-export function arithmetics({ features, matrixConfigs, subgroupSize }: DeviceProfile): Arithmetic[] {
-  const matrices = subgroupSize ? (['f16', 'i8'] as const).flatMap((element) => matrixConfigs.find((config) => config.element === element) ?? []) : [];
+export function arithmetics(profile: DeviceProfile): Arithmetic[] {
+  const { features, subgroupSize } = profile;
+  const matrices = subgroupSize ? (['f16', 'i8'] as const).flatMap((element) => matricesOf(profile, element)[0] ?? []) : [];
   return [
     fma('f32'),
     ...(features.has('shader-f16') ? [fma('f16')] : []),

@@ -3,7 +3,7 @@ import type { Adapter, AdapterInfo } from './globals.ts';
 /** One shape of subgroup matrices: result[m, n] += left[m, k] · right[k, n]. */
 export interface MatrixConfig {
   readonly element: 'f16' | 'i8';
-  readonly result: 'f32' | 'i32';
+  readonly result: 'f32' | 'f16' | 'i32';
   readonly m: number;
   readonly n: number;
   readonly k: number;
@@ -24,7 +24,7 @@ export interface DeviceProfile {
   readonly memoryBytes?: number;
   readonly features: ReadonlySet<string>;
   readonly subgroupSize: { readonly min: number; readonly max: number } | undefined;
-  /** Subgroup matrices that kernels can use: f16 summed in f32, i8 in i32. Empty where the device has none. */
+  /** Subgroup matrices that kernels can use: f16 summed in f32 or f16, i8 in i32. Empty where the device has none. */
   readonly matrixConfigs: readonly MatrixConfig[];
   /**
    * Workgroups that keep the device busy. WebGPU tells no number of cores; the cost model's default suits a large GPU and
@@ -33,6 +33,11 @@ export interface DeviceProfile {
   readonly busyWorkgroups: number;
   /** Kernels of little code are better here than fast ones: SwiftShader takes seconds to compile a large one. */
   readonly compact: boolean;
+}
+
+/** The matrices whose sums are exact (i32) or as wide as sums get (f32); `halves`: those of f16 that are summed in f16. */
+export function matricesOf({ matrixConfigs }: Pick<DeviceProfile, 'matrixConfigs'>, element: MatrixConfig['element'], halves = false): readonly MatrixConfig[] {
+  return matrixConfigs.filter((config) => config.element === element && (config.result === 'f16') === halves);
 }
 
 /** WebGPU's guaranteed limits: kernels made for them run on any adapter. */
@@ -85,7 +90,7 @@ export function adapterMatrixConfigs(info: AdapterInfo): readonly AdapterMatrixC
 
 function matrixConfigsOf(info: AdapterInfo): MatrixConfig[] {
   return adapterMatrixConfigs(info).flatMap(({ componentType, resultComponentType, M: m, N: n, K: k }): MatrixConfig[] => {
-    if (componentType === 'f16' && resultComponentType === 'f32') return [{ element: 'f16', result: 'f32', m, n, k }];
+    if (componentType === 'f16' && (resultComponentType === 'f32' || resultComponentType === 'f16')) return [{ element: 'f16', result: resultComponentType, m, n, k }];
     if (componentType === 'i8' && resultComponentType === 'i32') return [{ element: 'i8', result: 'i32', m, n, k }];
     return [];
   });

@@ -28,6 +28,7 @@ const WAYS: readonly (readonly [string, 'float' | 'int8', LowerOptions])[] = [
   ['fp32', 'float', {}],
   ['fp32, split into halves', 'float', { split: true }],
   ['fp16', 'float', { half: true }],
+  ['fp16, summed in halves', 'float', { half: true, halfSums: true }],
   ['int8', 'int8', { half: true }],
 ];
 

@@ -55,6 +55,15 @@ describe('packed tactics', () => {
     expect(packedTactics(shape, PROFILES['no matrices']!)[0]!.engine).toBe('lanes');
   });
 
+  it.each(Object.entries(PROFILES))('sum in halves where they may and %s can', (name, profile) => {
+    for (const halfSums of [false, true]) {
+      const tactics = packedTactics({ element: 'f16', batch: 1, rows: 25088, columns: 256, depth: 288, halfSums }, profile, { perBlock: 1, perTile: 2, matrix: 60, lanes: 2 });
+      const sums = new Set(tactics.filter(({ engine }) => engine === 'matrix').map((tactic) => tactic.halfSums));
+      expect([...sums]).toEqual(name === 'no matrices' ? [] : [halfSums && ['NVIDIA', 'Apple'].includes(name)]);
+      expect(tactics.filter((tactic) => tactic.engine === 'lanes' && tactic.halfSums)).toEqual([]);
+    }
+  });
+
   it('split where there are few tiles', () => {
     const few = packedTactics({ element: 'f16', batch: 1, rows: 49, columns: 512, depth: 576 }, PROFILES['NVIDIA']!)[0]!;
     expect(few.splitK * few.slices).toBeGreaterThan(1);
@@ -122,9 +131,9 @@ describe('packed kernels', () => {
     const open = await validatingDevice();
     const wide = { rows: 25088, columns: 256 };
     let validated = 0;
-    for (const element of ['f16', 'i8'] as const) {
+    for (const [element, halfSums] of [['f16', false], ['f16', true], ['i8', false]] as const) {
       for (const [i, problem] of problems(element).entries()) {
-        const ranked = packedTactics({ ...sizeOf(problem), ...(i % 2 === 0 ? wide : {}) }, profile, { perBlock: 3, perTile: 3, matrix: 24, lanes: 2 });
+        const ranked = packedTactics({ ...sizeOf(problem), ...(i % 2 === 0 ? wide : {}), halfSums }, profile, { perBlock: 3, perTile: 3, matrix: 24, lanes: 2 });
         const tactics = ranked.map((tactic, at): PackedTactic => ({ ...tactic, wide: ([4, 8, 16] as const)[at % 3]! }));
         for (const tactic of tactics.filter(({ bn, wide: columns }, at) => at % 4 === i && bn % columns === 0)) {
           for (const { source } of kernelsOf(problem, tactic, profile).calls) {
@@ -144,10 +153,10 @@ describe('packed kernels', () => {
   it.each(Object.entries(PROFILES))('are valid WGSL for %s where rows overlap', { timeout: 120_000 }, async (name, profile) => {
     const open = await validatingDevice();
     const engines = new Map<string, number>();
-    for (const element of ['f16', 'i8'] as const) {
+    for (const [element, halfSums] of [['f16', false], ['f16', true], ['i8', false]] as const) {
       for (const [kernel, stride] of [[7, 2], [3, 2], [7, 4]] as const) {
         const problem = stemProblem({ images: 2, inputs: 3, height: 9, width: 16 * stride, outputs: 20, kernel, stride }, { element, residual: element });
-        const size = { ...sizeOf(problem), rows: 25088, columns: 64, overlap: overlapOf(problem.spec.a)! };
+        const size = { ...sizeOf(problem), rows: 25088, columns: 64, halfSums, overlap: overlapOf(problem.spec.a)! };
         const tactics = packedTactics(size, profile, { perBlock: 2, perTile: 2, matrix: 60, lanes: 0 });
         for (const tactic of tactics.filter(({ slide }, at) => slide && at % 3 === 0)) {
           for (const { source } of kernelsOf(problem, tactic, profile).calls) {
@@ -167,11 +176,11 @@ describe('packed kernels', () => {
   it.each(Object.entries(PROFILES))('are valid WGSL for %s where rows stay in registers', { timeout: 120_000 }, async (name, profile) => {
     const open = await validatingDevice();
     const found = new Map<string, number>();
-    for (const element of ['f16', 'i8'] as const) {
+    for (const [element, halfSums] of [['f16', false], ['f16', true], ['i8', false]] as const) {
       for (const [x, outputs] of [[[2, 64, 8, 8], 256], [[1, 128, 4, 8], 200]] as const) {
         const problem = pointwiseProblem(x, outputs, { element, residual: element });
         const stationary = stridedParts(problem.spec)!.map(({ depth }) => depth);
-        const size = { ...sizeOf(problem), rows: 401408, readsRows: true, stationary };
+        const size = { ...sizeOf(problem), rows: 401408, readsRows: true, halfSums, stationary };
         for (const tactic of packedTactics(size, profile, { perBlock: 1, perTile: 2, matrix: 40, lanes: 0 }).filter((one) => one.stationary)) {
           for (const { source } of kernelsOf(problem, tactic, profile).calls) {
             const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();

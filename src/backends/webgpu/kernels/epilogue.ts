@@ -96,7 +96,7 @@ export class Epilogue {
     }
     const sum = block.let(`sum${id}`, value);
     const inputs = [sum, ...this.#extras.map((extra, i) => block.let(`x${id}_${i}`, this.#load(extra, at)))];
-    const result = epilogue ? new ExprEmitter(this.#module, block, 4, inputs, `t${id}_`).emit(epilogue) : sum;
+    const result = epilogue ? new ExprEmitter(this.#module, block, 4, inputs, { prefix: `t${id}_`, halves: this.#spec.output.tensor.storage === 'f16' }).emit(epilogue) : sum;
     this.#store(block, at, result);
   }
 

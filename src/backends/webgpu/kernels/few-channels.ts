@@ -84,7 +84,7 @@ function pixelValue(
     const value = block.let(`v${pixel}_${i}`, view.strides[1] === 0 ? `vec4<${scalar}>(${element(0)})` : `vec4<${scalar}>(${lanes.join(', ')})`);
     return registerType(tensor.dtype) === 'bool' ? `(${value} != vec4<u32>())` : value;
   });
-  const value = new ExprEmitter(module, block, 4, registers, `t${pixel}_`).emit(image.expr);
+  const value = new ExprEmitter(module, block, 4, registers, { prefix: `t${pixel}_` }).emit(image.expr);
   const scalar = registerType(exprDtype(image.expr));
   const valid = [0, 1, 2, 3].map((channel) => (channel < channels ? inside : 'false'));
   return block.let(`p${pixel}`, `select(vec4<${scalar}>(${scalar}(${fill})), ${value}, vec4<bool>(${valid.join(', ')}))`);

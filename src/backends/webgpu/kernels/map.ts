@@ -70,7 +70,7 @@ export function mapKernel(spec: MapSpec, profile: DeviceProfile): KernelCall {
     const at: Point = { elements, vectors: steps };
     const channel = padding && address(space.views.at(-1)!, elements);
     const registers = loads.map((load) => load.load(block, at, padding && clampOf(space, inner, padding)));
-    const emitter = new ExprEmitter(module, block, width, registers);
+    const emitter = new ExprEmitter(module, block, width, registers, { halves: spec.outputs.every(({ tensor }) => tensor.storage === 'f16') });
     for (const [i, store] of stores.entries()) {
       store.store(block, at, emitter.emit(spec.outputs[i]!.expr), channel === undefined ? undefined : { channel, valid: padding!.valid });
     }

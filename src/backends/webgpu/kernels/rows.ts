@@ -292,7 +292,7 @@ class Emitter implements RowEmitter {
     if (!end) return value;
     const width = this.#layout.direction === 'across' ? 4 : 1;
     const others = this.#ends.map(({ scalar, load }) => (width === 4 ? `vec4<${scalar}>(${load('0u')})` : load('0u')));
-    return new ExprEmitter(this.module, this.#block, width, [value, ...others], 'y').emit(end.expr);
+    return new ExprEmitter(this.module, this.#block, width, [value, ...others], { prefix: 'y', halves: this.#spec.output.tensor.storage === 'f16' }).emit(end.expr);
   }
 
   storeRow(value: string): void {

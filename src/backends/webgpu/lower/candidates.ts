@@ -5,7 +5,7 @@ import { packedKernels } from '../kernels/packed/kernel.ts';
 import { overlapOf } from '../kernels/packed/slide.ts';
 import { product, type PackedSpec } from '../kernels/packed/spec.ts';
 import { stridedParts } from '../kernels/packed/stationary.ts';
-import type { DeviceProfile } from '../profile.ts';
+import { type DeviceProfile, matricesOf } from '../profile.ts';
 import { type MatmulShape, matmulTactics, tacticName, tacticScratchBytes } from '../tactics/matmul.ts';
 import { matrixSubgroup, packedScratchBytes, packedTacticName, type PackedElement } from '../tactics/packed.ts';
 import { packedTactics } from '../tactics/packed-candidates.ts';
@@ -14,7 +14,7 @@ import type { LowerContext } from './context.ts';
 import { withConstants } from './epilogue-constants.ts';
 
 /** What candidates ask of a lowering's context. */
-type KernelContext = Pick<LowerContext, 'pack' | 'profile' | 'scratch'>;
+type KernelContext = Pick<LowerContext, 'pack' | 'profile' | 'scratch' | 'halfSums'>;
 
 /** Register tiles in f32, which serve every storage. */
 export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: KernelContext): Candidate[] {
@@ -31,7 +31,7 @@ export function packedCandidates(given: PackedSpec, context: KernelContext, prec
   const overlap = overlapOf(spec.a);
   const parts = stridedParts(spec);
   const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), normalizes: spec.normalization !== undefined, ...(overlap && { overlap }), ...(parts && { stationary: parts.map((part) => part.depth) }) };
-  return packedTactics({ ...shape, element: spec.element }, context.profile).map((tactic) => ({
+  return packedTactics({ ...shape, element: spec.element, halfSums: context.halfSums && precision === 'float16' && !spec.normalization }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),
     kernels: () =>
@@ -46,5 +46,5 @@ function readsRows({ batch, rows, extras }: PackedSpec): boolean {
 
 /** Whether the device multiplies matrices of this type in hardware that a kernel can use. */
 export function hasMatrices(profile: DeviceProfile, element: PackedElement): boolean {
-  return matrixSubgroup(profile) !== undefined && profile.matrixConfigs.some((config) => config.element === element);
+  return matrixSubgroup(profile) !== undefined && matricesOf(profile, element).length > 0;
 }

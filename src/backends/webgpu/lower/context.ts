@@ -56,6 +56,8 @@ export interface LowerContext {
   readonly half: boolean;
   /** Whether products of f32 may be made of halves on subgroup matrices. */
   readonly split: boolean;
+  /** Whether products of halves may be summed in halves. */
+  readonly halfSums: boolean;
   type(id: ValueId): TensorType;
   /** The value where it is known at build; '' gives undefined. */
   constant(id: ValueId): Tensor | undefined;
@@ -120,10 +122,12 @@ export interface LowerOptions {
   readonly choose?: TacticChooser | undefined;
   /** Split, slice and join without copies where kernels and aliasing allow; default true. */
   readonly windows?: boolean | undefined;
-  /** Floating-point values between kernels are stored as f16, and matrix products take f16 operands (sums stay f32). */
+  /** Floating-point values between kernels are stored as f16, and matrix products take f16 operands. */
   readonly half?: boolean | undefined;
   /** Products of f32 may be sums of products of halves, on devices that have matrices of them. */
   readonly split?: boolean | undefined;
+  /** Products of halves are summed in halves, on devices that have such matrices. */
+  readonly halfSums?: boolean | undefined;
   /** Requests that a session keeps under way at once. */
   readonly streams?: number | undefined;
   /** Inputs of uint8 that are bound as bytes, not as words; what reads them reads any strides. */

@@ -13,7 +13,7 @@ import { nodeCost } from '../../../ops/infer.ts';
 import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.ts';
 import type { Unsupported } from '../../backend.ts';
 import { inputExpr, mapKernel } from '../kernels/map.ts';
-import type { DeviceProfile } from '../profile.ts';
+import { type DeviceProfile, matricesOf } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
 import type { HostArray, LeftNormalization, LeftToReader, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
@@ -79,6 +79,7 @@ class ProgramBuilder implements LowerContext {
   readonly windows: boolean;
   readonly half: boolean;
   readonly split: boolean;
+  readonly halfSums: boolean;
   readonly #homes: Homes | undefined;
   readonly #options: LowerOptions;
   readonly #scratch = new Set<number>();
@@ -104,6 +105,7 @@ class ProgramBuilder implements LowerContext {
     this.#options = options;
     this.half = options.half ?? false;
     this.split = !this.half && (options.split ?? false) && hasMatrices(profile, 'f16');
+    this.halfSums = this.half && (options.halfSums ?? false) && matricesOf(profile, 'f16', true).length > 0;
     this.windows = options.windows ?? true;
     this.#homes = this.windows ? new Homes(graph, (dtype, dims, layout, storage) => this.#allocate(dtype, dims, layout, storage)) : undefined;
     for (const name of graph.inputs) {

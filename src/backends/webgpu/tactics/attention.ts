@@ -3,7 +3,7 @@
  *
  * A workgroup computes `bq` rows of one head and walks the keys in blocks of `bk`.
  */
-import type { DeviceProfile } from '../profile.ts';
+import { type DeviceProfile, matricesOf } from '../profile.ts';
 import { matrixSubgroup, type MatrixShape, residentByMemory } from './packed.ts';
 
 export interface AttentionProblem {
@@ -152,7 +152,7 @@ const MAX_TACTICS = 8;
  */
 export function attentionTactics(problem: AttentionProblem, profile: DeviceProfile): AttentionTactic[] {
   const given = matrixSubgroup(profile);
-  const matrices = problem.element === 'f16' && given ? profile.matrixConfigs.filter(({ element }) => element === 'f16') : [];
+  const matrices = problem.element === 'f16' && given ? matricesOf(profile, 'f16') : [];
   const best = matrices.toSorted((a, b) => b.m * b.n * b.k - a.m * a.n * a.k)[0];
   const onMatrices = MATRIX_TILES.flatMap(([bq, bk, down, across]): AttentionTactic[] =>
     best && given ? [{ engine: 'matrix', bq, bk, down, across, matrix: { m: best.m, n: best.n, k: best.k }, subgroup: given.size, demandsSubgroup: given.demands }] : [],

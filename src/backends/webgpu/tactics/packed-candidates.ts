@@ -1,5 +1,5 @@
 /** Which tactics of the packed matrix kernel to try for a problem: tiles and ways through them, where they are legal, the best first by packed-model.ts. */
-import type { DeviceProfile } from '../profile.ts';
+import { type DeviceProfile, matricesOf } from '../profile.ts';
 import {
   fewestRounds,
   matrixSubgroup,
@@ -59,6 +59,9 @@ const MATRIX_TILES: readonly Tile[] = [
   { block: [16, 16], sub: [16, 16], bk: [32, 64], slices: [4, 8, 16] },
 ];
 
+/** Sums of halves leave registers for larger ones. */
+const HALF_TILES: readonly Tile[] = [...MATRIX_TILES, { block: [256, 256], sub: [128, 64], bk: [4] }, { block: [192, 64], sub: [96, 32], bk: [4] }];
+
 /** Of tiles whose rows stay in registers; their depth is the problem's. */
 const STATIONARY_TILES: readonly Omit<Tile, 'bk'>[] = [
   { block: [128, 32], sub: [32, 32] },
@@ -91,14 +94,19 @@ const COMPACT_TILES: readonly Tile[] = [{ block: [16, 16], sub: [2, 4], bk: [4] 
 /** Blocks in workgroup memory and in registers, tiles of a workgroup, columns that leave at once. */
 const PIPELINES = [[1, 1, 1, 4], [2, 1, 1, 4], [1, 2, 1, 4], [1, 4, 1, 4], [1, 1, 4, 4], [1, 1, 1, 8], [1, 1, 4, 8]] as const;
 
+/** Sums of halves lie eight columns to a vector of the slab. */
+const HALF_PIPELINES = PIPELINES.filter(([, , , wide]) => wide === 4).map(([buffers, ahead, walk]) => [buffers, ahead, walk, 8] as const);
+
 const SPLITS = [1, 2, 3, 4, 6, 8, 12, 16] as const;
 
 /** What a device can run does not depend on the problem; tactics by device, element and engine. */
 const LEGAL = new WeakMap<DeviceProfile, Map<string, readonly PackedTactic[]>>();
 
-type Base = Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup' | 'slide' | 'stationary'>;
+type Base = Pick<PackedTactic, 'engine' | 'matrix' | 'subgroup' | 'demandsSubgroup' | 'slide' | 'stationary' | 'halfSums'>;
 
-function tacticsOf(tiles: readonly Tile[], base: Base, element: PackedElement, profile: DeviceProfile, key = `${element} ${base.engine}`): readonly PackedTactic[] {
+const matrixTiles = ({ halfSums }: Base): readonly Tile[] => (halfSums ? HALF_TILES : MATRIX_TILES);
+
+function tacticsOf(tiles: readonly Tile[], base: Base, element: PackedElement, profile: DeviceProfile, key = `${element} ${base.engine} ${base.halfSums}`): readonly PackedTactic[] {
   const known = LEGAL.get(profile) ?? new Map<string, readonly PackedTactic[]>();
   LEGAL.set(profile, known);
   const made = known.get(key) ?? allTactics(tiles, base, profile).filter((tactic) => packedReason(tactic, element, profile) === undefined);
@@ -108,7 +116,7 @@ function tacticsOf(tiles: readonly Tile[], base: Base, element: PackedElement, p
 
 function allTactics(tiles: readonly Tile[], base: Base, { maxWorkgroupBytes }: DeviceProfile): PackedTactic[] {
   // On plain WGSL nothing but the blocks was seen to matter.
-  const pipelines = PIPELINES.filter(([, , walk, wide]) => base.engine === 'matrix' || (walk === 1 && wide === 4));
+  const pipelines = (base.halfSums ? HALF_PIPELINES : PIPELINES).filter(([, , walk, wide]) => base.engine === 'matrix' || (walk === 1 && wide === 4));
   return tiles.flatMap(({ block: [bm, bn], sub: [sm, sn], bk: depths, slices: all = [1] }) =>
     depths.flatMap((bk) =>
       all.flatMap((slices) =>
@@ -130,8 +138,8 @@ function slidingTactics({ overlap, depth, element }: PackedProblem, base: Base, 
   if (!overlap || overlap.line % base.matrix!.m !== 0) return [];
   const slide: Slide = { step: overlap.step, run: overlap.run, window: base.matrix!.k / VECTOR_ELEMENTS[element] };
   const bk = [...new Set([...RUNS.map((runs) => runs * slide.run), depth])].filter((vectors) => depth % vectors === 0);
-  const tiles = MATRIX_TILES.map(({ block, sub }): Tile => ({ block, sub, bk }));
-  return tacticsOf(tiles, { ...base, slide }, element, profile, `${element} slide ${slide.step} ${slide.run} ${depth}`);
+  const tiles = matrixTiles(base).map(({ block, sub }): Tile => ({ block, sub, bk }));
+  return tacticsOf(tiles, { ...base, slide }, element, profile, `${element} ${base.halfSums} slide ${slide.step} ${slide.run} ${depth}`);
 }
 
 /** Tactics that keep the rows of a left matrix in registers, for parts of it that are whole matrices deep. */
@@ -143,15 +151,15 @@ function stationaryTactics({ stationary, rows, columns, depth, element }: Packed
     const tiles = Math.ceil(columns / bn);
     const most = Math.ceil(tiles / Math.ceil(tiles / (MOST_STATIONARY_COLUMNS / bn)));
     return [...new Set([most, Math.ceil(most / 2)])].filter((walk) => walk > 1).map((walk): PackedTactic => {
-      const tile = { kind: 'packed', ...base, stationary: true, bm, bn, bk: depth, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk, wide: 4 } as const;
+      const tile = { kind: 'packed', ...base, stationary: true, bm, bn, bk: depth, sm, sn, splitK: 1, slices: 1, buffers: 1, ahead: 1, walk, wide: base.halfSums ? 8 : 4 } as const;
       return { ...tile, rounds: fewestRounds(tile, profile.maxWorkgroupBytes) };
     });
   }).filter((tactic) => packedReason(tactic, element, profile) === undefined);
 }
 
 /** The matrix to use: the largest that the device has, of those alike the squarest. */
-function matrixFor(element: PackedElement, profile: DeviceProfile): MatrixShape | undefined {
-  const legal = profile.matrixConfigs.filter((config) => config.element === element && config.k % VECTOR_ELEMENTS[element] === 0);
+function matrixFor(element: PackedElement, halfSums: boolean, profile: DeviceProfile): MatrixShape | undefined {
+  const legal = matricesOf(profile, element, halfSums).filter((config) => config.k % VECTOR_ELEMENTS[element] === 0);
   const [best] = legal.toSorted((a, b) => b.m * b.n * b.k - a.m * a.n * a.k || Math.max(a.m, a.n) - Math.max(b.m, b.n));
   return best && { m: best.m, n: best.n, k: best.k };
 }
@@ -169,14 +177,15 @@ const LIMITS: CandidateLimits = { perBlock: 1, perTile: 2, matrix: 24, lanes: 2 
 
 /** The tactics worth trying, best first by the model; at least one is legal on every device. */
 export function packedTactics(problem: PackedProblem, profile: DeviceProfile, limits: CandidateLimits = LIMITS): PackedTactic[] {
-  const lanes = { engine: 'lanes', stationary: false, slide: undefined, matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
+  const lanes = { engine: 'lanes', stationary: false, slide: undefined, halfSums: false, matrix: undefined, subgroup: 1, demandsSubgroup: false } as const;
   const ranked = (all: readonly PackedTactic[], count: number): PackedTactic[] => rank(all, problem, profile, count, limits);
   if (profile.compact) return ranked(tacticsOf(COMPACT_TILES, lanes, problem.element, profile), limits.matrix);
-  const matrix = matrixFor(problem.element, profile);
+  const halfSums = problem.halfSums === true && matrixFor(problem.element, true, profile) !== undefined;
+  const matrix = matrixFor(problem.element, halfSums, profile);
   const subgroup = matrixSubgroup(profile);
   if (!matrix || !subgroup) return ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.matrix);
-  const base = { engine: 'matrix', stationary: false, slide: undefined, matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
-  const matrices = [...slidingTactics(problem, base, profile), ...stationaryTactics(problem, base, profile), ...tacticsOf(MATRIX_TILES, base, problem.element, profile)];
+  const base = { engine: 'matrix', stationary: false, slide: undefined, halfSums, matrix, subgroup: subgroup.size, demandsSubgroup: subgroup.demands } as const;
+  const matrices = [...slidingTactics(problem, base, profile), ...stationaryTactics(problem, base, profile), ...tacticsOf(matrixTiles(base), base, problem.element, profile)];
   return [...ranked(matrices, limits.matrix), ...ranked(tacticsOf(LANE_TILES, lanes, problem.element, profile), limits.lanes)];
 }
 
@@ -188,8 +197,8 @@ function normalizable(tactic: PackedTactic, profile: DeviceProfile): boolean {
 function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, { perBlock, perTile }: CandidateLimits): PackedTactic[] {
   const legal = all.filter(
     (tactic) =>
-      // Wide ends were measured to help bytes without operands by row, and nothing else.
-      (tactic.wide === 4 || (problem.element === 'i8' && !problem.readsRows)) &&
+      // Wide ends were measured to help bytes without operands by row, and sums of halves.
+      (tactic.wide === 4 || tactic.halfSums || (problem.element === 'i8' && !problem.readsRows)) &&
       (!problem.normalizes || normalizable(tactic, profile)) &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&

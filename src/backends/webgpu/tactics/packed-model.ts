@@ -43,6 +43,8 @@ export interface PackedModel {
   /** The work on a result, and how much of it is left where more than four leave at once. */
   readonly result: Readonly<Record<PackedElement, number>>;
   readonly wideResult: number;
+  /** How much of a result's work is left where sums are halves. */
+  readonly halfResult: number;
   /** A result's operand that differs by row, how much of it is left where the next tile's are loaded while results leave, and what a round waits for where they are not loaded before the products. */
   readonly operand: Readonly<Record<PackedElement, number>>;
   readonly nextOperand: number;
@@ -70,6 +72,7 @@ export const H200: PackedModel = {
   round: 35,
   result: { f16: 0.075, i8: 0.09 },
   wideResult: 0.55,
+  halfResult: 0.6,
   operand: { f16: 0.075, i8: 0.0125 },
   nextOperand: 0.4,
   lateOperands: 300,
@@ -86,8 +89,8 @@ export const MOST_REGISTERS = 255;
 
 /** Registers that one invocation wants: accumulators, the blocks under way, matrices, addresses. */
 export function registersOf(tactic: PackedTactic): number {
-  const { engine, bn, bk, sm, sn, subgroup, ahead, stationary } = tactic;
-  const accumulators = engine === 'lanes' ? sm * sn : (sm * sn) / subgroup;
+  const { engine, bn, bk, sm, sn, subgroup, ahead, stationary, halfSums } = tactic;
+  const accumulators = engine === 'lanes' ? sm * sn : (sm * sn) / subgroup / (halfSums ? 2 : 1);
   const staged = (((stationary ? 0 : leftLoads(tactic)) + bn * bk) / packedInvocations(tactic)) * 4 * ahead;
   const operands = engine === 'lanes' ? 8 * (sm + 1) : stationary ? (sm * bk * 4) / subgroup + sn / 4 : ((sm + sn) * 8) / 32;
   return accumulators + staged + operands + 32;
@@ -112,7 +115,7 @@ function residentWorkgroups(tactic: PackedTactic, workgroups: number, model: Pac
 /** What a workgroup takes by itself, and what of that keeps its unit busy; nanoseconds. */
 function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: PackedModel): { readonly alone: number; readonly busy: number } {
   const { element } = problem;
-  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, rounds, wide, stationary, slide } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, buffers, ahead, walk, rounds, wide, stationary, slide, halfSums } = tactic;
   const blocks = blocksOf(problem, tactic);
   const readers = (bm / sm) * (bn / sn) * (engine === 'lanes' ? 0.25 : 1);
   // A unit has four schedulers: fewer subgroups leave some of them idle.
@@ -132,8 +135,8 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   const [longer, shorter] = [Math.max(multiply, read), Math.min(multiply, read)];
   const block = Math.max(latency + loads, longer + serial * shorter) + model.barrier * barriers;
   // Lanes that read more than a vector each meet in the banks; narrow elements leave in fewer stores.
-  const banks = (4 * (slices + wide / 4 - 1)) / model.tileBytes;
-  const results = bm * bn * (model.result[element] * (wide > 4 ? model.wideResult : 1) + banks + (problem.readsRows ? model.operand[element] * (stationary ? model.nextOperand : 1) : 0));
+  const banks = (halfSums ? 2 * slices : 4 * (slices + wide / 4 - 1)) / model.tileBytes;
+  const results = bm * bn * (model.result[element] * (halfSums ? model.halfResult : wide > 4 ? model.wideResult : 1) + banks + (problem.readsRows ? model.operand[element] * (stationary ? model.nextOperand : 1) : 0));
   const late = problem.readsRows && ((bm * bn) / packedInvocations(tactic)) * (16 / VECTOR_ELEMENTS[element]) > EARLY_BYTES;
   const waits = late ? rounds * model.lateOperands : 0;
   const tile = blocks * block + rounds * model.round + waits + results * idle;

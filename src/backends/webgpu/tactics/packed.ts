@@ -51,6 +51,8 @@ export interface PackedTactic {
   readonly stationary: boolean;
   /** Rows of the left matrix are staged without what they share. */
   readonly slide: Slide | undefined;
+  /** Matrices of halves are summed in halves, not in f32: half the registers, and results leave through half the memory. */
+  readonly halfSums: boolean;
   /** The matrix of `matrix` and `emulated`. */
   readonly matrix: MatrixShape | undefined;
   /** Invocations of a subgroup; 1 for `lanes`. */
@@ -87,6 +89,8 @@ export interface PackedProblem extends MatmulShape {
   readonly element: PackedElement;
   /** Results need an operand that differs from row to row, such as a residual. */
   readonly readsRows?: boolean;
+  /** Sums may be halves, see {@link PackedTactic.halfSums}. */
+  readonly halfSums?: boolean;
   /** Rows of the left matrix are normalized: a workgroup has to see them whole, and keeps a pair of f32 for each. */
   readonly normalizes?: boolean;
   /** Depths in vectors of the left matrix's parts, where its rows can stay in registers (kernels/packed/stationary.ts). */
@@ -97,10 +101,11 @@ export interface PackedProblem extends MatmulShape {
 
 /** `matrix 128x128x64 64x64 16x16x16 2 slices 2 buffers 4 rounds /2`: tile (depth in elements), tile of a subgroup, matrix, …, split. */
 export function packedTacticName(tactic: PackedTactic, element: PackedElement): string {
-  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, walk, rounds, wide, stationary, slide, matrix } = tactic;
+  const { engine, bm, bn, bk, sm, sn, splitK, slices, buffers, ahead, walk, rounds, wide, stationary, slide, halfSums, matrix } = tactic;
   return [
     `${engine} ${bm}x${bn}x${bk * VECTOR_ELEMENTS[element]} ${sm}x${sn}`,
     ...(matrix ? [`${matrix.m}x${matrix.n}x${matrix.k}`] : []),
+    ...(halfSums ? ['f16 sums'] : []),
     ...(slide ? ['slide'] : []),
     ...(stationary ? ['stationary'] : []),
     ...(slices > 1 ? [`${slices} slices`] : []),
@@ -122,12 +127,14 @@ export function rowPitch(tactic: Pick<PackedTactic, 'bk'>): number {
   return tactic.bk | 1;
 }
 
-/** The slab through which results leave: f32 or i32 rows of the tile, some of them per round. */
+/** The slab through which results leave: rows of the tile in f32, i32 or f16, some of them per round. */
 export interface Slab {
   readonly rounds: number;
   /** Rows of one round, and vectors from one to the next. */
   readonly rows: number;
   readonly pitch: number;
+  /** Columns in a vector. */
+  readonly columns: 4 | 8;
 }
 
 /** Rows that an engine gives out in one round are whole steps of this: a row of matrices, or one result row per invocation. */
@@ -189,8 +196,8 @@ export function stagedVectors(tactic: LeftShape & Pick<PackedTactic, 'bn' | 'buf
   return (leftTileOf(tactic).vectors + tactic.bn * rowPitch(tactic)) * tactic.buffers;
 }
 
-export function slabOf(tactic: Pick<PackedTactic, 'bm' | 'bn' | 'rounds'>): Slab {
-  return { rounds: tactic.rounds, rows: tactic.bm / tactic.rounds, pitch: tactic.bn / 4 + 2 };
+export function slabOf({ bm, bn, rounds, halfSums }: Pick<PackedTactic, 'bm' | 'bn' | 'rounds' | 'halfSums'>): Slab {
+  return { rounds, rows: bm / rounds, ...(halfSums ? { pitch: bn / 8 + 1, columns: 8 } : { pitch: bn / 4 + 2, columns: 4 }) };
 }
 
 function slabBytes(tactic: Omit<PackedTactic, 'rounds'>, rounds: number): number {
@@ -268,9 +275,10 @@ function stationaryReason({ engine, splitK, slices, buffers, ahead, slide }: Pac
 
 /** Whether a tactic can run on the device; `undefined`, or why it can't. */
 export function packedReason(tactic: PackedTactic, element: PackedElement, profile: DeviceProfile): string | undefined {
-  const { engine, bm, bn, bk, sm, sn, slices, wide, stationary, slide, matrix, subgroup } = tactic;
+  const { engine, bm, bn, bk, sm, sn, slices, wide, stationary, slide, halfSums, matrix, subgroup } = tactic;
   const invocations = packedInvocations(tactic);
   if (bm % sm !== 0 || bn % sn !== 0 || bn % wide !== 0) return 'the tile is not whole subgroup tiles';
+  if (halfSums && (engine === 'lanes' || element !== 'f16' || bn % 8 !== 0)) return 'sums of halves are matrices of halves';
   if (tactic.ahead > 1 && tactic.buffers > 1) return 'blocks wait either in registers or in workgroup memory';
   if (bm % (tactic.rounds * slabStep(tactic)) !== 0) return 'the rounds are not whole rows of results';
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;

@@ -65,15 +65,20 @@ export class ExprEmitter {
   readonly #width: Width;
   readonly #inputs: readonly string[];
   readonly #prefix: string;
+  readonly #halves: boolean;
   readonly #known = new Map<string, string>();
 
-  /** `inputs` are the registers of the expression's inputs, each of the expression's type and of `width` lanes. */
-  constructor(module: ModuleBuilder, block: Block, width: Width, inputs: readonly string[], prefix = 't') {
+  /**
+   * `inputs` are the registers of the expression's inputs, each of the expression's type and of `width` lanes. `halves`: results are stored as
+   * halves, so that functions need no more than their precision.
+   */
+  constructor(module: ModuleBuilder, block: Block, width: Width, inputs: readonly string[], { prefix = 't', halves = false }: { readonly prefix?: string; readonly halves?: boolean } = {}) {
     this.#module = module;
     this.#block = block;
     this.#width = width;
     this.#inputs = inputs;
     this.#prefix = prefix;
+    this.#halves = halves;
   }
 
   emit(expr: Expr): string {
@@ -113,7 +118,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'exp_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -125,7 +130,7 @@ export class ExprEmitter {
       case 'not':
         return `!${x}`;
       case 'exp':
-        return `${this.#help('exp1')}(${x})`;
+        return `${this.#help(this.#halves ? 'exp_half' : 'exp1')}(${x})`;
       case 'log':
         return `${this.#help('log1')}(${x})`;
       case 'bitnot':
@@ -135,7 +140,7 @@ export class ExprEmitter {
       case 'sign':
         return scalar === 'u32' ? `min(${x}, ${this.#constant(1, 'u32')})` : `sign(${x})`;
       case 'erf':
-        return `${this.#help(dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
+        return `${this.#help(this.#halves || dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
       case 'tanh':
         return `${this.#help('tanh1')}(${x})`;
       case 'asinh': case 'acosh': case 'atanh': case 'sin': case 'cos': case 'tan':

@@ -129,7 +129,7 @@ export class WideEpilogue {
     const expr = this.#tail ? this.#tail.x : epilogue;
     const results = accumulators.map((accumulator, group) => {
       const sum = block.let(`${name}_sum${group}`, this.#scaled(moments ? this.#normalized(accumulator, moments, inputs, group) : accumulator, inputs, group));
-      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], `${name}_t${group}_`);
+      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], { prefix: `${name}_t${group}_`, halves: output.tensor.storage === 'f16' });
       const result = expr ? emitter.emit(expr) : sum;
       const inside =
         storedColumns === columns ? undefined : `vec4<u32>(${point.column} + ${group * 4}u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u)`;

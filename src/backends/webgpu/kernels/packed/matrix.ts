@@ -44,7 +44,7 @@ function emitPlace(block: Block, { tactic }: Geometry, subgroup: string): void {
 function slabAt({ tactic, slab }: Geometry, { perRound }: Cover, i: number, j: number): string {
   const { m, n } = tactic.matrix!;
   const slice = tactic.slices === 1 ? '' : `slice * ${slab.rows * slab.pitch}u + `;
-  return `${slice}(sub_y * ${perRound * m}u + ${i * m}u) * ${slab.pitch}u + sub_x * ${tactic.sn / 4}u + ${(j * n) / 4}u`;
+  return `${slice}(sub_y * ${perRound * m}u + ${i * m}u) * ${slab.pitch}u + sub_x * ${tactic.sn / slab.columns}u + ${(j * n) / slab.columns}u`;
 }
 
 /** A slab's rows are those of the subgroups, one after another. */
@@ -71,7 +71,7 @@ export function matrixEngine(geometry: Geometry): Engine {
   const { tactic, element, pitch, left, slab, bBegin } = geometry;
   const { m, n, k } = tactic.matrix!;
   const cover = coverOf(geometry);
-  const result = element === 'f16' ? 'f32' : 'i32';
+  const result = element === 'i8' ? 'i32' : tactic.halfSums ? 'f16' : 'f32';
   const zero = `subgroup_matrix_result<${result}, ${n}, ${m}>()`;
   const acc = (i: number, j: number): string => `acc${i}_${j}`;
   const loadLeft = (from: string, at: string, stride: number): string => `subgroupMatrixLoad<subgroup_matrix_left<${element}, ${k}, ${m}>, row_major>(&${from}, ${at}, ${stride}u)`;
@@ -84,6 +84,7 @@ export function matrixEngine(geometry: Geometry): Engine {
       module.enable('subgroups');
       module.enable('chromium_experimental_subgroup_matrix');
       if (element === 'f16') module.enable('f16');
+      if (tactic.halfSums) module.helper('halves_to_f32');
     },
     begin(block) {
       emitPlace(block, geometry, 'sgid');
@@ -124,22 +125,29 @@ export function matrixEngine(geometry: Geometry): Engine {
   };
 }
 
-/** Every invocation holds the quads (four columns) `lane`, `lane + subgroup`, … of every result matrix of its subgroup. */
+/**
+ * Every invocation holds the cells (four columns, eight where sums are halves) `lane`, `lane + subgroup`, … of every result matrix of its
+ * subgroup. Sums of halves are rounded after every matrix.
+ */
 export function emulatedEngine(geometry: Geometry): Engine {
   const { tactic, element, pitch, left, bBegin, slab } = geometry;
   const { m, n } = tactic.matrix!;
   const cover = coverOf(geometry);
-  const quads = (m * n) / 4 / tactic.subgroup;
-  const count = cover.down * cover.across * quads;
+  const { columns } = slab;
+  const cellsOfMatrix = (m * n) / columns / tactic.subgroup;
+  const count = cover.down * cover.across * cellsOfMatrix;
+  const parts = range(columns / 4);
   const vector = element === 'f16' ? 'vec4<f32>' : 'vec4<i32>';
-  /** Emits the row and the first column of the quad `x` within the matrix. */
+  const sum = (part: number): string => `acc[x * ${parts.length}u + ${part}u]`;
+  /** Emits the row and the first column of the cell `x` within the matrix. */
   const place = (block: Block): void => {
-    block.let('cell', `lane + (x % ${quads}u) * ${tactic.subgroup}u`);
-    block.let('cell_row', `cell / ${n / 4}u`);
-    block.let('cell_column', `(cell % ${n / 4}u) * 4u`);
-    block.let('matrix_row', `x / ${quads * cover.across}u`);
-    block.let('matrix_column', `(x / ${quads}u) % ${cover.across}u`);
+    block.let('cell', `lane + (x % ${cellsOfMatrix}u) * ${tactic.subgroup}u`);
+    block.let('cell_row', `cell / ${n / columns}u`);
+    block.let('cell_column', `(cell % ${n / columns}u) * ${columns}u`);
+    block.let('matrix_row', `x / ${cellsOfMatrix * cover.across}u`);
+    block.let('matrix_column', `(x / ${cellsOfMatrix}u) % ${cover.across}u`);
   };
+  const halves = (part: number): string[] => ['xy', 'zw'].map((pair) => `pack2x16float(${sum(part)}.${pair})`);
   let held: HeldRows | undefined;
   /** Emits the products of the depths from `from` to `to`; `left` gives the left vector `v` of a step. */
   const multiplyDepths = (block: Block, from: string, to: number, left: (at: string) => string): void =>
@@ -147,9 +155,10 @@ export function emulatedEngine(geometry: Geometry): Engine {
       steps.let('right', 'column + step');
       steps.for('v', '0u', `${cover.matrixVectors}u`, '1u', (depth) => {
         depth.let('l', left('step'));
-        for (const i of range(4)) depth.let(`r${i}`, `tile[right + ${i * pitch}u + v]`);
-        depth.line(`acc[x] += ${vector}(${range(4).map((i) => dot('l', `r${i}`)).join(', ')})`);
+        for (const i of range(columns)) depth.let(`r${i}`, `tile[right + ${i * pitch}u + v]`);
+        for (const part of parts) depth.line(`${sum(part)} += ${vector}(${range(4).map((i) => dot('l', `r${part * 4 + i}`)).join(', ')})`);
       });
+      if (tactic.halfSums) for (const part of parts) steps.line(`${sum(part)} = vec4<f32>(${halves(part).map((pair) => `unpack2x16float(${pair})`).join(', ')})`);
     });
   const dot = (at: string, bt: string): string => {
     const words = ['x', 'y', 'z', 'w'];
@@ -159,16 +168,18 @@ export function emulatedEngine(geometry: Geometry): Engine {
   return {
     columnSlot: undefined,
     subgroupSize: undefined,
-    declare: () => undefined,
+    declare(module) {
+      if (tactic.halfSums) module.helper('halves_to_f32');
+    },
     begin(block) {
       block.let('lane', `lid % ${tactic.subgroup}u`);
       emitPlace(block, geometry, block.let('subgroup', `lid / ${tactic.subgroup}u`));
-      block.var('acc', `array<${vector}, ${count}>()`);
+      block.var('acc', `array<${vector}, ${count * parts.length}>()`);
     },
     hold(_block, rows) {
       held = rows;
     },
-    clear: (block) => block.line(`acc = array<${vector}, ${count}>()`),
+    clear: (block) => block.line(`acc = array<${vector}, ${count * parts.length}>()`),
     multiply(block, base) {
       const first = tactic.slices === 1 ? '0u' : `slice * ${cover.matrixVectors}u`;
       block.for('x', '0u', `${count}u`, '1u', (cells) => {
@@ -190,9 +201,10 @@ export function emulatedEngine(geometry: Geometry): Engine {
       block.for('x', `${round * perRound}u`, `${(round + 1) * perRound}u`, '1u', (cells) => {
         place(cells);
         const rows = `(sub_y * ${cover.perRound * m}u + (matrix_row - ${round * cover.perRound}u) * ${m}u + cell_row) * ${slab.pitch}u`;
-        const columns = `sub_x * ${tactic.sn / 4}u + matrix_column * ${n / 4}u + cell_column / 4u`;
+        const across = `sub_x * ${tactic.sn / columns}u + matrix_column * ${n / columns}u + cell_column / ${columns}u`;
         const slice = tactic.slices === 1 ? '' : `slice * ${slab.rows * slab.pitch}u + `;
-        cells.line(`tile[${slice}${rows} + ${columns}] = bitcast<vec4<u32>>(acc[x])`);
+        const stored = tactic.halfSums ? `vec4<u32>(${parts.flatMap(halves).join(', ')})` : `bitcast<vec4<u32>>(${sum(0)})`;
+        cells.line(`tile[${slice}${rows} + ${across}] = ${stored}`);
       });
     },
     run: runOf(geometry, cover),

@@ -6,7 +6,7 @@
  * tile. Neighbouring invocations have neighbouring columns, so that a subgroup writes whole lines of memory.
  */
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
-import { EARLY_BYTES, type PackedTactic, partialColumns } from '../../tactics/packed.ts';
+import { EARLY_BYTES, type PackedTactic, partialColumns, type Slab } from '../../tactics/packed.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import type { Engine, Geometry } from './engine.ts';
 import { type Fetched, WideEpilogue } from './epilogue.ts';
@@ -240,8 +240,8 @@ export class Results {
     const rows = product(this.#spec.rows);
     // NVIDIA's compiler moves what follows the loads of halves before them, and is twice as slow for it, unless it lies behind a condition; of bytes the reverse is true.
     const guards = rows % tactic.bm !== 0 || (this.#sink.rowBytes > 0 && this.#spec.element === 'f16' && tactic.walk === 1);
-    const sumsOf = (inside: Block, { vector, name }: Place): string[] =>
-      Array.from({ length: this.#sink.width / 4 }, (_, group) => inside.let(`${name}_acc${group}`, slabSum(this.#spec, tactic, slab, `${vector} + ${group}u`)));
+    const sumsOf = (inside: Block, place: Place): string[] =>
+      Array.from({ length: this.#sink.width / 4 }, (_, group) => inside.let(`${place.name}_acc${group}`, slabSum(this.#spec, tactic, slab, place, group, this.#sink.width)));
     const sums = places.map((place) => (place.taken === undefined ? sumsOf(block, place) : undefined));
     for (const [i, place] of places.entries()) {
       const { name, row, column, taken } = place;
@@ -280,7 +280,7 @@ function fixedPlaces(block: Block, { slab }: Geometry, { run }: Engine, tileRow:
   const rowStep = step!;
   const first = run.rows % rowStep === 0 ? 'lane_row' : `(lane_row / ${run.rows}u) * ${run.step}u + lane_row % ${run.rows}u`;
   block.let(`${prefix}first_row`, `${tileRow} + ${first} + ${round} * ${run.rows}u`);
-  block.let(`${prefix}first_vector`, `lane_row * ${slab.pitch}u + lane_column / 4u`);
+  block.let(`${prefix}first_vector`, `lane_row * ${slab.pitch}u + lane_column / ${slab.columns}u`);
   return Array.from({ length: together }, (_, i) => {
     const down = i * rowStep;
     const name = `${prefix}row${i}`;
@@ -306,15 +306,20 @@ function loopPlace(loop: Block, { threads, slab }: Geometry, { run }: Engine, si
     row: loop.let(`row${i}`, `tile_row + (${slabRow} / ${run.rows}u) * ${run.step}u + ${slabRow} % ${run.rows}u + ${round} * ${run.rows}u`),
     column,
     safeColumn: rowStep === undefined ? loop.let(`safe_column${i}`, `min(${column}, ${lastColumn(sink)}u)`) : 'safe_column',
-    vector: loop.let(`vector${i}`, `${slabRow} * ${slab.pitch}u + ${slabColumn} / 4u`),
+    vector: loop.let(`vector${i}`, `${slabRow} * ${slab.pitch}u + ${slabColumn} / ${slab.columns}u`),
     taken: whole ? undefined : `(${at} < ${rowStep === undefined ? points : slab.rows}u)`,
   };
 }
 
-/** A result of the slab as vec4<f32> (sums of i32 are exact until then); the slices are added here. */
-function slabSum(spec: PackedSpec, { slices, splitK }: PackedTactic, slab: Geometry['slab'], vector: string): string {
+/** The results of a place's `group`-th four columns as vec4<f32> (sums of i32 are exact until then); the slices are added here. */
+function slabSum(spec: PackedSpec, { slices, splitK }: PackedTactic, slab: Slab, { vector, column }: Place, group: number, width: number): string {
   const type = spec.element === 'f16' ? 'vec4<f32>' : 'vec4<i32>';
-  const terms = Array.from({ length: slices }, (_, slice) => `bitcast<${type}>(tile[${vector} + ${slice * slab.rows * slab.pitch}u])`);
+  const terms = Array.from({ length: slices }, (_, slice) => {
+    const at = (offset: number): string => `tile[${vector} + ${slice * slab.rows * slab.pitch + offset}u]`;
+    if (slab.columns === 4) return `bitcast<${type}>(${at(group)})`;
+    const [low, high] = [`${at(group >> 1)}.xy`, `${at(group >> 1)}.zw`];
+    return `halves_to_f32(${width === 4 ? `select(${low}, ${high}, (${column} & 4u) != 0u)` : group % 2 === 0 ? low : high})`;
+  });
   const sum = terms.join(' + ');
   return spec.element === 'i8' && splitK === 1 ? `vec4<f32>(${sum})` : sum;
 }

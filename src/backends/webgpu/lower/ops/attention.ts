@@ -112,10 +112,11 @@ function apart(heads: Heads, output: DeviceTensor, { heads: batch, rows, length 
     scratchBytes: context.half ? scoreBytes * 1.5 : scoreBytes * 2,
     kernels() {
       const calls: KernelCall[] = [];
-      const { half, split, profile } = context;
+      const { half, split, halfSums, profile } = context;
       const recorder: ApartContext = {
         half,
         split,
+        halfSums,
         profile,
         pack: (key, spec, make) => context.pack(key, spec, make),
         scratch: (dtype, dims, storage) => context.scratch(dtype, dims, storage),

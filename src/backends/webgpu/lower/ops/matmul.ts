@@ -151,7 +151,7 @@ function matrixView(tensor: DeviceTensor, dims: Dims, batch: Dims, transposed: b
 }
 
 /** What a product asks of a lowering's context. */
-export type ProductContext = Pick<LowerContext, 'half' | 'split' | 'profile' | 'pack' | 'scratch' | 'choose'>;
+export type ProductContext = Pick<LowerContext, 'half' | 'split' | 'halfSums' | 'profile' | 'pack' | 'scratch' | 'choose'>;
 
 export function lowerProduct(product: Product, context: ProductContext): void {
   const shape = shapeOf(product.a.dims, product.b.dims, product.transA, product.transB);
