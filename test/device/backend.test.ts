@@ -87,6 +87,14 @@ describe.skipIf(noDevice)('the webgpu backend (skipped without SwiftShader)', ()
     expect((await compile(bytes, { backendOptions: { portable: true } })).header.requires).toEqual({});
   });
 
+  it('says why sums of halves that were asked for are none', async () => {
+    const { bytes } = model();
+    const notices = async (precision: 'fp32' | 'fp16', backendOptions: BuildOptions['backendOptions']): Promise<string> => (await compile(bytes, { precision, backendOptions })).header.notices.join(' ');
+    expect(await notices('fp16', { fp16Accumulation: true })).toContain('no matrices that sum halves in halves');
+    expect(await notices('fp32', { fp16Accumulation: true })).toContain('nothing to do in fp32');
+    expect(await notices('fp16', {})).not.toContain('fp16Accumulation');
+  });
+
   it('builds the same bytes from the same model', async () => {
     const { bytes } = model();
     const [first, second] = [await compile(bytes), await compile(bytes)];

@@ -1,6 +1,6 @@
 /** Model to engine: passes, kernels, plan. */
 import type { CompositePlan } from '../../engine/composite.ts';
-import type { Engine, EngineHeader } from '../../engine/engine.ts';
+import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts';
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
@@ -21,7 +21,7 @@ import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
 import { beyondHalf, halfNotices, inPrecision, provePrecision } from './precision.ts';
-import { type DeviceProfile, PORTABLE_PROFILE, profileOf } from './profile.ts';
+import { type DeviceProfile, matricesOf, PORTABLE_PROFILE, profileOf } from './profile.ts';
 import { type Planned, Planner } from './tune/planner.ts';
 
 /** What the engine is built for. */
@@ -79,10 +79,16 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     ...(tactics && { tactics }),
     requires: target.requires,
     ...((wanted.graph !== imported || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
-    notices: [...target.notices, ...content.notices, ...notices, ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof],
+    notices: [...target.notices, ...content.notices, ...notices, ...(fp16Accumulation ? accumulationNotices(options, profile) : []), ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof],
     backendData: content.plan,
   };
   return { header, parts: content.parts };
+}
+
+/** Why sums of halves that were asked for are none. */
+function accumulationNotices({ precision }: BuildOptions, profile: DeviceProfile): readonly string[] {
+  if (precision === 'fp32') return ['fp16Accumulation has nothing to do in fp32: its sums are f32.'];
+  return matricesOf(profile, 'f16', true).length > 0 ? [] : ['fp16Accumulation: the device that this is built for has no matrices that sum halves in halves; sums are f32.'];
 }
 
 /** What there is to compile: the whole graph, or the head of a model whose tail onnxruntime runs. */

@@ -71,11 +71,12 @@ export function attentionMemory(problem: AttentionProblem, tactic: AttentionTact
   const [keyPitch, valuePitch] = [keyVectors | 1, valueVectors | 1];
   const scorePitch = bk / 4 + 2;
   const queries = bq * keyPitch;
-  // Where matrices hold the queries, these are staged only once, where the scores will be.
+  // Where matrices hold the queries, these are staged only once, where scores and blocks will be.
   const held = engine === 'matrix';
-  const blockBegin = Math.max(bq * scorePitch, held ? queries : 0);
-  const queryBegin = held ? 0 : blockBegin + bk * Math.max(keyPitch, valuePitch);
-  const vectors = blockBegin + bk * Math.max(keyPitch, valuePitch) + (held ? 0 : queries);
+  const blockBegin = bq * scorePitch;
+  const blockEnd = blockBegin + bk * Math.max(keyPitch, valuePitch);
+  const queryBegin = held ? 0 : blockEnd;
+  const vectors = held ? Math.max(blockEnd, queries) : blockEnd + queries;
   return { keyVectors, valueVectors, keyPitch, valuePitch, scorePitch, weightPitch: (bk / 8) | 1, rounds: roundsOf(valueVectors * lanes, tactic), blockBegin, queryBegin, vectors };
 }
 
@@ -118,6 +119,9 @@ type Tile = readonly [bq: number, bk: number, down: number, across: number];
 const MATRIX_TILES: readonly Tile[] = [
   [64, 64, 4, 1],
   [64, 32, 4, 1],
+  [64, 16, 4, 1],
+  [128, 16, 8, 1],
+  [128, 16, 4, 1],
   [128, 32, 4, 1],
   [128, 64, 4, 1],
   [128, 64, 8, 1],
