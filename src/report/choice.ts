@@ -64,11 +64,12 @@ export function choiceLines(input: ReportInput): ChoiceLine[] {
   const choices = choicesOf(measuredRows(buildReport(input)));
   return choices.flatMap(({ batch, scenario, fastest, pareto }): ChoiceLine[] => {
     const where = `at batch ${batch}, ${scenario}`;
+    const budget = fastest?.accuracy ? 'within the accuracy budget' : 'its accuracy not assessed';
     const first: ChoiceLine = {
       label: 'fastest',
-      text: fastest ? `${where}, within the accuracy budget: ${describe(fastest)}` : `${where}: none, as every variant is over the accuracy budget`,
+      text: fastest ? `${where}, ${budget}: ${describe(fastest)}` : `${where}: none, as every variant is over the accuracy budget`,
     };
-    const rest = pareto.length > 1 ? pareto.map((row): ChoiceLine => ({ label: 'pareto', text: `${where}: ${describe(row)}${row.overBudget ? ', over the accuracy budget' : ''}` })) : [];
+    const rest = pareto.length > 1 && pareto.some(({ accuracy }) => accuracy) ? pareto.map((row): ChoiceLine => ({ label: 'pareto', text: `${where}: ${describe(row)}${row.overBudget ? ', over the accuracy budget' : ''}` })) : [];
     return [first, ...rest];
   });
 }

@@ -1,5 +1,5 @@
 /** From records to what every reporter shows: one row per case, with units in the names. */
-import { estimatesOf, latencyRoundsMs } from '../results/derive.ts';
+import { estimatesOf, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { AbortedRecord, AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
 import type { Estimate } from '../stats/interval.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
@@ -136,9 +136,11 @@ function rowOf(record: BenchRecord): ReportRow {
 }
 
 /** What there is of a case that was cut off: no result, and not to be lost either. */
-function soFar({ rounds }: AbortedRecord): string {
+function soFar({ rounds, case: { variant } }: AbortedRecord): string {
   const samples = latencyRoundsMs(rounds).flat();
-  return samples.length === 0 ? '' : `; so far p50 ${formatNumber(quantile(sortSamples(samples), 0.5))} ms (${plural(samples.length, 'sample')})`;
+  if (samples.length === 0) return '';
+  const rate = quantile(sortSamples(throughputRounds(rounds, variant.options.batch).flat()), 0.5);
+  return `; so far p50 ${formatNumber(quantile(sortSamples(samples), 0.5))} ms, ${formatNumber(rate)} QPS (${plural(samples.length, 'sample')})`;
 }
 
 function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {

@@ -108,12 +108,24 @@ export function expandCases(suite: Suite, overrides: SuiteOverrides, machine: Ma
   return cases;
 }
 
-/** Variants under the suite's scenarios. Throws SUITE_INVALID where two of them would share an id. */
+/** The scenarios that are for a batch. Throws SUITE_INVALID where none is. */
+function scenariosFor({ scenarios, file }: Suite, batch: number): readonly Scenario[] {
+  const found = scenarios.filter(({ batches }) => batches === undefined || batches.includes(batch));
+  if (found.length === 0) {
+    const known = [...new Set(scenarios.flatMap(({ batches = [] }) => batches))].sort((a, b) => a - b);
+    throw new TsrtError('SUITE_INVALID', `none of the suite's scenarios is for batch ${batch}`, {
+      place: file,
+      fix: `choose among ${known.join(', ')} with --batch, or add ${batch} to a scenario's batches`,
+    });
+  }
+  return found.map(({ name, streams, targetQps, transfers }) => ({ name, streams, targetQps, transfers }));
+}
+
+/** Variants under the suite's scenarios. Throws SUITE_INVALID where two of them would share an id, or a batch has no scenario. */
 export function casesOf(suite: Suite, variants: readonly Variant[]): readonly Case[] {
   const cases = new Map<string, Case>();
   for (const variant of variants) {
-    for (const scenario of suite.scenarios) {
-      const full: Scenario = { ...scenario, targetQps: scenario.targetQps };
+    for (const full of scenariosFor(suite, variant.options.batch)) {
       const entry: Case = { id: `${variant.id}/b${variant.options.batch}/${scenarioId(full)}`, suite: suite.name, variant, scenario: full };
       const known = cases.get(entry.id);
       if (known && JSON.stringify(known) !== JSON.stringify(entry)) {

@@ -175,6 +175,8 @@ const scenario = z
     targetQps: positive.optional(),
     /** Whether upload and download are inside the timed part. */
     transfers: z.boolean().default(true),
+    /** The batches that it is for; undefined: all. */
+    batches: z.array(count).min(1).optional(),
   })
   .refine((value) => (value.name === 'server') === (value.targetQps !== undefined), {
     message: "targetQps goes with the 'server' scenario, and only with it",

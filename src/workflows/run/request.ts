@@ -28,6 +28,8 @@ export interface RunRequest {
   readonly rebuild?: boolean;
   /** At most this many inputs for the accuracy run. */
   readonly limit: number | undefined;
+  /** False leaves the accuracy run out; every case's answer to one input is checked before its timing all the same. */
+  readonly accuracy?: boolean;
   readonly tuning?: TuningRequest | undefined;
   /** Device slug, for backends that have several. */
   readonly device: string | undefined;

@@ -37,8 +37,9 @@ export async function* sweepRecords(sweep: Sweep): AsyncGenerator<BenchRecord> {
   const references = openReferences({ bytes: modelBytes, path: model.path, ownBatch }, registry);
   try {
     const inputs = timingInputs(folder, (batch) => datasetOf(sweep, engines, batch, batch), references, signal);
-    const accuracy = await withRanges(sweep, engines, await accuracyOf(sweep, engines, references), calibration);
-    noteResults({ engines, kept: sweep.kept }, accuracy);
+    const assessed = sweep.request.accuracy === false ? undefined : await withRanges(sweep, engines, await accuracyOf(sweep, engines, references), calibration);
+    if (assessed) noteResults({ engines, kept: sweep.kept }, assessed);
+    const accuracy = assessed ?? new Map<string, AccuracyOutcome>();
     yield* measuredRecords(sweep, outcomes, inputs, accuracy);
   } finally {
     await references.dispose();

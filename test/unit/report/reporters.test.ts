@@ -53,7 +53,7 @@ describe('table', () => {
                fix: use a smaller batch
       skipped  webgpu/fp32/fusion-on/b1/single-stream: no adapter
                fix: install a Vulkan driver
-      aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms (2 samples)
+      aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)
                fix: \`tsrt-bench run --resume\` goes on
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
@@ -89,7 +89,7 @@ describe('table', () => {
       skipped  webgpu/fp32/fusion-on/b1/single-stream: no adapter
                fix: install a Vulkan driver
       aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far
-               p50 10.1 ms (2 samples)
+               p50 10.1 ms, 796 QPS (2 samples)
                fix: \`tsrt-bench run --resume\` goes on
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
@@ -147,7 +147,7 @@ describe('golden texts', () => {
 
       - **failed** onnxruntime/int8/fusion-on/b8/single-stream: out-of-memory at measure: the worker ran out of memory (fix: use a smaller batch)
       - **skipped** webgpu/fp32/fusion-on/b1/single-stream: no adapter (fix: install a Vulkan driver)
-      - **aborted** webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms (2 samples) (fix: \\\`tsrt-bench run --resume\\\` goes on)
+      - **aborted** webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples) (fix: \\\`tsrt-bench run --resume\\\` goes on)
       - **warning** p99 rests on 55 samples, too few to bound it (2 cases)
       - **warning** the machine was busy: other programs kept 3.20 of 2 cores (1 case)
       "
@@ -162,7 +162,7 @@ describe('golden texts', () => {
       onnxruntime/int8/fusion-on/b1/single-stream,completed,onnxruntime/int8/fusion-on,onnxruntime,int8,1,single-stream,cpu-test-2c,12.905,12.879999999999999,12.93,12.995,13.00205,77.48934521503293,199229440,,104857600,812,95,,78.8,94.6,98.4,96.5,0.9999,0.001,2.4413018209996125,3,60,
       onnxruntime/int8/fusion-on/b8/single-stream,failed,onnxruntime/int8/fusion-on,onnxruntime,int8,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,out-of-memory at measure: the worker ran out of memory
       webgpu/fp32/fusion-on/b1/single-stream,skipped,webgpu/fp32/fusion-on,webgpu,fp32,1,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,no adapter
-      webgpu/fp32/fusion-on/b8/single-stream,aborted,webgpu/fp32/fusion-on,webgpu,fp32,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,cut off after 1 round; so far p50 10.1 ms (2 samples)
+      webgpu/fp32/fusion-on/b8/single-stream,aborted,webgpu/fp32/fusion-on,webgpu,fp32,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,"cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)"
       "
     `);
   });
@@ -188,7 +188,7 @@ describe('golden texts', () => {
             <skipped message="no adapter"/>
           </testcase>
           <testcase name="webgpu/fp32/fusion-on/b8/single-stream" classname="webgpu/fp32/fusion-on">
-            <error message="cut off after 1 round; so far p50 10.1 ms (2 samples)" type="aborted"/>
+            <error message="cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)" type="aborted"/>
           </testcase>
         </testsuite>
       </testsuites>
@@ -200,7 +200,7 @@ describe('golden texts', () => {
     expect(render('github')).toMatchInlineSnapshot(`
       "::error title=failed%3A onnxruntime/int8/fusion-on/b8/single-stream::out-of-memory at measure: the worker ran out of memory%0Afix: use a smaller batch
       ::warning title=skipped%3A webgpu/fp32/fusion-on/b1/single-stream::no adapter%0Afix: install a Vulkan driver
-      ::warning title=aborted%3A webgpu/fp32/fusion-on/b8/single-stream::cut off after 1 round; so far p50 10.1 ms (2 samples)%0Afix: \`tsrt-bench run --resume\` goes on
+      ::warning title=aborted%3A webgpu/fp32/fusion-on/b8/single-stream::cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)%0Afix: \`tsrt-bench run --resume\` goes on
       ::warning title=resnet50%3A 2 cases::p99 rests on 55 samples, too few to bound it%0Araise --rounds or --time
       ::warning title=resnet50%3A 1 case::the machine was busy: other programs kept 3.20 of 2 cores%0Aclose other programs and run again
       ::group::results of resnet50
@@ -221,7 +221,7 @@ describe('golden texts', () => {
                fix: use a smaller batch
       skipped  webgpu/fp32/fusion-on/b1/single-stream: no adapter
                fix: install a Vulkan driver
-      aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms (2 samples)
+      aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)
                fix: \`tsrt-bench run --resume\` goes on
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time

@@ -74,6 +74,16 @@ describe('expandCases', () => {
     ]);
   });
 
+  it('gives a batch the scenarios that are for it', () => {
+    const scenarios = [{ name: 'single-stream' }, { name: 'multi-stream', streams: 2, batches: [8, 16] }];
+    const suite = suiteWith({ scenarios, batches: [1, 8] });
+    expect(idsOf(suite, {}, machine)).toEqual(['null/fp32/fusion-on/b1/single-stream', 'null/fp32/fusion-on/b8/single-stream', 'null/fp32/fusion-on/b8/multi-stream-2']);
+    expect(expandCases(suite, {}, machine)[2]!.scenario).toEqual({ name: 'multi-stream', streams: 2, targetQps: undefined, transfers: true });
+    const only = suiteWith({ scenarios: scenarios.slice(1), batches: [8] });
+    expect(() => expandCases(only, { batch: [4] }, machine)).toThrow("none of the suite's scenarios is for batch 4");
+    expect(() => suiteWith({ scenarios: [{ name: 'single-stream', batches: [] }] })).toThrow('the suite has a mistake');
+  });
+
   it('takes away what exclude matches and adds include', () => {
     const suite = suiteWith({
       ...sweep,

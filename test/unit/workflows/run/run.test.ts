@@ -89,6 +89,14 @@ describe('runSuite', () => {
     );
     const { records } = await run({ overrides: { backend: ['odd'] } }, [path]);
     expect(records).toMatchObject([{ status: 'failed', stage: 'answer', cause: 'wrong-answer', rounds: [] }]);
+    const unassessed = await run({ accuracy: false, overrides: { backend: ['odd'] } }, [path]);
+    expect(unassessed.records).toMatchObject([{ status: 'failed', stage: 'answer', cause: 'wrong-answer', rounds: [] }]);
+  });
+
+  it('leaves the accuracy run out where it is asked to', async () => {
+    const { events, records } = await (await place()).run({ accuracy: false });
+    expect(records).toMatchObject([{ status: 'completed', accuracy: undefined }]);
+    expect(events.filter((event) => event.kind === 'stage' && event.stage === 'accuracy')).toEqual([]);
   });
 
   it('asks for an unknown backend before it makes a model', async () => {
