@@ -4,7 +4,7 @@
  * A workgroup computes `bq` rows of one head and walks the keys in blocks of `bk`.
  */
 import { type DeviceProfile, matricesOf } from '../profile.ts';
-import { matrixSubgroup, type MatrixShape, residentByMemory } from './packed.ts';
+import { matrixSubgroup, type MatrixShape } from './packed.ts';
 
 export interface AttentionProblem {
   /** Batch × heads. */
@@ -152,7 +152,7 @@ const MAX_TACTICS = 8;
 
 /**
  * The legal tactics, the most promising first: matrices before register tiles, then by a model of an NVIDIA H200 (132 units): a
- * workgroup takes the latency of its blocks, or its share of the unit's arithmetic.
+ * workgroup takes the latency of its blocks and its share of the unit's arithmetic (36 tactics measured on ViT-B/16 and BERT-base, docs/performance.md).
  */
 export function attentionTactics(problem: AttentionProblem, profile: DeviceProfile): AttentionTactic[] {
   const given = matrixSubgroup(profile);
@@ -175,9 +175,10 @@ export function attentionTactics(problem: AttentionProblem, profile: DeviceProfi
 }
 
 const UNITS = 132;
-/** Operations per nanosecond of one unit that attention reaches, and nanoseconds of a block's barriers and loads. */
+/** Operations per nanosecond of one unit that attention reaches, and nanoseconds of a block's barriers and loads, and of each of its keys. */
 const RATE = { matrix: 1200, emulated: 1, lanes: 150 } as const;
-const BLOCK_NS = 1500;
+const BLOCK_NS = 1100;
+const KEY_NS = 18;
 /** Registers of a unit, and the most of one invocation: what is beyond goes through memory. */
 const UNIT_REGISTERS = 65_536;
 const MOST_REGISTERS = 255;
@@ -195,12 +196,12 @@ function registersOf({ depth, depthV }: AttentionProblem, tactic: AttentionTacti
 function predictNs(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): number {
   const { bq, bk, engine } = tactic;
   const groups = problem.heads * Math.ceil(problem.rows / bq);
-  const fits = residentByMemory(attentionWorkgroupBytes(problem, tactic), profile.maxWorkgroupBytes);
+  const fits = Math.max(1, Math.floor(profile.maxWorkgroupBytes / attentionWorkgroupBytes(problem, tactic)));
   const registers = registersOf(problem, tactic);
   const byRegisters = Math.max(1, Math.floor(UNIT_REGISTERS / (attentionInvocations(tactic) * Math.min(MOST_REGISTERS, registers))));
   const resident = Math.min(fits, byRegisters, Math.max(1, Math.ceil(groups / UNITS)));
   const waves = Math.ceil(groups / (UNITS * resident));
   const busy = Math.min(1, (resident * attentionInvocations(tactic)) / 128);
   const work = ((2 * bq * bk * (problem.depth + problem.depthV)) / (RATE[engine] * busy)) * (registers > MOST_REGISTERS ? SPILLING : 1);
-  return waves * Math.ceil(problem.length / bk) * Math.max(BLOCK_NS, resident * work);
+  return waves * Math.ceil(problem.length / bk) * (BLOCK_NS + KEY_NS * bk + resident * work);
 }
