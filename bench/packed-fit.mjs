@@ -47,7 +47,7 @@ const cost = (model) => {
 };
 
 /** Constants that the times say something about. */
-const FREE = ['matrixFlops.f16', 'matrixFlops.i8', 'tileBytes', 'unitL2Bytes', 'allL2Bytes', 'unitBytes', 'beginning', 'restart', 'wideResult', 'blockLatency', 'barrier', 'round', 'result.f16', 'result.i8', 'operand.f16', 'operand.i8', 'nextOperand', 'lateOperands', 'dispatch', 'partialBytes'];
+const FREE = ['matrixFlops.f16', 'matrixFlops.i8', 'tileBytes', 'unitL2Bytes', 'allL2Bytes', 'unitBytes', 'beginning', 'restart', 'wideResult', 'halfResult', 'blockLatency', 'barrier', 'round', 'result.f16', 'result.i8', 'operand.f16', 'operand.i8', 'nextOperand', 'lateOperands', 'dispatch', 'partialBytes'];
 
 function changed(model, path, factor) {
   const [name, element] = path.split('.');

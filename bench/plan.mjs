@@ -15,10 +15,10 @@ import { readBuildInput } from '../dist/src/backends/compile.js';
 import { evaluateConstants } from '../dist/src/backends/onnxruntime/evaluate.js';
 import { buildPlan } from '../dist/src/backends/webgpu/build.js';
 import { inPrecision } from '../dist/src/backends/webgpu/precision.js';
-import { PORTABLE_PROFILE } from '../dist/src/backends/webgpu/profile.js';
 import { H200 } from '../dist/src/backends/webgpu/tactics/packed-model.js';
 import { runPasses } from '../dist/src/passes/pipeline.js';
 import { parseCalibration } from '../dist/src/quantize/calibration.js';
+import { H200_PROFILE } from './h200.mjs';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -37,19 +37,6 @@ const { values: flags, positionals } = parseArgs({
 
 const COPY_BYTES_PER_NS = 3900;
 const DISPATCH_NS = 3300;
-const matrices = (element, result, k) => [16, 8].map((n) => ({ element, result, m: 16, n, k }));
-const PROFILE = {
-  ...PORTABLE_PROFILE,
-  features: new Set(['subgroups', 'shader-f16', 'chromium-experimental-subgroup-matrix']),
-  maxWorkgroupBytes: 49152,
-  maxInvocations: 1024,
-  maxStorageBuffers: 16,
-  maxBindingBytes: 2 ** 31 - 4,
-  maxBufferBytes: 2 ** 32,
-  subgroupSize: { min: 32, max: 32 },
-  matrixConfigs: [...matrices('f16', 'f16', 16), ...matrices('f16', 'f32', 16), ...matrices('i8', 'i32', 32)],
-};
-
 const [model] = positionals;
 if (!model) throw new Error('which model?');
 const modelBytes = readFileSync(model);
@@ -64,7 +51,7 @@ for (const batch of flags.batch.split(',').map(Number)) {
   const passes = { fusion: 'on', disabled: disabledPasses, fold: evaluateConstants };
   const { graph: wanted } = await inPrecision(input.graph.graph, input, passes);
   const { graph } = await runPasses(wanted, { ...passes, target: 'webgpu' });
-  const { plan, layers, memory } = buildPlan(graph, PROFILE, { half: precision !== 'fp32', split: flags.split, halfSums: flags['half-sums'], windows: !disabledPasses.includes('windows') });
+  const { plan, layers, memory } = buildPlan(graph, H200_PROFILE, { half: precision !== 'fp32', split: flags.split, halfSums: flags['half-sums'], windows: !disabledPasses.includes('windows') });
   const steps = plan.steps.map((step, at) => ({ batch, precision, at, ...describe(step, plan, layers) }));
   lines.push(...steps);
   report(batch, steps, plan, memory);
