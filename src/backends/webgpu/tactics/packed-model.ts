@@ -82,16 +82,18 @@ export const H200: PackedModel = {
 
 /**
  * What 1,640 further kernels showed to be off (docs/performance.md): where sums take half the registers, and for bytes, eight subgroups on a large tile
- * cover one another's loads; short blocks and five matrices down a subgroup cost more than their parts.
+ * cover one another's loads, and so do eight slices where every workgroup has a unit to itself; short blocks and five matrices down a subgroup cost
+ * more than their parts.
  */
-const CORRECTIONS = { large: 0.9, short: 1.1, five: 1.1, walkingBytes: 0.97 } as const;
+const CORRECTIONS = { large: 0.9, sliced: 0.92, short: 1.1, five: 1.1, walkingBytes: 0.97 } as const;
 
-function corrected({ element }: PackedProblem, tactic: PackedTactic): number {
+function corrected({ element }: PackedProblem, tactic: PackedTactic, isAlone: boolean): number {
   const { engine, bm, bn, bk, sm, slices, splitK, walk, stationary, halfSums, matrix } = tactic;
   if (engine !== 'matrix') return 1;
   const isLarge = packedInvocations(tactic) >= 256 && slices === 1 && splitK === 1 && bm * bn >= 128 * 192;
   return (
     (isLarge && (halfSums || element === 'i8') ? CORRECTIONS.large : 1) *
+    (isAlone && slices === 8 ? CORRECTIONS.sliced : 1) *
     (bk === 2 ? CORRECTIONS.short : 1) *
     (sm === 5 * matrix!.m ? CORRECTIONS.five : 1) *
     (element === 'i8' && walk > 1 && !stationary ? CORRECTIONS.walkingBytes : 1)
@@ -182,5 +184,5 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
   const traffic = (workgroups * (leftLoads(tactic) * (stationary ? 1 : walk) + walk * bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
   const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
-  return model.dispatch + pipeline * corrected(problem, tactic) * Math.max(waves * Math.max(alone, resident * busy * uncovered), traffic) + reduce;
+  return model.dispatch + pipeline * corrected(problem, tactic, workgroups <= model.units) * Math.max(waves * Math.max(alone, resident * busy * uncovered), traffic) + reduce;
 }
