@@ -4,10 +4,11 @@ import { EXIT, TsrtError } from '../errors.ts';
 
 export interface Interrupt {
   readonly signal: AbortSignal;
+  /** Ends the listening, unless a Ctrl-C came: until the process has ended, another one still means now, and no death by a signal. */
   dispose(): void;
 }
 
-/** Listens for SIGINT and SIGTERM until disposed; `onFirst` is called when the first one comes. */
+/** Listens for SIGINT and SIGTERM; `onFirst` is called when the first one comes. */
 export function onInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
   // Every worker process that is alive listens.
@@ -25,6 +26,7 @@ export function onInterrupt(onFirst: () => void): Interrupt {
   return {
     signal: controller.signal,
     dispose: () => {
+      if (controller.signal.aborted) return;
       process.off('SIGINT', listener);
       process.off('SIGTERM', listener);
     },

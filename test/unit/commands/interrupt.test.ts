@@ -2,8 +2,11 @@ import { afterEach, expect, it } from 'vitest';
 import { asInterruption, onInterrupt } from '../../../src/commands/interrupt.ts';
 import { EXIT } from '../../../src/errors.ts';
 
+const before = new Map((['SIGINT', 'SIGTERM'] as const).map((signal) => [signal, process.listeners(signal)]));
+
 afterEach(() => {
   process.exitCode = undefined;
+  for (const [signal, listeners] of before) for (const listener of process.listeners(signal)) if (!listeners.includes(listener)) process.off(signal, listener);
 });
 
 it('gives what a Ctrl-C aborts as an interruption, not as a fault of the tool', () => {
@@ -27,6 +30,16 @@ it('gives what a Ctrl-C aborts as an interruption, not as a fault of the tool', 
   } finally {
     dispose();
   }
+});
+
+it('listens on after a Ctrl-C until the process has ended, and no longer than its work otherwise', () => {
+  const count = process.listenerCount('SIGINT');
+  onInterrupt(() => {}).dispose();
+  expect(process.listenerCount('SIGINT')).toBe(count);
+  const { dispose } = onInterrupt(() => {});
+  process.emit('SIGINT');
+  dispose();
+  expect(process.listenerCount('SIGINT')).toBe(count + 1);
 });
 
 it('leaves an abort that nobody asked for what it is', () => {
