@@ -117,8 +117,8 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       { bn: 48, sn: 48 },
     ];
     const kinds: readonly Omit<ProblemOptions, 'element'>[] = [{}, { residual: 'f16' }, { output: 'f32' }, { output: 'i8', residual: 'f16' }, { output: 'f32', residual: 'f16', bias: false }];
-    it.each(variants.map((options) => [JSON.stringify(options), options] as const))('%s', async (_, options) => {
-      for (const kind of kinds) expect(await fault(convProblem(test, { element: 'f16', ...kind }), halves(options))).toBeUndefined();
+    it.each(variants.map((options, i) => [JSON.stringify(options), options, i < 2 ? kinds : kinds.slice(1, 3)] as const))('%s', async (_, options, ends) => {
+      for (const kind of ends) expect(await fault(convProblem(test, { element: 'f16', ...kind }), halves(options))).toBeUndefined();
       // 40 columns: whole vectors of eight, the last tile with a tail.
       expect(await fault(convProblem({ ...base, x: [3, 16, 4, 4], w: [40, 16, 1, 1] }, { element: 'f16', residual: 'f16' }), halves(options))).toBeUndefined();
     });
