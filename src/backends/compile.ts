@@ -7,7 +7,7 @@ import { TsrtError } from '../errors.ts';
 import type { RegisteredOp } from '../ir/custom.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
-import { bindInputs, isBindable, resolveType, type BindOptions } from '../onnx/bind.ts';
+import { bindInputs, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
 import { bindingOf } from './binding.ts';
@@ -48,15 +48,21 @@ export interface CompileRequest {
  */
 export async function compileModel(request: CompileRequest): Promise<Engine> {
   const { backend, context, options } = request;
-  const input = await readBuildInput(request);
+  const { input, notices } = await readRequest(request);
   const unsupported = await backend.supports(input);
   if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported, input.graph.ok || (input.graph.held !== undefined && options.backendOptions['fallback'] !== 'onnxruntime'));
   context.signal?.throwIfAborted();
-  return timed(request, 'build', () => backend.build(input, context));
+  const engine = await timed(request, 'build', () => backend.build(input, context));
+  return notices.length === 0 ? engine : { ...engine, header: { ...engine.header, notices: [...notices, ...engine.header.notices] } };
 }
 
 /** What a backend builds from: the file read and imported. Whether a backend supports it is for `supports` to say. */
 export async function readBuildInput(request: Omit<CompileRequest, 'backend' | 'context'>): Promise<BuildInput> {
+  return (await readRequest(request)).input;
+}
+
+/** … and what is to be said of the request. */
+async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>): Promise<{ readonly input: BuildInput; readonly notices: readonly string[] }> {
   const { options, modelBytes, modelName, folder } = request;
   const model = await timed(request, 'read', () => readModel(modelBytes, { folder }));
   const { batch, dims, inputShapes } = options;
@@ -64,7 +70,7 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
   const graph = await timed(request, 'import', () => importFolded(model, { ...bindOptions, inputValues: request.inputValues, customOps: request.customOps }));
   const own = ownBindings(model, bindOptions);
   const inputs = graph.ok ? graph.graph.inputs.map((id) => bindingOf(graph.graph, id)) : own.inputs;
-  return {
+  const input: BuildInput = {
     graph,
     model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own },
     options,
@@ -72,6 +78,7 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
     ...(request.customOps && { customOps: request.customOps }),
     ...(request.calibration && { calibration: request.calibration }),
   };
+  return { input, notices: unusedDims(model, bindOptions) };
 }
 
 async function timed<T>({ onStep }: Pick<CompileRequest, 'onStep'>, step: CompileStep, work: () => T | Promise<T>): Promise<T> {

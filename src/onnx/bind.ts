@@ -6,7 +6,7 @@
  */
 import type { Dims, TensorType } from '../ir/tensor.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
-import type { OnnxDim, OnnxType, OnnxValue } from './model.ts';
+import type { OnnxDim, OnnxModel, OnnxType, OnnxValue } from './model.ts';
 import { MAX_ELEMENTS } from './tensor.ts';
 
 export interface BindOptions {
@@ -76,6 +76,14 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
   const overridden = inputs.some(({ name, type }) => type.dims?.some((dim, axis) => typeof dim === 'number' && dim !== types.get(name)?.dims[axis]));
   const chosen = overridden || Object.keys({ ...options.dims, ...options.inputShapes }).length > 0;
   return { inputs: types, symbols, rebatched, overridden, chosen };
+}
+
+/** What is to be said of sizes for symbols that no input or output has: they change nothing, and may be slips. A suite's may be another model's. */
+export function unusedDims({ inputs, outputs }: Pick<OnnxModel, 'inputs' | 'outputs'>, { dims = {} }: BindOptions): readonly string[] {
+  const declared = [...inputs, ...outputs].flatMap(({ type }) => (type.kind === 'tensor' ? (type.dims ?? []) : []));
+  const symbols = [...new Set(declared.flatMap((dim) => (typeof dim === 'string' && dim !== '' ? [dim] : [])))];
+  const unused = Object.keys(dims).filter((name) => !symbols.includes(name));
+  return unused.map((name) => `The model has no open dimension ${quote(name)} (it has ${symbols.map(quote).join(', ') || 'none'}): the size that was given for it changes nothing.`);
 }
 
 /** The static form of a declared type, where every dimension is a size or a bound symbol. */

@@ -28,6 +28,13 @@ describe('compileModel', () => {
     expect(engine.header.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [1, 4] }]);
   });
 
+  it('says of a size for a dimension that the model does not have that it changes nothing', async () => {
+    const bytes = modelBytes({ inputs: [value('x', 'float32', ['batch', 4])], outputs: [value('y', 'float32', ['batch', 4])] });
+    const notices = async (dims: Readonly<Record<string, number>>) => (await compileModel({ ...request(bytes), options: { ...options, dims }, backend: nullBackend })).header.notices;
+    expect((await notices({ btach: 2 })).join(' ')).toContain("no open dimension 'btach' (it has 'batch')");
+    expect((await notices({ batch: 2 })).join(' ')).not.toContain('open dimension');
+  });
+
   it('says of a precision that it is one, and how to have it', async () => {
     const picky: Backend = { ...nullBackend, name: 'picky', supports: ({ model }) => [{ node: model.name, op: 'precision', reason: 'int8 needs a calibration: give it with --calibration' }] };
     await expect(compileModel({ ...request(modelBytes()), backend: picky })).rejects.toMatchObject({
