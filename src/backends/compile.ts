@@ -61,7 +61,7 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
   return (await readRequest(request)).input;
 }
 
-/** … and what is to be said of the request. */
+/** What a backend builds from, and what the engine's header is to say of the request. */
 async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>): Promise<{ readonly input: BuildInput; readonly notices: readonly string[] }> {
   const { options, modelBytes, modelName, folder } = request;
   const model = await timed(request, 'read', () => readModel(modelBytes, { folder }));

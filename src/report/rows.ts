@@ -139,8 +139,9 @@ function rowOf(record: BenchRecord): ReportRow {
 function soFar({ rounds, case: { variant } }: AbortedRecord): string {
   const samples = latencyRoundsMs(rounds).flat();
   if (samples.length === 0) return '';
-  const rate = quantile(sortSamples(throughputRounds(rounds, variant.options.batch).flat()), 0.5);
-  return `; so far p50 ${formatNumber(quantile(sortSamples(samples), 0.5))} ms, ${formatNumber(rate)} QPS (${plural(samples.length, 'sample')})`;
+  const rates = throughputRounds(rounds, variant.options.batch).flat();
+  const throughput = rates.length === 0 ? '' : `, ${formatNumber(quantile(sortSamples(rates), 0.5))} QPS`;
+  return `; so far p50 ${formatNumber(quantile(sortSamples(samples), 0.5))} ms${throughput} (${plural(samples.length, 'sample')})`;
 }
 
 function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {

@@ -152,7 +152,7 @@ const MAX_TACTICS = 8;
 
 /**
  * The legal tactics, the most promising first: matrices before register tiles, then by a model of an NVIDIA H200 (132 units): a
- * workgroup takes the latency of its blocks and its share of the unit's arithmetic (36 tactics measured on ViT-B/16 and BERT-base, docs/performance.md).
+ * workgroup takes the latency of its blocks and its share of the unit's arithmetic (32 tactics measured on ViT-B/16 and BERT-base, docs/performance.md).
  */
 export function attentionTactics(problem: AttentionProblem, profile: DeviceProfile): AttentionTactic[] {
   const given = matrixSubgroup(profile);
@@ -196,6 +196,7 @@ function registersOf({ depth, depthV }: AttentionProblem, tactic: AttentionTacti
 function predictNs(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): number {
   const { bq, bk, engine } = tactic;
   const groups = problem.heads * Math.ceil(problem.rows / bq);
+  // Without what the packed model reserves for each workgroup: so the measured order came out.
   const fits = Math.max(1, Math.floor(profile.maxWorkgroupBytes / attentionWorkgroupBytes(problem, tactic)));
   const registers = registersOf(problem, tactic);
   const byRegisters = Math.max(1, Math.floor(UNIT_REGISTERS / (attentionInvocations(tactic) * Math.min(MOST_REGISTERS, registers))));
