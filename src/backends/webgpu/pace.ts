@@ -4,8 +4,11 @@
  * Dawn's Node binding (webgpu 0.6.2, AsyncRunner) looks once in every turn of the event loop, which it keeps going with the global
  * `setImmediate`, a new native function each time, as long as a device is open. Each turn leaves garbage that only V8's full
  * collections free (functions with finalizers outlive scavenges): tens of megabytes a second, and stops of 10 to 70 ms on the way, in the
- * middle of requests. So turns are spaced: hardly any until what is waited for is nearly due, by how long the last ones took; then close
- * ones; and where nothing is known, or it takes longer, the longer the further apart, by a share of the wait.
+ * middle of requests. So turns are spaced: hardly any until what is waited for is nearly due, by when the last ones were not done yet; then
+ * close ones; and where nothing is known, or it takes longer, the longer the further apart, by a share of the wait.
+ *
+ * When an answer comes says little of when it was ready: a first look that is late finds it all the same, and the next first look would be as
+ * late. A look that was in vain is what bounds it from below.
  */
 
 /** What a turn may wait where nothing is expected: of the time since the last submit, and at most. */
@@ -17,21 +20,53 @@ const [DUE, OVERDUE] = [0.9, 1.2];
 const LONG_MS = 0.1;
 const CLOSE_MS = 0.005;
 
+/** Of the time of a first look that was not in vain, when the next answer is expected. */
+const SOONER = 0.8;
+
+/** What a row of requests teaches about when to look for the next one's answer. Times are in ms since the last submit. */
+export class Expectation {
+  /** The newest look, and the one before it, after the last submit. */
+  #look: number | undefined;
+  #vain: number | undefined;
+  #answered = true;
+  /** When the last two answers were not there yet, newest first; 0 where nothing is known. */
+  #bounds: readonly [number, number] = [0, 0];
+
+  submitted(): void {
+    this.#look = undefined;
+    this.#vain = undefined;
+    this.#answered = false;
+  }
+
+  looked(elapsedMs: number): void {
+    this.#vain = this.#look;
+    this.#look = elapsedMs;
+  }
+
+  answered(): void {
+    this.#answered = true;
+    if (this.#look !== undefined) this.#bounds = [this.#vain ?? SOONER * this.#look, this.#bounds[0]];
+  }
+
+  /** The shorter of the last two, as long as something is under way; 0 where nothing is known. */
+  get ms(): number {
+    return this.#answered ? 0 : Math.min(...this.#bounds);
+  }
+}
+
+const expectation = new Expectation();
 let submittedAt = 0;
-let answeredAt = 0;
-/** How long the last two answers took after the last submit before them, newest first. */
-let waits: readonly [number, number] = [0, 0];
 let paced = false;
 
 /** What waits for the device begins now. */
 export function noteSubmit(): void {
   submittedAt = performance.now();
+  expectation.submitted();
 }
 
 /** What was waited for is there. */
 export function noteAnswer(): void {
-  answeredAt = performance.now();
-  waits = [answeredAt - submittedAt, waits[0]];
+  expectation.answered();
 }
 
 /** Milliseconds that a turn is held back, so long after the last submit; `expectedMs` is 0 where nothing is known. */
@@ -39,11 +74,6 @@ export function pauseAt(elapsedMs: number, expectedMs: number): number {
   const left = DUE * expectedMs - elapsedMs;
   if (left > 0) return Math.min(LONG_MS, left);
   return elapsedMs < OVERDUE * expectedMs ? CLOSE_MS : Math.min(LONGEST_MS, SHARE * elapsedMs);
-}
-
-/** The shorter of the last two, as long as something is under way. */
-function expected(): number {
-  return answeredAt > submittedAt ? 0 : Math.min(...waits);
 }
 
 const CELL = new Int32Array(new SharedArrayBuffer(4));
@@ -63,15 +93,19 @@ function spin(ms: number): void {
   if (ms >= TELLING_MS && tookMs > 0) loadsPerMs += 0.1 * (Math.min(10, Math.max(0.1, ms / tookMs)) - 1) * loadsPerMs;
 }
 
+/** A turn: whatever the last one brought has been dealt with by now. */
+function turn(callback: (...args: unknown[]) => void, ...args: unknown[]): void {
+  spin(pauseAt(performance.now() - submittedAt, expectation.ms));
+  expectation.looked(performance.now() - submittedAt);
+  callback(...args);
+}
+
 /** From now on turns of the event loop that are asked for by the global `setImmediate` are spaced, for the life of the process. */
 export function paceTurns(): void {
   if (paced) return;
   paced = true;
   const plain = globalThis.setImmediate;
-  const spaced = ((...args: Parameters<typeof setImmediate>) => {
-    spin(pauseAt(performance.now() - submittedAt, expected()));
-    return plain(...args);
-  }) as typeof setImmediate;
+  const spaced = ((callback: Parameters<typeof turn>[0], ...args: unknown[]) => plain(turn, callback, ...args)) as typeof setImmediate;
   // Node's own `promisify` looks there.
   globalThis.setImmediate = Object.assign(spaced, plain);
 }

@@ -2,9 +2,55 @@
 import { promisify } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { noteSubmit, paceTurns, pauseAt } from '../../../src/backends/webgpu/pace.ts';
+import { Expectation, noteSubmit, paceTurns, pauseAt } from '../../../src/backends/webgpu/pace.ts';
+
+/** Requests to a device that takes `deviceMs` for each, by a processor that takes `turnMs` for a turn: how late the last answers were seen, and in how many turns. */
+function requests(deviceMs: number, turnMs: number, count: number): { late: number; turns: number }[] {
+  const expectation = new Expectation();
+  return Array.from({ length: count }, () => {
+    expectation.submitted();
+    let elapsed = 0;
+    for (let turns = 1; ; turns++) {
+      elapsed += pauseAt(elapsed, expectation.ms);
+      expectation.looked(elapsed);
+      const done = elapsed >= deviceMs;
+      elapsed += turnMs;
+      if (!done) continue;
+      expectation.answered();
+      return { late: elapsed - deviceMs, turns };
+    }
+  });
+}
 
 describe('pauses between turns', () => {
+  it('end soon after the device does, whatever a turn costs beside it', () => {
+    fc.assert(
+      fc.property(fc.double({ min: 0.02, max: 30, noNaN: true }), fc.double({ min: 0.002, max: 0.06, noNaN: true }), (deviceMs, turnMs) => {
+        const settled = requests(deviceMs, turnMs, 60).slice(40);
+        // Three of four by no more than a pause, their own turn and the one in vain before it.
+        const late = settled.map((each) => each.late).toSorted((a, b) => a - b);
+        expect(late[14]).toBeLessThanOrEqual(0.005 + 2 * turnMs + 1e-9);
+        for (const { turns } of settled) expect(turns).toBeLessThanOrEqual(4 + deviceMs / 0.1 + (0.3 * deviceMs) / (0.005 + turnMs));
+      }),
+    );
+  });
+
+  it('expect nothing where no look was made, or nothing is under way', () => {
+    const expectation = new Expectation();
+    expectation.submitted();
+    expectation.answered();
+    expect(expectation.ms).toBe(0);
+    for (const look of [1, 2]) {
+      expectation.submitted();
+      expectation.looked(look);
+      expectation.looked(look + 1);
+      expectation.answered();
+      expect(expectation.ms).toBe(0);
+    }
+    expectation.submitted();
+    expect(expectation.ms).toBe(1);
+  });
+
   it('add no more than a fiftieth to a wait of which nothing is known, and no more than 50 µs', () => {
     fc.assert(
       fc.property(fc.double({ min: 0, max: 1e5, noNaN: true }), (waited) => {
