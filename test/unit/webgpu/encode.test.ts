@@ -3,9 +3,9 @@ import { expect, test } from 'vitest';
 import { partEnds } from '../../../src/backends/webgpu/encode.ts';
 
 test('parts grow twofold and end with the steps; few steps are one part', () => {
-  expect(partEnds(53)).toEqual([8, 23, 53]);
-  expect(partEnds(28)).toEqual([4, 12, 28]);
-  expect(partEnds(27)).toEqual([27]);
+  expect(partEnds(53)).toEqual([18, 53]);
+  expect(partEnds(12)).toEqual([4, 12]);
+  expect(partEnds(11)).toEqual([11]);
   expect(partEnds(0)).toEqual([0]);
   expect(partEnds(57, 4)).toEqual([57]);
   expect(partEnds(60, 4)).toEqual([4, 12, 28, 60]);
