@@ -130,6 +130,13 @@ const MATRIX_TILES: readonly Tile[] = [
   [32, 128, 2, 2],
   [16, 64, 1, 4],
   [16, 128, 1, 4],
+  // Subgroups of 32 queries, which read keys and values half as often; and workgroups of one subgroup, which wait for nobody at a barrier.
+  [64, 16, 2, 1],
+  [64, 32, 2, 1],
+  [32, 16, 1, 1],
+  [32, 32, 1, 1],
+  [16, 16, 1, 1],
+  [16, 32, 1, 1],
 ];
 
 const LANE_TILES: readonly Tile[] = [
@@ -148,7 +155,7 @@ const COMPACT_TILES: readonly Tile[] = [
   [4, 16, 4, 4],
 ];
 
-const MAX_TACTICS = 8;
+const MAX_TACTICS = 14;
 
 /**
  * The legal tactics, the most promising first: matrices before register tiles, then by a model of an NVIDIA H200 (132 units): a
@@ -167,7 +174,7 @@ export function attentionTactics(problem: AttentionProblem, profile: DeviceProfi
   const ranked = [onMatrices, onLanes].flatMap((group) =>
     group
       .filter((tactic) => attentionReason(problem, tactic, profile) === undefined)
-      .map((tactic) => ({ tactic, ns: predictNs(problem, tactic, profile) }))
+      .map((tactic) => ({ tactic, ns: predictAttentionNs(problem, tactic, profile) }))
       .sort((a, b) => a.ns - b.ns)
       .map(({ tactic }) => tactic),
   );
@@ -193,7 +200,8 @@ function registersOf({ depth, depthV }: AttentionProblem, tactic: AttentionTacti
   return (rows * bk) / lanes + (bq * bk) / threads + (rows * depthV) / lanes + held + (bk * (depth + depthV)) / 2 / threads + 40;
 }
 
-function predictNs(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): number {
+/** What a tactic is expected to take on an NVIDIA H200, in nanoseconds. */
+export function predictAttentionNs(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): number {
   const { bq, bk, engine } = tactic;
   const groups = problem.heads * Math.ceil(problem.rows / bq);
   // Without what the packed model reserves for each workgroup: so the measured order came out.
