@@ -63,7 +63,7 @@ function contentsOf({ q, mask }) {
 }
 
 /** One result in float64. */
-function expectedAt({ batch, heads, rows, depth, scale }, contents, [image, row, head, d]) {
+function expectedAt({ heads, rows, depth, scale }, contents, [image, row, head, d]) {
   const element = (part, at, e) => float16ToNumber(contents.get(0)[(((image * rows + at) * 3 + part) * heads + head) * depth + e]);
   const scores = Array.from({ length: rows }, (_, key) => {
     let dot = contents.has(2) ? contents.get(2)[image * rows + key] / scale : 0;

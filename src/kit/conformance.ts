@@ -12,20 +12,18 @@ import type { Registry } from '../registry.ts';
 import { caseArbitrary, isFloating, type KitCase, type Special } from './case.ts';
 import { CHECKS, type CheckName } from './checks.ts';
 import type { Worst } from './compare.ts';
-import { Lane } from './lane.ts';
+import type { Lane } from './lane.ts';
 import { emptyHint, emptySweep, simplerCases, sweep } from './sweep.ts';
 import { Trial } from './trial.ts';
 
 export interface KitRequest {
   readonly registry: Registry;
-  /** As they were named, and where: the worker loads them again. */
-  readonly plugins: readonly string[];
-  readonly cwd: string;
+  /** The worker that has the same plugins and device. */
+  readonly lane: Lane;
   /** Names of the plugins whose ops are checked. */
   readonly checked: readonly string[];
   /** The webgpu device's slug, or why there is none. */
   readonly device: { readonly slug: string } | { readonly reason: string };
-  readonly environment: Readonly<Record<string, string>>;
   readonly seed: number;
   /** Share of the usual number of cases, 1 being the usual. */
   readonly effort: number;
@@ -63,11 +61,10 @@ const SWEEPS: Readonly<Record<CheckName, number>> = { shapes: 130, reference: 70
 
 const DRAWS_EMPTY: ReadonlySet<CheckName> = new Set(['shapes', 'reference', 'kernel', 'onnxruntime', 'webgpu']);
 
-/** Throws what a plugin raises while it is loaded, and the signal's reason. */
+/** Throws what a plugin raises while it is loaded again, and the signal's reason. */
 export async function checkConformance(request: KitRequest): Promise<ConformanceReport> {
-  const { registry, checked, plugins, cwd, device, environment, seed, signal } = request;
+  const { registry, checked, lane, device, seed, signal } = request;
   const slug = 'slug' in device ? device.slug : undefined;
-  const lane = new Lane({ open: { kind: 'open', plugins, cwd, device: slug }, environment });
   const stop = (): void => lane.end();
   signal?.addEventListener('abort', stop);
   try {
@@ -86,7 +83,6 @@ export async function checkConformance(request: KitRequest): Promise<Conformance
     return { passed: ops.every(({ checks }) => checks.every(({ status }) => status !== 'failed')), device: slug, seed, ops };
   } finally {
     signal?.removeEventListener('abort', stop);
-    lane.end();
   }
 }
 

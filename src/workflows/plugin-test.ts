@@ -2,6 +2,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { webgpuBackend } from '../backends/webgpu/webgpu.ts';
 import { resolveConfig } from '../config.ts';
 import { checkConformance, type ConformanceReport } from '../kit/conformance.ts';
 import type { CheckName } from '../kit/checks.ts';
@@ -40,44 +41,33 @@ export interface PluginReport extends ConformanceReport {
 export async function testPlugin(request: PluginTestRequest): Promise<PluginReport> {
   const cwd = process.cwd();
   const plugins = [request.plugin, ...request.others];
-  await loadsElsewhere(plugins, cwd, request.loadTimeoutMs);
-  const registry = await openRegistry(plugins);
-  const source = locatePlugin(request.plugin, cwd);
-  const { plugin } = registry.plugins.find((entry) => entry.source === source)!;
-  const { seed, timeoutMs, signal, datasetFolder } = request;
-  const folder = datasetFolder === undefined ? undefined : resolve(cwd, datasetFolder);
-  const parts = await checkParts({ registry, plugin, datasetFolder: folder, seed, timeoutMs, signal, records: sampleRecords });
-  const ops = plugin.ops?.length ? await testOps(request, { registry, plugins, cwd, checked: [plugin.name] }) : { passed: true, device: undefined, seed, ops: [] };
-  if (ops.ops.length + parts.length === 0) throw new TsrtError('USAGE', 'the plugin gives nothing that could be tested', { plugin: plugin.name, fix: 'give it ops, backends, datasets, calibrators, reporters or suites' });
-  return { ...ops, passed: ops.passed && parts.every(({ status }) => status !== 'failed'), parts };
-}
-
-/** First in a process that can be ended: a module that never comes to an end would take this one with it. */
-async function loadsElsewhere(plugins: readonly string[], cwd: string, timeoutMs: number | undefined): Promise<void> {
-  const lane = new Lane({ open: { kind: 'open', plugins, cwd, device: undefined }, environment: {} });
+  const { device, environment } = await findDevice(request.device);
+  // First in a process that can be ended: a module that never comes to an end would take this one with it.
+  const lane = new Lane({ open: { kind: 'open', plugins, cwd, device: 'slug' in device ? device.slug : undefined }, environment });
   try {
-    await lane.open(timeoutMs);
+    await lane.open(request.loadTimeoutMs);
+    const registry = await openRegistry(plugins);
+    const source = locatePlugin(request.plugin, cwd);
+    const { plugin } = registry.plugins.find((entry) => entry.source === source)!;
+    const { seed, timeoutMs, signal, datasetFolder } = request;
+    const folder = datasetFolder === undefined ? undefined : resolve(cwd, datasetFolder);
+    const parts = await checkParts({ registry, plugin, datasetFolder: folder, seed, timeoutMs, signal, records: sampleRecords });
+    const ops = plugin.ops?.length ? await checkConformance({ ...request, registry, lane, device, checked: [plugin.name] }) : { passed: true, device: undefined, seed, ops: [] };
+    if (ops.ops.length + parts.length === 0) throw new TsrtError('USAGE', 'the plugin gives nothing that could be tested', { plugin: plugin.name, fix: 'give it ops, backends, datasets, calibrators, reporters or suites' });
+    return { ...ops, passed: ops.passed && parts.every(({ status }) => status !== 'failed'), parts };
   } finally {
     lane.end();
   }
 }
 
-async function testOps({ device, seed, effort, timeoutMs, signal, onCheck, only }: PluginTestRequest, about: Pick<Parameters<typeof checkConformance>[0], 'registry' | 'plugins' | 'cwd' | 'checked'>): Promise<ConformanceReport> {
-  const webgpu = about.registry.backend('webgpu');
-  const availability = await webgpu.probe(device);
+/** The device of the checks that need one, and what a worker's environment needs for it. */
+async function findDevice(wanted: string | undefined): Promise<Pick<Parameters<typeof checkConformance>[0], 'device'> & { readonly environment: Readonly<Record<string, string>> }> {
+  const availability = await webgpuBackend.probe(wanted);
+  if (availability.status !== 'available') return { device: { reason: `${availability.reason}. ${availability.fix}` }, environment: {} };
   // SwiftShader is slow and right, which is what a kit wants where there is nothing else.
-  const slug = availability.status === 'available' ? availability.devices[0]?.slug : undefined;
-  return checkConformance({
-    ...about,
-    device: slug === undefined ? { reason: availability.status === 'available' ? 'there is no adapter; name one with --device' : `${availability.reason}. ${availability.fix}` } : { slug },
-    environment: (slug !== undefined && (await webgpu.workerEnvironment?.(slug))) || {},
-    seed,
-    effort,
-    timeoutMs,
-    signal,
-    ...(onCheck && { onCheck }),
-    ...(only && { only }),
-  });
+  const slug = availability.devices[0]?.slug;
+  if (slug === undefined) return { device: { reason: 'there is no adapter; name one with --device' }, environment: {} };
+  return { device: { slug }, environment: (await webgpuBackend.workerEnvironment?.(slug)) ?? {} };
 }
 
 const SAMPLE_SUITE = {
