@@ -165,6 +165,11 @@ export interface Session {
   profile?(inputs: TensorMap): Promise<readonly LayerTime[]>;
   /** Measures them at the first call, which takes up to a few seconds. */
   peaks?(): Promise<DevicePeaks>;
+  /**
+   * Time in nanoseconds that the device itself takes for one execution of the inputs that lie there, by its own clock: nothing of what the host does
+   * before, meanwhile and after is in it. Where the device has such a clock.
+   */
+  deviceTime?(): Promise<number>;
   /** Runs a fixed workload of the device's own, warmed up, and gives its time in nanoseconds: it moves only when the device does. */
   yardstick?(): Promise<number>;
   dispose(): Promise<void>;

@@ -2,6 +2,7 @@
  * Compares two sets of records case by case: what each metric was, what it is, and how sure the difference is. States facts;
  * the verdict is judge.ts's.
  */
+import { deviceMsOf } from '../results/derive.ts';
 import type { CompletedRecord } from '../results/record.ts';
 import { METRIC_NAMES, type MetricName } from './metrics.ts';
 import type { CasePair, Pairing } from './pair.ts';
@@ -45,7 +46,7 @@ const IDENTICAL_SNR_DB = 150;
 
 /** Compares every pair; see {@link MetricChange} for what is stated. */
 export function comparePairs(pairing: Pairing, labels: { readonly baseline: string; readonly candidate: string }, options: CompareOptions): Comparison {
-  const { design = 'stored', metrics = METRIC_NAMES, confidence, falseAlarms } = options;
+  const { design = 'stored', metrics = metricsOf(pairing), confidence, falseAlarms } = options;
   const look = options.look ?? { doubtShare: 1, alarmShare: 1, family: familySize(pairing.pairs.filter((pair) => pair.state === 'both').length, metrics) };
   const cases = pairing.pairs.map((pair): CaseComparison => {
     if (pair.state !== 'both') return { pair, changes: [] };
@@ -55,6 +56,12 @@ export function comparePairs(pairing: Pairing, labels: { readonly baseline: stri
     return { pair, changes: metrics.flatMap((metric) => compareMetric(metric, pair.baseline, pair.candidate, design, levelsOf(metric))) };
   });
   return { suite: pairing.suite, ...labels, cases, notices: pairing.notices };
+}
+
+/** All metrics; what a device's own clock says only where one has said something. */
+function metricsOf({ pairs }: Pairing): readonly MetricName[] {
+  const tells = pairs.some((pair) => pair.state === 'both' && [pair.baseline, pair.candidate].some(({ rounds }) => deviceMsOf(rounds) !== undefined));
+  return tells ? METRIC_NAMES : METRIC_NAMES.filter((metric) => metric !== 'device-time');
 }
 
 /** How many timed metrics of so many cases are tested together; at least 1. */
@@ -68,6 +75,7 @@ function compareMetric(metric: MetricName, baseline: CompletedRecord, candidate:
     case 'latency-p95':
     case 'latency-p99':
     case 'throughput':
+    case 'device-time':
     case 'build-time':
     case 'load-time':
     case 'first-inference':

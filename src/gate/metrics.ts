@@ -34,6 +34,7 @@ export const METRICS: { readonly [K in MetricName]: MetricDefinition } = {
   'latency-p95': { label: 'latency p95', unit: 'ms', better: 'lower', compared: 'sampled' },
   'latency-p99': { label: 'latency p99', unit: 'ms', better: 'lower', compared: 'sampled' },
   throughput: { label: 'throughput', unit: 'items/s', better: 'higher', compared: 'sampled' },
+  'device-time': { label: 'device time', unit: 'ms', better: 'lower', compared: 'sampled' },
   'build-time': { label: 'build time', unit: 'ms', better: 'lower', compared: 'sampled', floor: BUILD_FLOOR_MS, startup: true },
   'load-time': { label: 'load time', unit: 'ms', better: 'lower', compared: 'sampled', floor: LOAD_FLOOR_MS, startup: true },
   'first-inference': { label: 'first inference', unit: 'ms', better: 'lower', compared: 'sampled', floor: FIRST_INFERENCE_FLOOR_MS, startup: true },

@@ -1,7 +1,8 @@
 /**
- * The timed metrics, and the one number that each round gives for them: the quantile of its samples, its throughput, or what the
- * start of its fresh process took. Samples inside a round share a process and a moment and are not independent, so that a round
- * counts once (Kalibera and Jones, ISMM 2013). Build times come from the builds of a run, outside of its rounds.
+ * The timed metrics, and the one number that each round gives for them: the quantile of its samples, its throughput, what the
+ * device's own clock says, or what the start of its fresh process took. Samples inside a round share a process and a moment and are
+ * not independent, so that a round counts once (Kalibera and Jones, ISMM 2013). Build times come from the builds of a run, outside of
+ * its rounds.
  */
 import { latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { CompletedRecord, Round } from '../results/record.ts';
@@ -10,7 +11,7 @@ import { quantile, sortSamples } from '../stats/samples.ts';
 import { METRICS, type MetricName } from './metrics.ts';
 import { isSliced, shiftOfSlices } from './slices.ts';
 
-export const TIMED_METRICS = ['latency-p50', 'latency-p95', 'latency-p99', 'throughput', 'build-time', 'load-time', 'first-inference'] as const satisfies readonly MetricName[];
+export const TIMED_METRICS = ['latency-p50', 'latency-p95', 'latency-p99', 'throughput', 'device-time', 'build-time', 'load-time', 'first-inference'] as const satisfies readonly MetricName[];
 export type TimedMetric = (typeof TIMED_METRICS)[number];
 
 const QUANTILES = {
@@ -18,6 +19,7 @@ const QUANTILES = {
   'latency-p95': 0.95,
   'latency-p99': 0.99,
   throughput: 0.5,
+  'device-time': 0.5,
   'build-time': 0.5,
   'load-time': 0.5,
   'first-inference': 0.5,
@@ -47,6 +49,8 @@ export function valuesOf(metric: TimedMetric, record: CompletedRecord, rounds: r
       return latencyRoundsMs(rounds);
     case 'throughput':
       return throughputRounds(rounds, record.case.variant.options.batch);
+    case 'device-time':
+      return rounds.flatMap(({ deviceNs }) => (deviceNs === undefined ? [] : [[deviceNs / 1e6]]));
     case 'build-time':
       return (record.build.buildsMs ?? []).map((ms) => [ms]);
     case 'load-time':

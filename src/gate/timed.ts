@@ -116,6 +116,8 @@ function nothingOf(metric: TimedMetric): string {
   switch (metric) {
     case 'build-time':
       return 'an engine was not built in this run';
+    case 'device-time':
+      return 'a side does not tell what its device takes';
     case 'load-time':
     case 'first-inference':
       return 'a side has no starts of processes on record';

@@ -93,10 +93,12 @@ export async function openRound(options: RoundOptions): Promise<OpenRound> {
     async close() {
       const { others, own } = cpuLoad?.() ?? { others: 0, own: 0 };
       const { wallElapsedNs, ...timings } = joinParts(parts);
+      const deviceNs = await orDispose(async () => session.deviceTime?.());
       await lanes.dispose();
       const reading: RoundReading = {
         ...timings,
         ...(session.clock?.source === 'program' && { wallElapsedNs }),
+        ...(deviceNs !== undefined && { deviceNs }),
         startedAt,
         warmup: warmup.reading,
         yardstick: yardstickNs === undefined ? [] : [{ workload: 'gpu', durationNs: yardstickNs }],

@@ -13,6 +13,9 @@ const DRIFT_RATIO = 1.1;
 /** Share of outliers in a round that is more than a machine's usual interruptions. */
 const OUTLIER_SHARE = 0.1;
 
+/** Of a request's time, what the device works at least where the host keeps up with it. */
+const DEVICE_SHARE = 0.75;
+
 /** Percentiles that reports show; the lowest that the samples can't bound is named. */
 const REPORTED_PERCENTILES = [50, 95, 99];
 
@@ -34,6 +37,7 @@ export function warningsOf(input: WarningInput): readonly RecordWarning[] {
     ...fewSamples(input),
     ...drift(input),
     ...outliers(input),
+    ...hostBound(input),
     ...fewerRounds(input),
   ];
 }
@@ -84,6 +88,15 @@ function outliers({ rounds }: WarningInput): RecordWarning[] {
   }
   const share = outside / total;
   return share > OUTLIER_SHARE ? [{ kind: 'outliers', share }] : [];
+}
+
+/** Requests one at a time, without transfers, wait for the device alone where the host keeps up. */
+function hostBound({ case: { scenario }, rounds }: WarningInput): RecordWarning[] {
+  const ofDevice = rounds.flatMap(({ deviceNs }) => deviceNs ?? []);
+  if (scenario.name !== 'single-stream' || scenario.transfers || ofDevice.length === 0) return [];
+  const latencyNs = quantile(sortSamples(rounds.flatMap(({ samplesNs, executionsPerSample }) => samplesNs.map((ns) => ns / executionsPerSample))), 0.5);
+  const deviceNs = quantile(sortSamples(ofDevice), 0.5);
+  return deviceNs < DEVICE_SHARE * latencyNs ? [{ kind: 'host-bound', latencyNs, deviceNs }] : [];
 }
 
 function fewerRounds({ rounds, plannedRounds }: WarningInput): RecordWarning[] {

@@ -26,6 +26,8 @@ export function columnsOf(report: Report): Column[] {
     number('±', (row) => `${halfWidthPercent(row).toFixed(1)} %`, 5, '± is half the 95 % interval of p50.'),
     number('p95 ms', (row) => formatNumber(row.latencyMs.p95.point), 3),
     number('p99 ms', (row) => formatNumber(row.latencyMs.p99.point), 4),
+    rows.some((row) => row.deviceMs !== undefined) &&
+      number('device ms', (row) => (row.deviceMs === undefined ? '–' : formatNumber(row.deviceMs)), 1, 'Device ms is what the device itself takes for a request, by its own clock: the rest is the host.'),
     number('QPS', (row) => formatNumber(row.itemsPerSecond.point), 0, 'QPS counts items: requests × batch.'),
     number('memory', (row) => formatMib(row.memoryBytes), 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
     rows.some((row) => row.deviceBytes !== undefined) &&

@@ -18,6 +18,7 @@ const COLUMNS: readonly (readonly [head: string, cell: (row: ReportRow) => Cell]
   ['latency_p50_high_ms', (row) => measured(row)?.latencyMs.p50.high],
   ['latency_p95_ms', (row) => measured(row)?.latencyMs.p95.point],
   ['latency_p99_ms', (row) => measured(row)?.latencyMs.p99.point],
+  ['device_ms', (row) => measured(row)?.deviceMs],
   ['items_per_second', (row) => measured(row)?.itemsPerSecond.point],
   ['memory_bytes', (row) => measured(row)?.memoryBytes],
   ['device_bytes', (row) => measured(row)?.deviceBytes],

@@ -1,5 +1,5 @@
 /** From records to what every reporter shows: one row per case, with units in the names. */
-import { estimatesOf, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
+import { deviceMsOf, estimatesOf, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { AbortedRecord, AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
 import type { Estimate } from '../stats/interval.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
@@ -23,6 +23,8 @@ export interface MeasuredRow extends RowBase {
   /** Per request, which holds `batch` items; with bootstrap intervals. */
   readonly latencyMs: { readonly p50: Estimate; readonly p95: Estimate; readonly p99: Estimate };
   readonly itemsPerSecond: Estimate;
+  /** What the device itself takes for a request, by its own clock; undefined where it does not tell. */
+  readonly deviceMs: number | undefined;
   /** Peak resident set of the worker above what it took before the engine was loaded. */
   readonly memoryBytes: number;
   readonly deviceBytes: number | undefined;
@@ -153,6 +155,7 @@ function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
     status: 'completed',
     latencyMs: estimates.latencyMs,
     itemsPerSecond: estimates.itemsPerSecond,
+    deviceMs: deviceMsOf(record.rounds),
     memoryBytes: Math.max(0, memory.residentPeakBytes - memory.residentBaselineBytes),
     deviceBytes: memory.deviceBytes,
     engineBytes: record.build.engineBytes,

@@ -73,6 +73,11 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
       };
     case 'outliers':
       return { sentence: `${formatPercent(warning.share * 100)} of the samples are outliers`, advice: 'look at p99; other programs may be interfering' };
+    case 'host-bound':
+      return {
+        sentence: `the host decides: of ${formatNumber(warning.latencyNs / 1e6)} ms per request the device works ${formatNumber(warning.deviceNs / 1e6)} ms`,
+        advice: 'compare engines by what the device takes (device ms); a quieter processor, a larger batch or several streams keep it at work',
+      };
     case 'untrained-weights':
       return {
         sentence: 'the weights are seeded, not trained: accuracy only compares variants with each other',
@@ -102,6 +107,8 @@ function severity(warning: RecordWarning): number {
       return warning.ratio;
     case 'outliers':
       return warning.share;
+    case 'host-bound':
+      return warning.latencyNs / warning.deviceNs;
     case 'untrained-weights':
     case 'over-budget':
     case 'notice':

@@ -5,6 +5,7 @@
 import { quantilesOfRounds, type Rounds } from '../stats/bootstrap.ts';
 import type { Estimate } from '../stats/interval.ts';
 import { createRandom } from '../stats/random.ts';
+import { quantile, sortSamples } from '../stats/samples.ts';
 import type { CompletedRecord, Round } from './record.ts';
 
 const NS_PER_MS = 1e6;
@@ -46,6 +47,12 @@ export function estimatesOf(record: CompletedRecord, confidence = 0.95): CaseEst
   const [p50, p95, p99] = quantilesOfRounds(latency, [0.5, 0.95, 0.99], options);
   const [itemsPerSecond] = quantilesOfRounds(throughput, [0.5], options);
   return { samples, latencyMs: { p50: p50!, p95: p95!, p99: p99! }, itemsPerSecond: itemsPerSecond! };
+}
+
+/** Milliseconds that the device itself takes for one request, the median of the rounds; undefined where none tells. */
+export function deviceMsOf(rounds: readonly Round[]): number | undefined {
+  const told = rounds.flatMap(({ deviceNs }) => deviceNs ?? []);
+  return told.length === 0 ? undefined : quantile(sortSamples(told), 0.5) / NS_PER_MS;
 }
 
 export function countSamples(rounds: Rounds): number {

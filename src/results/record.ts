@@ -54,6 +54,8 @@ export interface Round {
   readonly elapsedNs: number;
   /** The same by the harness's clock, where the samples are by an outside program's own: the rest is what talking to it took. */
   readonly wallElapsedNs?: number;
+  /** What the device itself took for one execution after the samples, by its own clock, median; absent where it has none. */
+  readonly deviceNs?: number;
   /** How the samples fall into slices, where two processes took turns: slice k of both sides of a pair were neighbours in time. */
   readonly slices?: readonly Slice[];
   readonly warmup: { readonly executions: number; readonly durationMs: number; readonly steady: boolean };
@@ -161,6 +163,8 @@ export type RecordWarning =
   | { readonly kind: 'few-samples'; readonly samples: number; readonly percentile: number }
   | { readonly kind: 'drift'; readonly yardstick: YardstickReading['workload']; readonly ratio: number }
   | { readonly kind: 'outliers'; readonly share: number }
+  /** Of a request's time, how much the device works: the rest is the host's. */
+  | { readonly kind: 'host-bound'; readonly latencyNs: number; readonly deviceNs: number }
   | { readonly kind: 'untrained-weights' }
   /** What of the suite's accuracy budget the variant breaks, as a sentence. */
   | { readonly kind: 'over-budget'; readonly text: string }

@@ -80,6 +80,7 @@ const round = z.strictObject({
   requests: count.describe('Requests that ended in the round; one holds `batch` items'),
   elapsedNs: amount.describe('Wall time in which they ended'),
   wallElapsedNs: amount.exactOptional().describe("By the harness's clock, where the samples are by an outside program's own"),
+  deviceNs: amount.exactOptional().describe('What the device itself took for one execution, by its own clock, nanoseconds'),
   slices: z
     .array(z.strictObject({ samples: count, elapsedNs: amount }))
     .exactOptional()
@@ -176,6 +177,7 @@ const warning = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('few-samples'), samples: count, percentile: percent }),
   z.strictObject({ kind: z.literal('drift'), yardstick: z.enum(YARDSTICKS), ratio: amount }),
   z.strictObject({ kind: z.literal('outliers'), share: z.number().min(0).max(1) }),
+  z.strictObject({ kind: z.literal('host-bound'), latencyNs: amount, deviceNs: amount }),
   z.strictObject({ kind: z.literal('untrained-weights') }),
   z.strictObject({ kind: z.literal('over-budget'), text: z.string() }),
   z.strictObject({ kind: z.literal('notice'), text: z.string() }),

@@ -213,6 +213,7 @@ export const GATE_METRICS = [
   'latency-p95',
   'latency-p99',
   'throughput',
+  'device-time',
   'build-time',
   'load-time',
   'first-inference',

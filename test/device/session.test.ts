@@ -108,6 +108,25 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     });
   });
 
+  it('tells what the device takes for an execution, of one pass and of several', async () => {
+    const copied = newGraphBuilder('copied');
+    copied.input('x', { dtype: 'float32', dims: [5] });
+    const sum = copied.node('Add', ['x', copied.constant(fromNumbers('float32', [1], [1]))], {}, { outputs: ['y'] });
+    // Twice the same value among the outputs: one is a copy of the other.
+    for (const graph of [twoKernels(), copied.finish([sum, copied.node('Identity', ['y'], {}, { outputs: ['z'] })])]) {
+      await withSession(graph, async (session) => {
+        const execution = await session.prepare(request(0));
+        const start = performance.now();
+        const deviceNs = await session.deviceTime!();
+        expect(deviceNs).toBeGreaterThan(0);
+        expect(deviceNs).toBeLessThan((performance.now() - start) * 1e6);
+        // The inputs are where they were.
+        await execution.execute(1);
+        expect(toNumbers((await execution.download())['y']!)[1]).toBe(toNumbers((await session.run(request(0)))['y']!)[1]);
+      });
+    }
+  });
+
   it('has a workload of its own to tell drift by', async () => {
     await withSession(twoKernels(), async (session) => expect(await session.yardstick!()).toBeGreaterThan(0));
   });

@@ -28,7 +28,8 @@ function encoded(device: GPUDevice, steps: readonly ReadyStep[], buffers: readon
   return encoder.finish();
 }
 
-function encodeSteps(encoder: GPUCommandEncoder, steps: readonly ReadyStep[], buffers: readonly GPUBuffer[], count: number): void {
+/** Executions in a row; `begin` opens each of the passes that {@link passesOf} counts. */
+export function encodeSteps(encoder: GPUCommandEncoder, steps: readonly ReadyStep[], buffers: readonly GPUBuffer[], count: number, begin = () => encoder.beginComputePass()): void {
   let pass: GPUComputePassEncoder | undefined;
   const leavePass = (): void => {
     pass?.end();
@@ -37,7 +38,7 @@ function encodeSteps(encoder: GPUCommandEncoder, steps: readonly ReadyStep[], bu
   for (let i = 0; i < count; i++) {
     for (const step of steps) {
       if (step.kind === 'dispatch') {
-        pass ??= encoder.beginComputePass();
+        pass ??= begin();
         encodeDispatch(pass, step);
       } else {
         leavePass();
@@ -46,6 +47,11 @@ function encodeSteps(encoder: GPUCommandEncoder, steps: readonly ReadyStep[], bu
     }
   }
   leavePass();
+}
+
+/** Compute passes of one execution: copies and clears stand between them. */
+export function passesOf(steps: readonly ReadyStep[]): number {
+  return steps.filter(({ kind }, i) => kind === 'dispatch' && steps[i - 1]?.kind !== 'dispatch').length;
 }
 
 export function encodeDispatch(pass: GPUComputePassEncoder, step: Extract<ReadyStep, { kind: 'dispatch' }>): void {

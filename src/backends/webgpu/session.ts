@@ -14,13 +14,15 @@ import { type Plan, type PlanBinding, PlanError, readPlan, streamsOf } from '../
 import { TsrtError } from '../../errors.ts';
 import { formatType } from '../../ir/tensor.ts';
 import type { DevicePeaks, Execution, LayerTime, Session, TensorMap } from '../backend.ts';
+import { quantile, sortSamples } from '../../stats/samples.ts';
 import { checkInputs } from '../inputs.ts';
 import type { WebgpuDevice } from './device.ts';
+import { passesOf } from './encode.ts';
 import { InputSet } from './input-set.ts';
 import { measurePeaks } from './peaks.ts';
 import { createReadback, type Readback } from './readback.ts';
 import { createResources, type Resources } from './resources.ts';
-import { profileSteps } from './timestamps.ts';
+import { profileSteps, timeExecutions } from './timestamps.ts';
 import { trafficOf } from './traffic.ts';
 import { toDevice } from './transfer.ts';
 import { createUpload, type Inputs, type Upload } from './upload.ts';
@@ -28,6 +30,10 @@ import { createYardstick, type Yardstick } from './yardstick.ts';
 
 /** Executions that `execute(count)` encodes before it submits them: the device works on some while the next are encoded. */
 const MOST_AT_ONCE = 32;
+
+/** Executions that are timed by the device's clock, and how long together. */
+const [FEWEST_TIMED, MOST_TIMED] = [3, 20];
+const TIMED_NS = 50e6;
 
 /** Loads an engine of the webgpu backend on a device. `release` is called once, after `dispose`. */
 export async function createSession(engine: Engine, open: WebgpuDevice, release: () => void = () => undefined): Promise<Session> {
@@ -74,6 +80,7 @@ class WebgpuSession implements Session {
   readonly loadSteps;
   readonly maxInFlight;
   readonly profile?: (inputs: TensorMap) => Promise<readonly LayerTime[]>;
+  readonly deviceTime?: () => Promise<number>;
   readonly #open: WebgpuDevice;
   readonly #plan: Plan;
   readonly #resources: Resources;
@@ -108,7 +115,9 @@ class WebgpuSession implements Session {
     this.#slots = Array.from({ length: this.maxInFlight }, slot);
     this.#plain = new InputSet(device, plan, resources);
     this.#free = [...this.#slots];
-    if (open.profile.features.has('timestamp-query')) this.profile = (inputs) => this.#profile(inputs);
+    if (!open.profile.features.has('timestamp-query')) return;
+    this.profile = (inputs) => this.#profile(inputs);
+    if (passesOf(resources.steps) > 0) this.deviceTime = () => this.#deviceTime();
   }
 
   async run(inputs: TensorMap): Promise<TensorMap> {
@@ -252,6 +261,17 @@ class WebgpuSession implements Session {
     this.#open.check();
     const traffic = trafficOf(this.#plan, this.header.layers);
     return times.map((time, i) => ({ ...time, bytes: traffic[i]! }));
+  }
+
+  async #deviceTime(): Promise<number> {
+    this.#check();
+    const { device } = this.#open;
+    // What one takes says how many fit; after it the device is awake.
+    const [once] = await timeExecutions(device, this.#plain.bound, 1);
+    const count = Math.round(Math.min(MOST_TIMED, Math.max(FEWEST_TIMED, TIMED_NS / Math.max(1, once!))));
+    const times = await timeExecutions(device, this.#plain.bound, count);
+    this.#open.check();
+    return quantile(sortSamples(times), 0.5);
   }
 
   #convert(inputs: TensorMap): Inputs {

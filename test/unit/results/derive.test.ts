@@ -1,6 +1,6 @@
 /** Derived numbers, against values worked out by hand. */
 import { describe, expect, it } from 'vitest';
-import { estimatesOf, latencyRoundsMs, resamplesFor, throughputRounds } from '../../../src/results/derive.ts';
+import { deviceMsOf, estimatesOf, latencyRoundsMs, resamplesFor, throughputRounds } from '../../../src/results/derive.ts';
 import type { Round } from '../../../src/results/record.ts';
 import { completed } from '../../helpers/records.ts';
 
@@ -30,6 +30,11 @@ describe('derived numbers', () => {
     expect(estimates.latencyMs.p50.low).toBeLessThan(5);
     expect(estimates.latencyMs.p50.high).toBeGreaterThan(5);
     expect(estimatesOf(record)).toEqual(estimates);
+  });
+
+  it('what the device takes is the median of the rounds that tell', () => {
+    expect(deviceMsOf([round({ deviceNs: 3e6 }), round({}), round({ deviceNs: 1e6 }), round({ deviceNs: 2e6 })])).toBe(2);
+    expect(deviceMsOf([round({})])).toBeUndefined();
   });
 
   it('a record without samples has no estimates', () => {

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { partEnds } from '../../../src/backends/webgpu/encode.ts';
+import { partEnds, passesOf } from '../../../src/backends/webgpu/encode.ts';
+import type { ReadyStep } from '../../../src/backends/webgpu/resources.ts';
 
 test('parts grow twofold and end with the steps; few steps are one part', () => {
   expect(partEnds(53)).toEqual([18, 53]);
@@ -19,4 +20,12 @@ test('parts cover all steps once, none is empty', () => {
       expect(ends.every((end, i) => end > (ends[i - 1] ?? 0))).toBe(true);
     }),
   );
+});
+
+test('passes are the runs of dispatches between transfers', () => {
+  const of = (...kinds: readonly ReadyStep['kind'][]): number => passesOf(kinds.map((kind) => ({ kind }) as ReadyStep));
+  expect(of()).toBe(0);
+  expect(of('clear')).toBe(0);
+  expect(of('dispatch', 'dispatch')).toBe(1);
+  expect(of('copy', 'dispatch', 'dispatch', 'clear', 'copy', 'dispatch', 'copy')).toBe(2);
 });
