@@ -32,8 +32,8 @@ export interface WebgpuDevice {
   check(): void;
   /** Told after commands were submitted that somebody will wait for. */
   submitted?(): void;
-  /** Told when somebody has what was waited for. */
-  answered?(): void;
+  /** Told when somebody has what was waited for; tells whether it was waited for, that is, looked for in vain before. */
+  answered?(): boolean;
   destroy(): void;
 }
 

@@ -8,7 +8,7 @@ const FEWEST_STEPS = 4;
 /**
  * Where the parts of an execution end; each has twice the steps of the one before. Dawn records commands for the driver when they are
  * submitted (80 to 160 µs for ResNet-50 beside an NVIDIA H200, a third of what the device takes at batch 1), so that the device begins with
- * a short part while the rest is recorded. Of more parts the device has no more use, and each takes the processor 10 µs.
+ * a short part while the rest is recorded. Of more parts the device has no more use, and each takes the processor 10 to 30 µs.
  */
 export function partEnds(steps: number, parts = PARTS): number[] {
   const whole = 2 ** parts - 1;

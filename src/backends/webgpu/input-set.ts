@@ -4,7 +4,7 @@
  */
 import type { Plan } from '../../engine/plan.ts';
 import type { TensorMap } from '../backend.ts';
-import { encodeExecutions } from './encode.ts';
+import { encodeExecutions, partEnds } from './encode.ts';
 import { outOfMemory } from './fits.ts';
 import { type Bound, buffersOf, type Resources, USAGE } from './resources.ts';
 import type { Inputs } from './upload.ts';
@@ -67,9 +67,10 @@ export class InputSet {
     return spare.commands;
   }
 
-  /** Encodes for the next request, which is most likely like the last one. */
-  keep(count: number): void {
-    if (this.#spare?.count !== count) this.#spare = { count, commands: encodeExecutions(this.#device, this.bound, count) };
+  /** Encodes for the next request, which is most likely like the last one: in parts for a device that is to begin early. */
+  keep(count: number, early: boolean): void {
+    const { steps } = this.bound;
+    if (this.#spare?.count !== count) this.#spare = { count, commands: encodeExecutions(this.#device, this.bound, count, early ? partEnds(steps.length) : [steps.length]) };
   }
 
   destroy(): void {

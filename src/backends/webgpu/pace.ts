@@ -43,9 +43,11 @@ export class Expectation {
     this.#look = elapsedMs;
   }
 
-  answered(): void {
+  /** Whether it was looked for in vain before. */
+  answered(): boolean {
     this.#answered = true;
     if (this.#look !== undefined) this.#bounds = [this.#vain ?? SOONER * this.#look, this.#bounds[0]];
+    return this.#vain !== undefined;
   }
 
   /** The shorter of the last two, as long as something is under way; 0 where nothing is known. */
@@ -64,9 +66,9 @@ export function noteSubmit(): void {
   expectation.submitted();
 }
 
-/** What was waited for is there. */
-export function noteAnswer(): void {
-  expectation.answered();
+/** What was waited for is there. Whether it was waited for: where it was there at the first look, the host is what takes its time. */
+export function noteAnswer(): boolean {
+  return expectation.answered();
 }
 
 /** Milliseconds that a turn is held back, so long after the last submit; `expectedMs` is 0 where nothing is known. */

@@ -94,6 +94,8 @@ class WebgpuSession implements Session {
   readonly #sets = new Set<InputSet>();
   /** Submits whose answers are waited for. */
   #underWay = 0;
+  /** The last answer was waited for. Where the host is slower than the device, it can't use an early start, and pays for it. */
+  #waits = true;
   #yardstick: Promise<Yardstick> | undefined;
   #peaks: Promise<DevicePeaks> | undefined;
   #disposed = false;
@@ -132,7 +134,7 @@ class WebgpuSession implements Session {
       this.#submit([...commands, ...this.#plain.take(1), readback.encode()]);
       upload.reclaim();
       const outputs = this.#waitFor(readback.read());
-      this.#plain.keep(1);
+      this.#plain.keep(1, this.#waits);
       return outputs;
     });
   }
@@ -231,7 +233,7 @@ class WebgpuSession implements Session {
       return await answer;
     } finally {
       this.#underWay--;
-      this.#open.answered?.();
+      this.#waits = this.#open.answered?.() ?? true;
     }
   }
 
@@ -249,7 +251,7 @@ class WebgpuSession implements Session {
     this.#submit(set.take(first));
     for (let left = count - first; left > 0; left -= MOST_AT_ONCE) this.#submit(set.take(Math.min(left, MOST_AT_ONCE)));
     const done = this.#waitFor(this.#open.device.queue.onSubmittedWorkDone());
-    set.keep(first);
+    set.keep(first, this.#waits);
     await done;
     this.#open.check();
   }

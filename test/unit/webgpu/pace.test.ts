@@ -51,6 +51,17 @@ describe('pauses between turns', () => {
     expect(expectation.ms).toBe(1);
   });
 
+  it('say whether an answer was waited for', () => {
+    const expectation = new Expectation();
+    expectation.submitted();
+    expectation.looked(1);
+    expect(expectation.answered()).toBe(false);
+    expectation.submitted();
+    expectation.looked(0.5);
+    expectation.looked(1);
+    expect(expectation.answered()).toBe(true);
+  });
+
   it('add no more than a fiftieth to a wait of which nothing is known, and no more than 50 µs', () => {
     fc.assert(
       fc.property(fc.double({ min: 0, max: 1e5, noNaN: true }), (waited) => {
