@@ -167,12 +167,19 @@ export interface Session {
   peaks?(): Promise<DevicePeaks>;
   /**
    * Time in nanoseconds that the device itself takes for one execution of the inputs that lie there, by its own clock: nothing of what the host does
-   * before, meanwhile and after is in it. Where the device has such a clock.
+   * before, meanwhile and after is in it. Where the device has such a clock; undefined where that says nothing, such as a span that ends before it began.
    */
-  deviceTime?(): Promise<number>;
-  /** Runs a fixed workload of the device's own, warmed up, and gives its time in nanoseconds: it moves only when the device does. */
-  yardstick?(): Promise<number>;
+  deviceTime?(): Promise<number | undefined>;
+  /** Runs a fixed workload of the device's own, warmed up: its time moves only when the device does, and by the host's clock also with what submitting costs. */
+  yardstick?(): Promise<DeviceYardstick>;
   dispose(): Promise<void>;
+}
+
+/** Time of a fixed workload. */
+export interface DeviceYardstick {
+  readonly durationNs: number;
+  /** By the device's own clock, or by the host's. */
+  readonly clock: 'device' | 'host';
 }
 
 /** Device time of one layer in one execution; `layer` is a name that the engine's header lists. */

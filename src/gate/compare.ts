@@ -58,11 +58,13 @@ export function comparePairs(pairing: Pairing, labels: { readonly baseline: stri
   return { suite: pairing.suite, ...labels, cases, notices: pairing.notices };
 }
 
-/** All metrics; what a device's own clock says only where one has said something. */
+/** All metrics; what a device's own clock says only where both sides of a case have it. */
 function metricsOf({ pairs }: Pairing): readonly MetricName[] {
-  const tells = pairs.some((pair) => pair.state === 'both' && [pair.baseline, pair.candidate].some(({ rounds }) => deviceMsOf(rounds) !== undefined));
-  return tells ? METRIC_NAMES : METRIC_NAMES.filter((metric) => metric !== 'device-time');
+  const told = pairs.some((pair) => pair.state === 'both' && tells(pair.baseline) && tells(pair.candidate));
+  return told ? METRIC_NAMES : METRIC_NAMES.filter((metric) => metric !== 'device-time');
 }
+
+const tells = ({ rounds }: CompletedRecord): boolean => deviceMsOf(rounds) !== undefined;
 
 /** How many timed metrics of so many cases are tested together; at least 1. */
 export function familySize(cases: number, metrics: readonly MetricName[]): number {
@@ -75,11 +77,12 @@ function compareMetric(metric: MetricName, baseline: CompletedRecord, candidate:
     case 'latency-p95':
     case 'latency-p99':
     case 'throughput':
-    case 'device-time':
     case 'build-time':
     case 'load-time':
     case 'first-inference':
       return [compareTimed(metric, baseline, candidate, design, levels)];
+    case 'device-time':
+      return tells(baseline) || tells(candidate) ? [compareTimed(metric, baseline, candidate, design, levels)] : [];
     case 'memory-peak':
       return [{ kind: 'exact', metric, baseline: baseline.memory.residentPeakBytes, candidate: candidate.memory.residentPeakBytes }];
     case 'memory-device':

@@ -29,9 +29,9 @@ export function isTimed(metric: MetricName): metric is TimedMetric {
   return TIMED_METRICS.some((one) => one === metric);
 }
 
-/** Rounds that both sides have, in the same order, with samples. */
-export function sharedRounds(baseline: readonly Round[], candidate: readonly Round[]): readonly [readonly Round[], readonly Round[]] {
-  const usable = (round: Round): boolean => round.samplesNs.length > 0 && round.elapsedNs > 0;
+/** Rounds that both sides have, in the same order, with samples, and with what the metric is read from. */
+export function sharedRounds(metric: TimedMetric, baseline: readonly Round[], candidate: readonly Round[]): readonly [readonly Round[], readonly Round[]] {
+  const usable = (round: Round): boolean => round.samplesNs.length > 0 && round.elapsedNs > 0 && (metric !== 'device-time' || round.deviceNs !== undefined);
   const others = new Map(candidate.filter(usable).map((round) => [round.index, round]));
   const pairs = baseline.filter(usable).flatMap((round) => {
     const other = others.get(round.index);
@@ -98,7 +98,7 @@ export function pairedLogs(metric: TimedMetric, [baseline, candidate]: readonly 
 
 /** The same of all rounds that both sides have; undefined where a value is zero or there is none. */
 export function roundLogs(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord): RoundLogs | undefined {
-  const { before, after } = pairedLogs(metric, [baseline, candidate], sharedRounds(baseline.rounds, candidate.rounds));
+  const { before, after } = pairedLogs(metric, [baseline, candidate], sharedRounds(metric, baseline.rounds, candidate.rounds));
   return before.length > 0 && before.length === after.length && [...before, ...after].every(Number.isFinite) ? { before, after } : undefined;
 }
 

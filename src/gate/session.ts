@@ -57,8 +57,9 @@ export function contention(sides: readonly MachineRounds[]): number {
 /** From the yardsticks of both sides; without any, only the floor is known. A GPU's engines go by its own yardstick. */
 export function sessionEffect(baseline: readonly YardstickRound[], candidate: readonly YardstickRound[]): SessionEffect {
   const known = YARDSTICKS.flatMap((workload) => changeOf(workload, baseline, candidate) ?? []);
-  const gpu = known.filter(({ workload }) => workload === 'gpu');
-  const changes = gpu.length > 0 ? gpu : known;
+  const gpu = known.filter(({ workload }) => isOfDevice(workload));
+  // The processor's say nothing of a GPU whose own were read by two clocks.
+  const changes = gpu.length > 0 || hasDevice(baseline) || hasDevice(candidate) ? gpu : known;
   if (changes.length === 0) return { shift: 0, allowance: UNSEEN };
   const shift = changes.reduce((sum, change) => sum + change.shift, 0) / changes.length;
   const disagreement = Math.max(...changes.map((change) => Math.abs(change.shift - shift)));
@@ -68,7 +69,13 @@ export function sessionEffect(baseline: readonly YardstickRound[], candidate: re
 
 /** Whether the executions waited for cores: not on a device with a yardstick of its own, nor on a fake one, which has none. */
 export function ranOnCores(rounds: readonly YardstickRound[]): boolean {
-  return readingsOf(rounds, 'gpu').length === 0 && rounds.some(({ yardstick }) => yardstick.length > 0);
+  return !hasDevice(rounds) && rounds.some(({ yardstick }) => yardstick.length > 0);
+}
+
+const isOfDevice = (workload: YardstickReading['workload']): boolean => workload === 'gpu' || workload === 'gpu-clock';
+
+function hasDevice(rounds: readonly YardstickRound[]): boolean {
+  return rounds.some(({ yardstick }) => yardstick.some(({ workload, durationNs }) => isOfDevice(workload) && durationNs > 0));
 }
 
 interface YardstickChange {

@@ -58,7 +58,7 @@ export type TimedResult = TimedChange | { readonly kind: 'incomparable'; readonl
 export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, candidate: CompletedRecord, asked: Design, levels: Levels): TimedResult {
   // The builds of one side come before those of the other, whatever becomes of the rounds.
   const design = metric === 'build-time' ? 'stored' : asked;
-  const rounds = design === 'interleaved' ? sharedRounds(baseline.rounds, candidate.rounds) : ([baseline.rounds, candidate.rounds] as const);
+  const rounds = design === 'interleaved' ? sharedRounds(metric, baseline.rounds, candidate.rounds) : ([baseline.rounds, candidate.rounds] as const);
   const [before, after] = [valuesOf(metric, baseline, rounds[0]), valuesOf(metric, candidate, rounds[1])];
   if (before.length === 0 || after.length === 0) return { kind: 'incomparable', metric, reason: nothingOf(metric) };
   const [sortedBefore, sortedAfter] = [sortSamples(before.flat()), sortSamples(after.flat())];

@@ -51,6 +51,10 @@ export class Lane {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     });
+    const child = this.#child;
+    child.once('close', () => {
+      if (this.#child === child) this.#child = undefined;
+    });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-4096);
     });

@@ -72,15 +72,16 @@ export async function openRound(options: RoundOptions): Promise<OpenRound> {
   const step = async (repeat: number): Promise<void> => {
     await Promise.all(Array.from({ length: lanes.count }, () => lanes.request(repeat)));
   };
-  const { warmup, yardstickNs } = await orDispose(async () => {
+  const { warmup, yardstick } = await orDispose(async () => {
     collectGarbage();
     const warmup = await warmUp(step, clock, warmupPolicy(session.device.kind, timing.maxWarmupMs), minSampleNs);
     // After the warm-up: a device that idled would show its resting clock here and not what the samples will see.
-    return { warmup, yardstickNs: await session.yardstick?.() };
+    return { warmup, yardstick: await session.yardstick?.() };
   });
   onSampling();
   const parts: Part[] = [];
   let cpuLoad: ReturnType<typeof watchCpuLoad> | undefined;
+  let load = { others: 0, own: 0 };
   return {
     executionNs: warmup.executionNs,
     slice: ({ extent, executionNs }) =>
@@ -89,25 +90,31 @@ export async function openRound(options: RoundOptions): Promise<OpenRound> {
         const startMs = performance.now();
         const timings = await timeLoad({ lanes, clock, scenario, policy: timing, executionNs, minSampleNs, seed }, extent);
         parts.push({ ...timings, wallElapsedNs: (performance.now() - startMs) * 1e6 });
+        // Until the last slice: what comes after the samples is no load on them.
+        load = cpuLoad();
       }),
     async close() {
-      const { others, own } = cpuLoad?.() ?? { others: 0, own: 0 };
       const { wallElapsedNs, ...timings } = joinParts(parts);
       const deviceNs = await orDispose(async () => session.deviceTime?.());
       await lanes.dispose();
       const reading: RoundReading = {
         ...timings,
         ...(session.clock?.source === 'program' && { wallElapsedNs }),
-        ...(deviceNs !== undefined && { deviceNs }),
+        ...(deviceNs !== undefined && isTime(deviceNs) && { deviceNs }),
         startedAt,
         warmup: warmup.reading,
-        yardstick: yardstickNs === undefined ? [] : [{ workload: 'gpu', durationNs: yardstickNs }],
-        cpuLoad: others,
+        yardstick: yardstick && isTime(yardstick.durationNs) ? [{ workload: yardstick.clock === 'device' ? 'gpu-clock' : 'gpu', durationNs: yardstick.durationNs }] : [],
+        cpuLoad: load.others,
         clockMhz: readClockMhz(),
       };
-      return { reading, ownLoad: own };
+      return { reading, ownLoad: load.own };
     },
   };
+}
+
+/** What a device's clock says is taken for a time where it can be one. */
+function isTime(ns: number): boolean {
+  return Number.isFinite(ns) && ns > 0;
 }
 
 type Part = Timings & { readonly wallElapsedNs: number };

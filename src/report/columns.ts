@@ -27,7 +27,7 @@ export function columnsOf(report: Report): Column[] {
     number('p95 ms', (row) => formatNumber(row.latencyMs.p95.point), 3),
     number('p99 ms', (row) => formatNumber(row.latencyMs.p99.point), 4),
     rows.some((row) => row.deviceMs !== undefined) &&
-      number('device ms', (row) => (row.deviceMs === undefined ? '–' : formatNumber(row.deviceMs)), 1, 'Device ms is what the device itself takes for a request, by its own clock: the rest is the host.'),
+      number('device ms', (row) => (row.deviceMs === undefined ? '–' : formatNumber(row.deviceMs)), 1, 'Device ms is what the device itself takes for one execution, by its own clock.'),
     number('QPS', (row) => formatNumber(row.itemsPerSecond.point), 0, 'QPS counts items: requests × batch.'),
     number('memory', (row) => formatMib(row.memoryBytes), 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
     rows.some((row) => row.deviceBytes !== undefined) &&

@@ -23,7 +23,7 @@ export interface MeasuredRow extends RowBase {
   /** Per request, which holds `batch` items; with bootstrap intervals. */
   readonly latencyMs: { readonly p50: Estimate; readonly p95: Estimate; readonly p99: Estimate };
   readonly itemsPerSecond: Estimate;
-  /** What the device itself takes for a request, by its own clock; undefined where it does not tell. */
+  /** What the device itself takes for one execution, by its own clock; undefined where it does not tell. */
   readonly deviceMs: number | undefined;
   /** Peak resident set of the worker above what it took before the engine was loaded. */
   readonly memoryBytes: number;

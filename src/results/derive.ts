@@ -49,7 +49,7 @@ export function estimatesOf(record: CompletedRecord, confidence = 0.95): CaseEst
   return { samples, latencyMs: { p50: p50!, p95: p95!, p99: p99! }, itemsPerSecond: itemsPerSecond! };
 }
 
-/** Milliseconds that the device itself takes for one request, the median of the rounds; undefined where none tells. */
+/** Milliseconds that the device itself takes for one execution, the median of the rounds; undefined where none tells. */
 export function deviceMsOf(rounds: readonly Round[]): number | undefined {
   const told = rounds.flatMap(({ deviceNs }) => deviceNs ?? []);
   return told.length === 0 ? undefined : quantile(sortSamples(told), 0.5) / NS_PER_MS;

@@ -80,7 +80,8 @@ export interface ProcessStart {
   readonly firstRunMs: number;
 }
 
-export const YARDSTICKS = ['cpu-arithmetic', 'memory', 'gpu'] as const;
+/** `gpu`: the device's workload by the host's clock, submitting included; `gpu-clock`: the same by the device's own. */
+export const YARDSTICKS = ['cpu-arithmetic', 'memory', 'gpu', 'gpu-clock'] as const;
 
 /** A fixed workload timed in every round: it moves only when the machine does. */
 export interface YardstickReading {

@@ -5,7 +5,10 @@ import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { requestAdapter } from '../../src/backends/webgpu/dawn.ts';
 import { openDevice } from '../../src/backends/webgpu/device.ts';
+import { createResources, type ReadyStep } from '../../src/backends/webgpu/resources.ts';
 import { createSession } from '../../src/backends/webgpu/session.ts';
+import { timeExecutions } from '../../src/backends/webgpu/timestamps.ts';
+import { readPlan } from '../../src/engine/plan.ts';
 import { engineOf, noDevice, swiftshader, testDevice, validatingDevice, withSession } from './helpers.ts';
 
 /** y = (x + 1) · 2, in two kernels. */
@@ -108,27 +111,39 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     });
   });
 
-  it('tells what the device takes for an execution, of one pass and of several', async () => {
-    const copied = newGraphBuilder('copied');
-    copied.input('x', { dtype: 'float32', dims: [5] });
-    const sum = copied.node('Add', ['x', copied.constant(fromNumbers('float32', [1], [1]))], {}, { outputs: ['y'] });
-    // Twice the same value among the outputs: one is a copy of the other.
-    for (const graph of [twoKernels(), copied.finish([sum, copied.node('Identity', ['y'], {}, { outputs: ['z'] })])]) {
-      await withSession(graph, async (session) => {
-        const execution = await session.prepare(request(0));
-        const start = performance.now();
-        const deviceNs = await session.deviceTime!();
-        expect(deviceNs).toBeGreaterThan(0);
-        expect(deviceNs).toBeLessThan((performance.now() - start) * 1e6);
-        // The inputs are where they were.
-        await execution.execute(1);
-        expect(toNumbers((await execution.download())['y']!)[1]).toBe(toNumbers((await session.run(request(0)))['y']!)[1]);
-      });
+  it('tells what the device takes for an execution', async () => {
+    await withSession(twoKernels(), async (session) => {
+      const execution = await session.prepare(request(0));
+      const start = performance.now();
+      const deviceNs = (await session.deviceTime!())!;
+      expect(deviceNs).toBeGreaterThan(0);
+      expect(deviceNs).toBeLessThan((performance.now() - start) * 1e6);
+      // The inputs are where they were.
+      await execution.execute(1);
+      expect(toNumbers((await execution.download())['y']!)[1]).toBe(toNumbers((await session.run(request(0)))['y']!)[1]);
+    });
+  });
+
+  it('tells it from the first pass to the last one, where transfers stand between', async () => {
+    const open = await testDevice();
+    const engine = engineOf(twoKernels());
+    const weights = engine.parts.get('weights') ?? new Uint8Array();
+    const plan = readPlan(engine.header.backendData, weights.byteLength);
+    const resources = await createResources(open, plan, weights);
+    const { buffer } = plan.inputs[0]!;
+    const clear: ReadyStep = { kind: 'clear', range: { buffer, offset: 0, bytes: plan.buffers[buffer]!.bytes }, layer: 0 };
+    const [first, second] = resources.steps as [ReadyStep, ReadyStep];
+    const times = (steps: readonly ReadyStep[]) => timeExecutions(open.device, { steps, buffers: resources.buffers }, 4);
+    for (const steps of [[first], [clear, first, clear, second, clear], [first, clear, second, clear, first]]) {
+      expect((await times(steps)).map((ns) => ns > 0)).toEqual([true, true, true, true]);
     }
+    expect(await times([clear])).toEqual([0, 0, 0, 0]);
+    resources.destroy();
+    open.check();
   });
 
   it('has a workload of its own to tell drift by', async () => {
-    await withSession(twoKernels(), async (session) => expect(await session.yardstick!()).toBeGreaterThan(0));
+    await withSession(twoKernels(), async (session) => expect(await session.yardstick!()).toEqual({ durationNs: expect.any(Number), clock: 'device' }));
   });
 
   it('refuses inputs that do not fit, and int64 beyond 32 bits', async () => {

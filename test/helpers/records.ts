@@ -29,6 +29,7 @@ export interface CompletedOptions extends RecordOptions {
   readonly deviceBytes?: number;
   readonly accuracy?: AccuracyReading;
   readonly yardstickNs?: number;
+  readonly deviceNs?: number;
 }
 
 const MIB = 1024 * 1024;
@@ -51,7 +52,7 @@ export function completed(options: CompletedOptions = {}): CompletedRecord {
     ...base(options),
     status: 'completed',
     build: { engineSha256: 'e'.repeat(64), engineBytes: 100 * MIB, buildMs: 812, loadMs: 95, firstRunMs: 40 },
-    rounds: latencyMs.map((samples, index) => round(samples, index, options.yardstickNs ?? 1e6)),
+    rounds: latencyMs.map((samples, index) => ({ ...round(samples, index, options.yardstickNs ?? 1e6), ...(options.deviceNs !== undefined && { deviceNs: options.deviceNs }) })),
     memory: {
       planned: { weightBytes: 100 * MIB, activationBytes: 10 * MIB, workspaceBytes: 0, stagingBytes: 0 },
       residentAfterLoadBytes: 220 * MIB,

@@ -107,7 +107,8 @@ export function paceTurns(): void {
   if (paced) return;
   paced = true;
   const plain = globalThis.setImmediate;
-  const spaced = ((callback: Parameters<typeof turn>[0], ...args: unknown[]) => plain(turn, callback, ...args)) as typeof setImmediate;
+  // What is no function is refused as ever, where it is given.
+  const spaced = ((callback: Parameters<typeof turn>[0], ...args: unknown[]) => (typeof callback === 'function' ? plain(turn, callback, ...args) : plain(callback))) as typeof setImmediate;
   // Node's own `promisify` looks there.
   globalThis.setImmediate = Object.assign(spaced, plain);
 }

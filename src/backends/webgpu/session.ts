@@ -13,7 +13,7 @@ import type { Binding, Engine } from '../../engine/engine.ts';
 import { type Plan, type PlanBinding, PlanError, readPlan, streamsOf } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { formatType } from '../../ir/tensor.ts';
-import type { DevicePeaks, Execution, LayerTime, Session, TensorMap } from '../backend.ts';
+import type { DevicePeaks, DeviceYardstick, Execution, LayerTime, Session, TensorMap } from '../backend.ts';
 import { quantile, sortSamples } from '../../stats/samples.ts';
 import { checkInputs } from '../inputs.ts';
 import type { WebgpuDevice } from './device.ts';
@@ -31,8 +31,8 @@ import { createYardstick, type Yardstick } from './yardstick.ts';
 /** Executions that `execute(count)` encodes before it submits them: the device works on some while the next are encoded. */
 const MOST_AT_ONCE = 32;
 
-/** Executions that are timed by the device's clock, and how long together. */
-const [FEWEST_TIMED, MOST_TIMED] = [3, 20];
+/** Executions that are timed by the device's clock, at most, and how long together. */
+const MOST_TIMED = 20;
 const TIMED_NS = 50e6;
 
 /** Loads an engine of the webgpu backend on a device. `release` is called once, after `dispose`. */
@@ -80,7 +80,7 @@ class WebgpuSession implements Session {
   readonly loadSteps;
   readonly maxInFlight;
   readonly profile?: (inputs: TensorMap) => Promise<readonly LayerTime[]>;
-  readonly deviceTime?: () => Promise<number>;
+  readonly deviceTime?: () => Promise<number | undefined>;
   readonly #open: WebgpuDevice;
   readonly #plan: Plan;
   readonly #resources: Resources;
@@ -166,7 +166,7 @@ class WebgpuSession implements Session {
     };
   }
 
-  async yardstick(): Promise<number> {
+  async yardstick(): Promise<DeviceYardstick> {
     this.#check();
     this.#yardstick ??= createYardstick(this.#open.device);
     return (await this.#yardstick).measure();
@@ -265,15 +265,15 @@ class WebgpuSession implements Session {
     return times.map((time, i) => ({ ...time, bytes: traffic[i]! }));
   }
 
-  async #deviceTime(): Promise<number> {
+  async #deviceTime(): Promise<number | undefined> {
     this.#check();
-    const { device } = this.#open;
-    // What one takes says how many fit; after it the device is awake.
-    const [once] = await timeExecutions(device, this.#plain.bound, 1);
-    const count = Math.round(Math.min(MOST_TIMED, Math.max(FEWEST_TIMED, TIMED_NS / Math.max(1, once!))));
-    const times = await timeExecutions(device, this.#plain.bound, count);
+    const time = async (count: number): Promise<readonly number[]> => (await timeExecutions(this.#open.device, this.#plain.bound, count)).filter((ns) => ns > 0);
+    // What one takes says how many fit, and wakes the device; of a long one that one is enough.
+    const first = await time(1);
+    const count = Math.floor(Math.min(MOST_TIMED, TIMED_NS / (first[0] ?? TIMED_NS)));
+    const times = count > 1 ? await time(count) : first;
     this.#open.check();
-    return quantile(sortSamples(times), 0.5);
+    return times.length === 0 ? undefined : quantile(sortSamples(times), 0.5);
   }
 
   #convert(inputs: TensorMap): Inputs {

@@ -28,8 +28,8 @@ export async function profileSteps(
 }
 
 /** Nanoseconds of every step; transfers have no timestamps and give zeros. */
-function timeSteps(device: GPUDevice, steps: readonly ReadyStep[], buffers: readonly GPUBuffer[]): Promise<number[]> {
-  return timed(device, steps.length, (encoder, writesOf) => {
+async function timeSteps(device: GPUDevice, steps: readonly ReadyStep[], buffers: readonly GPUBuffer[]): Promise<number[]> {
+  const spans = await spansOf(device, steps.length, (encoder, writesOf) => {
     for (const [i, step] of steps.entries()) {
       if (step.kind !== 'dispatch') {
         encodeTransfer(encoder, step, buffers);
@@ -40,12 +40,16 @@ function timeSteps(device: GPUDevice, steps: readonly ReadyStep[], buffers: read
       pass.end();
     }
   });
+  return spans.map(({ begin, end }) => Number(end - begin));
 }
 
-/** Nanoseconds of each of some executions in a row, from the beginning of its first pass to the end of its last one; zeros where there are no passes. */
-export function timeExecutions(device: GPUDevice, { steps, buffers }: Bound, count: number): Promise<number[]> {
+/**
+ * Nanoseconds of each of some executions in a row, from the beginning of its first pass to the end of its last one; zeros where there are no
+ * passes. A pass may say that it begins while the one before it still works (Vulkan's top of the pipe): what counts begins where that one ended.
+ */
+export async function timeExecutions(device: GPUDevice, { steps, buffers }: Bound, count: number): Promise<number[]> {
   const passes = passesOf(steps);
-  return timed(device, count, (encoder, writesOf) => {
+  const spans = await spansOf(device, count, (encoder, writesOf) => {
     for (let i = 0; i < count; i++) {
       let next = 0;
       encodeSteps(encoder, steps, buffers, 1, () => {
@@ -55,12 +59,19 @@ export function timeExecutions(device: GPUDevice, { steps, buffers }: Bound, cou
       });
     }
   });
+  return spans.map(({ begin, end }, i) => Number(end - (i > 0 && spans[i - 1]!.end > begin ? spans[i - 1]!.end : begin)));
 }
 
 type WritesOf = (span: number, begins: boolean, ends: boolean) => GPUComputePassTimestampWrites;
 
-/** Nanoseconds of so many spans, of each of which `encode` lets a pass write the begin and the same or a later one the end. */
-export async function timed(device: GPUDevice, spans: number, encode: (encoder: GPUCommandEncoder, writesOf: WritesOf) => void): Promise<number[]> {
+/** When a span began and ended, in nanoseconds of the device's clock. */
+interface Span {
+  readonly begin: bigint;
+  readonly end: bigint;
+}
+
+/** So many spans, of each of which `encode` lets a pass write the begin and the same or a later one the end. */
+export async function spansOf(device: GPUDevice, spans: number, encode: (encoder: GPUCommandEncoder, writesOf: WritesOf) => void): Promise<Span[]> {
   const count = 2 * spans;
   const querySet = device.createQuerySet({ type: 'timestamp', count });
   const resolved = device.createBuffer({ size: count * 8, usage: USAGE.queryResolve | USAGE.copySrc });
@@ -73,7 +84,7 @@ export async function timed(device: GPUDevice, spans: number, encode: (encoder: 
     device.queue.submit([encoder.finish()]);
     await readback.mapAsync(USAGE.mapRead);
     const stamps = new BigUint64Array(readback.getMappedRange());
-    return Array.from({ length: spans }, (_, i) => Number(stamps[2 * i + 1]! - stamps[2 * i]!));
+    return Array.from({ length: spans }, (_, i) => ({ begin: stamps[2 * i]!, end: stamps[2 * i + 1]! }));
   } finally {
     readback.destroy();
     resolved.destroy();

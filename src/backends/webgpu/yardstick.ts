@@ -3,8 +3,9 @@
  * its load does, whatever is measured beside it. By the device's own clock where it has one: what the host takes to submit is no yardstick of
  * the device.
  */
+import type { DeviceYardstick } from '../backend.ts';
 import { USAGE } from './resources.ts';
-import { timed } from './timestamps.ts';
+import { spansOf } from './timestamps.ts';
 
 /** Few threads and long chains: what counts is the latency of arithmetic, which is the clock's, not the number of units. */
 const THREADS = 1024;
@@ -26,8 +27,8 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
 `;
 
 export interface Yardstick {
-  /** Runs the workload warmed up; time of one dispatch in nanoseconds. */
-  measure(): Promise<number>;
+  /** Runs the workload warmed up; time of one dispatch. */
+  measure(): Promise<DeviceYardstick>;
   destroy(): void;
 }
 
@@ -54,12 +55,15 @@ export async function createYardstick(device: GPUDevice): Promise<Yardstick> {
     await device.queue.onSubmittedWorkDone();
     return (performance.now() - start) * 1e6;
   };
-  const byDevice = async (): Promise<number> => (await timed(device, 1, (encoder, writesOf) => encode(encoder, writesOf(0, true, true))))[0]!;
-  const once = device.features.has('timestamp-query') ? byDevice : byHost;
+  const byDevice = async (): Promise<number> => {
+    const [span] = await spansOf(device, 1, (encoder, writesOf) => encode(encoder, writesOf(0, true, true)));
+    return Number(span!.end - span!.begin);
+  };
+  const [clock, once] = device.features.has('timestamp-query') ? (['device', byDevice] as const) : (['host', byHost] as const);
   return {
     async measure() {
       await once();
-      return (await once()) / DISPATCHES;
+      return { durationNs: (await once()) / DISPATCHES, clock };
     },
     destroy: () => buffer.destroy(),
   };

@@ -5,6 +5,7 @@ import { exitStatusOf, judge, type GateReport } from '../../../src/gate/judge.ts
 import { METRIC_NAMES } from '../../../src/gate/metrics.ts';
 import { pairCases } from '../../../src/gate/pair.ts';
 import { DEFAULT_POLICY, type GatePolicy } from '../../../src/gate/policy.ts';
+import { compareTimed } from '../../../src/gate/timed.ts';
 import type { AccuracyReading, BenchRecord } from '../../../src/results/record.ts';
 import type { RecordSet } from '../../../src/results/store.ts';
 import { createRandom } from '../../../src/stats/random.ts';
@@ -76,9 +77,22 @@ describe('timed metrics', () => {
     const policy = { thresholds: { 'device-time': 5 } };
     expect(gate([told(2, 1)], [told(2.4, 2)], policy).cases[0]).toMatchObject({ verdict: 'regressed', reason: expect.stringMatching(/^device time rose by (19|20)/) });
     expect(gate([told(2, 1)], [told(2, 2)], policy).cases[0]).toMatchObject({ verdict: 'passed' });
-    // A threshold for what nobody tells is no pass.
-    const silent = completed({ latencyMs: timings(10, 1, { seed: 1 }) });
-    expect(gate([silent], [silent], policy).cases[0]).toMatchObject({ verdict: 'inconclusive', reason: expect.stringContaining('a side does not tell what its device takes') });
+    // A threshold for what a side does not tell is no pass; what neither tells leaves a case to its other metrics.
+    const silent = completed({ latencyMs: timings(10, 1, { seed: 1, rounds: 10 }) });
+    expect(gate([silent], [told(2, 1)], policy).cases[0]).toMatchObject({ verdict: 'inconclusive', reason: expect.stringContaining('a side does not tell what its device takes') });
+    expect(gate([silent], [silent], policy).cases[0]).toMatchObject({ verdict: 'inconclusive', reason: 'no metric of the policy was measured on both sides' });
+    expect(gate([silent], [silent], { thresholds: { 'device-time': 5, 'latency-p50': 5 } }).cases[0]).toMatchObject({ verdict: 'passed' });
+  });
+
+  it('pairs what the device takes by the rounds in which both sides tell it', () => {
+    const told = (missing: number, deviceMs: number) => {
+      const record = completed({ latencyMs: timings(10, 1, { rounds: 9 }) });
+      return { ...record, rounds: record.rounds.map((round, i) => (i === missing ? round : { ...round, deviceNs: deviceMs * 1e6 * (1 + i / 10) })) };
+    };
+    const levels = { confidence: 0.95, doubtShare: 1, falseAlarms: 0.005, alarmShare: 1, family: 1 };
+    const change = compareTimed('device-time', told(0, 2), told(7, 2.2), 'interleaved', levels);
+    expect(change).toMatchObject({ kind: 'sampled', rounds: 7 });
+    expect(change.kind === 'sampled' && change.ratio.point).toBeCloseTo(1.1, 9);
   });
 
   it('judges throughput the other way round', () => {

@@ -93,5 +93,9 @@ describe('sessionEffect', () => {
     expect(sessionEffect(gpu(0), gpu(150)).shift).toBe(0);
     expect(yardstickRatio(gpu(100), gpu(150), 'gpu')).toBe(1.5);
     expect(yardstickRatio(gpu(0), gpu(150), 'gpu')).toBeUndefined();
+    // By another clock it is another workload, and the processor's yardsticks stand for no GPU.
+    const slowed = [{ yardstick: [...still[0]!.yardstick.map((reading) => ({ ...reading, durationNs: 2 * reading.durationNs })), { workload: 'gpu-clock', durationNs: 40 } as const] }];
+    expect(sessionEffect(gpu(100), slowed)).toEqual({ shift: 0, allowance: 0.005 });
+    expect(ranOnCores(slowed)).toBe(false);
   });
 });

@@ -186,11 +186,11 @@ describe('measureRound', () => {
   });
 
   test('reads a device’s own yardstick before the warm-up', async () => {
-    const session: Session = { ...(await nullSession()), yardstick: () => Promise.resolve(1234) };
+    const session: Session = { ...(await nullSession()), yardstick: () => Promise.resolve({ durationNs: 1234, clock: 'device' as const }) };
     const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
     const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
-    expect(reading.yardstick).toEqual([{ workload: 'gpu', durationNs: 1234 }]);
+    expect(reading.yardstick).toEqual([{ workload: 'gpu-clock', durationNs: 1234 }]);
     expect(reading.deviceNs).toBeUndefined();
   });
 
@@ -200,6 +200,16 @@ describe('measureRound', () => {
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
     const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
     expect(reading.deviceNs).toBe(900);
+  });
+
+  test('what no time can be is no reading', async () => {
+    for (const ns of [0, -5, Number.NaN, Number.POSITIVE_INFINITY]) {
+      const session: Session = { ...(await nullSession()), deviceTime: () => Promise.resolve(ns), yardstick: () => Promise.resolve({ durationNs: ns, clock: 'host' as const }) };
+      const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
+      const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
+      const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
+      expect([reading.deviceNs, reading.yardstick]).toEqual([undefined, []]);
+    }
   });
 });
 

@@ -132,6 +132,25 @@ describe('table', () => {
   });
 });
 
+describe('what the device takes', () => {
+  const records = [completed({ deviceNs: 241_000 }), completed({ variant: 'pytorch/fp32/fusion-on' })];
+  const rendered = (name: string) => render(name, { records });
+
+  it('has a column where one tells it, with a dash for who does not', () => {
+    const lines = rendered('markdown').split('\n').filter((line) => line.startsWith('|'));
+    const cells = lines.map((line) => line.split('|').map((cell) => cell.trim()));
+    const at = cells[0]!.indexOf('device ms');
+    expect(cells.slice(2).map((row) => row[at])).toEqual(['0.241', '–']);
+    expect(rendered('markdown')).toContain('Device ms is what the device itself takes for one execution, by its own clock.');
+  });
+
+  it('stands in the CSV in milliseconds', () => {
+    const rows = rendered('csv').split('\r\n').map((line) => line.split(','));
+    const at = rows[0]!.indexOf('device_ms');
+    expect(rows.slice(1, 3).map((row) => row[at])).toEqual(['0.241', '']);
+  });
+});
+
 describe('golden texts', () => {
   it('markdown', () => {
     expect(render('markdown')).toMatchInlineSnapshot(`

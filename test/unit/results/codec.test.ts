@@ -25,10 +25,10 @@ const round: fc.Arbitrary<Round> = fc.record({
   requests: count,
   elapsedNs: amount,
   warmup: fc.record({ executions: count, durationMs: amount, steady: fc.boolean() }, PLAIN),
-  yardstick: fc.array(fc.record({ workload: fc.constantFrom('cpu-arithmetic' as const, 'memory' as const, 'gpu' as const), durationNs: amount }, PLAIN)),
+  yardstick: fc.array(fc.record({ workload: fc.constantFrom('cpu-arithmetic' as const, 'memory' as const, 'gpu' as const, 'gpu-clock' as const), durationNs: amount }, PLAIN)),
   cpuLoad: amount,
   clockMhz: maybe(amount),
-}, PLAIN);
+}, PLAIN).chain((plain) => fc.oneof(fc.constant(plain), amount.map((deviceNs) => ({ ...plain, deviceNs }))));
 
 const percent = fc.double({ min: 0, max: 100, noNaN: true }).map((value) => value + 0);
 const accuracy: fc.Arbitrary<AccuracyReading> = fc.record({
