@@ -195,12 +195,14 @@ class Emitter {
     block.line('workgroupBarrier()');
     this.#stage(block, 'v', 'value_');
     this.#largestOfShare(block);
-    block.line(`partial[lid] = most`);
+    // A row of one invocation has nobody to ask.
+    const alone = this.#team === 1;
+    if (!alone) block.line(`partial[lid] = most`);
     // Whoever sees a maximum grow too much writes the same word.
     if (isRare) block.if(`most > largest + ${SLACK}f && ${begin} > 0u`, (inside) => inside.line('grown[0] = 1u'));
     if (isRare) block.let('must_scale', 'workgroupUniformLoad(&grown[0])');
     else block.line('workgroupBarrier()');
-    block.let('now', range(this.#team).reduce((code, i) => `max(${code}, partial[row * ${this.#team}u + ${i}u])`, 'largest'));
+    block.let('now', alone ? 'max(largest, most)' : range(this.#team).reduce((code, i) => `max(${code}, partial[row * ${this.#team}u + ${i}u])`, 'largest'));
     this.#takeLargest(block, begin, isOnly, isRare);
     this.#writeWeights(block);
     if (!isOnly) {
