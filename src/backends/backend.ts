@@ -216,7 +216,6 @@ export interface Execution {
   dispose(): Promise<void>;
 }
 
-/** A model's own bytes, loaded once and run on any number of inputs. */
 /** The model of a reference. */
 export interface ReferenceSource {
   readonly bytes: Uint8Array;
@@ -225,6 +224,7 @@ export interface ReferenceSource {
   readonly allCores?: boolean;
 }
 
+/** A model's own bytes, loaded once and run on any number of inputs. */
 export interface ReferenceModel {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];

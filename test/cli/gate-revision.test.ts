@@ -146,13 +146,15 @@ describe('bisect', () => {
 
   it('finds the commit that made it slower', async () => {
     const { first, setLatency, commit, run, leftovers } = await project();
+    commit('second');
     await setLatency(1_150_000);
     const slow = commit('slower plugin');
-    commit('third');
+    commit('fourth');
+    commit('fifth');
     const { status, stdout } = await run('bisect', 'suites/nulls', '--good', first, ...ROUNDS, '--json', '--quiet');
     const report = JSON.parse(stdout);
-    expect(report).toMatchObject({ outcome: { kind: 'found', index: 1 }, direction: 'worse', subject: 'commits' });
-    expect(report.states[1]).toBe(`${slow.slice(0, 7)} slower plugin`);
+    expect(report).toMatchObject({ outcome: { kind: 'found', index: 2 }, direction: 'worse', subject: 'commits' });
+    expect(report.states[2]).toBe(`${slow.slice(0, 7)} slower plugin`);
     expect(status).toBe(0);
     expect(await leftovers()).toEqual({ cache: [], trees: 0, changes: '' });
   });
