@@ -38,8 +38,8 @@ describe.skipIf(noDevice)('SwiftShader by name (skipped where it is not installe
   });
 
   it('refuses a name that fits nothing, for a build too, and lists what there is', async () => {
-    for (const action of [webgpuBackend.probe('no such device'), compile('no such device')]) {
-      await expect(action).rejects.toMatchObject({ code: 'USAGE', fix: expect.stringContaining('swiftshader') as string });
+    for (const action of [() => webgpuBackend.probe('no such device'), () => compile('no such device')]) {
+      await expect(action()).rejects.toMatchObject({ code: 'USAGE', fix: expect.stringContaining('swiftshader') as string });
     }
   });
 
