@@ -1,7 +1,7 @@
 /** How often Dawn looks whether something is done. */
 import { promisify } from 'node:util';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { Expectation, noteSubmit, paceTurns, pauseAt } from '../../../src/backends/webgpu/pace.ts';
 
 /** Requests to a device that takes `deviceMs` for each, by a processor that takes `turnMs` for a turn: how late the last answers were seen, and in how many turns. */
@@ -86,24 +86,51 @@ describe('pauses between turns', () => {
     );
   });
 
-  it('leave setImmediate what it is', async () => {
-    const plain = globalThis.setImmediate;
+  it('are close to the time that is expected, by a five-thousandth where it is long', () => {
+    for (const elapsed of [900, 1190]) expect(pauseAt(elapsed, 1000)).toBeCloseTo(elapsed / 5000);
+    expect(pauseAt(25, 25)).toBe(0.005);
+  });
+});
+
+describe('turns that are paced', () => {
+  const plain = globalThis.setImmediate;
+  beforeAll(paceTurns);
+  afterAll(() => {
+    globalThis.setImmediate = plain;
+  });
+
+  it('leave the processor to others where the wait has been long', async () => {
+    const wait = vi.spyOn(Atomics, 'wait');
+    noteSubmit();
+    const submitted = performance.now();
+    const now = vi.spyOn(performance, 'now');
     try {
-      paceTurns();
-      const paced = globalThis.setImmediate;
-      paceTurns();
-      expect(globalThis.setImmediate).toBe(paced);
-      noteSubmit();
-      expect(await promisify(globalThis.setImmediate)(7)).toBe(7);
-      const order: number[] = [];
-      clearImmediate(globalThis.setImmediate(() => order.push(0)));
-      await new Promise<void>((resolve) => {
-        globalThis.setImmediate((value: number) => order.push(value), 1);
-        globalThis.setImmediate(() => resolve());
-      });
-      expect(order).toEqual([1]);
+      for (const { elapsed, naps } of [
+        { elapsed: 9, naps: [] },
+        { elapsed: 11, naps: [0.05] },
+      ]) {
+        now.mockReturnValue(submitted + elapsed);
+        await new Promise<void>((resolve) => globalThis.setImmediate(() => resolve()));
+        expect(wait.mock.calls.map(([, , , ms]) => ms)).toEqual(naps);
+      }
     } finally {
-      globalThis.setImmediate = plain;
+      vi.restoreAllMocks();
     }
+  });
+
+  it('leave setImmediate what it is', async () => {
+    const paced = globalThis.setImmediate;
+    expect(paced).not.toBe(plain);
+    paceTurns();
+    expect(globalThis.setImmediate).toBe(paced);
+    noteSubmit();
+    expect(await promisify(globalThis.setImmediate)(7)).toBe(7);
+    const order: number[] = [];
+    clearImmediate(globalThis.setImmediate(() => order.push(0)));
+    await new Promise<void>((resolve) => {
+      globalThis.setImmediate((value: number) => order.push(value), 1);
+      globalThis.setImmediate(() => resolve());
+    });
+    expect(order).toEqual([1]);
   });
 });
