@@ -66,7 +66,7 @@ export function roundAll(dtype: DType, values: readonly (number | undefined)[]):
 }
 
 /** Strides of `dims` read as if broadcast to `to`: zero along the axes that repeat. */
-function broadcastStrides(dims: Dims, to: Dims): number[] {
+export function broadcastStrides(dims: Dims, to: Dims): number[] {
   const strides = Array.from({ length: to.length }, () => 0);
   let stride = 1;
   for (let axis = dims.length - 1; axis >= 0; axis--) {

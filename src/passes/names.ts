@@ -28,6 +28,7 @@ export const PASS_NAMES = [
   'fuse-attention',
   'fuse-projections',
   'integer-chains',
+  'early-addends',
   'fuse-conv',
   'fuse-matmul',
   'fuse-elementwise',

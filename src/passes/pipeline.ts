@@ -12,6 +12,7 @@ import { completeQdq } from './complete-qdq.ts';
 import { customPatterns } from './custom-patterns.ts';
 import { deadCode } from './dead-code.ts';
 import { decomposeCustom } from './decompose-custom.ts';
+import { earlyAddends } from './early-addends.ts';
 import { foldLinear } from './fold-linear.ts';
 import { foldPads } from './fold-pads.ts';
 import { integerChains } from './integer-chains.ts';
@@ -54,6 +55,7 @@ export const PASSES: readonly Pass[] = [
   fuseAttention,
   fuseProjections,
   integerChains,
+  earlyAddends,
   fuseConvEpilogues,
   fuseMatMulEpilogues,
   fuseElementwise,

@@ -1,4 +1,4 @@
-/** Random networks of rows, as transformers are made of: products, normalizations, sums, picks and parts, in any order. */
+/** Random networks of rows, as transformers are made of: products, normalizations, sums, picks and concatenations, in any order. */
 import type { Graph, ValueId } from '../../src/ir/graph.ts';
 import { type Dims, elementCount, fromNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
@@ -55,6 +55,16 @@ export function randomRowGraph(seed: number, size: number): Graph {
       if (x.dims.length !== 3) return;
       node('Gather', [x, builder.constant(fromNumbers('int64', [], [below(x.dims[1]!)]))], { axis: 1 }, [x.dims[0]!, x.dims[2]!]);
     },
+    // Rows below others, which may be constants, and rows made longer.
+    (x) => {
+      const axis = x.dims.length - 1 - below(2);
+      const others = values.filter(({ dims }) => dims.length === x.dims.length && dims.every((dim, at) => at === axis || dim === x.dims[at]));
+      const other = below(3) === 0 ? { id: constant(x.dims.with(axis, pick([1, 8])), 1), dims: x.dims.with(axis, 0) } : pick(others);
+      const dims = x.dims.with(axis, x.dims[axis]! + builder.type(other.id).dims[axis]!);
+      if (elementCount(dims) > 600) return;
+      const joined = node('Concat', below(2) ? [x, other] : [other, x], { axis }, dims);
+      if (below(2) === 0) node('Add', [joined, constant([1, ...dims.slice(1)], 1)], {}, dims);
+    },
   ];
   // Normalizations in front of products are what this is for, and sums with what was normalized.
   const block = (x: Value): void => {
@@ -63,7 +73,7 @@ export function randomRowGraph(seed: number, size: number): Graph {
     for (let i = below(3); i >= 0; i--) steps[pick([0, 0, 1])]!(normalized);
     if (below(2) === 0 && values.at(-1)!.dims.join() === normalized.dims.join()) node('Add', [values.at(-1)!, normalized], {}, normalized.dims);
   };
-  const often = [0, 0, 1, 2, 3, 3, 4, 5];
+  const often = [0, 0, 1, 2, 3, 3, 4, 5, 6, 6];
   for (let i = 0; i < size; i++) {
     if (below(3) === 0) block(pick(values.slice(-2)));
     else steps[pick(often)]!(pick(values.slice(-5)));

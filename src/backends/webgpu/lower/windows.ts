@@ -40,6 +40,14 @@ function keepsLanes(whole: DeviceTensor, { start, step, extent }: AxisRange): bo
   return step === 1 && start % alignment === 0 && (extent % alignment === 0 || start + extent === whole.dims[1]);
 }
 
+/** Whether parts of these extents, one after the other along an axis, each begin and end at whole vectors of the stored elements. */
+export function wholeParts({ dims, layout, storage }: Pick<DeviceTensor, 'dims' | 'layout' | 'storage'>, axis: number, extents: readonly number[]): boolean {
+  if (axis !== (layout === 'channels-last' ? 1 : dims.length - 1)) return true;
+  // The last channels bring the padding lanes with them.
+  const bounded = layout === 'channels-last' ? extents.slice(0, -1) : extents;
+  return bounded.every((extent) => extent % channelAlignment(storage) === 0);
+}
+
 function withView(whole: DeviceTensor, dims: Dims, view: View, layout: Layout): DeviceTensor {
   return { ...whole, dims, layout, window: { offset: view.offset, strides: view.strides, boundBytes: storedBytes(whole) } };
 }

@@ -6,13 +6,13 @@ import type { Node } from '../../../../ir/graph.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { STORAGE_BYTES } from '../../../../engine/plan.ts';
-import { joinedTensors, joinKernel, type JoinPart } from '../../kernels/join.ts';
+import { isJoinable, joinedTensors, joinKernel, type JoinPart } from '../../kernels/join.ts';
 import { mapKernel } from '../../kernels/map.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { move } from '../elements.ts';
 import { readAsImage } from '../placement.ts';
 import { channelAlignment, type DeviceTensor, type Layout, paddedChannels, viewOf } from '../tensor.ts';
-import { isAt, joined } from '../windows.ts';
+import { isAt, joined, wholeParts } from '../windows.ts';
 
 /** Beyond so many elements the vectors of one kernel per part bring more than the dispatches cost. */
 const MAX_JOINED = 2 ** 22;
@@ -33,7 +33,8 @@ const concat: Lowering<'Concat'> = {
     const home = context.home(output);
     const together = home || !context.windows ? undefined : joined(sources, axis, dims);
     if (together) return context.alias(output, together, together.layout);
-    const target = context.target(output, home?.layout ?? joinedLayout(node, sources, context));
+    const layout = home?.layout ?? joinedLayout(node, sources, context);
+    const target = context.target(output, layout, isNarrow(node, sources, axis, layout, context) ? 'narrow' : 'canonical');
     const copies = copiesOf(node, sources, target, axis, context);
     const lanes = missingLanes(target, axis, copies);
     if (!joinAll(target, axis, copies, lanes, context)) copyEach(target, axis, copies, lanes, context);
@@ -44,6 +45,15 @@ const concat: Lowering<'Concat'> = {
 function joinedLayout(node: Node<'Concat'>, sources: readonly DeviceTensor[], context: LowerContext): Layout {
   if (sources.some((source) => source.layout === 'channels-last')) return 'channels-last';
   return context.windows && sources[0]!.dims.length > 2 && readAsImage(node.outputs[0]!, context.graph) ? 'channels-last' : 'linear';
+}
+
+/** Whether what is computed of it lies in narrow elements, whose whole vectors every part consists of. */
+function isNarrow(node: Node<'Concat'>, sources: readonly DeviceTensor[], axis: number, layout: Layout, context: LowerContext): boolean {
+  const computed = sources.filter((_, i) => !context.constant(node.inputs[i]!));
+  const [first] = computed;
+  if (!first || computed.some(({ storage }) => storage !== first.storage) || STORAGE_BYTES[first.storage] >= 4) return false;
+  const { dims } = context.type(node.outputs[0]!);
+  return wholeParts({ dims, layout, storage: first.storage }, axis, sources.map((source) => source.dims[axis]!));
 }
 
 function copiesOf(node: Node<'Concat'>, sources: readonly DeviceTensor[], target: DeviceTensor, axis: number, context: LowerContext): Copy[] {
@@ -75,7 +85,7 @@ function joinAll(target: DeviceTensor, axis: number, copies: readonly Copy[], la
   const isPadded = target.layout === 'channels-last' && axis !== 1 && target.dims[1] !== paddedChannels(target.dims, target.storage);
   const elements = copies.reduce((sum, { source }) => sum + elementCount(source.dims), 0);
   const fits = joinedTensors(parts).length < context.profile.maxStorageBuffers && elements <= MAX_JOINED;
-  if (!context.windows || parts.length < 2 || !fits || isPadded || STORAGE_BYTES[target.storage] < 4) return false;
+  if (!context.windows || parts.length < 2 || !fits || isPadded || !isJoinable({ axis, parts, target })) return false;
   context.dispatch(joinKernel({ label: 'Concat', axis, parts, target }, context.profile));
   return true;
 }
