@@ -28,6 +28,9 @@ export type DType = keyof typeof DTYPE_BITS;
 
 export const DTYPES = Object.keys(DTYPE_BITS) as readonly DType[];
 
+/** The largest finite float16 (IEEE 754 binary16). */
+export const HALF_MAX = 65504;
+
 /** A static shape: non-negative integers, outermost first; `[]` is a scalar. */
 export type Dims = readonly number[];
 

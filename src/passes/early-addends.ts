@@ -11,16 +11,23 @@ import { type Dims, elementCount, fromNumbers, sameDims, type Tensor, toNumbers 
 import { broadcastTwo } from '../ops/shapes.ts';
 import { broadcastStrides, offsets, rowMajorStrides } from '../ops/values.ts';
 import { isElementwise } from './expr-of.ts';
-import { rulePass, type Rule } from './pass.ts';
+import { applyRules, type Pass, type Rule } from './pass.ts';
 import { VIEWS } from './reshapes.ts';
 import { addInts, FLOATS, positiveAxis } from './tensors.ts';
 
-const RULES: readonly Rule[] = [
-  // concat(a, x, …) + c = concat(a + c₁, x + c₂, …) where all but x are constants
-  { name: 'addend-before-concat', ops: ['Add'], rewrite: beforeConcat },
+/** The rules; values in `wide` stay what they are. */
+const rulesFor = (wide: ReadonlySet<ValueId>): readonly Rule[] => [
+  // concat(a, x, …) + c = concat(a + c₁, x + c₂, …) where all but x are constants, and x is as in the next rule
+  { name: 'addend-before-concat', ops: ['Add'], rewrite: (node, edit) => beforeConcat(node, edit, wide) },
   // view(x) + c = view(x + view⁻¹(c)), transposes likewise, where x is a product or what is computed element by element
-  { name: 'addend-before-view', ops: ['Add'], rewrite: beforeView },
+  { name: 'addend-before-view', ops: ['Add'], rewrite: (node, edit) => beforeView(node, edit, wide) },
 ];
+
+/**
+ * A sum that moves may be stored where it was not before, in halves, whose largest is 65,504: masks of attention stay where they are, and what
+ * is small beside that changes nothing about which sums halves hold.
+ */
+const LARGEST = 1000;
 
 interface Addition {
   /** What is added to, read by nothing else, and of the sum's own type. */
@@ -31,20 +38,25 @@ interface Addition {
   readonly addendId: ValueId;
 }
 
-function additionOf(node: AnyNode, edit: GraphEditor): Addition | undefined {
+function additionOf(node: AnyNode, edit: GraphEditor, wide: ReadonlySet<ValueId>): Addition | undefined {
   const [value, addendId] = edit.constant(node.inputs[0]) ? [node.inputs[1]!, node.inputs[0]!] : [node.inputs[0]!, node.inputs[1]!];
   const addend = edit.constant(addendId);
   const source = edit.producer(value);
-  const { dtype, dims } = edit.type(node.outputs[0]!);
+  const output = node.outputs[0]!;
+  const { dtype, dims } = edit.type(output);
   if (!addend || !source || edit.onlyConsumer(value) !== node || !FLOATS.has(dtype) || elementCount(addend.dims) < 2) return undefined;
-  return sameDims(edit.type(value).dims, dims) ? { value, source, addend, addendId } : undefined;
+  if (!sameDims(edit.type(value).dims, dims) || elementCount(dims) === 0) return undefined;
+  // What the graph gives out, or no half holds, is written in f32 under its own name.
+  if (edit.isOutput(output) || wide.has(output) || wide.has(value)) return undefined;
+  return toNumbers(addend).every((element) => Math.abs(element) <= LARGEST) ? { value, source, addend, addendId } : undefined;
 }
 
-function beforeConcat(node: AnyNode, edit: GraphEditor): boolean {
-  const addition = additionOf(node, edit);
+function beforeConcat(node: AnyNode, edit: GraphEditor, wide: ReadonlySet<ValueId>): boolean {
+  const addition = additionOf(node, edit, wide);
   if (addition?.source.op !== 'Concat') return false;
   const { source, addend, addendId } = addition;
-  if (source.inputs.filter((id) => constantOf(id, edit) === undefined).length !== 1) return false;
+  const computed = source.inputs.filter((id) => constantOf(id, edit) === undefined);
+  if (computed.length !== 1 || !computed.every((id) => arithmeticAbove(id, edit, wide))) return false;
   const { dims } = edit.type(addition.value);
   const axis = positiveAxis((source as Node<'Concat'>).attrs.axis, dims.length);
   let start = 0;
@@ -105,39 +117,38 @@ function sliceOf(tensor: Tensor, rank: number, axis: number, start: number, size
 /** Ops whose kernels end in an epilogue. */
 const PRODUCTS: ReadonlySet<OpKind> = new Set(['Conv', 'Gemm', 'MatMul']);
 
-function beforeView(node: AnyNode, edit: GraphEditor): boolean {
-  const addition = additionOf(node, edit);
-  const output = node.outputs[0]!;
-  if (!addition || !edit.canReplaceValue(output, addition.value)) return false;
-  const { value, addendId } = addition;
-  const chain = viewsOf(value, edit);
-  const source = edit.producer(chain.at(-1)?.inputs[0]);
-  if (!source || !(PRODUCTS.has(source.op) || isElementwise(source.op))) return false;
+function beforeView(node: AnyNode, edit: GraphEditor, wide: ReadonlySet<ValueId>): boolean {
+  const addition = additionOf(node, edit, wide);
+  const above = addition && arithmeticAbove(addition.value, edit, wide);
+  if (!addition || !above || above.views.length === 0) return false;
   let { addend } = addition;
-  for (const view of chain) {
+  for (const view of above.views) {
     const moved = view.op === 'Transpose' ? transposedBack(addend, view.attrs.perm) : reshapedBack(addend, edit.type(view.inputs[0]!).dims, edit.type(view.outputs[0]!).dims);
     if (!moved) return false;
     addend = moved;
   }
-  const last = chain.at(-1)!;
+  const last = above.views.at(-1)!;
   const from = last.inputs[0]!;
-  const sum = edit.add({ op: 'Add', inputs: [from, edit.addConstant(addend, addendId)], attrs: {}, origins: node.origins, name: source.name, type: edit.type(from) });
+  const sum = edit.add({ op: 'Add', inputs: [from, edit.addConstant(addend, addition.addendId)], attrs: {}, origins: node.origins, name: above.source.name, type: edit.type(from) });
   edit.replaceNode(last, { op: last.op, inputs: [sum, ...last.inputs.slice(1)], attrs: last.attrs, origins: last.origins } as Replacement<OpKind>);
-  edit.replaceValue(output, value);
+  edit.replaceValue(node.outputs[0]!, addition.value);
   return true;
 }
 
-/** Views and transposes up from a value, the nearest first, as long as nothing else reads what they do. */
-function viewsOf(value: ValueId, edit: GraphEditor): readonly (Node<'Transpose'> | AnyNode)[] {
-  const chain: AnyNode[] = [];
-  for (let id = value; edit.onlyConsumer(id); ) {
-    const view = edit.producer(id);
-    if (!view || (view.op !== 'Transpose' && !VIEWS.has(view.op))) return chain;
-    chain.push(view);
-    id = view.inputs[0]!;
+/**
+ * The product, or the arithmetic that may follow one, whose result is this value, with the views and transposes between them, the nearest to the
+ * value first; undefined where anything on the way is read by others too, who would need it without the sum.
+ */
+function arithmeticAbove(value: ValueId, edit: GraphEditor, wide: ReadonlySet<ValueId>): { readonly source: AnyNode; readonly views: readonly AnyNode[] } | undefined {
+  const views: AnyNode[] = [];
+  for (let id = value; edit.onlyConsumer(id) && !wide.has(id); ) {
+    const source = edit.producer(id);
+    if (!source) return undefined;
+    if (source.op !== 'Transpose' && !VIEWS.has(source.op)) return PRODUCTS.has(source.op) || isElementwise(source.op) ? { source, views } : undefined;
+    views.push(source);
+    id = source.inputs[0]!;
   }
-  // What the last one reads is read by others too: it would have to be kept beside the sum.
-  return [];
+  return undefined;
 }
 
 /** The tensor's shape with leading ones up to this rank. */
@@ -161,4 +172,9 @@ function reshapedBack(addend: Tensor, before: Dims, after: Dims): Tensor | undef
   return { ...addend, dims: [...dims.slice(0, shared), ...before.slice(shared)] };
 }
 
-export const earlyAddends = rulePass({ name: 'early-addends', summary: 'constants are added where a product is computed, not behind copies of it', targets: ['webgpu'] }, RULES);
+export const earlyAddends: Pass = {
+  name: 'early-addends',
+  summary: 'constants are added where a product is computed, not behind copies of it',
+  targets: ['webgpu'],
+  run: (graph, { wide }) => applyRules(graph, rulesFor(wide ?? new Set())),
+};

@@ -25,6 +25,8 @@ export interface PassContext {
   readonly fold: Evaluator | undefined;
   /** Ops of plugins, for their patterns. */
   readonly customOps?: readonly RegisteredOp[] | undefined;
+  /** Values that a calibration saw beyond the largest half: who stores halves tells them by their names. */
+  readonly wide?: ReadonlySet<ValueId> | undefined;
 }
 
 export interface PassResult {

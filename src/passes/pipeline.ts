@@ -2,7 +2,7 @@
  * The pass pipeline: the ordered list of every pass, and the one function that runs it.
  */
 import type { RegisteredOp } from '../ir/custom.ts';
-import type { Graph } from '../ir/graph.ts';
+import type { Graph, ValueId } from '../ir/graph.ts';
 import { verifyGraph, type Stage } from '../ir/verify.ts';
 import { OP_RULES } from '../ops/builder.ts';
 import { batchNormToAffine } from './batch-norm.ts';
@@ -75,6 +75,8 @@ export interface PipelineOptions {
   readonly fold: Evaluator | undefined;
   /** Ops of plugins, for their patterns. */
   readonly customOps?: readonly RegisteredOp[] | undefined;
+  /** Values that a calibration saw beyond the largest half. */
+  readonly wide?: ReadonlySet<ValueId> | undefined;
   /** Verify the graph before the first pass and after every one; on in tests. */
   readonly verify?: boolean;
   /** Between passes. */
@@ -95,7 +97,7 @@ export function selectPasses({ target, fusion, disabled }: Pick<PipelineOptions,
 
 /** Runs the chosen passes over an imported graph. Rejects with the signal's reason when it aborts. */
 export async function runPasses(graph: Graph, options: PipelineOptions): Promise<PipelineResult> {
-  const context: PassContext = { target: options.target, fusion: options.fusion, fold: options.fold, customOps: options.customOps };
+  const context: PassContext = { target: options.target, fusion: options.fusion, fold: options.fold, customOps: options.customOps, wide: options.wide };
   const reports: PassReport[] = [];
   let current = graph;
   if (options.verify) verifyAfter('import', current, 'imported');

@@ -38,7 +38,8 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { imported, tail } = buildable(input);
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
-  const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps };
+  const wide = beyondHalf(input.calibration?.cache);
+  const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps, wide };
   const wanted = await inPrecision(imported, input, passes);
   const pixels = wantedPixels(input);
   // After int8 was placed: a calibration knows the values of the network, not what is put in front of it.
@@ -54,7 +55,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { workspaceBytes } = options;
   const windows = wantsWindows(passes);
   const byteInputs = new Set(pixels.map(({ input: id }) => id));
-  const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', split: f32Products === 'split', halfSums: fp16Accumulation, keepFloat: beyondHalf(input.calibration?.cache) };
+  const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', split: f32Products === 'split', halfSums: fp16Accumulation, keepFloat: wide };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
   const build = async (): Promise<Content> =>
     unsupported.length === 0 && !tail

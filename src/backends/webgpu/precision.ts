@@ -12,7 +12,7 @@ import type { Calibration } from '../../quantize/calibration.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
 import { isQuantized, quantizedProducts, stayedFloat } from '../../quantize/detect.ts';
 import { quantizeGraph } from '../../quantize/quantize-graph.ts';
-import { typedView } from '../../ir/tensor.ts';
+import { HALF_MAX, typedView } from '../../ir/tensor.ts';
 import { hasIntegerKernel } from '../../passes/integer-products.ts';
 import type { BuildInput } from '../backend.ts';
 
@@ -26,9 +26,6 @@ export function precisionProblem({ options, graph, calibration }: BuildInput): s
   if (isQuantized(graph.graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
   return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
 }
-
-/** The largest finite binary16. */
-const HALF_MAX = 65504;
 
 export interface InPrecision {
   readonly graph: Graph;

@@ -1,5 +1,5 @@
 /** Constants as the device stores them. */
-import { fromNumbers, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
+import { fromNumbers, HALF_MAX, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
 import type { HostArray } from './context.ts';
 import { storageOf } from './tensor.ts';
 
@@ -21,7 +21,7 @@ export function once<T>(make: () => T): () => T {
 /** Values as halves (rounded to nearest, saturating at ±65,504) where the build stores halves. */
 export function asStored(values: Float32Array, half: boolean): Float32Array | Uint16Array {
   if (!half) return values;
-  const bounded = values.map((value) => Math.max(-65504, Math.min(65504, value)));
+  const bounded = values.map((value) => Math.max(-HALF_MAX, Math.min(HALF_MAX, value)));
   return typedView(fromNumbers('float16', [values.length], bounded)) as Uint16Array;
 }
 

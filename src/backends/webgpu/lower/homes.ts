@@ -4,7 +4,7 @@ import type { Dims, DType } from '../../../ir/tensor.ts';
 import { type Storage, STORAGE_BYTES } from '../../../engine/plan.ts';
 import { planPlacement, type Slot } from './placement.ts';
 import type { DeviceTensor, Layout } from './tensor.ts';
-import { alongAxis, wholeParts, windowOf } from './windows.ts';
+import { alongAxis, windowOf } from './windows.ts';
 
 export type Allocate = (dtype: DType, dims: Dims, layout: Layout, storage: Storage) => DeviceTensor;
 
@@ -48,6 +48,10 @@ export class Homes {
   /** Narrow elements are written in whole vectors: all parts must then consist of these, or none may be written into place. */
   #canTakeAll({ concat, axis }: Slot, home: DeviceTensor): boolean {
     if (STORAGE_BYTES[home.storage] >= 4) return true;
-    return wholeParts(home, axis, this.#parts.get(concat)!.map((id) => typeOf(this.#graph, id).dims[axis]!));
+    if (home.layout === 'linear') return false;
+    const { dims } = home;
+    const extents = this.#parts.get(concat)!.map((id) => typeOf(this.#graph, id).dims[axis]!);
+    let start = 0;
+    return extents.every((extent) => windowOf(home, alongAxis(dims, axis, { start: (start += extent) - extent, step: 1, extent })) !== undefined);
   }
 }

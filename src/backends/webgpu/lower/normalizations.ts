@@ -4,7 +4,7 @@
  */
 import { type Expr, replaceInputs } from '../../../ir/expr.ts';
 import { type AnyNode, type Graph, typeOf, type ValueId } from '../../../ir/graph.ts';
-import { elementCount, type Tensor } from '../../../ir/tensor.ts';
+import { elementCount, HALF_MAX, type Tensor } from '../../../ir/tensor.ts';
 import { constantArray } from './constants.ts';
 import type { LeftNormalization, LowerContext } from './context.ts';
 import { readersOf } from './readers.ts';
@@ -23,9 +23,6 @@ const PRODUCTS: ReadonlySet<string> = new Set(['FusedMatMul', 'Gemm', 'MatMul'])
 
 /** Inputs of a FusedMatMul before those of its expression. */
 const EXTRAS = 3;
-
-/** A factor of a row and a weight must not leave the range of halves. */
-const MOST_HALF = 65504;
 
 /** The normalization as its readers take it, where all of them do. Without windows every node keeps its kernel, as where nothing is fused. */
 export function leftNormalization(node: AnyNode, context: LowerContext): LeftNormalization | undefined {
@@ -99,7 +96,8 @@ function isProduct(reader: AnyNode, output: ValueId, scale: Tensor, graph: Graph
   const columns = matrix.dims[transB ? 0 : 1]!;
   const vector = c === '' ? undefined : graph.constants.get(c);
   if (c !== '' && !(vector?.dtype === 'float32' && vector.dims.at(-1) === columns && elementCount(vector.dims) === columns)) return false;
-  return elementCount(typeOf(graph, reader.outputs[0]!).dims) > 0 && largest(matrix) * largest(scale) <= MOST_HALF;
+  // A factor of a row and a weight must not leave the range of halves.
+  return elementCount(typeOf(graph, reader.outputs[0]!).dims) > 0 && largest(matrix) * largest(scale) <= HALF_MAX;
 }
 
 function transposition(reader: AnyNode): { readonly transA: boolean; readonly transB: boolean } {

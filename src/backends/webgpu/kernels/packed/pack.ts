@@ -2,7 +2,7 @@
  * Weights as the packed matrix kernel reads them: [group, k vector, column, 16 bytes], so that neighbouring invocations read
  * neighbouring columns, whatever the tile. Prior art: cuDNN's and CUTLASS's interleaved layouts (NC/32HW32).
  */
-import { float16ToNumber, numberToFloat16 } from '../../../../ir/tensor.ts';
+import { float16ToNumber, HALF_MAX, numberToFloat16 } from '../../../../ir/tensor.ts';
 import { VECTOR_ELEMENTS, type PackedElement } from '../../tactics/packed.ts';
 import { packedColumns } from './spec.ts';
 
@@ -33,7 +33,7 @@ export function packHalf(shape: WeightShape, at: WeightAt): Uint16Array {
   const packed = new Uint16Array(packedBytes(shape, 'f16') / 2);
   fill(packed, shape, 'f16', (group, tap, channel, column) => {
     const value = at(group, tap, channel, column);
-    return numberToFloat16(Math.min(65504, Math.max(-65504, value)));
+    return numberToFloat16(Math.min(HALF_MAX, Math.max(-HALF_MAX, value)));
   });
   return packed;
 }
@@ -48,7 +48,7 @@ export function packSplit(shape: WeightShape, at: WeightAt): Uint16Array {
     const channel = four * 4 + (place & 3);
     if (channel >= shape.channels || place >= 12) return 0;
     const value = at(group, tap, channel, column);
-    const high = float16ToNumber(numberToFloat16(Math.min(65504, Math.max(-65504, value))));
+    const high = float16ToNumber(numberToFloat16(Math.min(HALF_MAX, Math.max(-HALF_MAX, value))));
     return place < 8 ? high : value - high;
   });
 }

@@ -3,7 +3,7 @@
  * kernel together.
  */
 import type { Node } from '../../../../ir/graph.ts';
-import { elementCount } from '../../../../ir/tensor.ts';
+import { elementCount, HALF_MAX, toNumbers } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import { isJoinable, joinedTensors, joinKernel, type JoinPart } from '../../kernels/join.ts';
@@ -47,11 +47,17 @@ function joinedLayout(node: Node<'Concat'>, sources: readonly DeviceTensor[], co
   return context.windows && sources[0]!.dims.length > 2 && readAsImage(node.outputs[0]!, context.graph) ? 'channels-last' : 'linear';
 }
 
-/** Whether what is computed of it lies in narrow elements, whose whole vectors every part consists of. */
+/**
+ * Whether what is computed of it lies in narrow elements, in whole vectors of which every part consists, and these can hold the constants too.
+ * What the graph gives out leaves in its own type, and is written in it.
+ */
 function isNarrow(node: Node<'Concat'>, sources: readonly DeviceTensor[], axis: number, layout: Layout, context: LowerContext): boolean {
-  const computed = sources.filter((_, i) => !context.constant(node.inputs[i]!));
+  if (context.graph.outputs.includes(node.outputs[0]!)) return false;
+  const constants = node.inputs.map((id) => context.constant(id));
+  const computed = sources.filter((_, i) => !constants[i]);
   const [first] = computed;
   if (!first || computed.some(({ storage }) => storage !== first.storage) || STORAGE_BYTES[first.storage] >= 4) return false;
+  if (first.storage === 'f16' && !constants.every((constant) => !constant || toNumbers(constant).every((value) => Math.abs(value) <= HALF_MAX))) return false;
   const { dims } = context.type(node.outputs[0]!);
   return wholeParts({ dims, layout, storage: first.storage }, axis, sources.map((source) => source.dims[axis]!));
 }
