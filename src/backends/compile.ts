@@ -7,7 +7,7 @@ import { TsrtError } from '../errors.ts';
 import type { RegisteredOp } from '../ir/custom.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
-import { bindInputs, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
+import { bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
 import { bindingOf } from './binding.ts';
@@ -30,8 +30,8 @@ export interface CompileRequest {
    * on the values of small inputs (TensorRT's shape tensors).
    */
   readonly inputValues?: ReadonlyMap<string, Tensor>;
-  /** Whether a leading dimension that the model fixes gives way to `options.batch`; default: it does, or the import fails. */
-  readonly rebatch?: boolean;
+  /** Whether a leading dimension that the model fixes gives way to `options.batch` (default: it does, or the import fails), or is the batch. */
+  readonly rebatch?: boolean | undefined;
   /** Ops of plugins. */
   readonly customOps?: readonly RegisteredOp[] | undefined;
   /** For int8 and mixed precision. */
@@ -63,10 +63,11 @@ export async function readBuildInput(request: Omit<CompileRequest, 'backend' | '
 
 /** What a backend builds from, and what the engine's header is to say of the request. */
 async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>): Promise<{ readonly input: BuildInput; readonly notices: readonly string[] }> {
-  const { options, modelBytes, modelName, folder } = request;
+  const { modelBytes, modelName, folder, rebatch = true } = request;
   const model = await timed(request, 'read', () => readModel(modelBytes, { folder }));
+  const options = rebatch ? request.options : atOwnBatch(request.options, model);
   const { batch, dims, inputShapes } = options;
-  const bindOptions: BindOptions = { batch, dims, inputShapes, rebatch: request.rebatch ?? true };
+  const bindOptions: BindOptions = { batch, dims, inputShapes, rebatch };
   const graph = await timed(request, 'import', () => importFolded(model, { ...bindOptions, inputValues: request.inputValues, customOps: request.customOps }));
   const own = ownBindings(model, bindOptions);
   const inputs = graph.ok ? graph.graph.inputs.map((id) => bindingOf(graph.graph, id)) : own.inputs;
@@ -79,6 +80,12 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
     ...(request.calibration && { calibration: request.calibration }),
   };
   return { input, notices: unusedDims(model, bindOptions) };
+}
+
+/** The options with the batch that the model fixes, where it does. */
+function atOwnBatch(options: BuildOptions, { inputs }: OnnxModel): BuildOptions {
+  const batch = fixedBatch(inputs.filter(isBindable));
+  return batch === undefined ? options : { ...options, batch };
 }
 
 async function timed<T>({ onStep }: Pick<CompileRequest, 'onStep'>, step: CompileStep, work: () => T | Promise<T>): Promise<T> {
@@ -132,7 +139,7 @@ function precisionError(model: string, backend: string, details: readonly string
 
 /** Ops that nobody knows are a plugin's business; for the others it depends on the backend. */
 function wayOut(backend: string, unsupported: readonly Unsupported[], isGraph: boolean): string {
-  const unknown = unsupported.find(({ reason }) => /not a known op|no plugin that is loaded/.test(reason));
+  const unknown = unsupported.find(({ op, reason }) => op !== 'precision' && /not a known op|no plugin that is loaded/.test(reason));
   if (unknown) return pluginWayOut(unknown.op);
   return (isGraph || backend === 'onnxruntime' ? WAYS_OUT[backend] : WHOLE) ?? 'use --backend onnxruntime, or a plugin that has these ops';
 }

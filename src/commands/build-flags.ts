@@ -9,7 +9,7 @@ export const BUILD_FLAGS = {
   backend: Flags.string({ description: 'backend to build for', default: 'onnxruntime', helpValue: 'NAME' }),
   precision: Flags.string({ description: 'precision', options: [...PRECISIONS], default: 'fp32' }),
   fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
-  batch: Flags.integer({ description: "the model's symbolic batch", default: 1, min: 1, helpValue: 'N' }),
+  batch: Flags.integer({ description: "the model's batch, also in place of one that it fixes (default: that one, else 1)", min: 1, helpValue: 'N' }),
   dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
   shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
   'disable-pass': Flags.string({ description: 'leave out passes by their names, as inspect lists them; comma-separated or repeated', helpValue: 'NAME', multiple: true, delimiter: ',' }),
@@ -22,7 +22,7 @@ interface ParsedBuildFlags {
   readonly backend: string;
   readonly precision: string;
   readonly fusion: string;
-  readonly batch: number;
+  readonly batch?: number | undefined;
   readonly dim?: readonly string[] | undefined;
   readonly shape?: readonly string[] | undefined;
   readonly 'disable-pass'?: readonly string[] | undefined;
@@ -37,7 +37,7 @@ export function buildOptions(flags: ParsedBuildFlags): BuildOptions {
     backend: flags.backend,
     precision: flags.precision as Precision,
     fusion: flags.fusion as Fusion,
-    batch: flags.batch,
+    batch: flags.batch ?? 1,
     dims: parseSizes('--dim', flags.dim),
     inputShapes: parseShapes('--shape', flags.shape),
     disabledPasses: passNames(flags['disable-pass'] ?? [], '--disable-pass'),

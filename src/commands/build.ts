@@ -52,7 +52,7 @@ export default class Build extends BaseCommand {
       };
       const { model } = args;
       const { output, device, calibration, 'export-tactics': exportTactics } = flags;
-      return buildEngineFile({ model, options, output, device, calibration, tuning, exportTactics, registry, onProgress, signal }).catch((cause: unknown) => {
+      return buildEngineFile({ model, options, rebatch: flags.batch !== undefined, output, device, calibration, tuning, exportTactics, registry, onProgress, signal }).catch((cause: unknown) => {
         if (!signal.aborted) throw cause;
         throw new TsrtError('INTERRUPTED', 'the build was stopped', { fix: 'start it again: times that were measured are not measured again', cause });
       });

@@ -38,7 +38,7 @@ export default class Inspect extends BaseCommand {
       import('../backends/webgpu/tune/frozen.ts'),
       import('../workflows/tuning.ts'),
     ]);
-    const inspection = await inspect(args.file, options, await openRegistry(config.plugins), flags.device, await tuningContext({}, config.cache));
+    const inspection = await inspect(args.file, options, await openRegistry(config.plugins), { device: flags.device, tuning: await tuningContext({}, config.cache), rebatch: flags.batch !== undefined });
     if (flags.onnx !== undefined) await writeModelOf(args.file, flags.onnx);
     const engine = inspection.kind === 'engine' ? inspection.header : inspection.engine;
     for (const line of describeInspection(inspection, engine, { passes: flags.passes, layers: flags.layers, tactics: flags.tactics })) this.log(line);

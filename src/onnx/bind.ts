@@ -47,7 +47,7 @@ export function isBindable(value: OnnxValue): value is BindableInput {
 export function bindInputs(inputs: readonly BindableInput[], options: BindOptions): Binding {
   checkSizes(inputs, options);
   const batch = options.batch ?? 1;
-  const rebatched = options.rebatch ? fixedBatch(inputs, batch) : undefined;
+  const rebatched = options.rebatch ? replacedBatch(inputs, batch) : undefined;
   const symbols = bindSymbols(inputs, options, batch);
   const open: OpenSize[] = [];
   const types = new Map<string, TensorType>();
@@ -122,12 +122,16 @@ function batchSymbol(inputs: readonly BindableInput[]): string | undefined {
 }
 
 /** The leading dimension that all inputs share, where the model fixes it. */
-function fixedBatch(inputs: readonly BindableInput[], batch: number): Binding['rebatched'] {
+export function fixedBatch(inputs: readonly BindableInput[]): number | undefined {
   // A vector is as likely a list of anchors or lengths as a batch of scalars.
   const leading = new Set(inputs.map(({ type }) => (type.dims && type.dims.length > 1 ? type.dims[0] : undefined)));
-  const [from] = leading;
-  if (typeof from !== 'number' || leading.size !== 1 || from === batch) return undefined;
-  return { from, to: batch };
+  const [batch] = leading;
+  return typeof batch === 'number' && leading.size === 1 ? batch : undefined;
+}
+
+function replacedBatch(inputs: readonly BindableInput[], to: number): Binding['rebatched'] {
+  const from = fixedBatch(inputs);
+  return from === undefined || from === to ? undefined : { from, to };
 }
 
 /** A size that nothing gives, and the flag that would. */

@@ -86,14 +86,14 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   const { rebatched } = binding;
   const own = rebatched && importGraph(model, { ...options, rebatch: false, computed: new Map() });
   if (own && !own.ok) return { ok: false, unsupported: own.unsupported };
-  const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types, dependent: dependentValues(binding.inputs.keys(), nodes) } : undefined;
+  const rebatch = rebatched && own ? { ...rebatched, ownTypes: own.graph.types, ownConstants: own.graph.constants, dependent: dependentValues(binding.inputs.keys(), nodes) } : undefined;
   const importer: Importer = { model, options, binding, rebatch, ...createScope(model, nodes), sequences: new Map(), unsupported: [], unknown: new Set(), left: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
   for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);
   for (const [name, value] of model.initializers) addInitializer(importer, name, value);
   for (const node of nodes) importNode(importer, node);
   if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported, ...heldBy(importer) };
-  if (rebatch) checkRebatched(model.outputs.map((output) => output.name), importer.scope, rebatch);
+  if (rebatch) checkRebatched(model.outputs.map((output) => output.name), binding.inputs.keys(), importer.scope, rebatch);
   return { ok: true, graph: finish(importer) };
 }
 

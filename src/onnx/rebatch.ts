@@ -8,17 +8,19 @@
  * output that did not follow, and is refused: a wrong answer would be worse.
  */
 import type { ValueId } from '../ir/graph.ts';
-import { elementCount, formatType, sameDims, type TensorType } from '../ir/tensor.ts';
+import { elementCount, formatType, sameDims, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { readsOf } from './branches.ts';
 import { quote, unsupported } from './invalid.ts';
 import type { OnnxNode } from './model.ts';
-import { int64, type Scope, type SourceNode } from './scope.ts';
+import { mixingNode } from './samples-apart.ts';
+import { int64, type Scope, type ScopeState, type SourceNode } from './scope.ts';
 
 export interface Rebatch {
   readonly from: number;
   readonly to: number;
-  /** Types of the model's values at its own batch. */
+  /** Types of the model's values at its own batch, and those that are known at build. */
   readonly ownTypes: ReadonlyMap<ValueId, TensorType>;
+  readonly ownConstants: ReadonlyMap<ValueId, Tensor>;
   /** Values computed from the elements of the inputs, not from their shapes alone. */
   readonly dependent: Set<ValueId>;
 }
@@ -95,10 +97,10 @@ function rebatchConcat(node: SourceNode, scope: Scope, { from, to, ownTypes, dep
 }
 
 /**
- * Throws MODEL_UNSUPPORTED unless every output follows the batch in its leading axis, and nowhere else, and every value computed
- * from the inputs holds as much per sample as before: one that does not mixes samples (a mean over the batch).
+ * Throws MODEL_UNSUPPORTED unless every output follows the batch in its leading axis, and nowhere else, every value computed from the inputs
+ * holds as much per sample as before (one that does not mixes samples: a mean over the batch), and no node works along the batch.
  */
-export function checkRebatched(outputs: readonly ValueId[], scope: Scope, { from, to, ownTypes, dependent }: Rebatch): void {
+export function checkRebatched(outputs: readonly ValueId[], inputs: Iterable<ValueId>, scope: ScopeState, { from, to, ownTypes, ownConstants, dependent }: Rebatch): void {
   const refuse = (what: string, id: ValueId): never => {
     throw unsupported(
       `the model is fixed at batch ${from}: at ${to}, ${what} ${quote(id)} would be ${formatType(scope.type(id))}`,
@@ -114,4 +116,6 @@ export function checkRebatched(outputs: readonly ValueId[], scope: Scope, { from
     const own = ownTypes.get(id);
     if (own && scope.has(id) && !scope.constant(id) && elementCount(scope.type(id).dims) * from !== elementCount(own.dims) * to) refuse('the value', id);
   }
+  const mixing = mixingNode({ inputs, nodes: scope.nodes, own: { types: ownTypes, constants: ownConstants }, now: scope });
+  if (mixing) throw unsupported(`the model is fixed at batch ${from}: ${mixing.op} ${quote(mixing.name)} works along the batch, or with its size, and does not keep ${to} samples apart`, 'batch', wayOut(from));
 }

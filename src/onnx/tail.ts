@@ -19,6 +19,8 @@ export interface Tail {
   readonly head: Graph;
   /** The tail as an ONNX file. */
   readonly bytes: Uint8Array;
+  /** The same with all sizes of its inputs left open: for a branch that is not taken at these sizes, and does not fit them. */
+  readonly openBytes: () => Uint8Array;
   readonly nodes: readonly { readonly name: string; readonly op: string }[];
   /** What it reads: inputs of the model and outputs of the head. */
   readonly inputs: readonly ValueId[];
@@ -44,18 +46,22 @@ export function cutTail(bytes: Uint8Array, held: Held): Tail | undefined {
   const kept = (graph.output ?? []).flatMap(({ name }) => (name && !made.has(name) ? [name] : []));
   const headOutputs = [...new Set([...kept, ...inputs.filter((name) => computed.has(name))])];
   if (headOutputs.every((name) => !computed.has(name))) return undefined;
-  const tail = {
-    ...graph,
-    node: nodes,
-    initializer: [...own, ...known.map(([name, tensor]) => encodeTensor(tensor, name))],
-    input: inputs.map((name) => declare(held.graph, name)),
-    output: outputs,
-    // Types that were declared for other sizes.
-    valueInfo: [],
+  const encode = (sizes: 'bound' | 'open'): Uint8Array => {
+    const tail = {
+      ...graph,
+      node: nodes,
+      initializer: [...own, ...known.map(([name, tensor]) => encodeTensor(tensor, name))],
+      input: inputs.map((name) => declare(held.graph, name, sizes)),
+      output: outputs,
+      // Types that were declared for other sizes.
+      valueInfo: [],
+    };
+    return onnxProto.onnx.ModelProto.encode(onnxProto.onnx.ModelProto.create({ ...model, graph: tail })).finish().slice();
   };
   return {
     head: withOutputs(held.graph, headOutputs),
-    bytes: onnxProto.onnx.ModelProto.encode(onnxProto.onnx.ModelProto.create({ ...model, graph: tail })).finish().slice(),
+    bytes: encode('bound'),
+    openBytes: () => encode('open'),
     nodes: nodes.map((node) => ({ name: node.name || node.output!.find(Boolean)!, op: node.opType ?? '' })),
     inputs,
     outputs: (graph.output ?? []).map(({ name }) => name ?? ''),
@@ -73,10 +79,10 @@ function graphReads(graph: GraphProto): string[] {
 }
 
 /** A length that the data decide is left open. */
-function declare(graph: Graph, name: ValueId): onnxProto.onnx.IValueInfoProto {
+function declare(graph: Graph, name: ValueId, sizes: 'bound' | 'open'): onnxProto.onnx.IValueInfoProto {
   const { dtype, dims } = graph.types.get(name)!;
   const open = boundedAxis(graph, name);
-  const dim = dims.map((size, axis) => (axis === open ? {} : { dimValue: size }));
+  const dim = dims.map((size, axis) => (sizes === 'open' || axis === open ? {} : { dimValue: size }));
   return { name, type: { tensorType: { elemType: ONNX_DTYPE[dtype], shape: { dim } } } };
 }
 

@@ -18,6 +18,8 @@ export interface BuildRequest {
   /** An ONNX file. */
   readonly model: string;
   readonly options: BuildOptions;
+  /** Whether the options' batch takes the place of one that the model fixes; default true. */
+  readonly rebatch?: boolean | undefined;
   /** Where the engine goes: a file ending in `.engine`, or a folder. */
   readonly output: string;
   readonly registry: Registry;
@@ -64,6 +66,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
       modelName,
       folder: dirname(model),
       options,
+      rebatch: request.rebatch,
       backend,
       customOps: registry.ops,
       calibration,
@@ -76,7 +79,7 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
   const buildStepsMs = times.end();
   const startMs = performance.now();
   const bytes = await serializeEngine(engine);
-  const file = output.endsWith('.engine') ? output : join(output, `${engineFileName(modelName, options)}.engine`);
+  const file = output.endsWith('.engine') ? output : join(output, `${engineFileName(modelName, engine.header.options)}.engine`);
   await writeWhole(file, bytes);
   stepsMs.write = performance.now() - startMs;
   const { user, system } = process.cpuUsage(cpuBefore);

@@ -1,7 +1,7 @@
 /** `inspect`: what an ONNX or engine file holds, what it costs, what fused, and what a backend can't build. */
 import { basename, dirname } from 'node:path';
-import { readBuildInput } from '../backends/compile.ts';
-import type { Backend, BuildContext, TuningContext, Unsupported } from '../backends/backend.ts';
+import { type CompileRequest, readBuildInput } from '../backends/compile.ts';
+import type { Backend, BuildContext, Unsupported } from '../backends/backend.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
 import { deserializeEngine, isEngineFile } from '../engine/file.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from '../backends/onnxruntime/parts.ts';
@@ -65,10 +65,13 @@ export interface EngineInspection {
 
 export type Inspection = ModelInspection | EngineInspection;
 
-/** Tells model and engine apart by their first bytes; a model is built for `device`. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
-export async function inspect(file: string, options: BuildOptions, registry: Registry, device?: string, tuning?: TuningContext): Promise<Inspection> {
+/** How a model is built that is inspected: for which device, and whether the options' batch takes the place of one that it fixes (default true). */
+export type BuildWishes = Pick<BuildContext, 'device' | 'tuning'> & Pick<CompileRequest, 'rebatch'>;
+
+/** Tells model and engine apart by their first bytes. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
+export async function inspect(file: string, options: BuildOptions, registry: Registry, wishes: BuildWishes = {}): Promise<Inspection> {
   const bytes = await readModelFile(file);
-  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry, { device, tuning }));
+  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry, wishes));
 }
 
 /**
@@ -101,7 +104,7 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
   const device = (await chooseDevices(wanted.device, [backend])).get(backend.name);
   const folder = dirname(file);
   const model = readModel(bytes, { folder });
-  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options, customOps: registry.ops }, backend, { ...wanted, device });
+  const { graph, ...built } = await tryBuild({ modelBytes: bytes, modelName: basename(file).replace(/\.onnx$/, ''), folder, options, rebatch: wanted.rebatch, customOps: registry.ops }, backend, { ...wanted, device });
   const ops = graph ? costByOp(graph) : countByOp(model.nodes.map((node) => (node.domain ? `${node.domain}.${node.opType}` : node.opType)));
   const weights = weightsOf(model);
   return {
@@ -117,28 +120,27 @@ async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptio
     weightBytes: weights.reduce((sum, tensor) => sum + tensorBytes(tensor), 0),
     ops,
     flops: graph && ops.reduce((sum, row) => sum + (row.flops ?? 0), 0),
-    options,
     customOps: graph ? coverageOf(graph) : [],
     ...built,
   };
 }
 
-type BuildWishes = Pick<BuildContext, 'device' | 'tuning'>;
-
-type Built = Pick<ModelInspection, 'unsupported' | 'refusal' | 'engine'> & { readonly graph: Graph | undefined };
+type Built = Pick<ModelInspection, 'options' | 'unsupported' | 'refusal' | 'engine'> & { readonly graph: Graph | undefined };
 
 /** What the backend makes of the model; a model that it refuses can still be described. */
 async function tryBuild(request: Parameters<typeof readBuildInput>[0], backend: Backend, wishes: BuildWishes): Promise<Built> {
   let graph: Graph | undefined;
+  let { options } = request;
   try {
     const input = await readBuildInput(request);
+    options = input.options;
     graph = input.graph.ok ? input.graph.graph : undefined;
     const unsupported = await backend.supports(input);
     const engine = unsupported.length === 0 ? await backend.build(input, { ...wishes, signal: undefined, onProgress: undefined }) : undefined;
-    return { graph, unsupported, refusal: undefined, engine: engine?.header };
+    return { graph, options, unsupported, refusal: undefined, engine: engine?.header };
   } catch (error) {
     if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;
-    return { graph, unsupported: [], refusal: reportError(error), engine: undefined };
+    return { graph, options, unsupported: [], refusal: reportError(error), engine: undefined };
   }
 }
 

@@ -7,19 +7,19 @@ import type { Engine } from '../../src/engine/engine.ts';
 import { deserializeEngine, serializeEngine } from '../../src/engine/file.ts';
 import { TsrtError } from '../../src/errors.ts';
 import { fromNumbers, type Tensor } from '../../src/ir/tensor.ts';
-import { detector } from '../unit/onnx/graphs.ts';
-import { modelBytes, node, type ModelParts } from '../unit/onnx/models.ts';
+import { branch, choose, detector } from '../unit/onnx/graphs.ts';
+import { floats, modelBytes, node, type ModelParts, value } from '../unit/onnx/models.ts';
 import { disagreement, runOnnx } from '../unit/onnx/run.ts';
 import { noDevice, noise } from './helpers.ts';
 
 process.env['TSRT_BENCH_SWIFTSHADER'] = '1';
 
-function build(parts: ModelParts, backendOptions: Readonly<Record<string, string>> = { fallback: 'onnxruntime' }): Promise<Engine> {
+function build(parts: ModelParts, backendOptions: Readonly<Record<string, string>> = { fallback: 'onnxruntime' }, dims: Readonly<Record<string, number>> = {}): Promise<Engine> {
   return compileModel({
     modelBytes: modelBytes(parts),
     modelName: 'detector',
     folder: undefined,
-    options: { backend: 'webgpu', precision: 'fp32', fusion: 'on', batch: 1, dims: {}, inputShapes: {}, disabledPasses: [], workspaceBytes: undefined, backendOptions },
+    options: { backend: 'webgpu', precision: 'fp32', fusion: 'on', batch: 1, dims, inputShapes: {}, disabledPasses: [], workspaceBytes: undefined, backendOptions },
     backend: webgpuBackend,
     context: { signal: undefined, onProgress: undefined },
   });
@@ -51,6 +51,22 @@ describe.skipIf(noDevice)('tails of composite engines (skipped without SwiftShad
     expect(header.notices).toEqual([
       expect.stringMatching(/^The last 3 nodes of the model run in onnxruntime on the processor \(--fallback\), unchanged, with 2 values .*NonMaxSuppression 'NonMaxSuppression_of_chosen', and what depends on it\.$/),
     ]);
+  });
+
+  it('hold branches that do not fit the sizes that are bound, where they are not taken', async () => {
+    const weights = (rows: number) => floats([...noise(rows * 3, rows)], [rows, 3]);
+    const product = (rows: number) => branch([node('MatMul', ['e', `w${rows}`], ['t'])], ['t']);
+    const parts: ModelParts = {
+      inputs: [value('x', 'float32', [1, 'k'])],
+      outputs: [value('y', 'float32', [1, 3])],
+      initializers: { w8: weights(8), w4: weights(4), limit: floats([-1], []) },
+      nodes: [node('Exp', ['x'], ['e']), node('ReduceMax', ['e'], ['m'], { keepdims: 0 }), node('Greater', ['m', 'limit'], ['large']), choose('large', ['y'], product(8), product(4))],
+    };
+    const x = fromNumbers('float32', [1, 8], noise(8, 3));
+    const session = await webgpuBackend.load(await build(parts, { fallback: 'onnxruntime' }, { k: 8 }), { device: undefined, signal: undefined });
+    const { y } = await session.run({ x });
+    expect(disagreement(y!, (await runOnnx(modelBytes(parts), { x }))['y']!)).toBeLessThanOrEqual(1);
+    await session.dispose();
   });
 
   it('need the option, which the refusal names where it helps', async () => {

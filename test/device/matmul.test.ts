@@ -35,6 +35,19 @@ describe.skipIf(noDevice)('matrix products (skipped without SwiftShader)', () =>
     expect(distance(outputs['y']!, expected.values, tolerance)).toBeLessThan(1);
   });
 
+  it('of more matrices than a dimension of the grid takes', async () => {
+    const [a, b]: [Dims, Dims] = [[2, 10, 5, 24], [2, 10, 24, 3]];
+    const graph = newGraphBuilder('matmul');
+    graph.input('a', { dtype: 'float32', dims: a });
+    graph.input('b', { dtype: 'float32', dims: b });
+    const finished = graph.finish([graph.node('MatMul', ['a', 'b'], {}, { outputs: ['y'] })]);
+    const [x0, x1] = [noise(elementCount(a), 1), noise(elementCount(b), 2)];
+    for (const maxWorkgroupsPerDimension of [8, 19]) {
+      const outputs = await runGraph(finished, { a: fromNumbers('float32', a, x0), b: fromNumbers('float32', b, x1) }, { ...PORTABLE_PROFILE, maxWorkgroupsPerDimension });
+      expect(distance(outputs['y']!, matMul(a, b, x0, x1).values, tolerance)).toBeLessThan(1);
+    }
+  });
+
   it.each([[0, 0], [0, 1], [1, 0], [1, 1]] as const)('Gemm with transA %i, transB %i, alpha, beta and a constant right side', async (transA, transB) => {
     const [m, k, n] = [5, 9, 6];
     const graph = newGraphBuilder('gemm');

@@ -65,6 +65,7 @@ describe('compileModel', () => {
     expect(again.model.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [1, 4] }]);
     const kept = await readBuildInput({ ...request(bytes), rebatch: false });
     expect(kept.model.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [2, 4] }]);
+    expect([again.options.batch, kept.options.batch]).toEqual([1, 2]);
   });
 
   it('builds in the values of inputs that shapes depend on', async () => {

@@ -157,7 +157,7 @@ async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<s
   } catch (error) {
     const here = graph.nodes.flatMap(({ name }) => reasons.get(name) ?? []);
     const why = reasonOf(error);
-    throw unsupportedError(model, 'webgpu', here.map((entry) => ({ ...entry, reason: `${entry.reason}; nor does onnxruntime take it: ${why}` })));
+    throw unsupportedError(model, 'webgpu', here.map((entry) => ({ ...entry, reason: `${entry.reason}; nor does onnxruntime take it: ${why}` })), false);
   }
 }
 

@@ -29,19 +29,22 @@ export interface BuiltTail {
 export async function buildTail(tail: CompositeTail, index: number, inputs: readonly Binding[], modelName: string): Promise<BuiltTail> {
   const files = externalFiles(tail.bytes, tail.folder);
   const ort = await loadOrt();
-  const session = await ort.InferenceSession.create(tail.bytes, { ...SILENT, intraOpNumThreads: 1, externalData: files }).catch((error: unknown) => {
-    const why = reasonOf(error);
-    throw unsupportedError(modelName, 'webgpu', tail.reasons.map((entry) => ({ ...entry, reason: `${entry.reason}; nor does onnxruntime take it: ${why}` })));
-  });
+  const open = async (bytes: Uint8Array) => ({ bytes, session: await ort.InferenceSession.create(bytes, { ...SILENT, intraOpNumThreads: 1, externalData: files }) });
+  const { bytes, session } = await open(tail.bytes).catch((error: unknown) =>
+    open(tail.openBytes()).catch(() => {
+      const why = reasonOf(error);
+      throw unsupportedError(modelName, 'webgpu', tail.reasons.map((entry) => ({ ...entry, reason: `${entry.reason}; nor does onnxruntime take it: ${why}` })), false);
+    }),
+  );
   try {
     const outputs = await outputBindings(session, inputs, tail.declared);
     const prefix = segmentPrefix(index);
-    const weightBytes = tail.bytes.byteLength + files.reduce((sum, file) => sum + file.data.byteLength, 0);
+    const weightBytes = bytes.byteLength + files.reduce((sum, file) => sum + file.data.byteLength, 0);
     const stagingBytes = [...inputs, ...outputs].reduce((sum, binding) => sum + tensorBytes(binding), 0);
     return {
       segment: { runner: 'onnxruntime', inputs, outputs, memory: { weightBytes, activationBytes: 0, workspaceBytes: 0, stagingBytes }, data: null },
       layers: tail.nodes.map(({ name, op }) => ({ name, kind: `onnxruntime ${op}`, precision: inputs[0]?.dtype ?? 'float32', origins: [name], flops: 0, bytes: 0 })),
-      parts: new Map([[prefix + MODEL_PART, tail.bytes], ...files.map((file) => [prefix + EXTERNAL_PREFIX + file.path, file.data] as const)]),
+      parts: new Map([[prefix + MODEL_PART, bytes], ...files.map((file) => [prefix + EXTERNAL_PREFIX + file.path, file.data] as const)]),
     };
   } finally {
     await session.release();

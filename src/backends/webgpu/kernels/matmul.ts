@@ -57,16 +57,23 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
   const module = new ModuleBuilder(`${spec.label} ${tacticName(tactic)}`);
   const [rows, batches] = [product(spec.rows), product(spec.batch)];
   const columnTiles = Math.ceil(spec.columns / tactic.bn);
-  const grid = foldWorkgroups(Math.ceil(rows / tactic.bm) * columnTiles, profile);
+  const tiles = Math.ceil(rows / tactic.bm) * columnTiles;
+  // More matrices than a dimension of the grid takes are counted with their tiles.
+  const isFlat = batches * tactic.splitK > profile.maxWorkgroupsPerDimension;
+  const grid = foldWorkgroups(isFlat ? tiles * batches : tiles, profile);
   spec.a.bind(module);
   const b = new ColumnLoader(module, spec);
   const sink = parts ? new PartialSink(module, spec, parts) : new Epilogue(module, spec);
   const tile = new Tile(module, spec, tactic, b);
   module.main(tacticInvocations(tactic), (block) => {
-    const flat = block.let('tile', flatWorkgroup(grid));
+    if (isFlat) {
+      block.let('place', flatWorkgroup(grid));
+      block.if(`place >= ${tiles * batches}u`, (inside) => inside.line('return'));
+    }
+    const flat = block.let('tile', isFlat ? `place % ${tiles}u` : flatWorkgroup(grid));
     block.let('tile_row', `(${flat} / ${columnTiles}u) * ${tactic.bm}u`);
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
-    block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
+    block.let('batch', isFlat ? `place / ${tiles}u` : tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
     const part = tactic.splitK === 1 ? undefined : block.let('part', `wid.z % ${tactic.splitK}u`);
     block.let('thread_x', `lid % ${tactic.bn / tactic.tn}u`);
     block.let('thread_y', `lid / ${tactic.bn / tactic.tn}u`);
@@ -82,7 +89,7 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
   return {
     source: module.finish(),
     operands: [spec.a.tensor, spec.b.tensor, ...ends],
-    workgroups: [grid[0], grid[1], batches * tactic.splitK],
+    workgroups: isFlat ? grid : [grid[0], grid[1], batches * tactic.splitK],
     tactic: tacticName(tactic),
   };
 }

@@ -94,8 +94,7 @@ export function matmulTactics(shape: MatmulShape, profile: DeviceProfile): Matmu
     (tactic) =>
       tacticInvocations(tactic) <= profile.maxInvocations &&
       tacticWorkgroupBytes(tactic) <= profile.maxWorkgroupBytes &&
-      shape.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
-      (tactic.splitK === 1 || shape.depth >= tactic.splitK * tactic.bk * 2),
+      (tactic.splitK === 1 || (shape.depth >= tactic.splitK * tactic.bk * 2 && shape.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension)),
   );
   const ranked = candidates.map((tactic) => ({ tactic, predicted: predictMatmulNs(shape, tactic) }));
   return ranked.sort((a, b) => a.predicted - b.predicted).map(({ tactic }) => tactic);

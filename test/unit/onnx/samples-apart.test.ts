@@ -1,0 +1,85 @@
+/** A model of a fixed batch at another one: either every sample gets what it gets alone (onnxruntime says), or the node that mixes samples is named. */
+import { describe, expect, it } from 'vitest';
+import { exportGraph } from '../../../src/onnx/export.ts';
+import { importGraph } from '../../../src/onnx/import.ts';
+import { readModel } from '../../../src/onnx/model.ts';
+import { floats, ints, modelBytes, type ModelParts, node, value } from './models.ts';
+import { disagreement, runOnnx } from './run.ts';
+
+type Nodes = NonNullable<ModelParts['nodes']>;
+
+const BATCH = 3;
+const DIMS = [1, 4, 6];
+const SIZE = 24;
+const constant = (name: string, tensor: ReturnType<typeof floats>) => node('Constant', [], [name], { value: tensor });
+const random = (count: number, seed: number): number[] => Array.from({ length: count }, (_, i) => Math.sin((i + 1) * 12.9898 * seed) * 2);
+
+const modelOf = (nodes: Nodes, out = DIMS): Uint8Array => modelBytes({ inputs: [value('x', 'float32', DIMS)], outputs: [value('y', 'float32', out)], nodes });
+
+/** Rows of all samples below each other: [4, 6] of one, [12, 6] of three; `nodes` make `r` of the rows `t`. */
+const rows = (...nodes: Nodes): Nodes => [constant('flat', ints([4, 6])), node('Reshape', ['x', 'flat'], ['t']), ...nodes, constant('back', ints([1, 4, 6])), node('Reshape', ['r', 'back'], ['y'])];
+
+/** How far the model, batched, is from what it gives for each sample alone: 1 is as far as it may be. */
+async function batchedError(nodes: Nodes): Promise<number> {
+  const bytes = modelOf(nodes);
+  const rebatched = importGraph(readModel(bytes), { batch: BATCH, rebatch: true });
+  if (!rebatched.ok) throw new Error(JSON.stringify(rebatched.unsupported));
+  const numbers = random(BATCH * SIZE, 1);
+  const { y } = await runOnnx(exportGraph(rebatched.graph), { x: floats(numbers, [BATCH, 4, 6]) });
+  const step = y!.data.length / BATCH;
+  const errors: number[] = [];
+  for (let i = 0; i < BATCH; i++) {
+    const alone = await runOnnx(bytes, { x: floats(numbers.slice(i * SIZE, (i + 1) * SIZE), DIMS) });
+    errors.push(disagreement({ ...alone['y']!, data: y!.data.slice(step * i, step * (i + 1)) }, alone['y']!));
+  }
+  return Math.max(...errors);
+}
+
+const RNN = { hidden_size: 6 };
+const recurrent = [constant('w', floats(random(36, 2), [1, 6, 6])), constant('h', floats(random(36, 3), [1, 6, 6]))];
+const scores: Nodes = [constant('one', floats(random(6, 4), [6, 1])), node('MatMul', ['t', 'one'], ['scores'])];
+const size: Nodes = [node('Shape', ['x'], ['shape']), constant('zero', ints([0], [])), node('Gather', ['shape', 'zero'], ['n'])];
+
+/** By what they do along the axis that has the samples, and along another one. */
+const TABLE: readonly { readonly what: string; readonly mixing?: Nodes; readonly apart?: Nodes }[] = [
+  { what: 'Softmax', mixing: rows(node('Softmax', ['t'], ['r'], { axis: 0 })), apart: rows(node('Softmax', ['t'], ['r'], { axis: 1 })) },
+  { what: 'Softmax of scores', mixing: rows(...scores, node('Softmax', ['scores'], ['weights'], { axis: 0 }), node('Mul', ['t', 'weights'], ['r'])), apart: rows(...scores, node('Sigmoid', ['scores'], ['weights']), node('Mul', ['t', 'weights'], ['r'])) },
+  { what: 'LogSoftmax', mixing: rows(node('LogSoftmax', ['t'], ['r'], { axis: -2 })), apart: rows(node('LogSoftmax', ['t'], ['r'], { axis: -1 })) },
+  { what: 'LpNormalization', mixing: rows(node('LpNormalization', ['t'], ['r'], { axis: 0 })), apart: rows(node('LpNormalization', ['t'], ['r'], { axis: 1 })) },
+  { what: 'CumSum', mixing: rows(constant('a', ints([0], [])), node('CumSum', ['t', 'a'], ['r'])), apart: rows(constant('a', ints([1], [])), node('CumSum', ['t', 'a'], ['r'])) },
+  { what: 'LayerNormalization', apart: rows(constant('s', floats(random(6, 5), [6])), node('LayerNormalization', ['t', 's'], ['r'], { axis: 1 })) },
+  { what: 'Slice', mixing: rows(constant('s', ints([-1])), constant('e', ints([-100])), constant('a', ints([0])), node('Slice', ['t', 's', 'e', 'a', 's'], ['r'])), apart: rows(constant('s', ints([-1])), constant('e', ints([-100])), constant('a', ints([1])), node('Slice', ['t', 's', 'e', 'a', 's'], ['r'])) },
+  { what: 'Gather', mixing: rows(constant('i', ints([3, 2, 1, 0])), node('Gather', ['t', 'i'], ['r'], { axis: 0 })), apart: rows(constant('i', ints([5, 4, 3, 2, 1, 0])), node('Gather', ['t', 'i'], ['r'], { axis: 1 })) },
+  { what: 'TopK', apart: rows(constant('k', ints([6])), node('TopK', ['t', 'k'], ['r', 'which'], { axis: 1 })) },
+  { what: 'Trilu', mixing: rows(node('Trilu', ['t'], ['r'])), apart: [node('Trilu', ['x'], ['y'])] },
+  { what: 'Pad and Slice', mixing: rows(constant('p', ints([1, 0, 0, 0])), node('Pad', ['t', 'p'], ['long']), constant('s', ints([0])), constant('e', ints([-1])), constant('a', ints([0])), node('Slice', ['long', 's', 'e', 'a'], ['r'])) },
+  {
+    what: 'Conv',
+    mixing: rows(node('Transpose', ['t'], ['u'], { perm: [1, 0] }), constant('i', ints([0])), node('Unsqueeze', ['u', 'i'], ['image']), constant('w', floats(random(108, 6), [6, 6, 3])), node('Conv', ['image', 'w'], ['v'], { pads: [1, 1] }), node('Squeeze', ['v', 'i'], ['z']), node('Transpose', ['z'], ['r'], { perm: [1, 0] })),
+    apart: [constant('w', floats(random(48, 6), [4, 4, 3])), node('Conv', ['x', 'w'], ['y'], { pads: [1, 1] })],
+  },
+  { what: 'an average pool', mixing: [node('Transpose', ['x'], ['u'], { perm: [1, 2, 0] }), node('AveragePool', ['u'], ['v'], { kernel_shape: [3], pads: [1, 1] }), node('Transpose', ['v'], ['y'], { perm: [2, 0, 1] })], apart: [node('AveragePool', ['x'], ['y'], { kernel_shape: [3], pads: [1, 1] })] },
+  { what: 'RNN', mixing: [...recurrent, node('RNN', ['x', 'w', 'h'], ['z'], RNN), constant('a', ints([1])), node('Squeeze', ['z', 'a'], ['y'])], apart: [...recurrent, node('Transpose', ['x'], ['u'], { perm: [1, 0, 2] }), node('RNN', ['u', 'w', 'h'], ['z'], RNN), constant('a', ints([1])), node('Squeeze', ['z', 'a'], ['v']), node('Transpose', ['v'], ['y'], { perm: [1, 0, 2] })] },
+  { what: 'Einsum', apart: rows(constant('w', floats(random(36, 7), [6, 6])), node('Einsum', ['t', 'w'], ['r'], { equation: 'ij,jk->ik' })) },
+  { what: 'the size of the batch', mixing: [...size, node('Cast', ['n'], ['f'], { to: 1 }), node('Div', ['x', 'f'], ['y'])] },
+  {
+    what: 'the numbers of the samples',
+    mixing: [...size, constant('step', ints([1], [])), node('Range', ['zero', 'n', 'step'], ['numbers']), constant('table', floats(random(60, 8), [10, 1, 6])), node('Gather', ['table', 'numbers'], ['own']), node('Add', ['x', 'own'], ['y'])],
+  },
+  {
+    what: 'a state for every sample',
+    apart: [...size, constant('four', ints([4])), constant('six', ints([6])), constant('a', ints([0])), node('Unsqueeze', ['n', 'a'], ['count']), node('Concat', ['count', 'four', 'six'], ['full'], { axis: 0 }), constant('begin', floats(random(6, 9), [1, 1, 6])), node('Expand', ['begin', 'full'], ['state']), node('Add', ['x', 'state'], ['y'])],
+  },
+];
+
+describe('a model of a fixed batch at another one', () => {
+  it.each(TABLE.flatMap(({ what, apart }) => (apart ? [{ what, apart }] : [])))('$what keeps samples apart', async ({ apart }) => {
+    expect(await batchedError(apart)).toBeLessThanOrEqual(1);
+  });
+
+  it.each(TABLE.flatMap(({ what, mixing }) => (mixing ? [{ what, mixing }] : [])))('$what is refused where it mixes them', ({ mixing }) => {
+    const model = readModel(modelOf(mixing));
+    expect(importGraph(model, { rebatch: false }).ok).toBe(true);
+    expect(() => importGraph(model, { batch: BATCH, rebatch: true })).toThrow(expect.objectContaining({ code: 'MODEL_UNSUPPORTED', message: expect.stringContaining('the model is fixed at batch 1') }));
+  });
+});
