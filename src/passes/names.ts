@@ -10,6 +10,7 @@ export const PASS_NAMES = [
   'decompose-custom',
   'dead-code',
   'shape-constants',
+  'split-variadic',
   'constant-folding',
   'identities',
   'reshapes',

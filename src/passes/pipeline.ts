@@ -30,6 +30,7 @@ import { recoverActivations, recoverSwish } from './recover-activations.ts';
 import { recoverLayerNorm, recoverRmsNorm } from './recover-norms.ts';
 import { reshapes } from './reshapes.ts';
 import { shapeConstants } from './shape-constants.ts';
+import { splitVariadic } from './split-variadic.ts';
 import { transposes } from './transposes.ts';
 
 /** Every pass, in the order in which they run. Names are unique: they are what `--disable-pass` takes. */
@@ -37,6 +38,7 @@ export const PASSES: readonly Pass[] = [
   decomposeCustom,
   deadCode,
   shapeConstants,
+  splitVariadic,
   constantFolding,
   identities,
   reshapes,

@@ -34,6 +34,12 @@ describe.skipIf(noDevice)('image ops (skipped without SwiftShader)', () => {
     ['reflect', [0, 0, 2, 3, 0, 0, 1, 2], false],
     ['wrap', [0, 0, 2, 4, 0, 0, 5, 1], false],
   ];
+  it.each((['wrap', 'edge', 'reflect', 'constant'] as const).flatMap((mode) => [[-2, 2], [1, -2], [-1, -2], [-3, 1]].map(([begin, end]) => [mode, begin!, end!] as const)))('Pad %s crops before it pads: %i, %i', async (mode, begin, end) => {
+    const operands = [floats([2, 6], counting([2, 6], 1)), known(0, begin, 1, end), floats([], [-7], { constant: true })];
+    const [[y], [expected]] = [await runOp('Pad', { mode }, operands), await oracle('Pad', { mode }, operands)];
+    expect(toNumbers(y!)).toEqual(expected);
+  });
+
   it.each(pads)('Pad %s by %j, channels-last %j', async (mode, amounts, channelsLast) => {
     const dims = [2, 3, 3, 4];
     const [y] = await runOp('Pad', { mode }, [floats(dims, counting(dims, 1), { channelsLast }), known(...amounts), floats([], [-7])]);

@@ -3,6 +3,7 @@ import { type AnyNode, type Graph, typeOf, type ValueId } from '../../ir/graph.t
 import { cutTail } from '../../onnx/tail.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
+import { splitVariadicNodes } from '../../passes/split-variadic.ts';
 import { unsupportedPixels } from '../pixels.ts';
 import { isOrtDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
@@ -18,7 +19,7 @@ export function supportsInput(input: BuildInput): readonly Unsupported[] {
   const falls = webgpuOptions(options).fallback === 'onnxruntime';
   if (!graph.ok) return falls && graph.held && cutTail(model.bytes, graph.held) ? reasons : [...reasons, ...graph.unsupported];
   if (falls) return [...reasons, ...foreignBindings(graph.graph)];
-  return [...reasons, ...unsupportedNodes(withoutKnown(decomposeCustomNodes(graph.graph, 'webgpu').graph))];
+  return [...reasons, ...unsupportedNodes(withoutKnown(splitVariadicNodes(decomposeCustomNodes(graph.graph, 'webgpu').graph)))];
 }
 
 /** Inputs and outputs that not even onnxruntime binds. Which nodes it takes shows in the build. */

@@ -25,6 +25,7 @@ describe('pipeline', () => {
         "decompose-custom: custom ops without a kernel of their own, in standard ones",
         "dead-code: drop nodes, constants and optional outputs that nothing reads",
         "shape-constants: compute what follows from static shapes",
+        "split-variadic: sums and extremes of many operands in steps that a kernel can bind",
         "constant-folding: evaluate subgraphs of constants that do not grow the weights",
         "identities: drop nodes that give their input unchanged",
         "reshapes: one Reshape for a chain of views",
@@ -60,7 +61,7 @@ describe('pipeline', () => {
       selectPasses({ target, fusion, disabled }).map((pass) => pass.name);
     expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name).filter((name) => name !== 'complete-qdq'));
     expect(names('onnx', 'on')).not.toContain('fuse-conv');
-    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'integer-products', 'fold-dequantized']);
+    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'integer-products', 'fold-dequantized']);
     expect(names('onnx', 'on')).not.toContain('integer-products');
     expect(names('onnx', 'on', ['transposes'])).not.toContain('transposes');
   });

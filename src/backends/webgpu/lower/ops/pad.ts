@@ -34,9 +34,11 @@ const pad: Lowering<'Pad'> = {
     const { dims } = data;
     const pads = context.ints(node.inputs[1]!)!;
     const axes = context.ints(node.inputs[3] ?? '') ?? dims.map((_, axis) => axis);
-    const begins = dims.map(() => 0);
-    for (const [i, axis] of axes.entries()) begins[normalizeAxis(axis, dims.length)] = pads[i]!;
-    const wanted = context.type(node.outputs[0]!).dims;
+    const [begins, ends] = [dims.map(() => 0), dims.map(() => 0)];
+    for (const [i, axis] of axes.entries()) {
+      begins[normalizeAxis(axis, dims.length)] = pads[i]!;
+      ends[normalizeAxis(axis, dims.length)] = pads[axes.length + i]!;
+    }
     const filler = node.inputs[2] ? { filler: context.tensorIn(node.inputs[2], 'linear') } : {};
     lowerElements<string>(context, node.outputs[0]!, {
       label: 'Pad',
@@ -45,14 +47,16 @@ const pad: Lowering<'Pad'> = {
       body({ block, at, inputs }) {
         const conditions: string[] = [];
         const source = at.map((c, axis) => {
-          const [extent, begin] = [dims[axis]!, begins[axis]!];
-          if (begin === 0 && wanted[axis] === extent) return c;
-          const place = block.let(`p${axis}`, `i32(${c}) - ${begin}`);
-          const inside = begin <= 0 && wanted[axis]! - begin <= extent;
-          if (inside) return `u32(${place})`;
-          if (mode !== 'constant') return sourceAt(block, mode, place, extent);
+          const [begin, end] = [begins[axis]!, ends[axis]!];
+          if (begin === 0 && end === 0) return c;
+          // What is cropped is gone before anything is padded.
+          const first = Math.max(0, -begin);
+          if (begin <= 0 && end <= 0) return `(${c} + ${first}u)`;
+          const extent = Math.max(1, dims[axis]! - first - Math.max(0, -end));
+          const place = block.let(`p${axis}`, `i32(${c}) - ${Math.max(0, begin)}`);
+          if (mode !== 'constant') return `(${sourceAt(block, mode, place, extent)} + ${first}u)`;
           conditions.push(`${place} >= 0 && ${place} < ${extent}`);
-          return `u32(clamp(${place}, 0, ${extent - 1}))`;
+          return `(u32(clamp(${place}, 0, ${extent - 1})) + ${first}u)`;
         });
         const constant = inputs['filler']?.loadFlat('0u') ?? `${registerType(data.dtype)}()`;
         if (conditions.length === 0) return inputs['data']!.load(source);
