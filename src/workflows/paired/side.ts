@@ -25,7 +25,8 @@ import type { PrebuiltEngines } from '../run/prebuilt.ts';
 import { type PreparedRun, prepareRun } from '../run/prepare.ts';
 import { createProvenance, gitRevision, NO_DEVICE, PACKAGES } from '../run/provenance.ts';
 import type { EngineFacts, UnbuiltEngine } from '../run/records.ts';
-import { fixedBatch, openReferences, type References } from '../run/reference.ts';
+import { fixedBatch } from '../portions.ts';
+import { openReferences, type References } from '../run/reference.ts';
 import type { RunRequest } from '../run/request.ts';
 import type { Sweep } from '../run/sweep.ts';
 

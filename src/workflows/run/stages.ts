@@ -14,7 +14,8 @@ import { type TimingInputs, timingInputs } from './inputs.ts';
 import { measurePlan } from './plan.ts';
 import { withRanges } from './ranges.ts';
 import { measuredRecord, unbuiltRecord } from './records.ts';
-import { fixedBatch, openReferences, type References } from './reference.ts';
+import { fixedBatch } from '../portions.ts';
+import { openReferences, type References } from './reference.ts';
 import type { Sweep } from './sweep.ts';
 
 /** Every record of the sweep, as its case ends. */

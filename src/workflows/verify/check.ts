@@ -14,6 +14,7 @@ import { seededInputs } from '../../measure/inputs.ts';
 import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
 import type { TensorValue } from '../../onnx/value.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
+import { fixedBatch, runInPortions } from '../portions.ts';
 import type { VerifyCase } from './cases.ts';
 import { compareValues, toleranceFor, type AskedTolerance, type OutputComparison, type Tolerance } from './compare.ts';
 import type { CaseResult, Yardstick } from './result.ts';
@@ -206,12 +207,15 @@ function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, Tens
   return small;
 }
 
-async function runReference({ tools, bytes, testCase }: Work, inputs: Values): Promise<Values> {
+/** What the model gives; one that fixes its batch gives it for the samples of an engine of another in portions. */
+async function runReference({ tools, bytes, testCase, model, engine }: Work, inputs: Values): Promise<Values> {
   const { referenceBackend } = tools;
   if (!referenceBackend.reference) throw new Error(`the backend ${referenceBackend.name} has no reference`);
   const reference = await orUnfit(referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) }));
   try {
-    return await reference.run(inputs);
+    const [own, batch] = [fixedBatch(model.inputs), engine?.header.options.batch];
+    if (own === undefined || batch === undefined || batch === own) return await reference.run(inputs);
+    return fromTensors(await runInPortions(reference, toTensors(inputs), batch, own));
   } finally {
     await reference.dispose();
   }

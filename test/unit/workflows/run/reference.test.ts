@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import type { Backend, ReferenceModel } from '../../../../src/backends/backend.ts';
 import { fromNumbers, toNumbers, type Tensor } from '../../../../src/ir/tensor.ts';
 import { createRegistry } from '../../../../src/registry.ts';
-import { classCount, fixedBatch, openReferences } from '../../../../src/workflows/run/reference.ts';
+import { fixedBatch } from '../../../../src/workflows/portions.ts';
+import { classCount, openReferences } from '../../../../src/workflows/run/reference.ts';
 
 /** A reference that doubles `x`, counts its rows, and tells what it was given. */
 function doubling(calls: number[][]): ReferenceModel {

@@ -13,7 +13,7 @@ import { checkCase } from '../../../../src/workflows/verify/check.ts';
 import { engineCase, type EngineQuestion } from '../../../../src/workflows/verify/engine.ts';
 import { temporaryFolder } from '../../../helpers/folder.ts';
 import { buildOptions } from '../../../helpers/options.ts';
-import { modelBytes, node } from '../../onnx/models.ts';
+import { modelBytes, node, value } from '../../onnx/models.ts';
 
 let folder: string;
 let registry: Registry;
@@ -72,6 +72,15 @@ describe('verifying an engine file', () => {
     const path = await file('foreign.engine');
     expect(await check(path, { against: other })).toMatchObject({ status: 'failed' });
     expect((await ask(path, { against: other })).notices).toEqual(['foreign.engine was built from another model file than other.onnx']);
+  });
+
+  it('compares an engine of another batch with the model at its own, in portions', async () => {
+    const [fixed, path] = [join(folder, 'fixed.onnx'), join(folder, 'six.engine')];
+    const bytes = modelBytes({ inputs: [value('x', 'float32', [2, 4])], outputs: [value('y', 'float32', [2, 4])], nodes: [node('Softmax', ['x'], ['y'], { axis: 1 })] });
+    await writeFile(fixed, bytes);
+    const six = await compileModel({ modelBytes: bytes, modelName: 'fixed', folder, options: { ...buildOptions(), batch: 6 }, backend: onnxruntimeBackend, context: { signal: undefined, onProgress: undefined } });
+    await writeFile(path, await serializeEngine(six));
+    expect(await check(path, { against: fixed })).toMatchObject({ status: 'passed', comparedWith: 'reference', outputs: [{ output: 'y', elements: 24 }] });
   });
 
   it('asks for the model, since an engine holds no answers', async () => {
