@@ -83,7 +83,7 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
 async function orUnfit<T>(work: Promise<T>): Promise<T> {
   return work.catch((error: unknown) => {
     if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;
-    const reasons = error.details.length > 0 ? error.details : [error.message];
+    const reasons = [error.message, ...error.details];
     throw new Unfit(reasons.map((reason) => ({ node: '', op: 'model', reason })));
   });
 }
