@@ -80,7 +80,7 @@ describe.skipIf(noDevice)('tuning (skipped without SwiftShader)', { timeout: 120
   it('refuses what contradicts itself or does not exist, and says what to do', async () => {
     const place = await withModel();
     await build(place, '--output', 'a.engine', '--export-tactics', 'a.json');
-    await place.write('wrong.json', JSON.stringify({ 'MatMul f32 1x1x96x128': '16x16x16 2x4 /3', other: 'x' }));
+    await place.write('wrong.json', JSON.stringify({ 'MatMul f32 1x8x96x128': '16x16x16 2x4 /3', other: 'x' }));
     const refused = async (...words: string[]) => {
       const { status, stderr } = await place.run('build', 'model.onnx', '--backend', 'webgpu', '--device', 'swiftshader', '--output', 'f.engine', ...words);
       expect(status).toBe(2);
@@ -88,7 +88,7 @@ describe.skipIf(noDevice)('tuning (skipped without SwiftShader)', { timeout: 120
     };
     expect(await refused('--frozen-tactics', 'a.json', '--tune', 'fast')).toMatch(/leave one of them out/);
     expect(await refused('--frozen-tactics', 'missing.json')).toMatch(/can't be read[\s\S]*missing\.json/);
-    expect(await refused('--frozen-tactics', 'wrong.json')).toMatch(/'16x16x16 2x4 \/3' of 'MatMul f32 1x1x96x128'[\s\S]*nearest is '16x16x16 2x4/);
+    expect(await refused('--frozen-tactics', 'wrong.json')).toMatch(/'16x16x16 2x4 \/3' of 'MatMul f32 1x8x96x128'[\s\S]*nearest is '16x16x16 2x4/);
     expect(await refused('--tune', 'slow')).toMatch(/none, fast, full/);
     const elsewhere = await place.run('build', 'model.onnx', '--tune', 'fast', '--output', 'g.engine');
     expect([elsewhere.status, elsewhere.stderr]).toEqual([2, expect.stringMatching(/tune: no such option/)]);
