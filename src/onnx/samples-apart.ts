@@ -85,25 +85,26 @@ function steadyValues({ nodes, own, now }: Rebatched): (id: ValueId) => boolean 
 function isRepeated(before: Tensor, after: Tensor): boolean {
   if (before.data === after.data) return true;
   if (before.dtype !== after.dtype || before.dims.length !== after.dims.length) return false;
+  if (sameDims(before.dims, after.dims)) return before.data.every((byte, i) => byte === after.data[i]);
   const [was, is] = [toNumbers(before), toNumbers(after)];
-  if (sameDims(before.dims, after.dims)) return is.every((value, i) => Object.is(value, was[i]));
   // What differs from sample to sample at the model's own batch can't be known for new ones.
   const strides = rowMajorStrides(before.dims).map((stride, axis) => (before.dims[axis] === after.dims[axis] ? stride : 0));
   const places = offsets(after.dims, strides);
   return is.every((value, i) => Object.is(value, was[places[i]!]));
 }
 
-/** Ops over images: samples along the first axis, and every other one but the channels' is walked. */
-const IMAGE_OPS: ReadonlySet<OpKind> = new Set<OpKind>([
-  'AveragePool', 'Conv', 'ConvInteger', 'ConvTranspose', 'DepthToSpace', 'GlobalAveragePool', 'GlobalLpPool', 'GlobalMaxPool', 'GridSample', 'GroupNormalization',
-  'InstanceNormalization', 'LRN', 'LpPool', 'MaxPool', 'MaxUnpool', 'QLinearConv', 'SpaceToDepth',
-]);
+/** Ops over images, which bring together what lies along every axis but the samples'. */
+const IMAGE_OPS: ReadonlySet<OpKind> = new Set<OpKind>(['Conv', 'ConvInteger', 'ConvTranspose', 'DepthToSpace', 'GridSample', 'GroupNormalization', 'LRN', 'QLinearConv', 'SpaceToDepth']);
+
+/** Ops over each channel of an image by itself. */
+const CHANNEL_OPS: ReadonlySet<OpKind> = new Set<OpKind>(['AveragePool', 'GlobalAveragePool', 'GlobalLpPool', 'GlobalMaxPool', 'InstanceNormalization', 'LpPool', 'MaxPool', 'MaxUnpool']);
 
 /** Whether a node's result for one sample takes in other ones: `axis` of its input `index` has the samples. */
 function bringsTogether(node: AnyNode, index: number, axis: number, model: Rebatched): boolean {
   const rank = model.now.types.get(node.inputs[index]!)!.dims.length;
   const is = (given: number): boolean => normalizeAxis(given, rank) === axis;
   if (IMAGE_OPS.has(node.op)) return axis !== 0;
+  if (CHANNEL_OPS.has(node.op)) return axis > 1;
   switch (node.op) {
     case 'ArgMax':
     case 'ArgMin':

@@ -59,6 +59,7 @@ const TABLE: readonly { readonly what: string; readonly mixing?: Nodes; readonly
     apart: [constant('w', floats(random(48, 6), [4, 4, 3])), node('Conv', ['x', 'w'], ['y'], { pads: [1, 1] })],
   },
   { what: 'an average pool', mixing: [node('Transpose', ['x'], ['u'], { perm: [1, 2, 0] }), node('AveragePool', ['u'], ['v'], { kernel_shape: [3], pads: [1, 1] }), node('Transpose', ['v'], ['y'], { perm: [2, 0, 1] })], apart: [node('AveragePool', ['x'], ['y'], { kernel_shape: [3], pads: [1, 1] })] },
+  { what: 'a pool of channels that are those of all samples', apart: [node('Transpose', ['x'], ['u'], { perm: [1, 0, 2] }), node('MaxPool', ['u'], ['v'], { kernel_shape: [3], pads: [1, 1] }), node('Transpose', ['v'], ['y'], { perm: [1, 0, 2] })] },
   { what: 'RNN', mixing: [...recurrent, node('RNN', ['x', 'w', 'h'], ['z'], RNN), constant('a', ints([1])), node('Squeeze', ['z', 'a'], ['y'])], apart: [...recurrent, node('Transpose', ['x'], ['u'], { perm: [1, 0, 2] }), node('RNN', ['u', 'w', 'h'], ['z'], RNN), constant('a', ints([1])), node('Squeeze', ['z', 'a'], ['v']), node('Transpose', ['v'], ['y'], { perm: [1, 0, 2] })] },
   { what: 'Einsum', apart: rows(constant('w', floats(random(36, 7), [6, 6])), node('Einsum', ['t', 'w'], ['r'], { equation: 'ij,jk->ik' })) },
   { what: 'the size of the batch', mixing: [...size, node('Cast', ['n'], ['f'], { to: 1 }), node('Div', ['x', 'f'], ['y'])] },
