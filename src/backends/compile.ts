@@ -117,6 +117,9 @@ const WAYS_OUT: Readonly<Record<string, string>> = {
   webgpu: 'use --fallback onnxruntime to run these there and the rest here, --backend onnxruntime, or a plugin that has these ops',
 };
 
+/** For an op that is not known, where onnxruntime may be: its results need types. */
+const TYPES = '; or, where onnxruntime has it, write the types of its outputs into the file (python -m onnxruntime.tools.symbolic_shape_infer)';
+
 /** For a model that is no static graph: there is nothing to cut into a part for each. */
 const WHOLE = 'use --backend onnxruntime, which runs such a model unchanged';
 
@@ -140,7 +143,7 @@ function precisionError(model: string, backend: string, details: readonly string
 /** Ops that nobody knows are a plugin's business; for the others it depends on the backend. */
 function wayOut(backend: string, unsupported: readonly Unsupported[], isGraph: boolean): string {
   const unknown = unsupported.find(({ op, reason }) => op !== 'precision' && /not a known op|no plugin that is loaded/.test(reason));
-  if (unknown) return pluginWayOut(unknown.op);
+  if (unknown) return pluginWayOut(unknown.op) + (unknown.reason.includes('does not declare static types') ? TYPES : '');
   return (isGraph || backend === 'onnxruntime' ? WAYS_OUT[backend] : WHOLE) ?? 'use --backend onnxruntime, or a plugin that has these ops';
 }
 
