@@ -84,7 +84,7 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
 
 /** The options with the batch that the model fixes, where it does. */
 function atOwnBatch(options: BuildOptions, { inputs }: OnnxModel): BuildOptions {
-  const batch = fixedBatch(inputs.filter(isBindable));
+  const batch = fixedBatch(inputs);
   return batch === undefined ? options : { ...options, batch };
 }
 

@@ -121,10 +121,10 @@ function batchSymbol(inputs: readonly BindableInput[]): string | undefined {
   return leading.find((name) => BATCH_NAME.test(name)) ?? anywhere[0] ?? leading[0];
 }
 
-/** The leading dimension that all inputs share, where the model fixes it. */
-export function fixedBatch(inputs: readonly BindableInput[]): number | undefined {
+/** The leading dimension that all inputs of a model share, where it fixes it. */
+export function fixedBatch(inputs: readonly OnnxValue[]): number | undefined {
   // A vector is as likely a list of anchors or lengths as a batch of scalars.
-  const leading = new Set(inputs.map(({ type }) => (type.dims && type.dims.length > 1 ? type.dims[0] : undefined)));
+  const leading = new Set(inputs.map(({ type }) => (type.kind === 'tensor' && type.dims && type.dims.length > 1 ? type.dims[0] : undefined)));
   const [batch] = leading;
   return typeof batch === 'number' && leading.size === 1 ? batch : undefined;
 }

@@ -73,7 +73,14 @@ function rebatchReshape(node: SourceNode, scope: Scope, { from, to, ownTypes }: 
     throw unsupported(`the model is fixed at batch ${from}: the result of ${node.opType} ${quote(node.name)} does not keep the samples apart`, 'batch', wayOut(from));
   }
   if (target?.length !== result.length || target[place] !== result[place]) return node;
-  return { ...node, inputs: [data, scope.addConstant(int64(target.with(place, (result[place]! / from) * to)))] };
+  return { ...node, inputs: [data, scope.addConstant(int64(target.with(place, (result[place]! / from) * to)), ownName(node, scope))] };
+}
+
+/** A name that the import at the model's own batch gives to nothing: its other names are those of this one, by which values are compared. */
+function ownName({ name }: SourceNode, scope: Scope): ValueId {
+  let own = `${name} at another batch`;
+  while (scope.has(own)) own += "'";
+  return own;
 }
 
 /** The axis of a Flatten's result into which an axis of its operand goes. */
@@ -90,7 +97,7 @@ function rebatchConcat(node: SourceNode, scope: Scope, { from, to, ownTypes, dep
   if (from !== 1 || !follows || axis === 0 || axis === -types[0]!.dims.length) return node;
   const inputs = node.inputs.map((id, i) => {
     if (dependent.has(id) || types[i]!.dims[0] !== 1) return id;
-    const shape = scope.addConstant(int64(types[i]!.dims.with(0, to)));
+    const shape = scope.addConstant(int64(types[i]!.dims.with(0, to)), ownName(node, scope));
     return scope.emit({ ...node, outputs: [] }, 'Expand', [id, shape], {})[0]!;
   });
   return { ...node, inputs };

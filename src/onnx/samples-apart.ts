@@ -8,6 +8,8 @@
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import { sameDims, type Tensor, toNumbers, type TensorType } from '../ir/tensor.ts';
+import { BROADCAST } from '../ops/elementwise-broadcast.ts';
+import { UNARY } from '../ops/elementwise-unary.ts';
 import { normalizeAxis } from '../ops/shapes.ts';
 import { offsets, rowMajorStrides } from '../ops/values.ts';
 
@@ -33,36 +35,71 @@ export function mixingNode(model: Rebatched): AnyNode | undefined {
     for (const id of node.outputs) dependent.add(id);
     const mixes = node.inputs.some((id, index) => {
       if (id === '') return false;
-      if (!dependent.has(id)) return !PARAMETERS.get(node.op)?.has(index) && !steady(id);
+      if (!dependent.has(id)) return !SIZES.get(node.op)?.has(index) && !MOVES.get(node.op)?.has(index) && !steady(id);
       const axis = grownAxis(id, model);
-      return axis !== undefined && bringsTogether(node, index, axis, model);
+      if (axis === 'other rank') return !survivesOtherRank(node);
+      return axis !== undefined && bringsTogether(node, index, axis, { ...model, steady });
     });
-    if (mixes) return node;
+    if (mixes || meetsApart(node, dependent, model)) return node;
   }
   return undefined;
 }
 
 const SHAPE_OPS: ReadonlySet<OpKind> = new Set(['Shape', 'Size']);
 
-/** Inputs that say where elements go, and are none themselves: what they do shows in the sizes. */
-const PARAMETERS: ReadonlyMap<OpKind, ReadonlySet<number>> = new Map([
+/** Inputs that say how large something becomes, which shows in the types. */
+const SIZES: ReadonlyMap<OpKind, ReadonlySet<number>> = new Map([
   ['ConstantOfShape', new Set([0])],
   ['Expand', new Set([1])],
-  ['Pad', new Set([1, 3])],
   ['Reshape', new Set([1])],
-  ['Resize', new Set([1, 2, 3])],
-  ['Slice', new Set([1, 2, 3, 4])],
-  ['Split', new Set([1])],
   ['Tile', new Set([1])],
 ]);
 
-/** The axis of a value that follows the batch; undefined where none does. */
-function grownAxis(id: ValueId, { own, now }: Pick<Rebatched, 'own' | 'now'>): number | undefined {
+/** Inputs that say where elements of samples go, for which their nodes are asked. */
+const MOVES: ReadonlyMap<OpKind, ReadonlySet<number>> = new Map([
+  ['Pad', new Set([1, 3])],
+  ['Resize', new Set([1, 2, 3])],
+  ['ScatterND', new Set([1])],
+  ['Slice', new Set([1, 2, 3, 4])],
+  ['Split', new Set([1])],
+]);
+
+/** The axis of a value that follows the batch; undefined where none does. An axis-less Squeeze keeps a batch that is no longer 1: the axes behind it are others then. */
+function grownAxis(id: ValueId, { own, now }: Pick<Rebatched, 'own' | 'now'>): number | 'other rank' | undefined {
   const [before, after] = [own.types.get(id)?.dims, now.types.get(id)?.dims];
-  if (!before || before.length !== after?.length) return undefined;
+  if (!before || !after) return undefined;
+  if (before.length !== after.length) return 'other rank';
   const axis = after.findIndex((dim, at) => dim !== before[at]);
   return axis < 0 ? undefined : axis;
 }
+
+/** Ops of single elements, whose operands broadcast. */
+const ELEMENTWISE: ReadonlySet<OpKind> = new Set(Object.keys({ ...UNARY, ...BROADCAST }) as OpKind[]);
+
+/** Whether a node means the same for a value of more axes in front: it looks at none, or counts from behind. */
+function survivesOtherRank(node: AnyNode): boolean {
+  return ELEMENTWISE.has(node.op) || node.op === 'Reshape' || ('axis' in node.attrs && typeof node.attrs.axis === 'number' && node.attrs.axis < 0);
+}
+
+/** Ops whose operands broadcast, and which therefore meet at equal distances from the last axis. */
+const BROADCASTING: ReadonlySet<OpKind> = new Set<OpKind>([...ELEMENTWISE, 'Expand']);
+
+/** Whether operands that have the samples along different axes meet element by element. */
+function meetsApart(node: AnyNode, dependent: ReadonlySet<ValueId>, model: Rebatched): boolean {
+  const isProduct = node.op === 'MatMul';
+  if (!isProduct && !BROADCASTING.has(node.op)) return false;
+  const places = node.inputs.flatMap((id) => {
+    const axis = dependent.has(id) ? grownAxis(id, model) : undefined;
+    if (typeof axis !== 'number') return [];
+    const place = model.now.types.get(id)!.dims.length - axis;
+    // A product's own two axes stay apart in its result.
+    return isProduct && place <= 2 ? [] : [place];
+  });
+  return new Set(places).size > 1;
+}
+
+/** Ops whose result at a larger size repeats what it was, where their operands do. */
+const REPEATING: ReadonlySet<OpKind> = new Set<OpKind>([...ELEMENTWISE, 'Concat', 'ConstantOfShape', 'Expand', 'Flatten', 'Reshape', 'Squeeze', 'Tile', 'Transpose', 'Unsqueeze']);
 
 /** Whether a value that no sample goes into is what it was at the model's own batch, repeated where it grew. */
 function steadyValues({ nodes, own, now }: Rebatched): (id: ValueId) => boolean {
@@ -75,9 +112,13 @@ function steadyValues({ nodes, own, now }: Rebatched): (id: ValueId) => boolean 
     const constant = now.constants.get(id);
     const before = own.constants.get(id);
     const node = made.get(id);
-    const result = constant ? !before || isRepeated(before, constant) : !node || node.inputs.every((input, index) => input === '' || PARAMETERS.get(node.op)?.has(index) || isSteady(input));
+    const result = constant ? !before || isRepeated(before, constant) : !node || isMadeSteady(node, id);
     found.set(id, result);
     return result;
+  };
+  const isMadeSteady = (node: AnyNode, id: ValueId): boolean => {
+    if (grownAxis(id, { own, now }) !== undefined && !REPEATING.has(node.op)) return false;
+    return node.inputs.every((input, index) => input === '' || SIZES.get(node.op)?.has(index) || isSteady(input));
   };
   return isSteady;
 }
@@ -100,7 +141,7 @@ const IMAGE_OPS: ReadonlySet<OpKind> = new Set<OpKind>(['Conv', 'ConvInteger', '
 const CHANNEL_OPS: ReadonlySet<OpKind> = new Set<OpKind>(['AveragePool', 'GlobalAveragePool', 'GlobalLpPool', 'GlobalMaxPool', 'InstanceNormalization', 'LpPool', 'MaxPool', 'MaxUnpool']);
 
 /** Whether a node's result for one sample takes in other ones: `axis` of its input `index` has the samples. */
-function bringsTogether(node: AnyNode, index: number, axis: number, model: Rebatched): boolean {
+function bringsTogether(node: AnyNode, index: number, axis: number, model: Rebatched & { readonly steady: (id: ValueId) => boolean }): boolean {
   const rank = model.now.types.get(node.inputs[index]!)!.dims.length;
   const is = (given: number): boolean => normalizeAxis(given, rank) === axis;
   if (IMAGE_OPS.has(node.op)) return axis !== 0;
@@ -147,10 +188,17 @@ function bringsTogether(node: AnyNode, index: number, axis: number, model: Rebat
     case 'GatherND':
       return index === 0 ? axis >= node.attrs.batch_dims : axis === rank - 1;
     case 'ScatterND':
-      return index === 0;
+      return index === 1 || scattersAcross(node, model);
+    case 'EyeLike':
+    case 'NonMaxSuppression':
+    case 'NonZero':
+    case 'RoiAlign':
+      // Results by the number of the sample.
+      return true;
     case 'Slice':
       return index === 0 && (hasOtherExtent(node, axis, model) || isReversed(node, axis, rank, model));
     case 'Pad':
+      return index === 0 && padsOf(node, rank, model).some(([at, begin, end]) => at === axis && (begin !== 0 || end !== 0));
     case 'Resize':
     case 'Tile':
       return index === 0 && hasOtherExtent(node, axis, model);
@@ -168,6 +216,27 @@ function knownInts(node: AnyNode, index: number, { now }: Rebatched): readonly n
 
 function hasOtherExtent(node: AnyNode, axis: number, { now }: Rebatched): boolean {
   return now.types.get(node.outputs[0]!)?.dims[axis] !== now.types.get(node.inputs[0]!)!.dims[axis];
+}
+
+/** Axis, begin and end of every axis that a Pad names. */
+function padsOf(node: AnyNode, rank: number, model: Rebatched): readonly (readonly [number, number, number])[] {
+  const pads = knownInts(node, 1, model);
+  const axes = node.inputs[3] ? knownInts(node, 3, model) : Array.from({ length: rank }, (_, axis) => axis);
+  return axes.map((axis, at) => [normalizeAxis(axis, rank), pads[at] ?? 0, pads[axes.length + at] ?? 0]);
+}
+
+/** Whether updates go to other samples than their own: they have as many coordinates as say which, and these do not count the samples. */
+function scattersAcross(node: AnyNode, model: Rebatched & { readonly steady: (id: ValueId) => boolean }): boolean {
+  const grown = grownAxis(node.outputs[0]!, model);
+  if (typeof grown !== 'number') return true;
+  const [, indices, updates] = node.inputs as [ValueId, ValueId, ValueId];
+  const { dims } = model.now.types.get(indices)!;
+  const coordinates = dims.at(-1)!;
+  if (grown >= coordinates) return !model.steady(indices);
+  if (grown !== 0 || dims.length < 2 || grownAxis(updates, model) !== 0) return true;
+  const values = knownInts(node, 1, model);
+  const perSample = values.length / dims[0]!;
+  return values.length === 0 || !values.every((value, at) => at % coordinates !== 0 || value === Math.floor(at / perSample));
 }
 
 /** Whether a Slice that keeps the extent of an axis walks it backwards. */

@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { createSystemClock } from '../../measure/clock.ts';
 import { measureCases } from '../../measure/orchestrate.ts';
 import { createYardstick } from '../../measure/yardstick.ts';
+import { fixedBatch } from '../../onnx/bind.ts';
 import { readModel } from '../../onnx/model.ts';
 import type { BenchRecord } from '../../results/record.ts';
 import { inModelFile } from '../model-file.ts';
@@ -14,7 +15,6 @@ import { type TimingInputs, timingInputs } from './inputs.ts';
 import { measurePlan } from './plan.ts';
 import { withRanges } from './ranges.ts';
 import { measuredRecord, unbuiltRecord } from './records.ts';
-import { fixedBatch } from '../portions.ts';
 import { openReferences, type References } from './reference.ts';
 import type { Sweep } from './sweep.ts';
 

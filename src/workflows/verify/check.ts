@@ -11,10 +11,11 @@ import { deserializeEngine } from '../../engine/file.ts';
 import { reportError, TsrtError } from '../../errors.ts';
 import { DTYPES, elementCount, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
+import { fixedBatch } from '../../onnx/bind.ts';
 import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
 import type { TensorValue } from '../../onnx/value.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
-import { fixedBatch, runInPortions } from '../portions.ts';
+import { runInPortions } from '../portions.ts';
 import type { VerifyCase } from './cases.ts';
 import { compareValues, toleranceFor, type AskedTolerance, type OutputComparison, type Tolerance } from './compare.ts';
 import type { CaseResult, Yardstick } from './result.ts';
@@ -213,7 +214,7 @@ async function runReference({ tools, bytes, testCase, model, engine }: Work, inp
   if (!referenceBackend.reference) throw new Error(`the backend ${referenceBackend.name} has no reference`);
   const reference = await orUnfit(referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) }));
   try {
-    const [own, batch] = [fixedBatch(model.inputs), engine?.header.options.batch];
+    const [own, batch] = [fixedBatch(model.inputs), engine?.header.inputs[0]?.dims[0]];
     if (own === undefined || batch === undefined || batch === own) return await reference.run(inputs);
     return fromTensors(await runInPortions(reference, toTensors(inputs), batch, own));
   } finally {

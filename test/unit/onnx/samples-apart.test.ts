@@ -8,27 +8,26 @@ import { disagreement, runOnnx } from './run.ts';
 
 type Nodes = NonNullable<ModelParts['nodes']>;
 
-const BATCH = 3;
 const DIMS = [1, 4, 6];
 const SIZE = 24;
 const constant = (name: string, tensor: ReturnType<typeof floats>) => node('Constant', [], [name], { value: tensor });
 const random = (count: number, seed: number): number[] => Array.from({ length: count }, (_, i) => Math.sin((i + 1) * 12.9898 * seed) * 2);
 
-const modelOf = (nodes: Nodes, out = DIMS): Uint8Array => modelBytes({ inputs: [value('x', 'float32', DIMS)], outputs: [value('y', 'float32', out)], nodes });
+const modelOf = (nodes: Nodes, opset: number): Uint8Array => modelBytes({ inputs: [value('x', 'float32', DIMS)], outputs: [value('y', 'float32', DIMS)], nodes, opset });
 
 /** Rows of all samples below each other: [4, 6] of one, [12, 6] of three; `nodes` make `r` of the rows `t`. */
 const rows = (...nodes: Nodes): Nodes => [constant('flat', ints([4, 6])), node('Reshape', ['x', 'flat'], ['t']), ...nodes, constant('back', ints([1, 4, 6])), node('Reshape', ['r', 'back'], ['y'])];
 
 /** How far the model, batched, is from what it gives for each sample alone: 1 is as far as it may be. */
-async function batchedError(nodes: Nodes): Promise<number> {
-  const bytes = modelOf(nodes);
-  const rebatched = importGraph(readModel(bytes), { batch: BATCH, rebatch: true });
+async function batchedError(nodes: Nodes, batch: number, opset: number): Promise<number> {
+  const bytes = modelOf(nodes, opset);
+  const rebatched = importGraph(readModel(bytes), { batch, rebatch: true });
   if (!rebatched.ok) throw new Error(JSON.stringify(rebatched.unsupported));
-  const numbers = random(BATCH * SIZE, 1);
-  const { y } = await runOnnx(exportGraph(rebatched.graph), { x: floats(numbers, [BATCH, 4, 6]) });
-  const step = y!.data.length / BATCH;
+  const numbers = random(batch * SIZE, 1);
+  const { y } = await runOnnx(exportGraph(rebatched.graph), { x: floats(numbers, [batch, 4, 6]) });
+  const step = y!.data.length / batch;
   const errors: number[] = [];
-  for (let i = 0; i < BATCH; i++) {
+  for (let i = 0; i < batch; i++) {
     const alone = await runOnnx(bytes, { x: floats(numbers.slice(i * SIZE, (i + 1) * SIZE), DIMS) });
     errors.push(disagreement({ ...alone['y']!, data: y!.data.slice(step * i, step * (i + 1)) }, alone['y']!));
   }
@@ -41,7 +40,7 @@ const scores: Nodes = [constant('one', floats(random(6, 4), [6, 1])), node('MatM
 const size: Nodes = [node('Shape', ['x'], ['shape']), constant('zero', ints([0], [])), node('Gather', ['shape', 'zero'], ['n'])];
 
 /** By what they do along the axis that has the samples, and along another one. */
-const TABLE: readonly { readonly what: string; readonly mixing?: Nodes; readonly apart?: Nodes }[] = [
+const TABLE: readonly { readonly what: string; readonly mixing?: Nodes; readonly apart?: Nodes; readonly batch?: number; readonly opset?: number }[] = [
   { what: 'Softmax', mixing: rows(node('Softmax', ['t'], ['r'], { axis: 0 })), apart: rows(node('Softmax', ['t'], ['r'], { axis: 1 })) },
   { what: 'Softmax of scores', mixing: rows(...scores, node('Softmax', ['scores'], ['weights'], { axis: 0 }), node('Mul', ['t', 'weights'], ['r'])), apart: rows(...scores, node('Sigmoid', ['scores'], ['weights']), node('Mul', ['t', 'weights'], ['r'])) },
   { what: 'LogSoftmax', mixing: rows(node('LogSoftmax', ['t'], ['r'], { axis: -2 })), apart: rows(node('LogSoftmax', ['t'], ['r'], { axis: -1 })) },
@@ -68,19 +67,46 @@ const TABLE: readonly { readonly what: string; readonly mixing?: Nodes; readonly
     mixing: [...size, constant('step', ints([1], [])), node('Range', ['zero', 'n', 'step'], ['numbers']), constant('table', floats(random(60, 8), [10, 1, 6])), node('Gather', ['table', 'numbers'], ['own']), node('Add', ['x', 'own'], ['y'])],
   },
   {
+    what: 'a table up to the size of the batch',
+    mixing: [...size, constant('a', ints([0])), node('Unsqueeze', ['n', 'a'], ['end']), constant('table', floats(random(60, 8), [10, 1, 6])), node('Slice', ['table', 'a', 'end', 'a'], ['own']), node('Add', ['x', 'own'], ['y'])],
+  },
+  {
+    what: 'ones for all samples, summed up',
+    mixing: [...size, constant('a', ints([0])), node('Unsqueeze', ['n', 'a'], ['count']), constant('ones', ints([1, 1])), node('Concat', ['count', 'ones'], ['full'], { axis: 0 }), node('ConstantOfShape', ['full'], ['filled'], { value: floats([1]) }), node('CumSum', ['filled', 'zero'], ['numbers']), node('Mul', ['x', 'numbers'], ['y'])],
+  },
+  { what: 'a maximum that meets another axis', batch: 4, mixing: [constant('a', ints([1])), node('ReduceMax', ['x', 'a'], ['m'], { keepdims: 0 }), node('Sub', ['x', 'm'], ['y'])], apart: [constant('a', ints([1])), node('ReduceMax', ['x', 'a'], ['m'], { keepdims: 1 }), node('Sub', ['x', 'm'], ['y'])] },
+  {
+    what: 'a Squeeze of all ones',
+    mixing: [node('Squeeze', ['x'], ['s']), node('Softmax', ['s'], ['t'], { axis: 0 }), constant('back', ints([-1, 4, 6])), node('Reshape', ['t', 'back'], ['y'])],
+    apart: [node('Squeeze', ['x'], ['s']), node('Softmax', ['s'], ['t'], { axis: -1 }), constant('back', ints([-1, 4, 6])), node('Reshape', ['t', 'back'], ['y'])],
+  },
+  { what: 'Pad that shifts', mixing: [constant('p', ints([1, 0, 0, -1, 0, 0])), node('Pad', ['x', 'p'], ['y'])], apart: [constant('p', ints([0, 1, 0, 0, -1, 0])), node('Pad', ['x', 'p'], ['y'])] },
+  {
+    what: 'ScatterND',
+    mixing: [constant('i', ints([0], [1, 1])), constant('u', floats(random(24, 9), DIMS)), node('ScatterND', ['x', 'i', 'u'], ['y'])],
+    apart: [constant('i', ints([0], [1, 1])), constant('s', ints([0])), constant('e', ints([1])), node('Transpose', ['x'], ['t'], { perm: [1, 0, 2] }), node('Slice', ['t', 's', 'e'], ['f']), node('Neg', ['f'], ['u']), node('ScatterND', ['t', 'i', 'u'], ['r']), node('Transpose', ['r'], ['y'], { perm: [1, 0, 2] })],
+  },
+  {
+    what: 'a batch that is spelled out beside attributes that became inputs',
+    opset: 13,
+    apart: [constant('flat', ints([1, 4, 2, 3])), node('Reshape', ['x', 'flat'], ['t']), node('ReduceMean', ['t'], ['m'], { axes: [3] }), node('Sub', ['t', 'm'], ['d']), node('ReduceMean', ['d'], ['k'], { axes: [1] }), node('Add', ['d', 'k'], ['f']), constant('back', ints([1, 4, 6])), node('Reshape', ['f', 'back'], ['y'])],
+  },
+  {
     what: 'a state for every sample',
     apart: [...size, constant('four', ints([4])), constant('six', ints([6])), constant('a', ints([0])), node('Unsqueeze', ['n', 'a'], ['count']), node('Concat', ['count', 'four', 'six'], ['full'], { axis: 0 }), constant('begin', floats(random(6, 9), [1, 1, 6])), node('Expand', ['begin', 'full'], ['state']), node('Add', ['x', 'state'], ['y'])],
   },
 ];
 
 describe('a model of a fixed batch at another one', () => {
-  it.each(TABLE.flatMap(({ what, apart }) => (apart ? [{ what, apart }] : [])))('$what keeps samples apart', async ({ apart }) => {
-    expect(await batchedError(apart)).toBeLessThanOrEqual(1);
+  const cases = (kind: 'apart' | 'mixing') => TABLE.flatMap(({ what, batch = 3, opset = 22, [kind]: nodes }) => (nodes ? [{ what, batch, opset, nodes }] : []));
+
+  it.each(cases('apart'))('$what keeps samples apart', async ({ nodes, batch, opset }) => {
+    expect(await batchedError(nodes, batch, opset)).toBeLessThanOrEqual(1);
   });
 
-  it.each(TABLE.flatMap(({ what, mixing }) => (mixing ? [{ what, mixing }] : [])))('$what is refused where it mixes them', ({ mixing }) => {
-    const model = readModel(modelOf(mixing));
+  it.each(cases('mixing'))('$what is refused where it mixes them', ({ nodes, batch, opset }) => {
+    const model = readModel(modelOf(nodes, opset));
     expect(importGraph(model, { rebatch: false }).ok).toBe(true);
-    expect(() => importGraph(model, { batch: BATCH, rebatch: true })).toThrow(expect.objectContaining({ code: 'MODEL_UNSUPPORTED', message: expect.stringContaining('the model is fixed at batch 1') }));
+    expect(() => importGraph(model, { batch, rebatch: true })).toThrow(expect.objectContaining({ code: 'MODEL_UNSUPPORTED', message: expect.stringContaining('the model is fixed at batch 1') }));
   });
 });

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { Backend, ReferenceModel } from '../../../../src/backends/backend.ts';
 import { fromNumbers, toNumbers, type Tensor } from '../../../../src/ir/tensor.ts';
 import { createRegistry } from '../../../../src/registry.ts';
-import { fixedBatch } from '../../../../src/workflows/portions.ts';
+import { fixedBatch } from '../../../../src/onnx/bind.ts';
 import { classCount, openReferences } from '../../../../src/workflows/run/reference.ts';
 
 /** A reference that doubles `x`, counts its rows, and tells what it was given. */
@@ -60,11 +60,13 @@ describe('openReferences', () => {
     expect(constant?.dims).toEqual([5]);
   });
 
-  it('runs a batch that is no multiple of the fixed one whole: the model says what is wrong with it', async () => {
+  it.each([6, 3])('fills the last portion of %i samples up, and gives the samples that were asked for', async (rows) => {
     const calls: number[][] = [];
     const reference = await openReferences(model(4), registry(async () => doubling(calls))).of(backend('a'));
-    await reference.run(x(6), 6);
-    expect(calls).toEqual([[6, 2]]);
+    const { y } = await reference.run(x(rows), rows);
+    expect(calls).toEqual(Array.from({ length: Math.ceil(rows / 4) }, () => [4, 2]));
+    expect(y?.dims).toEqual([rows, 2]);
+    expect(Array.from(toNumbers(y!), Number)).toEqual(Array.from({ length: 2 * rows }, (_, i) => 2 * i));
   });
 
   it('rejects for every user where it can not be opened, and has nothing to let go of then', async () => {

@@ -74,13 +74,13 @@ describe('verifying an engine file', () => {
     expect((await ask(path, { against: other })).notices).toEqual(['foreign.engine was built from another model file than other.onnx']);
   });
 
-  it('compares an engine of another batch with the model at its own, in portions', async () => {
-    const [fixed, path] = [join(folder, 'fixed.onnx'), join(folder, 'six.engine')];
+  it.each([6, 3, 1])('compares an engine of batch %i with the model at its own of 2, in portions', async (batch) => {
+    const [fixed, path] = [join(folder, 'fixed.onnx'), join(folder, 'batched.engine')];
     const bytes = modelBytes({ inputs: [value('x', 'float32', [2, 4])], outputs: [value('y', 'float32', [2, 4])], nodes: [node('Softmax', ['x'], ['y'], { axis: 1 })] });
     await writeFile(fixed, bytes);
-    const six = await compileModel({ modelBytes: bytes, modelName: 'fixed', folder, options: { ...buildOptions(), batch: 6 }, backend: onnxruntimeBackend, context: { signal: undefined, onProgress: undefined } });
-    await writeFile(path, await serializeEngine(six));
-    expect(await check(path, { against: fixed })).toMatchObject({ status: 'passed', comparedWith: 'reference', outputs: [{ output: 'y', elements: 24 }] });
+    const batched = await compileModel({ modelBytes: bytes, modelName: 'fixed', folder, options: { ...buildOptions(), batch }, backend: onnxruntimeBackend, context: { signal: undefined, onProgress: undefined } });
+    await writeFile(path, await serializeEngine(batched));
+    expect(await check(path, { against: fixed })).toMatchObject({ status: 'passed', comparedWith: 'reference', outputs: [{ output: 'y', elements: 4 * batch }] });
   });
 
   it('asks for the model, since an engine holds no answers', async () => {
