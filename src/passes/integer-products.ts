@@ -14,7 +14,7 @@ import { applyRules, type Pass } from './pass.ts';
 const accumulator: Expr = { kind: 'input', index: 0, dtype: 'float32' };
 
 /** Integers are multiplied 16 at a time. */
-const VECTOR = 16;
+export const VECTOR = 16;
 
 /** One group is padded, and depthwise channels go one by one; other groups must be whole vectors. */
 function hasWholeVectors(inputs: number, outputs: number, groups: number): boolean {
@@ -111,10 +111,15 @@ function weightScales(node: Node<'DequantizeLinear'>, channelAxis: number, edit:
 /** Constant weights as int8 with zero point 0: as they are, or with their zero point taken off, where what is left fits (uint8 around 128). */
 function signedWeights({ inputs, attrs }: Node<'DequantizeLinear'>, edit: GraphEditor): ValueId | Tensor | undefined {
   const [w, , zero] = inputs.map((id) => edit.constant(id));
-  if ((w?.dtype !== 'int8' && w?.dtype !== 'uint8') || (inputs[2] && !zero)) return undefined;
+  if (!w || (inputs[2] && !zero)) return undefined;
   const zeros = zero ? toNumbers(zero) : [0];
   if (w.dtype === 'int8' && zeros.every((value) => value === 0)) return inputs[0]!;
-  const axis = attrs.axis < 0 ? attrs.axis + w.dims.length : attrs.axis;
+  return centredWeights(w, zeros, attrs.axis < 0 ? attrs.axis + w.dims.length : attrs.axis);
+}
+
+/** Weights of 8 bits without their zero points (one, or one for each entry of an axis); undefined where an int8 can't hold what is left. */
+export function centredWeights(w: Tensor, zeros: readonly number[], axis: number): Tensor | undefined {
+  if (w.dtype !== 'int8' && w.dtype !== 'uint8') return undefined;
   const inner = elementCount(w.dims.slice(axis + 1));
   const centred = toNumbers(w).map((value, i) => value - zeros[zeros.length === 1 ? 0 : Math.floor(i / inner) % zeros.length]!);
   return centred.every((value) => value >= -128 && value <= 127) ? fromNumbers('int8', w.dims, centred) : undefined;

@@ -30,6 +30,7 @@ export const PASS_NAMES = [
   'fuse-projections',
   'integer-chains',
   'early-addends',
+  'dynamic-products',
   'fuse-conv',
   'fuse-matmul',
   'fuse-elementwise',

@@ -12,6 +12,7 @@ import { completeQdq } from './complete-qdq.ts';
 import { customPatterns } from './custom-patterns.ts';
 import { deadCode } from './dead-code.ts';
 import { decomposeCustom } from './decompose-custom.ts';
+import { dynamicProducts } from './dynamic-products.ts';
 import { earlyAddends } from './early-addends.ts';
 import { foldLinear } from './fold-linear.ts';
 import { foldPads } from './fold-pads.ts';
@@ -58,6 +59,7 @@ export const PASSES: readonly Pass[] = [
   fuseProjections,
   integerChains,
   earlyAddends,
+  dynamicProducts,
   fuseConvEpilogues,
   fuseMatMulEpilogues,
   fuseElementwise,

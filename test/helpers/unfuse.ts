@@ -67,6 +67,14 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
     case 'FusedMatMul':
       writeMatMul(node, graph, writer);
       return;
+    case 'QuantizedMatMul': {
+      const [a, b, scale, bias, ...extras] = node.inputs as [ValueId, ValueId, ValueId, ValueId, ...ValueId[]];
+      const zero = builder.constant(fromNumbers(typeOf(graph, a).dtype, [], [node.attrs.zeroPoint]), builder.fresh(PREFIX));
+      const sum = emit(builder, 'Cast', [emit(builder, 'MatMulInteger', [a, swap(b, node.attrs.transB, graph, builder), zero], {})], { to: 'float32', saturate: 1 });
+      const scaled = emit(builder, 'Mul', [sum, scale], {});
+      finish(node.attrs.epilogue, [bias ? emit(builder, 'Add', [scaled, bias], {}) : scaled, ...extras], writer);
+      return;
+    }
     case 'FusedAttention':
       writeAttention(node, graph, writer);
       return;

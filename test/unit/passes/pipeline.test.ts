@@ -45,6 +45,7 @@ describe('pipeline', () => {
         "fuse-projections: products of one matrix by several weights as one",
         "integer-chains: moves carry 8-bit integers, and a product meets its elementwise reader without a grid between",
         "early-addends: constants are added where a product is computed, not behind copies of it",
+        "dynamic-products: products of dynamically quantized values on the kernels of integer products",
         "fuse-conv: convolution, bias, activation and residual as one kernel",
         "fuse-matmul: matrix product, bias, activation and residual as one kernel",
         "fuse-elementwise: chains and trees of elementwise ops as one kernel",

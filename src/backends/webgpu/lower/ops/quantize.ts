@@ -159,7 +159,7 @@ const dynamicQuantize: Lowering<'DynamicQuantizeLinear'> = {
       ),
     );
     if (!values) return;
-    const target = context.define(values, 'linear');
+    const target = context.define(values, 'linear', 'narrow');
     const inputs = [source, scale, zero].map((tensor) => ({ tensor, view: broadcastView(tensor, dims) }));
     const outputs = [{ tensor: target, view: broadcastView(target, dims), expr: quantizeExpr('float32', 'uint8', true) }];
     if (elementCount(dims) > 0) context.dispatch(mapKernel({ label: 'DynamicQuantizeLinear', dims, inputs, outputs }, context.profile));
