@@ -10,12 +10,9 @@ import { type GraphEditor, unionOrigins } from '../ir/edit.ts';
 import { type Expr, replaceInputs } from '../ir/expr.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import { type Dims, elementCount, fromNumbers, sameDims, type Tensor, toNumbers } from '../ir/tensor.ts';
-import { growEpilogue } from './fuse-epilogue.ts';
+import { growEpilogue, MAX_EXTRAS } from './fuse-epilogue.ts';
 import { centredWeights, VECTOR } from './integer-products.ts';
 import { rulePass } from './pass.ts';
-
-/** Operands of an epilogue beside the accumulator, as in `fuse-epilogue`: with the product's own they fill the portable bindings. */
-const MAX_EXTRAS = 4;
 
 const input = (index: number): Expr => ({ kind: 'input', index, dtype: 'float32' });
 const binary = (fn: 'sub' | 'mul', a: Expr, b: Expr): Expr => ({ kind: 'binary', fn, a, b });

@@ -17,7 +17,7 @@ import { isFusable, takeIn, type Region } from './region.ts';
 import { FLOATS, isIdentityPerm } from './tensors.ts';
 
 /** Operands of an epilogue beside the accumulator: with data, weights, bias and output they fill the portable eight bindings. */
-const MAX_EXTRAS = 4;
+export const MAX_EXTRAS = 4;
 /** Nodes that one step may take in before it must have come together. */
 const MAX_STEP = 16;
 
