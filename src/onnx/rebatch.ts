@@ -4,8 +4,8 @@
  * The model is imported at its own batch first, which tells for every value which axis is the batch: the one that follows.
  * Exporters spell the batch out where they could leave it open: in Reshape targets (`view(1, 85, -1)`), which follow where the
  * batch lies in the operand, and in parameters that are joined to every sample (a class token [1, 1, 192]), which are repeated.
- * Whatever else depends on the old batch shows as shapes that don't fit, as a value that holds too little for all samples, or as an
- * output that did not follow, and is refused: a wrong answer would be worse.
+ * Whatever else depends on the old batch shows as shapes that don't fit, as a value that holds too little for all samples, as an output that did
+ * not follow, or by what a node does along the batch (samples-apart.ts), and is refused: a wrong answer would be worse.
  */
 import type { ValueId } from '../ir/graph.ts';
 import { elementCount, formatType, sameDims, type Tensor, type TensorType } from '../ir/tensor.ts';

@@ -37,7 +37,8 @@ export function mixingNode(model: Rebatched): AnyNode | undefined {
       if (id === '') return false;
       if (!dependent.has(id)) return !SIZES.get(node.op)?.has(index) && !MOVES.get(node.op)?.has(index) && !steady(id);
       const axis = grownAxis(id, model);
-      if (axis === 'other rank') return !survivesOtherRank(node);
+      if (axis === 'elsewhere') return true;
+      if (axis === 'in front') return !survivesInFront(node);
       return axis !== undefined && bringsTogether(node, index, axis, { ...model, steady });
     });
     if (mixes || meetsApart(node, dependent, model)) return node;
@@ -64,11 +65,14 @@ const MOVES: ReadonlyMap<OpKind, ReadonlySet<number>> = new Map([
   ['Split', new Set([1])],
 ]);
 
-/** The axis of a value that follows the batch; undefined where none does. An axis-less Squeeze keeps a batch that is no longer 1: the axes behind it are others then. */
-function grownAxis(id: ValueId, { own, now }: Pick<Rebatched, 'own' | 'now'>): number | 'other rank' | undefined {
+/**
+ * The axis of a value that follows the batch; undefined where none does. An axis-less Squeeze keeps a batch that is no longer 1: an axis more, in front of
+ * the others or elsewhere.
+ */
+function grownAxis(id: ValueId, { own, now }: Pick<Rebatched, 'own' | 'now'>): number | 'in front' | 'elsewhere' | undefined {
   const [before, after] = [own.types.get(id)?.dims, now.types.get(id)?.dims];
   if (!before || !after) return undefined;
-  if (before.length !== after.length) return 'other rank';
+  if (before.length !== after.length) return sameDims(before, after.slice(1)) ? 'in front' : 'elsewhere';
   const axis = after.findIndex((dim, at) => dim !== before[at]);
   return axis < 0 ? undefined : axis;
 }
@@ -76,8 +80,8 @@ function grownAxis(id: ValueId, { own, now }: Pick<Rebatched, 'own' | 'now'>): n
 /** Ops of single elements, whose operands broadcast. */
 const ELEMENTWISE: ReadonlySet<OpKind> = new Set(Object.keys({ ...UNARY, ...BROADCAST }) as OpKind[]);
 
-/** Whether a node means the same for a value of more axes in front: it looks at none, or counts from behind. */
-function survivesOtherRank(node: AnyNode): boolean {
+/** Whether a node means the same for a value of an axis more in front: it looks at none, or counts from behind. */
+function survivesInFront(node: AnyNode): boolean {
   return ELEMENTWISE.has(node.op) || node.op === 'Reshape' || ('axis' in node.attrs && typeof node.attrs.axis === 'number' && node.attrs.axis < 0);
 }
 

@@ -85,7 +85,7 @@ function plusConstant(id: ValueId, shareId: ValueId, node: AnyNode, edit: GraphE
   const sum = edit.addConstant(sumOf(own, share), id);
   if (sameDims(edit.type(sum).dims, type.dims)) return sum;
   const inputs = [sum, addInts(edit, type.dims, `${id}_shape`)];
-  return edit.add({ op: 'Expand', inputs, attrs: {}, origins: unionOrigins(node), name: node.name, type });
+  return edit.add({ op: 'Expand', inputs, attrs: {}, origins: node.origins, name: node.name, type });
 }
 
 /** In float64, rounded once. */

@@ -2,7 +2,7 @@
  * Sums and extremes of many operands, in steps of as many as a kernel binds on every adapter: WebGPU guarantees eight storage buffers, of which one is
  * the result.
  */
-import { type GraphEditor, unionOrigins } from '../ir/edit.ts';
+import type { GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
 import { fromNumbers } from '../ir/tensor.ts';
 import { broadcast } from '../ops/shapes.ts';
@@ -18,8 +18,7 @@ const RULES: readonly Rule[] = [
 ];
 
 function inSteps(node: AnyNode, edit: GraphEditor): boolean {
-  if (node.inputs.length <= MOST) return false;
-  if (node.op !== 'Sum' && node.op !== 'Max' && node.op !== 'Min') return false;
+  if (node.inputs.length <= MOST || (node.op !== 'Sum' && node.op !== 'Max' && node.op !== 'Min')) return false;
   const first = partial(node, node.op, node.inputs.slice(0, MOST), edit);
   edit.replaceNode(node, { op: node.op, inputs: [first, ...node.inputs.slice(MOST)], attrs: {}, origins: node.origins });
   return true;
@@ -34,7 +33,7 @@ function meanAsSum(node: AnyNode, edit: GraphEditor): boolean {
 
 function partial(node: AnyNode, op: 'Sum' | 'Max' | 'Min', inputs: readonly ValueId[], edit: GraphEditor): ValueId {
   const type = { dtype: edit.type(inputs[0]!).dtype, dims: broadcast(...inputs.map((id) => edit.type(id).dims)) };
-  return edit.add({ op, inputs, attrs: {}, origins: unionOrigins(node), name: node.name, type });
+  return edit.add({ op, inputs, attrs: {}, origins: node.origins, name: node.name, type });
 }
 
 export const splitVariadic = rulePass({ name: 'split-variadic', summary: 'sums and extremes of many operands in steps that a kernel can bind', targets: ['webgpu'], basic: true }, RULES);

@@ -80,6 +80,10 @@ const TABLE: readonly { readonly what: string; readonly mixing?: Nodes; readonly
     mixing: [node('Squeeze', ['x'], ['s']), node('Softmax', ['s'], ['t'], { axis: 0 }), constant('back', ints([-1, 4, 6])), node('Reshape', ['t', 'back'], ['y'])],
     apart: [node('Squeeze', ['x'], ['s']), node('Softmax', ['s'], ['t'], { axis: -1 }), constant('back', ints([-1, 4, 6])), node('Reshape', ['t', 'back'], ['y'])],
   },
+  {
+    what: 'a Squeeze of a batch in the middle',
+    mixing: [node('Transpose', ['x'], ['u'], { perm: [1, 0, 2] }), node('Squeeze', ['u'], ['s']), node('Softmax', ['s'], ['t'], { axis: -2 }), constant('back', ints([4, -1, 6])), node('Reshape', ['t', 'back'], ['v']), node('Transpose', ['v'], ['y'], { perm: [1, 0, 2] })],
+  },
   { what: 'Pad that shifts', mixing: [constant('p', ints([1, 0, 0, -1, 0, 0])), node('Pad', ['x', 'p'], ['y'])], apart: [constant('p', ints([0, 1, 0, 0, -1, 0])), node('Pad', ['x', 'p'], ['y'])] },
   {
     what: 'ScatterND',
