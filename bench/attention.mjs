@@ -119,6 +119,16 @@ async function errorOf(samples, output) {
   return Math.max(...samples.map(({ at, wanted }, i) => Math.abs(float16ToNumber(halves[i * 2 + (at % 2)]) - wanted) / 2e-3));
 }
 
+/** What a tactic dispatches; undefined, and a line, where it is not legal. */
+async function compiled(spec, problem, tactic, i, buffers) {
+  const reason = attentionReason(problem, tactic, profile);
+  if (reason) return void say(`  ${attentionTacticName(tactic)}: ${reason}`);
+  const { source, operands, workgroups } = attentionKernel(spec, tactic, profile);
+  const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code: source.wgsl }), entryPoint: 'main' } });
+  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: { buffer: buffers.get(id) } })) });
+  return { rank: i + 1, tactic, pipeline, group, workgroups };
+}
+
 async function benchShape(text) {
   const [images, heads, rows, depth] = text.split('x').map(Number);
   const spec = specOf(images, heads, rows, depth);
@@ -134,21 +144,14 @@ async function benchShape(text) {
   const known = new Set(ranked.map(attentionTacticName));
   const tactics = [...ranked, ...named(ranked).filter((tactic) => !known.has(attentionTacticName(tactic)))];
   say(`\n${text}${flags.masked ? ', masked' : ''}: ${((4 * images * heads * rows * rows * depth) / 1e9).toFixed(2)} GFLOP`);
+  // All are compiled before any is timed: a device that waits for a compiler sleeps, and takes long to be at its clock again.
+  const steps = (await Promise.all(tactics.map((tactic, i) => compiled(spec, problem, tactic, i, buffers)))).filter(Boolean);
+  for (const until = performance.now() + Number(flags['warm-ms']); performance.now() < until;) await batch(steps[0], 20);
   const results = [];
-  for (const [i, tactic] of tactics.entries()) {
-    const name = attentionTacticName(tactic);
-    const reason = attentionReason(problem, tactic, profile);
-    if (reason) {
-      say(`  ${name}: ${reason}`);
-      continue;
-    }
-    const { source, operands, workgroups } = attentionKernel(spec, tactic, profile);
-    const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code: source.wgsl }), entryPoint: 'main' } });
-    const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: { buffer: buffers.get(id) } })) });
-    const step = { pipeline, group, workgroups };
-    if (results.length === 0) for (const until = performance.now() + Number(flags['warm-ms']); performance.now() < until;) await batch(step, 20);
+  for (const { rank, tactic, ...step } of steps) {
     const us = await microseconds(step);
-    results.push({ name, us, rank: i + 1, predicted: predictAttentionNs(problem, tactic, profile) / 1000, error: await errorOf(samples, buffers.get(spec.output.tensor.id)) });
+    const predicted = predictAttentionNs(problem, tactic, profile) / 1000;
+    results.push({ name: attentionTacticName(tactic), us, rank, predicted, error: await errorOf(samples, buffers.get(spec.output.tensor.id)) });
   }
   const first = results[0];
   results.sort((a, b) => a.us - b.us);

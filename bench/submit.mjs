@@ -6,7 +6,7 @@
  * Commands are encoded beforehand, as a session does while the device is busy. For every number of parts: the processor's time in
  * `queue.submit`, the time from the first submit until the work is done (median, mean, 99th percentile, longest), and how much of what is beyond
  * twice the median fell together with a garbage collection, by V8's own account. Parts grow: the device starts on a short first one while
- * the next is recorded. Kinds of parts take turns, so that a changing clock falls on all. --encode-late encodes each request's commands before it
+ * the next is recorded; `3x2` are three parts, each with twice the steps of the one before. Kinds of parts take turns, so that a changing clock falls on all. --encode-late encodes each request's commands before it
  * instead of after it. Last stands what the device takes by itself: --together requests (default 10) in one submit, over their number.
  */
 import { PerformanceObserver, performance } from 'node:perf_hooks';
@@ -34,7 +34,10 @@ const open = await chooseDevice({ wanted: flags.device, unchecked: true });
 const weights = engine.parts.get('weights') ?? new Uint8Array();
 const { steps, buffers } = await createResources(open, readPlan(engine.header.backendData, weights.byteLength), weights);
 const { device } = open;
-const kinds = flags.parts.split(',').map((count) => ({ cuts: partEnds(steps.length, Number(count)), samples: [], submits: [], encodes: [] }));
+const kinds = flags.parts.split(',').map((kind) => {
+  const [parts, growth] = kind.split('x').map(Number);
+  return { cuts: partEnds(steps.length, parts, growth), samples: [], submits: [], encodes: [] };
+});
 
 const encode = ({ cuts }) => encodeExecutions(device, { steps, buffers }, 1, cuts);
 

@@ -7,7 +7,7 @@
 /** Exit statuses of the command line; 1 is reserved for "regressed" so that a gate's answer is never mistaken. */
 export const EXIT = {
   ok: 0,
-  /** The gate found a regression, or `verify` a mismatch: the tool worked, the answer is no. */
+  /** The gate found a regression, `verify` a mismatch, or a case of a run failed: the tool worked, the answer is no. */
   failed: 1,
   /** Wrong usage or broken input. */
   usage: 2,

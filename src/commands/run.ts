@@ -75,7 +75,7 @@ export default class Run extends BaseCommand {
     if (result.unsaved) for (const line of formatError(result.unsaved)) this.logToStderr(line);
     if (result.unsaved) this.exitWith(EXIT.usage);
     else if (result.interrupted) this.exitWith(EXIT.interrupted);
-    else if (result.records.every((record) => record.status !== 'completed')) this.exitWith(EXIT.failed);
+    else if (result.records.some(({ status }) => status === 'failed') || result.records.every(({ status }) => status !== 'completed')) this.exitWith(EXIT.failed);
     return result;
   }
 }

@@ -27,8 +27,8 @@ export async function openInference(request: InferenceRequest): Promise<Inferenc
   signal?.addEventListener('abort', onAbort);
   if (signal?.aborted) onAbort();
   const close = async (): Promise<void> => {
+    await worker.leave();
     signal?.removeEventListener('abort', onAbort);
-    await worker.kill();
   };
   const task: WorkerTask = {
     ...engine,

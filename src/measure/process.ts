@@ -13,6 +13,11 @@ export interface WorkerProcess {
   ask<K extends Request['kind']>(request: Extract<Request, { readonly kind: K }>, timeoutMs: number): Promise<ReplyTo[K]>;
   /** The end of what it wrote to stdout and stderr. */
   output(): string;
+  /**
+   * Ends the process in peace: it gives back what it holds and leaves by itself, so that a driver writes down what it keeps for later (NVIDIA's writes
+   * the kernels that it compiled when a process exits, and not before). Killed where it takes too long. Resolves when it has ended.
+   */
+  leave(limitMs?: number): Promise<void>;
   /** Ends the process at once. Resolves when it has ended. */
   kill(): Promise<void>;
 }
@@ -32,6 +37,9 @@ export type StartWorker = (launch: WorkerLaunch) => WorkerProcess;
 
 /** What a worker writes is kept to this many characters, the last ones. */
 const OUTPUT_LIMIT = 16_384;
+
+/** A session that hangs in its last moment gets this long, and then the process around it. */
+const GOODBYE_MS = 5000;
 
 const STAGES = { load: 'load', answer: 'answer', infer: 'answer', round: 'warmup', begin: 'warmup', slice: 'measure', end: 'measure', memory: 'measure', bye: 'measure' } as const satisfies Record<
   Request['kind'],
@@ -83,29 +91,37 @@ export const startWorker: StartWorker = (launch) => {
     await closed;
   };
 
+  const ask = async <K extends Request['kind']>(request: Extract<Request, { readonly kind: K }>, timeoutMs: number): Promise<ReplyTo[K]> => {
+    if (ended) throw ended;
+    if (pending) throw new Error('a worker is asked one thing at a time');
+    stage = STAGES[request.kind];
+    let timer: NodeJS.Timeout | undefined;
+    const reply = await new Promise<Reply>((resolve, reject) => {
+      pending = { resolve, reject };
+      timer = setTimeout(() => {
+        ended ??= new WorkerFailure(timeoutFailure(stage, timeoutMs, output()));
+        reject(ended);
+        void kill();
+      }, timeoutMs);
+      // A failed write means that the process is gone; 'close' tells how it went.
+      child.send(request, () => {});
+    }).finally(() => {
+      clearTimeout(timer);
+      pending = undefined;
+    });
+    if (reply.kind === 'failed') throw new WorkerFailure(reportedFailure(stage, reply.error, output()));
+    return reply as ReplyTo[K];
+  };
   return {
     output,
     kill,
-    async ask<K extends Request['kind']>(request: Extract<Request, { readonly kind: K }>, timeoutMs: number): Promise<ReplyTo[K]> {
-      if (ended) throw ended;
-      if (pending) throw new Error('a worker is asked one thing at a time');
-      stage = STAGES[request.kind];
-      let timer: NodeJS.Timeout | undefined;
-      const reply = await new Promise<Reply>((resolve, reject) => {
-        pending = { resolve, reject };
-        timer = setTimeout(() => {
-          ended ??= new WorkerFailure(timeoutFailure(stage, timeoutMs, output()));
-          reject(ended);
-          void kill();
-        }, timeoutMs);
-        // A failed write means that the process is gone; 'close' tells how it went.
-        child.send(request, () => {});
-      }).finally(() => {
-        clearTimeout(timer);
-        pending = undefined;
-      });
-      if (reply.kind === 'failed') throw new WorkerFailure(reportedFailure(stage, reply.error, output()));
-      return reply as ReplyTo[K];
+    ask,
+    async leave(limitMs = GOODBYE_MS) {
+      // All that was wanted of it is there: how the process takes its leave changes nothing.
+      await ask<'bye'>({ kind: 'bye' }, limitMs).catch(() => {});
+      const late = setTimeout(() => void kill(), limitMs);
+      await closed;
+      clearTimeout(late);
     },
   };
 };

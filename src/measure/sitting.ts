@@ -25,9 +25,6 @@ export interface Sitting {
 /** What a sitting needs to know of the plan that it belongs to. */
 export type SittingPlan = Pick<MeasurePlan, 'plugins' | 'timing' | 'timeoutMs' | 'nodeArguments'>;
 
-/** A session that hangs in its last moment gets this long. */
-const GOODBYE_MS = 5000;
-
 /**
  * Starts a worker, loads the engine, runs it once and checks the answer: nothing with a wrong answer is timed. Rejects with
  * WorkerFailure, the process ended. When `signal` fires the process is killed.
@@ -39,6 +36,10 @@ export async function openSitting(plan: SittingPlan, casePlan: CasePlan, start: 
   const onAbort = (): void => void worker.kill();
   signal?.addEventListener('abort', onAbort);
   if (signal?.aborted) onAbort();
+  const leave = async (): Promise<void> => {
+    await worker.leave();
+    signal?.removeEventListener('abort', onAbort);
+  };
   const kill = async (): Promise<void> => {
     signal?.removeEventListener('abort', onAbort);
     await worker.kill();
@@ -46,7 +47,7 @@ export async function openSitting(plan: SittingPlan, casePlan: CasePlan, start: 
   try {
     const loaded = await worker.ask<'load'>({ kind: 'load', task: taskOf(plan, casePlan) }, timeoutMs);
     const answered = await askAnswer(worker, casePlan, timeoutMs);
-    return converse({ worker, loaded, answered, kill, roundTimeoutMs: timeoutMs + roundLimitMs(plan, casePlan, answered.firstRunMs) });
+    return converse({ worker, loaded, answered, leave, kill, roundTimeoutMs: timeoutMs + roundLimitMs(plan, casePlan, answered.firstRunMs) });
   } catch (error) {
     await kill();
     throw error;
@@ -58,10 +59,11 @@ interface Conversation {
   readonly loaded: LoadedReply;
   readonly answered: AnsweredReply;
   readonly roundTimeoutMs: number;
+  leave(): Promise<void>;
   kill(): Promise<void>;
 }
 
-function converse({ worker, loaded, answered, roundTimeoutMs, kill }: Conversation): Sitting {
+function converse({ worker, loaded, answered, roundTimeoutMs, leave, kill }: Conversation): Sitting {
   let memory: MemoryReply | undefined;
   let open = true;
   const askMemory = async (): Promise<void> => {
@@ -88,9 +90,7 @@ function converse({ worker, loaded, answered, roundTimeoutMs, kill }: Conversati
     async close() {
       if (!open) return;
       open = false;
-      // All that was to be measured is measured: how the process takes its leave changes nothing.
-      await worker.ask<'bye'>({ kind: 'bye' }, GOODBYE_MS).catch(() => {});
-      await kill();
+      await leave();
     },
     async kill() {
       open = false;

@@ -36,7 +36,8 @@ const serve = createServer(services, () => void send({ kind: 'sampling' }));
 process.on('message', async (request: Request) => {
   const reply = await serve(request).catch((error: unknown): Reply => ({ kind: 'failed', error: reportError(error) }));
   await send(reply);
-  if (request.kind === 'bye') process.disconnect();
+  // Not by a signal: drivers write what they keep for the next process when this one exits.
+  if (request.kind === 'bye') process.exit();
 });
 
 // Ctrl-C reaches the whole process group; the parent decides what becomes of its workers.

@@ -42,7 +42,9 @@ include:
   - backend: 'null'
     backendOptions: { fault: [crash, error, hang, out-of-memory], faultAfter: 5 }
 `.replace('timeoutMs: 20000', 'timeoutMs: 3000'));
-    const { records, file } = await runJson(place, '--rounds', '2');
+    const { stdout, status: exit } = await place.run('run', 'suites/nulls', '--json', '--rounds', '2');
+    expect(exit).toBe(1);
+    const { records, file } = JSON.parse(stdout) as RunJson;
     expect(records.map(({ status, cause }) => cause ?? status)).toEqual([
       'completed',
       'completed',
@@ -92,6 +94,14 @@ include:
     const [a, b] = await Promise.all([runJson(place, '--rounds', '1'), runJson(place, '--rounds', '1')]);
     expect(a.runId).not.toBe(b.runId);
     expect([...a.records, ...b.records].map((record) => record.status)).toEqual(Array.from({ length: 4 }, () => 'completed'));
+  });
+
+  it('ends before anything is built where a calibration is named that is not there', async () => {
+    const place = await suitePlace(NULL_SUITE.replace(/^variants:/m, 'quantization: { calibration: ranges.json }\nvariants:'));
+    const { status, stdout, stderr } = await place.run('run', 'suites/nulls');
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toMatch(/the calibration can't be read\n *at: .*suites\/nulls\/ranges\.json\n *fix: .*calibrate .*suites\/nulls\/suite\.yaml --out .*ranges\.json/);
+    expect((await place.run('run', 'suites/nulls', '--precision', 'fp32')).status).toBe(0);
   });
 
   it('says at once that a results folder is a file', async () => {

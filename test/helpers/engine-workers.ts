@@ -32,6 +32,7 @@ export function engineWorkers(): EngineWorkers {
       );
       return {
         output: () => '',
+        leave: async () => void (await serve({ kind: 'bye' })),
         kill: () => Promise.resolve(),
         async ask<K extends Request['kind']>(request: Extract<Request, { readonly kind: K }>): Promise<ReplyTo[K]> {
           const reply: Reply = await serve(request).catch((error: unknown) => {

@@ -43,18 +43,23 @@ export function inProcessWorkers(
       },
       () => log.push(`sampling ${task?.enginePath}`),
     );
+    const ask = async <K extends Request['kind']>(request: Extract<Request, { readonly kind: K }>): Promise<ReplyTo[K]> => {
+      const { kind } = request;
+      if (kind === 'load') ({ task } = request as Extract<Request, { readonly kind: 'load' }>);
+      log.push(`${kind} ${task?.enginePath}`);
+      const reply: Reply = await serve(request).catch((error: unknown) => {
+        throw new WorkerFailure(reportedFailure(kind === 'load' ? 'load' : 'measure', reportError(error), 'last words'));
+      });
+      return reply as ReplyTo[K];
+    };
     return {
       output: () => 'last words',
-      kill: async () => void log.push(`kill ${task?.enginePath}`),
-      async ask<K extends Request['kind']>(request: Extract<Request, { readonly kind: K }>): Promise<ReplyTo[K]> {
-        const { kind } = request;
-        if (kind === 'load') ({ task } = request as Extract<Request, { readonly kind: 'load' }>);
-        log.push(`${kind} ${task?.enginePath}`);
-        const reply: Reply = await serve(request).catch((error: unknown) => {
-          throw new WorkerFailure(reportedFailure(kind === 'load' ? 'load' : 'measure', reportError(error), 'last words'));
-        });
-        return reply as ReplyTo[K];
+      ask,
+      leave: async () => {
+        await ask<'bye'>({ kind: 'bye' });
+        log.push(`leave ${task?.enginePath}`);
       },
+      kill: async () => void log.push(`kill ${task?.enginePath}`),
     };
   };
   return { start, log };

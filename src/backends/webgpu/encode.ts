@@ -1,19 +1,22 @@
 /** Steps into command buffers: one compute pass, left only where a copy or clear demands it. */
 import type { Bound, ReadyStep } from './resources.ts';
 
-/** Parts in which an execution is submitted, and the fewest steps of the first one. */
+/** Parts in which an execution is submitted, how much each grows, and the fewest steps of the first one. */
 const PARTS = 2;
+const GROWTH = 4;
 const FEWEST_STEPS = 4;
 
 /**
- * Where the parts of an execution end; each has twice the steps of the one before. Dawn records commands for the driver when they are
- * submitted (80 to 160 µs for ResNet-50 beside an NVIDIA H200, a third of what the device takes at batch 1), so that the device begins with
- * a short part while the rest is recorded. Of more parts the device has no more use, and each takes the processor 10 to 30 µs.
+ * Where the parts of an execution end; each has GROWTH times the steps of the one before. Dawn records commands for the driver when they are
+ * submitted (60 to 160 µs for ResNet-50 beside an NVIDIA H200, up to a third of what the device takes at batch 1), so that the device begins with
+ * a short part while the rest is recorded. A step takes the device longer than its recording takes the processor, but not more than about
+ * four times as long: a shorter first part would leave the device idle after it. Of more parts the device has no use, and each takes the processor 10 to
+ * 30 µs (`bench/submit.mjs`).
  */
-export function partEnds(steps: number, parts = PARTS): number[] {
-  const whole = 2 ** parts - 1;
-  if (steps < FEWEST_STEPS * whole) return [steps];
-  return Array.from({ length: parts }, (_, i) => Math.round((steps * (2 ** (i + 1) - 1)) / whole));
+export function partEnds(steps: number, parts = PARTS, growth = GROWTH): number[] {
+  const whole = growth ** parts - 1;
+  if (steps < (FEWEST_STEPS * whole) / (growth - 1)) return [steps];
+  return Array.from({ length: parts }, (_, i) => Math.round((steps * (growth ** (i + 1) - 1)) / whole));
 }
 
 /** Executions in a row, as command buffers that are to be submitted one by one: the first execution's parts, then all others. */

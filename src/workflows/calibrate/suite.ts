@@ -72,12 +72,16 @@ export function runPart({ variants, include, quantization }: Suite, take: Datase
 
 /**
  * The suite with as many samples set apart as its cache was calibrated on: `calibrate --samples` may have taken more than the suite says, and
- * accuracy would be of pictures that ranges were chosen for. A cache that can't be read is for the build to complain of.
+ * accuracy would be of pictures that ranges were chosen for. Throws TsrtError CALIBRATION_INVALID for a cache that can't be read and that a variant
+ * wants: sooner than after the builds that come before.
  */
 export async function setApartAsCalibrated(suite: Suite): Promise<Suite> {
-  const { quantization, folder } = suite;
+  const { quantization, folder, file, variants, include } = suite;
   if (quantization.calibration === undefined) return suite;
-  const found = await readCalibration(resolve(folder, quantization.calibration)).catch(() => undefined);
+  const path = resolve(folder, quantization.calibration);
+  const found = await readCalibration(path, `write one with tsrt-bench calibrate ${file} --out ${path}`).catch((error: unknown) => {
+    if ([...variants, ...include].some(({ precision }) => precision.some((name) => name !== 'fp32'))) throw error;
+  });
   return found ? { ...suite, quantization: { ...quantization, samples: found.cache.dataset.samples } } : suite;
 }
 
@@ -121,10 +125,10 @@ async function fitting(path: string, { fusion, disabledPasses }: GraphOptions): 
   return same ? found : undefined;
 }
 
-/** A cache as builds take it. Throws TsrtError CALIBRATION_INVALID for a file that is none. */
-export async function readCalibration(path: string): Promise<NonNullable<BuildInput['calibration']>> {
+/** A cache as builds take it. Throws TsrtError CALIBRATION_INVALID for a file that is none, with the way to one. */
+export async function readCalibration(path: string, fix = 'write one with tsrt-bench calibrate SUITE --out FILE'): Promise<NonNullable<BuildInput['calibration']>> {
   const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-    throw new TsrtError('CALIBRATION_INVALID', "the calibration can't be read", { place: path, fix: 'write one with tsrt-bench calibrate SUITE --out FILE', cause });
+    throw new TsrtError('CALIBRATION_INVALID', "the calibration can't be read", { place: path, fix, cause });
   });
   return forBuild(parseCalibration(text, path), text);
 }

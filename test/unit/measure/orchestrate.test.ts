@@ -66,15 +66,15 @@ describe('isolation', () => {
   test('by round: every round has a process of its own, ended before the next starts', async () => {
     const { log } = await sweep({ rounds: 2 });
     expect(log.filter((line) => line.startsWith('load'))).toHaveLength(8);
-    const one = log.slice(0, log.findIndex((line) => line.startsWith('kill')) + 1).map((line) => line.split(' ')[0]);
-    expect(one).toEqual(['load', 'answer', 'round', 'sampling', 'memory', 'bye', 'kill']);
+    const one = log.slice(0, log.findIndex((line) => line.startsWith('leave')) + 1).map((line) => line.split(' ')[0]);
+    expect(one).toEqual(['load', 'answer', 'round', 'sampling', 'memory', 'bye', 'leave']);
   });
 
   test('by case: one process each, ended with the case', async () => {
     const { log, outcomes } = await sweep({ isolation: 'case', rounds: 3 });
     expect(log.filter((line) => line.startsWith('load'))).toHaveLength(4);
     expect(log.filter((line) => line === 'round a.engine')).toHaveLength(3);
-    expect(log.filter((line) => line.startsWith('bye'))).toHaveLength(4);
+    expect(log.filter((line) => line.startsWith('leave'))).toHaveLength(4);
     expect([...outcomes.values()].map(({ status }) => status)).toEqual(Array.from(IDS, () => 'completed'));
   });
 });

@@ -73,6 +73,10 @@ describe('measurePairs', () => {
           if (together && request.kind === 'load') throw new WorkerFailure(reportedFailure('load', { code: 'OUT_OF_MEMORY', message: 'no memory' }, ''));
           return worker.ask(request, timeoutMs);
         },
+        leave: async () => {
+          alive--;
+          await worker.leave();
+        },
         kill: async () => {
           if (alive > 0) alive--;
           await worker.kill();

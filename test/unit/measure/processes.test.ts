@@ -1,5 +1,5 @@
 /** Real worker processes on the null backend, whose options make them crash, hang and run out of memory. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -125,7 +125,27 @@ describe('a sweep in worker processes', () => {
     expect((await first)['y']).toMatchObject({ dtype: 'float32', dims: [2] });
     expect(await inference.run({ x })).toEqual(await first);
     await inference.close();
-    await expect(inference.run({})).rejects.toThrow(/ended by SIGKILL/);
+    await expect(inference.run({})).rejects.toThrow(/ended with status 0/);
+  });
+
+  test('a worker leaves by itself, and is killed where it does not', async () => {
+    const { enginePath, environment, ...rest } = await writeNullCase(folder, { id: 'leaving' });
+    const note = join(folder, 'left.txt');
+    const preload = join(folder, 'preload.cjs');
+    await writeFile(preload, `process.on('exit', () => require('fs').writeFileSync(${JSON.stringify(note)}, 'left'));`);
+    const task = { backend: 'null', plugins: [], enginePath, device: undefined, inputs: rest.inputs, scenario: rest.case.scenario, timing: plan([]).timing };
+    const worker = startWorker({ environment, entry, nodeArguments: ['--require', preload] });
+    await worker.ask<'load'>({ kind: 'load', task }, 20_000);
+    await worker.leave();
+    // What exit handlers do (a driver's write its cache) is done.
+    expect(await readFile(note, 'utf8')).toBe('left');
+
+    const { enginePath: stuck } = await writeNullCase(folder, { id: 'stuck', options: { fault: 'hang', faultAt: 'load' } });
+    const hanging = startWorker({ environment, entry });
+    const loading = hanging.ask<'load'>({ kind: 'load', task: { ...task, enginePath: stuck } }, 60_000);
+    const refused = expect(loading).rejects.toThrow('ended by SIGKILL');
+    await hanging.leave(50);
+    await refused;
   });
 
   test('a damaged engine file is one clear error', async () => {

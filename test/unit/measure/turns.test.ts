@@ -23,8 +23,8 @@ describe('takeTurns', () => {
     expect(timed).toMatch(/^(abba)+(ab)?$/);
     const before = log.slice(0, log.findIndex((line) => line.startsWith('slice'))).filter((line) => !line.startsWith('sampling'));
     expect(before).toEqual(['load a.engine', 'answer a.engine', 'load b.engine', 'answer b.engine', 'begin a.engine', 'begin b.engine']);
-    expect(log).toContain('kill a.engine');
-    expect(log).toContain('kill b.engine');
+    expect(log).toContain('leave a.engine');
+    expect(log).toContain('leave b.engine');
     if (outcome.status !== 'completed') throw new Error(outcome.failure.error.message);
     const rounds = [outcome.first.round, outcome.second.round];
     for (const [position, round] of rounds.entries()) {
