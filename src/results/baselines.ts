@@ -94,7 +94,7 @@ export async function baselineNames(home: BaselineHome): Promise<readonly string
 
 /**
  * The records of a baseline for a suite and, where `devices` are given, for those of them that it has.
- * Throws BASELINE_NOT_FOUND for an unknown name, suite or device, RESULTS_INVALID for a file that is empty, cut, of another
+ * Throws BASELINE_NOT_FOUND for an unknown name, suite or device, USAGE where several suites are left, RESULTS_INVALID for a file that is empty, cut, of another
  * schema version, or of other suites or devices than its place says.
  */
 export async function readBaseline(
@@ -105,7 +105,9 @@ export async function readBaseline(
   const places = await choosePlaces(home, checkBaselineName(name), wanted);
   const records = (await Promise.all(places.map((place) => readPlace(home, place)))).flat();
   const paths = places.map((place) => place.path);
-  const suite = onlySuite(records, `${paths.join(', ')}; choose one with --suite`);
+  const suites = [...new Set(records.map((record) => record.case.suite))];
+  if (suites.length > 1) throw new TsrtError('USAGE', `baseline ${name} has several suites: ${suites.join(', ')}`, { fix: 'choose one with --suite NAME' });
+  const suite = onlySuite(records, paths.join(', '));
   return { label: `baseline ${name}`, suite, records, paths, notices: [] };
 }
 

@@ -143,9 +143,7 @@ describe('a sweep in worker processes', () => {
     const { enginePath: stuck } = await writeNullCase(folder, { id: 'stuck', options: { fault: 'hang', faultAt: 'load' } });
     const hanging = startWorker({ environment, entry });
     const loading = hanging.ask<'load'>({ kind: 'load', task: { ...task, enginePath: stuck } }, 60_000);
-    const refused = expect(loading).rejects.toThrow('ended by SIGKILL');
-    await hanging.leave(50);
-    await refused;
+    await Promise.all([expect(loading).rejects.toThrow('ended by SIGKILL'), hanging.leave(50)]);
   });
 
   test('a damaged engine file is one clear error', async () => {

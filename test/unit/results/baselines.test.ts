@@ -66,6 +66,13 @@ describe('readBaseline', () => {
     });
   });
 
+  it('asks which suite is meant where a baseline has several', async () => {
+    const { results } = await withMain();
+    await saveBaseline(results, 'main', [completed({ suite: 'smoke' })], false);
+    await expect(readBaseline(results, 'main')).rejects.toMatchObject({ code: 'USAGE', message: expect.stringMatching(/has several suites: (resnet50, smoke|smoke, resnet50)/), fix: expect.stringContaining('--suite') });
+    expect((await readBaseline(results, 'main', { suite: 'smoke' })).records).toHaveLength(1);
+  });
+
   it('answers each broken file in its own way', async () => {
     const { results, path } = await withMain();
     const good = await readFile(path, 'utf8');
