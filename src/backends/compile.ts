@@ -123,6 +123,9 @@ const TYPES = '; or, where onnxruntime has it, write the types of its outputs in
 /** For a model that is no static graph: there is nothing to cut into a part for each. */
 const WHOLE = 'use --backend onnxruntime, which runs such a model unchanged';
 
+/** For a shape that a value decides: where the value is an input's, it may be known all the same. */
+const FREEZE = '; or, where an input decides it, make it a constant: tsrt-bench freeze MODEL --value NAME=V';
+
 /** All reasons in one error, one line each. `isGraph`: the IR holds the model or the beginning of it, so that the rest may run elsewhere. */
 export function unsupportedError(model: string, backend: string, unsupported: readonly Unsupported[], isGraph = true): TsrtError {
   if (unsupported.every(({ op }) => op === 'precision')) return precisionError(model, backend, unsupported.map(({ reason }) => reason));
@@ -144,7 +147,8 @@ function precisionError(model: string, backend: string, details: readonly string
 function wayOut(backend: string, unsupported: readonly Unsupported[], isGraph: boolean): string {
   const unknown = unsupported.find(({ op, reason }) => op !== 'precision' && /not a known op|no plugin that is loaded/.test(reason));
   if (unknown) return pluginWayOut(unknown.op) + (unknown.reason.includes('does not declare static types') ? TYPES : '');
-  return (isGraph || backend === 'onnxruntime' ? WAYS_OUT[backend] : WHOLE) ?? 'use --backend onnxruntime, or a plugin that has these ops';
+  const way = (isGraph || backend === 'onnxruntime' ? WAYS_OUT[backend] : WHOLE) ?? 'use --backend onnxruntime, or a plugin that has these ops';
+  return unsupported.some(({ reason }) => reason.includes('not known at build')) ? way + FREEZE : way;
 }
 
 /** What to do about an op (with its domain) that neither ONNX nor the backend has. */

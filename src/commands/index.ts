@@ -9,6 +9,7 @@ import Calibrate from './calibrate.ts';
 import Compare from './compare.ts';
 import DebugPrecision from './debug/precision.ts';
 import Doctor from './doctor.ts';
+import Freeze from './freeze.ts';
 import Gate from './gate.ts';
 import History from './history.ts';
 import Inspect from './inspect.ts';
@@ -31,6 +32,7 @@ export const COMMANDS = {
   compare: Compare,
   'debug:precision': DebugPrecision,
   doctor: Doctor,
+  freeze: Freeze,
   gate: Gate,
   history: History,
   inspect: Inspect,

@@ -20,10 +20,14 @@ export interface ExternalFile {
 
 /** The files that the model's tensors name, each once. Throws TsrtError MODEL_INVALID for one outside the model's folder. */
 export function externalFiles(model: Uint8Array, folder: string | undefined): ExternalFile[] {
+  return externalPaths(model).map((path) => ({ path, data: readWhole(folder, path) }));
+}
+
+/** Their names alone, as the model has them. */
+export function externalPaths(model: Uint8Array): string[] {
   const { graph, functions } = onnxProto.onnx.ModelProto.decode(model);
   const tensors = [...(graph ? graphTensors(graph) : []), ...nodeTensors(functions.flatMap((fn) => fn.node ?? []))];
-  const locations = new Set(tensors.flatMap(locationOf));
-  return [...locations].map((path) => ({ path, data: readWhole(folder, path) }));
+  return [...new Set(tensors.flatMap(locationOf))];
 }
 
 function* graphTensors(graph: GraphProto): Generator<TensorProto> {
