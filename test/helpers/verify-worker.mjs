@@ -1,4 +1,6 @@
 /** A worker for tests of the pool: does what the case's name says. */
+import { writeFileSync } from 'node:fs';
+
 let opened = 0;
 process.on('message', (request) => {
   if (request.kind === 'open') {
@@ -6,6 +8,11 @@ process.on('message', (request) => {
     if (request.backend === 'missing') process.send({ kind: 'failed', error: { code: 'BACKEND_UNAVAILABLE', message: 'no such device', fix: 'buy one' } });
     else process.send({ kind: 'opened' });
     return;
+  }
+  if (request.kind === 'bye') {
+    if (process.env.VERIFY_CLINGS) return;
+    if (process.env.VERIFY_LEFT) writeFileSync(process.env.VERIFY_LEFT, 'left');
+    process.exit();
   }
   const { name, modelFile } = request.testCase;
   if (name.startsWith('crash')) {

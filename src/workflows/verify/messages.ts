@@ -6,7 +6,9 @@ import type { CaseResult } from './result.ts';
 
 export type Request =
   | { readonly kind: 'open'; readonly backend: string; readonly plugins: readonly string[]; readonly settings: CheckSettings }
-  | { readonly kind: 'check'; readonly testCase: VerifyCase };
+  | { readonly kind: 'check'; readonly testCase: VerifyCase }
+  /** The last one; the answer is the process' end. */
+  | { readonly kind: 'bye' };
 
 export type Reply =
   | { readonly kind: 'opened' }

@@ -14,6 +14,8 @@ export interface PoolSettings {
   /** Added to this process's: driver paths, say. */
   readonly environment: Readonly<Record<string, string>>;
   readonly signal: AbortSignal | undefined;
+  /** What a worker may take to leave; default: 5 s. */
+  readonly goodbyeMs?: number;
   /** The worker's module; default: the built one. */
   readonly entry?: string;
 }
@@ -23,6 +25,7 @@ const OPEN_TIMEOUT_MS = 120_000;
 /** Lines of a dead worker's last words. */
 const LAST_LINES = 5;
 const STDERR_LIMIT = 8192;
+const GOODBYE_MS = 5000;
 
 /** Results in the order of the cases. Throws TsrtError where no worker can be opened, or INTERRUPTED where the signal fires. */
 export async function* checkAll(cases: readonly VerifyCase[], settings: PoolSettings): AsyncGenerator<CaseResult> {
@@ -41,7 +44,7 @@ export async function* checkAll(cases: readonly VerifyCase[], settings: PoolSett
     for (const { promise } of results) yield await Promise.race([promise, interrupted]);
   } finally {
     next = cases.length;
-    for (const worker of workers) worker.end();
+    await Promise.all(workers.map((worker) => worker.end()));
     await Promise.allSettled(running);
   }
 }
@@ -96,8 +99,8 @@ class Worker {
     }
   }
 
-  end(): void {
-    this.#process?.kill();
+  async end(): Promise<void> {
+    await this.#process?.leave();
   }
 
   async #open(): Promise<WorkerProcess> {
@@ -116,10 +119,12 @@ class Worker {
 interface WorkerProcess {
   /** One request at a time. Rejects with Dead where the process ends or takes too long; it is then gone. */
   ask(request: Request, timeoutMs: number): Promise<Reply>;
+  /** Ends it in peace where it has nothing to do, so that a driver keeps the kernels that it compiled, and at once where it has. */
+  leave(): Promise<void>;
   kill(): void;
 }
 
-function startProcess({ entry, environment }: PoolSettings): WorkerProcess {
+function startProcess({ entry, environment, goodbyeMs = GOODBYE_MS }: PoolSettings): WorkerProcess {
   const child = fork(entry ?? defaultEntry(), [], {
     env: { ...process.env, ...environment },
     execArgv: [],
@@ -144,6 +149,15 @@ function startProcess({ entry, environment }: PoolSettings): WorkerProcess {
   const kill = (): void => void child.kill('SIGKILL');
   return {
     kill,
+    async leave() {
+      if (ended) return;
+      if (pending) return kill();
+      const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
+      const late = setTimeout(kill, goodbyeMs);
+      child.send({ kind: 'bye' } satisfies Request, () => {});
+      await closed;
+      clearTimeout(late);
+    },
     async ask(request, timeoutMs) {
       if (ended) throw ended;
       pending = deferred<Reply>();
@@ -153,7 +167,10 @@ function startProcess({ entry, environment }: PoolSettings): WorkerProcess {
       }, timeoutMs);
       // A failed write means that the process is gone; 'close' tells how it went.
       child.send(request, () => {});
-      const reply = await pending.promise.finally(() => clearTimeout(timer));
+      const reply = await pending.promise.finally(() => {
+        clearTimeout(timer);
+        pending = undefined;
+      });
       if (reply.kind === 'failed') throw fromReport(reply.error);
       return reply;
     },

@@ -27,7 +27,7 @@ async function open(request: Extract<Request, { kind: 'open' }>): Promise<Opened
 
 let opened: Opened | undefined;
 
-async function answer(request: Request): Promise<Reply> {
+async function answer(request: Exclude<Request, { kind: 'bye' }>): Promise<Reply> {
   switch (request.kind) {
     case 'open':
       opened = await open(request);
@@ -41,6 +41,8 @@ async function answer(request: Request): Promise<Reply> {
 }
 
 process.on('message', async (request: Request) => {
+  // Not by a signal: drivers write what they keep for the next process when this one exits.
+  if (request.kind === 'bye') process.exit();
   const reply = await answer(request).catch((error: unknown): Reply => ({ kind: 'failed', error: reportError(error) }));
   if (process.connected) process.send?.(reply);
 });

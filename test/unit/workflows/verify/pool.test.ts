@@ -1,7 +1,10 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { checkAll, type PoolSettings } from '../../../../src/workflows/verify/pool.ts';
 import type { CaseResult } from '../../../../src/workflows/verify/result.ts';
+import { temporaryFolder } from '../../../helpers/folder.ts';
 import { buildOptions } from '../../../helpers/options.ts';
 
 const settings: PoolSettings = {
@@ -49,6 +52,13 @@ describe('verifying workers', () => {
   it('raise what keeps them from starting', async () => {
     const open = { ...settings.open, backend: 'missing' };
     await expect(collect(['a', 'b'], { open, jobs: 2 })).rejects.toMatchObject({ code: 'BACKEND_UNAVAILABLE', message: 'no such device', fix: 'buy one' });
+  });
+
+  it('leave by themselves, and are killed where they do not', async () => {
+    const left = join(await temporaryFolder(), 'left.txt');
+    await collect(['a'], { environment: { VERIFY_LEFT: left } });
+    expect(await readFile(left, 'utf8')).toBe('left');
+    expect(await collect(['a'], { environment: { VERIFY_CLINGS: 'yes' }, goodbyeMs: 50 })).toMatchObject([{ status: 'passed' }]);
   });
 
   it('stop when the caller stops, and when interrupted', async () => {
