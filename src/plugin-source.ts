@@ -5,7 +5,7 @@
  * order; nothing is searched for that nobody named.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,11 +19,22 @@ export function locatePlugin(name: string, cwd: string): string {
   try {
     return createRequire(join(cwd, 'package.json')).resolve(name);
   } catch (cause) {
+    const installed = installedEntry(name, cwd);
+    if (installed !== undefined) return installed;
     throw new TsrtError('PLUGIN_INVALID', `no plugin at '${name}': neither a file or folder here, nor in ./plugins, nor an installed package`, {
       plugin: name,
       fix: isBare(name) ? `check the name, install the package (npm install ${name}), or start one: tsrt-bench plugin new ${name}` : 'check the path',
       cause,
     });
+  }
+}
+
+/** An installed package whose exports have no entry for require: "import" is the usual condition of an ES module. */
+function installedEntry(name: string, cwd: string): string | undefined {
+  for (let at = cwd; ; at = dirname(at)) {
+    const entry = packageEntry(join(at, 'node_modules', name));
+    if (entry !== undefined) return realpathSync(entry);
+    if (dirname(at) === at) return undefined;
   }
 }
 

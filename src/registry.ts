@@ -80,10 +80,10 @@ export function createRegistry(plugins: readonly LoadedPlugin[]): Registry {
   const stamps = plugins.flatMap((entry) => stampOf(entry) ?? []);
   const ops = collectOps(plugins);
   const backends = collect(plugins, 'backend', nameOf, ({ backends: own = [] }) => own);
-  const parts = <T extends { readonly name: string }>(kind: string, pick: (plugin: Plugin) => readonly T[]): ReadonlyMap<string, T> =>
-    mapValues(collect(plugins, kind, nameOf, pick), ({ part, owner }) => (owner ? guarded(part, owner.name, `${kind} ${part.name}`) : part));
+  const parts = <T extends { readonly name: string }>(kind: string, pick: (plugin: Plugin) => readonly T[], deep?: Parameters<typeof guarded>[3]): ReadonlyMap<string, T> =>
+    mapValues(collect(plugins, kind, nameOf, pick), ({ part, owner }) => (owner ? guarded(part, owner.name, `${kind} ${part.name}`, deep) : part));
   const reporters = parts('report format', ({ reporters: own = [] }) => own);
-  const datasets = parts('dataset', ({ datasets: own = [] }) => own);
+  const datasets = parts('dataset', ({ datasets: own = [] }) => own, { open: { batches: {} } });
   const calibrators = parts('calibrator', ({ calibrators: own = [] }) => own);
   const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(part, owner, { stamps, ops }));
   return Object.freeze({

@@ -57,14 +57,18 @@ export async function runWithCanaries(spec: Omit<CustomKernelSpec, 'guard'>, inp
   if (typeof pipeline === 'string') return { ok: false, what: pipeline };
   const mirrored = await compile(backwards.source.wgsl, layout, open);
   if (typeof mirrored === 'string') return { ok: false, what: mirrored };
+  // Few workgroups a dimension: the grid that an engine has beyond 65,535 of them.
+  const wide = customKernel({ ...spec, guard: GUARD }, { ...open.profile, maxWorkgroupsPerDimension: 3 });
+  const folded = await compile(wide.source.wgsl, layout, open);
+  if (typeof folded === 'string') return { ok: false, what: folded };
   const runs: Operand[][] = [];
   const last = POISONS[POISONS.length - 1]!;
-  for (const [poison, order] of [...POISONS.map((poison) => [poison, pipeline] as const), [last, pipeline] as const, [last, mirrored] as const]) {
+  for (const [poison, order, grid] of [...POISONS.map((poison) => [poison, pipeline, workgroups] as const), [last, pipeline, workgroups] as const, [last, mirrored, workgroups] as const, [last, folded, wide.workgroups] as const]) {
     const operands = [
       ...op.inputs.flatMap(({ name }, i) => (inputs[i] ? [operandOf(name, inputs[i], inputs[i], poison)] : [])),
       ...op.outputs.map((name, i) => operandOf(name, spec.outputs[i]!, undefined, poison)),
     ];
-    runs.push(await dispatch(open, order, layout, operands, workgroups));
+    runs.push(await dispatch(open, order, layout, operands, grid));
     for (const operand of runs.at(-1)!) {
       const hit = operand.words.subarray(elementCount(operand.type.dims)).findIndex((word) => word !== poison);
       if (hit >= 0) return { ok: false, what: `writes past the end of '${operand.name}', by ${hit + 1}` };
@@ -79,12 +83,13 @@ function judge(runs: readonly (readonly Operand[])[]): CanaryResult {
   for (const [index, operand] of runs[0]!.entries()) {
     if (!operand.isOutput) continue;
     const words = (run: readonly Operand[]): Uint32Array => run[index]!.words;
-    const [last, again, backwards] = runs.slice(POISONS.length - 1).map(words) as [Uint32Array, Uint32Array, Uint32Array];
+    const [last, again, backwards, folded] = runs.slice(POISONS.length - 1).map(words) as [Uint32Array, Uint32Array, Uint32Array, Uint32Array];
     const where = (differs: (i: number) => boolean): number => operand.words.subarray(0, elementCount(operand.type.dims)).findIndex((_, i) => differs(i));
     const faults: readonly (readonly [number, (at: number) => string])[] = [
       [where((i) => poisoned.every((run, p) => words(run)[i] === POISONS[p])), (at) => `never writes element ${at} of '${operand.name}'`],
       [where((i) => again[i] !== last[i]), (at) => `is not deterministic: element ${at} of '${operand.name}' differs between two runs`],
       [where((i) => poisoned.some((run) => words(run)[i] !== last[i])), (at) => `reads past the end: element ${at} of '${operand.name}' depends on what lies behind a buffer, or was in it before`],
+      [where((i) => folded[i] !== last[i]), (at) => `is wrong in a grid of two dimensions, which more than 65535 workgroups make: element ${at} of '${operand.name}' is another there (take the flat index i, not wid.x)`],
       [where((i) => backwards[i] !== last[i]), (at) => `has a race: element ${at} of '${operand.name}' depends on which invocation runs first`],
     ];
     const fault = faults.find(([at]) => at >= 0);

@@ -16,7 +16,7 @@ import { referenceValues } from '../ops/custom-reference.ts';
 import { decomposes } from '../ops/custom-routes.ts';
 import { ShapeError } from '../ops/def.ts';
 import { customPatterns } from '../passes/custom-patterns.ts';
-import { decompositionOf } from '../passes/decompose-custom.ts';
+import { decompositionOf } from '../ops/decomposition.ts';
 import type { Material } from './case.ts';
 import { compareWith, describeFailure, larger, NO_ERROR, toleranceOf, type Worst } from './compare.ts';
 import type { OpModel } from './model.ts';

@@ -5,9 +5,12 @@
  * any. So every node is asked whether it brings together entries of the axis that grew with the batch, and whether what it takes
  * beside the samples is what it was, repeated for the new ones.
  */
-import type { AnyNode, ValueId } from '../ir/graph.ts';
+import { isDeepStrictEqual } from 'node:util';
+import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
-import { sameDims, type Tensor, toNumbers, type TensorType } from '../ir/tensor.ts';
+import { elementCount, sameDims, type Tensor, toNumbers, type TensorType } from '../ir/tensor.ts';
+import { decomposes } from '../ops/custom-routes.ts';
+import { type Decomposition, decompositionOf } from '../ops/decomposition.ts';
 import { BROADCAST } from '../ops/elementwise-broadcast.ts';
 import { UNARY } from '../ops/elementwise-unary.ts';
 import { normalizeAxis } from '../ops/shapes.ts';
@@ -41,9 +44,43 @@ export function mixingNode(model: Rebatched): AnyNode | undefined {
       if (axis === 'in front') return !survivesInFront(node);
       return axis !== undefined && bringsTogether(node, index, axis, { ...model, steady });
     });
-    if (mixes || meetsApart(node, dependent, model)) return node;
+    if (mixes || meetsApart(node, dependent, model) || (node.op === 'Custom' && customMixes(node, dependent, model))) return node;
   }
   return undefined;
+}
+
+/** An op of a plugin is what it says that it is in standard ops; of one that says nothing nothing is known. */
+function customMixes(node: Node<'Custom'>, dependent: ReadonlySet<ValueId>, { own, now }: Rebatched): boolean {
+  const { definition } = node.attrs;
+  // One of onnxruntime's own.
+  if (!definition) return false;
+  if (!decomposes(definition.op)) return true;
+  const partAt = ({ types, constants }: AtBatch): Decomposition => {
+    const operands = node.inputs.map((id) => {
+      const type = types.get(id);
+      return type && { type, constant: constants.get(id) };
+    });
+    return decompositionOf(definition, operands, node.outputs.map((id) => types.get(id)));
+  };
+  const [before, after] = [partAt(own), partAt(now)];
+  const form = ({ graph }: Decomposition) => graph.nodes.map(({ op, attrs, inputs, outputs }) => ({ op, attrs, inputs, outputs }));
+  // What it does depends on the batch.
+  if (!isDeepStrictEqual(form(before), form(after))) return true;
+  const samples = after.inputs.filter((_, index) => dependent.has(node.inputs[index] ?? ''));
+  const part = { inputs: samples, nodes: after.graph.nodes, own: before.graph, now: after.graph };
+  return losesSamples(part) || mixingNode(part) !== undefined;
+}
+
+/** Whether a value computed from samples does not hold as much per sample as before: a mean over the batch. */
+function losesSamples({ inputs, nodes, own, now }: Rebatched): boolean {
+  const [first = ''] = inputs;
+  const countOf = (id: ValueId, { types }: AtBatch): number => elementCount(types.get(id)?.dims ?? []);
+  const computed = new Set(inputs);
+  return nodes.some((node) => {
+    if (SHAPE_OPS.has(node.op) || !node.inputs.some((id) => computed.has(id))) return false;
+    for (const id of node.outputs) computed.add(id);
+    return node.outputs.some((id) => id !== '' && countOf(id, now) * countOf(first, own) !== countOf(id, own) * countOf(first, now));
+  });
 }
 
 const SHAPE_OPS: ReadonlySet<OpKind> = new Set(['Shape', 'Size']);
@@ -207,7 +244,7 @@ function bringsTogether(node: AnyNode, index: number, axis: number, model: Rebat
     case 'Tile':
       return index === 0 && hasOtherExtent(node, axis, model);
     case 'Custom':
-      return axis !== 0;
+      return !node.attrs.definition && axis !== 0;
     default:
       return false;
   }

@@ -10,12 +10,18 @@ export interface OpFault {
 }
 
 export function opFaults(op: CustomOp): readonly OpFault[] {
-  return [...nameFaults(op), ...sizeFaults(op), ...kernelFaults(op), ...int8Faults(op), ...patternFaults(op)];
+  return [...standardFaults(op), ...nameFaults(op), ...sizeFaults(op), ...kernelFaults(op), ...int8Faults(op), ...patternFaults(op)];
 }
 
 function known(name: string, names: readonly string[]): string {
   const guess = nearest(name, names);
   return guess === undefined ? `known: ${names.join(', ') || 'none'}` : `did you mean '${guess}'?`;
+}
+
+/** An op of ONNX itself is never looked for among a plugin's. */
+function standardFaults({ domain, name }: CustomOp): OpFault[] {
+  if (domain === 'ai.onnx') return [{ path: ['domain'], message: "ONNX's own domain is written ''" }];
+  return domain === '' && Object.hasOwn(OPS, name) ? [{ path: ['name'], message: `${name} is a standard op, which a plugin can't replace: give the op a domain of its own` }] : [];
 }
 
 /** Buffers of a kernel and values of the kit have the operands' names. */

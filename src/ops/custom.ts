@@ -11,7 +11,9 @@ import { NotStaticError, ShapeError, UnsupportedError, type RawAttribute } from 
 
 /** Errors by which an op's code says that the model is wrong, not the op. */
 export function blamesModel(error: unknown): boolean {
-  return error instanceof ShapeError || error instanceof NotStaticError || error instanceof UnsupportedError || error instanceof TsrtError;
+  if (error instanceof NotStaticError || error instanceof UnsupportedError || error instanceof TsrtError) return true;
+  // By name too: a plugin beside a copy of this package of its own throws that copy's.
+  return error instanceof Error && error.name === 'ShapeError';
 }
 
 /** Runs code of an op; what it throws names the plugin, the op and the function. */
@@ -70,7 +72,10 @@ export function attributeFault(spec: AttributeSpec, value: RawAttribute): string
 function numberFault({ min, max }: { readonly min?: number; readonly max?: number }, integer: boolean, value: RawAttribute): string | undefined {
   const kind = integer ? 'a whole number' : 'a number';
   const range = min === undefined ? (max === undefined ? '' : ` up to ${max}`) : max === undefined ? ` from ${min}` : ` from ${min} to ${max}`;
-  const fits = typeof value === 'number' && (!integer || Number.isSafeInteger(value)) && !(min !== undefined && value < min) && !(max !== undefined && value > max);
+  // A model holds floats as float32: a bound is the nearest of them.
+  const bound = (of: number): number => (integer ? of : Math.fround(of));
+  const inside = (x: number): boolean => !(min !== undefined && x < Math.min(min, bound(min))) && !(max !== undefined && x > Math.max(max, bound(max)));
+  const fits = typeof value === 'number' && (!integer || Number.isSafeInteger(value)) && inside(value);
   return fits ? undefined : kind + range;
 }
 

@@ -24,7 +24,7 @@ export interface GroupLaunch {
 export interface Group {
   readonly child: ChildProcess;
   /** Resolves when the program has ended or could not be started; its remaining children are ended then. */
-  readonly exited: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null; readonly error: Error | undefined }>;
+  readonly exited: Promise<{ readonly code: number | null; readonly signal: string | null; readonly error: Error | undefined }>;
   /** Ends the program and all that it started, at once. Resolves when the program has ended. */
   kill(): Promise<void>;
 }

@@ -22,7 +22,7 @@ export interface ToolRun {
 export interface ToolResult {
   /** Null where a signal ended it. */
   readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
+  readonly signal: string | null;
   /** The end of what it wrote to stdout and stderr, in the order in which it came. */
   readonly output: string;
 }

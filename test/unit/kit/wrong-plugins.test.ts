@@ -120,11 +120,20 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
   it.each<[string, string, CheckName, RegExp, RegExp]>([
     ['a race', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'y[i / 2u * 2u] = x[i / 2u * 2u] + f32(i % 2u); if (i % 2u == 1u) { y[i] = x[i]; }' }) }]", 'kernel', /has a race|is not deterministic/, /^x float32\[2\] = /],
     ['a minimum that reads on', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'y[i] = min(x[i], x[i + 1u] + 1000.0);' }) }]", 'kernel', /reads past the end/, /^x float32\[\] = /],
+    ['a row by the number of its workgroup', "reference: ({ inputs: [x] }) => [x.values.slice()], kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: 64 * x.count, body: 'if (lid == 0u) { y[wid.x] = x[wid.x]; }' }) }]", 'kernel', /is wrong in a grid of two dimensions, .*element \d of 'y'/, /^x float32\[/],
+    ['a division that WGSL promises and engines do not', "dtypes: ['int32'], attributes: {}, reference: ({ inputs: [x] }) => [x.values.slice()], kernels: [{ dtypes: ['int32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'let zero = min(abs(x[i]), 0); y[i] = x[i] / zero;' }) }]", 'webgpu', /^on webgpu, without bounds checks and their like, as engines run,: element 0 is/, /^x int32\[\] = /],
     ['a barrier in half a workgroup', "kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, body: 'workgroupBarrier(); y[i] = x[i];' }) }]", 'kernel', /threads must be whole workgroups: a multiple of 64, found 1/, /^x float32\[\] = /],
   ])('%s is caught', async (_, part, check, message, input) => {
     const failure = failureOf(await inline(part, 'swiftshader', 0.3, check), check);
     expect(failure.message).toMatch(message);
     expect(failure.input).toMatch(input);
+  });
+
+  it('names that the kit itself uses are no mistake, nor is a bound that float32 rounds', async () => {
+    const named = "reference: ({ inputs: [x] }) => [x.values.slice()], kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x.count, declarations: 'fn last(a: f32) -> f32 { return a; } fn mirrored(a: f32) -> f32 { return last(a); }', body: 'y[i] = mirrored(x[i]);' }) }]";
+    expect(failedChecks(await inline(named, 'swiftshader', 0.3, 'kernel'))).toEqual([]);
+    const bound = "attributes: { scale: { type: 'float', default: 0.1, min: 0.1, max: 0.7 } }, decompose: ({ attrs, graph }) => graph.op('Mul', [graph.inputs[0], graph.constant('float32', [], [attrs.scale])])";
+    expect(failedChecks(await inline(bound, undefined, 1, 'onnxruntime'))).toEqual([]);
   });
 
   it('hangs is caught: the worker is ended, and the smallest length that hangs is found', async () => {

@@ -1,5 +1,6 @@
 /** A model of a fixed batch at another one: either every sample gets what it gets alone (onnxruntime says), or the node that mixes samples is named. */
 import { describe, expect, it } from 'vitest';
+import type { CustomOp } from '../../../src/ir/custom.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
@@ -112,5 +113,29 @@ describe('a model of a fixed batch at another one', () => {
     const model = readModel(modelOf(nodes, opset));
     expect(importGraph(model, { rebatch: false }).ok).toBe(true);
     expect(() => importGraph(model, { batch, rebatch: true })).toThrow(expect.objectContaining({ code: 'MODEL_UNSUPPORTED', message: expect.stringContaining('the model is fixed at batch 1') }));
+  });
+});
+
+describe('a plugin’s op at another batch', () => {
+  type Part = Partial<Pick<CustomOp, 'decompose' | 'expression' | 'kernels'>>;
+  const op = (part: Part): CustomOp => ({ domain: 'd', name: 'Own', dtypes: ['float32'], attributes: {}, inputs: [{ name: 'x', dims: 'any' }], outputs: ['y'], infer: ({ inputs: [x] }) => [x!], reference: ({ inputs: [x] }) => [x!.values], ...part });
+  const at = (part: Part, own: number, batch: number) => {
+    const bytes = modelBytes({ inputs: [value('x', 'float32', [own, 4, 6])], outputs: [value('y', 'float32', [own, 4, 6])], nodes: [node('Own', ['x'], ['y'], {}, { domain: 'd' })], domains: { d: 1 } });
+    return () => importGraph(readModel(bytes), { batch, rebatch: true, customOps: [{ op: op(part), plugin: { name: 'p', version: '1', sha256: '' } }] });
+  };
+  const centred = (axis: number): Part => ({ decompose: ({ graph }) => graph.op('Sub', [graph.inputs[0]!, graph.op('ReduceMean', [graph.inputs[0]!, graph.constant('int64', [1], [axis])], { keepdims: 1 })]) });
+  const negated: Part = { expression: ({ inputs: [x] }) => ({ kind: 'unary', fn: 'neg', x: x! }) };
+  /** By a factor of the batch's size. */
+  const shared: Part = { decompose: ({ graph }) => graph.op('Mul', [graph.inputs[0]!, graph.constant('float32', [], [1 / graph.type(graph.inputs[0]!).dims[0]!])]) };
+  const refused = expect.objectContaining({ code: 'MODEL_UNSUPPORTED', message: expect.stringMatching(/Custom 'Own_of_y' works along the batch/) as string });
+
+  it.each([['along another axis', centred(2)], ['of single elements', negated]] as const)('keeps samples apart %s', (_, part) => {
+    const found = at(part, 1, 3)();
+    expect(found.ok && found.graph.types.get('y')?.dims).toEqual([3, 4, 6]);
+  });
+
+  it.each([['what it says it is mixes them', centred(0), 2], ['it depends on the size of the batch', shared, 1], ['nothing says what it is', {}, 1]] as const)('is refused where %s', (_, part, own) => {
+    expect(at(part, own, 4)).toThrow(refused);
+    expect(at(part, own, own)().ok).toBe(true);
   });
 });

@@ -68,6 +68,10 @@ describe('a registry', () => {
     const registry = joined({ name: 'p', version: '1', reporters: [reporter], backends: [backend] });
     expect(await thrown(() => registry.reporter('r').render({} as never))).toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'p', message: expect.stringMatching(/^report format r.render threw: Cannot read/) as string });
     expect(await thrown(() => registry.backend('mine').probe())).toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'p', message: 'backend mine.probe threw: no driver' });
+    const batches = async function* () { yield* []; throw new Error('disk on fire'); };
+    const read = joined({ name: 'q', version: '1', datasets: [{ name: 'd', description: '', open: async () => ({ batches }) }] } as unknown as Plugin);
+    const rows = await read.dataset('d')!.open!({} as never);
+    expect(await thrown(async () => { for await (const row of rows.batches()) expect(row).toBeUndefined(); })).toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'q', message: expect.stringMatching(/disk on fire/) as string });
     expect(await registry.backend('null').probe()).toMatchObject({ status: 'available' });
   });
 });
@@ -92,11 +96,13 @@ describe('loading', () => {
       'two.mjs': "export default { name: 'two', version: '1' };",
       'node_modules/three/package.json': '{ "name": "three", "type": "module", "exports": "./main.js" }',
       'node_modules/three/main.js': "export default { name: 'three', version: '1' };",
+      'node_modules/@acme/five/package.json': '{ "name": "@acme/five", "type": "module", "exports": { ".": { "types": "./main.d.ts", "import": "./main.js" } } }',
+      'node_modules/@acme/five/main.js': "export default { name: 'five', version: '1' };",
       'four/package.json': '{ "type": "module", "exports": { ".": { "import": "./lib.js" } } }',
       'four/lib.js': "export default { name: 'four', version: '1' };",
     });
-    const registry = await load(cwd, 'three', 'one', './two.mjs', './plugins/one', 'four');
-    expect(registry.stamps.map(({ name }) => name)).toEqual(['three', 'one', 'two', 'four']);
+    const registry = await load(cwd, 'three', 'one', './two.mjs', './plugins/one', 'four', '@acme/five');
+    expect(registry.stamps.map(({ name }) => name)).toEqual(['three', 'one', 'two', 'four', 'five']);
   });
 
   it('finds those that ship with the package by their name, and only where they are named', async () => {
@@ -158,6 +164,8 @@ describe('loading', () => {
     const one = (part: string): string => plugin(`ops: [{ domain: 'd', name: 'X', dtypes: ['float32'], attributes: {}, inputs: [{ name: 'x', dims: ['n'] }], outputs: ['y'], infer() {}, reference() {}, ${part} }]`);
     const cases: readonly (readonly [string, string])[] = [
       [plugin("reporters: [{ name: 'r', description: '', fileExtension: 'txt', render() {}, rendr() {} }]"), "reporters.0.rendr: unknown key; did you mean 'render'?"],
+      [one("domain: '', name: 'Relu'"), "ops.0.name: Relu is a standard op, which a plugin can't replace"],
+      [one("domain: 'ai.onnx'"), "ops.0.domain: ONNX's own domain is written ''"],
       [one("outputs: ['x']"), "ops.0.outputs.0: a second operand is called 'x'"],
       [one('sizes: { m: [1, 2] }'), 'ops.0.sizes.m: no input has a dimension of this name'],
       [one("kernels: [{ dtypes: ['float16'], emit() {} }]"), 'ops.0.kernels.0.dtypes: the op does not take float16'],

@@ -72,12 +72,12 @@ export function customKernel(spec: CustomKernelSpec, profile: DeviceProfile): Cu
 
 /** Opens a block in which `wid` and `lid` count down. Lanes of a subgroup keep their places: which they are is the device's to say. */
 function numberBackwards(block: Block, code: KernelCode): void {
-  block.let('last', 'groups - vec3<u32>(1u)');
-  block.let('counted', SUBGROUP_CALL.test(textOf(code)) ? 'lid' : `${code.workgroupSize - 1}u - lid`);
-  block.let('mirrored', 'last - wid');
+  // Names that a plugin's declarations would not have: these would hide them.
+  block.let('tsrt_counted', SUBGROUP_CALL.test(textOf(code)) ? 'lid' : `${code.workgroupSize - 1}u - lid`);
+  block.let('tsrt_mirrored', 'groups - vec3<u32>(1u) - wid');
   block.raw('{');
-  block.let('wid', 'mirrored');
-  block.let('lid', 'counted');
+  block.let('wid', 'tsrt_mirrored');
+  block.let('lid', 'tsrt_counted');
 }
 
 const SUBGROUP_CALL = /\b(subgroup|quad)[A-Z]\w*\s*[(<]/;

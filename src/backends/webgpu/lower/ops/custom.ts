@@ -39,7 +39,7 @@ function typesOf(node: Node<'Custom'>, graph: Graph): (TensorType | undefined)[]
 }
 
 function kernelReason(node: Node<'Custom'>, graph: Graph): string | undefined {
-  if (node.outputs.includes('')) return 'an output that nobody uses is left out, and its kernel writes them all';
+  if (node.outputs.includes('') || node.outputs.length < node.attrs.definition!.op.outputs.length) return 'an output that nobody uses is left out, and its kernel writes them all';
   const bound = [...node.inputs.filter(Boolean), ...node.outputs];
   if (bound.length > PORTABLE_PROFILE.maxStorageBuffers) return `a kernel binds at most ${PORTABLE_PROFILE.maxStorageBuffers} tensors, here ${bound.length}`;
   const foreign = bound.map((id) => typeOf(graph, id)).find(({ dtype }) => kernelScalar(dtype) === undefined);
