@@ -14,8 +14,9 @@ import { exportGraph } from '../../../src/onnx/export.ts';
 import { newGraphBuilder } from '../../../src/ops/builder.ts';
 import { defineNode } from '../../../src/ops/custom.ts';
 import { runPasses } from '../../../src/passes/pipeline.ts';
-import type { Plugin } from '../../../src/plugin.ts';
+import { defineOp, type Plugin } from '../../../src/plugin.ts';
 import { createRegistry, type Registry } from '../../../src/registry.ts';
+import { modelBytes as onnxBytes, node, value } from '../onnx/models.ts';
 
 const registryOf = (...plugins: readonly Plugin[]): Registry =>
   createRegistry([{ plugin: { name: 'tsrt-bench', version: '0', backends: BACKENDS }, source: 'built-in' }, ...plugins.map((plugin) => ({ plugin, source: `/${plugin.name}`, sha256: 'aa' }))]);
@@ -142,5 +143,20 @@ describe('engines with custom ops', () => {
     const wanted = outputs.get('y');
     if (wanted?.kind !== 'tensor') throw new Error('no tensor');
     for (const [i, value] of toNumbers(wanted.tensor).entries()) expect(toNumbers(y!)[i]).toBeCloseTo(value, 5);
+  });
+});
+
+describe('a custom op of which a model wants fewer outputs', () => {
+  it('is refused by its kernel, which writes them all', async () => {
+    const twice = defineOp({
+      domain: 'own', name: 'Twice', dtypes: ['float32'], attributes: {}, inputs: [{ name: 'x', dims: 'any' }], outputs: ['y', 'z'],
+      infer: ({ inputs: [x] }) => [x!, x!],
+      reference: ({ inputs: [x] }) => [x!.values, x!.values],
+      kernels: [{ dtypes: ['float32'], emit: ({ inputs: [x] }) => ({ workgroupSize: 64, threads: x!.count, body: 'y[i] = x[i]; z[i] = x[i];' }) }],
+    });
+    const modelBytes = onnxBytes({ inputs: [value('x', 'float32', [4])], outputs: [value('y', 'float32', [4])], nodes: [node('Twice', ['x'], ['y'], {}, { domain: 'own' })], domains: { own: 1 } });
+    const from = registryOf({ name: 'p', version: '1', ops: [twice] });
+    const building = compileModel({ modelBytes, modelName: 'm', folder: undefined, options: { ...OPTIONS, backend: 'webgpu' }, backend: from.backend('webgpu'), customOps: from.ops, context: { signal: undefined, onProgress: undefined } });
+    await expect(building).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', details: [expect.stringContaining('an output that nobody uses is left out')] });
   });
 });
