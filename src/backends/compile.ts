@@ -7,7 +7,7 @@ import { TsrtError } from '../errors.ts';
 import type { RegisteredOp } from '../ir/custom.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
-import { bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
+import { batchSaid, bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
 import { bindingOf } from './binding.ts';
@@ -82,9 +82,9 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
   return { input, notices: unusedDims(model, bindOptions) };
 }
 
-/** The options with the batch that the model fixes, where it does. */
+/** The options with the batch that given sizes say, or that the model fixes, where they do. */
 function atOwnBatch(options: BuildOptions, { inputs }: OnnxModel): BuildOptions {
-  const batch = fixedBatch(inputs);
+  const batch = batchSaid(inputs, options) ?? fixedBatch(inputs);
   return batch === undefined ? options : { ...options, batch };
 }
 

@@ -47,6 +47,10 @@ export function isBindable(value: OnnxValue): value is BindableInput {
 export function bindInputs(inputs: readonly BindableInput[], options: BindOptions): Binding {
   checkSizes(inputs, options);
   const batch = options.batch ?? 1;
+  const said = options.rebatch ? batchSaid(inputs, options) : undefined;
+  if (said !== undefined && said !== batch) {
+    throw unsupported(`the batch is given as ${batch} and, by the size of a dimension, as ${said}`, 'inputs', 'give the batch alone (--batch, in a suite: `batches`), and sizes for the other dimensions');
+  }
   const rebatched = options.rebatch ? replacedBatch(inputs, batch) : undefined;
   const symbols = bindSymbols(inputs, options, batch);
   const open: OpenSize[] = [];
@@ -127,6 +131,19 @@ export function fixedBatch(inputs: readonly OnnxValue[]): number | undefined {
   const leading = new Set(inputs.map(({ type }) => (type.kind === 'tensor' && type.dims && type.dims.length > 1 ? type.dims[0] : undefined)));
   const [batch] = leading;
   return typeof batch === 'number' && leading.size === 1 ? batch : undefined;
+}
+
+/** The batch that sizes given for dimensions say; undefined where none is given for one that is known to be the batch. */
+export function batchSaid(inputs: readonly OnnxValue[], { dims, inputShapes }: BindOptions): number | undefined {
+  const bindable = inputs.filter(isBindable);
+  const symbol = batchSymbol(bindable);
+  const isNamed = symbol !== undefined && (BATCH_NAME.test(symbol) || /batch/i.test(symbol));
+  if (!isNamed && fixedBatch(inputs) === undefined) return undefined;
+  const given = bindable.flatMap(({ name, type }) => {
+    const axis = isNamed ? (type.dims ?? []).indexOf(symbol) : 0;
+    return axis < 0 ? [] : (own(inputShapes, name)?.[axis] ?? []);
+  });
+  return given[0] ?? (isNamed ? own(dims, symbol) : undefined);
 }
 
 function replacedBatch(inputs: readonly BindableInput[], to: number): Binding['rebatched'] {

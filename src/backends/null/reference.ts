@@ -31,7 +31,7 @@ export function openNullReference({ bytes, folder }: Parameters<NonNullable<Back
       workspaceBytes: undefined,
       backendOptions: {},
     };
-    const input = await readBuildInput({ modelBytes: bytes, modelName: model.name, folder, options });
+    const input = await readBuildInput({ modelBytes: bytes, modelName: model.name, folder, options, rebatch: false });
     const session = await openNullSession({ header: nullHeader(input, 0), parts: new Map() });
     const outputs = await session.run(Object.fromEntries(inputs));
     return new Map(Object.entries(outputs).map(([name, tensor]): [string, TensorValue] => [name, { kind: 'tensor', tensor }]));

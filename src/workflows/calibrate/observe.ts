@@ -41,8 +41,8 @@ export interface Observation {
   readonly samples: number;
 }
 
-/** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. One where the model is fixed at that. */
-const BATCHES = [2, 1] as const;
+/** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. One, or what it has, where the model is fixed. */
+const BATCHES = [2, 1, undefined] as const;
 
 /** Throws TsrtError MODEL_UNSUPPORTED for a model that can't be quantized, and the dataset's errors. */
 export async function observeActivations(request: ObserveRequest): Promise<Observation> {
@@ -83,21 +83,23 @@ interface OptimizedGraph {
 /** The graph that a build of these options would quantize; its names do not depend on the batch. */
 export async function optimizedGraph({ model, options, customOps, signal }: Pick<ObserveRequest, 'model' | 'options' | 'customOps' | 'signal'>): Promise<OptimizedGraph> {
   const { fusion, disabledPasses, dims, inputShapes } = options;
-  const read = (batch: number) => {
-    const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
-    return readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build, customOps });
+  /** Undefined: at the batch that the model, or a size given for it, has. */
+  const read = (batch: number | undefined) => {
+    const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch: batch ?? 1, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
+    return readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build, rebatch: batch !== undefined, customOps });
   };
-  const [most, least] = BATCHES;
-  let batch: number = most;
-  const input = await read(most).catch((error: unknown) => {
-    if (!(error instanceof TsrtError)) throw error;
-    batch = least;
-    return read(least);
-  });
+  const input = await BATCHES.slice(1).reduce(
+    (before, batch) =>
+      before.catch((error: unknown) => {
+        if (error instanceof TsrtError) return read(batch);
+        throw error;
+      }),
+    read(BATCHES[0]),
+  );
   if (!input.graph.ok) throw unquantizable(model.name, `${input.graph.unsupported[0]?.op}: ${input.graph.unsupported[0]?.reason}`);
   const { graph } = await runPasses(input.graph.graph, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
   if (isQuantized(graph)) throw unquantizable(model.name, 'it comes with scales of its own, and runs in int8 without a calibration');
-  return { graph, sha256: input.model.sha256, batch };
+  return { graph, sha256: input.model.sha256, batch: input.options.batch };
 }
 
 function unquantizable(name: string, reason: string): TsrtError {
