@@ -7,7 +7,7 @@
  * Whatever else depends on the old batch shows as shapes that don't fit, as a value that holds too little for all samples, as an output that did
  * not follow, or by what a node does along the batch (samples-apart.ts), and is refused: a wrong answer would be worse.
  */
-import type { ValueId } from '../ir/graph.ts';
+import type { AnyNode, ValueId } from '../ir/graph.ts';
 import { elementCount, formatType, sameDims, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { readsOf } from './branches.ts';
 import { quote, unsupported } from './invalid.ts';
@@ -48,8 +48,12 @@ export function rebatchNode(node: SourceNode, scope: Scope, rebatch: Rebatch | u
       return rebatchReshape(node, scope, rebatch!);
     case 'Concat':
       return rebatchConcat(node, scope, rebatch!);
-    default:
+    case 'Resize':
+      return rebatchResize(node, scope, rebatch!);
+    case undefined:
       return node;
+    default:
+      return repeatParameters(node, scope, rebatch!);
   }
 }
 
@@ -89,6 +93,41 @@ function flattenedPlace({ attributes }: SourceNode, axis: number, rank: number):
   return axis < (given < 0 ? given + rank : given) ? 0 : 1;
 }
 
+/** Sizes of a Resize that spell out the batch which it leaves as it is. */
+function rebatchResize(node: SourceNode, scope: Scope, { from, to, ownTypes }: Rebatch): SourceNode {
+  const [data = '', sizes = ''] = [node.inputs[0], node.inputs[3]];
+  const given = sizes === '' ? undefined : scope.known(sizes);
+  const own = ownTypes.get(data)?.dims;
+  if (!given || !own || node.attributes.has('axes') || given.length !== own.length || own[0] !== from || given[0] !== from || scope.type(data).dims[0] !== to) return node;
+  return { ...node, inputs: node.inputs.with(3, scope.addConstant(int64(given.with(0, to)), ownName(node, scope))) };
+}
+
+/** Inputs of ops that do not broadcast which have an entry for each sample, and the axis of the samples in them. */
+const PER_SAMPLE: ReadonlyMap<string, readonly (readonly [input: number, axis: number])[]> = new Map([
+  ['GRU', [[4, 0], [5, 1]]],
+  ['GridSample', [[1, 0]]],
+  ['LSTM', [[4, 0], [5, 1], [6, 1]]],
+  ['RNN', [[4, 0], [5, 1]]],
+  ['ScatterElements', [[1, 0], [2, 0]]],
+]);
+
+/** What is the same for every sample (initial states, lengths, a grid) is repeated, once for each. */
+function repeatParameters(node: SourceNode, scope: Scope, { from, to, ownTypes, dependent }: Rebatch): SourceNode {
+  const places = PER_SAMPLE.get(node.opType);
+  const [data = ''] = node.inputs;
+  const batchAxis = Number(node.attributes.get('layout') ?? 0) === 1 || places?.[0]?.[0] === 1 ? 0 : 1;
+  if (!places || from !== 1 || !dependent.has(data) || ownTypes.get(data)?.dims[batchAxis] !== 1 || scope.type(data).dims[batchAxis] !== to) return node;
+  const inputs = node.inputs.map((id, index) => {
+    const place = places.find(([input]) => input === index);
+    if (!place || id === '' || dependent.has(id)) return id;
+    const { dims } = scope.type(id);
+    const axis = place[1] === 1 ? batchAxis : place[1];
+    if (dims[axis] !== 1) return id;
+    return scope.emit({ ...node, outputs: [] }, 'Expand', [id, scope.addConstant(int64(dims.with(axis, to)), ownName(node, scope))], {})[0]!;
+  });
+  return { ...node, inputs };
+}
+
 /** Joined along another axis, what is the same for every sample is repeated, once for each. */
 function rebatchConcat(node: SourceNode, scope: Scope, { from, to, ownTypes, dependent }: Rebatch): SourceNode {
   const types = node.inputs.map((id) => scope.type(id));
@@ -119,10 +158,18 @@ export function checkRebatched(outputs: readonly ValueId[], inputs: Iterable<Val
     const own = ownTypes.get(output);
     if (own?.dims[0] !== from || !sameDims(scope.type(output).dims, [to, ...own.dims.slice(1)])) refuse('output', output);
   }
+  const read = readBy(outputs, scope.nodes);
   for (const id of dependent) {
     const own = ownTypes.get(id);
-    if (own && scope.has(id) && !scope.constant(id) && elementCount(scope.type(id).dims) * from !== elementCount(own.dims) * to) refuse('the value', id);
+    if (own && read.has(id) && scope.has(id) && !scope.constant(id) && elementCount(scope.type(id).dims) * from !== elementCount(own.dims) * to) refuse('the value', id);
   }
-  const mixing = mixingNode({ inputs, nodes: scope.nodes, own: { types: ownTypes, constants: ownConstants }, now: scope });
+  const mixing = mixingNode({ inputs, nodes: scope.nodes.filter((node) => node.outputs.some((id) => read.has(id))), own: { types: ownTypes, constants: ownConstants }, now: scope });
   if (mixing) throw unsupported(`the model is fixed at batch ${from}: ${mixing.op} ${quote(mixing.name)} works along the batch, or with its size, and does not keep ${to} samples apart`, 'batch', wayOut(from));
+}
+
+/** What the outputs are computed from; nodes that nobody reads mix nothing. */
+function readBy(outputs: readonly ValueId[], nodes: readonly AnyNode[]): ReadonlySet<ValueId> {
+  const read = new Set(outputs);
+  for (const node of nodes.toReversed()) if (node.outputs.some((id) => read.has(id))) for (const id of node.inputs) read.add(id);
+  return read;
 }

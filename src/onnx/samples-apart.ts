@@ -195,13 +195,15 @@ function bringsTogether(node: AnyNode, index: number, axis: number, model: Rebat
     case 'Hardmax':
     case 'LogSoftmax':
     case 'LpNormalization':
-    case 'ScatterElements':
     case 'Softmax':
     case 'Split':
     case 'TopK':
       return is(node.attrs.axis);
     case 'Gather':
       return index === 0 && is(node.attrs.axis);
+    case 'ScatterElements':
+      // Indices may be fewer than elements: then those of the first samples alone are named.
+      return is(node.attrs.axis) || model.now.types.get(node.inputs[1]!)!.dims[axis] !== model.now.types.get(node.inputs[0]!)!.dims[axis];
     case 'LayerNormalization':
     case 'RMSNormalization':
       return index === 0 && axis >= normalizeAxis(node.attrs.axis, rank);

@@ -83,3 +83,16 @@ describe.skipIf(noDevice)('beside halves, values beyond their range are what the
     expect(plan.shaders.find(({ label }) => label === 'Concat')!.wgsl).toContain(') / 4u]');
   });
 });
+
+describe.skipIf(noDevice)('grouped convolutions of halves (skipped without SwiftShader)', () => {
+  it.each([[8, 1, 2], [8, 2, 2], [4, 3, 4], [16, 2, 3]])('of %i groups, %i channels to %i each', async (group, from, to) => {
+    const test = { x: [1, group * from, 8, 8], w: [group * to, from, 3, 3], strides: [1, 1], pads: [1, 1, 1, 1], dilations: [1, 1], group };
+    const [x, w] = [noise(elementCount(test.x), 5), noise(elementCount(test.w), 6)];
+    const builder = newGraphBuilder('groups');
+    builder.input('x', { dtype: 'float32', dims: test.x });
+    const attrs = { auto_pad: 'NOTSET', dilations: [1, 1], group, kernel_shape: [3, 3], pads: test.pads, strides: [1, 1] } as const;
+    const middle = builder.node('Conv', ['x', builder.constant(fromNumbers('float32', test.w, w))], attrs, {});
+    const { y } = await runGraph(builder.finish([builder.node('Neg', [middle], {}, { outputs: ['y'] })]), { x: fromNumbers('float32', test.x, x) }, COMPACT_PROFILE, { half: true });
+    expect(distance(y!, conv(test, x, w).map((value) => -value), { absolute: 2e-2, relative: 2e-3 })).toBeLessThan(1);
+  });
+});

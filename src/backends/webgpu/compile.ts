@@ -20,7 +20,7 @@ import type { CompositeTail } from './composite/tail.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
-import { beyondHalf, halfNotices, inPrecision, provePrecision } from './precision.ts';
+import { beyondHalf, gridsBeyondHalf, halfNotices, inPrecision, provePrecision } from './precision.ts';
 import { type DeviceProfile, matricesOf, PORTABLE_PROFILE, profileOf } from './profile.ts';
 import { type Planned, Planner } from './tune/planner.ts';
 
@@ -38,9 +38,11 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { imported, tail } = buildable(input);
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
-  const wide = beyondHalf(input.calibration?.cache);
-  const passes = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps, wide };
-  const wanted = await inPrecision(imported, input, passes);
+  const seen = beyondHalf(input.calibration?.cache);
+  const asked = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps, wide: seen };
+  const wanted = await inPrecision(imported, input, asked);
+  const wide = new Set([...seen, ...gridsBeyondHalf(wanted.graph)]);
+  const passes = { ...asked, wide };
   const pixels = wantedPixels(input);
   // After int8 was placed: a calibration knows the values of the network, not what is put in front of it.
   const bytes = withBytes(wanted.graph, pixels);

@@ -111,3 +111,16 @@ export function beyondHalf(calibration: Calibration | undefined): ReadonlySet<Va
   for (const [id, { seen }] of Object.entries(calibration?.tensors ?? {})) if (Math.max(-seen.low, seen.high) > HALF_MAX) found.add(id);
   return found;
 }
+
+/** Values before and behind grids that reach beyond binary16: Q/DQ gives them names of their own, which no calibration has. */
+export function gridsBeyondHalf({ nodes, constants }: Graph): ReadonlySet<ValueId> {
+  const found = new Set<ValueId>();
+  for (const { op, inputs, outputs } of nodes) {
+    if (op !== 'QuantizeLinear' && op !== 'DequantizeLinear') continue;
+    const scale = constants.get(inputs[1]!);
+    const type = constants.get(inputs[2] ?? '')?.dtype;
+    if ((type !== 'int8' && type !== 'uint8') || scale?.dtype !== 'float32') continue;
+    if ((typedView(scale) as Float32Array).some((step) => step * 255 > HALF_MAX)) found.add(op === 'QuantizeLinear' ? inputs[0]! : outputs[0]!);
+  }
+  return found;
+}

@@ -69,6 +69,11 @@ const ACTIVATIONS: Readonly<Record<string, { readonly op: OpKind; readonly param
   Tanh: { op: 'Tanh', parameters: [] },
   LeakyRelu: { op: 'LeakyRelu', parameters: ['alpha'] },
   HardSigmoid: { op: 'HardSigmoid', parameters: ['alpha', 'beta'] },
+  Clip: { op: 'Clip', parameters: ['min', 'max'] },
+  Elu: { op: 'Elu', parameters: ['alpha'] },
+  Softplus: { op: 'Softplus', parameters: [] },
+  Softsign: { op: 'Softsign', parameters: [] },
+  ThresholdedRelu: { op: 'ThresholdedRelu', parameters: ['alpha'] },
 };
 
 /** op, then the activation; FusedConv adds input 3 (Z) before it. */
@@ -84,6 +89,12 @@ function activated(op: 'Conv' | 'Gemm', parametersOf: (node: SourceNode, names: 
     let [value] = scope.emit(node, op, node.inputs.slice(0, 3), attributes, steps === 0 ? node.outputs : undefined);
     if (addend) [value] = scope.emit(node, 'Add', [value!, addend], {}, activation ? undefined : node.outputs);
     if (!activation) return;
+    if (activation.op === 'Clip') {
+      // Since opset 11 its bounds are inputs.
+      const bounds = parameters.map((bound) => (typeof bound === 'number' ? scalarInput(scope, scope.type(value!).dtype, bound) : ''));
+      scope.emit(node, 'Clip', [value!, ...bounds], {}, node.outputs);
+      return;
+    }
     const entries = activation.parameters.map((key, index) => [key, parameters[index]]).filter((entry) => typeof entry[1] === 'number');
     scope.emit(node, activation.op, [value!], Object.fromEntries(entries) as Record<string, number>, node.outputs);
   };

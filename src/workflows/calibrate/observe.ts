@@ -56,18 +56,20 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   const bindings = (ids: readonly string[]) => ids.map((name): Binding => ({ name, ...typeOf(graph, name) }));
   const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), batch);
   const collector = createCollector(graph, placement);
-  const runner = await openGraph({ ...graph, outputs: calibrationOutputs(graph, placement) });
+  const wanted = calibrationOutputs(graph, placement);
+  // Products that read the graph's inputs alone: the samples are all that there is to see.
+  const runner = wanted.length === 0 ? undefined : await openGraph({ ...graph, outputs: wanted });
   let samples = 0;
   try {
     for await (const { inputs, count } of dataset.batches(signal)) {
       signal?.throwIfAborted();
-      const outputs = await runner.run(inputs);
+      const outputs = (await runner?.run(inputs)) ?? [];
       collector.add(new Map([...Object.entries(inputs), ...outputs]), { count, batch });
       samples += count;
       onProgress(samples, dataset.size);
     }
   } finally {
-    await runner.dispose();
+    await runner?.dispose();
   }
   return { modelSha256: sha256, collector, dataset, samples };
 }

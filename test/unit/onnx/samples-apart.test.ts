@@ -1,6 +1,7 @@
 /** A model of a fixed batch at another one: either every sample gets what it gets alone (onnxruntime says), or the node that mixes samples is named. */
 import { describe, expect, it } from 'vitest';
 import type { CustomOp } from '../../../src/ir/custom.ts';
+import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
@@ -96,6 +97,25 @@ const TABLE: readonly { readonly what: string; readonly mixing?: Nodes; readonly
     opset: 13,
     apart: [constant('flat', ints([1, 4, 2, 3])), node('Reshape', ['x', 'flat'], ['t']), node('ReduceMean', ['t'], ['m'], { axes: [3] }), node('Sub', ['t', 'm'], ['d']), node('ReduceMean', ['d'], ['k'], { axes: [1] }), node('Add', ['d', 'k'], ['f']), constant('back', ints([1, 4, 6])), node('Reshape', ['f', 'back'], ['y'])],
   },
+  {
+    what: 'ScatterElements',
+    mixing: rows(constant('i', ints([1], [1, 1])), constant('u', floats(random(1, 9), [1, 1])), node('ScatterElements', ['t', 'i', 'u'], ['r'], { axis: 1 })),
+    apart: [constant('i', ints([0, 3, 1, 2], [1, 4, 1])), constant('u', floats(random(4, 9), [1, 4, 1])), node('ScatterElements', ['x', 'i', 'u'], ['y'], { axis: 2 })],
+  },
+  {
+    what: 'Resize by sizes with the batch in them',
+    apart: [constant('up', ints([1, 4, 9])), node('Resize', ['x', '', '', 'up'], ['l'], { mode: 'linear' }), constant('down', ints([1, 4, 6])), node('Resize', ['l', '', '', 'down'], ['y'], { mode: 'linear' })],
+  },
+  {
+    what: 'RNN with a constant state and lengths',
+    opset: 14,
+    apart: [...recurrent, constant('lengths', fromNumbers('int32', [1], [3])), constant('state', floats(random(6, 8), [1, 1, 6])), node('Transpose', ['x'], ['u'], { perm: [1, 0, 2] }), node('RNN', ['u', 'w', 'h', '', 'lengths', 'state'], ['z'], RNN), constant('a', ints([1])), node('Squeeze', ['z', 'a'], ['s']), node('Transpose', ['s'], ['y'], { perm: [1, 0, 2] })],
+  },
+  {
+    what: 'GridSample by a constant grid',
+    apart: [constant('image', ints([-1, 1, 4, 6])), node('Reshape', ['x', 'image'], ['p']), constant('grid', floats(random(48, 4).map((v) => v / 2), [1, 4, 6, 2])), node('GridSample', ['p', 'grid'], ['g'], { mode: 'linear' }), constant('back', ints([-1, 4, 6])), node('Reshape', ['g', 'back'], ['y'])],
+  },
+  { what: 'a mean of all samples that nothing reads', apart: [node('ReduceMean', ['x'], ['unread'], { keepdims: 0 }), node('Relu', ['x'], ['y'])] },
   {
     what: 'a state for every sample',
     apart: [...size, constant('four', ints([4])), constant('six', ints([6])), constant('a', ints([0])), node('Unsqueeze', ['n', 'a'], ['count']), node('Concat', ['count', 'four', 'six'], ['full'], { axis: 0 }), constant('begin', floats(random(6, 9), [1, 1, 6])), node('Expand', ['begin', 'full'], ['state']), node('Add', ['x', 'state'], ['y'])],

@@ -133,6 +133,9 @@ const CASES: Readonly<Record<string, Case>> = {
     x: [1, 2, 4, 4], inputs: ['x', 'w', 'b', 'z'], initializers: { w: sample([3, 2, 2, 2]), b: floats([1, 2, 3]), z: sample([1, 3, 3, 3]) }, domain: microsoft,
   }),
   'com.microsoft FusedGemm': one('FusedGemm', 17, { activation: 'LeakyRelu', activation_alpha: { float: 0.3 } }, { x: [2, 3], inputs: ['x', 'w', 'b'], initializers: { w: sample([3, 4]), b: sample([4]) }, domain: microsoft }),
+  'com.microsoft FusedGemm, Elu': one('FusedGemm', 17, { activation: 'Elu', activation_alpha: { float: 0.3 } }, { x: [2, 3], inputs: ['x', 'w', 'b'], initializers: { w: sample([3, 4]), b: sample([4]) }, domain: microsoft }),
+  'com.microsoft FusedGemm, Softplus': one('FusedGemm', 17, { activation: 'Softplus' }, { x: [2, 3], inputs: ['x', 'w', 'b'], initializers: { w: sample([3, 4]), b: sample([4]) }, domain: microsoft }),
+  'com.microsoft FusedConv, Clip': one('FusedConv', 17, { kernel_shape: [2, 2], activation: 'Clip', activation_params: { floats: [-0.2, 0.4] } }, { x: [1, 2, 4, 4], inputs: ['x', 'w'], initializers: { w: sample([3, 2, 2, 2]) }, domain: microsoft }),
   'a custom op that onnxruntime knows': {
     ...one('Inverse', 17, {}, { x: [2, 2], domain: microsoft, ops: ['Custom'] }),
   },

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../../src/ops/builder.ts';
-import { beyondHalf, halfNotices } from '../../../src/backends/webgpu/precision.ts';
+import { beyondHalf, gridsBeyondHalf, halfNotices } from '../../../src/backends/webgpu/precision.ts';
 import type { Calibration } from '../../../src/quantize/calibration.ts';
 
 function graph(weight: number) {
@@ -27,5 +27,19 @@ describe('halfNotices', () => {
   it('states the bound that stands in for a calibration, and names constants that no half holds', () => {
     expect(halfNotices(graph(2), undefined)).toEqual(['Without a calibration every value is taken to lie within ±65504; what does not becomes that bound.']);
     expect(halfNotices(graph(1e6), calibration({}))).toEqual(["Of 'w' some values are beyond ±65504 and become that bound where they are stored as halves."]);
+  });
+});
+
+describe('gridsBeyondHalf', () => {
+  it('names what is quantized and what comes of it where the grid reaches beyond a half', () => {
+    const builder = newGraphBuilder('g');
+    builder.input('x', { dtype: 'float32', dims: [2] });
+    const through = (id: string, step: number) => {
+      const grid = [builder.constant(fromNumbers('float32', [], [step])), builder.constant(fromNumbers('uint8', [], [0]))];
+      return builder.node('DequantizeLinear', [builder.node('QuantizeLinear', [id, ...grid], { axis: 1, block_size: 0, saturate: 1, output_dtype: undefined }, {}), ...grid], { axis: 1, block_size: 0 }, { outputs: [`${id}_dequantized`] });
+    };
+    const small = through('x', 200);
+    const big = builder.node('Mul', [small, small], {}, { outputs: ['big'] });
+    expect(gridsBeyondHalf(builder.finish([through(big, 300)]))).toEqual(new Set(['big', 'big_dequantized']));
   });
 });

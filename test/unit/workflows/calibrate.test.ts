@@ -51,6 +51,19 @@ describe('calibrate', () => {
     expect(await calibrateCommand(await request(folder, { suite: folder, samples: 3 }))).toMatchObject({ kind: 'calibrated', samples: 3 });
   });
 
+  it('takes a model whose one product reads its input, and sizes that say another batch than it would choose', async () => {
+    const folder = await temporaryFolder();
+    const { b, weight } = net();
+    const x = b.input('x', { dtype: 'float32', dims: [3, 8] });
+    await writeFile(join(folder, 'one.onnx'), exportGraph(b.finish([b.node('MatMul', [x, weight(8, 4)], {}, { outputs: ['y'] })])));
+    const suite = {
+      name: 'one', description: 'a single product', model: { name: 'one', file: 'one.onnx' }, inputs: [{ kind: 'synthetic', values: { distribution: 'uniform', low: -1, high: 1 } }], task: { kind: 'raw' },
+      inputShapes: { x: [3, 8] }, variants: [{ backend: 'onnxruntime', precision: 'int8' }],
+    };
+    await writeFile(join(folder, 'suite.yaml'), JSON.stringify(suite));
+    expect(await calibrateCommand(await request(folder, { suite: folder, samples: 6 }))).toMatchObject({ kind: 'calibrated', samples: 6, tensors: expect.any(Number) });
+  });
+
   it.each([
     [{ percentile: '0' }, 'USAGE'],
     [{ percentile: 'most' }, 'USAGE'],

@@ -66,9 +66,9 @@ export function outputLayout(node: ConvNode, window: ConvWindow): Layout {
   return window.groups === 1 || isDepthwise(node, window) || window.outputs % 4 === 0 ? 'channels-last' : 'linear';
 }
 
-/** Whether one group ends where the padded channels of the narrowest storage end: only then are padding lanes written. */
+/** Whether groups are whole vectors, the last of which ends where the padded channels of the narrowest storage end: only then are all lanes written, four at a time. */
 export function fillsPadding({ groups, outputs }: ConvWindow): boolean {
-  return groups === 1 || (groups * outputs) % channelAlignment('i8') === 0;
+  return groups === 1 || (outputs % 4 === 0 && (groups * outputs) % channelAlignment('i8') === 0);
 }
 
 /** Single pixels, all of them, where they are. */
