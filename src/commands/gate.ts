@@ -73,7 +73,8 @@ export default class Gate extends BaseCommand {
         color: process.stdout.isTTY === true && !process.env['NO_COLOR'],
       }),
     );
-    this.exitWith(exitStatusOf(answer.verdict, flags.inconclusive));
+    // A regression that was found stays one; what was stopped before it was decided is not passed.
+    if (process.exitCode !== EXIT.interrupted || answer.verdict === 'regressed') this.exitWith(exitStatusOf(answer.verdict, flags.inconclusive));
     return stored && flags.update ? this.update(stored, flags) : answer;
   }
 

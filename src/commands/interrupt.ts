@@ -2,13 +2,15 @@
 import { setMaxListeners } from 'node:events';
 import { EXIT, TsrtError } from '../errors.ts';
 
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
 export interface Interrupt {
   readonly signal: AbortSignal;
   /** Ends the listening, unless a Ctrl-C came: until the process has ended, another one still means now, and no death by a signal. */
   dispose(): void;
 }
 
-/** Listens for SIGINT and SIGTERM; `onFirst` is called when the first one comes. */
+/** Listens for SIGINT, SIGTERM and SIGHUP (a terminal that was closed); `onFirst` is called when the first one comes. */
 export function onInterrupt(onFirst: () => void): Interrupt {
   const controller = new AbortController();
   // Every worker process that is alive listens.
@@ -21,14 +23,12 @@ export function onInterrupt(onFirst: () => void): Interrupt {
     onFirst();
     controller.abort();
   };
-  process.on('SIGINT', listener);
-  process.on('SIGTERM', listener);
+  for (const name of SIGNALS) process.on(name, listener);
   return {
     signal: controller.signal,
     dispose: () => {
       if (controller.signal.aborted) return;
-      process.off('SIGINT', listener);
-      process.off('SIGTERM', listener);
+      for (const name of SIGNALS) process.off(name, listener);
     },
   };
 }

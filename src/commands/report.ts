@@ -46,7 +46,7 @@ export default class Report extends BaseCommand {
       reporter: registry.reporter(flags.format),
       baselineVariant: flags['baseline-variant'],
       color: flags.output === undefined && process.stdout.isTTY === true && !process.env['NO_COLOR'],
-      width: flags.output === undefined ? (process.stdout.columns ?? 160) : 160,
+      width: flags.output === undefined ? process.stdout.columns || 160 : 160,
     });
     for (const notice of result.notices) this.logToStderr(`note: ${notice}`);
     const { writeText } = await import('../workflows/output.ts');

@@ -71,7 +71,7 @@ export default class Run extends BaseCommand {
     );
     const { describeRun } = await import('./run-summary.ts');
     const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
-    this.log(describeRun(result, { color, width: process.stdout.columns ?? 120 }));
+    this.log(describeRun(result, { color, width: process.stdout.columns || 120 }));
     if (result.unsaved) for (const line of formatError(result.unsaved)) this.logToStderr(line);
     if (result.unsaved) this.exitWith(EXIT.usage);
     else if (result.interrupted) this.exitWith(EXIT.interrupted);

@@ -17,7 +17,7 @@ export interface WatchOptions {
 
 /** Runs the work, watched; progress is off the screen when it ends. */
 export async function watched<T>({ quiet = false, json, stopping }: WatchOptions, work: (watch: Watch) => Promise<T>): Promise<T> {
-  const mode = progressMode({ quiet, json, isTty: process.stderr.isTTY === true, ci: 'CI' in process.env });
+  const mode = progressMode({ quiet, json, isTty: process.stderr.isTTY === true && process.stderr.columns > 0, ci: 'CI' in process.env });
   const progress = await createProgress(mode, process.stderr);
   const interrupt = onInterrupt(() => {
     if (stopping !== undefined) progress.onEvent({ kind: 'notice', text: `stopping: ${stopping}` });

@@ -65,25 +65,19 @@ const DRAWS_EMPTY: ReadonlySet<CheckName> = new Set(['shapes', 'reference', 'ker
 export async function checkConformance(request: KitRequest): Promise<ConformanceReport> {
   const { registry, checked, lane, device, seed, signal } = request;
   const slug = 'slug' in device ? device.slug : undefined;
-  const stop = (): void => lane.end();
-  signal?.addEventListener('abort', stop);
-  try {
-    const ops: OpResult[] = [];
-    for (const [index, { op, plugin }] of registry.ops.entries()) {
-      if (!checked.includes(plugin.name)) continue;
-      const checks: CheckResult[] = [];
-      for (const check of request.only ?? CHECKS) {
-        signal?.throwIfAborted();
-        request.onCheck?.(opTitle(op), check);
-        const reason = checks.some(hangs) ? 'it would hang as an earlier check did' : whySkipped(op, check, device);
-        checks.push(reason === undefined ? await checkOne(request, lane, op, index, check) : { status: 'skipped', check, reason });
-      }
-      ops.push({ op: opTitle(op), plugin, checks });
+  const ops: OpResult[] = [];
+  for (const [index, { op, plugin }] of registry.ops.entries()) {
+    if (!checked.includes(plugin.name)) continue;
+    const checks: CheckResult[] = [];
+    for (const check of request.only ?? CHECKS) {
+      signal?.throwIfAborted();
+      request.onCheck?.(opTitle(op), check);
+      const reason = checks.some(hangs) ? 'it would hang as an earlier check did' : whySkipped(op, check, device);
+      checks.push(reason === undefined ? await checkOne(request, lane, op, index, check) : { status: 'skipped', check, reason });
     }
-    return { passed: ops.every(({ checks }) => checks.every(({ status }) => status !== 'failed')), device: slug, seed, ops };
-  } finally {
-    signal?.removeEventListener('abort', stop);
+    ops.push({ op: opTitle(op), plugin, checks });
   }
+  return { passed: ops.every(({ checks }) => checks.every(({ status }) => status !== 'failed')), device: slug, seed, ops };
 }
 
 function hangs(result: CheckResult): boolean {

@@ -1,22 +1,12 @@
 /**
- * The parts of a plugin that are no ops, each checked against its contract once: what a backend builds, a dataset yields, a calibrator
- * chooses, a reporter writes, a suite says. What is random is drawn with a seed; what a check needs and does not have, it says.
+ * The parts of a plugin that are no ops, each checked by the worker process. What is random is drawn with a seed; what a check needs and
+ * does not have, it says.
  */
-import { createHash } from 'node:crypto';
-import { reportError, TsrtError } from '../errors.ts';
-import { formatType } from '../ir/tensor.ts';
-import type { Calibrator, Plugin } from '../plugin.ts';
-import { createObserver } from '../quantize/observer.ts';
-import { SCHEMES } from '../quantize/params.ts';
+import type { Plugin } from '../plugin.ts';
 import type { Registry } from '../registry.ts';
-import type { Reporter } from '../report/reporter.ts';
 import type { BenchRecord } from '../results/record.ts';
-import { openDataset } from '../suite/datasets.ts';
-import { loadSuite } from '../suite/load.ts';
-import { randomNormal, streamKey } from '../suite/random.ts';
-import type { Dataset, DatasetRequest, DatasetSource } from '../suite/source.ts';
-import { checkBackend, Unchecked } from './backend-part.ts';
-import { Nonconforming } from './nonconforming.ts';
+import type { Lane, PartAnswer } from './lane.ts';
+import type { PartMaterial, PartName, PartVerdict } from './part-checks.ts';
 
 export interface PartResult {
   /** `backend plain`. */
@@ -24,136 +14,59 @@ export interface PartResult {
   readonly status: 'passed' | 'failed' | 'skipped';
   /** What failed, or why it was not checked. */
   readonly message?: string;
-  /** Its code is still running: nothing but the end of the process ends it. */
-  readonly hung?: true;
 }
 
-export interface PartsRequest {
+export interface PartsRequest extends Omit<PartMaterial, 'records'> {
   readonly registry: Registry;
   readonly plugin: Plugin;
-  /** A folder for the datasets, absolute; undefined: none. */
-  readonly datasetFolder: string | undefined;
-  readonly seed: number;
+  /** The worker that has the same plugins. */
+  readonly lane: Pick<Lane, 'checkPart' | 'end'>;
   /** A part that takes longer hangs. */
   readonly timeoutMs: number;
-  readonly signal: AbortSignal | undefined;
-  /** Records of every status, for reporters. */
+  /** Records of every status; asked for where there are reporters. */
   readonly records: () => Promise<readonly BenchRecord[]>;
 }
 
-/** Checks every part but the ops, in the order backends, datasets, calibrators, reporters, suites. */
-export async function checkParts(request: PartsRequest): Promise<readonly PartResult[]> {
-  const { registry, plugin, datasetFolder, seed, records } = request;
-  // By the registry, which puts the plugin's name on what its code throws.
-  const checks: readonly (readonly [string, () => Promise<void>])[] = [
-    ...(plugin.backends ?? []).map(({ name }) => [`backend ${name}`, () => checkBackend(registry.backend(name))] as const),
-    ...(plugin.datasets ?? []).map(({ name }) => [`dataset ${name}`, () => checkDataset(registry.dataset(name), datasetFolder, seed)] as const),
-    ...(plugin.calibrators ?? []).map(({ name }) => [`calibrator ${name}`, async () => checkCalibrator(registry.calibrator(name), seed)] as const),
-    ...(plugin.reporters ?? []).map(({ name }) => [`reporter ${name}`, async () => checkReporter(registry.reporter(name), await records())] as const),
-    ...suitesOf(request).map(([name, folder]) => [`suite ${name}`, async () => void (await loadSuite(folder))] as const),
-  ];
+/** Checks every part but the ops, in the order backends, datasets, calibrators, reporters, suites. Throws what the lane throws. */
+export async function checkParts({ registry, plugin, lane, datasetFolder, seed, timeoutMs, records }: PartsRequest): Promise<readonly PartResult[]> {
+  const parts = partsOf(registry, plugin);
+  // The kit's own work, which takes nothing of a part's time.
+  const material: PartMaterial = { datasetFolder, seed, records: plugin.reporters?.length ? await records() : [] };
   const results: PartResult[] = [];
-  for (const [part, check] of checks) {
-    request.signal?.throwIfAborted();
-    results.push(await resultOf(part, check, request));
+  for (const part of parts) {
+    const answer = await lane.checkPart({ kind: 'part', part, material }, timeoutMs);
+    // A worker for each: what one leaves running (a timer that ends the process, say) is not another's fault.
+    lane.end();
+    results.push({ part: `${part.kind} ${part.name}`, ...verdictOf(answer, timeoutMs) });
   }
   return results;
 }
 
-function suitesOf({ registry, plugin }: PartsRequest): (readonly [string, string])[] {
-  const entry = registry.plugins.find((loaded) => loaded.plugin === plugin);
-  const own = new Set((plugin.suites ?? []).map((place) => String(place).replace(/[\\/]+$/, '').split(/[\\/]/).at(-1)!));
-  return entry ? [...registry.suites].filter(([name]) => own.has(name)) : [];
-}
-
-async function resultOf(part: string, check: () => Promise<void>, { timeoutMs }: PartsRequest): Promise<PartResult> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<PartResult>((resolve) => {
-    timer = setTimeout(() => resolve({ part, status: 'failed', message: `hangs: no answer in ${timeoutMs / 1000} s`, hung: true }), timeoutMs);
-  });
-  try {
-    return await Promise.race([check().then((): PartResult => ({ part, status: 'passed' })), late]);
-  } catch (error) {
-    if (error instanceof Unchecked) return { part, status: 'skipped', message: error.message };
-    const { message, details = [], place } = reportError(error);
-    return { part, status: 'failed', message: [message, ...details, ...(place === undefined ? [] : [`at ${place}`])].join('; ') };
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-const BATCH = 2;
-const IMAGE = { name: 'x', dtype: 'float32', dims: [BATCH, 3, 8, 8] } as const;
-
-/** What a suite with one image input of 8 × 8 would ask for. */
-function datasetRequest(source: DatasetSource, folder: string | undefined, seed: number): DatasetRequest {
-  const preprocess = { crop: { width: 8, height: 8 }, color: 'rgb', range: [0, 1], mean: [0, 0, 0], std: [1, 1, 1], layout: 'NCHW' } as const;
-  const inputs = [{ kind: 'image', preprocess }] as unknown as DatasetRequest['inputs'];
-  return { inputs, bindings: [IMAGE], batch: BATCH, source, folder, classes: 1000, labelsFile: undefined, labelOffset: 0, limit: 8, skipBroken: false, samples: 5, seed };
-}
-
-/** Shapes as declared, counts that add up, and the same twice. */
-async function checkDataset(source: DatasetSource, folder: string | undefined, seed: number): Promise<void> {
-  if (source.images && folder === undefined) throw new Unchecked('it reads pictures from a folder: name one with --dataset');
-  const open = async (): Promise<Dataset> =>
-    openDataset(datasetRequest(source, folder, seed)).catch((error: unknown) => {
-      if (folder === undefined && error instanceof TsrtError && error.code !== 'PLUGIN_FAILED') throw new Unchecked(`without a folder it says: ${error.message}; name one with --dataset`);
-      throw error;
-    });
-  const [first, second] = [await readAll(await open()), await readAll(await open())];
-  if (first !== second) throw new Nonconforming('two readings of it differ: every run must see the same samples in the same order');
-}
-
-/** A hash of all that it yields. Throws Nonconforming for what does not fit the request. */
-async function readAll(dataset: Dataset): Promise<string> {
-  const total = createHash('sha256').update(String(dataset.sha256));
-  let samples = 0;
-  for await (const { inputs, count, labels, names } of dataset.batches()) {
-    const x = inputs[IMAGE.name];
-    if (!x || formatType(x) !== formatType(IMAGE)) throw new Nonconforming(`a batch holds ${x ? formatType(x) : 'no tensor'} for the input '${IMAGE.name}', and the model takes ${formatType(IMAGE)}`);
-    if (count < 1 || count > BATCH) throw new Nonconforming(`a batch of ${BATCH} says that it holds ${count} samples`);
-    if (labels.length !== count || names.length !== count) throw new Nonconforming(`a batch of ${count} samples has ${labels.length} labels and ${names.length} names`);
-    total.update(x.data).update(JSON.stringify([labels, names]));
-    samples += count;
-  }
-  if (samples + dataset.skipped.length !== dataset.size) throw new Nonconforming(`it says that it holds ${dataset.size} samples, and yields ${samples}`);
-  return total.digest('hex');
-}
-
-/** Values as activations have them: of one sign, of both, with a few far out, all zero. */
-function distributions(seed: number): readonly (readonly [string, ReturnType<ReturnType<typeof createObserver>['distribution']>])[] {
-  const normal = Array.from({ length: 2000 }, (_, i) => randomNormal(streamKey(seed, 'calibrator'), i));
-  const kinds: readonly (readonly [string, readonly number[]])[] = [
-    ['normal values', normal],
-    ['values from 0 up', normal.map((value) => Math.max(0, value))],
-    ['values below 0', normal.map((value) => -1 - Math.abs(value))],
-    ['normal values with an outlier of 1000', [...normal, 1000]],
-    ['zeros alone', [0, 0, 0]],
+function partsOf(registry: Registry, plugin: Plugin): readonly PartName[] {
+  const named = (kind: PartName['kind'], parts: readonly { readonly name: string }[] = []): PartName[] => parts.map(({ name }) => ({ kind, name }));
+  return [
+    ...named('backend', plugin.backends),
+    ...named('dataset', plugin.datasets),
+    ...named('calibrator', plugin.calibrators),
+    ...named('reporter', plugin.reporters),
+    ...named('suite', suitesOf(registry, plugin)),
   ];
-  return kinds.map(([title, values]) => {
-    const observer = createObserver();
-    observer.add(Float32Array.from(values));
-    return [title, observer.distribution()] as const;
-  });
 }
 
-function checkCalibrator(calibrator: Calibrator, seed: number): void {
-  for (const [title, distribution] of distributions(seed)) {
-    for (const scheme of SCHEMES) {
-      const { low, high } = calibrator.range(distribution, { scheme });
-      if (!(Number.isFinite(low) && Number.isFinite(high) && low <= 0 && high >= 0)) throw new Nonconforming(`of ${title} it makes the range ${low} to ${high}: finite numbers, zero among them`);
-      const again = calibrator.range(distribution, { scheme });
-      if (again.low !== low || again.high !== high) throw new Nonconforming(`of ${title} it makes ${low} to ${high}, then ${again.low} to ${again.high}`);
-    }
-  }
+function suitesOf(registry: Registry, plugin: Plugin): readonly { readonly name: string }[] {
+  const own = new Set((plugin.suites ?? []).map((place) => String(place).replace(/[\\/]+$/, '').split(/[\\/]/).at(-1)!));
+  return [...registry.suites.keys()].filter((name) => own.has(name)).map((name) => ({ name }));
 }
 
-/** Nothing to report, everything at once, and the same text twice. */
-function checkReporter(reporter: Reporter, records: readonly BenchRecord[]): void {
-  for (const [what, some] of [['no records', []], [`${records.length} records`, records]] as const) {
-    const render = (): string => reporter.render({ suite: 'kit', records: some, baselineVariant: undefined, color: false, width: 80 });
-    const text: unknown = render();
-    if (typeof text !== 'string') throw new Nonconforming(`render gives ${typeof text} for ${what}, not text`);
-    if (render() !== text) throw new Nonconforming(`render gives two texts for ${what}: it must not know the time, nor anything but its input`);
+function verdictOf(answer: PartAnswer, timeoutMs: number): PartVerdict {
+  switch (answer.kind) {
+    case 'judged':
+      return answer.verdict;
+    case 'hung':
+      return { status: 'failed', message: `hangs: no answer in ${timeoutMs / 1000} s` };
+    case 'died':
+      return { status: 'failed', message: answer.message };
+    default:
+      return answer satisfies never;
   }
 }

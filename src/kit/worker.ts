@@ -1,5 +1,5 @@
 /**
- * The entry of the conformance kit's worker process: it runs a plugin's code, one case after the other. A process of its own,
+ * The entry of the conformance kit's worker process: it runs a plugin's code, one case or part after the other. A process of its own,
  * because code that hangs can only be ended from outside, and a kernel that is wrong may take a driver with it.
  */
 import { BACKENDS } from '../backends/built-in.ts';
@@ -11,6 +11,7 @@ import { describeCase, describeMaterial, materialize } from './case.ts';
 import { runCheck } from './checks.ts';
 import type { KitReply, KitRequest } from './messages.ts';
 import { Nonconforming } from './nonconforming.ts';
+import { judgePart } from './part-checks.ts';
 
 let state: { readonly registry: Registry; readonly device: string | undefined } | undefined;
 
@@ -21,6 +22,7 @@ async function serve(request: KitRequest): Promise<KitReply> {
     return { kind: 'opened' };
   }
   if (!state) throw new Error('the worker was not opened');
+  if (request.kind === 'part') return { kind: 'judged', verdict: await judgePart(state.registry, request.part, request.material) };
   const entry = state.registry.ops[request.op]!;
   let input = describeCase(request.given);
   try {
@@ -41,4 +43,6 @@ process.on('message', (request: KitRequest) => {
     .catch((error: unknown): KitReply => ({ kind: 'broken', error: reportError(error) }))
     .then((reply) => process.send?.(reply));
 });
+// Ctrl-C reaches the whole process group; the parent decides what becomes of its worker.
+process.on('SIGINT', () => {});
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'));

@@ -72,6 +72,13 @@ async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<strin
   if (info?.isFile() && extname(path) in LOADERS) return path;
   const here = info?.isDirectory() ? await suiteFileIn(path) : undefined;
   if (here !== undefined) return here;
+  if (info?.isFile() && /\.(onnx|engine)$/.test(path)) {
+    const isModel = path.endsWith('.onnx');
+    throw new TsrtError('SUITE_NOT_FOUND', `${nameOrPath} is ${isModel ? 'a model' : 'an engine'}, not a suite`, {
+      place: path,
+      fix: `a suite says with which inputs it runs: SUITE ${isModel ? '--model' : '--engine'} ${nameOrPath}, with a shipped suite whose inputs fit, or one of your own: copy suites/smoke/suite.yaml, whose inputs are made up`,
+    });
+  }
 
   const known = await listSuites(lookup);
   const name = basename(nameOrPath);

@@ -181,6 +181,10 @@ const scenario = z
   .refine((value) => (value.name === 'server') === (value.targetQps !== undefined), {
     message: "targetQps goes with the 'server' scenario, and only with it",
     path: ['targetQps'],
+  })
+  .refine(({ name, streams }) => name !== 'single-stream' || streams === 1, {
+    message: "single-stream has one request under way: several go with 'multi-stream'",
+    path: ['streams'],
   });
 
 const measure = z.strictObject({

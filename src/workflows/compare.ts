@@ -24,7 +24,9 @@ export interface CompareRequest {
 
 /** Compares case by case. Throws BASELINE_INCOMPARABLE for other suites and, unless allowed, other devices. */
 export async function compareRecords(request: CompareRequest): Promise<Comparison> {
-  const [baseline, candidate] = await Promise.all([selectRecords(request.baseline, request), selectRecords(request.candidate, request)]);
+  const candidate = await selectRecords(request.candidate, request);
+  // A baseline may have several suites: the other side says which is meant.
+  const baseline = await selectRecords(request.baseline, { ...request, suite: request.suite ?? candidate.suite });
   const pairing = pairCases(baseline, candidate, request);
   const notices = [...baseline.notices, ...candidate.notices, ...pairing.notices];
   const labels = { baseline: baseline.label, candidate: candidate.label };

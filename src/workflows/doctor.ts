@@ -1,5 +1,5 @@
 /** What is there, what is missing, and how to get it: backends, devices, machine, folders. */
-import { accessSync, constants, existsSync, statfsSync } from 'node:fs';
+import { accessSync, constants, existsSync, statfsSync, statSync } from 'node:fs';
 import { arch, cpus, platform, release, totalmem } from 'node:os';
 import { dirname } from 'node:path';
 import type { Availability } from '../backends/backend.ts';
@@ -62,7 +62,7 @@ export async function doctor(config: Config, device?: string): Promise<DoctorRep
 function folder(purpose: FolderReport['purpose'], path: string): FolderReport {
   let existing = path;
   while (!existsSync(existing) && dirname(existing) !== existing) existing = dirname(existing);
-  let writable = true;
+  let writable = statSync(existing).isDirectory();
   try {
     accessSync(existing, constants.W_OK);
   } catch {

@@ -43,7 +43,7 @@ export async function testPlugin(request: PluginTestRequest): Promise<PluginRepo
   const plugins = [request.plugin, ...request.others];
   const { device, environment } = await findDevice(request.device);
   // First in a process that can be ended: a module that never comes to an end would take this one with it.
-  const lane = new Lane({ open: { kind: 'open', plugins, cwd, device: 'slug' in device ? device.slug : undefined }, environment });
+  const lane = new Lane({ open: { kind: 'open', plugins, cwd, device: 'slug' in device ? device.slug : undefined }, environment, signal: request.signal });
   try {
     await lane.open(request.loadTimeoutMs);
     const registry = await openRegistry(plugins);
@@ -51,7 +51,7 @@ export async function testPlugin(request: PluginTestRequest): Promise<PluginRepo
     const { plugin } = registry.plugins.find((entry) => entry.source === source)!;
     const { seed, timeoutMs, signal, datasetFolder } = request;
     const folder = datasetFolder === undefined ? undefined : resolve(cwd, datasetFolder);
-    const parts = await checkParts({ registry, plugin, datasetFolder: folder, seed, timeoutMs, signal, records: sampleRecords });
+    const parts = await checkParts({ registry, plugin, lane, datasetFolder: folder, seed, timeoutMs, records: () => sampleRecords(signal) });
     const ops = plugin.ops?.length ? await checkConformance({ ...request, registry, lane, device, checked: [plugin.name] }) : { passed: true, device: undefined, seed, ops: [] };
     if (ops.ops.length + parts.length === 0) throw new TsrtError('USAGE', 'the plugin gives nothing that could be tested', { plugin: plugin.name, fix: 'give it ops, backends, datasets, calibrators, reporters or suites' });
     return { ...ops, passed: ops.passed && parts.every(({ status }) => status !== 'failed'), parts };
@@ -82,13 +82,13 @@ const SAMPLE_SUITE = {
 };
 
 /** Two completed and one failed, as a run writes them. */
-async function sampleRecords(): Promise<readonly BenchRecord[]> {
+async function sampleRecords(signal: AbortSignal | undefined): Promise<readonly BenchRecord[]> {
   const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-kit-'));
   try {
     const suite = join(folder, 'suite.json');
     await writeFile(suite, JSON.stringify(SAMPLE_SUITE));
     const [{ runSuite }, settings] = await Promise.all([import('./run/run.ts'), resolveConfig({ results: folder, cache: folder, plugins: [] }, folder)]);
-    const { records } = await runSuite({ suite, settings, overrides: {}, modelFile: undefined, limit: undefined, device: undefined, resume: false, signal: new AbortController().signal, onEvent: () => {} });
+    const { records } = await runSuite({ suite, settings, overrides: {}, modelFile: undefined, limit: undefined, device: undefined, resume: false, signal: signal ?? new AbortController().signal, onEvent: () => {} });
     return records;
   } finally {
     await rm(folder, { recursive: true, force: true });

@@ -24,7 +24,8 @@ export async function checkSuiteDataset({ dataset: { source, path }, folder }: S
 /** Throws DATASET_INVALID, SUITE_INVALID, and USAGE for a source that no plugin gives. */
 export function openSuiteDataset(suite: Suite, registry: Registry, { inputs, outputs, ...wanted }: SuiteDatasetRequest): Promise<Dataset> {
   const { source, path, labels, labelOffset, skipBroken } = suite.dataset;
-  const scores = suite.task.kind === 'classification' ? outputName(suite.task.output, outputs.map(({ name }) => name)) : undefined;
+  const named = suite.task.kind === 'raw' ? undefined : outputName(suite.task.output, outputs.map(({ name }) => name));
+  const scores = suite.task.kind === 'classification' ? named : undefined;
   return openDataset({
     ...wanted,
     inputs: suite.inputs,

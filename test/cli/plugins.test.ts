@@ -99,6 +99,24 @@ describe('a plugin in TypeScript', () => {
   });
 });
 
+describe('a plugin whose parts are no good company', () => {
+  it('one that ends the process fails, and so does the command', async () => {
+    const place = await workplace();
+    await place.write('p/index.mjs', "export default { name: 'p', version: '1.0.0', reporters: [{ name: 'quits', description: '', fileExtension: 'txt', render: () => process.exit(0) }] };");
+    expect(await place.run('plugin', 'test', './p')).toMatchObject({ status: 1, stdout: expect.stringMatching(/^FAILED reporter quits: the process died \(exit 0\)$/m) as string });
+  });
+
+  it('a signal ends the check of one that never comes to an end', async () => {
+    const place = await workplace();
+    await place.write('p/index.mjs', "console.error('loaded'); export default { name: 'p', version: '1.0.0', calibrators: [{ name: 'loops', description: '', range() { for (;;); } }] };");
+    const { status, stdout, stderr } = await place.start(['plugin', 'test', './p', '--timeout', '10m'], (text, kill) => {
+      if (text.includes('loaded')) setTimeout(() => kill('SIGTERM'), 1000);
+    });
+    expect({ status, stdout }).toEqual({ status: 130, stdout: '' });
+    expect(stderr).toMatch(/stopped before the end/);
+  });
+});
+
 describe('an engine that needs a plugin', () => {
   it('is refused before anything runs, with the flag that is missing; changed code asks for a rebuild', async () => {
     const place = await withWave();

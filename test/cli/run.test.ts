@@ -89,6 +89,20 @@ include:
     expect(await readdir(join(place.folder, 'results/nulls/null'))).toEqual([`${resumed.runId}.jsonl`]);
   });
 
+  it('and a gate that is stopped has not passed, whatever becomes of what it could not decide', async () => {
+    const place = await suitePlace(NULL_SUITE.replace("precision: [fp32, fp16]", "precision: [fp32, fp16]\n    backendOptions: { clock: wall, latencyNs: 5000000 }").replace('rounds: 3, timeMs: 20,', 'rounds: 2, timeMs: 400,'));
+    await runJson(place);
+    expect((await place.run('baseline', 'save', 'main')).status).toBe(0);
+    let sent = false;
+    const { status, stdout } = await place.start(['gate', 'suites/nulls', '--measure', '--inconclusive', 'pass'], (text, kill) => {
+      if (sent || !text.includes('interleaved')) return;
+      sent = true;
+      kill('SIGTERM');
+    });
+    expect({ sent, status }).toEqual({ sent: true, status: 130 });
+    expect(stdout).toMatch(/interrupted/);
+  });
+
   it('lets two runs at once keep apart', async () => {
     const place = await suitePlace();
     const [a, b] = await Promise.all([runJson(place, '--rounds', '1'), runJson(place, '--rounds', '1')]);
@@ -100,7 +114,7 @@ include:
     const place = await suitePlace(NULL_SUITE.replace(/^variants:/m, 'quantization: { calibration: ranges.json }\nvariants:'));
     const { status, stdout, stderr } = await place.run('run', 'suites/nulls');
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
-    expect(stderr).toMatch(/the calibration can't be read\n *at: .*suites\/nulls\/ranges\.json\n *fix: .*calibrate .*suites\/nulls\/suite\.yaml --out .*ranges\.json/);
+    expect(stderr).toMatch(/the calibration can't be read\n *at: .*suites\/nulls\/ranges\.json\n *fix: .*calibrate '.*suites\/nulls\/suite\.yaml' --out '.*ranges\.json'/);
     expect((await place.run('run', 'suites/nulls', '--precision', 'fp32')).status).toBe(0);
   });
 

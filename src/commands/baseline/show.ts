@@ -21,7 +21,7 @@ export default class BaselineShow extends BaseCommand {
     const { showBaseline } = await import('../../workflows/baseline.ts');
     const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
     const choice = { home: await openBaselines(config), name: args.name, suite: flags.suite, device: flags.device };
-    const shown = await showBaseline(choice, { color, width: process.stdout.columns ?? 160 });
+    const shown = await showBaseline(choice, { color, width: process.stdout.columns || 160 });
     for (const { path, text, updates } of shown.parts) {
       this.log(`${path}\n${text}`);
       for (const { at, runId, verdict, forced } of updates) this.log(`since ${at.slice(0, 16).replace('T', ' ')}  run ${runId}${verdict === undefined ? '' : `, after a gate: ${verdict}`}${forced ? ', accepted by hand' : ''}`);

@@ -72,15 +72,15 @@ export function runPart({ variants, include, quantization }: Suite, take: Datase
 
 /**
  * The suite with as many samples set apart as its cache was calibrated on: `calibrate --samples` may have taken more than the suite says, and
- * accuracy would be of pictures that ranges were chosen for. Throws TsrtError CALIBRATION_INVALID for a cache that can't be read and that a variant
- * wants: sooner than after the builds that come before.
+ * accuracy would be of pictures that ranges were chosen for. Throws TsrtError CALIBRATION_INVALID for a cache that can't be read where a build wants
+ * it: sooner than after the builds that come before.
  */
-export async function setApartAsCalibrated(suite: Suite): Promise<Suite> {
-  const { quantization, folder, file, variants, include } = suite;
+export async function setApartAsCalibrated(suite: Suite, wanted: boolean): Promise<Suite> {
+  const { quantization, folder, file } = suite;
   if (quantization.calibration === undefined) return suite;
   const path = resolve(folder, quantization.calibration);
-  const found = await readCalibration(path, `write one with tsrt-bench calibrate ${file} --out ${path}`).catch((error: unknown) => {
-    if ([...variants, ...include].some(({ precision }) => precision.some((name) => name !== 'fp32'))) throw error;
+  const found = await readCalibration(path, `write one with tsrt-bench calibrate '${file}' --out '${path}' (--model and --dataset as for the run)`).catch((error: unknown) => {
+    if (wanted) throw error;
   });
   return found ? { ...suite, quantization: { ...quantization, samples: found.cache.dataset.samples } } : suite;
 }

@@ -15,6 +15,7 @@ import { requireLoaded } from '../engine-file.ts';
 import { setApartAsCalibrated } from '../calibrate/suite.ts';
 import { openRegistry } from '../registry.ts';
 import { checkSuiteDataset } from '../suite-dataset.ts';
+import { engineKey } from './engines.ts';
 import { admitEngines, checkResumed, prebuiltCases, type PrebuiltEngines } from './prebuilt.ts';
 import type { RunFacts } from './provenance.ts';
 import type { RunRequest } from './request.ts';
@@ -41,13 +42,14 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const { settings, signal, onEvent } = request;
   const { plugins, results, seed } = settings.config;
   const registry = await openRegistry(plugins);
-  const suite = await setApartAsCalibrated(overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides));
+  const given = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides);
   const machine = { cores: availableCores() };
   const { engineFiles = [], overrides, rebuild = false } = request;
-  const { cases, prebuilt: given } =
-    engineFiles.length > 0 ? await prebuiltCases(engineFiles, suite, overrides, machine) : { cases: expandCases(suite, {}, machine), prebuilt: new Map() };
+  const { cases, prebuilt: engines } =
+    engineFiles.length > 0 ? await prebuiltCases(engineFiles, given, overrides, machine) : { cases: expandCases(given, {}, machine), prebuilt: new Map() as PrebuiltEngines };
+  const suite = await setApartAsCalibrated(given, cases.some(({ variant }) => variant.options.precision !== 'fp32' && !engines.has(engineKey(variant))));
   // Before backends are looked for: one may be of a plugin that an engine needs.
-  requireLoaded([...given.values()], registry.stamps);
+  requireLoaded([...engines.values()], registry.stamps);
   const backends = backendsOf(cases, registry);
   await checkSuiteDataset(suite, registry);
   const probe = createProbe(await chooseDevices(request.device ?? suite.device, backends));
@@ -55,7 +57,7 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
     if (!signal.aborted) throw error;
     throw new TsrtError('INTERRUPTED', 'stopped before anything was measured', { fix: 'run it again: what was made of the model is in the cache' });
   });
-  const prebuilt = await admitEngines(given, { modelSha256: model.sha256, registry, probe, rebuild, onEvent });
+  const prebuilt = await admitEngines(engines, { modelSha256: model.sha256, registry, probe, rebuild, onEvent });
   const suiteSha256 = hashOf(suite);
   const resumed = request.resume ? await resumeRun(results, { suite: suite.name, suiteSha256, modelSha256: model.sha256, seed }) : undefined;
   if (resumed) {

@@ -32,7 +32,22 @@ describe('compileModel', () => {
     const bytes = modelBytes({ inputs: [value('x', 'float32', ['batch', 4])], outputs: [value('y', 'float32', ['batch', 4])] });
     const notices = async (dims: Readonly<Record<string, number>>) => (await compileModel({ ...request(bytes), options: { ...options, dims }, backend: nullBackend })).header.notices;
     expect((await notices({ btach: 2 })).join(' ')).toContain("no open dimension 'btach' (it has 'batch')");
-    expect((await notices({ batch: 2 })).join(' ')).not.toContain('open dimension');
+    expect((await notices({ batch: 1 })).join(' ')).not.toContain('open dimension');
+  });
+
+  it('refuses a batch that a size contradicts, and takes the size for it where none was asked for', async () => {
+    const open = modelBytes({ inputs: [value('x', 'float32', ['batch', 4])], outputs: [value('y', 'float32', ['batch', 4])] });
+    const fixed = modelBytes({ inputs: [value('x', 'float32', [1, 4])], outputs: [value('y', 'float32', [1, 4])] });
+    const steps = modelBytes({ inputs: [value('x', 'float32', ['steps', 4])], outputs: [value('y', 'float32', ['steps', 4])] });
+    const build = (bytes: Uint8Array, over: Partial<typeof options>, rebatch = true) => compileModel({ ...request(bytes), options: { ...options, ...over }, rebatch, backend: nullBackend }).then(({ header }) => [header.options.batch, header.inputs[0]!.dims[0]]);
+    const refused = expect.objectContaining({ code: 'MODEL_UNSUPPORTED', message: 'the batch is given as 2 and, by the size of a dimension, as 8' }) as Error;
+    await expect(build(open, { batch: 2, dims: { batch: 8 } })).rejects.toEqual(refused);
+    for (const bytes of [open, fixed]) await expect(build(bytes, { batch: 2, inputShapes: { x: [8, 4] } })).rejects.toEqual(refused);
+    expect(await build(open, { dims: { batch: 8 } }, false)).toEqual([8, 8]);
+    for (const bytes of [open, fixed]) expect(await build(bytes, { inputShapes: { x: [8, 4] } }, false)).toEqual([8, 8]);
+    expect(await build(open, { batch: 8, inputShapes: { x: [8, 4] } })).toEqual([8, 8]);
+    // Whether these are the batch nobody knows.
+    expect(await build(steps, { inputShapes: { x: [8, 4] } })).toEqual([1, 8]);
   });
 
   it('says of a precision that it is one, and how to have it', async () => {

@@ -1,4 +1,4 @@
-/** Parts of plugins that break their contracts in one way each, and some that keep them. */
+/** Parts of plugins that break their contracts in one way each, and some that keep them. What a worker does with them: lost-parts.test.ts. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
@@ -6,16 +6,19 @@ import { describe, expect, it } from 'vitest';
 import type { Backend, Session, TensorMap } from '../../../src/backends/backend.ts';
 import { onnxruntimeBackend } from '../../../src/backends/onnxruntime/onnxruntime.ts';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
-import { checkParts, type PartResult } from '../../../src/kit/parts.ts';
+import { judgePart } from '../../../src/kit/part-checks.ts';
+import { checkParts, type PartResult, type PartsRequest } from '../../../src/kit/parts.ts';
 import type { Calibrator, Plugin } from '../../../src/plugin.ts';
 import { createRegistry } from '../../../src/registry.ts';
 import type { Dataset, DatasetSource } from '../../../src/suite/source.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
 
-async function parts(plugin: Omit<Plugin, 'name' | 'version'>, more: { readonly datasetFolder?: string; readonly timeoutMs?: number } = {}): Promise<readonly PartResult[]> {
+/** Checked in this process, as the worker does it in its own. */
+async function parts(plugin: Omit<Plugin, 'name' | 'version'>, more: Partial<PartsRequest> = {}): Promise<readonly PartResult[]> {
   const whole = { name: 'p', version: '1.0.0', ...plugin };
   const registry = createRegistry([{ plugin: whole, source: '/p/index.js', sha256: 'aa' }]);
-  return checkParts({ registry, plugin: whole, datasetFolder: undefined, seed: 1, timeoutMs: 20_000, signal: undefined, records: async () => [], ...more });
+  const lane: PartsRequest['lane'] = { checkPart: async ({ part, material }) => ({ kind: 'judged', verdict: await judgePart(registry, part, material) }), end: () => {} };
+  return checkParts({ registry, plugin: whole, lane, datasetFolder: undefined, seed: 1, timeoutMs: 20_000, records: async () => [], ...more });
 }
 
 /** onnxruntime under another name, its session changed. */
@@ -62,9 +65,7 @@ describe('backends', () => {
     expect(await parts({ backends: [altered(change)] })).toEqual([{ part: 'backend mine', status: 'failed', message: expect.stringMatching(message) as string }]);
   });
 
-  it('a hang is ended; what is not there is skipped with the reason', async () => {
-    const slow = { ...altered(() => ({})), probe: () => new Promise<never>(() => {}) };
-    expect(await parts({ backends: [slow] }, { timeoutMs: 50 })).toEqual([{ part: 'backend mine', status: 'failed', message: 'hangs: no answer in 0.05 s', hung: true }]);
+  it('what is not there is skipped with the reason', async () => {
     const absent: Backend = { ...altered(() => ({})), probe: async () => ({ status: 'unavailable', reason: 'no driver', fix: 'install it' }) };
     expect(await parts({ backends: [absent] })).toEqual([{ part: 'backend mine', status: 'skipped', message: 'no driver. install it' }]);
     const picky = { ...altered(() => ({})), supports: () => [{ node: 'n', op: 'o', reason: 'not mine' }] };
@@ -126,6 +127,16 @@ describe('calibrators, reporters and suites', () => {
     const reporter = { name: 'mine', description: '', fileExtension: 'txt' };
     expect(await parts({ reporters: [{ ...reporter, render: () => String(calls++) }] })).toMatchObject([{ status: 'failed', message: expect.stringMatching(/two texts for no records/) as string }]);
     expect(await parts({ reporters: [{ ...reporter, render: () => 3 as unknown as string }] })).toMatchObject([{ status: 'failed', message: 'render gives number for no records, not text' }]);
+  });
+
+  it('a reporter’s time begins when the records are there; others need none', async () => {
+    const events: string[] = [];
+    const lane: PartsRequest['lane'] = { checkPart: async ({ part }) => (events.push(part.kind), { kind: 'judged', verdict: { status: 'passed' } }), end: () => {} };
+    const records = async (): Promise<readonly []> => (events.push('records'), []);
+    await parts({ calibrators: [calibrator(() => ({ low: 0, high: 0 }))], reporters: [{ name: 'mine', description: '', fileExtension: 'txt', render: () => '' }] }, { lane, records });
+    expect(events).toEqual(['records', 'calibrator', 'reporter']);
+    await parts({ calibrators: [calibrator(() => ({ low: 0, high: 0 }))] }, { lane, records });
+    expect(events.slice(3)).toEqual(['calibrator']);
   });
 
   it('a suite with a mistake', async () => {

@@ -80,6 +80,10 @@ describe('loadSuite', () => {
       details: expect.arrayContaining([expect.stringMatching(/^bert-base: /)]),
     });
     await expect(loadSuite('quite-another-thing', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND', fix: expect.stringContaining('resnet50') });
+    await writeFile(join(cwd, 'net.onnx'), '');
+    await writeFile(join(cwd, 'net.engine'), '');
+    await expect(loadSuite('net.onnx', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND', message: 'net.onnx is a model, not a suite', fix: expect.stringContaining('--model net.onnx') });
+    await expect(loadSuite('net.engine', { cwd })).rejects.toMatchObject({ message: 'net.engine is an engine, not a suite', fix: expect.stringContaining('--engine net.engine') });
     await expect(loadSuite('./elsewhere/smoke', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND' });
     await expect(loadSuite('.', { cwd })).rejects.toMatchObject({ message: expect.stringContaining('holds no suite file') });
   });

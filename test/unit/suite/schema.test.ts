@@ -65,6 +65,7 @@ describe('suite schema', () => {
     ['a missing key', { task: undefined }, /task.*: missing|task.*nothing is none of/],
     ['a number out of range', { gate: { confidence: 95 } }, /gate\.confidence: too big/],
     ['no model source', { model: { name: 'm' } }, /model: needs at least one of file, download, builder/],
+    ['several requests of a single stream', { scenarios: [{ name: 'single-stream', streams: 4 }] }, /scenarios\[0\]\.streams: single-stream has one request under way/],
     ['a server without load', { scenarios: [{ name: 'server' }] }, /scenarios\[0\]\.targetQps: targetQps goes with/],
     ['an empty range', { inputs: [{ kind: 'synthetic', values: { distribution: 'integers', low: 3, high: 3 } }] }, /inputs\[0\]\.values\.high: low must be/],
     ['an unsafe download', { model: { name: 'm', download: { urls: 'file:///etc/passwd', sha256: 'a'.repeat(64), bytes: 1 } } }, /^model\.download\.urls: /],

@@ -80,18 +80,16 @@ describe('a suite that names a cache', () => {
     const folder = await temporaryFolder();
     await calibrateCommand(await request(folder, { samples: 5 }));
     const suite = await loadSuite('suites/smoke', { cwd: process.cwd() });
-    const named = (calibration: string) => setApartAsCalibrated({ ...suite, quantization: { ...suite.quantization, calibration } });
+    const named = (calibration: string) => setApartAsCalibrated({ ...suite, quantization: { ...suite.quantization, calibration } }, true);
     expect((await named(join(folder, 'c.json'))).quantization.samples).toBe(5);
-    expect(await setApartAsCalibrated(suite)).toBe(suite);
+    expect(await setApartAsCalibrated(suite, true)).toBe(suite);
   });
 
-  it('is refused where the cache is missing and a variant wants it', async () => {
+  it('is refused where the cache is missing and a build wants it', async () => {
     const suite = await loadSuite('suites/smoke', { cwd: process.cwd() });
     const lacking = { ...suite, quantization: { ...suite.quantization, calibration: 'nowhere.json' } };
-    const of = (...precision: ('fp32' | 'fp16' | 'int8')[]) => setApartAsCalibrated({ ...lacking, variants: [{ ...suite.variants[0]!, precision }] });
-    await expect(of('fp32', 'int8')).rejects.toMatchObject({ code: 'CALIBRATION_INVALID', fix: expect.stringContaining(suite.file) });
-    await expect(of('fp16')).rejects.toMatchObject({ code: 'CALIBRATION_INVALID' });
-    expect((await of('fp32')).quantization.samples).toBe(suite.quantization.samples);
+    await expect(setApartAsCalibrated(lacking, true)).rejects.toMatchObject({ code: 'CALIBRATION_INVALID', fix: expect.stringContaining(suite.file) });
+    expect(await setApartAsCalibrated(lacking, false)).toBe(lacking);
   });
 });
 

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { REPORTERS } from '../../../src/report/reporters.ts';
 import { encodeRecord } from '../../../src/results/codec.ts';
 import type { BenchRecord } from '../../../src/results/record.ts';
+import { saveBaseline } from '../../../src/results/baselines.ts';
 import { runFilePath } from '../../../src/results/store.ts';
 import { deleteBaseline, describeBaselines, saveAsBaseline, showBaseline } from '../../../src/workflows/baseline.ts';
 import { compareRecords } from '../../../src/workflows/compare.ts';
@@ -135,6 +136,13 @@ describe('compare, report and baseline', () => {
     const comparison = await compareRecords({ results, baseline: OLD, candidate: NEW, suite: undefined, allowDifferentDevice: false });
     expect(comparison.cases.map(({ pair }) => pair.state)).toEqual(['both']);
     expect(comparison.cases[0]?.changes.find((change) => change.metric === 'latency-p50')).toMatchObject({ ratio: { point: expect.closeTo(1.2, 6) } });
+  });
+
+  it('compares with a baseline of several suites what the other side is of', async () => {
+    const results = await stored(1.2);
+    await saveBaseline(results, 'main', [completed({ suite: 'smoke' })], false);
+    const comparison = await compareRecords({ results, baseline: 'main', candidate: NEW, suite: undefined, allowDifferentDevice: false });
+    expect(comparison.cases.some(({ pair }) => pair.state === 'both')).toBe(true);
   });
 
   it('renders what is named, by any reporter', async () => {

@@ -90,6 +90,6 @@ function errorAt(at: string, { code, message, fix, place, details = [], stack }:
   return new TsrtError(known, `${message}, at ${at}`, {
     ...(place !== undefined && { place }),
     details: [...details, ...lines],
-    fix: fix ?? 'name a revision at which it works, or compare engine files',
+    fix: code === 'CALIBRATION_INVALID' ? 'commit the calibration that the suite names, or have --prepare write it' : (fix ?? 'name a revision at which it works, or compare engine files'),
   });
 }
