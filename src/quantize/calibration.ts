@@ -48,6 +48,8 @@ const calibration = z.strictObject({
     /** Nodes, by name in the graph or in the model, that precision `mixed` keeps in fp32. */
     keep: z.array(z.string()),
   }),
+  /** Values that no grid needs and that reached beyond ±65504: builds in halves keep them, and those of `tensors` that did, in f32. */
+  beyondHalf: z.array(z.string()).default([]),
   /** By the name of the value in the optimized graph. */
   tensors: z.record(z.string(), tensor),
 });

@@ -107,7 +107,7 @@ function named(ids: readonly string[]): string {
 
 /** Values of a calibrated graph whose range is beyond binary16: they stay f32 in builds that store halves. */
 export function beyondHalf(calibration: Calibration | undefined): ReadonlySet<ValueId> {
-  const found = new Set<ValueId>();
+  const found = new Set<ValueId>(calibration?.beyondHalf);
   for (const [id, { seen }] of Object.entries(calibration?.tensors ?? {})) if (Math.max(-seen.low, seen.high) > HALF_MAX) found.add(id);
   return found;
 }

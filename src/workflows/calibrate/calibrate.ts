@@ -21,7 +21,7 @@ export interface Calibrated {
 /** Throws what {@link observeActivations} throws. */
 export async function calibrate(request: CalibrateRequest): Promise<Calibrated> {
   const { calibrator, choices, model, options } = request;
-  const { collector, dataset, samples, modelSha256 } = await observeActivations({ ...request, scheme: calibrator.scheme, equalization: choices.equalization });
+  const { collector, beyondHalf, dataset, samples, modelSha256 } = await observeActivations({ ...request, scheme: calibrator.scheme, equalization: choices.equalization });
   const tensors = collector.result(calibrator);
   const calibration: Calibration = {
     kind: 'tsrt-bench calibration',
@@ -34,6 +34,7 @@ export async function calibrate(request: CalibrateRequest): Promise<Calibrated> 
     scheme: calibrator.scheme,
     percentile: calibrator.percentile,
     quantization: { ...choices, keep: [] },
+    beyondHalf: [...beyondHalf],
     tensors,
   };
   const broken = [...collector.distributions()].filter(([, { nonFinite }]) => nonFinite > 0).map(([id]) => id);

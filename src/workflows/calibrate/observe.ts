@@ -10,9 +10,10 @@ import { TsrtError } from '../../errors.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
 import { typeOf, type Graph } from '../../ir/graph.ts';
 import { runPasses } from '../../passes/pipeline.ts';
-import { createCollector, type Collector } from '../../quantize/collect.ts';
+import { createCollector, type Collector, observedValues } from '../../quantize/collect.ts';
 import { equalize } from '../../quantize/equalize.ts';
 import { isQuantized } from '../../quantize/detect.ts';
+import { watchPeaks } from '../../quantize/peaks.ts';
 import type { Scheme } from '../../quantize/params.ts';
 import { calibrationOutputs, calibrationPlacement } from '../../quantize/quantize-graph.ts';
 import type { Dataset } from '../../suite/source.ts';
@@ -37,6 +38,8 @@ export interface ObserveRequest {
 export interface Observation {
   readonly modelSha256: string;
   readonly collector: Collector;
+  /** Values beside the collector's that reached beyond the largest half. */
+  readonly beyondHalf: readonly string[];
   readonly dataset: Dataset;
   readonly samples: number;
 }
@@ -57,21 +60,22 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), batch);
   const collector = createCollector(graph, placement);
   const wanted = calibrationOutputs(graph, placement);
-  // Products that read the graph's inputs alone: the samples are all that there is to see.
-  const runner = wanted.length === 0 ? undefined : await openGraph({ ...graph, outputs: wanted });
+  const peaks = watchPeaks(graph, new Set(observedValues(graph, placement)));
+  const runner = await openGraph({ ...peaks.graph, outputs: [...wanted, ...peaks.outputs] });
   let samples = 0;
   try {
     for await (const { inputs, count } of dataset.batches(signal)) {
       signal?.throwIfAborted();
-      const outputs = (await runner?.run(inputs)) ?? [];
-      collector.add(new Map([...Object.entries(inputs), ...outputs]), { count, batch });
+      const outputs = await runner.run(inputs);
+      peaks.add(outputs);
+      collector.add(new Map([...Object.entries(inputs), ...wanted.map((id) => [id, outputs.get(id)!] as const)]), { count, batch });
       samples += count;
       onProgress(samples, dataset.size);
     }
   } finally {
-    await runner?.dispose();
+    await runner.dispose();
   }
-  return { modelSha256: sha256, collector, dataset, samples };
+  return { modelSha256: sha256, collector, beyondHalf: peaks.beyondHalf(), dataset, samples };
 }
 
 interface OptimizedGraph {
@@ -100,6 +104,8 @@ export async function optimizedGraph({ model, options, customOps, signal }: Pick
   );
   if (!input.graph.ok) throw unquantizable(model.name, `${input.graph.unsupported[0]?.op}: ${input.graph.unsupported[0]?.reason}`);
   const { graph } = await runPasses(input.graph.graph, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
+  const opaque = graph.nodes.find((node) => node.op === 'Custom' && node.attrs.definition !== undefined);
+  if (opaque?.op === 'Custom') throw unquantizable(model.name, `calibrations run in onnxruntime, and the plugin gives no decomposition of ${opaque.attrs.domain}.${opaque.attrs.opType}`);
   if (isQuantized(graph)) throw unquantizable(model.name, 'it comes with scales of its own, and runs in int8 without a calibration');
   return { graph, sha256: input.model.sha256, batch: input.options.batch };
 }

@@ -32,6 +32,7 @@ async function calibration(over: Partial<Calibration['quantization']> = {}): Pro
     scheme: 'affine',
     percentile: 99.99,
     quantization: { biasCorrection: false, equalization: false, firstLayer: 'int8', lastLayer: 'int8', keep: [], ...over },
+    beyondHalf: [],
     tensors,
   };
   return { cache, stamp: { sha256: 'f'.repeat(64), method: 'minmax', dataset: 'seeded' } };

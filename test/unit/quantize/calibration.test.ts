@@ -17,6 +17,7 @@ const cache: Calibration = {
   scheme: 'affine',
   percentile: 99.99,
   quantization: { biasCorrection: true, equalization: false, firstLayer: 'int8', lastLayer: 'keep', keep: ['conv"1"'] },
+  beyondHalf: [],
   tensors: { 'a "b"\n': { range, seen: range, bulk: range, clippedShare: 0.25, channelMeans: [1, -2] }, c: { range, seen: range, bulk: range, clippedShare: 0 } },
 };
 
