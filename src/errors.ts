@@ -124,7 +124,7 @@ export function reportError(error: unknown): ErrorReport {
 }
 
 /** Where a plugin's code was when it threw: the innermost frame that is neither Node's nor ours; undefined where there is none. */
-function plainFrame(stack: string): string | undefined {
+export function plainFrame(stack: string): string | undefined {
   // The folder of this tool's own code: a frame in it says nothing to a plugin's author.
   const own = import.meta.url.replace(/[^/]*$/, '');
   const frames = [...stack.matchAll(/^\s+at (.*)$/gm)].map(([, frame]) => frame!);

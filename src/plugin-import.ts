@@ -1,6 +1,6 @@
 /** Imports a plugin's module: whatever it does meanwhile, the error says whose it is, and standard output stays the tool's. */
 import { pathToFileURL } from 'node:url';
-import { EXIT, TsrtError } from './errors.ts';
+import { EXIT, plainFrame, TsrtError } from './errors.ts';
 import { parsePlugin } from './plugin-schema.ts';
 import { filesOf } from './plugin-source.ts';
 import { importFix, isTypescript, readTypescript, syntaxPlace } from './plugin-typescript.ts';
@@ -22,7 +22,7 @@ async function imported(source: string): Promise<PluginModule> {
   } catch (cause) {
     throw new TsrtError('PLUGIN_INVALID', `the plugin could not be loaded: ${cause instanceof Error ? cause.message : String(cause)}`, {
       plugin: source,
-      place: (await syntaxPlace(cause, filesOf(source))) ?? source,
+      place: (await syntaxPlace(cause, filesOf(source))) ?? plainFrame((cause instanceof Error && cause.stack) || '') ?? source,
       fix: importFix(cause, source) ?? 'mend the error above',
       cause,
     });

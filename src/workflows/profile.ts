@@ -14,7 +14,7 @@ import { seededInputs } from '../measure/inputs.ts';
 import type { Registry } from '../registry.ts';
 import { type ProfiledLayer, roofline, type Roofline } from '../report/roofline.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
-import { refusedEngines, readEngineFile, whyNotHere } from './engine-file.ts';
+import { readEngineFile, refusedEngines, requireLoaded, whyNotHere } from './engine-file.ts';
 import { withEngineFolder } from './engine-folder.ts';
 import { readModelFile } from './model-file.ts';
 import { chooseDevices, deviceOf, probeBackend } from './probe.ts';
@@ -43,6 +43,7 @@ export interface EngineProfile {
 /** Profiles an engine file. Throws TsrtError for a file that is no engine, or one of another device or version. */
 export async function profileFile(file: string, request: ProfileSettings & { readonly registry: Registry; readonly device: string | undefined }): Promise<EngineProfile> {
   const read = await readEngineFile(file);
+  requireLoaded([read], request.registry.stamps);
   const backend = request.registry.backend(read.engine.header.backend);
   const device = (await chooseDevices(request.device, [backend])).get(backend.name);
   const reasons = whyNotHere(read, await probeBackend(backend, device), request.registry.stamps);

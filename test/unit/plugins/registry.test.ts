@@ -125,7 +125,7 @@ describe('loading', () => {
 
   it('says what is wrong with a module that throws, is none, or is not there', async () => {
     const cwd = await place({ 'throws.mjs': "throw new Error('no licence');", 'none.mjs': 'export const x = 1;' });
-    expect((await thrown(() => load(cwd, './throws.mjs'))).message).toMatch(/no licence/);
+    expect(await thrown(() => load(cwd, './throws.mjs'))).toMatchObject({ message: expect.stringMatching(/no licence/) as string, place: expect.stringMatching(/throws\.mjs:1:7/) as string });
     expect((await thrown(() => load(cwd, './none.mjs'))).message).toMatch(/does not export a plugin/);
     expect(await thrown(() => load(cwd, 'nosuch-plugin'))).toMatchObject({ code: 'PLUGIN_INVALID', fix: expect.stringMatching(/plugin new nosuch-plugin/) as string });
   });
