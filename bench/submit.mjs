@@ -6,8 +6,8 @@
  * Commands are encoded beforehand, as a session does while the device is busy. For every number of parts: the processor's time in
  * `queue.submit`, the time from the first submit until the work is done (median, mean, 99th percentile, longest), and how much of what is beyond
  * twice the median fell together with a garbage collection, by V8's own account. Parts grow: the device starts on a short first one while
- * the next is recorded; `3x2` are three parts, each with twice the steps of the one before. Kinds of parts take turns, so that a changing clock falls on all. --encode-late encodes each request's commands before it
- * instead of after it. Last stands what the device takes by itself: --together requests (default 10) in one submit, over their number.
+ * the next is recorded; `3x2` are three parts, each with twice the steps of the one before. Kinds of parts take turns, so that a changing clock
+ * falls on all. --encode-late encodes each request's commands before it instead of after it. Last stands what the device takes by itself: --together requests (default 10) in one submit, over their number.
  */
 import { PerformanceObserver, performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';

@@ -11,7 +11,8 @@ export async function run(words: readonly string[], entry: string): Promise<void
 }
 
 /** What nobody catches: output that can't be written (oclif throws it from the stream's event), or a bug. Never status 1, which says that a gate found a regression. */
-function giveUp(error: NodeJS.ErrnoException): never {
+function giveUp(thrown: unknown): never {
+  const error: NodeJS.ErrnoException = thrown instanceof Error ? thrown : new Error(String(thrown));
   const isOutput = error.syscall === 'write';
   process.stderr.write(isOutput ? `error: the output can't be written: ${error.message}\n  fix: see that there is space, and that what reads it is there\n` : `error: ${error.stack ?? error.message}\n  fix: this is a bug in tsrt-bench or a plugin\n`);
   // oxlint-disable-next-line unicorn/no-process-exit -- nothing that is left to run may be trusted

@@ -153,7 +153,7 @@ function compareOutputs({ entry: { op }, onlyNonFinite = false }: CheckSite, wha
 async function checkEngine(site: CheckSite, backendName: 'onnxruntime' | 'webgpu'): Promise<Worst> {
   if (backendName === 'onnxruntime') return checkEngineOf(site, backendName, {});
   const checked = await checkEngineOf(site, backendName, CHECKED);
-  return larger(checked, await checkEngineOf(site, backendName, {}, ', without bounds checks and their like, as engines run,'));
+  return larger(checked, await checkEngineOf(site, backendName, {}, ' (without bounds checks and their like, as engines run)'));
 }
 
 async function checkEngineOf(site: CheckSite, backendName: 'onnxruntime' | 'webgpu', options: BuildOptions['backendOptions'], how = ''): Promise<Worst> {
@@ -166,7 +166,7 @@ async function checkEngineOf(site: CheckSite, backendName: 'onnxruntime' | 'webg
   const results = types.map((type, index) => {
     const output = outputs[`y${index}`]!;
     if (!sameDims(output.dims, type.dims)) throw new Nonconforming(`on ${backendName}, output ${index} is ${formatType(output)}, and infer says ${formatType(type)}`);
-    if (Buffer.compare(output.data, again[`y${index}`]!.data) !== 0) throw new Nonconforming(`on ${backendName}${how} two runs of one engine differ`);
+    if (Buffer.compare(output.data, again[`y${index}`]!.data) !== 0) throw new Nonconforming(`on ${backendName}${how}, two runs of one engine differ`);
     return output;
   });
   return compareOutputs(site, `on ${backendName}${how}`, results, referenceValues(definition, site.material.inputs, types));
