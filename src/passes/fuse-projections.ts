@@ -7,9 +7,9 @@
 import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
-import { DTYPE_BITS, type Tensor } from '../ir/tensor.ts';
+import { DTYPE_BITS, elementCount, fromNumbers, type Tensor, toNumbers } from '../ir/tensor.ts';
 import { rulePass } from './pass.ts';
-import { addInts, FLOATS } from './tensors.ts';
+import { addInts, FLOATS, positiveAxis } from './tensors.ts';
 
 /** Parts begin at whole vectors of this many columns, so that they are read without copies. */
 const ALIGNMENT = 8;
@@ -20,7 +20,10 @@ const READERS: ReadonlySet<OpKind> = new Set(['FusedAttention', 'MatMul', 'Resha
 /** x·w, and the sum with a vector where one follows. */
 interface Projection {
   readonly product: AnyNode;
+  /** The constant matrix, or the 8-bit integers that it is dequantized from. */
   readonly weights: Tensor;
+  /** Of integers: their step by column. */
+  readonly steps: Tensor | undefined;
   readonly bias: Tensor | undefined;
   /** The node whose output becomes a part. */
   readonly last: AnyNode;
@@ -34,7 +37,8 @@ function fuse(node: AnyNode, edit: GraphEditor): boolean {
   const [depth] = first.weights.dims;
   const alike = edit.consumers(x).flatMap((reader) => {
     const other = reader.op === 'MatMul' && reader.inputs[0] === x ? projectionOf(reader, edit) : undefined;
-    return other && other.weights.dims[0] === depth && other.weights.dtype === first.weights.dtype && !other.bias === !first.bias ? [other] : [];
+    const isAlike = other && other.weights.dims[0] === depth && other.weights.dtype === first.weights.dtype && !other.steps === !first.steps && !other.bias === !first.bias;
+    return isAlike ? [other] : [];
   });
   if (alike.length < 2) return false;
   replace(x, alike, edit);
@@ -42,10 +46,11 @@ function fuse(node: AnyNode, edit: GraphEditor): boolean {
 }
 
 function projectionOf(product: AnyNode, edit: GraphEditor): Projection | undefined {
-  const weights = edit.constant(product.inputs[1]);
+  const quantized = quantizedWeights(edit.producer(product.inputs[1]), edit);
+  const weights = quantized?.weights ?? edit.constant(product.inputs[1]);
   const value = product.outputs[0]!;
   const columns = weights?.dims[1];
-  if (weights?.dims.length !== 2 || columns! % ALIGNMENT !== 0 || !FLOATS.has(weights.dtype) || edit.type(product.inputs[0]!).dims.length < 2) return undefined;
+  if (weights?.dims.length !== 2 || columns! % ALIGNMENT !== 0 || !FLOATS.has(edit.type(product.inputs[1]!).dtype) || edit.type(product.inputs[0]!).dims.length < 2) return undefined;
   const add = edit.onlyConsumer(value);
   const vector = add?.op === 'Add' ? edit.constant(add.inputs.find((id) => id !== value)) : undefined;
   const bias = vector?.dims.length === 1 && vector.dims[0] === columns ? vector : undefined;
@@ -53,7 +58,19 @@ function projectionOf(product: AnyNode, edit: GraphEditor): Projection | undefin
   const output = last.outputs[0]!;
   const readers = edit.consumers(output);
   const isPart = !edit.isOutput(output) && readers.length > 0 && readers.every((reader) => READERS.has(reader.op));
-  return isPart ? { product, weights, bias, last } : undefined;
+  return isPart ? { product, weights, steps: quantized?.steps, bias, last } : undefined;
+}
+
+/** Constant int8 weights around 0, with one step for all or one for each column. */
+function quantizedWeights(node: AnyNode | undefined, edit: GraphEditor): { readonly weights: Tensor; readonly steps: Tensor } | undefined {
+  if (node?.op !== 'DequantizeLinear' || node.attrs.block_size !== 0) return undefined;
+  const [weights, scale, zero] = node.inputs.map((id) => edit.constant(id));
+  const isCentred = !node.inputs[2] || (zero !== undefined && toNumbers(zero).every((value) => value === 0));
+  if (weights?.dtype !== 'int8' || weights.dims.length !== 2 || scale?.dtype !== 'float32' || !isCentred) return undefined;
+  const columns = weights.dims[1]!;
+  if (elementCount(scale.dims) === 1) return { weights, steps: fromNumbers('float32', [columns], Array.from({ length: columns }, () => toNumbers(scale)[0]!)) };
+  const isByColumn = scale.dims[0] === columns && positiveAxis(node.attrs.axis, 2) === 1;
+  return isByColumn ? { weights, steps: scale } : undefined;
 }
 
 function replace(x: ValueId, parts: readonly Projection[], edit: GraphEditor): void {
@@ -62,7 +79,8 @@ function replace(x: ValueId, parts: readonly Projection[], edit: GraphEditor): v
   const { dtype, dims } = edit.type(parts[0]!.product.outputs[0]!);
   const widths = parts.map(({ weights }) => weights.dims[1]!);
   const type = { dtype, dims: [...dims.slice(0, -1), widths.reduce((sum, width) => sum + width, 0)] };
-  const weights = edit.addConstant(sideBySide(parts.map((part) => part.weights)), `${name}_weights`);
+  const stored = edit.addConstant(sideBySide(parts.map((part) => part.weights)), `${name}_weights`);
+  const weights = parts[0]!.steps ? dequantized(stored, parts.map((part) => part.steps!), name, origins, edit) : stored;
   let joined = edit.add({ op: 'MatMul', inputs: [x, weights], attrs: {}, origins, name: `${name}_joined`, type });
   if (parts[0]!.bias) {
     const bias = edit.addConstant(sideBySide(parts.map((part) => part.bias!)), `${name}_bias`);
@@ -74,6 +92,13 @@ function replace(x: ValueId, parts: readonly Projection[], edit: GraphEditor): v
     const [from, to] = [start, (start += widths[i]!)].map((at) => addInts(edit, [at], `${last.name}_at`)) as [ValueId, ValueId];
     edit.replaceNode(last, { op: 'Slice', inputs: [joined, from, to, axis], attrs: {}, origins: last.origins });
   }
+}
+
+/** int8 weights with a step for each column, as the product's operand. */
+function dequantized(weights: ValueId, steps: readonly Tensor[], name: string, origins: readonly string[], edit: GraphEditor): ValueId {
+  const scale = edit.addConstant(sideBySide(steps), `${name}_steps`);
+  const type = { dtype: 'float32' as const, dims: edit.type(weights).dims };
+  return edit.add({ op: 'DequantizeLinear', inputs: [weights, scale], attrs: { axis: 1, block_size: 0 }, origins, name: `${name}_dequantized`, type });
 }
 
 /** Matrices of one height (or vectors) joined along their last axis. */

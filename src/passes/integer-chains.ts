@@ -3,7 +3,7 @@
  * kernel computes anyway.
  *
  * Exporters quantize the input and output of every op. Where an op only moves or picks elements, and its grids are alike, it does so to
- * the integers as well. Between a product and the elementwise op that reads it alone the grid's rounding is left out, as the value never
+ * the integers as well; results of attention are quantized before they are viewed as rows, as they are written. Between a product and the elementwise op that reads it alone the grid's rounding is left out, as the value never
  * reaches memory, and before an op that computes on reals, as nothing wants the integers. The grid's saturation stays, because it may stand
  * for an activation.
  */
@@ -38,6 +38,29 @@ function moveIntegers(node: AnyNode, edit: GraphEditor): boolean {
     attrs: mover.attrs,
     origins: unionOrigins(mover, node),
   });
+  return true;
+}
+
+/** Ops that give the elements of their first input in another shape or order. */
+const VIEWS: ReadonlySet<OpKind> = new Set<OpKind>(['Flatten', 'Reshape', 'Squeeze', 'Transpose', 'Unsqueeze']);
+
+/** Whether a value comes from attention, through ops that view it and that nobody else reads. */
+function isAttended(node: AnyNode | undefined, edit: GraphEditor): boolean {
+  if (node?.op === 'FusedAttention') return true;
+  const before = node && VIEWS.has(node.op) ? node.inputs[0]! : undefined;
+  return before !== undefined && edit.onlyConsumer(before) === node && isAttended(edit.producer(before), edit);
+}
+
+// Q(view(attention)) = view(Q(attention)): its kernel writes the integers then
+function quantizeEarly(node: AnyNode, edit: GraphEditor): boolean {
+  if (node.op !== 'QuantizeLinear') return false;
+  const [grid, view] = [gridOf(node, edit), edit.producer(node.inputs[0])];
+  if (!grid || !view || !VIEWS.has(view.op) || edit.onlyConsumer(view.outputs[0]!) !== node || !isAttended(view, edit)) return false;
+  const [value, ...rest] = view.inputs as [ValueId, ...ValueId[]];
+  const type = { dtype: grid.dtype, dims: edit.type(value).dims };
+  const { attrs, origins } = node;
+  const integers = edit.add({ op: 'QuantizeLinear', inputs: [value, ...node.inputs.slice(1)], attrs, origins, name: `${value}_QuantizeLinear`, type });
+  edit.replaceNode(node, { op: view.op, inputs: [integers, ...rest], attrs: view.attrs, origins: unionOrigins(view, node) });
   return true;
 }
 
@@ -90,6 +113,7 @@ export const integerChains: Pass = {
     const position = new Map(graph.nodes.map((node, index) => [node.name, index]));
     const rules: readonly Rule[] = [
       { name: 'move-integers', ops: ['QuantizeLinear'], rewrite: moveIntegers },
+      { name: 'early-grid', ops: ['QuantizeLinear'], rewrite: quantizeEarly },
       { name: 'no-rounding', ops: ['DequantizeLinear'], rewrite: (node, edit) => leaveOutRounding(node, edit, position) },
     ];
     return applyRules(graph, rules);

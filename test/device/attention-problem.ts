@@ -68,6 +68,7 @@ export function attentionProblem(given: AttentionCase): AttentionTest {
     v: operands[2],
     mask: mask && { tensor: mask.tensor, view: maskView! },
     output: { tensor: out.tensor, view: { offset: 0, strides: [rows * heads * depthV, depthV, heads * depthV, 1] } },
+    end: undefined,
   };
   const expected = transposed(reference(spec, q, k, v, maskAt), batch, heads, rows, depthV);
   return { spec, problem: { heads: batch * heads, rows, length, depth, depthV, element }, held, expected };

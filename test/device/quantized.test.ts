@@ -14,6 +14,7 @@ import { runGraph as runOrt } from '../helpers/ort.ts';
 import { seededRandom } from '../helpers/random.ts';
 import { everyOp, net, pictures, POOL, quantizeNet } from '../unit/quantize/networks.ts';
 import { PROFILES } from '../helpers/profiles.ts';
+import { bertLayer, vitBlock } from '../helpers/transformer.ts';
 import { COMPACT_PROFILE, noDevice, runGraph, validatingDevice } from './helpers.ts';
 
 async function forDevice(graph: Graph, fusion: 'on' | 'off' = 'on'): Promise<Graph> {
@@ -63,6 +64,16 @@ function projection(channels: number, kernel: number, wide = 1): Graph {
   return b.finish([b.node('Gemm', [flat, weight(10, 48), weight(10)], { alpha: 1, beta: 1, transA: 0, transB: 1 }, { outputs: ['y'] })]);
 }
 
+const TOKENS = { batch: 2, tokens: 10, heads: 2 };
+const BERT = [
+  'QuantizeLinear uint8', 'QuantizedMatMul int8', 'FusedAttention float16', 'QuantizedMatMul int8', 'LayerNormalization float16', 'QuantizedMatMul int8', 'QuantizedMatMul int8',
+  'LayerNormalization float32',
+];
+const VIT = [
+  'LayerNormalization float32', 'QuantizedMatMul int8', 'FusedAttention float16', 'QuantizedMatMul int8', 'LayerNormalization float16', 'QuantizedMatMul int8', 'QuantizedMatMul int8',
+  'Reformat float32', 'LayerNormalization float32',
+];
+
 describe('integers kept from kernel to kernel', () => {
   it('adds two convolutions as one sum of integers where their scales are alike', async () => {
     const ready = await forDevice((await quantizeNet(await folded(projection(32, 3)), { joinSums: true })).graph);
@@ -84,6 +95,47 @@ describe('integers kept from kernel to kernel', () => {
     const built = buildPlan(ready, COMPACT_PROFILE, { half: true });
     const integer = built.layers.filter(({ precision }) => precision === 'int8').map(({ kind }) => kind);
     expect(integer.filter((kind) => kind.startsWith('Quantized'))).toHaveLength(5);
+  });
+
+  it.each([['BERT', bertLayer, BERT], ['ViT', vitBlock, VIT]] as const)('leaves products, attention and normalizations of a layer of %s, which write the integers that the next one reads', async (_, layer, expected) => {
+    const { graph } = await quantizeNet(await folded(layer({ ...TOKENS, hidden: 128 })));
+    const ready = await forDevice(graph);
+    const { layers } = buildPlan(ready, PROFILES['NVIDIA']!, { half: true });
+    expect(layers.map(({ kind, precision }) => `${kind} ${precision}`)).toEqual(expected);
+    // Every quantization that has no kernel is among the nodes of the one that does its work.
+    const origins = new Set(layers.flatMap((one) => one.origins));
+    expect(ready.nodes.filter(({ op }) => op === 'QuantizeLinear').flatMap((node) => node.origins).filter((origin) => !origins.has(origin))).toEqual([]);
+    // Where each node keeps its kernel, quantizations have theirs.
+    const plain = buildPlan(ready, PROFILES['NVIDIA']!, { half: true, windows: false }).layers.filter(({ kind }) => kind === 'QuantizeLinear');
+    expect(plain.length).toBeGreaterThan(layers.filter(({ kind }) => kind === 'QuantizeLinear').length + 1);
+  });
+
+  it('a normalization whose values are wanted too writes both, and one whose quantization is given out keeps its kernel', async () => {
+    const { graph } = await quantizeNet(await folded(vitBlock({ ...TOKENS, hidden: 128 })));
+    const norm = graph.nodes.find(({ op }) => op === 'LayerNormalization')!;
+    const grid = graph.nodes.find(({ op, inputs }) => op === 'QuantizeLinear' && inputs[0] === norm.outputs[0])!;
+    const kindsWith = async (output: string): Promise<string[]> =>
+      buildPlan(await forDevice({ ...graph, outputs: [...graph.outputs, output] }), PROFILES['NVIDIA']!, { half: true }).layers.slice(0, 3).map(({ kind, precision }) => `${kind} ${precision}`);
+    expect(await kindsWith(norm.outputs[0]!)).toEqual(['LayerNormalization float32', 'QuantizedMatMul int8', 'FusedAttention float16']);
+    expect(await kindsWith(grid.outputs[0]!)).toEqual(['LayerNormalization float16', 'QuantizeLinear uint8', 'Reformat uint8']);
+  });
+
+  it.each(Object.keys(PROFILES))('layers of transformers in bytes are valid WGSL for %s', { timeout: 60_000 }, async (vendor) => {
+    const open = await validatingDevice();
+    const names = new Set<string>();
+    for (const layer of [bertLayer, vitBlock]) {
+      const ready = await forDevice((await quantizeNet(await folded(layer({ ...TOKENS, hidden: 128 })))).graph);
+      for (const at of [0, 1, 3, 7, -1]) {
+        const { plan } = buildPlan(ready, PROFILES[vendor]!, { half: true, choose: (_, candidates) => candidates.at(at) ?? candidates[0]! });
+        for (const { label, wgsl } of plan.shaders.filter((shader) => /^(Attention|LayerNorm|MatMul)/.test(shader.label))) {
+          const { messages } = await open.device.createShaderModule({ code: wgsl }).getCompilationInfo();
+          expect(messages.map(({ message, lineNum }) => `${label} ${lineNum}: ${message}`)).toEqual([]);
+          names.add(label);
+        }
+      }
+    }
+    expect(names.size).toBeGreaterThan(2);
+    open.destroy();
   });
 
   it.each(['NVIDIA', 'default limits'])('joined sums are valid WGSL for %s', async (vendor) => {
@@ -138,6 +190,11 @@ describe.skipIf(noDevice)('quantized networks on a device (skipped without Swift
     ['depthwise, pools, resize, concatenation', everyOp, 'affine', 'on'],
     ['depthwise, pools, resize, concatenation, symmetric', everyOp, 'symmetric', 'on'],
     ['without fusion', () => residual(16, 1), 'affine', 'off'],
+    ['a layer of BERT', () => bertLayer({ ...TOKENS, hidden: 32 }), 'affine', 'on'],
+    ['a layer of BERT, symmetric', () => bertLayer({ ...TOKENS, hidden: 32 }), 'symmetric', 'on'],
+    ['a layer of BERT whose heads are no whole vectors', () => bertLayer({ ...TOKENS, hidden: 48, heads: 2 }), 'affine', 'on'],
+    ['a layer of ViT', () => vitBlock({ ...TOKENS, hidden: 32 }), 'affine', 'on'],
+    ['a layer of ViT without fusion', () => vitBlock({ ...TOKENS, hidden: 32 }), 'affine', 'off'],
   ];
 
   it.each([['int8', 0], ['uint8', 128], ['int8', 20]] as const)('ten columns of a model’s own scales, %s weights around %i', async (weights, zero) => {
@@ -170,12 +227,13 @@ describe.skipIf(noDevice)('quantized networks on a device (skipped without Swift
   });
 
   it.each(cases)('%s', { timeout: 120_000 }, async (_, make, scheme, fusion) => {
-    const { graph } = await quantizeNet(make(), { policy: { scheme } });
+    const { graph } = await quantizeNet(await folded(make()), { policy: { scheme } });
     const ready = await forDevice(graph, fusion);
     for (const half of [false, true]) {
       const inputs = pictures(graph, 100);
       const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE, { half })];
-      expect(snrDb(expected.get('y')!, actual['y']!)).toBeGreaterThan(30);
+      expect(Object.keys(actual)).toEqual(graph.outputs);
+      for (const id of graph.outputs) expect(snrDb(expected.get(id)!, actual[id]!)).toBeGreaterThan(30);
     }
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Graph } from '../../../src/ir/graph.ts';
+import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { formatExpr } from '../../../src/ir/print.ts';
 import { batchNormToAffine } from '../../../src/passes/batch-norm.ts';
 import { fuseAttention } from '../../../src/passes/fuse-attention.ts';
@@ -111,8 +112,17 @@ describe('matrix product epilogues', () => {
 describe('projections', () => {
   const view = ({ b, ints }: Sketch, from: string): string => b.node('Reshape', [from, ints(2, 3, 2, 4)], { allowzero: 0 });
   const dense = ({ b, w }: Sketch, x: string, from = 5): string => b.node('Add', [w(8), b.node('MatMul', [x, w(from, 8)], {})], {});
+  /** Eight columns of integers with a step for each entry of an axis; of axis 0, where there are five, one for all. */
+  const quantized = ({ b }: Sketch, axis: number, rows = 5): string => {
+    const steps = axis === 0 && rows !== 8 ? [0.5] : Array.from({ length: 8 }, (_, i) => 0.25 + i / 8);
+    const weights = b.constant(fromNumbers('int8', [rows, 8], Array.from({ length: rows * 8 }, (_, i) => ((i * 37) % 255) - 127)));
+    return b.node('DequantizeLinear', [weights, b.constant(fromNumbers('float32', steps.length === 1 ? [] : [8], steps))], { axis, block_size: 0 });
+  };
   testRows(fuseProjections, [
     ['three with biases', (s) => { const x = s.x(2, 3, 5); return [0, 1, 2].map(() => view(s, dense(s, x))); }, 'MatMul Add Slice Reshape Slice Reshape Slice Reshape'],
+    ['two of dequantized weights, a step for all and one for each column', (s) => { const x = s.x(2, 3, 5); return [0, 1].map((axis) => view(s, s.b.node('MatMul', [x, quantized(s, axis)], {}))); }, 'DequantizeLinear MatMul Slice Reshape Slice Reshape'],
+    ['one of dequantized weights and one of floats stay', (s) => { const x = s.x(2, 3, 5); return [view(s, s.b.node('MatMul', [x, quantized(s, 1)], {})), view(s, s.b.node('MatMul', [x, s.w(5, 8)], {}))]; }, 'DequantizeLinear MatMul Reshape MatMul Reshape'],
+    ['weights with a step for each row stay', (s) => { const x = s.x(2, 3, 8); return [0, 1].map(() => view(s, s.b.node('MatMul', [x, quantized(s, 0, 8)], {}))); }, 'DequantizeLinear MatMul Reshape DequantizeLinear MatMul Reshape'],
     ['two without', (s) => { const x = s.x(2, 3, 5); return [0, 1].map(() => view(s, s.b.node('MatMul', [x, s.w(5, 8)], {}))); }, 'MatMul Slice Reshape Slice Reshape'],
     ['one with a bias and one without stay', (s) => { const x = s.x(2, 3, 5); return [view(s, dense(s, x)), view(s, s.b.node('MatMul', [x, s.w(5, 8)], {}))]; }, 'MatMul Add Reshape MatMul Reshape'],
     ['of two inputs stay', (s) => [view(s, dense(s, s.x(2, 3, 5))), view(s, dense(s, s.x(2, 3, 5)))], 'MatMul Add Reshape MatMul Add Reshape'],

@@ -64,7 +64,7 @@ function specOf(dims: readonly [number, number], axis: 0 | 1, storage: 'f32' | '
   const strides = rowMajorStrides(dims);
   const operand = { tensor: source, view: { offset: 0, strides: [strides[1 - axis]!, strides[axis]!] } };
   const target = { ...operand, tensor: { ...source, storage: storage === 'f16' && dims[1] % 4 !== 0 ? ('f32' as const) : storage } };
-  return { label: 'rows', kept: [dims[1 - axis]!], reduced: [dims[axis]!], inputs: [operand], output: target };
+  return { label: 'rows', kept: [dims[1 - axis]!], reduced: [dims[axis]!], inputs: [operand], outputs: [target] };
 }
 
 const SHAPES = [[1, 1000], [128, 768], [7, 197], [3, 4096], [2, 50_257], [40_000, 10], [40_000, 64], [64, 1]] as const;

@@ -22,15 +22,19 @@ export interface RowOperand {
   readonly view: View;
 }
 
+export interface RowOutput extends RowOperand {
+  /** What a value becomes: an expression of it (input 0) and of the single elements of further tensors. Without it, the value. */
+  readonly end?: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] } | undefined;
+}
+
 export interface RowSpec {
   readonly label: string;
   readonly kept: readonly number[];
   readonly reduced: readonly number[];
   /** Bound as `in0`, `in1` …; the first sets the order in which rows are walked. */
   readonly inputs: readonly RowOperand[];
-  readonly output: RowOperand;
-  /** What a row's one value becomes: an expression of it (input 0) and of the single elements of further tensors. */
-  readonly end?: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] };
+  /** Bound as `out0`, `out1` …: one value in several forms. */
+  readonly outputs: readonly RowOutput[];
 }
 
 /** What a row program may emit. Values are registers or expressions of the kernel's type and width. */
@@ -79,13 +83,14 @@ export function rowKernel(spec: RowSpec, profile: DeviceProfile, program: (row: 
     block.let('row', `min(wanted, ${rows - 1}u)`);
     program(new Emitter(module, block, spec, layout, work, team));
   });
-  return { source: module.finish(), operands: [...[...spec.inputs, spec.output].map((operand) => operand.tensor), ...(spec.end?.inputs ?? [])], workgroups: grid };
+  const ends = spec.outputs.flatMap(({ end }) => end?.inputs ?? []);
+  return { source: module.finish(), operands: [...[...spec.inputs, ...spec.outputs].map((operand) => operand.tensor), ...ends], workgroups: grid };
 }
 
 const product = (extents: readonly number[]): number => extents.reduce((all, extent) => all * extent, 1);
 
 function layoutOf(spec: RowSpec): Layout {
-  const operands = [...spec.inputs, spec.output];
+  const operands = [...spec.inputs, ...spec.outputs];
   const split = spec.kept.length;
   const cut = (from: number, to: number | undefined, extents: readonly number[]): Space => ({
     extents,
@@ -110,6 +115,9 @@ function layoutOf(spec: RowSpec): Layout {
   return { kept, reduced, direction: 'none', width: 1 };
 }
 
+/** The code of a value as each output stores it. */
+type Result = readonly string[];
+
 /** An element, or a vector, of the first input that a thread keeps: its place in the row, and its value. */
 interface Held {
   readonly at: readonly string[];
@@ -126,7 +134,8 @@ class Emitter implements RowEmitter {
   readonly #team: RowTeam;
   #held: readonly Held[] | undefined;
   readonly #bound: readonly { readonly access: ElementAccess; readonly vector: boolean; readonly base: string }[];
-  readonly #ends: readonly ElementAccess[];
+  /** What the ends of outputs read, by output. */
+  readonly #ends: readonly (readonly ElementAccess[])[];
   #registers = 0;
 
   constructor(module: ModuleBuilder, block: Block, spec: RowSpec, layout: Layout, work: RowWork, team: RowTeam) {
@@ -139,14 +148,15 @@ class Emitter implements RowEmitter {
     this.#team = team;
     const keptExtents = this.#inVectors(layout.kept.extents, 'across');
     const at = decodeIndex('row', keptExtents).map((code, axis) => block.let(`kept${axis}`, code));
-    this.#bound = [...spec.inputs, spec.output].map(({ tensor, view }, i) => {
-      const name = i < spec.inputs.length ? `in${i}` : 'out';
+    this.#bound = [...spec.inputs, ...spec.outputs].map(({ tensor, view }, i) => {
+      const isInput = i < spec.inputs.length;
+      const name = isInput ? `in${i}` : `out${i - spec.inputs.length}`;
       const vector = this.#isVector(i);
-      const access = bindElements(module, name, tensor, storedBytes(tensor), vector ? 4 : 1, name === 'out' ? 'read_write' : 'read');
+      const access = bindElements(module, name, tensor, storedBytes(tensor), vector ? 4 : 1, isInput ? 'read' : 'read_write');
       const rowView = { offset: view.offset, strides: layout.kept.views[i]!.strides };
       return { access, vector, base: block.let(`${name}_row`, address(this.#scaled(rowView, vector, 'across'), at)) };
     });
-    this.#ends = (spec.end?.inputs ?? []).map((tensor, i) => bindElements(module, `end${i}`, tensor, storedBytes(tensor), 1, 'read'));
+    this.#ends = spec.outputs.map(({ end }, i) => (end?.inputs ?? []).map((tensor, j) => bindElements(module, `end${i}_${j}`, tensor, storedBytes(tensor), 1, 'read')));
   }
 
   get #scalar(): 'f32' | 'i32' | 'u32' {
@@ -273,31 +283,35 @@ class Emitter implements RowEmitter {
 
   storeEach(value: (load: (input: number) => string) => string): void {
     const share = this.#share();
-    const { access } = this.#bound.at(-1)!;
-    const store = (block: Block, at: readonly string[], result: string): void => block.line(access.store(this.#index(this.#bound.length - 1, at), result));
+    const { width } = this.#layout;
+    const first = this.#spec.inputs.length;
+    const store = (block: Block, at: readonly string[], result: Result): void =>
+      result.forEach((code, output) => block.line(this.#bound[first + output]!.access.store(this.#index(first + output, at), code)));
     const wanted = `wanted < ${this.#work.rows}u`;
     if (!share) {
       return this.#walk((loop, load, at) => {
-        const result = loop.let(this.#fresh(), value(load));
+        const result = this.#ended(loop, loop.let(this.#fresh(), value(load)), width);
         loop.if(wanted, (inside) => store(inside, at, result));
       });
     }
     // The other inputs are all read before the first write, with no branch between: the reads then wait for memory together.
-    const results = share.map((held) => this.let(value(this.#loadHeld(held))));
+    const values = share.map((held) => this.let(value(this.#loadHeld(held))));
+    const results = values.map((code) => this.#ended(this.#block, code, width));
     this.#block.if(wanted, (inside) => share.forEach(({ at }, turn) => this.#within(inside, turn, (block) => store(block, at, results[turn]!))));
   }
 
-  #ended(value: string): string {
-    const { end } = this.#spec;
-    if (!end) return value;
-    const width = this.#layout.direction === 'across' ? 4 : 1;
-    const others = this.#ends.map(({ scalar, load }) => (width === 4 ? `vec4<${scalar}>(${load('0u')})` : load('0u')));
-    return new ExprEmitter(this.module, this.#block, width, [value, ...others], { prefix: 'y', halves: this.#spec.output.tensor.storage === 'f16' }).emit(end.expr);
+  /** What each output stores of a value. */
+  #ended(block: Block, value: string, width: Width): Result {
+    return this.#spec.outputs.map(({ tensor, end }, output) => {
+      if (!end) return value;
+      const others = this.#ends[output]!.map(({ scalar, load }) => (width === 4 ? `vec4<${scalar}>(${load('0u')})` : load('0u')));
+      return new ExprEmitter(this.module, block, width, [value, ...others], { prefix: `${this.#fresh()}_`, halves: tensor.storage === 'f16' }).emit(end.expr);
+    });
   }
 
   storeRow(value: string): void {
-    const { base, access } = this.#bound.at(-1)!;
-    const result = this.#ended(this.let(value));
-    this.#block.if(`lane == 0u && wanted < ${this.#work.rows}u`, (inside) => inside.line(access.store(base, result)));
+    const results = this.#ended(this.#block, this.let(value), this.#layout.direction === 'across' ? 4 : 1);
+    const outputs = this.#bound.slice(this.#spec.inputs.length);
+    this.#block.if(`lane == 0u && wanted < ${this.#work.rows}u`, (inside) => outputs.forEach(({ base, access }, i) => inside.line(access.store(base, results[i]!))));
   }
 }

@@ -100,6 +100,8 @@ export interface LowerContext {
   defineLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
   /** Like {@link target}, in the storage of a tensor that the kernel passes through. */
   targetLike(id: ValueId, layout: Layout, source: DeviceTensor): DeviceTensor;
+  /** This node's kernel does the work of one that reads its output, and writes that one's output too. */
+  take(reader: AnyNode): void;
   /** What this node has to do itself, where no kernel has written the value: it is the only reader. */
   left(id: ValueId): LeftToReader | undefined;
   /** The normalization that this value is, where no kernel has written it: its readers do its work. */

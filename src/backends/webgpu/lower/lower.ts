@@ -93,6 +93,8 @@ class ProgramBuilder implements LowerContext {
   /** Nodes whose work their one reader does, by the value that no kernel writes. */
   readonly #left = new Map<ValueId, LeftToReader>();
   readonly #normalizations = new Map<ValueId, LeftNormalization>();
+  /** Nodes whose work was done with one before them, by that one. */
+  readonly #taken = new Map<AnyNode, AnyNode>();
   readonly #lengths = new Map<ValueId, DeviceTensor>();
   readonly #inputs: { readonly name: string; readonly tensor: DeviceTensor }[] = [];
   readonly #inPlace = { written: 0, viewed: 0 };
@@ -117,6 +119,7 @@ class ProgramBuilder implements LowerContext {
   }
 
   lower(node: AnyNode): void {
+    if (this.#taken.has(node)) return;
     this.#node = node;
     this.#layer = undefined;
     if (givesNothing(node, this.graph)) {
@@ -258,9 +261,14 @@ class ProgramBuilder implements LowerContext {
     return this.#normalizations.get(id);
   }
 
-  /** The node whose kernels are made, after those whose work it does. */
+  take(reader: AnyNode): void {
+    this.#taken.set(reader, this.#node!);
+  }
+
+  /** The node whose kernels are made, among those whose work it does, in order. */
   #doneBy(node: AnyNode): AnyNode[] {
-    return [...node.inputs.flatMap((id) => (this.#left.get(id) ?? this.#normalizations.get(id))?.node ?? []), node];
+    const before = node.inputs.flatMap((id) => (this.#left.get(id) ?? this.#normalizations.get(id))?.node ?? []);
+    return [...before, node, ...[...this.#taken].flatMap(([reader, writer]) => (writer === node ? [reader] : []))];
   }
 
   length(id: ValueId): DeviceTensor {

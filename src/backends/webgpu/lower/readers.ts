@@ -19,13 +19,19 @@ export function soleReader(graph: Graph, id: ValueId): AnyNode | undefined {
 /** Ops that are windows of what they read. */
 const VIEWS: ReadonlySet<string> = new Set(['Identity', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Transpose', 'Unsqueeze']);
 
-/** Whether all that becomes of a value, through ops that only view it, are queries, keys and values of attention. */
-export function isForAttention(graph: Graph, id: ValueId): boolean {
+/** Whether all that becomes of a value, through ops that only view it, ends in readers of a kind. */
+function endsIn(graph: Graph, id: ValueId, isEnd: (node: AnyNode, id: ValueId) => boolean): boolean {
   if (graph.outputs.includes(id)) return false;
   const readers = readersOf(graph, id);
   return readers.length > 0 && readers.every((node) => {
-    if (node.op === 'FusedAttention') return node.inputs[3] !== id;
-    if (VIEWS.has(node.op)) return node.inputs[0] === id && node.outputs.every((output) => output === '' || isForAttention(graph, output));
-    return node.op === 'Gather' && node.inputs[0] === id && graph.constants.get(node.inputs[1]!)?.dims.length === 0 && isForAttention(graph, node.outputs[0]!);
+    if (isEnd(node, id)) return true;
+    if (VIEWS.has(node.op)) return node.inputs[0] === id && node.outputs.every((output) => output === '' || endsIn(graph, output, isEnd));
+    return node.op === 'Gather' && node.inputs[0] === id && graph.constants.get(node.inputs[1]!)?.dims.length === 0 && endsIn(graph, node.outputs[0]!, isEnd);
   });
 }
+
+/** Whether a value becomes queries, keys and values of attention. */
+export const isForAttention = (graph: Graph, id: ValueId): boolean => endsIn(graph, id, (node, value) => node.op === 'FusedAttention' && node.inputs[3] !== value);
+
+/** Whether integers become rows of products. */
+export const isForRows = (graph: Graph, id: ValueId): boolean => endsIn(graph, id, (node, value) => node.op === 'QuantizedMatMul' && node.inputs.lastIndexOf(value) === 0);

@@ -14,6 +14,7 @@ import { storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { ATTENTION_LANES, attentionInvocations, attentionMemory, type AttentionTactic, attentionTacticName } from '../../tactics/attention.ts';
 import { bindElements } from '../../wgsl/access.ts';
+import { ExprEmitter } from '../../wgsl/expr.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { flatWorkgroup, foldWorkgroups } from '../grid.ts';
 import type { AttentionEngine, AttentionGeometry } from './engine.ts';
@@ -43,6 +44,7 @@ export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, pr
   }
   const mask = spec.mask && bindMask(module, spec.mask, spec);
   const output = bindElements(module, 'out', spec.output.tensor, storedBytes(spec.output.tensor), 4, 'read_write');
+  const ends = (spec.end?.inputs ?? []).map((tensor, i) => bindElements(module, `end${i}`, tensor, storedBytes(tensor), 1, 'read'));
   engine.declare(module);
   module.workgroup('tile', 'u32', 4, memory.vectors);
   module.workgroup('partial', 'f32', 1, threads);
@@ -57,14 +59,17 @@ export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, pr
     block.let('first', `(${flat} % ${tiles}u) * ${tactic.bq}u`);
     block.let('head', `(${flat} / ${tiles}u) % ${spec.heads}u`);
     block.let('batch', `${flat} / ${tiles * spec.heads}u`);
+    let stores = 0;
     new Emitter(block, spec, geometry, engine, mask).emit((inside, row, column, value) => {
       const at = address(inFours(spec.output.view), ['batch', 'head', row, `(${column} / 4u)`]);
-      inside.line(output.store(at, value));
+      const registers = [value, ...ends.map(({ scalar, load }) => `vec4<${scalar}>(${load('0u')})`)];
+      const result = spec.end ? new ExprEmitter(module, inside, 4, registers, { prefix: `end${stores++}_` }).emit(spec.end.expr) : value;
+      inside.line(output.store(at, result));
     });
   };
   module.main(threads, emit, engine.subgroupSize);
-  const operands = [spec.q, spec.k, spec.v, ...(spec.mask ? [spec.mask] : []), spec.output];
-  return { source: module.finish(), operands: operands.map(({ tensor }) => tensor), workgroups: grid, tactic: name };
+  const operands = [spec.q, spec.k, spec.v, ...(spec.mask ? [spec.mask] : []), spec.output].map(({ tensor }) => tensor);
+  return { source: module.finish(), operands: [...operands, ...(spec.end?.inputs ?? [])], workgroups: grid, tactic: name };
 }
 
 /** A view counted in groups of `unit` along its last axis, whose stride is 1. */

@@ -1,4 +1,5 @@
 /** What the attention kernel computes: out = softmax(scale · q·kᵀ + mask)·v, for every head of every batch. */
+import type { Expr } from '../../../../ir/expr.ts';
 import type { DeviceTensor, View } from '../../lower/tensor.ts';
 
 export interface AttentionOperand {
@@ -23,4 +24,6 @@ export interface AttentionSpec {
   readonly v: AttentionOperand;
   readonly mask: AttentionOperand | undefined;
   readonly output: AttentionOperand;
+  /** What a result becomes: an expression of it (input 0) and of the single elements of further tensors. */
+  readonly end: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] } | undefined;
 }

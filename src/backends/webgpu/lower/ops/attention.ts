@@ -20,6 +20,7 @@ import { isAligned } from '../space.ts';
 import { broadcastView, type DeviceTensor, narrowStorage, rowMajorStrides, storedBytes, type View, viewOf } from '../tensor.ts';
 import { viewedAs } from '../windows.ts';
 import { lowerProduct, matrixOperand, type ProductContext } from './matmul.ts';
+import { gridToWrite } from './quantize.ts';
 import { softmaxRows } from './rows.ts';
 
 const scores: Expr = { kind: 'input', index: 0, dtype: 'float32' };
@@ -42,18 +43,21 @@ const attention: Lowering<'FusedAttention'> = {
     const problem = heads && problemOf(heads);
     const tactics = problem ? attentionTactics(problem, context.profile) : [];
     if (!heads || !problem || tactics.length === 0) return lowerApart(node, context);
-    const { tensor, view } = resultPlace(node.outputs[0]!, context);
+    const grid = gridToWrite(node.outputs[0]!, context);
+    const taken = grid?.alone ? grid : undefined;
+    if (taken) context.take(taken.node);
+    const { tensor, view } = resultPlace((taken?.node ?? node).outputs[0]!, context);
     const output = { ...tensor, window: { ...view, boundBytes: storedBytes(tensor) } };
-    const spec = specOf(heads, problem, output);
+    const spec = { ...specOf(heads, problem, output), end: taken?.end };
     const fused = tactics.map((tactic): Candidate => ({
       name: attentionTacticName(tactic),
       scratchBytes: 0,
-      kernels: () => [{ ...attentionKernel(spec, tactic, context.profile), ...(problem.element === 'f16' && { precision: 'float16' as const }) }],
+      kernels: () => [{ ...attentionKernel(spec, tactic, context.profile), precision: problem.element === 'f16' ? ('float16' as const) : ('float32' as const) }],
     }));
     const { element, heads: batch, rows, length, depth, depthV } = problem;
     const flops = 2 * batch * rows * length * (depth + depthV);
-    const key = `Attention ${element} ${batch}x${rows}x${length}x${depth}x${depthV}${heads.mask ? ' masked' : ''}`;
-    context.choose({ key, flops }, [...fused, apart(heads, output, problem, context)]);
+    const key = `Attention ${element} ${batch}x${rows}x${length}x${depth}x${depthV}${heads.mask ? ' masked' : ''}${taken ? ' to bytes' : ''}`;
+    context.choose({ key, flops }, [...fused, apart(heads, output, spec.end, problem, context)]);
   },
 };
 
@@ -94,7 +98,7 @@ function resultPlace(output: ValueId, context: LowerContext): { readonly tensor:
   return { tensor, view };
 }
 
-function specOf({ q, k, v, mask: added, scale }: Heads, { rows, length, depth, depthV }: AttentionProblem, output: DeviceTensor): AttentionSpec {
+function specOf({ q, k, v, mask: added, scale }: Heads, { rows, length, depth, depthV }: AttentionProblem, output: DeviceTensor): Omit<AttentionSpec, 'end'> {
   const [batch, heads] = q.dims as [number, number];
   const operand = (tensor: DeviceTensor): AttentionSpec['q'] => ({ tensor, view: viewOf(tensor) });
   const bias = added && { tensor: added, view: broadcastView(added, [batch, heads, rows, length]) };
@@ -105,7 +109,7 @@ function specOf({ q, k, v, mask: added, scale }: Heads, { rows, length, depth, d
 type ApartContext = ProductContext & Pick<LowerContext, 'dispatch'>;
 
 /** The three kernels as one candidate. */
-function apart(heads: Heads, output: DeviceTensor, { heads: batch, rows, length }: AttentionProblem, context: LowerContext): Candidate {
+function apart(heads: Heads, output: DeviceTensor, end: AttentionSpec['end'], { heads: batch, rows, length }: AttentionProblem, context: LowerContext): Candidate {
   const scoreBytes = batch * rows * length * 4;
   return {
     name: 'three kernels',
@@ -123,13 +127,13 @@ function apart(heads: Heads, output: DeviceTensor, { heads: batch, rows, length 
         dispatch: (call) => void calls.push(call),
         choose: (_, candidates) => void calls.push(...candidates[0]!.kernels()),
       };
-      emitApart({ ...heads, transB: true }, output, recorder);
+      emitApart({ ...heads, transB: true }, output, end, recorder);
       return calls;
     },
   };
 }
 
-function emitApart({ q, k, v, mask: added, scale, transB }: Heads & { readonly transB: boolean }, output: DeviceTensor, context: ApartContext): void {
+function emitApart({ q, k, v, mask: added, scale, transB }: Heads & { readonly transB: boolean }, output: DeviceTensor, end: AttentionSpec['end'], context: ApartContext): void {
   const [batch, heads, rows] = q.dims as [number, number, number];
   const length = v.dims[2]!;
   const plain = { c: undefined, beta: 1, transA: false, epilogue: undefined };
@@ -140,7 +144,7 @@ function emitApart({ q, k, v, mask: added, scale, transB }: Heads & { readonly t
   const storage = context.half ? narrowStorage('float32', raw.dims, 'linear') : undefined;
   const weights = context.scratch('float32', raw.dims, storage);
   softmaxRows('Softmax', raw, weights, 3, context);
-  lowerProduct({ ...plain, a: weights, b: v, extras: [], alpha: 1, transB: false, output }, context);
+  lowerProduct({ ...plain, a: weights, b: v, extras: end?.inputs ?? [], epilogue: end?.expr, alpha: 1, transB: false, output }, context);
 }
 
 /** The three kernels, with whatever copies they need. */
@@ -149,7 +153,7 @@ function lowerApart(node: Node<'FusedAttention'>, context: LowerContext): void {
   const added = node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined;
   const { scale, transposedK } = node.attrs;
   const output = context.define(node.outputs[0]!, 'linear', 'narrow');
-  emitApart({ q, k, v, mask: added, scale, transB: transposedK === 0 }, output, context);
+  emitApart({ q, k, v, mask: added, scale, transB: transposedK === 0 }, output, undefined, context);
 }
 
 export const ATTENTION_LOWERINGS: LoweringTable = { FusedAttention: attention };

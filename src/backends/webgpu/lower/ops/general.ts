@@ -161,7 +161,7 @@ function rowStatistic(sources: readonly DeviceTensor[], target: DeviceTensor, ax
     kept: dims.slice(0, axis),
     reduced: dims.slice(axis),
     inputs: sources.map((tensor) => ({ tensor, view: broadcastView(tensor, dims) })),
-    output: { tensor: target, view: { offset: 0, strides: [...rowMajorStrides(dims.slice(0, axis)), ...dims.slice(axis).map(() => 0)] } },
+    outputs: [{ tensor: target, view: { offset: 0, strides: [...rowMajorStrides(dims.slice(0, axis)), ...dims.slice(axis).map(() => 0)] } }],
   };
   context.dispatch(rowKernel(spec, context.profile, program));
 }

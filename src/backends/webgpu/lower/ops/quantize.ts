@@ -3,7 +3,7 @@
  * one), DynamicQuantizeLinear as extremes, then a map.
  */
 import type { BinaryFn, Expr } from '../../../../ir/expr.ts';
-import type { Node } from '../../../../ir/graph.ts';
+import type { Node, ValueId } from '../../../../ir/graph.ts';
 import { type Dims, type DType, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { mapKernel } from '../../kernels/map.ts';
@@ -11,9 +11,10 @@ import { pointKernel } from '../../kernels/pointwise.ts';
 import { rowKernel } from '../../kernels/rows.ts';
 import { integerRange } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { lowerMean } from './reduce.ts';
+import { isForRows, readersOf } from '../readers.ts';
 import { floatReason } from '../support.ts';
-import { broadcastView, type DeviceTensor, rowMajorStrides, stridesOf, type View } from '../tensor.ts';
+import { broadcastView, type DeviceTensor, type Layout, narrowStorage, rowMajorStrides, stridesOf, type View } from '../tensor.ts';
+import { lowerMean } from './reduce.ts';
 
 const binary = (fn: BinaryFn, a: Expr, b: Expr): Expr => ({ kind: 'binary', fn, a, b });
 const input = (index: number, dtype: DType): Expr => ({ kind: 'input', index, dtype });
@@ -70,14 +71,21 @@ function stretches(dims: Dims, axis: number, block: number): Stretch[] {
 /** Images of so few channels lie better as they are than padded to whole vectors. */
 const FEW_CHANNELS = 4;
 
+/** How integers lie that are for products: images in channels-last, rows of matrices one after another; undefined for whatever else is as good. */
+function layoutOfIntegers(id: ValueId, context: LowerContext): Layout | undefined {
+  const { dims } = context.type(id);
+  if (dims.length <= 2 || isForRows(context.graph, id)) return 'linear';
+  return dims[1]! > FEW_CHANNELS ? 'channels-last' : undefined;
+}
+
 function lowerLinear(node: Node<'QuantizeLinear' | 'DequantizeLinear'>, expr: Expr, context: LowerContext): void {
   const { axis: given, block_size: block } = node.attrs;
   const found = context.tensor(node.inputs[0]!);
   const source = block === 0 ? found : context.tensorIn(node.inputs[0]!, 'linear');
   const { dims } = source;
-  // Integers are for the products, which read images in channels-last.
   const integers = context.type(node.outputs[0]!).dtype !== 'float32' && block === 0;
-  const target = context.define(node.outputs[0]!, integers && dims.length > 2 && dims[1]! > FEW_CHANNELS ? 'channels-last' : source.layout, integers ? 'narrow' : 'canonical');
+  const layout = integers ? layoutOfIntegers(node.outputs[0]!, context) : undefined;
+  const target = context.define(node.outputs[0]!, layout ?? source.layout, integers ? 'narrow' : 'canonical');
   if (elementCount(dims) === 0) return;
   const parameters = node.inputs.slice(1).flatMap((id) => (id === '' ? [] : [context.tensorIn(id, 'linear')]));
   const single = parameters.every((tensor) => elementCount(tensor.dims) === 1) && block === 0;
@@ -93,6 +101,34 @@ function lowerLinear(node: Node<'QuantizeLinear' | 'DequantizeLinear'>, expr: Ex
 function quantizing(node: Node<'QuantizeLinear'>, context: LowerContext): Expr {
   const [from, to] = [context.type(node.inputs[0]!).dtype, context.type(node.outputs[0]!).dtype];
   return quantizeExpr(from === 'float16' ? 'float32' : from, to, Boolean(node.inputs[2]));
+}
+
+/** A quantization as the kernel that makes its input can do it, by element of the value (input 0). */
+export interface WrittenGrid {
+  readonly node: Node<'QuantizeLinear'>;
+  readonly end: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] };
+  /** Nobody wants the value itself. */
+  readonly alone: boolean;
+}
+
+/**
+ * The quantization by one constant scale, for products of rows, that reads a value which is written in fours along the last axis. Who takes it
+ * tells the context, and writes its output: linear, in bytes. Without windows every node keeps its kernel, as where nothing is fused.
+ */
+export function gridToWrite(id: ValueId, context: LowerContext): WrittenGrid | undefined {
+  const { dtype, dims } = context.type(id);
+  if (!context.windows || dtype !== 'float32' || !narrowStorage('int8', dims, 'linear')) return undefined;
+  const readers = readersOf(context.graph, id);
+  const node = readers.find((reader): reader is Node<'QuantizeLinear'> => reader.op === 'QuantizeLinear' && isWritable(reader, id, context));
+  if (!node) return undefined;
+  const inputs = node.inputs.slice(1).flatMap((parameter) => (parameter === '' ? [] : [context.tensorIn(parameter, 'linear')]));
+  return { node, end: { expr: quantizing(node, context), inputs }, alone: readers.length === 1 && !context.graph.outputs.includes(id) };
+}
+
+function isWritable({ inputs: [value, ...parameters], outputs: [output], attrs }: Node<'QuantizeLinear'>, id: ValueId, context: LowerContext): boolean {
+  const { dtype } = context.type(output!);
+  const single = parameters.every((parameter) => parameter === '' || elementCount(context.constant(parameter)?.dims ?? [0]) === 1);
+  return value === id && single && attrs.block_size === 0 && (dtype === 'int8' || dtype === 'uint8') && !context.graph.outputs.includes(output!) && layoutOfIntegers(output!, context) === 'linear';
 }
 
 const quantize: Lowering<'QuantizeLinear'> = {
@@ -125,7 +161,7 @@ function extreme(source: DeviceTensor, result: DeviceTensor, how: 'min' | 'max',
     kept: [],
     reduced: source.dims,
     inputs: [{ tensor: source, view: { offset: 0, strides } }],
-    output: { tensor: result, view: { offset: 0, strides: strides.map(() => 0) } },
+    outputs: [{ tensor: result, view: { offset: 0, strides: strides.map(() => 0) } }],
   };
   context.dispatch(rowKernel(spec, context.profile, (row) => row.storeRow(`${how}(${row.reduce(how, (load) => load(0))}, ${row.constant(0)})`)));
 }

@@ -107,8 +107,7 @@ export function reduceAxes(
     kept: kept.map((axis) => source.dims[axis]!),
     reduced: axes.map((axis) => source.dims[axis]!),
     inputs: [{ tensor: source, view }],
-    output: { tensor: target, view: { offset: out.offset, strides: [...outStrides, ...axes.map(() => 0)] } },
-    ...(end && { end }),
+    outputs: [{ tensor: target, view: { offset: out.offset, strides: [...outStrides, ...axes.map(() => 0)] }, end }],
   };
   context.dispatch(rowKernel(spec, context.profile, program));
 }

@@ -1,10 +1,11 @@
 /** Softmax and normalizations: every one a program over rows (kernels/rows.ts). */
 import type { Node, ValueId } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
-import { type RowEmitter, type RowOperand, rowKernel } from '../../kernels/rows.ts';
+import { type RowEmitter, type RowOperand, type RowOutput, rowKernel } from '../../kernels/rows.ts';
 import type { LowerContext, Lowering, LoweringTable, StorageWish } from '../context.ts';
 import { floatReason } from '../support.ts';
 import { type DeviceTensor, rowMajorStrides } from '../tensor.ts';
+import { gridToWrite } from './quantize.ts';
 
 /** What a row kernel asks of a lowering's context. */
 type RowContext = Pick<LowerContext, 'dispatch' | 'profile'>;
@@ -13,7 +14,7 @@ type SoftmaxOp = 'Softmax' | 'LogSoftmax';
 
 /** Softmax along one axis of a linear tensor, with the row's maximum taken off first. */
 export function softmaxRows(op: SoftmaxOp, source: DeviceTensor, target: DeviceTensor, axis: number, context: RowContext): void {
-  overAxes(op, source, target, [axis], [], context, (row) => {
+  overAxes(op, source, [{ tensor: target }], [axis], [], context, (row) => {
     const max = row.reduce('max', (load) => load(0));
     const sum = `${row.help('softmax_sum', 'row')}(${row.reduce('sum', (load) => `exp(${load(0)} - ${max})`)})`;
     if (op === 'LogSoftmax') {
@@ -32,11 +33,17 @@ interface Parameter {
   readonly strides: readonly number[];
 }
 
+/** A tensor of a row program's values, or of what these become. */
+interface Target {
+  readonly tensor: DeviceTensor;
+  readonly end?: RowOutput['end'];
+}
+
 /** Runs a row program over `axes` of a linear tensor; `parameters` are inputs 1, 2 … of the program. */
 function overAxes(
   label: string,
   source: DeviceTensor,
-  target: DeviceTensor,
+  targets: readonly Target[],
   axes: readonly number[],
   parameters: readonly Parameter[],
   context: RowContext,
@@ -54,9 +61,21 @@ function overAxes(
     kept: kept.map((axis) => source.dims[axis]!),
     reduced: axes.map((axis) => source.dims[axis]!),
     inputs: [operand(source, strides), ...parameters.map((parameter) => operand(parameter.tensor, parameter.strides))],
-    output: operand(target, strides),
+    outputs: targets.map(({ tensor, end }) => ({ ...operand(tensor, strides), end })),
   };
-  context.dispatch(rowKernel(spec, context.profile, program));
+  const call = rowKernel(spec, context.profile, program);
+  // A layer is named for the type of its values; one that writes nothing but integers computes in what it reads.
+  context.dispatch(targets.every(({ end }) => end) ? { ...call, precision: source.storage === 'f16' ? 'float16' : 'float32' } : call);
+}
+
+/** Where a normalization goes: the value, the integers of its quantization, or both. */
+function normalized(id: ValueId, axes: readonly number[], rank: number, context: LowerContext): Target[] {
+  const grid = axes.includes(rank - 1) ? gridToWrite(id, context) : undefined;
+  if (grid) context.take(grid.node);
+  return [
+    ...(grid?.alone ? [] : [{ tensor: context.define(id, 'linear', alongRows(axes, rank)) }]),
+    ...(grid ? [{ tensor: context.define(grid.node.outputs[0]!, 'linear', 'narrow'), end: grid.end }] : []),
+  ];
 }
 
 /** Rows that end with the innermost axis are walked in vectors, so that they can be stored narrow. */
@@ -116,8 +135,7 @@ const layerNorm: Lowering<'LayerNormalization'> = {
     const rank = source.dims.length;
     const axes = range((node.attrs.axis + rank) % rank, rank);
     const parameters = node.inputs.slice(1).filter(Boolean).map((id) => broadcastParameter(id, source.dims, context));
-    const target = context.define(node.outputs[0]!, 'linear', alongRows(axes, rank));
-    overAxes(node.op, source, target, axes, parameters, context, normalizeRow(node.attrs.epsilon, parameters.length > 1));
+    overAxes(node.op, source, normalized(node.outputs[0]!, axes, rank, context), axes, parameters, context, normalizeRow(node.attrs.epsilon, parameters.length > 1));
   },
 };
 
@@ -127,8 +145,8 @@ const rmsNorm: Lowering<'RMSNormalization'> = {
     const source = context.tensorIn(node.inputs[0]!, 'linear');
     const rank = source.dims.length;
     const axes = range((node.attrs.axis + rank) % rank, rank);
-    const target = context.define(node.outputs[0]!, 'linear', alongRows(axes, rank));
-    overAxes(node.op, source, target, axes, [broadcastParameter(node.inputs[1]!, source.dims, context)], context, (row) => {
+    const parameters = [broadcastParameter(node.inputs[1]!, source.dims, context)];
+    overAxes(node.op, source, normalized(node.outputs[0]!, axes, rank, context), axes, parameters, context, (row) => {
       const squares = row.reduce('sum', (load) => `${load(0)} * ${load(0)}`);
       const scale = row.let(`inverseSqrt(${squares} / ${row.constant(row.count)} + ${row.constant(node.attrs.epsilon)})`);
       row.storeEach((load) => `${load(0)} * ${scale} * ${load(1)}`);
@@ -143,7 +161,7 @@ const instanceNorm: Lowering<'InstanceNormalization'> = {
     const rank = source.dims.length;
     const parameters = node.inputs.slice(1).map((id) => axisParameter(id, rank, 1, context));
     const target = context.define(node.outputs[0]!, 'linear');
-    overAxes(node.op, source, target, range(2, rank), parameters, context, normalizeRow(node.attrs.epsilon, true));
+    overAxes(node.op, source, [{ tensor: target }], range(2, rank), parameters, context, normalizeRow(node.attrs.epsilon, true));
   },
 };
 
@@ -159,7 +177,7 @@ const groupNorm: Lowering<'GroupNormalization'> = {
     const target = context.define(node.outputs[0]!, 'linear');
     const parameters = node.inputs.slice(1).map((id) => ({ tensor: context.tensor(id), strides: [0, perGroup, 1, ...dims.slice(2).map(() => 0)] }));
     const axes = range(2, grouped.length);
-    overAxes(node.op, { ...source, dims: grouped }, { ...target, dims: grouped }, axes, parameters, context, normalizeRow(node.attrs.epsilon, true));
+    overAxes(node.op, { ...source, dims: grouped }, [{ tensor: { ...target, dims: grouped } }], axes, parameters, context, normalizeRow(node.attrs.epsilon, true));
   },
 };
 
@@ -171,7 +189,7 @@ const batchNorm: Lowering<'BatchNormalization'> = {
     const parameters = node.inputs.slice(1).map((id) => axisParameter(id, source.dims.length, 1, context));
     // A row of one channel's pixels: nothing to reduce, all to map.
     const axes = range(2, source.dims.length);
-    overAxes(node.op, source, target, axes, parameters, context, (row) => {
+    overAxes(node.op, source, [{ tensor: target }], axes, parameters, context, (row) => {
       row.storeEach((load) => `(${load(0)} - ${load(3)}) * inverseSqrt(${load(4)} + ${row.constant(node.attrs.epsilon)}) * ${load(1)} + ${load(2)}`);
     });
   },
@@ -185,7 +203,7 @@ const meanVariance: Lowering<'MeanVarianceNormalization'> = {
     const axes = node.attrs.axes.map((axis) => (axis + rank) % rank);
     const target = context.define(node.outputs[0]!, 'linear');
     // ONNX's function body: (x − mean) / (√(E[x²] − mean²) + 1e-9).
-    overAxes(node.op, source, target, axes, [], context, (row) => {
+    overAxes(node.op, source, [{ tensor: target }], axes, [], context, (row) => {
       const mean = row.let(`${row.reduce('sum', (load) => load(0))} / ${row.constant(row.count)}`);
       const squares = row.reduce('sum', (load) => `(${load(0)} - ${mean}) * (${load(0)} - ${mean})`);
       const deviation = row.let(`sqrt(${squares} / ${row.constant(row.count)}) + ${row.constant(1e-9)}`);
@@ -200,7 +218,7 @@ const lpNorm: Lowering<'LpNormalization'> = {
     const source = context.tensorIn(node.inputs[0]!, 'linear');
     const rank = source.dims.length;
     const target = context.define(node.outputs[0]!, 'linear');
-    overAxes(node.op, source, target, [(node.attrs.axis + rank) % rank], [], context, (row) => {
+    overAxes(node.op, source, [{ tensor: target }], [(node.attrs.axis + rank) % rank], [], context, (row) => {
       const sum = row.reduce('sum', (load) => (node.attrs.p === 1 ? `abs(${load(0)})` : `${load(0)} * ${load(0)}`));
       const norm = row.let(node.attrs.p === 1 ? sum : `sqrt(${sum})`);
       // A row of zeros stays one; the difference is 0 in the norm's width.
