@@ -57,18 +57,22 @@ export function inlineBranch(node: OnnxNode, branch: OnnxBranch, names: Names, g
 
 type Rename = (name: string) => string;
 
-/** ONNX gives no name twice in nested graphs: a name that the map lacks is of a deeper one. */
-function renameNode(node: OnnxNode, rename: Rename): OnnxNode {
-  const { branches, body } = node;
-  return {
-    ...node,
-    inputs: node.inputs.map(rename),
-    outputs: node.outputs.map(rename),
-    ...(branches && { branches: { yes: renameBranch(branches.yes, rename), no: renameBranch(branches.no, rename) } }),
-    ...(body && { body: renameBranch(body, rename) }),
-  };
+/** The node under other names, all that is inside of it too. ONNX gives no name twice in nested graphs. */
+export function renameNode(node: OnnxNode, rename: Rename): OnnxNode {
+  return changeBranches({ ...node, inputs: node.inputs.map(rename), outputs: node.outputs.map(rename) }, ({ inputs, nodes, initializers, outputs }) => ({
+    inputs: inputs.map(rename),
+    nodes: nodes.map((inner) => renameNode(inner, rename)),
+    initializers: new Map([...initializers].map(([name, value]) => [rename(name), value])),
+    outputs: outputs.map(rename),
+  }));
 }
 
-function renameBranch(branch: OnnxBranch, rename: Rename): OnnxBranch {
-  return { ...branch, nodes: branch.nodes.map((node) => renameNode(node, rename)), outputs: branch.outputs.map(rename) };
+/** The node with other nodes in the graphs inside of it. */
+export function changeInside(node: OnnxNode, change: (nodes: readonly OnnxNode[]) => readonly OnnxNode[]): OnnxNode {
+  return changeBranches(node, (branch) => ({ ...branch, nodes: change(branch.nodes) }));
+}
+
+function changeBranches(node: OnnxNode, change: (branch: OnnxBranch) => OnnxBranch): OnnxNode {
+  const { branches, body } = node;
+  return { ...node, ...(branches && { branches: { yes: change(branches.yes), no: change(branches.no) } }), ...(body && { body: change(body) }) };
 }

@@ -2,6 +2,7 @@
  * Model-local functions, inlined: each call becomes the nodes of its body, with names of their own
  * (https://github.com/onnx/onnx/blob/main/docs/IR.md, "Functions").
  */
+import { changeInside, readsOf, renameNode } from './branches.ts';
 import type { OnnxAttribute } from './value.ts';
 import { invalid } from './invalid.ts';
 import { functionKey, type OnnxFunction, type OnnxModel, type OnnxNode } from './model.ts';
@@ -13,26 +14,26 @@ const MAX_NODES = 100_000;
 interface Inliner {
   readonly functions: ReadonlyMap<string, OnnxFunction>;
   readonly taken: Set<string>;
-  readonly nodes: OnnxNode[];
+  /** How many nodes there are by now. */
+  count: number;
 }
 
-/** The model's nodes with every call replaced. Throws MODEL_INVALID for functions that call themselves. */
+/** The model's nodes with every call replaced, in graphs inside of nodes too. Throws MODEL_INVALID for functions that call themselves. */
 export function inlineFunctions(model: OnnxModel): readonly OnnxNode[] {
   if (model.functions.length === 0) return model.nodes;
   const functions = new Map(model.functions.map((fn) => [functionKey(fn.domain, fn.name), fn]));
-  const values = model.nodes.flatMap((node) => node.outputs);
+  const values = model.nodes.flatMap((node) => [...node.outputs, ...readsOf(node)]);
   const taken = new Set([...values, ...model.initializers.keys(), ...model.inputs.map((input) => input.name)]);
-  const inliner: Inliner = { functions, taken, nodes: [] };
-  for (const node of model.nodes) expand(inliner, node, []);
-  return inliner.nodes;
+  const inliner: Inliner = { functions, taken, count: 0 };
+  return model.nodes.flatMap((node) => expand(inliner, node, []));
 }
 
-function expand(inliner: Inliner, node: OnnxNode, callers: readonly string[]): void {
+function expand(inliner: Inliner, node: OnnxNode, callers: readonly string[]): readonly OnnxNode[] {
   const key = functionKey(node.domain, node.opType);
   const fn = inliner.functions.get(key);
   if (!fn) {
-    if (inliner.nodes.push(node) > MAX_NODES) throw invalid(`functions expand to more than ${MAX_NODES} nodes`, nodePlace(node));
-    return;
+    if (++inliner.count > MAX_NODES) throw invalid(`functions expand to more than ${MAX_NODES} nodes`, nodePlace(node));
+    return [changeInside(node, (nodes) => nodes.flatMap((inner) => expand(inliner, inner, callers)))];
   }
   if (callers.includes(key)) throw invalid(`the function '${fn.name}' calls itself`, nodePlace(node));
   const prefix = node.name || fn.name;
@@ -52,16 +53,13 @@ function expand(inliner: Inliner, node: OnnxNode, callers: readonly string[]): v
     names.set(value, fresh);
     return fresh;
   };
-  for (const inner of fn.nodes) {
-    const attributes = bindAttributes(inner.attributes, node.attributes, fn.defaults);
-    const name = `${prefix}/${inner.name || inner.opType}`;
-    // Names and attributes inside of branches would need the same: an If or a Loop in a function stays control flow.
-    const { branches: _, body: _body, ...plain } = inner;
-    expand(inliner, { ...plain, name, inputs: inner.inputs.map(rename), outputs: inner.outputs.map(rename), attributes }, [...callers, key]);
-  }
-  for (const [source, target] of aliases) {
-    expand(inliner, { name: `${prefix}/${target}`, opType: 'Identity', domain: '', opset: 22, inputs: [source], outputs: [target], attributes: new Map() }, [...callers, key]);
-  }
+  const bind = (inner: OnnxNode): OnnxNode =>
+    changeInside({ ...inner, attributes: bindAttributes(inner.attributes, node.attributes, fn.defaults) }, (nodes) => nodes.map(bind));
+  const body = fn.nodes.map((inner) => ({ ...renameNode(bind(inner), rename), name: `${prefix}/${inner.name || inner.opType}` }));
+  const passed = aliases.map(
+    ([source, target]): OnnxNode => ({ name: `${prefix}/${target}`, opType: 'Identity', domain: '', opset: 22, inputs: [source], outputs: [target], attributes: new Map() }),
+  );
+  return [...body, ...passed].flatMap((inner) => expand(inliner, inner, [...callers, key]));
 }
 
 /** References replaced by the call's attribute, else the function's default; with neither the attribute is left out. */

@@ -11,6 +11,8 @@ import { elementCount, fromNumbers, type Tensor, type TensorType } from '../../.
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph, type ImportOptions, type UnsupportedNode } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
+import { encodeTensor } from '../../../src/onnx/tensor.ts';
+import { branch, choose } from './graphs.ts';
 import { floats, ints, encode, modelBytes, modelProto, node, value, type ModelParts } from './models.ts';
 import { disagreement, runOnnx } from './run.ts';
 
@@ -200,6 +202,23 @@ describe('functions', () => {
     const pass = fn('Pass', [], { output: ['a'] });
     const result = importGraph(readModel(bytes([pass], [call('Pass', 'x', 'y')])));
     expect(result.ok && result.graph.nodes).toMatchObject([{ op: 'Identity', inputs: ['x'], outputs: ['y'] }]);
+  });
+
+  // What PyTorch's exporter writes of an op that asks for the rank; names in a function are its own, so that they may be the graph's too.
+  it('have branches, with the attributes of the call, calls and names of their own', () => {
+    const yes = branch([node('Mul', ['a', 'y'], ['x']), { ...inner, input: ['x'], output: ['u'] }], ['u'], [encodeTensor(floats([2]), 'y')]);
+    const no = branch([node('Neg', ['a'], ['x'])], ['x']);
+    const rank = fn('Rank', [node('Shape', ['a'], ['s']), node('Size', ['s'], ['b'])]);
+    const asks = [node('Rank', ['a'], ['r'], {}, { domain: 'my' }), node('Constant', [], ['c'], { value: ints([1], []) }), node('Greater', ['r', 'c'], ['t'])];
+    const soft = fn('Soft', [...asks, choose('t', ['b'], yes, no)]);
+    const twice = fn('Twice', [...asks, choose('t', ['b'], branch([node('Soft', ['a'], ['v'], { slope: { float: 0.25 } }, { domain: 'my' })], ['v']), no)]);
+    const result = importGraph(readModel(bytes([rank, soft, twice], [call('Soft', 'x', 'm'), call('Twice', 'm', 'y')])), { batch: 2 });
+    if (!result.ok) throw new Error(JSON.stringify(result.unsupported));
+    const { nodes, constants } = result.graph;
+    expect(nodes.map(({ op }) => op)).toEqual(['Mul', 'LeakyRelu', 'Mul', 'LeakyRelu']);
+    expect(nodes.map(({ inputs }) => inputs[0])).toEqual(['x', nodes[0]!.outputs[0], 'm', nodes[2]!.outputs[0]]);
+    expect([nodes[1], nodes[3]]).toMatchObject([{ attrs: { alpha: 0.5 }, outputs: ['m'] }, { attrs: { alpha: 0.25 }, outputs: ['y'] }]);
+    for (const index of [0, 2]) expect(constants.get(nodes[index]!.inputs[1]!)).toMatchObject({ dtype: 'float32', dims: [1] });
   });
 
   it('may not call themselves, nor grow without end', () => {
