@@ -31,7 +31,8 @@ const batchNormalization: Rule = (node, scope) => {
   if (node.opset < 9 && numberAttribute(node, 'spatial', 1) === 0 && scope.type(inputOf(node, 0)).dims.length > 2) {
     throw new UnsupportedError('statistics per element (spatial = 0) are not supported');
   }
-  if (node.outputs.slice(1).some((id) => scope.isUsed(id))) throw new UnsupportedError('training outputs are used');
+  // Before opset 14, outputs behind the first are what says that the statistics are the batch's own; an exporter in training mode leaves them unread.
+  if (node.outputs.slice(1).some((id) => (node.opset < 14 ? id !== '' : scope.isUsed(id)))) throw new UnsupportedError('it has the outputs of training, which is not supported');
   const attributes = attributesOf(node, 'spatial', 'is_test', 'consumed_inputs');
   scope.emit(node, 'BatchNormalization', node.inputs, attributes, node.outputs.slice(0, 1));
 };

@@ -235,6 +235,20 @@ describe('functions', () => {
 });
 
 describe('what the IR can not hold', () => {
+  // By the other outputs alone such a node says that it is in training; who wrote it may read none of them.
+  it.each([7, 9, 13])('is normalization by the statistics of the batch: opset %i', (opset) => {
+    const numbers = Object.fromEntries(['s', 'b', 'm', 'v'].map((name) => [name, floats([1, 1])]));
+    const parts = (outputs: string[]): ModelParts => ({
+      opset,
+      inputs: [value('x', 'float32', ['N', 2, 4])],
+      outputs: [value('y', 'float32', [])],
+      initializers: numbers,
+      nodes: [node('BatchNormalization', ['x', 's', 'b', 'm', 'v'], outputs)],
+    });
+    expect(unsupportedOf(parts(['y', 'mean', 'var', 'saved_mean', 'saved_var']))).toMatchObject([{ op: 'BatchNormalization', reason: 'it has the outputs of training, which is not supported' }]);
+    expect(graphOf(parts(['y', '', ''])).nodes).toHaveLength(1);
+  });
+
   it('is listed in full', () => {
     const list = unsupportedOf({
       inputs: [value('x', 'float32', ['N', 4])],
