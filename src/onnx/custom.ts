@@ -17,7 +17,6 @@ export type CustomOps = readonly RegisteredOp[];
  */
 const KEPT_ONNX_OPS: Readonly<Record<string, number>> = {
   AffineGrid: 20,
-  Attention: 23,
   Bernoulli: 15,
   BitCast: 26,
   BlackmanWindow: 17,
@@ -38,7 +37,6 @@ const KEPT_ONNX_OPS: Readonly<Record<string, number>> = {
   RandomNormalLike: 1,
   RandomUniform: 1,
   RandomUniformLike: 1,
-  RotaryEmbedding: 23,
   STFT: 17,
   SoftmaxCrossEntropyLoss: 12,
   TensorScatter: 24,

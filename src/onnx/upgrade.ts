@@ -4,12 +4,13 @@
 import type { OpKind } from '../ir/ops.ts';
 import { OPS } from '../ops/table.ts';
 import type { SourceNode } from './scope.ts';
+import { ATTENTION_RULES } from './upgrade/attention.ts';
 import { CONTRIB_RULES } from './upgrade/contrib.ts';
 import { MEANING_RULES } from './upgrade/meaning.ts';
 import { OPERAND_RULES } from './upgrade/operands.ts';
 import { emitAs, type Rule } from './upgrade/rule.ts';
 
-const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...OPERAND_RULES, ...MEANING_RULES]);
+const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...OPERAND_RULES, ...MEANING_RULES, ...ATTENTION_RULES]);
 
 /** The rule that imports a node, or undefined where the vocabulary lacks its op. */
 export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): Rule | undefined {

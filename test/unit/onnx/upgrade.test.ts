@@ -117,6 +117,31 @@ const CASES: Readonly<Record<string, Case>> = {
     opset: 13, x: [2, 3, 4], initializers: { zero: ints([0]), rest: ints([-1]) }, ops: ['Reshape'],
     nodes: [node('Shape', ['x'], ['s']), node('Gather', ['s', 'zero'], ['n']), node('Concat', ['n', 'rest'], ['t'], { axis: 0 }), node('Reshape', ['x', 't'], ['y'])],
   },
+  'Attention-23 of three dimensions, heads shared, causal, capped': one('Attention', 23, { q_num_heads: 4, kv_num_heads: 2, is_causal: 1, softcap: { float: 2 }, scale: { float: 0.7 } }, {
+    x: [2, 3, 8], inputs: ['x', 'k', 'v'], initializers: { k: sample([2, 5, 4]), v: sample([2, 5, 6]) },
+  }),
+  'Attention-23 with keys and values of before': one('Attention', 23, { is_causal: 1 }, {
+    x: [1, 2, 3, 4], inputs: ['x', 'k', 'v', '', 'pk', 'pv'], outs: ['y', 'nk', 'nv'], outputs: { y: 'float32', nk: 'float32', nv: 'float32' },
+    initializers: { k: sample([1, 2, 3, 4]), v: sample([1, 2, 3, 4]), pk: sample([1, 2, 2, 4]), pv: sample([1, 2, 2, 4]) },
+  }),
+  ...Object.fromEntries([0, 1].flatMap((is_causal) => {
+    // The second row has no key; that is known at build, and is not.
+    const keep = [1, 0, 1, 0, 0, 0, 1, 1, 0];
+    const parts = { x: [1, 2, 3, 4], initializers: { k: sample([1, 2, 3, 4]), v: sample([1, 2, 3, 4]), m: fromNumbers('bool', [3, 3], keep), f: floats(keep.map((kept) => (kept ? 0.5 : Number.NEGATIVE_INFINITY)), [3, 3]), all: fromNumbers('bool', [3, 3], keep.with(4, 1)), h: floats([0], []) } };
+    const masked = (name: string, nodes: INode[]): [string, Case] => [`Attention-23, ${name}${is_causal ? ', causal' : ''}`, { ...parts, opset: 23, nodes }];
+    const attends = (mask: string): INode => node('Attention', ['x', 'k', 'v', mask], ['y'], { is_causal });
+    const positive = [node('ReduceMax', ['x'], ['t'], { keepdims: 0 }), node('Greater', ['t', 'h'], ['p'])];
+    return [
+      masked('bools', [attends('m')]),
+      masked('bools that leave no row out', [attends('all')]),
+      masked('bools of the data', [...positive, node('And', ['m', 'p'], ['n']), attends('n')]),
+      masked('floats', [attends('f')]),
+      masked('floats of the data', [node('ReduceMax', ['x'], ['t'], { keepdims: 0 }), node('Add', ['f', 't'], ['n']), attends('n')]),
+    ];
+  })),
+  'RotaryEmbedding-23 by positions': one('RotaryEmbedding', 23, {}, { x: [2, 3, 4, 8], inputs: ['x', 'c', 's', 'p'], initializers: { c: sample([7, 4]), s: sample([7, 4]), p: ints([0, 6, 2, 3, 1, 1, 5, 4], [2, 4]) } }),
+  'RotaryEmbedding-23 in part': one('RotaryEmbedding', 23, { rotary_embedding_dim: 4 }, { x: [2, 3, 4, 8], inputs: ['x', 'c', 's'], initializers: { c: sample([2, 4, 2]), s: sample([2, 4, 2]) } }),
+  'RotaryEmbedding-23 of three dimensions, interleaved': one('RotaryEmbedding', 23, { num_heads: 2, interleaved: 1, rotary_embedding_dim: 6 }, { x: [2, 3, 16], inputs: ['x', 'c', 's'], initializers: { c: sample([2, 3, 3]), s: sample([2, 3, 3]) } }),
   'com.microsoft Gelu': one('Gelu', 17, {}, { x: [2, 3], domain: microsoft }),
   'com.microsoft FastGelu with bias': one('FastGelu', 17, {}, { x: [2, 3], inputs: ['x', 'b'], initializers: { b: floats([1, -1, 0.5]) }, domain: microsoft }),
   'com.microsoft BiasGelu': one('BiasGelu', 17, {}, { x: [2, 3], inputs: ['x', 'b'], initializers: { b: floats([1, -1, 0.5]) }, domain: microsoft }),
