@@ -80,7 +80,7 @@ const LEAST: Partial<Record<DType, number>> = { float16: -HALF_MAX, bfloat16: -3
 const attention: Rule = (node, scope) => {
   if (node.inputs[6]) throw new UnsupportedError('how many keys are valid (nonpad_kv_seqlen) is up to the data');
   if (node.outputs[3] && scope.isUsed(node.outputs[3])) throw new UnsupportedError('the products of queries and keys (qk_matmul_output) are used');
-  for (const side of ['left_window_size', 'right_window_size']) if (numberAttribute(node, side, -1) !== -1) throw new UnsupportedError(`attribute '${side}'`);
+  for (const side of ['left_window_size', 'right_window_size']) if (numberAttribute(node, side, -1) !== -1) throw new UnsupportedError(`attribute '${side}' is not supported`);
   const isFlat = scope.type(inputOf(node, 0)).dims.length === 3;
   const [queryHeads, ownHeads] = ['q_num_heads', 'kv_num_heads'].map((name) => numberAttribute(node, name, 0));
   const query = byHead(node, scope, inputOf(node, 0), queryHeads!);
