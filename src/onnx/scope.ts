@@ -41,6 +41,8 @@ export interface Scope {
   isUsed(id: ValueId): boolean;
   /** Adds a constant, under a fresh name unless one is given. */
   addConstant(tensor: Tensor, name?: ValueId): ValueId;
+  /** A name that no value has. */
+  freshValue(hint: string): ValueId;
   /**
    * Adds a node for `source`; gives its outputs. `outputs` default to one fresh value. The node that carries the source's
    * outputs takes its name, helpers get a suffix. Throws NotStaticError where an input's length is up to the data.
@@ -103,6 +105,7 @@ export function createImportScope(options: ScopeOptions): ScopeState {
     known: (id) => (id === '' ? undefined : contextOf(store, [id], 0).numbers(0)),
     isUsed: (id) => options.used.has(id),
     addConstant: (tensor, name) => addConstant(store, tensor, name ?? freshName(options.names, 'constant')),
+    freshValue: (hint) => freshName(options.names, hint),
     emit: (source, op, inputs, attributes, outputs) =>
       emit(store, source, op, inputs, attributes, outputs ?? [freshName(options.names, `${source.name}/${op}`)]),
     emitTyped(source, op, attrs, types) {

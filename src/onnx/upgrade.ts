@@ -8,13 +8,15 @@ import { ATTENTION_RULES } from './upgrade/attention.ts';
 import { CONTRIB_RULES } from './upgrade/contrib.ts';
 import { MEANING_RULES } from './upgrade/meaning.ts';
 import { OPERAND_RULES } from './upgrade/operands.ts';
+import { QUANTIZED_RULES } from './upgrade/quantized.ts';
 import { emitAs, type Rule } from './upgrade/rule.ts';
 
 const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...OPERAND_RULES, ...MEANING_RULES, ...ATTENTION_RULES]);
+const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ...QUANTIZED_RULES]);
 
 /** The rule that imports a node, or undefined where the vocabulary lacks its op. */
 export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): Rule | undefined {
-  if (domain === 'com.microsoft') return CONTRIB_RULES.get(opType);
+  if (domain === 'com.microsoft') return MICROSOFT_RULES.get(opType);
   if (domain !== '') return undefined;
   const rule = ONNX_RULES.get(opType);
   if (rule) return rule;
@@ -25,7 +27,7 @@ export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'
 /** Ops outside of the vocabulary that are read as ops of it, with their domain where that is not ONNX's own. */
 export function translatedOps(): readonly string[] {
   const own = [...ONNX_RULES.keys()].filter((opType) => !isOnnxOp(opType));
-  return [...own.sort(), ...[...CONTRIB_RULES.keys()].sort().map((opType) => `com.microsoft.${opType}`)];
+  return [...own.sort(), ...[...MICROSOFT_RULES.keys()].sort().map((opType) => `com.microsoft.${opType}`)];
 }
 
 function isOnnxOp(opType: string): opType is OpKind {

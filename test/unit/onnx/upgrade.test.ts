@@ -38,6 +38,20 @@ const one = (op: string, opset: number, attributes: Record<string, AttributeValu
 
 const microsoft = 'com.microsoft';
 
+/** A quantized op of onnxruntime: x in bytes, and what `operands` names behind it; `s…` are scales, `z…` zero points. */
+function quantized(op: string, operands: string[], attributes: Record<string, AttributeValue> = {}, more: Partial<Case> & { readonly dtype?: 'int8' | 'uint8' } = {}): Case {
+  const { dtype = 'uint8', initializers = {}, ...rest } = more;
+  const zero = (value: number): Tensor => fromNumbers(dtype, [], [dtype === 'uint8' ? value : value - 128]);
+  const grids = { sx: floats([0.02], []), zx: zero(120), sy: floats([0.03], []), zy: zero(100) };
+  return {
+    opset: 17, domains: { [microsoft]: 1 }, x: [2, 3, 4], outputs: { y: dtype }, ...rest, initializers: { ...grids, ...initializers },
+    nodes: [node('QuantizeLinear', ['x', 'sx', 'zx'], ['q']), node(op, operands, ['y'], attributes, { domain: microsoft })],
+  };
+}
+
+const bytes = (dims: readonly number[], dtype: 'int8' | 'uint8' = 'uint8'): Tensor => fromNumbers(dtype, dims, Array.from({ length: elementCount(dims) }, (_, i) => ((i * 37) % 200) - (dtype === 'int8' ? 100 : 0)));
+const second = { b: bytes([3, 4]), sb: floats([0.01], []), zb: fromNumbers('uint8', [], [90]) };
+
 const CASES: Readonly<Record<string, Case>> = {
   'Squeeze-11 axes': one('Squeeze', 11, { axes: [0, 2] }, { x: [1, 3, 1, 2] }),
   'Unsqueeze-11 axes': one('Unsqueeze', 11, { axes: [0, 3] }, { x: [3, 2] }),
@@ -161,6 +175,22 @@ const CASES: Readonly<Record<string, Case>> = {
   'com.microsoft FusedGemm, Elu': one('FusedGemm', 17, { activation: 'Elu', activation_alpha: { float: 0.3 } }, { x: [2, 3], inputs: ['x', 'w', 'b'], initializers: { w: sample([3, 4]), b: sample([4]) }, domain: microsoft }),
   'com.microsoft FusedGemm, Softplus': one('FusedGemm', 17, { activation: 'Softplus' }, { x: [2, 3], inputs: ['x', 'w', 'b'], initializers: { w: sample([3, 4]), b: sample([4]) }, domain: microsoft }),
   'com.microsoft FusedConv, Clip': one('FusedConv', 17, { kernel_shape: [2, 2], activation: 'Clip', activation_params: { floats: [-0.2, 0.4] } }, { x: [1, 2, 4, 4], inputs: ['x', 'w'], initializers: { w: sample([3, 2, 2, 2]) }, domain: microsoft }),
+  'com.microsoft QLinearAdd': quantized('QLinearAdd', ['q', 'sx', 'zx', 'b', 'sb', 'zb', 'sy', 'zy'], {}, { initializers: second }),
+  'com.microsoft QLinearMul': quantized('QLinearMul', ['q', 'sx', 'zx', 'b', 'sb', 'zb', 'sy', 'zy'], {}, { initializers: second }),
+  'com.microsoft QLinearSigmoid': quantized('QLinearSigmoid', ['q', 'sx', 'zx', 'sy', 'zy']),
+  'com.microsoft QLinearLeakyRelu': quantized('QLinearLeakyRelu', ['q', 'sx', 'zx', 'sy', 'zy'], { alpha: { float: 0.2 } }),
+  'com.microsoft QLinearLeakyRelu of int8 without zero points': quantized('QLinearLeakyRelu', ['q', 'sx', '', 'sy', ''], { alpha: { float: 0.2 } }, { dtype: 'int8', initializers: { zx: fromNumbers('int8', [], [0]) } }),
+  'com.microsoft QLinearSoftmax': quantized('QLinearSoftmax', ['q', 'sx', 'zx', 'sp', 'zp'], { axis: -1, opset: 13 }, { initializers: { sp: floats([1 / 256], []), zp: fromNumbers('uint8', [], [0]) } }),
+  'com.microsoft QLinearAveragePool': quantized('QLinearAveragePool', ['q', 'sx', 'zx', 'sy', 'zy'], { kernel_shape: [2, 2], pads: [1, 1, 0, 0] }, { x: [1, 2, 4, 5], initializers: { sy: floats([0.0317], []) } }),
+  'com.microsoft QLinearGlobalAveragePool': quantized('QLinearGlobalAveragePool', ['q', 'sx', 'zx', 'sy', 'zy'], { channels_last: 0 }, { x: [1, 2, 4, 5] }),
+  'com.microsoft QLinearConcat': quantized('QLinearConcat', ['sy', 'zy', 'q', 'sx', 'zx', 'b', 'sb', 'zb'], { axis: 0 }, { x: [3, 4], initializers: second }),
+  'com.microsoft QLinearWhere': quantized('QLinearWhere', ['c', 'q', 'sx', 'zx', 'b', 'sb', 'zb', 'sy', 'zy'], {}, { x: [3, 4], initializers: { ...second, c: fromNumbers('bool', [3, 1], [1, 0, 1]) } }),
+  'com.microsoft QGemm by column': quantized('QGemm', ['q', 'sx', 'zx', 'w', 'sw', 'zw', 'c', 'sy', 'zy'], { transB: 1 }, {
+    x: [2, 4], initializers: { w: bytes([3, 4], 'int8'), sw: floats([0.01, 0.02, 0.005]), zw: fromNumbers('int8', [3], [0, 0, 0]), c: fromNumbers('int32', [3], [500, -300, 40]) },
+  }),
+  'com.microsoft QGemm to floats': quantized('QGemm', ['q', 'sx', 'zx', 'w', 'sw', 'zw'], { alpha: { float: 0.5 } }, { x: [2, 4], outputs: { y: 'float32' }, initializers: { w: bytes([4, 3]), sw: floats([0.01], []), zw: fromNumbers('uint8', [], [100]) } }),
+  'com.microsoft MatMulIntegerToFloat': quantized('MatMulIntegerToFloat', ['q', 'w', 'sx', 'sw', 'zx', 'zw', 'c'], {}, { outputs: { y: 'float32' }, initializers: { w: bytes([4, 3]), sw: floats([0.01, 0.02, 0.005]), zw: fromNumbers('uint8', [3], [100, 90, 80]), c: floats([1, 2, 3]) } }),
+  'com.microsoft DynamicQuantizeMatMul': one('DynamicQuantizeMatMul', 17, {}, { x: [2, 3, 4], inputs: ['x', 'w', 'sw', '', 'c'], initializers: { w: bytes([4, 3]), sw: floats([0.01], []), c: floats([1, 2, 3]) }, domain: microsoft }),
   'a custom op that onnxruntime knows': {
     ...one('Inverse', 17, {}, { x: [2, 2], domain: microsoft, ops: ['Custom'] }),
   },
