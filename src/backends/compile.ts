@@ -123,6 +123,10 @@ const TYPES = '; or, where onnxruntime has it, write the types of its outputs in
 /** For a model that is no static graph: there is nothing to cut into a part for each. */
 const WHOLE = 'use --backend onnxruntime, which runs such a model unchanged';
 
+/** Ops that are not ONNX's own, and that onnxruntime has: these run there without a plugin. */
+const OF_ONNXRUNTIME = /^(com\.microsoft|ai\.onnx\.ml)\./;
+const THERE: Readonly<Record<string, string>> = { webgpu: 'use --fallback onnxruntime to run these there and the rest here, or --backend onnxruntime' };
+
 /** For a shape that a value decides: where the value is an input's, it may be known all the same. */
 const FREEZE = '; or, where an input decides it, make it a constant: tsrt-bench freeze MODEL --value NAME=V';
 
@@ -146,8 +150,11 @@ function precisionError(model: string, backend: string, details: readonly string
 /** Ops that nobody knows are a plugin's business; for the others it depends on the backend. */
 function wayOut(backend: string, unsupported: readonly Unsupported[], isGraph: boolean): string {
   const unknown = unsupported.find(({ op, reason }) => op !== 'precision' && /not a known op|no plugin that is loaded/.test(reason));
-  if (unknown) return pluginWayOut(unknown.op) + (unknown.reason.includes('does not declare static types') ? TYPES : '');
   const way = (isGraph || backend === 'onnxruntime' ? WAYS_OUT[backend] : WHOLE) ?? 'use --backend onnxruntime, or a plugin that has these ops';
+  if (unknown) {
+    const plugin = pluginWayOut(unknown.op) + (unknown.reason.includes('does not declare static types') ? TYPES : '');
+    return backend !== 'onnxruntime' && OF_ONNXRUNTIME.test(unknown.op) ? `${isGraph ? (THERE[backend] ?? WHOLE) : WHOLE}; or ${plugin}` : plugin;
+  }
   return unsupported.some(({ reason }) => reason.includes('not known at build')) ? way + FREEZE : way;
 }
 

@@ -70,6 +70,15 @@ describe('compileModel', () => {
     });
   });
 
+  it.each([['com.microsoft', true], ['ai.onnx.ml', true], ['my.ops', false]])('names onnxruntime for an op that it has: %s', async (domain, has) => {
+    const own = (...inputs: string[]) => modelBytes({ domains: { [domain]: 1 }, outputs: [value('y', 'float32', ['M'])], nodes: [...inputs.map((input) => node('Relu', [input], ['r'])), node('Mystery', [inputs.length > 0 ? 'r' : 'x'], ['y'], {}, { domain })] });
+    const fixes = [own('x'), own()].map((bytes) => compileModel({ ...request(bytes), backend: { ...strict, name: 'webgpu' } }).catch((error: unknown) => (error as { fix: string }).fix));
+    for (const [index, way] of ['--fallback onnxruntime', '--backend onnxruntime'].entries()) {
+      expect(await fixes[index]).toContain(`plugin new NAME --op ${domain}.Mystery`);
+      expect(((await fixes[index]) as string).includes(way)).toBe(has);
+    }
+  });
+
   it('calls a file that is no model invalid', async () => {
     await expect(compileModel({ ...request(new TextEncoder().encode('hello')), backend: strict })).rejects.toMatchObject({ code: 'MODEL_INVALID' });
   });
