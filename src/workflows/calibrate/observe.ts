@@ -44,6 +44,8 @@ export interface Observation {
   readonly samples: number;
 }
 
+const PRODUCTS: ReadonlySet<string> = new Set(['Conv', 'Gemm', 'MatMul']);
+
 /** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. One, or what it has, where the model is fixed. */
 const BATCHES = [2, 1, undefined] as const;
 
@@ -54,7 +56,8 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   const graph = equalization ? equalize(optimized).graph : optimized;
   const placement = calibrationPlacement(graph, scheme);
   if (placement.roles.size === 0) {
-    throw unquantizable(request.model.name, 'it has no convolution or matrix product with constant weights');
+    const isHalf = graph.nodes.some(({ op, inputs }) => PRODUCTS.has(op) && graph.constants.get(inputs[1] ?? '')?.dtype === 'float16');
+    throw unquantizable(request.model.name, isHalf ? 'its weights are halves: int8 is made of the model in float32 that it was converted from' : 'it has no convolution or matrix product with constant weights');
   }
   const bindings = (ids: readonly string[]) => ids.map((name): Binding => ({ name, ...typeOf(graph, name) }));
   const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), batch);

@@ -64,6 +64,20 @@ describe('calibrate', () => {
     expect(await calibrateCommand(await request(folder, { suite: folder, samples: 6 }))).toMatchObject({ kind: 'calibrated', samples: 6, tensors: expect.any(Number) });
   });
 
+  it.each([['float16', 'its weights are halves'], ['float64', 'no convolution or matrix product']] as const)('says why a model in %s is none for it', async (dtype, reason) => {
+    const folder = await temporaryFolder();
+    const { b } = net();
+    const x = b.node('Cast', [b.input('x', { dtype: 'float32', dims: [1, 8] })], { to: dtype, saturate: 1 });
+    const product = b.node('MatMul', [x, b.constant(fromNumbers(dtype, [8, 4], Array.from({ length: 32 }, (_, i) => i / 32)))], {});
+    await writeFile(join(folder, 'half.onnx'), exportGraph(b.finish([b.node('Cast', [product], { to: 'float32', saturate: 1 }, { outputs: ['y'] })])));
+    const suite = {
+      name: 'half', description: 'weights of another type', model: { name: 'half', file: 'half.onnx' }, inputs: [{ kind: 'synthetic', values: { distribution: 'uniform', low: -1, high: 1 } }], task: { kind: 'raw' },
+      variants: [{ backend: 'onnxruntime', precision: 'int8' }],
+    };
+    await writeFile(join(folder, 'suite.yaml'), JSON.stringify(suite));
+    await expect(calibrateCommand(await request(folder, { suite: folder }))).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: expect.stringContaining(reason) });
+  });
+
   it.each([
     [{ percentile: '0' }, 'USAGE'],
     [{ percentile: 'most' }, 'USAGE'],
