@@ -259,7 +259,9 @@ function decodeValues(protos: readonly ValueInfoProto[], what: string): OnnxValu
   return protos.map((proto, index) => {
     const name = proto.name ?? '';
     const place = name === '' ? `${what} ${index}` : `${what} ${quote(name)}`;
-    if (what !== 'value' && (name === '' || seen.has(name))) throw invalid(`an ${what} has no name of its own`, place);
+    if (what !== 'value' && name === '') throw invalid(`an ${what} has no name`, place);
+    // onnx.checker and onnxruntime take it, but results go by their names.
+    if (what !== 'value' && seen.has(name)) throw invalid(`an ${what} has no name of its own: the graph lists it twice`, place, `list it once, or give the other a name of its own${what === 'output' ? ' by an Identity' : ''}`);
     seen.add(name);
     return { name, type: decodeType(proto.type, place) };
   });

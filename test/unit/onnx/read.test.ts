@@ -174,6 +174,7 @@ describe('models that contradict themselves', () => {
     ['opset 0', modelBytes({ opset: 0 }), /version 0/],
     ['a domain that is not imported', modelBytes({ nodes: [node('Relu', ['x'], ['y'], {}, { domain: 'other' })] }), /'other', which the model does not import/],
     ['no outputs', modelBytes({ outputs: [] }), /no outputs/],
+    ['one output twice', modelBytes({ outputs: [value('y', 'float32', ['N', 4]), value('y', 'float32', ['N', 4])] }), /the graph lists it twice/],
     ['two inputs of one name', modelBytes({ inputs: [value('x', 'float32', [1]), value('x', 'float32', [1])] }), /no name of its own/],
     ['an output that nothing produces', modelBytes({ outputs: [value('z', 'float32', [1])] }), /nothing produces the output 'z'/],
     ['an input that nothing produces', modelBytes({ nodes: [node('Relu', ['ghost'], ['y'])] }), /reads the value 'ghost'/],
