@@ -75,6 +75,16 @@ const distinct = (length: { readonly minLength: number; readonly maxLength: numb
   fc.uniqueArray(fc.integer({ min: -10_000, max: 10_000 }).filter((value) => value !== 0), { ...length, comparator: (a, b) => Math.abs(a) === Math.abs(b) });
 
 describe('exact rank tests', () => {
+  it('rank sums of many rounds are exact and take no time', () => {
+    const before = Array.from({ length: 200 }, (_, i) => i);
+    const after = before.map((value) => value + 0.5);
+    const shift = rankSumShift(before, after);
+    // Two series that interlace: scipy.stats.mannwhitneyu(after, before, alternative, method='exact').
+    expect(shift.pAbove(0)).toBeCloseTo(0.4657470000080466, 12);
+    expect(shift.pBelow(0)).toBeCloseTo(0.5345963932119494, 12);
+    expect(rankSumShift(before.slice(0, 5), Array.from({ length: 7 }, (_, i) => i + 100)).attainable * 792).toBeCloseTo(1, 12);
+  });
+
   it('signed ranks give the p of all sign flips', () => {
     fc.assert(
       fc.property(distinct({ minLength: 1, maxLength: 9 }), (differences) => {
