@@ -8,8 +8,14 @@
  * values need not show: every value must lie on the same side, and the chance that two modes do that to sides which are the
  * same must itself be within the level; see {@link chanceOfModes}. Values that are fewer still can show a gross change alone,
  * one that no modes explain.
+ *
+ * The rank test of unpaired values takes both sides to scatter alike. A few rounds of a restless day against many of a quiet one all
+ * lie on one side far more often than their ranks say (Behrens and Fisher's problem): where the sides scatter unlike each other, the
+ * trimmed means must differ as well, by Yuen's test, which allows for that and for outliers (Biometrika 61(1), 1974).
  */
+import { robustDeviation } from './modes.ts';
 import { rankSumShift, signedRankShift } from './ranks.ts';
+import { sortSamples } from './samples.ts';
 import { studentQuantile, studentTail } from './student.ts';
 
 /** Round values of the two sides, on an additive scale. `paired`: the same rounds, in the same order. */
@@ -57,17 +63,42 @@ export function shiftBetween(sides: Sides, gross = Infinity): Shift {
   const differences = paired ? after.map((value, i) => value - before[i]!) : [];
   const ranks = paired ? signedRankShift(differences) : rankSumShift(before, after);
   const moments = paired ? momentsOf(differences) : welch(momentsOf(before), momentsOf(after));
+  const trimmed = !paired && scatterUnlike(before, after) ? welch(trimmedMoments(before), trimmedMoments(after)) : undefined;
   const chance = chanceOfModes(sides);
-  const p = (exact: number, excess: number, level: number, whole: number): number => {
-    if (ranks.attainable <= level || exact > ranks.attainable) return exact;
-    return tail(moments, chance <= whole ? excess : excess - gross);
+  const p = (exact: number, sign: 1 | -1, margin: number, level: number, whole: number): number => {
+    if (ranks.attainable <= level) return trimmed ? Math.max(exact, tail(trimmed, sign * trimmed.mean - margin)) : exact;
+    if (exact > ranks.attainable) return exact;
+    return tail(moments, sign * moments.mean - margin - (chance <= whole ? 0 : gross));
   };
   return {
     point: ranks.point,
-    pAbove: (margin, level, whole = level) => p(ranks.pAbove(margin), moments.mean - margin, level, whole),
-    pBelow: (margin, level, whole = level) => p(ranks.pBelow(-margin), -margin - moments.mean, level, whole),
-    interval: (share) => (ranks.attainable <= share ? ranks.interval(share) : studentInterval(moments, ranks.point, share)),
+    pAbove: (margin, level, whole = level) => p(ranks.pAbove(margin), 1, margin, level, whole),
+    pBelow: (margin, level, whole = level) => p(ranks.pBelow(-margin), -1, margin, level, whole),
+    interval(share) {
+      if (ranks.attainable > share) return studentInterval(moments, ranks.point, share);
+      const [exact, allowed] = [ranks.interval(share), trimmed && studentInterval(trimmed, trimmed.mean, share)];
+      return allowed ? { low: Math.min(exact.low, allowed.low), high: Math.max(exact.high, allowed.high) } : exact;
+    },
   };
+}
+
+/** Ratio of the sides' deviations from which on they are not taken to scatter alike. */
+const UNLIKE = 1.5;
+
+/** Fewer values than this are told by either deviation. */
+const FEW = 8;
+
+/**
+ * By the deviation of all values and by that of their bulk, which outliers and modes move one by one; of a few values either may be
+ * small by chance.
+ */
+function scatterUnlike(before: readonly number[], after: readonly number[]): boolean {
+  const unlike = (deviation: (values: readonly number[]) => number): boolean => {
+    const [one, other] = [deviation(before), deviation(after)];
+    return Math.max(one, other) > UNLIKE * Math.min(one, other);
+  };
+  const [all, bulk] = [unlike((values) => momentsOf(values).error * Math.sqrt(values.length)), unlike(robustDeviation)];
+  return Math.min(before.length, after.length) < FEW ? all || bulk : all && bulk;
 }
 
 interface Moments {
@@ -83,6 +114,21 @@ function momentsOf(values: readonly number[]): Moments {
   const squares = values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
   const degrees = values.length - 1;
   return { mean, degrees, error: degrees === 0 ? Infinity : Math.sqrt(squares / degrees / values.length) };
+}
+
+/** Of a side's values that Yuen's test cuts off at each end. */
+const TRIMMED = 0.2;
+
+/** Mean of the values that are left, its error from those cut off drawn in to them. */
+function trimmedMoments(values: readonly number[]): Moments {
+  const sorted = sortSamples(values);
+  const cut = Math.floor(TRIMMED * sorted.length);
+  const kept = sorted.subarray(cut, sorted.length - cut);
+  const mean = kept.reduce((sum, value) => sum + value, 0) / kept.length;
+  const drawnIn = momentsOf([...sorted].map((value) => Math.min(kept.at(-1)!, Math.max(kept[0]!, value))));
+  const degrees = kept.length - 1;
+  // From the sum of squares over n·(n − 1) to that over h·(h − 1).
+  return { mean, degrees, error: degrees === 0 ? Infinity : drawnIn.error * Math.sqrt((sorted.length * (sorted.length - 1)) / (kept.length * degrees)) };
 }
 
 /** Welch's t, with Satterthwaite's degrees of freedom (Biometrics Bulletin 2(6), 1946). */

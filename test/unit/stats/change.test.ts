@@ -240,3 +240,46 @@ describe('spending an error rate over looks', () => {
     expect(() => spendEvenly([0.5])).toThrow(RangeError);
   });
 });
+
+describe('sides that scatter unlike each other', () => {
+  it.each([
+    { after: 4, scatter: 10 },
+    { after: 8, scatter: 10 },
+    { after: 24, scatter: 10 },
+  ])('$after rounds that scatter $scatter times as much as 24 raise few alarms', ({ after: count, scatter }) => {
+    const random = createRandom(11);
+    const [runs, level] = [4000, 0.005];
+    let [ranks, alarms] = [0, 0];
+    for (let run = 0; run < runs; run++) {
+      const before = Array.from({ length: 24 }, () => normal(random));
+      const after = Array.from({ length: count }, () => scatter * normal(random));
+      if (rankSumShift(before, after).pAbove(0) <= level) ranks++;
+      if (shiftBetween({ before, after, paired: false }).pAbove(0, level) <= level) alarms++;
+    }
+    // Over a few thousand runs chance adds half a percent; Yuen's test itself keeps its level within a factor of two.
+    expect(ranks / runs).toBeGreaterThan(0.014);
+    expect(alarms / runs).toBeLessThan(0.011);
+  });
+
+  it('the interval allows for it', () => {
+    const random = createRandom(12);
+    let [ranks, covered] = [0, 0];
+    for (let run = 0; run < 2000; run++) {
+      const before = Array.from({ length: 24 }, () => normal(random));
+      const after = Array.from({ length: 8 }, () => 10 * normal(random));
+      const holds = ({ low, high }: { readonly low: number; readonly high: number }) => low <= 0 && high >= 0;
+      if (holds(rankSumShift(before, after).interval(0.025))) ranks++;
+      if (holds(shiftBetween({ before, after, paired: false }).interval(0.025))) covered++;
+    }
+    expect(ranks / 2000).toBeLessThan(0.9);
+    expect(covered / 2000).toBeGreaterThan(0.94);
+  });
+
+  it('what differs plainly is found all the same', () => {
+    const random = createRandom(13);
+    const before = Array.from({ length: 24 }, () => 0.01 * normal(random));
+    const after = Array.from({ length: 24 }, () => 0.2 + 0.05 * normal(random));
+    expect(shiftBetween({ before, after, paired: false }).pAbove(0.05, 1e-4)).toBeLessThan(1e-4);
+    expect(shiftBetween({ before: after, after: before, paired: false }).pBelow(0.05, 1e-4)).toBeLessThan(1e-4);
+  });
+});
