@@ -24,7 +24,7 @@ export function changePoints(series: readonly number[], { seed, level = 0.01, sh
   const cuts: number[] = [];
   const divide = (from: number, to: number): void => {
     const part = series.slice(from, to);
-    if (part.length < 2 * shortest || permutationP(ranksOf(part), shortest, random) > level) return;
+    if (part.length < 2 * shortest || !isChanged(ranksOf(part), { shortest, level, random })) return;
     const cut = from + bestCut(part, shortest);
     divide(from, cut);
     cuts.push(cut);
@@ -47,12 +47,16 @@ function largestScore(ranks: readonly number[], shortest: number): number {
   return largest;
 }
 
-/** Phipson and Smyth's p, which is never zero (Stat. Appl. Genet. Mol. Biol. 9(1), 2010). */
-function permutationP(ranks: readonly number[], shortest: number, random: Random): number {
+/**
+ * Whether the largest score is beyond the level, by Phipson and Smyth's p, which is never zero (Stat. Appl. Genet. Mol. Biol. 9(1),
+ * 2010). Ends as soon as the permutations that are left can't change the answer: most series have one level, and are told soon.
+ */
+function isChanged(ranks: readonly number[], { shortest, level, random }: { readonly shortest: number; readonly level: number; readonly random: Random }): boolean {
   const score = largestScore(ranks, shortest);
+  const most = level * (PERMUTATIONS + 1) + 1e-9;
   let reached = 1;
-  for (let i = 0; i < PERMUTATIONS; i++) if (largestScore(shuffle(ranks, random), shortest) >= score - 1e-9) reached++;
-  return reached / (PERMUTATIONS + 1);
+  for (let i = 0; i < PERMUTATIONS && reached <= most; i++) if (largestScore(shuffle(ranks, random), shortest) >= score - 1e-9) reached++;
+  return reached <= most;
 }
 
 function bestCut(part: readonly number[], shortest: number): number {

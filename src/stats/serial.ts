@@ -2,7 +2,9 @@
  * Series whose values follow each other: a neighbour that stays, a clock that keeps its speed, heat. Tests that take values as
  * independent then find shifts that are none, since n values say less than n.
  */
+import { changePoints } from './change-points.ts';
 import { autocorrelation } from './describe.ts';
+import { quantile, sortSamples } from './samples.ts';
 import { studentQuantile } from './student.ts';
 
 /** Series shorter than this tell next to nothing of their correlation. */
@@ -38,6 +40,20 @@ export function serialDoubt(before: readonly number[], after: readonly number[],
   const error = Math.sqrt(squaredError(before) + squaredError(after));
   return error === 0 ? 0 : studentQuantile(Math.min(0.5, level), Infinity) * error * (Math.sqrt((1 + rho) / (1 - rho)) - 1);
 }
+
+/**
+ * How far apart the levels of a series are, as {@link changePoints} finds them; 0 where it has one. What a machine does within a run
+ * (a step, a walk, heat) it does between runs as well, and the correlation of a short series, which is low where it stays on one side
+ * and lower still under noise of its own, tells less than half of that.
+ */
+export function levelsApart(series: readonly number[]): number {
+  const cuts = [0, ...changePoints(series, { seed: SEED }), series.length];
+  const levels = cuts.slice(1).map((end, i) => quantile(sortSamples(series.slice(cuts[i], end)), 0.5));
+  return Math.max(...levels) - Math.min(...levels);
+}
+
+/** Of the permutations: the same series has the same levels. */
+const SEED = 1;
 
 function squaredError(values: readonly number[]): number {
   const { length } = values;

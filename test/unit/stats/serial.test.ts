@@ -1,7 +1,8 @@
 /** Correlated series: the estimate against series of known correlation, and the doubt against simulated levels. */
 import { describe, expect, it } from 'vitest';
 import { createRandom, normal, type Random } from '../../../src/stats/random.ts';
-import { serialCorrelation, serialDoubt } from '../../../src/stats/serial.ts';
+import { rankSumShift } from '../../../src/stats/ranks.ts';
+import { levelsApart, serialCorrelation, serialDoubt } from '../../../src/stats/serial.ts';
 
 /** First-order autoregressive, variance 1. */
 function series(rho: number, count: number, random: Random): number[] {
@@ -44,5 +45,35 @@ describe('serialDoubt', () => {
 
   it('is nothing for equal values', () => {
     expect(serialDoubt([1, 1, 1], [2, 2, 2], 0.01)).toBe(0);
+  });
+});
+
+describe('levelsApart', () => {
+  it('is how far a run stepped, and nothing where only rounds scatter', () => {
+    const random = createRandom(3);
+    const steady = Array.from({ length: 24 }, () => 0.01 * normal(random));
+    expect(levelsApart(steady)).toBe(0);
+    expect(levelsApart(steady.map((value, i) => (i < 9 ? value : value + 0.08)))).toBeCloseTo(0.08, 1);
+    expect(levelsApart([0.1, 0.2, 5])).toBe(0);
+    expect(levelsApart(Array.from({ length: 24 }, () => 1))).toBe(0);
+  });
+
+  it('with it, levels that walk during both runs are seldom taken for a change', () => {
+    const random = createRandom(4);
+    const walk = () => {
+      let level = 0;
+      return Array.from({ length: 24 }, () => (level += 0.005 * normal(random)) + 0.003 * normal(random));
+    };
+    const [runs, level] = [400, 0.005 / 30];
+    let [correlated, apart] = [0, 0];
+    for (let run = 0; run < runs; run++) {
+      const [before, after] = [walk(), walk()];
+      const shift = rankSumShift(before, after);
+      const doubt = serialDoubt(before, after, level);
+      if (shift.pAbove(doubt) <= level) correlated++;
+      if (shift.pAbove(doubt + Math.max(levelsApart(before), levelsApart(after))) <= level) apart++;
+    }
+    expect(correlated / runs).toBeGreaterThan(0.02);
+    expect(apart / runs).toBeLessThan(0.01);
   });
 });
