@@ -8,7 +8,7 @@ import { EXIT, type ExitStatus } from '../errors.ts';
 import type { BenchRecord } from '../results/record.ts';
 import { samplesNeeded } from '../stats/interval.ts';
 import type { CaseComparison, Comparison, MetricChange } from './compare.ts';
-import type { TimedChange } from './timed.ts';
+import type { TimedChange, WholeRounds } from './timed.ts';
 import { METRICS, type MetricName } from './metrics.ts';
 import { noiseOf, type NoiseWarning } from './noise.ts';
 import { isWatched, thresholdOf, thresholdUnit, type GatePolicy } from './policy.ts';
@@ -159,7 +159,21 @@ function judgeChange(change: MetricChange, threshold: number, policy: GatePolicy
   const worsening = worseningOf(change);
   if (isBelowFloor(change)) return judgeBelowFloor(change, worsening);
   const verdict = change.kind === 'exact' ? exactVerdict(worsening.point, threshold) : timedVerdict(change, worsening, threshold, policy);
-  return { verdict, reason: sentence(change, worsening, threshold, verdict) };
+  const stalls = change.kind === 'sampled' && change.whole && verdict !== 'regressed' ? judgeWhole(change, change.whole, threshold, policy) : undefined;
+  return stalls ?? { verdict, reason: sentence(change, worsening, threshold, verdict) };
+}
+
+/**
+ * What the rounds as a whole say against slices that are no worse; undefined where they say nothing. Neighbours stall either side, so
+ * that whole rounds are noisy and are not asked to lie within the threshold; where they are worse in round after round, it is no
+ * neighbour's doing.
+ */
+function judgeWhole(change: TimedChange, whole: WholeRounds, threshold: number, policy: GatePolicy): { readonly verdict: Verdict; readonly reason: string } | undefined {
+  const all = { ...change, ...whole };
+  const worsening = worseningOf(all);
+  if (worsening.low <= 0 || worsening.high <= threshold + ROUNDING) return undefined;
+  const verdict = timedVerdict(all, worsening, threshold, policy) === 'regressed' ? 'regressed' : 'inconclusive';
+  return { verdict, reason: `${sentence(all, worsening, threshold, verdict)}; by whole rounds, since the slices that do not stall differ less` };
 }
 
 function isBelowFloor({ metric, baseline, candidate }: Exclude<MetricChange, { kind: 'incomparable' }>): boolean {

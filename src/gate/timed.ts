@@ -50,7 +50,14 @@ export interface TimedChange {
   readonly samples: number;
   readonly design: Design;
   readonly session: SessionEffect;
+  /**
+   * The same of the rounds as a whole, where `ratio` is what their slices say: a median over slices does not show what stalls one in
+   * ten of them, however long.
+   */
+  readonly whole?: WholeRounds;
 }
+
+export type WholeRounds = Pick<TimedChange, 'ratio' | 'rise' | 'fall'>;
 
 export type TimedResult = TimedChange | { readonly kind: 'incomparable'; readonly metric: TimedMetric; readonly reason: string };
 
@@ -65,18 +72,31 @@ export function compareTimed(metric: TimedMetric, baseline: CompletedRecord, can
   if (sortedBefore[0]! <= 0 || sortedAfter[0]! <= 0) return { kind: 'incomparable', metric, reason: 'a sample is zero, below what the clock can tell' };
   const session = design === 'interleaved' ? NO_SESSION_EFFECT : effectOn(metric, anotherDay(baseline, candidate));
   const logs = design === 'interleaved' ? pairedLogs(metric, [baseline, candidate], rounds) : { before: logsOf(metric, before), after: logsOf(metric, after) };
+  const stalls = metric === 'throughput' && design === 'interleaved' && rounds[0].some(({ slices }) => slices) ? wholeRounds({ before: logsOf(metric, before), after: logsOf(metric, after) }, levels) : undefined;
+  const inferred = stalls ? ofSlices : inferRatio;
   return {
     kind: 'sampled',
     metric,
     baseline: quantileOf(metric, sortedBefore),
     candidate: quantileOf(metric, sortedAfter),
-    ...inferRatio(logs, design, session, levels),
+    ...inferred(logs, design, session, levels),
+    ...(stalls && { whole: stalls }),
     rounds: Math.min(before.length, after.length),
     samples: Math.min(countSamples(before), countSamples(after)),
     design,
     session,
   };
 }
+
+/** Share of a throughput's false alarms that its rounds as a whole may raise; the rest is its slices'. */
+const WHOLE_SHARE = 0.2;
+
+function wholeRounds(logs: RoundLogs, levels: Levels): WholeRounds {
+  const { ratio, rise, fall } = inferRatio(logs, 'interleaved', NO_SESSION_EFFECT, { ...levels, family: levels.family / WHOLE_SHARE });
+  return { ratio, rise, fall };
+}
+
+const ofSlices: typeof inferRatio = (logs, design, session, levels) => inferRatio(logs, design, session, { ...levels, family: levels.family / (1 - WHOLE_SHARE) });
 
 /**
  * A change beyond what modes of a process, turbo clocks and the order of two processes do: half as much again, or a third less.

@@ -8,7 +8,7 @@ import { DEFAULT_POLICY, type GatePolicy } from '../../../src/gate/policy.ts';
 import { compareTimed } from '../../../src/gate/timed.ts';
 import type { AccuracyReading, BenchRecord } from '../../../src/results/record.ts';
 import type { RecordSet } from '../../../src/results/store.ts';
-import { createRandom } from '../../../src/stats/random.ts';
+import { createRandom, normal } from '../../../src/stats/random.ts';
 import { ACCURACY, aborted, completed, failed, skipped, type CompletedOptions } from '../../helpers/records.ts';
 
 function set(label: string, records: readonly BenchRecord[]): RecordSet {
@@ -236,5 +236,41 @@ describe('pairCases', () => {
       expect.stringContaining('the machine itself ran 20.0 % slower'),
     ]);
     expect(pair([before], [before]).notices).toEqual([]);
+  });
+});
+
+describe('throughput of rounds whose processes took turns', () => {
+  /** 16 rounds of 40 slices of five executions; `stalls` of them take `longer` milliseconds more. */
+  function turns({ stalls, longer, factor = 1, seed }: { readonly stalls: number; readonly longer: number; readonly factor?: number; readonly seed: number }) {
+    const random = createRandom(seed);
+    const latencyMs = Array.from({ length: 16 }, () => {
+      const level = factor * Math.exp(0.005 * normal(random));
+      return Array.from({ length: 200 }, () => level * Math.exp(0.01 * normal(random)) + (random.uniform() < stalls ? longer : 0));
+    });
+    const record = completed({ latencyMs });
+    const slicesOf = (samplesNs: readonly number[]) => Array.from({ length: 40 }, (_, i) => ({ samples: 5, elapsedNs: samplesNs.slice(5 * i, 5 * i + 5).reduce((sum, ns) => sum + ns, 0) }));
+    return { ...record, rounds: record.rounds.map((round) => ({ ...round, slices: slicesOf(round.samplesNs) })) };
+  }
+  const judged = (baseline: Parameters<typeof turns>[0], candidate: Parameters<typeof turns>[0]) => {
+    const policy: GatePolicy = { ...DEFAULT_POLICY, thresholds: { throughput: 5 }, watched: {} };
+    const pairing = pairCases(set('before', [turns(baseline)]), set('after', [turns(candidate)]), { allowDifferentDevice: false });
+    return judge(comparePairs(pairing, { baseline: 'before', candidate: 'after' }, { ...policy, metrics: ['throughput'], design: 'interleaved' }), policy).cases[0];
+  };
+  const still = { stalls: 0, longer: 0, seed: 1 };
+
+  it.each([
+    { name: 'a fiftieth of the executions stall: a sixth of it is lost', candidate: { stalls: 0.02, longer: 10, seed: 2 }, verdict: 'regressed', reason: /^throughput fell by 1[4-9].* beyond chance .*; by whole rounds/ },
+    { name: 'a rare short stall', candidate: { stalls: 0.02, longer: 1, seed: 2 }, verdict: 'passed', reason: /within the 5 % allowed$/ },
+    { name: 'stalls that are gone', baseline: { stalls: 0.02, longer: 10, seed: 1 }, candidate: { ...still, seed: 2 }, verdict: 'passed', reason: /within the 5 % allowed$/ },
+    { name: 'both stall alike', baseline: { stalls: 0.02, longer: 10, seed: 1 }, candidate: { stalls: 0.02, longer: 10, seed: 2 }, verdict: 'passed', reason: /within the 5 % allowed$/ },
+    { name: 'all is slower', candidate: { stalls: 0, longer: 0, factor: 1.1, seed: 2 }, verdict: 'regressed', reason: /^throughput fell by 9.* allowed$/ },
+  ])('$name: $verdict', ({ baseline = still, candidate, verdict, reason }) => {
+    expect(judged(baseline, candidate)).toMatchObject({ verdict, reason: expect.stringMatching(reason) });
+  });
+
+  it('identical sides that neighbours stall raise no alarm', () => {
+    const verdicts = Array.from({ length: 60 }, (_, i) => judged({ stalls: 0.01, longer: 30, seed: 2 * i }, { stalls: 0.01, longer: 30, seed: 2 * i + 1 })?.verdict);
+    expect(verdicts.filter((verdict) => verdict === 'regressed')).toEqual([]);
+    expect(verdicts.filter((verdict) => verdict === 'passed').length).toBeGreaterThan(50);
   });
 });
