@@ -147,9 +147,12 @@ export interface Session {
   readonly outputs: readonly Binding[];
   /** Requests that may be under way at once. */
   readonly maxInFlight: number;
-  /** One whole request: upload, execute, download. Inputs are checked against the bindings (TsrtError USAGE). */
+  /**
+   * One whole request: upload, execute, download. Inputs are checked against the bindings (TsrtError USAGE). Their bytes are read when their turn
+   * comes and are not copied before: leave them as they are until the answer is there.
+   */
   run(inputs: TensorMap): Promise<TensorMap>;
-  /** Puts inputs where the device reads them, so that execution can be timed without transfers. */
+  /** Puts inputs where the device reads them, so that execution can be timed without transfers. Leave them as they are for as long as the execution lives. */
   prepare(inputs: TensorMap): Promise<Execution>;
   /** Planned bytes. */
   readonly memory: MemoryLedger;
@@ -211,7 +214,7 @@ export interface Execution {
    * The i-th execution starts after the (i−1)-th in queue order; a backend may overlap their host work.
    */
   execute(count: number): Promise<void>;
-  /** The outputs of the last execution. */
+  /** The outputs of these inputs, whatever ran in the session meanwhile. */
   download(): Promise<TensorMap>;
   dispose(): Promise<void>;
 }

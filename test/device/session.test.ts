@@ -56,6 +56,23 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     });
   });
 
+  it('downloads what an execution computed, whatever ran since', async () => {
+    await withSession(twoKernels(), async (session) => {
+      const [first, second] = [await session.prepare(request(10)), await session.prepare(request(20))];
+      const answers = async () => [await first.download(), await second.download()].map((answer) => toNumbers(answer['y']!)[0]);
+      await first.execute(1);
+      await second.execute(1);
+      expect(await answers()).toEqual([22, 42]);
+      await session.run(request(1));
+      expect(await answers()).toEqual([22, 42]);
+      await session.profile!(request(2));
+      await session.deviceTime!();
+      expect(await answers()).toEqual([22, 42]);
+      // Before it was executed at all.
+      expect(toNumbers((await (await session.prepare(request(30))).download())['y']!)[0]).toBe(62);
+    });
+  });
+
   it('takes inputs that are staged, each request in memory of its own', async () => {
     const graph = newGraphBuilder('large');
     graph.input('x', { dtype: 'float32', dims: [2 ** 18] });
@@ -165,7 +182,34 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     await session.dispose();
     expect(released).toBe(1);
     expect(session.observeMemory().deviceBytes).toBe(0);
-    await expect(session.run(request(0))).rejects.toThrow('disposed');
+    expect(await codeOf(session.run(request(0)))).toBe('USAGE');
+  });
+
+  it('is disposed of when its measurements have ended: the device is others\' too', async () => {
+    const adapter = await requestAdapter({ swiftshader, unchecked: true });
+    const open = await openDevice(adapter!);
+    for (const name of ['profile', 'deviceTime', 'yardstick'] as const) {
+      const session = await createSession(engineOf(twoKernels()), open);
+      const measured = session[name]!(request(0));
+      await session.dispose();
+      await measured;
+      await open.device.queue.onSubmittedWorkDone();
+      open.check();
+      expect(await codeOf(session[name]!(request(0)))).toBe('USAGE');
+    }
+    open.destroy();
+  });
+
+  it('is disposed of when its device was lost amid measurements', async () => {
+    const adapter = await requestAdapter({ swiftshader, unchecked: true });
+    const open = await openDevice(adapter!);
+    let released = 0;
+    const session = await createSession(engineOf(twoKernels()), open, () => released++);
+    const measured = codeOf(session.yardstick!());
+    open.device.destroy();
+    expect(await measured).toBe('DEVICE_LOST');
+    await session.dispose();
+    expect(released).toBe(1);
   });
 
   it('holds what its ledger says', async () => {

@@ -98,6 +98,10 @@ class WebgpuSession implements Session {
   #waits = true;
   #yardstick: Promise<Yardstick> | undefined;
   #peaks: Promise<DevicePeaks> | undefined;
+  /** Measurements that have not ended: each submits several times, on buffers that `dispose` would take away. */
+  readonly #measuring = new Set<Promise<unknown>>();
+  /** Whose outputs the plan's buffers hold, once all that was submitted is done. */
+  #computed: Inputs | undefined;
   #disposed = false;
 
   constructor(engine: Engine, open: WebgpuDevice, plan: Plan, resources: Resources, release: () => void) {
@@ -118,8 +122,8 @@ class WebgpuSession implements Session {
     this.#plain = new InputSet(device, plan, resources);
     this.#free = [...this.#slots];
     if (!open.profile.features.has('timestamp-query')) return;
-    this.profile = (inputs) => this.#profile(inputs);
-    if (passesOf(resources.steps) > 0) this.deviceTime = () => this.#deviceTime();
+    this.profile = (inputs) => this.#measure(() => this.#profile(inputs));
+    if (passesOf(resources.steps) > 0) this.deviceTime = () => this.#measure(() => this.#deviceTime());
   }
 
   async run(inputs: TensorMap): Promise<TensorMap> {
@@ -132,6 +136,7 @@ class WebgpuSession implements Session {
       const commands = upload.write(converted);
       this.#plain.replaced(converted);
       this.#submit([...commands, ...this.#plain.take(1), readback.encode()]);
+      this.#computed = converted;
       upload.reclaim();
       const outputs = this.#waitFor(readback.read());
       this.#plain.keep(1, this.#waits);
@@ -145,7 +150,7 @@ class WebgpuSession implements Session {
     set.makeResident(converted);
     let ended = false;
     const alive = (): void => {
-      if (ended) throw new Error('this execution was disposed');
+      if (ended) throw new TsrtError('USAGE', 'the execution was disposed of', { fix: 'prepare the inputs again' });
     };
     return {
       execute: async (count) => {
@@ -155,7 +160,9 @@ class WebgpuSession implements Session {
       download: async () => {
         alive();
         return this.#withSlot(({ readback }) => {
-          this.#submit([readback.encode()]);
+          // Whatever ran since has the outputs in the same buffers.
+          const again = this.#computed === converted ? [] : this.#compute(set, converted, 1);
+          this.#submit([...again, readback.encode()]);
           return this.#waitFor(readback.read());
         });
       },
@@ -166,18 +173,15 @@ class WebgpuSession implements Session {
     };
   }
 
-  async yardstick(): Promise<DeviceYardstick> {
-    this.#check();
-    this.#yardstick ??= createYardstick(this.#open.device);
-    return (await this.#yardstick).measure();
+  yardstick(): Promise<DeviceYardstick> {
+    return this.#measure(async () => {
+      this.#yardstick ??= createYardstick(this.#open.device);
+      return (await this.#yardstick).measure();
+    });
   }
 
-  async peaks(): Promise<DevicePeaks> {
-    this.#check();
-    this.#peaks ??= measurePeaks(this.#open);
-    const peaks = await this.#peaks;
-    this.#open.check();
-    return peaks;
+  peaks(): Promise<DevicePeaks> {
+    return this.#measure(() => (this.#peaks ??= measurePeaks(this.#open)));
   }
 
   observeMemory() {
@@ -193,8 +197,10 @@ class WebgpuSession implements Session {
       upload.destroy();
       readback.destroy();
     }
+    // What is submitted on destroyed buffers is an error of the device's, which others may share.
+    await Promise.allSettled(this.#measuring);
     for (const set of this.#sets) set.destroy();
-    (await this.#yardstick)?.destroy();
+    (await this.#yardstick?.catch(() => undefined))?.destroy();
     this.#resources.destroy();
     this.#release();
   }
@@ -244,11 +250,17 @@ class WebgpuSession implements Session {
     if (this.#sets.delete(set)) set.destroy();
   }
 
+  /** Commands of executions in a row; what they compute is the outputs from then on. */
+  #compute(set: InputSet, inputs: Inputs, count: number): readonly GPUCommandBuffer[] {
+    set.makeResident(inputs);
+    this.#computed = inputs;
+    return set.take(count);
+  }
+
   async #execute(set: InputSet, inputs: Inputs, count: number): Promise<void> {
     this.#check();
-    set.makeResident(inputs);
     const first = Math.min(count, MOST_AT_ONCE);
-    this.#submit(set.take(first));
+    this.#submit(this.#compute(set, inputs, first));
     for (let left = count - first; left > 0; left -= MOST_AT_ONCE) this.#submit(set.take(Math.min(left, MOST_AT_ONCE)));
     const done = this.#waitFor(this.#open.device.queue.onSubmittedWorkDone());
     set.keep(first, this.#waits);
@@ -256,23 +268,37 @@ class WebgpuSession implements Session {
     this.#open.check();
   }
 
+  /** The device's error, where there is one, is what it is about. */
+  async #measure<T>(measure: () => Promise<T>): Promise<T> {
+    this.#check();
+    const measuring = measure();
+    this.#measuring.add(measuring);
+    try {
+      return await measuring;
+    } finally {
+      this.#measuring.delete(measuring);
+      this.#open.check();
+    }
+  }
+
   async #profile(inputs: TensorMap): Promise<readonly LayerTime[]> {
-    this.#plain.makeResident(this.#convert(inputs));
+    const converted = this.#convert(inputs);
+    this.#plain.makeResident(converted);
+    this.#computed = converted;
     const { steps, buffers } = this.#resources;
     const times = await profileSteps(this.#open.device, steps, buffers, this.header.layers.map((layer) => layer.name));
-    this.#open.check();
     const traffic = trafficOf(this.#plan, this.header.layers);
     return times.map((time, i) => ({ ...time, bytes: traffic[i]! }));
   }
 
   async #deviceTime(): Promise<number | undefined> {
-    this.#check();
+    // They compute what lies in the plan's own buffers.
+    this.#computed = undefined;
     const time = async (count: number): Promise<readonly number[]> => (await timeExecutions(this.#open.device, this.#plain.bound, count)).filter((ns) => ns > 0);
     // What one takes says how many fit, and wakes the device; of a long one that one is enough.
     const first = await time(1);
     const count = Math.floor(Math.min(MOST_TIMED, TIMED_NS / (first[0] ?? TIMED_NS)));
     const times = count > 1 ? await time(count) : first;
-    this.#open.check();
     return times.length === 0 ? undefined : quantile(sortSamples(times), 0.5);
   }
 
@@ -283,7 +309,7 @@ class WebgpuSession implements Session {
   }
 
   #check(): void {
-    if (this.#disposed) throw new Error('this session was disposed');
+    if (this.#disposed) throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'load the engine again' });
     this.#open.check();
   }
 

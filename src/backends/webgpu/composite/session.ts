@@ -53,7 +53,7 @@ async function disposeAll(sessions: readonly Session[]): Promise<void> {
 function composed({ header }: Engine, open: WebgpuDevice, sessions: readonly Session[], release: () => void): Session {
   let disposed = false;
   const alive = (): void => {
-    if (disposed) throw new Error('this session was disposed');
+    if (disposed) throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'load the engine again' });
     open.check();
   };
   /** Runs every segment; `visit` sees each with its inputs, before it runs. */
@@ -115,7 +115,7 @@ function prepared(given: readonly Tensor[], runAll: (given: readonly Tensor[]) =
   let results: TensorMap | undefined;
   let ended = false;
   const alive = (): void => {
-    if (ended) throw new Error('this execution was disposed');
+    if (ended) throw new TsrtError('USAGE', 'the execution was disposed of', { fix: 'prepare the inputs again' });
   };
   return {
     async execute(count) {
