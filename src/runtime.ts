@@ -5,7 +5,7 @@
  *     const adapter = await navigator.gpu.requestAdapter();
  *     const device = await openDevice(adapter);
  *     const session = await loadEngine(await deserializeEngine(bytes), device);
- *     const outputs = await session.run({ input: { dtype: 'float32', dims: [1, 3, 224, 224], data } });
+ *     const outputs = await session.run({ input: fromNumbers('float32', [1, 3, 224, 224], pixels) });
  *     await session.dispose();
  */
 import { openDevice, type WebgpuDevice } from './backends/webgpu/device.ts';

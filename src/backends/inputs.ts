@@ -10,22 +10,49 @@ function fits(dims: Dims, binding: Binding): boolean {
   return dims.length === binding.dims.length && dims.every((dim, axis) => dim <= binding.dims[axis]!);
 }
 
+/** Of whichever realm: a page's frames and tests have classes of their own. A Buffer is one, too. */
+function isBytes(data: unknown): boolean {
+  return ArrayBuffer.isView(data) && classOf(data) === 'Uint8Array';
+}
+
+function classOf(value: unknown): string {
+  return Object.prototype.toString.call(value).slice('[object '.length, -1);
+}
+
+/** What does not fit; undefined where all does. Programs in plain JavaScript give anything, other libraries' tensors and bare arrays before all. */
+function misfit(binding: Binding, given: unknown): string | undefined {
+  const expected = `expected ${formatType(binding)}`;
+  if (given === undefined || given === null) return `${expected}, found nothing`;
+  const { dtype, dims, data } = given as Partial<Tensor>;
+  if (typeof dtype !== 'string' || !Array.isArray(dims)) return `${expected} as { dtype, dims, data }, found ${classOf(given)} without ${typeof dtype === 'string' ? 'dims' : 'dtype'}`;
+  const type = { dtype, dims: dims as Dims };
+  if (dtype !== binding.dtype || !fits(type.dims, binding)) return `${expected}, found ${formatType(type)}`;
+  // Elements of another class would be taken for bytes, or converted one by one, according to the type.
+  if (!isBytes(data)) return `expected the elements' bytes in a Uint8Array, found ${classOf(data)}`;
+  const bytes = tensorBytes(type);
+  return data!.byteLength === bytes ? undefined : `${formatType(type)} takes ${bytes} bytes, found ${data!.byteLength}`;
+}
+
+/**
+ * Without shared memory, which drivers do not read: Dawn's Node binding ends the process, onnxruntime says "Invalid argument". A page that is
+ * not isolated has no class for it.
+ */
+function unshared(tensor: Tensor): Tensor {
+  const { buffer } = tensor.data;
+  return typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer ? { ...tensor, data: tensor.data.slice() } : tensor;
+}
+
 /** The request's tensors in the bindings' order. Throws TsrtError USAGE that names every input that is wrong. */
 export function checkInputs(bindings: readonly Binding[], inputs: TensorMap): readonly Tensor[] {
-  const details: string[] = [];
-  const tensors = bindings.flatMap((binding): Tensor[] => {
-    const tensor = Object.hasOwn(inputs, binding.name) ? inputs[binding.name] : undefined;
-    if (!tensor) details.push(`${binding.name}: expected ${formatType(binding)}, found nothing`);
-    else if (tensor.dtype !== binding.dtype || !fits(tensor.dims, binding)) {
-      details.push(`${binding.name}: expected ${formatType(binding)}, found ${formatType(tensor)}`);
-    } else if (tensor.data.byteLength !== tensorBytes(tensor)) {
-      details.push(`${binding.name}: ${formatType(tensor)} takes ${tensorBytes(tensor)} bytes, found ${tensor.data.byteLength}`);
-    } else return [tensor];
-    return [];
-  });
+  const given: Readonly<Record<string, Tensor>> = Object(inputs) === inputs ? inputs : {};
   const known = new Set(bindings.map((binding) => binding.name));
-  for (const name of Object.keys(inputs)) if (!known.has(name)) details.push(`${name}: no such input`);
-  if (details.length === 0) return tensors;
+  const tensorOf = ({ name }: Binding): Tensor | undefined => (Object.hasOwn(given, name) ? given[name] : undefined);
+  const details = bindings.flatMap((binding) => {
+    const wrong = misfit(binding, tensorOf(binding));
+    return wrong === undefined ? [] : [`${binding.name}: ${wrong}`];
+  });
+  for (const name of Object.keys(given)) if (!known.has(name)) details.push(`${name}: no such input`);
+  if (details.length === 0) return bindings.map((binding) => unshared(tensorOf(binding)!));
   throw new TsrtError('USAGE', 'the inputs do not fit the engine', {
     details,
     fix: `The engine takes ${bindings.map((binding) => `${binding.name} ${formatType(binding)}`).join(', ') || 'no inputs'}.`,

@@ -174,6 +174,23 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     });
   });
 
+  it('takes inputs in shared memory, staged and not', async () => {
+    for (const count of [5, 2 ** 18]) {
+      const graph = newGraphBuilder('shared');
+      graph.input('x', { dtype: 'float32', dims: [count] });
+      graph.input('bytes', { dtype: 'uint8', dims: [4] });
+      const outputs = [graph.node('Neg', ['x'], {}, { outputs: ['y'] }), graph.node('Cast', ['bytes'], { to: 'float32', saturate: 1 }, { outputs: ['z'] })];
+      await withSession(graph.finish(outputs), async (session) => {
+        const data = new Uint8Array(new SharedArrayBuffer(count * 4));
+        new Float32Array(data.buffer).fill(3);
+        const bytes = new Uint8Array(new SharedArrayBuffer(4)).fill(7);
+        const answer = await session.run({ x: { dtype: 'float32', dims: [count], data }, bytes: { dtype: 'uint8', dims: [4], data: bytes } });
+        expect(toNumbers(answer['y']!).at(-1)).toBe(-3);
+        expect(toNumbers(answer['z']!)).toEqual([7, 7, 7, 7]);
+      });
+    }
+  });
+
   it('rejects calls after it is disposed, and may be disposed twice', async () => {
     let released = 0;
     const session = await createSession(engineOf(twoKernels()), await testDevice(), () => released++);
