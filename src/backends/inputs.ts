@@ -1,7 +1,7 @@
 /** Checks requests against an engine's bindings, for every backend in the same words. */
 import type { Binding } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
-import { formatType, sameDims, tensorBytes, type Dims, type Tensor } from '../ir/tensor.ts';
+import { formatType, sameDims, tensorBytes, unshared, type Dims, type Tensor } from '../ir/tensor.ts';
 import type { TensorMap } from './backend.ts';
 
 /** Where the data decide a length, the binding has its upper bound. */
@@ -33,15 +33,6 @@ function misfit(binding: Binding, given: unknown): string | undefined {
   return data!.byteLength === bytes ? undefined : `${formatType(type)} takes ${bytes} bytes, found ${data!.byteLength}`;
 }
 
-/**
- * Without shared memory, which drivers do not read: Dawn's Node binding ends the process, onnxruntime says "Invalid argument". A page that is
- * not isolated has no class for it.
- */
-function unshared(tensor: Tensor): Tensor {
-  const { buffer } = tensor.data;
-  return typeof SharedArrayBuffer !== 'undefined' && buffer instanceof SharedArrayBuffer ? { ...tensor, data: tensor.data.slice() } : tensor;
-}
-
 /** The request's tensors in the bindings' order. Throws TsrtError USAGE that names every input that is wrong. */
 export function checkInputs(bindings: readonly Binding[], inputs: TensorMap): readonly Tensor[] {
   const given: Readonly<Record<string, Tensor>> = Object(inputs) === inputs ? inputs : {};
@@ -52,7 +43,11 @@ export function checkInputs(bindings: readonly Binding[], inputs: TensorMap): re
     return wrong === undefined ? [] : [`${binding.name}: ${wrong}`];
   });
   for (const name of Object.keys(given)) if (!known.has(name)) details.push(`${name}: no such input`);
-  if (details.length === 0) return bindings.map((binding) => unshared(tensorOf(binding)!));
+  if (details.length === 0) return bindings.map((binding) => {
+    const tensor = tensorOf(binding)!;
+    const data = unshared(tensor.data);
+    return data === tensor.data ? tensor : { ...tensor, data };
+  });
   throw new TsrtError('USAGE', 'the inputs do not fit the engine', {
     details,
     fix: `The engine takes ${bindings.map((binding) => `${binding.name} ${formatType(binding)}`).join(', ') || 'no inputs'}.`,

@@ -13,6 +13,7 @@
  * (minStorageBufferOffsetAlignment), so that parts can be bound as they lie.
  */
 import { TsrtError } from '../errors.ts';
+import { unshared } from '../ir/tensor.ts';
 import { canonicalJson, parseBoundedJson } from './canonical.ts';
 import type { Engine } from './engine.ts';
 import { HeaderError, readHeader } from './header.ts';
@@ -60,10 +61,12 @@ export async function serializeEngine(engine: Engine): Promise<Uint8Array> {
 }
 
 /**
- * Reads an engine file from an untrusted source. Parts of the result are views of `bytes`.
+ * Reads an engine file from an untrusted source: bytes, or the buffer that a page's `response.arrayBuffer()` gives. Parts of the result are views of it,
+ * or of a copy where it is in shared memory.
  * Throws TsrtError ENGINE_INVALID for anything but an intact file, ENGINE_INCOMPATIBLE for another format version.
  */
-export async function deserializeEngine(bytes: Uint8Array): Promise<Engine> {
+export async function deserializeEngine(file: Uint8Array | ArrayBuffer): Promise<Engine> {
+  const bytes = unshared(ArrayBuffer.isView(file) ? file : new Uint8Array(file));
   const headerBytes = await readPrelude(bytes);
   const { header, entries } = readEnvelope(headerBytes);
   checkLayout(bytes, PRELUDE_BYTES + headerBytes.length, entries);

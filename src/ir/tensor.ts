@@ -66,6 +66,14 @@ export function formatType(type: TensorType): string {
   return `${type.dtype}[${type.dims.join(',')}]`;
 }
 
+/**
+ * The same bytes outside of shared memory, which drivers do not read: Dawn's Node binding ends the process, onnxruntime says "Invalid argument",
+ * WebCrypto throws. A page that is not isolated has no class for it.
+ */
+export function unshared(bytes: Uint8Array): Uint8Array {
+  return typeof SharedArrayBuffer !== 'undefined' && bytes.buffer instanceof SharedArrayBuffer ? bytes.slice() : bytes;
+}
+
 type NumberArray = Float32Array | Float64Array | Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array;
 
 /** The bytes of `data` as a typed array, copied only where the alignment demands it. Float16 and bfloat16 come as their bits. */

@@ -246,6 +246,10 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     await session.dispose();
   });
 
+  it('says so where there is no adapter, which is what requestAdapter gives then', async () => {
+    expect(await codeOf(openDevice(null))).toBe('BACKEND_UNAVAILABLE');
+  });
+
   it('gives the same answers with the driver\'s bounds checks', async () => {
     const adapter = await requestAdapter({ swiftshader, unchecked: false });
     const open = await openDevice(adapter!);

@@ -40,8 +40,9 @@ export interface WebgpuDevice {
 /** Facts about an adapter that WebGPU does not tell, from whoever opened it: package version, toggles. */
 export type DriverFacts = Readonly<Record<string, string>>;
 
-/** Opens a device with every useful feature and the adapter's limits. */
-export async function openDevice(adapter: Adapter, facts: DriverFacts = {}): Promise<WebgpuDevice> {
+/** Opens a device with every useful feature and the adapter's limits. Takes what `requestAdapter` gives: null is TsrtError BACKEND_UNAVAILABLE. */
+export async function openDevice(adapter: Adapter | null | undefined, facts: DriverFacts = {}): Promise<WebgpuDevice> {
+  if (!adapter) throw new TsrtError('BACKEND_UNAVAILABLE', 'there is no WebGPU adapter', { fix: 'use a browser that has WebGPU, with hardware acceleration on, or install the driver of the GPU' });
   const device = await adapter.requestDevice({
     label: 'tsrt-bench',
     // The experimental feature is not among the names that the types know.

@@ -9,7 +9,7 @@ import { seededRandom } from '../../helpers/random.ts';
 
 const file = await serializeEngine(sampleEngine());
 
-async function refusal(bytes: Uint8Array): Promise<TsrtError> {
+async function refusal(bytes: Uint8Array | ArrayBuffer): Promise<TsrtError> {
   const error: unknown = await deserializeEngine(bytes).catch((error: unknown) => error);
   if (!(error instanceof TsrtError)) throw new Error(`not refused with a TsrtError: ${String(error)}`);
   return error;
@@ -35,6 +35,14 @@ describe('engine file', () => {
     const engine = await deserializeEngine(file);
     expect(engine).toEqual(sampleEngine());
     expect([...engine.parts.keys()]).toEqual(['weights', 'empty', 'one', 'more']);
+  });
+
+  it('takes a buffer too, as pages have it, and shared memory, as worker threads have it', async () => {
+    expect(await deserializeEngine(file.slice().buffer as ArrayBuffer)).toEqual(sampleEngine());
+    const shared = new Uint8Array(new SharedArrayBuffer(file.length));
+    shared.set(file);
+    expect(await deserializeEngine(shared)).toEqual(sampleEngine());
+    expect((await refusal(new ArrayBuffer(3))).code).toBe('ENGINE_INVALID');
   });
 
   it('hands parts out as views, without copying', async () => {
