@@ -21,6 +21,7 @@ export const EXIT = {
   interrupted: 130,
 } as const;
 
+/** One of the exit statuses of the command line. */
 export type ExitStatus = (typeof EXIT)[keyof typeof EXIT];
 
 /** Codes of expected errors, with the exit status each gives. Stable: scripts match on them in `--json` output. */
@@ -56,8 +57,10 @@ export const ERROR_EXIT = {
   INTERRUPTED: EXIT.interrupted,
 } as const satisfies Record<string, ExitStatus>;
 
+/** What kind of expected error it is: what programs match on. */
 export type ErrorCode = keyof typeof ERROR_EXIT;
 
+/** What an expected error says beside its message. */
 export interface ErrorOptions {
   /** The way out, as a sentence or a command. */
   readonly fix?: string;

@@ -27,20 +27,21 @@ export type {
   WgslKernel,
 } from './ir/custom.ts';
 export type { Expr } from './ir/expr.ts';
-export { formula } from './ops/formula.ts';
+export { formula, type Operand } from './ops/formula.ts';
+export type { OpAttrs, OpKind } from './ir/ops.ts';
 export { ShapeError } from './ops/def.ts';
-export { constant, either, named, number, op, scalar, value } from './passes/pattern.ts';
+export { constant, either, named, number, op, scalar, value, type Pattern } from './passes/pattern.ts';
 
 // Tensors.
 export { elementCount, formatType, fromNumbers, toNumbers, type Dims, type DType, type Tensor, type TensorType } from './ir/tensor.ts';
 
 // Datasets and calibrators.
-export type { Batch, Dataset, DatasetRequest, DatasetSource } from './suite/source.ts';
+export type { Batch, Dataset, DatasetPart, DatasetRequest, DatasetSource } from './suite/source.ts';
 export type { ImageFile, ImageFolder, ImageFolderOptions } from './suite/images.ts';
 export type { Distribution } from './quantize/observer.ts';
 export type { Range, Scheme } from './quantize/params.ts';
 
-export { TsrtError } from './errors.ts';
+export { TsrtError, type ErrorCode, type ErrorOptions, type ErrorReport, type ExitStatus } from './errors.ts';
 
 // Backends: the contract, and outside programs as backends (docs/external-protocol.md).
 export type {
@@ -49,12 +50,19 @@ export type {
   BuildInput,
   Clock,
   DeviceInfo,
+  DevicePeaks,
+  DeviceYardstick,
   Execution,
+  FrozenTactics,
   LayerTime,
   LoadOptions,
+  LoadSteps,
   ObservedMemory,
+  ReferenceModel,
+  ReferenceSource,
   Session,
   TensorMap,
+  TuningContext,
   Unsupported,
 } from './backends/backend.ts';
 export type { OptionSpec, OptionSpecs, OptionValues } from './backends/options.ts';
@@ -65,10 +73,13 @@ export { externalBackend, type ExternalBackendOptions } from './backends/externa
 export { engineFrom, type ExternalBuild } from './backends/external/engine.ts';
 export { createProgramClock, type ProgramClock } from './backends/external/clock.ts';
 export { runTool, type ToolResult, type ToolRun } from './backends/external/tool.ts';
-export { exportModel, graphFiles, layersOf, moduleGraph, toolModel, type GraphFiles, type ToolModel } from './backends/external/model.ts';
-export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision } from './engine/engine.ts';
+export { exportModel, graphFiles, layersOf, moduleGraph, toolModel, type GraphFiles, type ModuleGraphOptions, type ToolModel } from './backends/external/model.ts';
+export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision, TacticsReport } from './engine/engine.ts';
+export type { PassReport } from './passes/pass.ts';
 export type { AnyNode, Graph } from './ir/graph.ts';
 
 // Reports.
 export { buildReport, type MeasuredRow, type Report, type ReportRow, type UnmeasuredRow } from './report/rows.ts';
-export type { BenchRecord } from './results/record.ts';
+export type { ReportWarning } from './report/warnings.ts';
+export type { Estimate } from './stats/interval.ts';
+export type { AbortedRecord, BenchRecord, Case, CompletedRecord, FailedRecord, Round, Scenario, SkippedRecord, Variant } from './results/record.ts';

@@ -18,11 +18,14 @@ import { checkCompatible } from './engine/fingerprint.ts';
 import { TsrtError } from './errors.ts';
 
 export { deserializeEngine, openDevice };
-export type { Session, TensorMap, Execution } from './backends/backend.ts';
-export type { WebgpuDevice } from './backends/webgpu/device.ts';
-export type { Binding, Engine, EngineHeader } from './engine/engine.ts';
-export { fromNumbers, toNumbers, typedView, type DType, type Tensor } from './ir/tensor.ts';
+export type { DeviceInfo, DevicePeaks, DeviceYardstick, Execution, LayerTime, LoadSteps, ObservedMemory, Session, TensorMap } from './backends/backend.ts';
+export type { DriverFacts, WebgpuDevice } from './backends/webgpu/device.ts';
+export type { DeviceProfile } from './backends/webgpu/profile.ts';
+export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision, TacticsReport } from './engine/engine.ts';
+export type { PassReport } from './passes/pass.ts';
+export { fromNumbers, toNumbers, typedView, type Dims, type DType, type Tensor, type TensorType } from './ir/tensor.ts';
 export { TsrtError };
+export type { ErrorCode, ErrorOptions, ExitStatus } from './errors.ts';
 
 /**
  * Loads an engine of the webgpu backend on a device that {@link openDevice} gave. The device stays the caller's; several

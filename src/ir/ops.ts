@@ -294,7 +294,7 @@ export interface OpAttrs {
   FusedAttention: { readonly scale: number; readonly transposedK: 0 | 1 };
 }
 
-/** Every op kind. */
+/** Every op kind of the IR: ONNX's names, and internal ones. */
 export type OpKind = keyof OpAttrs;
 
 /** An attribute of a custom op, decoded by ONNX's AttributeProto.type. */

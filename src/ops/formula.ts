@@ -5,7 +5,8 @@ import type { BinaryFn, Expr, UnaryFn } from '../ir/expr.ts';
 import type { DType } from '../ir/tensor.ts';
 import { exprDtype } from './internal.ts';
 
-type Operand = Expr | number;
+/** What a formula takes: an expression, or a number beside one. */
+export type Operand = Expr | number;
 
 const unary =
   (fn: UnaryFn) =>

@@ -10,6 +10,7 @@ import type { OpKind } from '../ir/ops.ts';
 import { elementCount, toNumbers, type Tensor } from '../ir/tensor.ts';
 import type { Rule } from './pass.ts';
 
+/** What a node, or an operand of one, must look like. */
 export type Pattern =
   | { readonly kind: 'value'; readonly name: string }
   | { readonly kind: 'number'; readonly value: number }

@@ -2,6 +2,7 @@
 import type { BenchRecord, RecordWarning } from '../results/record.ts';
 import { formatNumber, formatPercent } from './units.ts';
 
+/** What makes a number doubtful, and in which cases. */
 export interface ReportWarning {
   readonly kind: RecordWarning['kind'];
   readonly sentence: string;

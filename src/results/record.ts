@@ -14,6 +14,7 @@ export const SCENARIOS = ['single-stream', 'multi-stream', 'offline', 'server'] 
 /** How load is offered: MLPerf Inference's four (Reddi et al., 2020). */
 export type ScenarioName = (typeof SCENARIOS)[number];
 
+/** How requests come: how many at once, and what of them is timed. */
 export interface Scenario {
   readonly name: ScenarioName;
   /** Concurrent requests, for multi-stream and offline. */
@@ -201,7 +202,7 @@ export interface BuildReading {
   readonly precision?: PrecisionShares;
 }
 
-/** Ended as asked. */
+/** A case that was measured to its end. */
 export interface CompletedRecord extends RecordBase {
   readonly status: 'completed';
   readonly build: BuildReading;

@@ -13,13 +13,13 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** A consumer as strict as they come: for Node alone, or with the DOM, where TypeScript has WebGPU's types. */
 const tsconfig = (lib: readonly string[]) => ({
-  compilerOptions: { module: 'nodenext', moduleResolution: 'nodenext', target: 'es2023', lib, strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, verbatimModuleSyntax: true, noEmit: true, skipLibCheck: false, types: ['node'] },
+  compilerOptions: { module: 'nodenext', moduleResolution: 'nodenext', target: 'es2023', lib, strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, verbatimModuleSyntax: true, noEmit: true, declaration: true, skipLibCheck: false, types: ['node'] },
   include: ['consumer.ts'],
 });
 
 const CONSUMER = `
-import { defineOp, definePlugin, formula, fromNumbers, ShapeError, TsrtError, type Backend, type CustomOp, type Plugin, type Reporter, type Tensor } from 'tsrt-bench';
-import { deserializeEngine, loadEngine, openDevice, type Session } from 'tsrt-bench/runtime';
+import { buildReport, constant, defineOp, definePlugin, either, formula, fromNumbers, moduleGraph, named, number, op as pattern, scalar, ShapeError, TsrtError, value, type Backend, type CustomOp, type Plugin, type Reporter, type Tensor } from 'tsrt-bench';
+import { deserializeEngine, loadEngine, openDevice, type Session, typedView } from 'tsrt-bench/runtime';
 
 const op: CustomOp = defineOp({
   domain: 'd',
@@ -45,6 +45,18 @@ export async function use(bytes: Uint8Array, adapter: Parameters<typeof openDevi
   return loadEngine(await deserializeEngine(bytes), await openDevice(adapter));
 }
 export type Parts = [Backend, Reporter];
+// What is inferred from the public API can be named in declarations.
+export const patterns = { constant, either, named, number, pattern, scalar, value };
+export const found = pattern('Mul', value('x'), constant('c'));
+export const sum = formula.add;
+export const report = { buildReport, moduleGraph };
+export const codeOf = (error: TsrtError) => [error.code, error.exitStatus] as const;
+export async function measured(session: Session) {
+  const answer = await session.run({ x: tensor });
+  const { tactics, passes, layers, options, memory } = session.header;
+  const times = [await session.peaks?.(), await session.yardstick?.(), await session.profile?.({ x: tensor }), session.loadSteps, session.observeMemory()] as const;
+  return { view: typedView(answer['y']!), dims: tensor.dims, device: session.device, tactics, passes, layers, options, memory, times };
+}
 export { plugin, tensor, TsrtError };
 `;
 
@@ -82,7 +94,7 @@ describe('the package', () => {
 
   it.each<[string, readonly string[], string]>([
     ['for Node alone', ['es2023'], CONSUMER],
-    ['with the DOM', ['es2023', 'dom'], `${CONSUMER}export const open = (adapter: GPUAdapter) => openDevice(adapter);\n`],
+    ['with the DOM', ['es2023', 'dom'], `${CONSUMER}export const open = async (gpu: GPU) => openDevice(await gpu.requestAdapter());\nexport const read = async (response: Response) => deserializeEngine(await response.arrayBuffer());\n`],
   ])('has types that resolve under strict and nodenext, %s', async (_, lib, consumer) => {
     await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
     await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(tsconfig(lib)));

@@ -57,6 +57,7 @@ const CLEANING = ['dead-code', 'shape-constants', 'constant-folding', 'identitie
 /** What a framework's user would have written where an exporter has spelt it out: single ops again. Nothing is fused or folded. */
 const RECOVERING = ['recover-activations', 'recover-layer-norm', 'recover-rms-norm', 'recover-swish', 'fuse-attention'];
 
+/** How a graph is prepared for a program. */
 export interface ModuleGraphOptions {
   /** Whether normalizations, activations and attention become single ops; default true. */
   readonly recover?: boolean;
