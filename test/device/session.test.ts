@@ -274,6 +274,17 @@ describe('engines that are broken', () => {
     open.destroy();
   });
 
+  it('are refused where their grids are beyond the device, which stays sound for others', async () => {
+    const open = await validatingDevice();
+    const engine = engineOf(twoKernels());
+    const plan = engine.header.backendData as { readonly steps: readonly object[] };
+    const steps = plan.steps.map((step) => ({ ...step, ...('workgroups' in step && { workgroups: [70_000, 1, 1] }) }));
+    const session = await createSession(engine, open);
+    expect(await codeOf(createSession({ ...engine, header: { ...engine.header, backendData: { ...plan, steps } } }, open))).toBe('ENGINE_INVALID');
+    await session.run(request(1));
+    open.destroy();
+  });
+
   it('load and leave a thousand times', { timeout: 60_000 }, async () => {
     const open = await validatingDevice();
     const engine = engineOf(twoKernels());

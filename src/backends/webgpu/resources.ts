@@ -124,7 +124,7 @@ async function createBinder(device: GPUDevice, plan: Plan): Promise<Binder> {
  * on the same device, so that it is caught in a scope. `make` makes everything before it first waits.
  * Throws TsrtError ENGINE_INVALID.
  */
-async function validated<T>(device: GPUDevice, make: () => T | Promise<T>): Promise<T> {
+export async function validated<T>(device: GPUDevice, make: () => T | Promise<T>): Promise<T> {
   device.pushErrorScope('validation');
   const making = Promise.allSettled([make()]);
   const fault = await device.popErrorScope();

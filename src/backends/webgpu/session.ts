@@ -17,11 +17,11 @@ import type { DevicePeaks, DeviceYardstick, Execution, LayerTime, Session, Tenso
 import { quantile, sortSamples } from '../../stats/samples.ts';
 import { checkInputs } from '../inputs.ts';
 import type { WebgpuDevice } from './device.ts';
-import { passesOf } from './encode.ts';
+import { encodeExecutions, passesOf } from './encode.ts';
 import { InputSet } from './input-set.ts';
 import { measurePeaks } from './peaks.ts';
 import { createReadback, type Readback } from './readback.ts';
-import { createResources, type Resources } from './resources.ts';
+import { createResources, type Resources, validated } from './resources.ts';
 import { profileSteps, timeExecutions } from './timestamps.ts';
 import { trafficOf } from './traffic.ts';
 import { toDevice } from './transfer.ts';
@@ -40,6 +40,14 @@ export async function createSession(engine: Engine, open: WebgpuDevice, release:
   const weights = engine.parts.get('weights') ?? new Uint8Array();
   const plan = checkPlan(engine, weights.byteLength);
   const resources = await createResources(open, plan, weights);
+  try {
+    // Grids and ranges are looked at where commands are finished: beyond the device's limits they would be the device's error at the first request.
+    await validated(open.device, () => encodeExecutions(open.device, resources, 1));
+  } catch (error) {
+    resources.destroy();
+    open.check();
+    throw error;
+  }
   return new WebgpuSession(engine, open, plan, resources, release);
 }
 
