@@ -201,8 +201,10 @@ function readLines(stream: NodeJS.ReadableStream, onLine: (line: string) => void
   });
 }
 
+/** What a program wrote, for a message: what steers a terminal becomes visible. */
 function shorten(text: string): string {
-  return text.length > SHOWN ? `${text.slice(0, SHOWN)}… (${text.length} characters)` : text;
+  const shown = text.slice(0, SHOWN).replace(/\p{Cc}/gu, '·');
+  return text.length > SHOWN ? `${shown}… (${text.length} characters)` : shown;
 }
 
 function tailOf(stderr: string): string[] {

@@ -128,6 +128,7 @@ describe('a backend that is a program', () => {
 describe('a program that misbehaves', () => {
   it.each([
     ['garbage', 'PLUGIN_INVALID', /double: the program wrote a line during 'load' that is no reply, it is no JSON: Loading model… done/],
+    ['escapes', 'PLUGIN_INVALID', /it is no JSON: ·\[2J·cleared/],
     ['stranger', 'PLUGIN_INVALID', /it answers request 3, and 2 is under way/],
     ['unknown-field', 'PLUGIN_INVALID', /the reply to 'load' is wrong: .*colour/],
     ['flood', 'PLUGIN_INVALID', /16777216 bytes during 'load' without a line feed/],
