@@ -7,7 +7,7 @@ import { countSamples } from '../results/derive.ts';
 import { shiftBetween, valuesNeeded } from '../stats/change.ts';
 import type { Estimate } from '../stats/interval.ts';
 import { sortSamples } from '../stats/samples.ts';
-import { levelsApart, serialDoubt } from '../stats/serial.ts';
+import { levelDoubt, serialDoubt } from '../stats/serial.ts';
 import { METRICS } from './metrics.ts';
 import { logsOf, pairedLogs, quantileOf, type RoundLogs, sharedRounds, type TimedMetric, valuesOf } from './series.ts';
 import { contention, NO_SESSION_EFFECT, ranOnCores, sessionEffect, type SessionEffect, startupEffect } from './session.ts';
@@ -115,7 +115,7 @@ export function inferRatio(
   const { low, high } = change.interval(((1 - confidence) / 2) * doubtShare);
   const [level, whole] = [(falseAlarms * alarmShare) / family, falseAlarms / family];
   // Rounds that were measured together share what lasts; those of two days do not.
-  const allowance = known + (design === 'interleaved' ? 0 : serialDoubt(logs.before, logs.after, whole) + Math.max(levelsApart(logs.before), levelsApart(logs.after)));
+  const allowance = known + (design === 'interleaved' ? 0 : serialDoubt(logs.before, logs.after, whole) + Math.max(levelDoubt(logs.before), levelDoubt(logs.after)));
   const corrected = (p: number): number => Math.min(1, (p * family) / alarmShare);
   return {
     ratio: { point: Math.exp(change.point - shift), low: Math.exp(low - shift - allowance), high: Math.exp(high - shift + allowance), confidence },

@@ -29,6 +29,11 @@ export function storedScalar(storage: Storage, dtype: DType): 'f32' | 'i32' | 'u
   }
 }
 
+/** Whether a tensor holds no more than the precision of halves. */
+export function isCoarse({ storage }: { readonly storage: Storage }): boolean {
+  return STORAGE_BYTES[storage] < 4;
+}
+
 export interface ElementAccess {
   /** Register scalar of a loaded element. */
   readonly scalar: 'f32' | 'i32' | 'u32';

@@ -65,20 +65,20 @@ export class ExprEmitter {
   readonly #width: Width;
   readonly #inputs: readonly string[];
   readonly #prefix: string;
-  readonly #halves: boolean;
+  readonly #coarse: boolean;
   readonly #known = new Map<string, string>();
 
   /**
-   * `inputs` are the registers of the expression's inputs, each of the expression's type and of `width` lanes. `halves`: results are stored as
-   * halves, so that functions need no more than their precision.
+   * `inputs` are the registers of the expression's inputs, each of the expression's type and of `width` lanes. `coarse`: results are stored as
+   * halves or bytes, so that functions need no more than the precision of halves.
    */
-  constructor(module: ModuleBuilder, block: Block, width: Width, inputs: readonly string[], { prefix = 't', halves = false }: { readonly prefix?: string; readonly halves?: boolean } = {}) {
+  constructor(module: ModuleBuilder, block: Block, width: Width, inputs: readonly string[], { prefix = 't', coarse = false }: { readonly prefix?: string; readonly coarse?: boolean } = {}) {
     this.#module = module;
     this.#block = block;
     this.#width = width;
     this.#inputs = inputs;
     this.#prefix = prefix;
-    this.#halves = halves;
+    this.#coarse = coarse;
   }
 
   emit(expr: Expr): string {
@@ -130,7 +130,7 @@ export class ExprEmitter {
       case 'not':
         return `!${x}`;
       case 'exp':
-        return `${this.#help(this.#halves ? 'exp_half' : 'exp1')}(${x})`;
+        return `${this.#help(this.#coarse ? 'exp_half' : 'exp1')}(${x})`;
       case 'log':
         return `${this.#help('log1')}(${x})`;
       case 'bitnot':
@@ -140,7 +140,7 @@ export class ExprEmitter {
       case 'sign':
         return scalar === 'u32' ? `min(${x}, ${this.#constant(1, 'u32')})` : `sign(${x})`;
       case 'erf':
-        return `${this.#help(this.#halves || dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
+        return `${this.#help(this.#coarse || dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
       case 'tanh':
         return `${this.#help('tanh1')}(${x})`;
       case 'asinh': case 'acosh': case 'atanh': case 'sin': case 'cos': case 'tan':
