@@ -63,9 +63,9 @@ export function fakeQuantize(x: number, params: QuantParams): number {
   return (quantize(x, params) - params.zeroPoint) * params.scale;
 }
 
+/** Beside numbers of this size a float64 has no fraction left: a sum with it is rounded as IEEE 754 rounds, to even. */
+const NO_FRACTION = 1.5 * 2 ** 52;
+
 export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  if (rest !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
+  return Math.abs(value) < 2 ** 51 ? value + NO_FRACTION - NO_FRACTION : Math.round(value);
 }

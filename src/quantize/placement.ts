@@ -7,7 +7,7 @@
 import type { Int8Behaviour } from '../ir/custom.ts';
 import { consumers, producers, typeOf, type AnyNode, type Graph, type ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
-import { toNumbers, typedView } from '../ir/tensor.ts';
+import { type Tensor, toNumbers, typedView } from '../ir/tensor.ts';
 import type { Range, Scheme } from './params.ts';
 
 export interface PlacementPolicy {
@@ -98,7 +98,21 @@ function isProduct(node: AnyNode, graph: Graph): boolean {
     if (alpha !== 1 || transA !== 0 || (b && (beta !== 1 || typeOf(graph, b).dims.reduce((a, dim) => a * dim, 1) !== columns))) return false;
   }
   // A grid can't hold NaN or infinities.
-  return [w, b].every((id) => !id || (typedView(graph.constants.get(id)!) as Float32Array).every((value) => Number.isFinite(value)));
+  return [w, b].every((id) => !id || allFinite(graph.constants.get(id)!));
+}
+
+/** By tensor: a product's neighbours ask as well. */
+const FINITE = new WeakMap<Tensor, boolean>();
+
+function allFinite(tensor: Tensor): boolean {
+  const known = FINITE.get(tensor);
+  if (known !== undefined) return known;
+  const values = typedView(tensor) as Float32Array;
+  let at = 0;
+  while (at < values.length && Number.isFinite(values[at])) at++;
+  const finite = at === values.length;
+  FINITE.set(tensor, finite);
+  return finite;
 }
 
 /** Whether a product is the first after an input, or the last before an output, and the policy keeps those. */

@@ -31,9 +31,10 @@ export function weightScales(weights: Tensor, axis: number, inputScale: number, 
   const channels = weights.dims[axis]!;
   const inner = elementCount(weights.dims.slice(axis + 1));
   const largest = new Float64Array(channels);
-  for (let i = 0; i < data.length; i++) {
-    const channel = Math.floor(i / inner) % channels;
-    largest[channel] = Math.max(largest[channel]!, Math.abs(data[i]!));
+  for (let i = 0; i < data.length; ) {
+    for (let channel = 0; channel < channels; channel++) {
+      for (const end = i + inner; i < end; i++) largest[channel] = Math.max(largest[channel]!, Math.abs(data[i]!));
+    }
   }
   return Float32Array.from(largest, (value, channel) => {
     const own = value === 0 ? SCALE_OF_ZEROS : value / 127;
@@ -47,9 +48,11 @@ export function quantizeWith(weights: Tensor, axis: number, scales: Float32Array
   const channels = scales.length;
   const inner = elementCount(weights.dims.slice(axis + 1));
   const values = new Int8Array(data.length);
-  for (let i = 0; i < data.length; i++) {
-    const scale = scales[Math.floor(i / inner) % channels]!;
-    values[i] = Math.max(-127, Math.min(127, roundHalfEven(data[i]! / scale)));
+  for (let i = 0; i < data.length; ) {
+    for (let channel = 0; channel < channels; channel++) {
+      const scale = scales[channel]!;
+      for (const end = i + inner; i < end; i++) values[i] = Math.max(-127, Math.min(127, roundHalfEven(data[i]! / scale)));
+    }
   }
   return { values: { dtype: 'int8', dims: weights.dims, data: new Uint8Array(values.buffer) }, scales, axis };
 }

@@ -106,6 +106,17 @@ export function weightSums(id: string, columns: number, depth: number, context: 
   };
 }
 
+/** Σ w of a column of a matrix whose rows lie one after another. */
+function columnSums(matrix: () => Int8Array, columns: number): (column: number) => number {
+  const sums = once(() => {
+    const w = matrix();
+    const found = new Float64Array(columns);
+    for (let row = 0; row < w.length; row += columns) for (let column = 0; column < columns; column++) found[column]! += w[row + column]!;
+    return found;
+  });
+  return (column) => sums()[column]!;
+}
+
 /** A byte in all four of a word. */
 export function splat(byte: number): number {
   return ((byte & 0xff) * 0x01010101) >>> 0;
@@ -160,7 +171,7 @@ const quantizedMatMul: Lowering<'QuantizedMatMul'> = {
     const b = once(() => int8Of(bId, context));
     const at: WeightAt = (_group, _tap, k, column) => b()[transB ? column * depth + k : k * columns + column]!;
     const shape: WeightShape = { groups: 1, taps: 1, channels: depth, columns };
-    const weightSum = (column: number): number => Array.from({ length: depth }, (_, k) => at(0, 0, k, column)).reduce((sum, value) => sum + value, 0);
+    const weightSum = transB ? weightSums(bId, columns, depth, context) : columnSums(b, columns);
     const { scale, bias } = scaleAndBias(node, columns, storedZero(node, context), weightSum, context);
     const unit = channelAlignment('i8');
     const perColumn = (tensor: DeviceTensor) => ({ tensor, view: { offset: 0, strides: [0, ...lead.map(() => 0), 1] } });
