@@ -47,7 +47,11 @@ describe('what the documents show', () => {
         // Prose names the tool too.
         if (!topics.has(words[0]!.replace(/[^a-z-].*$/, ''))) continue;
         const command = config.findCommand(`${words[0]}:${words[1]}`) ?? config.findCommand(words[0]!);
-        const names = Object.values(command?.flags ?? {}).flatMap(({ name, char, aliases = [] }) => [`--${name}`, ...aliases.map((alias) => `--${alias}`), ...(char ? [`-${char}`] : [])]);
+        const names = Object.values(command?.flags ?? {}).flatMap((flag) => {
+          const { name, char, aliases = [] } = flag;
+          const refused = flag.type === 'boolean' && flag.allowNo ? [`--no-${name}`] : [];
+          return [`--${name}`, ...refused, ...aliases.map((alias) => `--${alias}`), ...(char ? [`-${char}`] : [])];
+        });
         const flags = new Set(['--help', ...names]);
         const unknown = words.flatMap((word) => /^(--?[a-z][a-z-]*)/.exec(word)?.[1] ?? []).filter((flag) => !flags.has(flag));
         seen++;
