@@ -6,14 +6,15 @@ import { tableReporter } from '../report/table.ts';
 import { foldWords } from '../report/units.ts';
 import type { RunResult } from '../workflows/run/request.ts';
 
-export function describeRun(result: RunResult, terminal: { readonly color: boolean; readonly width: number }): string {
+/** `asked` is the suite as it was called for: what a path found, its name alone need not. */
+export function describeRun(result: RunResult, asked: string, terminal: { readonly color: boolean; readonly width: number }): string {
   const { suite, records, baselineVariant } = result;
   const lines = [tableReporter.render({ suite, records, baselineVariant, ...terminal }).trimEnd(), ''];
   const { width } = terminal;
   lines.push(...choiceLines({ suite, records, baselineVariant, ...terminal }).flatMap(({ label, text }) => labelled(label, text, width)));
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
   lines.push(...labelled('time', stageTimes(result), width));
-  lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, ...labelled('next', nextCommand(result), width));
+  lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, ...labelled('next', nextCommand(result, /[^\w./@:+-]/.test(asked) ? `'${asked}'` : asked), width));
   return lines.join('\n');
 }
 
@@ -33,7 +34,7 @@ function nearPath(path: string): string {
   return near.startsWith('..') ? path : near;
 }
 
-function nextCommand({ suite, records, interrupted }: RunResult): string {
+function nextCommand({ records, interrupted }: RunResult, suite: string): string {
   if (interrupted && records.length === 0) return `tsrt-bench run ${suite}`;
   if (interrupted) return `tsrt-bench run ${suite} --resume   (with the same flags: goes on with the cases that are left)`;
   const rounds = records.flatMap((record) => (record.status === 'completed' ? [record.rounds.length] : []));

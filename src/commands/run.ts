@@ -17,11 +17,12 @@ export default class Run extends BaseCommand {
   static override examples = [
     '<%= config.bin %> run suites/resnet50',
     '<%= config.bin %> run resnet50 --model resnet50.onnx --dataset ./photos --batch 1,8',
+    '<%= config.bin %> run model.onnx --batch 1,8 --backend webgpu --precision fp16',
     '<%= config.bin %> run suites/smoke --rounds 10 --time 2s --json',
     '<%= config.bin %> run suites/resnet50 --resume',
     '<%= config.bin %> run suites/resnet50 --engine resnet50-b1.engine,resnet50-b8.engine',
   ];
-  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name; or an ONNX file, with seeded numbers for inputs" }) };
   static override flags = {
     ...CONFIG_FLAGS,
     ...SUITE_FLAGS,
@@ -71,7 +72,7 @@ export default class Run extends BaseCommand {
     );
     const { describeRun } = await import('./run-summary.ts');
     const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
-    this.log(describeRun(result, { color, width: process.stdout.columns || 120 }));
+    this.log(describeRun(result, args.suite, { color, width: process.stdout.columns || 120 }));
     if (result.unsaved) for (const line of formatError(result.unsaved)) this.logToStderr(line);
     if (result.unsaved) this.exitWith(EXIT.usage);
     else if (result.interrupted) this.exitWith(EXIT.interrupted);

@@ -13,7 +13,7 @@ import { hashImages, type ImageFile, type ImageFolder, readImageFolder, spread }
 import { imageDims, normalizePixels, pictureBytes, type Pixels, readImage } from './preprocess.ts';
 import type { ImageInput, SuiteInput } from './schema.ts';
 import type { Batch, Dataset, DatasetPart, DatasetRequest } from './source.ts';
-import { stack, syntheticPixels, syntheticSample } from './synthetic.ts';
+import { stack, syntheticPixels, syntheticSample, valuesByType } from './synthetic.ts';
 
 /** Throws DATASET_INVALID, and SUITE_INVALID where the suite's inputs are not the model's. */
 export async function openDataset(request: DatasetRequest): Promise<Dataset> {
@@ -54,9 +54,10 @@ function stackPictures({ input: { preprocess }, binding }: ImageSlot, pictures: 
 /** Suite inputs by name, or by position where the suite gives none. */
 function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
   const listed = bindings.map((binding) => binding.name).join(', ');
+  if (inputs.length === 0) return bindings.map((binding) => slotOf({ kind: 'synthetic', values: valuesByType(binding.dtype) }, binding, batch));
   if (inputs.length !== bindings.length) {
     throw new TsrtError('SUITE_INVALID', `the suite describes ${inputs.length} inputs, the model has ${bindings.length} (${listed})`, {
-      fix: 'describe every input of the model under `inputs`',
+      fix: 'describe every input of the model under `inputs`, or none for seeded numbers by their types',
     });
   }
   return inputs.map((input, index) => {
@@ -71,9 +72,8 @@ function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
         fix: 'leave `dtype` out to take the model’s',
       });
     }
-    const batched = binding.dims[0] === batch;
-    const slot = { input, binding, batched, sampleDims: batched ? binding.dims.slice(1) : binding.dims };
-    if (input.kind === 'image' && !(batched && sameDims(slot.sampleDims, imageDims(input.preprocess)))) {
+    const slot = slotOf(input, binding, batch);
+    if (input.kind === 'image' && !(slot.batched && sameDims(slot.sampleDims, imageDims(input.preprocess)))) {
       const wanted = [batch, ...imageDims(input.preprocess)].join(',');
       throw new TsrtError('SUITE_INVALID', `preprocessing gives [${wanted}], the model's input '${binding.name}' is [${binding.dims.join(',')}]`, {
         fix: 'set `preprocess.crop` and `preprocess.layout` to what the model takes',
@@ -81,6 +81,11 @@ function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
     }
     return slot;
   });
+}
+
+function slotOf(input: SuiteInput, binding: Binding, batch: number): Slot {
+  const batched = binding.dims[0] === batch;
+  return { input, binding, batched, sampleDims: batched ? binding.dims.slice(1) : binding.dims };
 }
 
 /** Synthetic samples from this number on are for calibration. */

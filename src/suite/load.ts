@@ -1,6 +1,7 @@
 /**
- * Finds and reads a suite: a folder path, a suite file, or a bare name looked up in `./suites` and then among the suites
- * that ship with the package: that of a folder, or the one that a file in such a folder gives itself. File formats are those of cosmiconfig's loaders.
+ * Finds and reads a suite: a folder path, a suite file, an ONNX file in the place of one (or the folder or name that leads to it), or a
+ * bare name looked up in `./suites` and then among the suites that ship with the package: that of a folder, or the one that a file in such
+ * a folder gives itself. File formats are those of cosmiconfig's loaders.
  */
 import { createHash } from 'node:crypto';
 import { readdir, readFile, stat } from 'node:fs/promises';
@@ -10,10 +11,12 @@ import { defaultLoaders } from 'cosmiconfig';
 import { TsrtError } from '../errors.ts';
 import { MODULE_LOADERS } from '../load-module.ts';
 import { nearest } from '../nearest.ts';
+import { suiteOfModel } from './of-model.ts';
 import { type Suite, type SuiteDefinition, suiteSchema } from './schema.ts';
 import { validate } from './validate.ts';
 
 const LOADERS = { '.yaml': defaultLoaders['.yaml'], '.yml': defaultLoaders['.yml'], '.json': defaultLoaders['.json'], ...MODULE_LOADERS } as const;
+const MODEL_FILE = '.onnx';
 const SUITE_FILES = ['suite.yaml', 'suite.yml', 'suite.json', 'suite.js', 'suite.mjs'] as const;
 
 /** Formats that can be read without running them. */
@@ -33,10 +36,10 @@ export interface KnownSuite {
   readonly folder: string;
 }
 
-/** Reads the suite called `nameOrPath`. Throws SUITE_NOT_FOUND or SUITE_INVALID. */
+/** Reads the suite called `nameOrPath`, or makes that of an ONNX file. Throws SUITE_NOT_FOUND or SUITE_INVALID. */
 export async function loadSuite(nameOrPath: string, lookup: SuiteLookup = { cwd: process.cwd() }): Promise<Suite> {
   const file = await findSuite(nameOrPath, lookup);
-  return parseSuite(await readSuiteFile(file), file);
+  return parseSuite(extname(file) === MODEL_FILE ? suiteOfModel(file) : await readSuiteFile(file), file);
 }
 
 /** Every suite that a bare name reaches, nearest folder first; a name in `./suites` hides the shipped one. */
@@ -69,14 +72,16 @@ export function parseSuite(data: unknown, file: string): Suite {
 async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<string> {
   const path = resolve(lookup.cwd, nameOrPath);
   const info = await stat(path).catch(() => undefined);
-  if (info?.isFile() && extname(path) in LOADERS) return path;
-  const here = info?.isDirectory() ? await suiteFileIn(path) : undefined;
+  if (info?.isFile() && (extname(path) in LOADERS || extname(path) === MODEL_FILE)) return path;
+  const here = info?.isDirectory() ? ((await suiteFileIn(path)) ?? (await modelAt(join(path, `model${MODEL_FILE}`)))) : undefined;
   if (here !== undefined) return here;
-  if (info?.isFile() && /\.(onnx|engine)$/.test(path)) {
-    const isModel = path.endsWith('.onnx');
-    throw new TsrtError('SUITE_NOT_FOUND', `${nameOrPath} is ${isModel ? 'a model' : 'an engine'}, not a suite`, {
+  if (info === undefined && extname(path) === MODEL_FILE) {
+    throw new TsrtError('MODEL_NOT_FOUND', `there is no file ${nameOrPath}`, { place: path, fix: 'check the path: it starts at the working folder' });
+  }
+  if (info?.isFile() && path.endsWith('.engine')) {
+    throw new TsrtError('SUITE_NOT_FOUND', `${nameOrPath} is an engine, not a suite`, {
       place: path,
-      fix: `a suite says with which inputs it runs: SUITE ${isModel ? '--model' : '--engine'} ${nameOrPath}, with a shipped suite whose inputs fit, or one of your own: copy suites/smoke/suite.yaml, whose inputs are made up`,
+      fix: `a suite, or the model that the engine was built from, says with which inputs it runs: SUITE|MODEL.onnx --engine ${nameOrPath}`,
     });
   }
 
@@ -86,7 +91,7 @@ async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<strin
   const reachable = nameOrPath === name || dirname(nameOrPath) === 'suites' || dirname(nameOrPath) === './suites';
   const match = info === undefined && reachable ? known.find((suite) => suite.name === name) : undefined;
   if (match) return (await suiteFileIn(match.folder))!;
-  const other = info === undefined && reachable ? await fileNamed(name, lookup) : undefined;
+  const other = info === undefined && reachable ? ((await fileNamed(name, lookup)) ?? (await modelAt(path + MODEL_FILE))) : undefined;
   if (other !== undefined) return other;
 
   const guess = nearest(name, known.map((suite) => suite.name));
@@ -98,6 +103,11 @@ async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<strin
       ? `name one of ${known.map((suite) => suite.name).join(', ')}, or a folder that holds one of ${SUITE_FILES.join(', ')}; a suite of a plugin comes with --plugin PATH`
       : `did you mean '${guess}'?`,
   });
+}
+
+/** The model at a path, as the name that its records have finds it again. */
+async function modelAt(path: string): Promise<string | undefined> {
+  return (await stat(path).catch(() => undefined))?.isFile() ? path : undefined;
 }
 
 /** The file in a suite's folder that gives itself this name, as records of its runs have it; modules are not run to find out. */

@@ -245,7 +245,8 @@ export const suiteSchema = z.strictObject({
   name: z.string().regex(/^[a-z0-9][a-z0-9._-]*$/, 'expected lower-case letters, digits, dots, dashes'),
   description: text,
   model,
-  inputs: z.array(input).min(1),
+  /** Every input of the model; empty: seeded numbers by the inputs' types. */
+  inputs: z.array(input).default([]),
   /** Sizes of symbolic dimensions other than the batch, by the model's names. */
   dims: z.record(text, count).default({}),
   /** Shapes of inputs by name; wins over `dims` and the batch. */
@@ -272,6 +273,9 @@ export const suiteSchema = z.strictObject({
     message: 'at most one input can be an image',
     path: ['inputs'],
   });
+
+/** What a suite file may say. */
+export type SuiteSource = z.input<typeof suiteSchema>;
 
 /** What a suite file says, with every default filled in. */
 export type SuiteDefinition = z.infer<typeof suiteSchema>;

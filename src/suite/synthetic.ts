@@ -23,6 +23,11 @@ export function syntheticSample(
   return fromNumbers(type.dtype, type.dims, values);
 }
 
+/** Standard normal variates for floating types; 0 or 1 for integers and booleans, which any table index or mask bears. */
+export function valuesByType(dtype: DType): SyntheticInput['values'] {
+  return dtype.includes('float') ? { distribution: 'normal', mean: 0, std: 1 } : { distribution: 'integers', low: 0, high: 2 };
+}
+
 function sampler({ values }: SyntheticInput): (key: number, index: number) => number {
   switch (values.distribution) {
     case 'uniform':

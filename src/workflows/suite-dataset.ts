@@ -1,5 +1,6 @@
 /** The dataset that a suite names, opened for a model's inputs. Runs and calibrations share it. */
 import { resolve } from 'node:path';
+import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import { outputName } from '../suite/accuracy.ts';
 import { openDataset } from '../suite/datasets.ts';
@@ -13,6 +14,20 @@ import { classCount } from './run/reference.ts';
 export interface SuiteDatasetRequest extends Pick<DatasetRequest, 'batch' | 'part' | 'limit' | 'samples' | 'pictures' | 'seed' | 'signal'> {
   readonly inputs: readonly Binding[];
   readonly outputs: readonly Binding[];
+}
+
+/** Whether the suite says what its model reads: without a word of it, inputs are numbers made up by their types. */
+export function saysInputs({ inputs, dataset }: Suite): boolean {
+  return inputs.length > 0 || dataset.source !== undefined;
+}
+
+/** Throws SUITE_INVALID for a suite that says nothing of its inputs: ranges of made-up numbers would be taken for those of data. */
+export function requireInputs(suite: Suite): void {
+  if (saysInputs(suite)) return;
+  throw new TsrtError('SUITE_INVALID', 'nothing says what the model reads, and ranges of made-up numbers are no ranges', {
+    place: suite.file,
+    fix: 'take a suite that describes the inputs, with --model FILE and --dataset DIR: copy one of the shipped suites',
+  });
 }
 
 /** What can be said of the dataset before there is a model: nobody waits for a build to read of a folder's typo. Throws as {@link openSuiteDataset}. */

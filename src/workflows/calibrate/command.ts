@@ -15,6 +15,7 @@ import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
 import { openRegistry } from '../registry.ts';
 import { writeText } from '../output.ts';
+import { requireInputs } from '../suite-dataset.ts';
 import { observeActivations, type GraphOptions } from './observe.ts';
 import { calibrateSuite, calibrationDataset, readCalibration } from './suite.ts';
 
@@ -63,6 +64,7 @@ export async function calibrateCommand(request: CalibrateCommandRequest): Promis
   const { config, signal, onEvent } = request;
   const registry = await openRegistry(config.plugins);
   const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), { dataset: request.dataset });
+  requireInputs(suite);
   onEvent({ kind: 'stage', stage: 'model', text: request.modelFile ?? suite.model.name });
   const model = await resolveModel(suite, { modelFile: request.modelFile, cacheFolder: config.cache, signal });
   const common = {

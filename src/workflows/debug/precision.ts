@@ -29,6 +29,7 @@ import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
 import { openRegistry } from '../registry.ts';
 import { writeText } from '../output.ts';
+import { requireInputs } from '../suite-dataset.ts';
 
 export interface PrecisionRequest {
   readonly suite: string;
@@ -66,6 +67,7 @@ export async function debugPrecision(request: PrecisionRequest): Promise<Precisi
   const { config, signal, onEvent } = request;
   const registry = await openRegistry(config.plugins);
   const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), { dataset: request.dataset });
+  requireInputs(suite);
   onEvent({ kind: 'stage', stage: 'model', text: request.modelFile ?? suite.model.name });
   const model = await resolveModel(suite, { modelFile: request.modelFile, cacheFolder: config.cache, signal });
   const modelBytes = await readModelFile(model.path);

@@ -1,6 +1,7 @@
 /** What a run knows before it does anything that takes long: suite, cases, backends, model, and the run that it goes on with. */
 import { createHash } from 'node:crypto';
 import type { Availability, Backend } from '../../backends/backend.ts';
+import type { Precision } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { Registry } from '../../registry.ts';
 import { newRunId } from '../../results/names.ts';
@@ -14,7 +15,7 @@ import { chooseDevices, createProbe } from '../probe.ts';
 import { requireLoaded } from '../engine-file.ts';
 import { setApartAsCalibrated } from '../calibrate/suite.ts';
 import { openRegistry } from '../registry.ts';
-import { checkSuiteDataset } from '../suite-dataset.ts';
+import { checkSuiteDataset, saysInputs } from '../suite-dataset.ts';
 import { engineKey } from './engines.ts';
 import { admitEngines, checkResumed, prebuiltCases, type PrebuiltEngines } from './prebuilt.ts';
 import type { RunFacts } from './provenance.ts';
@@ -48,6 +49,9 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const { cases, prebuilt: engines } =
     engineFiles.length > 0 ? await prebuiltCases(engineFiles, given, overrides, machine) : { cases: expandCases(given, {}, machine), prebuilt: new Map() as PrebuiltEngines };
   const suite = await setApartAsCalibrated(given, cases.some(({ variant }) => variant.options.precision !== 'fp32' && !engines.has(engineKey(variant))));
+  if (cases.some(({ variant }) => isCalibratedOnNoise(variant.options.precision, suite) && !engines.has(engineKey(variant)))) {
+    onEvent({ kind: 'notice', text: 'int8 ranges come from seeded numbers, as the inputs do: times are right, accuracy says nothing; name a calibration of real data in a suite (quantization.calibration), or describe its inputs' });
+  }
   // Before backends are looked for: one may be of a plugin that an engine needs.
   requireLoaded([...engines.values()], registry.stamps);
   const backends = backendsOf(cases, registry);
@@ -70,6 +74,11 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const { name, sha256, source } = model;
   const facts: RunFacts = { runId, startedAt, model: { name, sha256, source }, suiteSha256, seed };
   return { suite, registry, probe, machine, cases, prebuilt, backends, model, facts, resumed };
+}
+
+/** Whether a build would take its ranges from numbers that are made up by the inputs' types. */
+function isCalibratedOnNoise(precision: Precision, suite: Suite): boolean {
+  return !saysInputs(suite) && suite.quantization.calibration === undefined && (precision === 'int8' || precision === 'mixed');
 }
 
 /** Every backend of the sweep. Throws BACKEND_UNKNOWN, before a model is fetched for nothing. */

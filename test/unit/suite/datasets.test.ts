@@ -235,6 +235,19 @@ describe('synthetic datasets', () => {
     expect(await rows(requestOf({ batch: 3 }), 'x')).toEqual(await rows(requestOf({ batch: 1 }), 'x'));
   });
 
+  it('are drawn by the types of a model whose suite says nothing of them', async () => {
+    const bindings = [
+      { name: 'x', dtype: 'float32' as const, dims: [4, 400] },
+      { name: 'ids', dtype: 'int64' as const, dims: [4, 30] },
+      { name: 'scale', dtype: 'float16' as const, dims: [2] },
+    ];
+    const request = requestOf({ inputs: [], bindings, batch: 4 });
+    const x = (await rows(request, 'x')).flat();
+    expect(Math.abs(x.reduce((sum, value) => sum + value, 0) / x.length)).toBeLessThan(0.1);
+    expect(x.reduce((sum, value) => sum + value * value, 0) / x.length).toBeCloseTo(1, 0);
+    expect(new Set((await rows(request, 'ids')).flat())).toEqual(new Set([0, 1]));
+  });
+
   it('make pictures that use the range and are smooth', async () => {
     const preprocess = { ...image.preprocess, crop: { width: 64, height: 64 } };
     const bindings = [{ name: 'x', dtype: 'float32' as const, dims: [1, 3, 64, 64] }];

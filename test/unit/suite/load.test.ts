@@ -1,5 +1,5 @@
 import { mkdir, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { listSuites, loadSuite } from '../../../src/suite/load.ts';
@@ -80,11 +80,24 @@ describe('loadSuite', () => {
       details: expect.arrayContaining([expect.stringMatching(/^bert-base: /)]),
     });
     await expect(loadSuite('quite-another-thing', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND', fix: expect.stringContaining('resnet50') });
-    await writeFile(join(cwd, 'net.onnx'), '');
     await writeFile(join(cwd, 'net.engine'), '');
-    await expect(loadSuite('net.onnx', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND', message: 'net.onnx is a model, not a suite', fix: expect.stringContaining('--model net.onnx') });
     await expect(loadSuite('net.engine', { cwd })).rejects.toMatchObject({ message: 'net.engine is an engine, not a suite', fix: expect.stringContaining('--engine net.engine') });
     await expect(loadSuite('./elsewhere/smoke', { cwd })).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND' });
     await expect(loadSuite('.', { cwd })).rejects.toMatchObject({ message: expect.stringContaining('holds no suite file') });
+  });
+
+  it('makes the suite of an ONNX file, named after it or its folder', async () => {
+    const cwd = await temporaryFolder();
+    await mkdir(join(cwd, 'Whisper tiny'));
+    await expect(loadSuite('gone.onnx', { cwd })).rejects.toMatchObject({ code: 'MODEL_NOT_FOUND', message: 'there is no file gone.onnx' });
+    const named: readonly (readonly [string, string])[] = [['ResNet-50 (v1.5).onnx', 'resnet-50-v1.5-'], ['Whisper tiny/model.onnx', 'whisper-tiny'], ['_.onnx', 'model']];
+    for (const [file, name] of named) {
+      await writeFile(join(cwd, file), '');
+      const suite = await loadSuite(file, { cwd });
+      expect(suite).toMatchObject({ name, file: join(cwd, file), folder: dirname(join(cwd, file)), inputs: [], task: { kind: 'raw' }, batches: [1] });
+      expect(resolve(suite.folder, suite.model.file!)).toBe(join(cwd, file));
+      expect((await loadSuite(file.replace(/(\/model)?\.onnx$/, ''), { cwd })).file).toBe(suite.file);
+      expect(suite.variants.flatMap(({ backend, precision }) => backend.flatMap((one) => precision.map((each) => `${one} ${each}`)))).toEqual(['onnxruntime fp32', 'webgpu fp32', 'webgpu fp16']);
+    }
   });
 });

@@ -1,0 +1,38 @@
+/** `run MODEL.onnx`: a model that comes without a suite, on the CPU. */
+import { describe, expect, it } from 'vitest';
+import { modelBytes, node, value } from '../unit/onnx/models.ts';
+import { workplace } from './cli.ts';
+
+const model = modelBytes({
+  inputs: [value('x', 'float32', ['n', 3, 'length']), value('rows', 'int64', ['n'])],
+  outputs: [value('y', 'float32', ['n', 3, 'length'])],
+  nodes: [node('Relu', ['x'], ['r']), node('Gather', ['r', 'rows'], ['y'])],
+});
+
+describe('run of a model', () => {
+  it('measures it with made-up inputs, and goes on to a baseline and a gate by the same name', async () => {
+    const place = await workplace();
+    await place.write('my nets/model.onnx', model);
+    const words = ['--backend', 'onnxruntime', '--batch', '2,3', '--dim', 'length=5', '--rounds', '2', '--time', '20ms'];
+    const run = await place.run('run', 'my nets/model.onnx', ...words);
+    expect({ status: run.status, stderr: run.stderr.replaceAll(/^\[.*\n/gm, '') }).toMatchObject({ status: 0 });
+    expect(run.stdout).toMatch(/suite my-nets · model my-nets/);
+    expect(run.stdout).toMatch(/onnxruntime\/fp32\/fusion-on +2 /);
+    expect(run.stdout).toMatch(/onnxruntime\/fp32\/fusion-on +3 /);
+    expect(run.stdout).toMatch(/next +tsrt-bench run 'my nets\/model.onnx' --rounds 24/);
+    expect((await place.run('baseline', 'save', 'main')).status).toBe(0);
+    const gated = await place.run('gate', 'my nets/model.onnx');
+    expect(gated.stdout + gated.stderr).toMatch(/my-nets/);
+    expect([0, 4]).toContain(gated.status);
+  });
+
+  it('asks for sizes that the model leaves open, and takes no ranges from made-up numbers', async () => {
+    const place = await workplace();
+    await place.write('net.onnx', model);
+    const open = await place.run('run', 'net.onnx', '--backend', 'onnxruntime');
+    expect(open.status).not.toBe(0);
+    expect(open.stdout + open.stderr).toMatch(/--dim length=/);
+    const calibrated = await place.run('calibrate', 'net.onnx', '-o', 'c.json');
+    expect({ status: calibrated.status, stderr: calibrated.stderr }).toEqual({ status: 2, stderr: expect.stringMatching(/ranges of made-up numbers.*\n[^]*--model FILE and --dataset DIR/) });
+  });
+});
