@@ -59,7 +59,9 @@ function speedupLegend({ baselineVariant }: Report): string | undefined {
 /** `suite resnet50 · model … · device …`, the first line of every table. */
 export function headingOf(report: Report): string {
   const devices = report.devices.map((device) => `${device.slug} (${device.description})`).join(', ');
-  return `suite ${report.suite} · model ${report.models.join(', ')} · device ${devices}`;
+  // Of a run that ended before any case did, only the suite is known.
+  const known = report.models.length > 0 ? ` · model ${report.models.join(', ')} · device ${devices}` : '';
+  return `suite ${report.suite}${known}`;
 }
 
 function halfWidthPercent({ latencyMs: { p50 } }: MeasuredRow): number {

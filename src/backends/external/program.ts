@@ -50,6 +50,9 @@ const STDERR_LINES = 20;
 /** A reply is small, because tensors lie in files; a program that writes more than this without a line feed is not replying. */
 const LINE_LIMIT = 16 * 2 ** 20;
 const SHOWN = 200;
+/** Characters of a failure's message, and its details, that are passed on. */
+const TOLD = 4000;
+const DETAILS = 50;
 const GOODBYE_MS = 2000;
 const DRAIN_MS = 500;
 
@@ -115,7 +118,7 @@ function openProgram(launch: ProgramLaunch): Program {
       pending.onProgress?.(line.step, line.done, line.total);
     } else if (!line.ok) {
       const { code, message, fix, details } = line.error;
-      pending.reject(new TsrtError(FAILURES[code], `${name}: ${message}`, { plugin: name, details: [...details, ...tailOf(stderr)], ...(fix !== undefined && { fix }) }));
+      pending.reject(new TsrtError(FAILURES[code], `${name}: ${told(message)}`, { plugin: name, details: [...details.slice(0, DETAILS).map(told), ...tailOf(stderr)], ...(fix !== undefined && { fix: told(fix) }) }));
     } else {
       deviceBytes = line.deviceBytes ?? deviceBytes;
       pending.resolve(line.body);
@@ -205,6 +208,12 @@ function readLines(stream: NodeJS.ReadableStream, onLine: (line: string) => void
 function shorten(text: string): string {
   const shown = text.slice(0, SHOWN).replace(/\p{Cc}/gu, '·');
   return text.length > SHOWN ? `${shown}… (${text.length} characters)` : shown;
+}
+
+/** What a program tells of a failure: lines stay lines, and a book is cut off. */
+function told(text: string): string {
+  const shown = text.slice(0, TOLD).replace(/[^\P{Cc}\n\t]/gu, '·');
+  return text.length > TOLD ? `${shown}… (${text.length} characters)` : shown;
 }
 
 function tailOf(stderr: string): string[] {

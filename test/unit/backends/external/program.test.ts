@@ -135,6 +135,7 @@ describe('a program that misbehaves', () => {
     ['old', 'PLUGIN_INVALID', /speaks protocol 0, this version speaks 1/],
     ['crash', 'BACKEND_FAILED', /the program ended by SIGSEGV during 'load'/],
     ['no-memory', 'OUT_OF_MEMORY', /double: not enough of it/],
+    ['book', 'BACKEND_FAILED', /^double: line one\n·\[2Jx{3000,4000}… \(1000013 characters\)$/],
   ])('%s → %s', async (fault, code, message) => {
     const error = await failure(load(fault));
     expect(error).toMatchObject({ code, plugin: 'double', message: expect.stringMatching(message) });
