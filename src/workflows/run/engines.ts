@@ -192,7 +192,11 @@ async function timedBuilds(build: () => Promise<Engine>, builds: number, signal:
 function checkPrecision({ backend, options: { precision }, layers }: EngineHeader): void {
   const mismatch = precisionMismatch(precision, precisionShares(layers));
   if (mismatch === undefined) return;
-  throw new TsrtError('PRECISION_UNPROVEN', mismatch, { fix: `a fault of the backend ${backend}: take another backend for ${precision}, or tell its author` });
+  // Inputs and outputs keep their types: of a network of a few ops there may be nothing that could be in another one.
+  const fix = precision === 'fp16'
+    ? `of a network whose operations lie between its own inputs and outputs, which keep their types, nothing is left for halves: take fp32. Of a larger one it is a fault of the backend ${backend}: take another, or tell its author`
+    : `a fault of the backend ${backend}: take another backend for ${precision}, or tell its author`;
+  throw new TsrtError('PRECISION_UNPROVEN', mismatch, { fix });
 }
 
 function checkInputSize({ inputs, options }: EngineHeader): void {
