@@ -10,9 +10,10 @@ import { MEANING_RULES } from './upgrade/meaning.ts';
 import { OPERAND_RULES } from './upgrade/operands.ts';
 import { QUANTIZED_RULES } from './upgrade/quantized.ts';
 import { emitAs, type Rule } from './upgrade/rule.ts';
+import { TRANSFORMER_RULES } from './upgrade/transformers.ts';
 
 const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...OPERAND_RULES, ...MEANING_RULES, ...ATTENTION_RULES]);
-const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ...QUANTIZED_RULES]);
+const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ...QUANTIZED_RULES, ...TRANSFORMER_RULES]);
 
 /** The rule that imports a node, or undefined where the vocabulary lacks its op. */
 export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): Rule | undefined {

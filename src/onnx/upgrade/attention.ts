@@ -9,7 +9,7 @@ import type { Scope, SourceNode } from '../scope.ts';
 import { inputOf, int64Input, numberAttribute, scalarInput, type Rule } from './rule.ts';
 
 /** [batch, length, heads·size], or [batch, heads, length, size] as it is: as the latter. */
-function byHead(node: SourceNode, scope: Scope, id: string, heads: number): string {
+export function byHead(node: SourceNode, scope: Scope, id: string, heads: number): string {
   const split = splitHeads(node, scope, id, heads);
   return split === id ? id : scope.emit(node, 'Transpose', [split], { perm: [0, 2, 1, 3] })[0]!;
 }
@@ -21,6 +21,27 @@ function splitHeads(node: SourceNode, scope: Scope, id: string, heads: number): 
   const [batch, length, hidden] = dims;
   if (dims.length !== 3 || heads < 1 || hidden! % heads !== 0) throw new ShapeError(`[${dims.join(',')}] can't be split into ${heads} heads`);
   return scope.emit(node, 'Reshape', [id, int64Input(scope, [batch!, length!, heads, hidden! / heads])], { allowzero: 1 })[0]!;
+}
+
+/** Back from [batch, heads, length, size] to the [batch, length, heads·size] that is the node's first output. */
+export function joinHeads(node: SourceNode, scope: Scope, id: string): void {
+  const [batch, heads, length, size] = scope.type(id).dims as readonly [number, number, number, number];
+  const [rowsFirst] = scope.emit(node, 'Transpose', [id], { perm: [0, 2, 1, 3] });
+  scope.emit(node, 'Reshape', [rowsFirst!, int64Input(scope, [batch, length, heads * size])], { allowzero: 1 }, node.outputs.slice(0, 1));
+}
+
+/** scale·QKᵀ. Queries take the whole scale: products of halves could be too large without it. */
+export function scoresOf(node: SourceNode, scope: Scope, query: string, key: string, scale: number): string {
+  const [scaled] = scope.emit(node, 'Mul', [query, scalarInput(scope, scope.type(query).dtype, scale)], {});
+  const [turned] = scope.emit(node, 'Transpose', [key], { perm: [0, 1, 3, 2] });
+  return scope.emit(node, 'MatMul', [scaled!, turned!], {})[0]!;
+}
+
+/** `current` with what is `past` in front of it, as the output `present` where that is used; [batch, heads, length, size] each. */
+export function extend(node: SourceNode, scope: Scope, current: string, past: string, present: string): string {
+  const wanted = present !== '' && scope.isUsed(present) ? [present] : undefined;
+  if (past !== '') return scope.emit(node, 'Concat', [past, current], { axis: 2 }, wanted)[0]!;
+  return wanted ? scope.emit(node, 'Identity', [current], {}, wanted)[0]! : current;
 }
 
 /** Every head of keys or values once for each of the queries' heads that share it. */
@@ -74,7 +95,7 @@ function everyRow(values: readonly number[], columns: number, holds: (value: num
 }
 
 /** The least finite number of the types that have less than float32. */
-const LEAST: Partial<Record<DType, number>> = { float16: -HALF_MAX, bfloat16: -3.3895313892515355e38, float32: -3.4028234663852886e38 };
+export const LEAST: Partial<Record<DType, number>> = { float16: -HALF_MAX, bfloat16: -3.3895313892515355e38, float32: -3.4028234663852886e38 };
 
 /** softmax(cap(scale·QKᵀ) + mask)·V, with the keys and values of before in front of the new ones. */
 const attention: Rule = (node, scope) => {
@@ -84,15 +105,7 @@ const attention: Rule = (node, scope) => {
   const isFlat = scope.type(inputOf(node, 0)).dims.length === 3;
   const [queryHeads, ownHeads] = ['q_num_heads', 'kv_num_heads'].map((name) => numberAttribute(node, name, 0));
   const query = byHead(node, scope, inputOf(node, 0), queryHeads!);
-  const extended = (index: number): string => {
-    const current = byHead(node, scope, inputOf(node, index), ownHeads!);
-    const past = node.inputs[3 + index];
-    const present = node.outputs[index] ?? '';
-    const wanted = present !== '' && scope.isUsed(present) ? [present] : undefined;
-    if (past) return scope.emit(node, 'Concat', [past, current], { axis: 2 }, wanted)[0]!;
-    return wanted ? scope.emit(node, 'Identity', [current], {}, wanted)[0]! : current;
-  };
-  const [key, value] = [extended(1), extended(2)];
+  const [key, value] = [1, 2].map((index) => extend(node, scope, byHead(node, scope, inputOf(node, index), ownHeads!), node.inputs[3 + index] ?? '', node.outputs[index] ?? '')) as [string, string];
   const { dtype, dims } = scope.type(query);
   const [, heads, rows, size] = dims as readonly [number, number, number, number];
   const columns = scope.type(key).dims[2]!;
@@ -100,31 +113,25 @@ const attention: Rule = (node, scope) => {
   const before = node.inputs[4] ? scope.type(node.inputs[4]).dims[2]! : 0;
   const mask = maskOf(node, scope, query, [rows, columns, before]);
 
-  // Queries take the whole scale: products of halves could be too large without it.
-  const [scaled] = scope.emit(node, 'Mul', [query, scalarInput(scope, dtype, numberAttribute(node, 'scale', 1 / Math.sqrt(size)))], {});
-  const [turned] = scope.emit(node, 'Transpose', [shared[0]!], { perm: [0, 1, 3, 2] });
-  let [scores] = scope.emit(node, 'MatMul', [scaled!, turned!], {});
+  let scores = scoresOf(node, scope, query, shared[0]!, numberAttribute(node, 'scale', 1 / Math.sqrt(size)));
   const cap = numberAttribute(node, 'softcap', 0);
   if (cap !== 0) {
     const limit = scalarInput(scope, dtype, cap);
-    const [part] = scope.emit(node, 'Div', [scores!, limit], {});
+    const [part] = scope.emit(node, 'Div', [scores, limit], {});
     const [bent] = scope.emit(node, 'Tanh', [part!], {});
-    [scores] = scope.emit(node, 'Mul', [bent!, limit], {});
+    scores = scope.emit(node, 'Mul', [bent!, limit], {})[0]!;
   }
-  if (mask) [scores] = scope.emit(node, 'Add', [scores!, mask.addend], {});
+  if (mask) scores = scope.emit(node, 'Add', [scores, mask.addend], {})[0]!;
   const precision = numberAttribute(node, 'softmax_precision', ONNX_DTYPE[dtype]);
   const isOther = precision !== 0 && precision !== ONNX_DTYPE[dtype];
-  if (isOther) [scores] = scope.emit(node, 'Cast', [scores!], { to: precision });
-  let [weights] = scope.emit(node, 'Softmax', [scores!], { axis: -1 });
+  if (isOther) scores = scope.emit(node, 'Cast', [scores], { to: precision })[0]!;
+  let [weights] = scope.emit(node, 'Softmax', [scores], { axis: -1 });
   if (isOther) [weights] = scope.emit(node, 'Cast', [weights!], { to: ONNX_DTYPE[dtype] });
   const output = node.outputs.slice(0, 1);
   const dies = mask?.alive !== undefined;
   let [result] = scope.emit(node, 'MatMul', [weights!, shared[1]!], {}, isFlat || dies ? undefined : output);
   if (dies) [result] = scope.emit(node, 'Where', [mask.alive, result!, scalarInput(scope, dtype, 0)], {}, isFlat ? undefined : output);
-  if (!isFlat) return;
-  const [batch, , length, width] = scope.type(result!).dims as readonly [number, number, number, number];
-  const [rowsFirst] = scope.emit(node, 'Transpose', [result!], { perm: [0, 2, 1, 3] });
-  scope.emit(node, 'Reshape', [rowsFirst!, int64Input(scope, [batch, length, heads * width])], { allowzero: 1 }, output);
+  if (isFlat) joinHeads(node, scope, result!);
 };
 
 /** Pairs of every head's first elements turned by the angles of their position: (a·cos − b·sin, a·sin + b·cos). */

@@ -52,6 +52,38 @@ function quantized(op: string, operands: string[], attributes: Record<string, At
 const bytes = (dims: readonly number[], dtype: 'int8' | 'uint8' = 'uint8'): Tensor => fromNumbers(dtype, dims, Array.from({ length: elementCount(dims) }, (_, i) => ((i * 37) % 200) - (dtype === 'int8' ? 100 : 0)));
 const second = { b: bytes([3, 4]), sb: floats([0.01], []), zb: fromNumbers('uint8', [], [90]) };
 
+const heads = { num_heads: 2 };
+const contrib = (op: string, inputs: string[], attributes: Record<string, AttributeValue> = {}, outs = ['y']): INode => node(op, inputs, outs, attributes, { domain: microsoft });
+
+/** Attention of x to itself by the projections w and b, with `before` nodes in front. */
+function selfAttention(inputs: string[], attributes: Record<string, AttributeValue> = {}, more: Partial<Case> & { readonly before?: INode[]; readonly outs?: string[] } = {}): Case {
+  const { before = [], outs, initializers = {}, ...rest } = more;
+  return {
+    opset: 17, domains: { [microsoft]: 1 }, x: [2, 3, 8], ...rest, initializers: { w: sample([8, 24]), b: sample([24]), zero: floats([0], []), last: ints([-1]), ...initializers },
+    nodes: [...before, contrib('Attention', ['x', 'w', 'b', ...inputs], { ...heads, ...attributes }, outs)],
+  };
+}
+
+/** Attention of x to five keys k, values v of their own width. */
+function crossAttention(inputs: string[], attributes: Record<string, AttributeValue> = {}, more: Partial<Case> & { readonly before?: INode[]; readonly outs?: string[] } = {}): Case {
+  const { before = [], outs, initializers = {}, ...rest } = more;
+  return {
+    opset: 17, domains: { [microsoft]: 1 }, x: [2, 3, 8], ...rest, initializers: { k: sample([2, 5, 8]), v: sample([2, 5, 12]), b: sample([28]), ...initializers },
+    nodes: [...before, contrib('MultiHeadAttention', ['x', ...inputs], { ...heads, ...attributes }, outs)],
+  };
+}
+
+const whole = (dims: readonly number[], numbers: readonly number[]): Tensor => fromNumbers('int32', dims, numbers);
+const keepSome = [1, 0, 1, 0, 1, 1];
+const least = -3.4028234663852886e38;
+const floatsOf = (...names: string[]): Record<string, DType> => Object.fromEntries(names.map((name) => [name, 'float32']));
+
+/** Tokens, a table of words that is the input x, and the other tables. */
+function embedding(inputs: string[], outs: string[], attributes: Record<string, AttributeValue> = {}): Case {
+  const initializers = { t: whole([2, 3], [4, 0, 2, 2, 1, 3]), u: whole([2, 3], [0, 1, 1, 0, 0, 1]), m: whole([2, 3], [1, 1, 0, 1, 2, 0]), o: whole([1, 3], [3, 0, 2]), p: sample([4, 8]), g: sample([2, 8]), s: sample([8]), c: sample([8]) };
+  return { opset: 17, domains: { [microsoft]: 1 }, x: [5, 8], initializers, outputs: Object.fromEntries(outs.filter((name) => name !== '').map((name) => [name, name === 'n' ? 'int32' : 'float32'])), nodes: [contrib('EmbedLayerNormalization', inputs, attributes, outs)] };
+}
+
 const CASES: Readonly<Record<string, Case>> = {
   'Squeeze-11 axes': one('Squeeze', 11, { axes: [0, 2] }, { x: [1, 3, 1, 2] }),
   'Unsqueeze-11 axes': one('Unsqueeze', 11, { axes: [0, 3] }, { x: [3, 2] }),
@@ -191,6 +223,31 @@ const CASES: Readonly<Record<string, Case>> = {
   'com.microsoft QGemm to floats': quantized('QGemm', ['q', 'sx', 'zx', 'w', 'sw', 'zw'], { alpha: { float: 0.5 } }, { x: [2, 4], outputs: { y: 'float32' }, initializers: { w: bytes([4, 3]), sw: floats([0.01], []), zw: fromNumbers('uint8', [], [100]) } }),
   'com.microsoft MatMulIntegerToFloat': quantized('MatMulIntegerToFloat', ['q', 'w', 'sx', 'sw', 'zx', 'zw', 'c'], {}, { outputs: { y: 'float32' }, initializers: { w: bytes([4, 3]), sw: floats([0.01, 0.02, 0.005]), zw: fromNumbers('uint8', [3], [100, 90, 80]), c: floats([1, 2, 3]) } }),
   'com.microsoft DynamicQuantizeMatMul': one('DynamicQuantizeMatMul', 17, {}, { x: [2, 3, 4], inputs: ['x', 'w', 'sw', '', 'c'], initializers: { w: bytes([4, 3]), sw: floats([0.01], []), c: floats([1, 2, 3]) }, domain: microsoft }),
+  'com.microsoft EmbedLayerNormalization': embedding(['t', 'u', 'x', 'p', 'g', 's', 'c', 'm'], ['y', 'n', 'e'], { epsilon: { float: 0.1 } }),
+  'com.microsoft EmbedLayerNormalization without segments and mask': embedding(['t', '', 'x', 'p', '', 's', 'c'], ['y', 'n']),
+  'com.microsoft EmbedLayerNormalization by positions': embedding(['t', '', 'x', 'p', '', 's', 'c', '', 'o'], ['y', '', 'e']),
+  'com.microsoft Attention': selfAttention([], {}, { ops: ['MatMul', 'Add', 'Split', 'Reshape', 'Transpose', 'Reshape', 'Transpose', 'Reshape', 'Transpose', 'Mul', 'Transpose', 'MatMul', 'Softmax', 'MatMul', 'Transpose', 'Reshape'] }),
+  'com.microsoft Attention, lengths': selfAttention(['m'], { scale: { float: 0.3 } }, { initializers: { m: whole([2], [2, 3]) } }),
+  'com.microsoft Attention, a mask by key, causal': selfAttention(['m'], { unidirectional: 1 }, { initializers: { m: whole([2, 3], keepSome) } }),
+  'com.microsoft Attention, a mask by query': selfAttention(['m'], {}, { initializers: { m: whole([2, 3, 3], [...keepSome, ...keepSome, ...keepSome]) } }),
+  'com.microsoft Attention, a mask of the data, filled with little': selfAttention(['m'], { mask_filter_value: { float: -1.5 } }, {
+    before: [node('ReduceSum', ['x', 'last'], ['t'], { keepdims: 0 }), node('Greater', ['t', 'zero'], ['g']), node('Cast', ['g'], ['m'], { to: ONNX_DTYPE.int32 })],
+  }),
+  'com.microsoft Attention, rows of which nothing is left, causal': selfAttention(['m'], { unidirectional: 1, mask_filter_value: { float: least } }, { initializers: { m: whole([2, 3], [0, 0, 1, 0, 0, 0]) } }),
+  'com.microsoft Attention, a bias of the scores, values of their own width': selfAttention(['', '', 'a'], { qkv_hidden_sizes: [4, 4, 16] }, { initializers: { a: sample([1, 2, 3, 3]) } }),
+  'com.microsoft Attention, mask and bias of the scores': selfAttention(['m', '', 'a'], { unidirectional: 1 }, { initializers: { m: whole([2, 3], [1, 1, 0, 1, 1, 1]), a: sample([2, 1, 3, 3]) } }),
+  'com.microsoft Attention with keys and values of before, causal': selfAttention(['', 'p'], { unidirectional: 1 }, { outs: ['y', 'n'], outputs: floatsOf('y', 'n'), initializers: { p: sample([2, 2, 2, 2, 4]) } }),
+  'com.microsoft Attention that keeps keys and values': selfAttention([], {}, { outs: ['y', 'n'], outputs: floatsOf('y', 'n') }),
+  'com.microsoft MultiHeadAttention': crossAttention(['k', 'v'], { scale: { float: 0.3 } }),
+  'com.microsoft MultiHeadAttention, biased, causal': crossAttention(['k', 'v', 'b'], { unidirectional: 1 }, { x: [2, 5, 8] }),
+  'com.microsoft MultiHeadAttention, causal with a single query': crossAttention(['k', 'v'], { unidirectional: 1 }, { x: [2, 1, 8] }),
+  'com.microsoft MultiHeadAttention, lengths': crossAttention(['k', 'v', '', 'm'], {}, { initializers: { m: whole([2], [5, 2]) } }),
+  'com.microsoft MultiHeadAttention, a mask by key and a bias of the scores': crossAttention(['k', 'v', '', 'm', 'a'], {}, { initializers: { m: whole([2, 5], [...keepSome, ...keepSome].slice(0, 10)), a: sample([1, 1, 3, 5]) } }),
+  'com.microsoft MultiHeadAttention, a mask by query': crossAttention(['k', 'v', '', 'm'], { mask_filter_value: { float: -2 } }, { initializers: { m: whole([2, 3, 5], [...keepSome, ...keepSome, ...keepSome, ...keepSome, ...keepSome]) } }),
+  'com.microsoft MultiHeadAttention, keys and values by head, biased queries': crossAttention(['k', 'v', 'b'], {}, { initializers: { k: sample([2, 2, 5, 4]), v: sample([2, 2, 5, 4]), b: sample([24]) } }),
+  'com.microsoft MultiHeadAttention with keys and values of before, causal': crossAttention(['k', 'v', 'b', '', '', 'pk', 'pv'], { unidirectional: 1 }, {
+    outs: ['y', 'nk', 'nv'], outputs: floatsOf('y', 'nk', 'nv'), initializers: { k: sample([2, 3, 8]), v: sample([2, 3, 8]), b: sample([24]), pk: sample([2, 2, 2, 4]), pv: sample([2, 2, 2, 4]) },
+  }),
   'a custom op that onnxruntime knows': {
     ...one('Inverse', 17, {}, { x: [2, 2], domain: microsoft, ops: ['Custom'] }),
   },
@@ -215,5 +272,23 @@ describe('upgrades compute what the model computed', () => {
       expect(graph.types.get(name)).toEqual({ dtype: tensor.dtype, dims: tensor.dims });
       expect({ name, error: disagreement(actual[name]!, tensor, 1e-6, 1e-5) }).toEqual({ name, error: expect.toSatisfy((error: number) => error <= 1) });
     }
+  });
+});
+
+describe('what is up to the data or packed otherwise is refused in words', () => {
+  const refused: Readonly<Record<string, readonly [Case, RegExp]>> = {
+    'Attention, begins and ends': [selfAttention(['m'], {}, { initializers: { m: whole([4], [3, 3, 0, 1]) } }), /a mask of \[4\] is neither the lengths of 2 samples, nor \[2,3\], nor \[2,3,3\]/],
+    'Attention, a mask of four dimensions': [selfAttention(['m'], {}, { initializers: { m: whole([2, 1, 3, 3], [...keepSome, ...keepSome, ...keepSome]) } }), /a mask of \[2,1,3,3\]/],
+    'Attention, rotary': [selfAttention([], { do_rotary: 1 }), /'do_rotary' is not supported/],
+    'Attention, a buffer that is shared': [selfAttention([], { past_present_share_buffer: 1 }), /'past_present_share_buffer' is not supported/],
+    'MultiHeadAttention, all in the queries': [crossAttention([], {}, { x: [2, 3, 2, 3, 4] }), /packed in one input/],
+    'MultiHeadAttention, keys with values': [crossAttention(['k', 'v'], {}, { initializers: { k: sample([2, 5, 2, 2, 4]) } }), /packed in one input/],
+    'MultiHeadAttention, causal with keys of another sequence': [crossAttention(['k', 'v'], { unidirectional: 1 }), /which of 5 keys come after each of 3 queries/],
+    'MultiHeadAttention, a buffer that is shared': [crossAttention(['k', 'v', '', '', '', '', '', 'n'], {}, { initializers: { n: whole([1], [2]) } }), /past_sequence_length/],
+    'MultiHeadAttention, the products': [crossAttention(['k', 'v'], {}, { outs: ['y', '', '', 's'], outputs: floatsOf('y', 's') }), /\(qk\) are used/],
+  };
+  it.each(Object.entries(refused))('%s', (_, [{ opset, nodes, x = [], initializers = {}, domains = {}, outputs = floatsOf('y') }, reason]) => {
+    const imported = importGraph(readModel(modelBytes({ opset, nodes, inputs: [value('x', 'float32', x)], initializers, domains, outputs: Object.keys(outputs).map((name) => value(name, 'float32', [2, 3, 8])) })));
+    expect(imported).toMatchObject({ ok: false, unsupported: [{ reason: expect.stringMatching(reason) }] });
   });
 });
