@@ -8,6 +8,7 @@ import { ONNX_DTYPE } from '../../../src/ops/specs.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
+import { countOps, expectSame, optimize } from '../../helpers/passes.ts';
 import { floats, ints, modelBytes, node, value, type AttributeValue, type INode } from './models.ts';
 import { disagreement, runOnnx } from './run.ts';
 
@@ -272,6 +273,24 @@ describe('upgrades compute what the model computed', () => {
       expect(graph.types.get(name)).toEqual({ dtype: tensor.dtype, dims: tensor.dims });
       expect({ name, error: disagreement(actual[name]!, tensor, 1e-6, 1e-5) }).toEqual({ name, error: expect.toSatisfy((error: number) => error <= 1) });
     }
+  });
+});
+
+describe('attention of onnxruntime is one kernel on webgpu, and computes the same', () => {
+  const mask = { m: whole([2, 3], keepSome) };
+  it.each(Object.entries({
+    'Attention': selfAttention(['m'], {}, { initializers: mask }),
+    'Attention, causal': selfAttention(['m'], { unidirectional: 1 }, { initializers: mask }),
+    'Attention, a bias of the scores': selfAttention(['m', '', 'a'], {}, { initializers: { ...mask, a: sample([1, 2, 3, 3]) } }),
+    'MultiHeadAttention': crossAttention(['k', 'v', 'b', 'm'], {}, { initializers: { m: whole([2], [5, 2]) } }),
+  }))('%s', async (_, { opset, nodes, x = [], initializers = {}, domains = {} }) => {
+    const width = initializers.v?.dims[2] ?? 8;
+    const imported = importGraph(readModel(modelBytes({ opset, nodes, inputs: [value('x', 'float32', x)], initializers, domains, outputs: [value('y', 'float32', [2, 3, width])] })));
+    if (!imported.ok) throw new Error(JSON.stringify(imported.unsupported));
+    const { graph } = await optimize(imported.graph, 'webgpu');
+    const { FusedAttention, MatMul, Softmax } = countOps(graph);
+    expect({ FusedAttention, MatMul, Softmax }).toEqual({ FusedAttention: 1 });
+    await expectSame(imported.graph, graph);
   });
 });
 
