@@ -116,12 +116,11 @@ const attention: Rule = (node, scope) => {
 const multiHeadAttention: Rule = (node, scope) => {
   const [, keys = '', values = '', bias = '', mask = '', attentionBias = '', pastKey = '', pastValue = ''] = node.inputs;
   const given = [inputOf(node, 0), keys, values];
-  if (keys === '' || values === '' || scope.type(given[0]!).dims.length !== 3) throw new UnsupportedError('queries, keys and values packed in one input are not supported');
+  const ranks = given.map((id) => (id === '' ? 0 : scope.type(id).dims.length));
+  if (ranks.join() !== '3,3,3' && ranks.join() !== '3,4,4') throw new UnsupportedError('queries, keys and values that are packed in one input are not supported');
   if (node.inputs[8] || node.inputs[9]) throw new UnsupportedError('how many keys are valid (past_sequence_length, cache_indirection) is up to the data');
   if (node.outputs[3] && scope.isUsed(node.outputs[3])) throw new UnsupportedError('the products of queries and keys (qk) are used');
   const heads = numberAttribute(node, 'num_heads');
-  const ranks = given.map((id) => scope.type(id).dims.length);
-  if (ranks[1] === 5) throw new UnsupportedError('keys and values packed in one input are not supported');
   // Keys and values of four dimensions are by head, and have their bias.
   const width = (index: number): number => (ranks[index] === 4 ? heads * scope.type(given[index]!).dims[3]! : scope.type(given[index]!).dims[2]!);
   const biases = bias === '' ? [] : partsOf(node, scope, bias, [0, 1, 2].map(width));
