@@ -88,7 +88,12 @@ describe.skipIf(noDevice)('quantization and integer products (skipped without Sw
       bytes('uint8', [1, 4, 5, 6], 7), one('float32', 0.02), one('uint8', 121), bytes('int8', [6, 2, 3, 2], 8), scale, zero, one('float32', 0.1), one('uint8', 99), bias,
     ];
     const [y] = await runOp('QLinearConv', window, operands);
-    expect(toNumbers(y!)).toEqual((await oracle('QLinearConv', window, operands))[0]);
+    // Not onnxruntime's answer: on x86 processors without VNNI its sums of byte products saturate at 16 bits.
+    const sums = conv({ x: operands[0]!.dims, w: operands[3]!.dims, ...window }, Array.from(operands[0]!.values, (v) => v - 121), Array.from(operands[3]!.values));
+    const perFilter = sums.length / 6;
+    const real = sums.map((sum, i) => ((sum + bias.values[Math.floor(i / perFilter)]!) * 0.02 * scale.values[Math.floor(i / perFilter)]!) / 0.1 + 99);
+    const far = toNumbers(y!).filter((value, i) => Math.abs(value - Math.min(255, Math.max(0, real[i]!))) > 0.5 + 1e-3);
+    expect([toNumbers(y!).length, far]).toEqual([sums.length, []]);
   });
 
   it('MatMul of int64 is exact', async () => {
