@@ -34,6 +34,20 @@ async function importOrt(): Promise<Ort> {
 /** Logging of one session: nothing below fatal. */
 export const SILENT = { logSeverityLevel: 4 } as const;
 
+/**
+ * A session whose products of bytes are exact. x86 processors without VNNI instructions add two products of an unsigned and a signed byte in 16 bits,
+ * which saturate where both are large; onnxruntime has other kernels for them, and rewrites the weights for these. It fails to where nodes share
+ * weights (1.30): such a model keeps the kernels that saturate.
+ */
+export async function openSession(ort: Ort, model: Uint8Array, options: SessionOptions): Promise<OrtSession> {
+  const { session, ...extra } = (options.extra ?? {}) as { readonly session?: object };
+  try {
+    return await ort.InferenceSession.create(model, { ...options, extra: { ...extra, session: { ...session, x64quantprecision: '1' } } });
+  } catch {
+    return ort.InferenceSession.create(model, options);
+  }
+}
+
 /** A C++ signature that onnxruntime puts before what went wrong in it. */
 const SIGNATURE = /[\w:<>~&* ]*onnxruntime::[^()]*(?:\(\))?\([^()]*\)(?: const)?(?:::\S+)? /g;
 

@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
-import { loadOrt, type SessionOptions } from './library.ts';
+import { loadOrt, openSession, type SessionOptions } from './library.ts';
 
 export interface OptimizedNode {
   readonly name: string;
@@ -22,7 +22,7 @@ export async function optimizedNodes(bytes: Uint8Array, options: SessionOptions)
   const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-optimized-'));
   try {
     const path = join(folder, 'model.onnx');
-    const session = await ort.InferenceSession.create(bytes, { ...options, optimizedModelFilePath: path });
+    const session = await openSession(ort, bytes, { ...options, optimizedModelFilePath: path });
     await session.release();
     const { graph } = onnxProto.onnx.ModelProto.decode(await readFile(path));
     return (graph?.node ?? []).map(({ name, opType, domain, input, output }) => ({

@@ -63,8 +63,7 @@ export function sessionOptions(build: BuildOptions): SessionOptions {
     enableMemPattern: options.memoryPattern,
     extra: {
       optimization: build.precision === 'int8' || build.precision === 'mixed' ? AS_WRITTEN_INT8 : AS_WRITTEN.extra.optimization,
-      // x86 processors without VNNI instructions add two products of an unsigned and a signed byte in 16 bits, which saturate: wrong where both are large.
-      session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' }, x64quantprecision: '1' },
+      session: { intra_op: { allow_spinning: options.spinning ? '1' : '0' } },
     },
   };
 }

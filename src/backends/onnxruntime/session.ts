@@ -8,7 +8,7 @@ import type { Engine } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { DeviceInfo, Execution, Session, TensorMap } from '../backend.ts';
 import { checkInputs } from '../inputs.ts';
-import { reasonOf, loadOrt, type Ort, type OrtSession, type OrtTensor } from './library.ts';
+import { reasonOf, loadOrt, openSession, type Ort, type OrtSession, type OrtTensor } from './library.ts';
 import { sessionOptions } from './options.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
 import { fromOrt, toOrt } from './tensors.ts';
@@ -89,7 +89,7 @@ async function createSession(ort: Ort, { header, parts }: Engine, extra: object)
     .filter(([name]) => name.startsWith(EXTERNAL_PREFIX))
     .map(([name, data]) => ({ path: name.slice(EXTERNAL_PREFIX.length), data }));
   try {
-    return await ort.InferenceSession.create(model, { ...sessionOptions(header.options), externalData, ...extra });
+    return await openSession(ort, model, { ...sessionOptions(header.options), externalData, ...extra });
   } catch (cause) {
     const provider = header.options.backendOptions['provider'] ?? 'cpu';
     if (provider !== 'cpu') throw providerError(String(provider), cause);
