@@ -23,7 +23,7 @@ export function syntheticSample(
   return fromNumbers(type.dtype, type.dims, values);
 }
 
-/** Standard normal variates for floating types; 0 or 1 for integers and booleans, which any table index or mask bears. */
+/** What `seededInputs` (measure/inputs.ts) gives a whole request, as a sample of a suite: the same distributions by type. */
 export function valuesByType(dtype: DType): SyntheticInput['values'] {
   return dtype.includes('float') ? { distribution: 'normal', mean: 0, std: 1 } : { distribution: 'integers', low: 0, high: 2 };
 }
