@@ -8,8 +8,8 @@
  *
  * A shape is MxNxK, conv:NxHxWxC:OkKsSpP (square filters), or runs:NxHxWxC:OkKsSpP with an even stride: a convolution of few channels whose
  * image lies in runs of pixels as the compiler lays it out, by a kernel that is not timed here; --slow are those of ResNet-50 that are furthest from the roofline. Kernels
- * end as in a network: bias (and scale by column), a residual with --residual, ReLU, and a store in the operands' own type; bytes are quantized by the
- * expression that the compiler writes for them. A card that idled runs at a fraction of its clock, so that timing begins
+ * end as in a network: bias (and scale by column), a residual with --residual, ReLU (--end relu, gelu or none), and a store in the operands' own type; bytes are
+ * quantized by the expression that the compiler writes for them. A card that idled runs at a fraction of its clock, so that timing begins
  * after half a second of continuous work and batches of at least 20 dispatches follow one another without a pause. Outputs
  * are sampled and compared with float64. One line per tactic, fastest first: time of one run of its kernels, rate, rank and
  * prediction of the model, time until its pipelines were there (all are made at once). What fails is listed with its error.
@@ -17,7 +17,9 @@
  * tactics by name where they are legal (separated by commas, depths in vectors of 16 bytes: `128x128x4 64x64 wide=8 rounds=2`, slide=1 where rows overlap, stationary=1 where rows stay in registers), --json FILE
  * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
+ * --halves stores results of bytes as halves (and reads a residual of halves), as a product before a normalization does.
  * --half-sums sums products of halves in halves, where what is right takes the rounding of as many sums as matrices are deep.
+ * --cold-code runs a kernel before each that leaves nothing in the units' instruction caches, as a network does (its own time is taken off).
  * --copies N reads the weights from N places in turn, as a network does whose weights no cache holds.
  * At the end stands what an untuned build loses: the time of the model's first tactic, and of the best of its first eight, over the best.
  */
@@ -46,6 +48,7 @@ const { values: flags } = parseArgs({
     against: { type: 'string' },
     memory: { type: 'string', default: '' },
     copies: { type: 'string', default: '1' },
+    'cold-code': { type: 'boolean', default: false },
     elements: { type: 'string', default: 'f16,i8' },
     seconds: { type: 'string', default: '300' },
     device: { type: 'string' },
@@ -55,6 +58,8 @@ const { values: flags } = parseArgs({
     lanes: { type: 'string', default: '0' },
     filter: { type: 'string', default: '' },
     residual: { type: 'boolean', default: false },
+    halves: { type: 'boolean', default: false },
+    end: { type: 'string', default: 'relu' },
     'half-sums': { type: 'boolean', default: false },
     'warm-ms': { type: 'string', default: '500' },
     'batch-ms': { type: 'string', default: '6' },
@@ -108,6 +113,20 @@ function shapesOf() {
   return [...named, ...networks, ...(flags.slow ? slow : [])];
 }
 
+const constant = (value) => ({ kind: 'const', value, dtype: 'float32' });
+const binary = (fn, a, b) => ({ kind: 'binary', fn, a, b });
+/** By --end: the expression, and its value in float64 (GELU's by the hyperbolic tangent is less than 5e-4 off, which no check here sees). */
+const ENDS = {
+  none: { expr: (x) => x, of: (x) => x },
+  relu: { expr: (x) => binary('max', x, constant(0)), of: (x) => Math.max(0, x) },
+  gelu: {
+    expr: (x) => binary('mul', binary('mul', x, constant(0.5)), binary('add', { kind: 'unary', fn: 'erf', x: binary('mul', x, constant(Math.SQRT1_2)) }, constant(1))),
+    of: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+  },
+};
+const end = ENDS[flags.end];
+if (!end) throw new Error(`--end ${flags.end}: one of ${Object.keys(ENDS).join(', ')}`);
+
 let ids = 0;
 const tensor = (dims, storage, layout = 'linear', dtype = storage === 'f32' ? 'float32' : storage === 'i8' ? 'int8' : 'float16') => ({ id: ids++, dtype, dims, storage, layout });
 
@@ -158,25 +177,26 @@ function problemOf(shape, element) {
   const w = tensor([depth, packedColumns(outputs) * lanes], element);
   const [bias, factors] = [tensor([stored], 'f32'), tensor([stored], 'f32')];
   // Activations after a ReLU are uint8 as a rule; they lie 128 lower.
-  const grid = element === 'i8' ? { dtype: 'uint8', scale: 0.02, zero: 3 } : undefined;
-  const out = tensor([images, outputs, outHeight, outWidth], element, 'channels-last', grid?.dtype);
-  const residual = flags.residual ? tensor(out.dims, element, 'channels-last', grid?.dtype) : undefined;
+  const stores = element === 'i8' && flags.halves ? 'f16' : element;
+  const grid = stores === 'i8' ? { dtype: 'uint8', scale: 0.02, zero: 3 } : undefined;
+  const out = tensor([images, outputs, outHeight, outWidth], stores, 'channels-last', grid?.dtype);
+  const residual = flags.residual ? tensor(out.dims, stores, 'channels-last', grid?.dtype) : undefined;
   const rows = [images, outHeight, outWidth];
   const byColumn = { offset: 0, strides: [0, 0, 0, 0, 1] };
   const dense = { offset: 0, strides: [0, outHeight * outWidth * stored, outWidth * stored, stored, 1] };
-  const scale = element === 'f16' ? 1 / Math.sqrt(depth * lanes) : 0.02 / Math.sqrt(depth * lanes);
+  const scale = (element === 'f16' ? 1 : 0.0004) / Math.sqrt(depth * lanes);
   const plain = kernel === 1 && stride === 1;
   const contents = new Map([
     [x.id, noisy(element, storedBytes(x))],
     [w.id, noisy(element, storedBytes(w))],
     [bias.id, Float32Array.from({ length: stored }, (_, i) => (i % 7) * 0.25 - 0.5)],
     [factors.id, Float32Array.from({ length: stored }, (_, i) => scale * (1 + (i % 5) * 0.1))],
-    ...(residual ? [[residual.id, noisy(element, storedBytes(residual))]] : []),
+    ...(residual ? [[residual.id, noisy(stores, storedBytes(residual))]] : []),
   ]);
   const input = (index, dtype = 'float32') => ({ kind: 'input', index, dtype });
   const other = grid ? dequantizedExpr(input(1, grid.dtype), grid) : input(1);
-  const sum = residual ? { kind: 'binary', fn: 'add', a: input(0), b: other } : input(0);
-  const relu = { kind: 'binary', fn: 'max', a: sum, b: { kind: 'const', value: 0, dtype: 'float32' } };
+  const sum = residual ? binary('add', input(0), other) : input(0);
+  const ended = end.expr(sum);
   const spec = {
     label: 'bench',
     element,
@@ -198,10 +218,10 @@ function problemOf(shape, element) {
     bias: { tensor: bias, view: byColumn },
     columnScale: element === 'i8' ? { tensor: factors, view: byColumn } : undefined,
     extras: residual ? [{ tensor: residual, view: dense }] : [],
-    epilogue: grid ? quantizedExpr(relu, grid) : relu,
+    epilogue: grid ? quantizedExpr(ended, grid) : ended,
     output: { tensor: out, view: dense },
   };
-  const number = (array, i) => (element === 'f16' ? float16ToNumber(array[i]) : array[i]);
+  const number = (array, i) => (array instanceof Uint16Array ? float16ToNumber(array[i]) : array[i]);
   const sumOfRuns = (image, y, xAt, column) => {
     const { imageStride, spatialStrides, stride: strides, channels: run } = runs.a;
     const first = image * imageStride + y * strides[0] * spatialStrides[0] + xAt * spatialStrides[1];
@@ -233,7 +253,7 @@ function problemOf(shape, element) {
       const raw = number(contents.get(residual.id), row * stored + column);
       value += grid ? (raw + 128 - grid.zero) * grid.scale : raw;
     }
-    value = Math.max(0, value);
+    value = end.of(value);
     return grid ? Math.min(255, Math.max(0, Math.round(value / grid.scale) + grid.zero)) - 128 : value;
   };
   const tensors = [x, w, bias, out, ...(element === 'i8' ? [factors] : []), ...(residual ? [residual] : [])];
@@ -286,6 +306,21 @@ async function prepare(problem, tactic, buffers, scratch, memoryBytes = 0) {
   return { steps, compileMs: performance.now() - started };
 }
 
+/** About 150 KB of code for every unit, where one caches 128. */
+async function flusher() {
+  const lines = Array.from({ length: 3000 }, (_, i) => `  x = (x ^ (x >> ${(i % 13) + 3}u)) * ${(Math.imul(i + 1, 2654435761) | 1) >>> 0}u;`);
+  const code = `@group(0) @binding(0) var<storage, read_write> out: array<u32, 64>;
+@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) lid: u32) {
+  var x = lid + out[lid];
+${lines.join('\n')}
+  out[lid] = x;
+}`;
+  const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code }), entryPoint: 'main' } });
+  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: [{ binding: 0, resource: { buffer: upload(256) } }] });
+  return { pipeline, groups: [group], workgroups: [528] };
+}
+const flush = flags['cold-code'] ? await flusher() : undefined;
+
 async function batch(steps, repeats) {
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
@@ -306,6 +341,12 @@ async function batch(steps, repeats) {
 
 /** Milliseconds of one run: the least of three batches, each long enough for the clock. */
 async function time(steps) {
+  if (!flush) return timeOf(steps);
+  const both = await timeOf([flush, ...steps]);
+  return { ms: both.ms - (await timeOf([flush])).ms, spread: both.spread };
+}
+
+async function timeOf(steps) {
   const least = Number(flags.repeats);
   const once = (await batch(steps, 2)) / 2;
   const repeats = Math.max(least, Math.min(2000, Math.ceil(Number(flags['batch-ms']) / once)));
@@ -322,7 +363,7 @@ function samplesOf({ shape: { rows, columns } }) {
 
 /** The worst sampled error, in steps that rounding explains: 1 is right. Only the samples' vectors of 16 bytes are read back. */
 async function errorOf(problem, samples, buffer) {
-  const lanes = VECTOR_ELEMENTS[problem.spec.element];
+  const lanes = VECTOR_ELEMENTS[problem.spec.output.tensor.storage];
   const copy = device.createBuffer({ size: samples.length * 16, usage: USAGE.mapRead | USAGE.copyDst });
   const encoder = device.createCommandEncoder();
   for (const [i, { row, column }] of samples.entries()) {

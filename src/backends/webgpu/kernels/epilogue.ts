@@ -9,7 +9,7 @@ import { address, collapse, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, paddedChannels, storedBytes, type View } from '../lower/tensor.ts';
 import type { DType } from '../../../ir/tensor.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
-import { bindElements, type ElementAccess, isCoarse } from '../wgsl/access.ts';
+import { bindElements, type ElementAccess, precisionOf } from '../wgsl/access.ts';
 import { type Block, type ModuleBuilder, typeName } from '../wgsl/module.ts';
 
 export interface EpilogueOperand {
@@ -96,7 +96,7 @@ export class Epilogue {
     }
     const sum = block.let(`sum${id}`, value);
     const inputs = [sum, ...this.#extras.map((extra, i) => block.let(`x${id}_${i}`, this.#load(extra, at)))];
-    const result = epilogue ? new ExprEmitter(this.#module, block, 4, inputs, { prefix: `t${id}_`, coarse: isCoarse(this.#spec.output.tensor) }).emit(epilogue) : sum;
+    const result = epilogue ? new ExprEmitter(this.#module, block, 4, inputs, { prefix: `t${id}_`, precision: precisionOf(this.#spec.output.tensor) }).emit(epilogue) : sum;
     this.#store(block, at, result);
   }
 

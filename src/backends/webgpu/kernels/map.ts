@@ -11,7 +11,7 @@ import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, t
 import { channelAlignment, type DeviceTensor, paddedChannels, storedBytes, storedElements, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
-import { bindElements, type ElementAccess, isCoarse, loadedType } from '../wgsl/access.ts';
+import { bindElements, type ElementAccess, precisionOf, loadedType } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
 import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
 
@@ -70,7 +70,7 @@ export function mapKernel(spec: MapSpec, profile: DeviceProfile): KernelCall {
     const at: Point = { elements, vectors: steps };
     const channel = padding && address(space.views.at(-1)!, elements);
     const registers = loads.map((load) => load.load(block, at, padding && clampOf(space, inner, padding)));
-    const emitter = new ExprEmitter(module, block, width, registers, { coarse: spec.outputs.every(({ tensor }) => isCoarse(tensor)) });
+    const emitter = new ExprEmitter(module, block, width, registers, { precision: spec.outputs.every(({ tensor }) => precisionOf(tensor) === 'half') ? 'half' : 'single' });
     for (const [i, store] of stores.entries()) {
       store.store(block, at, emitter.emit(spec.outputs[i]!.expr), channel === undefined ? undefined : { channel, valid: padding!.valid });
     }

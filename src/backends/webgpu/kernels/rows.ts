@@ -11,7 +11,7 @@ import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Expr } from '../../../ir/expr.ts';
 import { ExprEmitter, literal } from '../wgsl/expr.ts';
-import { bindElements, type ElementAccess, isCoarse, loadedType, storedScalar } from '../wgsl/access.ts';
+import { bindElements, type ElementAccess, precisionOf, loadedType, storedScalar } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
 import { flatWorkgroup, foldWorkgroups } from './grid.ts';
 import { combine, MAX_HELD, type RowReduction, type RowTeam, rowTeam, type RowWork } from './row-team.ts';
@@ -305,7 +305,7 @@ class Emitter implements RowEmitter {
     return this.#spec.outputs.map(({ tensor, end }, output) => {
       if (!end) return value;
       const others = this.#ends[output]!.map(({ scalar, load }) => (width === 4 ? `vec4<${scalar}>(${load('0u')})` : load('0u')));
-      return new ExprEmitter(this.module, block, width, [value, ...others], { prefix: `${this.#fresh()}_`, coarse: isCoarse(tensor) }).emit(end.expr);
+      return new ExprEmitter(this.module, block, width, [value, ...others], { prefix: `${this.#fresh()}_`, precision: precisionOf(tensor) }).emit(end.expr);
     });
   }
 

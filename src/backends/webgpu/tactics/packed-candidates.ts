@@ -197,8 +197,8 @@ function normalizable(tactic: PackedTactic, profile: DeviceProfile): boolean {
 function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: DeviceProfile, count: number, { perBlock, perTile }: CandidateLimits): PackedTactic[] {
   const legal = all.filter(
     (tactic) =>
-      // Wide ends were measured to help bytes without operands by row, and sums of halves.
-      (tactic.wide === 4 || tactic.halfSums || (problem.element === 'i8' && !problem.readsRows)) &&
+      // Wide ends were measured to help bytes and sums of halves.
+      (tactic.wide === 4 || tactic.halfSums || problem.element === 'i8') &&
       (!problem.normalizes || normalizable(tactic, profile)) &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&

@@ -29,9 +29,12 @@ export function storedScalar(storage: Storage, dtype: DType): 'f32' | 'i32' | 'u
   }
 }
 
-/** Whether a tensor holds no more than the precision of halves. */
-export function isCoarse({ storage }: { readonly storage: Storage }): boolean {
-  return STORAGE_BYTES[storage] < 4;
+/** What functions need to be good for: half a unit of what floats, halves, or a quantization to bytes can tell apart. */
+export type Precision = 'single' | 'half' | 'byte';
+
+/** The precision that a tensor can hold. */
+export function precisionOf({ storage }: { readonly storage: Storage }): Precision {
+  return STORAGE_BYTES[storage] < 4 ? 'half' : 'single';
 }
 
 export interface ElementAccess {

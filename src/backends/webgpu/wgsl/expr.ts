@@ -7,6 +7,7 @@
 import type { Expr, UnaryFn } from '../../../ir/expr.ts';
 import { exprDtype } from '../../../ops/internal.ts';
 import { DTYPE_BITS, type DType } from '../../../ir/tensor.ts';
+import type { Precision } from './access.ts';
 import { type Block, type ModuleBuilder, type Scalar, typeName, type Width } from './module.ts';
 
 /** The register type that holds a value of an element type. */
@@ -65,20 +66,20 @@ export class ExprEmitter {
   readonly #width: Width;
   readonly #inputs: readonly string[];
   readonly #prefix: string;
-  readonly #coarse: boolean;
+  readonly #precision: Precision;
   readonly #known = new Map<string, string>();
 
   /**
-   * `inputs` are the registers of the expression's inputs, each of the expression's type and of `width` lanes. `coarse`: results are stored as
-   * halves or bytes, so that functions need no more than the precision of halves.
+   * `inputs` are the registers of the expression's inputs, each of the expression's type and of `width` lanes. `precision`: what
+   * functions need to be good for, by where the result is stored.
    */
-  constructor(module: ModuleBuilder, block: Block, width: Width, inputs: readonly string[], { prefix = 't', coarse = false }: { readonly prefix?: string; readonly coarse?: boolean } = {}) {
+  constructor(module: ModuleBuilder, block: Block, width: Width, inputs: readonly string[], { prefix = 't', precision = 'single' }: { readonly prefix?: string; readonly precision?: Precision } = {}) {
     this.#module = module;
     this.#block = block;
     this.#width = width;
     this.#inputs = inputs;
     this.#prefix = prefix;
-    this.#coarse = coarse;
+    this.#precision = precision;
   }
 
   emit(expr: Expr): string {
@@ -118,7 +119,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'exp_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'erf_byte' | 'exp_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -130,7 +131,7 @@ export class ExprEmitter {
       case 'not':
         return `!${x}`;
       case 'exp':
-        return `${this.#help(this.#coarse ? 'exp_half' : 'exp1')}(${x})`;
+        return `${this.#help(this.#precision === 'single' ? 'exp1' : 'exp_half')}(${x})`;
       case 'log':
         return `${this.#help('log1')}(${x})`;
       case 'bitnot':
@@ -140,7 +141,8 @@ export class ExprEmitter {
       case 'sign':
         return scalar === 'u32' ? `min(${x}, ${this.#constant(1, 'u32')})` : `sign(${x})`;
       case 'erf':
-        return `${this.#help(this.#coarse || dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
+        if (this.#precision === 'byte') return `${this.#help('erf_byte')}(${x})`;
+        return `${this.#help(this.#precision === 'half' || dtype === 'float16' ? 'erf_half' : 'erf1')}(${x})`;
       case 'tanh':
         return `${this.#help('tanh1')}(${x})`;
       case 'asinh': case 'acosh': case 'atanh': case 'sin': case 'cos': case 'tan':

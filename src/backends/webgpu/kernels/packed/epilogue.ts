@@ -5,7 +5,7 @@
 import { decodeIndex } from '../../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import { STORAGE_BYTES } from '../../../../engine/plan.ts';
-import { isCoarse } from '../../wgsl/access.ts';
+import { precisionOf } from '../../wgsl/access.ts';
 import { ExprEmitter } from '../../wgsl/expr.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { type Assignment, bindOperand, type ColumnWidth, type Conversion, encode, loadOperand, placeOperands, type Point, storeOperand, type WideOperand } from './operand.ts';
@@ -130,7 +130,7 @@ export class WideEpilogue {
     const expr = this.#tail ? this.#tail.x : epilogue;
     const results = accumulators.map((accumulator, group) => {
       const sum = block.let(`${name}_sum${group}`, this.#scaled(moments ? this.#normalized(accumulator, moments, inputs, group) : accumulator, inputs, group));
-      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], { prefix: `${name}_t${group}_`, coarse: isCoarse(output.tensor) });
+      const emitter = new ExprEmitter(this.#module, block, 4, [sum, ...extras.map((extra) => extra[group]!), ...constants], { prefix: `${name}_t${group}_`, precision: this.#tail ? 'byte' : precisionOf(output.tensor) });
       const result = expr ? emitter.emit(expr) : sum;
       const inside =
         storedColumns === columns ? undefined : `vec4<u32>(${point.column} + ${group * 4}u) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${columns}u)`;

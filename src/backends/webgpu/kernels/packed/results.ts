@@ -160,7 +160,7 @@ export class Results {
   emit(block: Block, next?: NextTile): void {
     const { slab, tactic } = this.#geometry;
     const loaded = this.#loaded;
-    const unrolls = tactic.engine !== 'lanes' && this.#isFixed() && (tactic.walk > 1 || tactic.wide > 4);
+    const unrolls = tactic.engine !== 'lanes' && this.#isFixed() && tactic.walk > 1;
     if (slab.rounds === 1 || loaded || unrolls) {
       for (let round = 0; round < slab.rounds; round++) {
         if (round > 0) block.line('workgroupBarrier()');
