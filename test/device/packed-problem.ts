@@ -11,6 +11,7 @@ import type { Expr } from '../../src/ir/expr.ts';
 import { type Grid, quantizedExpr } from '../../src/passes/linear-grid.ts';
 import { type Dims, elementCount, float16ToNumber, numberToFloat16 } from '../../src/ir/tensor.ts';
 import { eachCoordinate, type ConvCase, conv, convDims } from './references.ts';
+import { evaluateExpr } from '../helpers/expr.ts';
 import { noise } from './helpers.ts';
 
 type Storage = 'f32' | 'f16' | 'i8';
@@ -84,11 +85,18 @@ export interface ProblemOptions {
   readonly zeroPoint?: number;
   /** The expression ends in this quantization, as the compiler writes it. */
   readonly grid?: Grid;
+  /** GELU by its definition comes before the quantization. */
+  readonly gelu?: boolean;
   /** Multiplies the bias and the residual: large values saturate the output. */
   readonly gain?: number;
 }
 
 const INT8_SCALE = 0.02;
+
+const constant = (value: number): Expr => ({ kind: 'const', value, dtype: 'float32' });
+const binary = (fn: 'add' | 'mul', a: Expr, b: Expr): Expr => ({ kind: 'binary', fn, a, b });
+/** x/2 · (1 + erf(x/√2)) */
+const geluOf = (x: Expr): Expr => binary('mul', binary('mul', x, constant(0.5)), binary('add', { kind: 'unary', fn: 'erf', x: binary('mul', x, constant(Math.SQRT1_2)) }, constant(1)));
 
 /** Bias, residual, ReLU-free sum: the same in float64 and as a specification. */
 function ends(dims: Dims, columns: number, options: ProblemOptions): {
@@ -114,7 +122,8 @@ function ends(dims: Dims, columns: number, options: ProblemOptions): {
   const { grid } = options;
   const out = keep(grid ? hold(dims, 'i8', 'channels-last', undefined, 0, grid.dtype) : hold(dims, output, 'channels-last'));
   const input = (index: number) => ({ kind: 'input', index, dtype: 'float32' }) as const;
-  const sum: Expr | undefined = residual ? { kind: 'binary', fn: 'add', a: input(0), b: input(1) } : undefined;
+  const added: Expr | undefined = residual ? binary('add', input(0), input(1)) : undefined;
+  const sum = options.gelu ? geluOf(added ?? input(0)) : added;
   return {
     operands: {
       bias: bias && { tensor: bias.tensor, view: channelView },
@@ -126,9 +135,9 @@ function ends(dims: Dims, columns: number, options: ProblemOptions): {
     held,
     apply: (sum, index, column) => {
       const scaled = element === 'i8' ? sum * scales[column]! : sum;
-      const added = scaled + (bias ? Math.fround(biasValues[column]!) : 0);
-      if (!residualValues) return added;
-      return added + (residualBytes ? (residualValues[index]! - 3) * 0.05 : residualValues[index]!);
+      const biased = scaled + (bias ? Math.fround(biasValues[column]!) : 0);
+      const other = residualValues ? (residualBytes ? (residualValues[index]! - 3) * 0.05 : residualValues[index]!) : 0;
+      return options.gelu ? evaluateExpr(geluOf(input(0)), [biased + other]) : biased + other;
     },
     view: (tensor) => ({ offset: 0, strides: stridesOf(tensor) }),
   };

@@ -94,6 +94,7 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       { grid: { dtype: 'uint8', scale: 0.02, zero: 0 } },
       { grid: { dtype: 'uint8', scale: 0.015, zero: 131 }, residual: 'f16' },
       { grid: { dtype: 'int8', scale: 0.02, zero: -13 }, residual: 'i8', gain: 10 },
+      { grid: { dtype: 'uint8', scale: 0.05, zero: 7 }, gelu: true, gain: 4 },
     ];
     it.each(outputs.map((options) => [JSON.stringify(options), options] as const))(`${element} ends %s`, async (_, options) => {
       const small: ConvCase = { ...base, x: [2, 16, 3, 3], w: [21, 16, 1, 1] };
