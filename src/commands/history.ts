@@ -7,7 +7,7 @@ import { CONFIG_FLAGS, settings } from './config-flags.ts';
 
 export default class History extends BaseCommand {
   static override summary = 'Show how each case went over the stored runs, and where its level changed';
-  static override description = 'A change of level is found by a permutation test on ranks, at 1 % of false changes per case where runs are independent of each other; a machine whose level lasts from run to run shows more. A single outlier is none.';
+  static override description = 'A change of level is found by a permutation test on ranks, at 1 % of false changes per case where runs are independent of each other; how much each run follows the one before is estimated and allowed for, and up to 6 % have a false one where that correlation is a half. A single outlier is none.';
   static override examples = ['<%= config.bin %> history', '<%= config.bin %> history resnet50 --metric throughput --case b8', '<%= config.bin %> history resnet50 --last 50 --json'];
   static override args = { suite: Args.string({ description: "a suite's name [default: that of the newest run]" }) };
   static override flags = {

@@ -1,7 +1,7 @@
 /** A case over many runs: its series, and where its level changed. */
 import { latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { BenchRecord, CompletedRecord } from '../results/record.ts';
-import { changePoints } from '../stats/change-points.ts';
+import { levelChanges } from '../stats/levels.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import type { MetricName } from './metrics.ts';
 
@@ -51,7 +51,7 @@ export function historiesOf(records: readonly BenchRecord[], metric: HistoryMetr
 
 function changesOf(points: readonly HistoryPoint[], seed: number): readonly LevelChange[] {
   const values = points.map(({ value }) => value);
-  const cuts = changePoints(values, { seed });
+  const cuts = levelChanges(values, { seed });
   const level = (from: number, to: number): number => quantile(sortSamples(values.slice(from, to)), 0.5);
   return cuts.map((at, i) => ({ at: points[at]!, before: level(cuts[i - 1] ?? 0, at), after: level(at, cuts[i + 1] ?? values.length) }));
 }

@@ -4,7 +4,7 @@
  * Use of Change Point Detection to Identify Software Performance Regressions", ICPE 2020; the rank statistic is Pettitt's,
  * Applied Statistics 28(2), 1979). Single outliers are no change.
  */
-import { createRandom, shuffle, type Random } from './random.ts';
+import { createRandom, normal, shuffle, type Random } from './random.ts';
 import { quantile, sortSamples } from './samples.ts';
 
 export interface ChangePointOptions {
@@ -13,18 +13,22 @@ export interface ChangePointOptions {
   readonly level?: number;
   /** Fewest values of a level; default 3. */
   readonly shortest?: number;
+  /**
+   * Of values that follow each other, to which a series without a change is compared; default 0, independent values. In [0, 1).
+   */
+  readonly correlation?: number;
 }
 
-/** Permutations per test; enough for the default level. */
+/** Permutations, or drawn series, per test; enough for the default level. */
 const PERMUTATIONS = 999;
 
 /** Indexes at which a new level begins, ascending. */
-export function changePoints(series: readonly number[], { seed, level = 0.01, shortest = 3 }: ChangePointOptions): readonly number[] {
+export function changePoints(series: readonly number[], { seed, level = 0.01, shortest = 3, correlation = 0 }: ChangePointOptions): readonly number[] {
   const random = createRandom(seed);
   const cuts: number[] = [];
   const divide = (from: number, to: number): void => {
     const part = series.slice(from, to);
-    if (part.length < 2 * shortest || !isChanged(ranksOf(part), { shortest, level, random })) return;
+    if (part.length < 2 * shortest || !isChanged(ranksOf(part), { shortest, level, correlation, random })) return;
     const cut = from + bestCut(part, shortest);
     divide(from, cut);
     cuts.push(cut);
@@ -47,16 +51,31 @@ function largestScore(ranks: readonly number[], shortest: number): number {
   return largest;
 }
 
+interface TestOptions {
+  readonly shortest: number;
+  readonly level: number;
+  readonly correlation: number;
+  readonly random: Random;
+}
+
 /**
  * Whether the largest score is beyond the level, by Phipson and Smyth's p, which is never zero (Stat. Appl. Genet. Mol. Biol. 9(1),
- * 2010). Ends as soon as the permutations that are left can't change the answer: most series have one level, and are told soon.
+ * 2010). Ends as soon as the draws that are left can't change the answer: most series have one level, and are told soon.
  */
-function isChanged(ranks: readonly number[], { shortest, level, random }: { readonly shortest: number; readonly level: number; readonly random: Random }): boolean {
+function isChanged(ranks: readonly number[], { shortest, level, correlation, random }: TestOptions): boolean {
   const score = largestScore(ranks, shortest);
   const most = level * (PERMUTATIONS + 1) + 1e-9;
+  const unchanged = (): readonly number[] => (correlation === 0 ? shuffle(ranks, random) : ranksOf(autoregressive(ranks.length, correlation, random)));
   let reached = 1;
-  for (let i = 0; i < PERMUTATIONS && reached <= most; i++) if (largestScore(shuffle(ranks, random), shortest) >= score - 1e-9) reached++;
+  for (let i = 0; i < PERMUTATIONS && reached <= most; i++) if (largestScore(unchanged(), shortest) >= score - 1e-9) reached++;
   return reached <= most;
+}
+
+/** A stationary series of first order; its scale is nothing to ranks. */
+function autoregressive(count: number, correlation: number, random: Random): number[] {
+  const own = Math.sqrt(1 - correlation ** 2);
+  let state = normal(random);
+  return Array.from({ length: count }, () => (state = correlation * state + own * normal(random)));
 }
 
 function bestCut(part: readonly number[], shortest: number): number {
@@ -75,7 +94,7 @@ function deviation(values: readonly number[]): number {
 }
 
 /** Ranks from 1; ties share their mean. */
-function ranksOf(values: readonly number[]): number[] {
+export function ranksOf(values: readonly number[]): number[] {
   const order = values.map((value, index) => ({ value, index })).sort((a, b) => a.value - b.value);
   const ranks = values.map(() => 0);
   for (let start = 0; start < order.length; ) {

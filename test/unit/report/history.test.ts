@@ -8,6 +8,8 @@ import { sparkline } from '../../../src/report/sparkline.ts';
 import { encodeRecord } from '../../../src/results/codec.ts';
 import type { BenchRecord } from '../../../src/results/record.ts';
 import { runFilePath } from '../../../src/results/store.ts';
+import { changePoints } from '../../../src/stats/change-points.ts';
+import { createRandom, normal } from '../../../src/stats/random.ts';
 import { readHistory } from '../../../src/workflows/history.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
 import { completed, failed } from '../../helpers/records.ts';
@@ -23,6 +25,15 @@ describe('historiesOf', () => {
     const [history] = historiesOf(RUNS, 'latency-p50', 1);
     expect(history?.points).toHaveLength(16);
     expect(history?.changes).toMatchObject([{ at: { runId: runIdOf(10), revision: '0123456789abcdef' }, before: expect.closeTo(10.02, 2), after: expect.closeTo(11.02, 2) }]);
+  });
+
+  it('takes a machine whose runs follow each other for no change', () => {
+    const random = createRandom(8);
+    let state = normal(random);
+    const levels = Array.from({ length: 40 }, () => 10 * Math.exp(0.02 * (state = 0.5 * state + Math.sqrt(0.75) * normal(random))));
+    expect(changePoints(levels, { seed: 1 })).toEqual([26]);
+    const [history] = historiesOf(levels.map((ms, i) => run(i + 1, ms)), 'latency-p50', 1);
+    expect(history?.changes).toEqual([]);
   });
 
   it('keeps cases and devices apart, and leaves out what did not complete', () => {
