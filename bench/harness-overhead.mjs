@@ -5,7 +5,7 @@
  *
  * Both loops run in this process on the same session object, in adjacent pairs whose order is drawn anew each time, so that
  * whatever the machine does falls on both. A pair's figure is the ratio of times for the same number of executions, the
- * harness' set-up of a round included; the median of the ratios is reported with its bootstrap interval. The verdict is by the
+ * harness' set-up of a round included; the median of the ratios is reported with its interval. The verdict is by the
  * process' CPU time: the sessions compute on one thread that never sleeps, so that this is the wall time without what other
  * programs took of it. The wall time's ratio stands beside it. Exit status 0: at most 2 % slower, 1: slower, 4: the interval
  * holds 2 %, so more pairs are needed.
@@ -21,9 +21,9 @@ import { DEFAULT_TIMING } from '../dist/src/measure/plan.js';
 import { shortestSampleNs } from '../dist/src/measure/round.js';
 import { timeLoad } from '../dist/src/measure/scenarios.js';
 import { warmUp, warmupPolicy } from '../dist/src/measure/warmup.js';
-import { bootstrap } from '../dist/src/stats/bootstrap.js';
+import { quantileInterval } from '../dist/src/stats/interval.js';
 import { createRandom } from '../dist/src/stats/random.js';
-import { quantile, sortSamples } from '../dist/src/stats/samples.js';
+import { sortSamples } from '../dist/src/stats/samples.js';
 import { buildSmoke } from '../dist/src/suite/builders/smoke.js';
 import { add, batchNorm, classifier, conv, relu } from '../dist/src/suite/builders/layers.js';
 import { createOnnxWriter } from '../dist/src/suite/builders/onnx-writer.js';
@@ -36,7 +36,6 @@ const pairs = Number(values.pairs);
 const blockNs = Number(values['block-ms']) * 1e6;
 const clock = createSystemClock();
 const random = createRandom(SEED);
-const median = (samples) => quantile(sortSamples(samples), 0.5);
 
 /** Four residual blocks at ResNet-50's second stage: float32 [1,3,112,112], about 2 GFLOP. */
 function buildResidual() {
@@ -120,8 +119,8 @@ async function compare(label, { session, inputs }, transfers, bare) {
     for (const kind of ['cpu', 'wall']) ratios[kind].push(times.harness[kind] / times.bare[kind]);
   }
   await lanes.dispose();
-  const cpu = bootstrap(ratios.cpu, median, { random });
-  const wall = bootstrap(ratios.wall, median, { random });
+  const cpu = quantileInterval(sortSamples(ratios.cpu), 0.5);
+  const wall = quantileInterval(sortSamples(ratios.wall), 0.5);
   const each = `${(executionNs / 1e6).toFixed(3)} ms each, ${pairs} pairs`;
   process.stdout.write(`${label} (${each}): CPU time ${slower(cpu)}; wall time ${slower(wall)}\n`);
   return cpu;

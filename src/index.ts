@@ -82,4 +82,5 @@ export type { AnyNode, Graph } from './ir/graph.ts';
 export { buildReport, type MeasuredRow, type Report, type ReportRow, type UnmeasuredRow } from './report/rows.ts';
 export type { ReportWarning } from './report/warnings.ts';
 export type { Estimate } from './stats/interval.ts';
+export type { RoundsEstimate } from './stats/rounds.ts';
 export type { AbortedRecord, BenchRecord, Case, CompletedRecord, FailedRecord, Round, Scenario, SkippedRecord, Variant } from './results/record.ts';

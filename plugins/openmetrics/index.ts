@@ -30,10 +30,13 @@ const FAMILIES: readonly Family[] = [
     name: 'tsrt_bench_latency_interval_seconds',
     unit: 'seconds',
     help: 'Bounds of the 95 % interval of the median latency.',
-    samples: ({ latencyMs: { p50 } }) => [
-      [{ bound: 'low' }, p50.low / 1000],
-      [{ bound: 'high' }, p50.high / 1000],
-    ],
+    samples: ({ latencyMs: { p50 } }) =>
+      p50.roundsNeeded === undefined
+        ? [
+            [{ bound: 'low' }, p50.low / 1000],
+            [{ bound: 'high' }, p50.high / 1000],
+          ]
+        : [],
   },
   { name: 'tsrt_bench_throughput_items_per_second', unit: '', help: 'Items per second.', samples: (row) => one(row.itemsPerSecond.point) },
   { name: 'tsrt_bench_memory_bytes', unit: 'bytes', help: 'Peak resident memory above what the process held before the engine was loaded.', samples: (row) => one(row.memoryBytes) },

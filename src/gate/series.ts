@@ -6,7 +6,7 @@
  */
 import { latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { CompletedRecord, Round } from '../results/record.ts';
-import type { Rounds } from '../stats/bootstrap.ts';
+import type { Rounds } from '../stats/rounds.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import { METRICS, type MetricName } from './metrics.ts';
 import { isSliced, shiftOfSlices } from './slices.ts';

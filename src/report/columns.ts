@@ -23,7 +23,7 @@ export function columnsOf(report: Report): Column[] {
     number('batch', (row) => String(row.batch)),
     (scenarios.size > 1 || !scenarios.has('single-stream')) && text('scenario', (row) => row.scenario),
     number('p50 ms', (row) => formatNumber(row.latencyMs.p50.point), 0, 'Latency is per request.'),
-    number('±', (row) => `${halfWidthPercent(row).toFixed(1)} %`, 5, '± is half the 95 % interval of p50.'),
+    number('±', describeHalfWidth, 5, halfWidthLegend(rows)),
     number('p95 ms', (row) => formatNumber(row.latencyMs.p95.point), 3),
     number('p99 ms', (row) => formatNumber(row.latencyMs.p99.point), 4),
     rows.some((row) => row.deviceMs !== undefined) &&
@@ -64,8 +64,16 @@ export function headingOf(report: Report): string {
   return `suite ${report.suite}${known}`;
 }
 
-function halfWidthPercent({ latencyMs: { p50 } }: MeasuredRow): number {
-  return p50.point === 0 ? 0 : ((p50.high - p50.low) / 2 / p50.point) * 100;
+/** A dash where the rounds are too few for an interval. */
+function describeHalfWidth({ latencyMs: { p50 } }: MeasuredRow): string {
+  if (p50.roundsNeeded !== undefined) return '–';
+  const percent = p50.high === p50.low ? 0 : ((p50.high - p50.low) / 2 / p50.point) * 100;
+  return Number.isFinite(percent) ? `${percent.toFixed(1)} %` : '–';
+}
+
+function halfWidthLegend(rows: readonly MeasuredRow[]): string {
+  const needed = rows.flatMap((row) => row.latencyMs.p50.roundsNeeded ?? []);
+  return `± is half the 95 % interval of p50${needed.length > 0 ? `, which takes ${Math.max(...needed)} rounds` : ''}.`;
 }
 
 function text(head: string, cell: Column['cell']): Column {

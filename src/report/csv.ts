@@ -14,8 +14,8 @@ const COLUMNS: readonly (readonly [head: string, cell: (row: ReportRow) => Cell]
   ['scenario', (row) => row.scenario],
   ['device', (row) => row.device],
   ['latency_p50_ms', (row) => measured(row)?.latencyMs.p50.point],
-  ['latency_p50_low_ms', (row) => measured(row)?.latencyMs.p50.low],
-  ['latency_p50_high_ms', (row) => measured(row)?.latencyMs.p50.high],
+  ['latency_p50_low_ms', (row) => bounded(measured(row)?.latencyMs.p50.low)],
+  ['latency_p50_high_ms', (row) => bounded(measured(row)?.latencyMs.p50.high)],
   ['latency_p95_ms', (row) => measured(row)?.latencyMs.p95.point],
   ['latency_p99_ms', (row) => measured(row)?.latencyMs.p99.point],
   ['device_ms', (row) => measured(row)?.deviceMs],
@@ -48,6 +48,11 @@ export const csvReporter: Reporter = {
     return lines.map((cells) => `${cells.join(',')}\r\n`).join('');
   },
 };
+
+/** An empty cell where the rounds are too few for an interval. */
+function bounded(bound: number | undefined): Cell {
+  return Number.isFinite(bound) ? bound : undefined;
+}
 
 function measured(row: ReportRow) {
   return row.status === 'completed' ? row : undefined;

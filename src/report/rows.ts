@@ -1,7 +1,6 @@
 /** From records to what every reporter shows: one row per case, with units in the names. */
-import { deviceMsOf, estimatesOf, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
+import { type CaseEstimates, deviceMsOf, estimatesOf, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { AbortedRecord, AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
-import type { Estimate } from '../stats/interval.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import type { ReportInput } from './reporter.ts';
 import { formatNumber, formatPercent, plural } from './units.ts';
@@ -20,9 +19,9 @@ interface RowBase {
 /** A case that completed, its estimates with intervals; times in milliseconds, sizes in bytes. */
 export interface MeasuredRow extends RowBase {
   readonly status: 'completed';
-  /** Per request, which holds `batch` items; with bootstrap intervals. */
-  readonly latencyMs: { readonly p50: Estimate; readonly p95: Estimate; readonly p99: Estimate };
-  readonly itemsPerSecond: Estimate;
+  /** Per request, which holds `batch` items. Where the rounds are too few for an interval, its bounds are infinite and `roundsNeeded` says how many would do. */
+  readonly latencyMs: CaseEstimates['latencyMs'];
+  readonly itemsPerSecond: CaseEstimates['itemsPerSecond'];
   /** What the device itself takes for one execution, by its own clock; undefined where it does not tell. */
   readonly deviceMs: number | undefined;
   /** Peak resident set of the worker above what it took before the engine was loaded. */

@@ -1,5 +1,5 @@
 /**
- * Seeded random numbers: the same seed gives the same run order, arrivals and bootstrap everywhere.
+ * Seeded random numbers: the same seed gives the same run order, arrivals and permutations everywhere.
  *
  * The generator is xoshiro128** 1.1 (Blackman and Vigna, "Scrambled Linear Pseudorandom Number Generators", ACM TOMS 47(4),
  * 2021), seeded through SplitMix32 as its authors advise, because JavaScript multiplies 32-bit integers fast and 64-bit ones not.

@@ -11,7 +11,7 @@ import { studentQuantile } from './student.ts';
 const FEWEST = 8;
 
 /** What is taken for them. */
-const ASSUMED = 0.3;
+export const ASSUMED_CORRELATION = 0.3;
 
 /** Beyond, nothing is known of the level. */
 const LARGEST = 0.95;
@@ -23,7 +23,7 @@ const LARGEST = 0.95;
 export function serialCorrelation(series: readonly (readonly number[])[]): number {
   const estimates = series.map((values) => {
     const { length } = values;
-    if (length < FEWEST) return ASSUMED;
+    if (length < FEWEST) return ASSUMED_CORRELATION;
     const raw = autocorrelation(values, 1);
     return raw + (1 + 3 * raw) / length;
   });

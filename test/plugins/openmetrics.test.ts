@@ -49,6 +49,12 @@ describe('the openmetrics plugin', () => {
     for (const { name } of samples) expect(types).toContain(name);
   });
 
+  it('leaves out an interval that two rounds are too few for', () => {
+    const bounds = (rounds: number) => parse(render([completed({ latencyMs: Array.from({ length: rounds }, () => [10, 11]) })])).samples.filter(({ name }) => name === 'tsrt_bench_latency_interval_seconds');
+    expect(bounds(3).map(({ labels }) => labels['bound'])).toEqual(['low', 'high']);
+    expect(bounds(2)).toEqual([]);
+  });
+
   it('says what became of cases without numbers, and ends well without any', () => {
     expect(parse(render([failed({ variant: 'other/fp32/fusion-on' }), skipped()])).samples.map(({ name, labels }) => [name, labels['status']])).toEqual([['tsrt_bench_case', 'failed'], ['tsrt_bench_case', 'skipped']]);
     expect(render([])).toBe('# EOF\n');

@@ -44,7 +44,7 @@ describe('table', () => {
       ─────────────────────────────────────────────────────────────────────────────────────────────────────────
       onnxruntime/fp32/fusion-on      1    31.5  0.1 %    31.6    31.6  31.7     190  79.2 %    100 %     1.00×
       onnxruntime/fp32/fusion-on      8     215  0.0 %     215     215  37.2     190  79.2 %    100 %     1.00×
-      onnxruntime/int8/fusion-on      1    12.9  0.2 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
+      onnxruntime/int8/fusion-on      1    12.9  0.1 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded.
       vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
@@ -151,6 +151,26 @@ describe('what the device takes', () => {
   });
 });
 
+describe('an interval that the rounds are too few for', () => {
+  const records = [completed({ latencyMs: timings(31.4).slice(0, 2) }), completed({ batch: 8, latencyMs: timings(215) })];
+
+  it('is a dash in the table, which says how many it takes', () => {
+    const table = render('markdown', { records });
+    const cells = table.split('\n').filter((line) => line.startsWith('|')).map((line) => line.split('|').map((cell) => cell.trim()));
+    expect(cells.slice(2).map((row) => row[cells[0]!.indexOf('±')])).toEqual(['–', '0.0 %']);
+    expect(table).toContain('± is half the 95 % interval of p50, which takes 3 rounds.');
+  });
+
+  it('is empty in the CSV', () => {
+    const rows = render('csv', { records }).split('\r\n').map((line) => line.split(','));
+    for (const bound of ['latency_p50_low_ms', 'latency_p50_high_ms']) {
+      const cells = rows.slice(1, 3).map((row) => row[rows[0]!.indexOf(bound)]!);
+      expect(cells[0]).toBe('');
+      expect(Number(cells[1])).toBeCloseTo(215.1, 1);
+    }
+  });
+});
+
 describe('golden texts', () => {
   it('markdown', () => {
     expect(render('markdown')).toMatchInlineSnapshot(`
@@ -160,7 +180,7 @@ describe('golden texts', () => {
       | :-- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |
       | onnxruntime/fp32/fusion-on | 1 | 31.5 | 0.1 % | 31.6 | 31.6 | 31.7 | 190 | 79.2 % | 100 % | 1.00× |
       | onnxruntime/fp32/fusion-on | 8 | 215 | 0.0 % | 215 | 215 | 37.2 | 190 | 79.2 % | 100 % | 1.00× |
-      | onnxruntime/int8/fusion-on | 1 | 12.9 | 0.2 % | 13.0 | 13.0 | 77.5 | 190 | 78.8 % | 98.4 % | 2.44× |
+      | onnxruntime/int8/fusion-on | 1 | 12.9 | 0.1 % | 13.0 | 13.0 | 77.5 | 190 | 78.8 % | 98.4 % | 2.44× |
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded. vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
 
@@ -176,9 +196,9 @@ describe('golden texts', () => {
   it('csv', () => {
     expect(render('csv').replaceAll('\r\n', '\n')).toMatchInlineSnapshot(`
       "case,status,variant,backend,precision,batch,scenario,device,latency_p50_ms,latency_p50_low_ms,latency_p50_high_ms,latency_p95_ms,latency_p99_ms,device_ms,items_per_second,memory_bytes,device_bytes,engine_bytes,build_ms,load_ms,load_pipelines_ms,top1_percent,top5_percent,agreement_percent,snr_db,cosine_min,max_abs_error,speedup,rounds,samples,reason
-      onnxruntime/fp32/fusion-on/b1/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,1,single-stream,cpu-test-2c,31.505,31.48,31.53,31.595,31.602050000000002,,31.740993493096333,199229440,,104857600,812,95,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
-      onnxruntime/fp32/fusion-on/b8/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,8,single-stream,cpu-test-2c,215.105,215.07999999999998,215.13,215.195,215.20204999999999,,37.19113921108296,199229440,,104857600,812,95,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
-      onnxruntime/int8/fusion-on/b1/single-stream,completed,onnxruntime/int8/fusion-on,onnxruntime,int8,1,single-stream,cpu-test-2c,12.905,12.879999999999999,12.93,12.995,13.00205,,77.48934521503293,199229440,,104857600,812,95,,78.8,94.6,98.4,96.5,0.9999,0.001,2.4413018209996125,3,60,
+      onnxruntime/fp32/fusion-on/b1/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,1,single-stream,cpu-test-2c,31.505,31.488078000728134,31.521931093318805,31.595,31.602050000000002,,31.740993493096333,199229440,,104857600,812,95,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
+      onnxruntime/fp32/fusion-on/b8/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,8,single-stream,cpu-test-2c,215.105,215.0880741206302,215.12192721131433,215.195,215.20204999999999,,37.19113921108296,199229440,,104857600,812,95,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
+      onnxruntime/int8/fusion-on/b1/single-stream,completed,onnxruntime/int8/fusion-on,onnxruntime,int8,1,single-stream,cpu-test-2c,12.905,12.888084549531767,12.921937651786314,12.995,13.00205,,77.48934521503293,199229440,,104857600,812,95,,78.8,94.6,98.4,96.5,0.9999,0.001,2.4413018209996125,3,60,
       onnxruntime/int8/fusion-on/b8/single-stream,failed,onnxruntime/int8/fusion-on,onnxruntime,int8,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,out-of-memory at measure: the worker ran out of memory
       webgpu/fp32/fusion-on/b1/single-stream,skipped,webgpu/fp32/fusion-on,webgpu,fp32,1,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,no adapter
       webgpu/fp32/fusion-on/b8/single-stream,aborted,webgpu/fp32/fusion-on,webgpu,fp32,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,"cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)"
@@ -229,7 +249,7 @@ describe('golden texts', () => {
       ─────────────────────────────────────────────────────────────────────────────────────────────────────────
       onnxruntime/fp32/fusion-on      1    31.5  0.1 %    31.6    31.6  31.7     190  79.2 %    100 %     1.00×
       onnxruntime/fp32/fusion-on      8     215  0.0 %     215     215  37.2     190  79.2 %    100 %     1.00×
-      onnxruntime/int8/fusion-on      1    12.9  0.2 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
+      onnxruntime/int8/fusion-on      1    12.9  0.1 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch.
       Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded.
@@ -276,28 +296,30 @@ describe('golden texts', () => {
         "engineBytes": 104857600,
         "itemsPerSecond": {
           "confidence": 0.95,
-          "high": 37.19200371920037,
-          "low": 37.19027474315467,
+          "high": 37.194065885369696,
+          "low": 37.188212767086256,
           "point": 37.19113921108296,
         },
         "latencyMs": {
           "p50": {
             "confidence": 0.95,
-            "high": 215.13,
-            "low": 215.07999999999998,
+            "high": 215.12192721131433,
+            "low": 215.0880741206302,
             "point": 215.105,
           },
           "p95": {
             "confidence": 0.95,
-            "high": 215.205,
-            "low": 215.1755,
+            "high": "Infinity",
+            "low": "-Infinity",
             "point": 215.195,
+            "roundsNeeded": 144,
           },
           "p99": {
             "confidence": 0.95,
-            "high": 215.205,
-            "low": 215.1891,
+            "high": "Infinity",
+            "low": "-Infinity",
             "point": 215.20204999999999,
+            "roundsNeeded": 736,
           },
         },
         "loadMs": 95,

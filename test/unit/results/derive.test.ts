@@ -1,6 +1,6 @@
 /** Derived numbers, against values worked out by hand. */
 import { describe, expect, it } from 'vitest';
-import { deviceMsOf, estimatesOf, latencyRoundsMs, resamplesFor, throughputRounds } from '../../../src/results/derive.ts';
+import { deviceMsOf, estimatesOf, latencyRoundsMs, throughputRounds } from '../../../src/results/derive.ts';
 import type { Round } from '../../../src/results/record.ts';
 import { completed } from '../../helpers/records.ts';
 
@@ -32,6 +32,14 @@ describe('derived numbers', () => {
     expect(estimatesOf(record)).toEqual(estimates);
   });
 
+  it('three rounds give an interval of the median and none of the tail, which says how many would', () => {
+    const { latencyMs } = estimatesOf(completed())!;
+    expect(latencyMs.p50.roundsNeeded).toBeUndefined();
+    for (const [tail, rounds] of [[latencyMs.p95, 144], [latencyMs.p99, 736]] as const) {
+      expect(tail).toMatchObject({ low: -Infinity, high: Infinity, roundsNeeded: rounds });
+    }
+  });
+
   it('what the device takes is the median of the rounds that tell', () => {
     expect(deviceMsOf([round({ deviceNs: 3e6 }), round({}), round({ deviceNs: 1e6 }), round({ deviceNs: 2e6 })])).toBe(2);
     expect(deviceMsOf([round({})])).toBeUndefined();
@@ -39,9 +47,5 @@ describe('derived numbers', () => {
 
   it('a record without samples has no estimates', () => {
     expect(estimatesOf({ ...completed(), rounds: [] })).toBeUndefined();
-  });
-
-  it('resamples fewer times where there are very many samples', () => {
-    expect([0, 100, 10_000, 1e9].map((samples) => resamplesFor(samples, 5e6))).toEqual([1000, 1000, 500, 200]);
   });
 });

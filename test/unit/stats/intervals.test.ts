@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { bootstrap, quantilesOfRounds } from '../../../src/stats/bootstrap.ts';
 import { quantileInterval, samplesNeeded } from '../../../src/stats/interval.ts';
 import { type Random, createRandom, normal } from '../../../src/stats/random.ts';
-import { quantile, sortSamples } from '../../../src/stats/samples.ts';
+import { sortSamples } from '../../../src/stats/samples.ts';
 import { blocksAgree } from '../../../src/stats/steady.ts';
 
 const TRIALS = 300;
@@ -16,14 +15,6 @@ function coverage(truth: number, interval: (random: Random) => { readonly low: n
     if (low <= truth && truth <= high) covered++;
   }
   return covered / TRIALS;
-}
-
-/** Rounds with a shift of their own, as processes have; the true median is 100. */
-function simulateRounds(random: Random, rounds: number, samples: number, betweenSd: number, withinSd: number): number[][] {
-  return Array.from({ length: rounds }, () => {
-    const shift = betweenSd * normal(random);
-    return Array.from({ length: samples }, () => 100 + shift + withinSd * normal(random));
-  });
 }
 
 describe('quantileInterval', () => {
@@ -49,51 +40,6 @@ describe('quantileInterval', () => {
       return quantileInterval(sortSamples(samples), p);
     });
     expect(share).toBeGreaterThanOrEqual(0.93);
-  });
-});
-
-describe('bootstrap', () => {
-  test('covers a mean about as often as it says', () => {
-    const mean = (items: readonly number[]): number => items.reduce((sum, value) => sum + value, 0) / items.length;
-    const share = coverage(0, (random) =>
-      bootstrap(Array.from({ length: 40 }, () => normal(random)), mean, { random, resamples: 300 }),
-    );
-    expect(share).toBeGreaterThan(0.9);
-    expect(share).toBeLessThan(0.985);
-  });
-
-  test('over rounds it covers where pooled samples would not', () => {
-    const hierarchical = coverage(100, (random) => {
-      const rounds = simulateRounds(random, 12, 20, 2, 1);
-      return quantilesOfRounds(rounds, [0.5], { random, resamples: 200 })[0]!;
-    });
-    const pooled = coverage(100, (random) => quantileInterval(sortSamples(simulateRounds(random, 12, 20, 2, 1).flat()), 0.5));
-    expect(hierarchical).toBeGreaterThan(0.88);
-    expect(pooled).toBeLessThan(0.6);
-  });
-
-  test('points are the pooled quantiles, and constant samples give a closed interval', () => {
-    const random = createRandom(1);
-    const rounds = simulateRounds(random, 3, 9, 1, 1);
-    const estimates = quantilesOfRounds(rounds, [0.5, 0.95], { random });
-    expect(estimates.map(({ point }) => point)).toEqual([0.5, 0.95].map((p) => quantile(sortSamples(rounds.flat()), p)));
-    expect(quantilesOfRounds([[4, 4], [4]], [0.5], { random })).toEqual([{ point: 4, low: 4, high: 4, confidence: 0.95 }]);
-  });
-
-  test('counted resamples have the distribution of sorted ones', () => {
-    const rounds = [[1, 2, 3, 4, 5, 6, 7, 8, 9]];
-    const estimate = quantilesOfRounds(rounds, [0.5], { random: createRandom(9), resamples: 4000 })[0]!;
-    const naive = bootstrap(rounds[0]!, (items) => quantile(sortSamples(items), 0.5), { random: createRandom(9), resamples: 4000 });
-    expect(Math.abs(estimate.low - naive.low)).toBeLessThanOrEqual(1);
-    expect(Math.abs(estimate.high - naive.high)).toBeLessThanOrEqual(1);
-  });
-
-  test('the seed decides the interval', () => {
-    const rounds = simulateRounds(createRandom(4), 4, 8, 1, 1);
-    const run = (seed: number): unknown => quantilesOfRounds(rounds, [0.5], { random: createRandom(seed), resamples: 50 });
-    expect(run(1)).toEqual(run(1));
-    expect(run(1)).not.toEqual(run(2));
-    expect(() => quantilesOfRounds([[1], []], [0.5], { random: createRandom(1) })).toThrow(RangeError);
   });
 });
 
