@@ -50,8 +50,15 @@ const REASONS: readonly (readonly [RegExp, string])[] = [
   [/^(String|Tfidf|TfIdf|RegexFullMatch)/, 'strings are not supported'],
 ];
 
+/**
+ * Where onnxruntime's last optimization level puts convolutions and pools of blocked channels: how many channels a block has is what the
+ * processor that wrote the file had, and the file does not say it.
+ */
+const BLOCKED_CHANNELS = 'com.microsoft.nchwc';
+
 /** The opset that a kept node needs, or undefined for one that can't be kept. */
 export function keptOpset(node: OnnxNode): number | undefined {
+  if (node.domain === BLOCKED_CHANNELS) return undefined;
   if (node.domain !== '') return node.opset;
   const since = Object.hasOwn(KEPT_ONNX_OPS, node.opType) ? KEPT_ONNX_OPS[node.opType] : undefined;
   if (since === undefined || node.opset < since) return undefined;
@@ -61,6 +68,7 @@ export function keptOpset(node: OnnxNode): number | undefined {
 
 /** Why a node that the vocabulary lacks can't be imported. */
 export function reasonFor(node: OnnxNode): string {
+  if (node.domain === BLOCKED_CHANNELS) return 'channels and weights are in the order of the processor that onnxruntime optimized the model on: export it again, or have onnxruntime save it at ORT_ENABLE_EXTENDED at most';
   const known = node.domain === '' && REASONS.find(([pattern]) => pattern.test(node.opType));
   if (known) return known[1];
   const what = node.domain === '' ? `not in the op vocabulary (opset ${node.opset})` : 'not a known op';

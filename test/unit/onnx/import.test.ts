@@ -284,6 +284,11 @@ describe('what the IR can not hold', () => {
     expect(importGraph(readModel(encode(proto)))).toEqual({ ok: false, unsupported: [{ node: 'x', op: 'input', reason: 'inputs of type sequence are not supported' }] });
   });
 
+  it('is blocked channels, of whatever type', () => {
+    const parts: ModelParts = { nodes: [node('ReorderInput', ['x'], ['y'], {}, { domain: 'com.microsoft.nchwc' })], domains: { 'com.microsoft.nchwc': 1 } };
+    expect(unsupportedOf(parts)).toMatchObject([{ op: 'com.microsoft.nchwc.ReorderInput', reason: expect.stringMatching(/the processor that onnxruntime optimized the model on: .* ORT_ENABLE_EXTENDED/) }]);
+  });
+
   it('a custom op is kept where its types are known', () => {
     const parts: ModelParts = { nodes: [node('Mystery', ['x'], ['y'], { alpha: { float: 0.5 }, sizes: [1, 2], how: 'so' }, { domain: 'my.ops' })], domains: { 'my.ops': 3 } };
     const graph = graphOf(parts, { batch: 3 });
