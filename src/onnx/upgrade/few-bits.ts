@@ -1,0 +1,125 @@
+/**
+ * Weights of few bits, several to a byte and with a scale for each block of a row, as onnxruntime's quantizers write language
+ * models: dequantized at build, so that everything behind sees a product or a table as any other.
+ */
+import { elementCount, fromNumbers, type Tensor, toNumbers } from '../../ir/tensor.ts';
+import { NotStaticError, ShapeError, UnsupportedError } from '../../ops/def.ts';
+import type { Scope, SourceNode } from '../scope.ts';
+import { inputOf, numberAttribute, type Rule } from './rule.ts';
+
+/** Rows of `columns` integers of `bits` each, in blocks of `block`. */
+interface Layout {
+  readonly rows: number;
+  readonly columns: number;
+  readonly bits: number;
+  readonly block: number;
+  /** Bytes from one row of integers to the next: rows of whole blocks may be longer than their columns. */
+  readonly pitch: number;
+  /** The block whose scale each column has, where that is not the one that it lies in. */
+  readonly groups?: readonly number[] | undefined;
+}
+
+/** Where in a byte an integer lies: the first has the lowest bits. */
+function unpacked(bytes: Uint8Array, bits: number): (row: number, column: number, pitch: number) => number {
+  const perByte = 8 / bits;
+  const mask = 2 ** bits - 1;
+  return (row, column, pitch) => (bytes[row * pitch + Math.floor(column / perByte)]! >> (bits * (column % perByte))) & mask;
+}
+
+function constantInput(node: SourceNode, scope: Scope, index: number): Tensor {
+  const tensor = scope.constant(inputOf(node, index));
+  if (!tensor) throw new NotStaticError(`the weights of few bits or their scales (input ${index}) are not known at build`);
+  return tensor;
+}
+
+function checkCount(what: string, tensor: Tensor, count: number): void {
+  if (elementCount(tensor.dims) !== count) throw new ShapeError(`${what} of [${tensor.dims.join(',')}] are not the ${count} that its sizes ask for`);
+}
+
+/** Zero points by row and block: packed as the integers are, or of the scales' type; the middle of the range where there are none. */
+function zeroPoints(tensor: Tensor | undefined, { rows, bits }: Layout, blocks: number): (row: number, at: number) => number {
+  if (!tensor) return () => 2 ** (bits - 1);
+  if (tensor.dtype === 'uint8') {
+    const pitch = Math.ceil((blocks * bits) / 8);
+    checkCount('zero points', tensor, rows * pitch);
+    const read = unpacked(tensor.data, bits);
+    return (row, at) => read(row, at, pitch);
+  }
+  checkCount('zero points', tensor, rows * blocks);
+  const values = toNumbers(tensor);
+  return (row, at) => values[row * blocks + at]!;
+}
+
+/** (q − zero)·scale by rows, or by columns where the matrix is to be transposed. */
+function dequantize(integers: Tensor, scales: Tensor, zeros: Tensor | undefined, layout: Layout, isTransposed: boolean): Tensor {
+  const { rows, columns, bits, block, pitch, groups } = layout;
+  const blocks = Math.ceil(columns / block);
+  if (integers.dtype !== 'uint8') throw new UnsupportedError(`weights of few bits in ${integers.dtype} are not supported`);
+  checkCount('weights', integers, rows * pitch);
+  checkCount('scales', scales, rows * blocks);
+  const [read, zero, steps] = [unpacked(integers.data, bits), zeroPoints(zeros, layout, blocks), toNumbers(scales)];
+  const values = new Float32Array(rows * columns);
+  const [rowStep, columnStep] = isTransposed ? [1, rows] : [columns, 1];
+  for (let row = 0; row < rows; row++) {
+    const middles = Array.from({ length: blocks }, (_, at) => zero(row, at));
+    for (let column = 0; column < columns; column++) {
+      const at = groups ? groups[column]! : Math.floor(column / block);
+      values[row * rowStep + column * columnStep] = (read(row, column, pitch) - middles[at]!) * steps[row * blocks + at]!;
+    }
+  }
+  const dims = isTransposed ? [columns, rows] : [rows, columns];
+  return scales.dtype === 'float32' ? { dtype: 'float32', dims, data: new Uint8Array(values.buffer) } : fromNumbers(scales.dtype, dims, values);
+}
+
+function bitsOf(node: SourceNode): number {
+  const bits = numberAttribute(node, 'bits', 4);
+  if (bits !== 2 && bits !== 4 && bits !== 8) throw new UnsupportedError(`weights of ${bits} bits are not supported`);
+  return bits;
+}
+
+function blockOf(node: SourceNode, fallback?: number): number {
+  const block = numberAttribute(node, 'block_size', fallback);
+  if (!Number.isSafeInteger(block) || block < 1) throw new ShapeError(`blocks of ${block} weights`);
+  return block;
+}
+
+function optional(node: SourceNode, scope: Scope, index: number): Tensor | undefined {
+  return node.inputs[index] ? constantInput(node, scope, index) : undefined;
+}
+
+/** Where the quantizer sorted the columns by importance (g_idx), the block that each belongs to. */
+function groupsOf(node: SourceNode, scope: Scope, columns: number, blocks: number): readonly number[] | undefined {
+  const given = optional(node, scope, 4);
+  const groups = given && toNumbers(given).slice(0, columns);
+  if (groups && (groups.length < columns || groups.some((at) => !(at >= 0 && at < blocks)))) throw new ShapeError(`the ${columns} columns are not each in one of ${blocks} blocks (g_idx)`);
+  return groups;
+}
+
+/** A·Bᵀ + bias, where row n of B is column n of the product. */
+const matMulNBits: Rule = (node, scope) => {
+  const [rows, columns] = [numberAttribute(node, 'N'), numberAttribute(node, 'K')];
+  const [bits, block] = [bitsOf(node), blockOf(node)];
+  const blocks = Math.ceil(columns / block);
+  const layout = { rows, columns, bits, block, pitch: (blocks * block * bits) / 8, groups: groupsOf(node, scope, columns, blocks) };
+  const weights = scope.addConstant(dequantize(constantInput(node, scope, 1), constantInput(node, scope, 2), optional(node, scope, 3), layout, true));
+  const bias = node.inputs[5] ?? '';
+  const [product] = scope.emit(node, 'MatMul', [inputOf(node, 0), weights], {}, bias === '' ? node.outputs : undefined);
+  if (bias !== '') scope.emit(node, 'Add', [product!, bias], {}, node.outputs);
+};
+
+/** Rows of a table by their indices. */
+const gatherBlockQuantized: Rule = (node, scope) => {
+  const table = constantInput(node, scope, 0);
+  const [gatherAxis, axis] = [numberAttribute(node, 'gather_axis', 0), numberAttribute(node, 'quantize_axis', 1)];
+  if (table.dims.length !== 2 || gatherAxis !== 0 || (axis !== 1 && axis !== -1)) throw new UnsupportedError('only rows of a table that is quantized along them are supported');
+  const [bits, block] = [bitsOf(node), blockOf(node, 128)];
+  const [rows, pitch] = table.dims as readonly [number, number];
+  const layout = { rows, columns: (pitch * 8) / bits, bits, block, pitch };
+  const rowsOf = scope.addConstant(dequantize(table, constantInput(node, scope, 2), optional(node, scope, 3), layout, false));
+  scope.emit(node, 'Gather', [rowsOf, inputOf(node, 1)], { axis: 0 }, node.outputs);
+};
+
+export const FEW_BITS_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
+  ['MatMulNBits', matMulNBits],
+  ['GatherBlockQuantized', gatherBlockQuantized],
+]);
