@@ -7,6 +7,7 @@ import type { SourceNode } from './scope.ts';
 import { ATTENTION_RULES } from './upgrade/attention.ts';
 import { CONTRIB_RULES } from './upgrade/contrib.ts';
 import { FEW_BITS_RULES } from './upgrade/few-bits.ts';
+import { GROUPED_RULES } from './upgrade/grouped-query.ts';
 import { MEANING_RULES } from './upgrade/meaning.ts';
 import { OPERAND_RULES } from './upgrade/operands.ts';
 import { QUANTIZED_RULES } from './upgrade/quantized.ts';
@@ -14,7 +15,7 @@ import { emitAs, type Rule } from './upgrade/rule.ts';
 import { TRANSFORMER_RULES } from './upgrade/transformers.ts';
 
 const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...OPERAND_RULES, ...MEANING_RULES, ...ATTENTION_RULES]);
-const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ...QUANTIZED_RULES, ...FEW_BITS_RULES, ...TRANSFORMER_RULES]);
+const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ...QUANTIZED_RULES, ...FEW_BITS_RULES, ...TRANSFORMER_RULES, ...GROUPED_RULES]);
 
 /** The rule that imports a node, or undefined where the vocabulary lacks its op. */
 export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): Rule | undefined {

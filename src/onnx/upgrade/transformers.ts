@@ -6,7 +6,8 @@ import { fromNumbers } from '../../ir/tensor.ts';
 import { ShapeError, UnsupportedError } from '../../ops/def.ts';
 import { ONNX_DTYPE } from '../../ops/specs.ts';
 import type { Scope, SourceNode } from '../scope.ts';
-import { byHead, extend, joinHeads, LEAST, scoresOf } from './attention.ts';
+import { byHead, extend, joinHeads, LEAST, scoresOf } from './heads.ts';
+import { microsoftRotary } from './rotary.ts';
 import { inputOf, int64Input, intsAttribute, numberAttribute, scalar, scalarInput, type Rule } from './rule.ts';
 
 /** layernorm(word + position + segment), how many tokens each sample has, and the sum itself. */
@@ -112,22 +113,40 @@ const attention: Rule = (node, scope) => {
   attend(node, scope, operands, addendOf(node, scope, operands, mask, attentionBias, past === '' ? 0 : scope.type(past).dims[3]!));
 };
 
+/** Queries, keys and values as [batch, heads, length, size], with their biases. */
+function projected(node: SourceNode, scope: Scope, heads: number): readonly string[] {
+  const given = [0, 1, 2].map((index) => node.inputs[index] ?? '');
+  const ranks = given.map((id) => (id === '' ? 0 : scope.type(id).dims.length));
+  const packed = PACKED[ranks.join()];
+  if (!packed) throw new UnsupportedError(`queries, keys and values of ${ranks.join(', ')} dimensions are not supported`);
+  const apart = packed.flatMap((count, index) => (count === 1 ? [given[index]!] : unpack(node, scope, given[index]!, count, heads)));
+  // Keys and values of four dimensions are by head, and have their bias.
+  const width = (index: number): number => (ranks[index] === 4 ? heads * scope.type(given[index]!).dims[3]! : scope.type(apart[index]!).dims[2]!);
+  const bias = node.inputs[3] ?? '';
+  const biases = bias === '' ? [] : partsOf(node, scope, bias, [0, 1, 2].map(width));
+  return apart.map((id, index) => byHead(node, scope, bias !== '' && ranks[index] !== 4 ? scope.emit(node, 'Add', [id, biases[index]!], {})[0]! : id, heads));
+}
+
+/** By the dimensions of queries, keys and values, how many of them each input holds. */
+const PACKED: Readonly<Record<string, readonly number[]>> = { '3,3,3': [1, 1, 1], '3,4,4': [1, 1, 1], '5,0,0': [3], '3,5,0': [1, 2] };
+
+/** [batch, length, heads, count, size] as `count` of [batch, length, heads·size]. */
+function unpack(node: SourceNode, scope: Scope, id: string, count: number, heads: number): readonly string[] {
+  const { dims } = scope.type(id);
+  const [batch, length, , , size] = dims as readonly [number, number, number, number, number];
+  if (dims[2] !== heads || dims[3] !== count) throw new ShapeError(`[${dims.join(',')}] is not [batch, length, ${heads}, ${count}, size]`);
+  return Array.from({ length: count }, (_, index) => {
+    const [one] = scope.emit(node, 'Gather', [id, scope.addConstant(scalar('int64', index))], { axis: 3 });
+    return scope.emit(node, 'Reshape', [one!, int64Input(scope, [batch, length, heads * size])], { allowzero: 1 })[0]!;
+  });
+}
+
 /** Attention of projected queries to keys and values, whose bias is still to add. */
 const multiHeadAttention: Rule = (node, scope) => {
-  const [, keys = '', values = '', bias = '', mask = '', attentionBias = '', pastKey = '', pastValue = ''] = node.inputs;
-  const given = [inputOf(node, 0), keys, values];
-  const ranks = given.map((id) => (id === '' ? 0 : scope.type(id).dims.length));
-  if (ranks.join() !== '3,3,3' && ranks.join() !== '3,4,4') throw new UnsupportedError('queries, keys and values that are packed in one input are not supported');
+  const [, , , , mask = '', attentionBias = '', pastKey = '', pastValue = ''] = node.inputs;
   if (node.inputs[8] || node.inputs[9]) throw new UnsupportedError('how many keys are valid (past_sequence_length, cache_indirection) is up to the data');
   if (node.outputs[3] && scope.isUsed(node.outputs[3])) throw new UnsupportedError('the products of queries and keys (qk) are used');
-  const heads = numberAttribute(node, 'num_heads');
-  // Keys and values of four dimensions are by head, and have their bias.
-  const width = (index: number): number => (ranks[index] === 4 ? heads * scope.type(given[index]!).dims[3]! : scope.type(given[index]!).dims[2]!);
-  const biases = bias === '' ? [] : partsOf(node, scope, bias, [0, 1, 2].map(width));
-  const [query, ...own] = given.map((id, index) => {
-    const isBiased = bias !== '' && ranks[index] === 3;
-    return byHead(node, scope, isBiased ? scope.emit(node, 'Add', [id, biases[index]!], {})[0]! : id, heads);
-  });
+  const [query, ...own] = projected(node, scope, numberAttribute(node, 'num_heads'));
   const [key, value] = own.map((id, index) => extend(node, scope, id, [pastKey, pastValue][index]!, node.outputs[1 + index] ?? '')) as [string, string];
   const operands = { query: query!, key, value };
   attend(node, scope, operands, addendOf(node, scope, operands, mask, attentionBias, pastKey === '' ? 0 : scope.type(pastKey).dims[2]!));
@@ -136,5 +155,6 @@ const multiHeadAttention: Rule = (node, scope) => {
 export const TRANSFORMER_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['Attention', attention],
   ['MultiHeadAttention', multiHeadAttention],
+  ['RotaryEmbedding', microsoftRotary],
   ['EmbedLayerNormalization', embedLayerNormalization],
 ]);

@@ -1,15 +1,16 @@
 /**
- * What language decoders are exported to in onnxruntime's domain: read as standard ops that compute what onnxruntime computes.
+ * What language decoders are exported to in onnxruntime's domain: read as standard ops that compute what onnxruntime computes, and that
+ * become one attention kernel on webgpu.
  */
 import { describe, expect, it } from 'vitest';
 import type { Graph } from '../../../src/ir/graph.ts';
-import { elementCount, fromNumbers, type DType, type Tensor } from '../../../src/ir/tensor.ts';
+import { elementCount, fromNumbers, toNumbers, type DType, type Tensor } from '../../../src/ir/tensor.ts';
 import { ONNX_DTYPE } from '../../../src/ops/specs.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph, type ImportResult } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
-import { countOps, optimize } from '../../helpers/passes.ts';
-import { ints, modelBytes, node, value, type AttributeValue } from './models.ts';
+import { countOps, expectSame, optimize } from '../../helpers/passes.ts';
+import { floats, ints, modelBytes, node, value, type AttributeValue } from './models.ts';
 import { disagreement, runOnnx } from './run.ts';
 
 const domain = 'com.microsoft';
@@ -126,5 +127,151 @@ describe('weights of few bits are dequantized at build', () => {
     'odd bits': [{ ...product(4, 16), attributes: { K: 40, N: 6, bits: 3, block_size: 16 } }, /weights of 3 bits/],
   } satisfies Record<string, [Case, RegExp]>))('refuses %s in words', (_, [test, reason]) => {
     expect(imported(test)).toMatchObject({ ok: false, unsupported: [{ reason: expect.stringMatching(reason) }] });
+  });
+});
+
+/** Two samples with heads of 16 elements: 4 of queries, 2 of keys and values; the angles of 16 positions. */
+const size = 16;
+const angles = { cos: sample([16, size / 2], 101), sin: sample([16, size / 2], 57) };
+
+interface Grouped {
+  readonly rows?: number;
+  /** Rows of the cache, and how many keys there are in all. */
+  readonly cache?: number;
+  readonly total?: number;
+  /** Keys of each sample without the last. */
+  readonly last?: readonly number[];
+  readonly isPacked?: boolean;
+  readonly attributes?: Readonly<Record<string, AttributeValue>>;
+  /** Inputs behind total_sequence_length. */
+  readonly inputs?: readonly string[];
+  readonly constants?: Readonly<Record<string, Tensor>>;
+  /** Whether the lengths are known at build. */
+  readonly isKnown?: boolean;
+  readonly dtype?: DType;
+  readonly keeps?: boolean;
+}
+
+function grouped({ rows = 3, cache = 0, total = rows + cache, last = [total - 1, total - 1], isPacked = false, attributes = {}, inputs = [], constants = {}, isKnown = false, dtype = 'float32', keeps = true }: Grouped): Case {
+  const batch = last.length;
+  const lengths = { n: whole([batch], last) };
+  const older = { pk: sample([batch, 2, cache, size], 31, dtype), pv: sample([batch, 2, cache, size], 77, dtype) };
+  const operands: Record<string, Tensor> = isPacked ? { x: sample([batch, rows, 8 * size], 13, dtype) } : { x: sample([batch, rows, 4 * size], 13, dtype), k: sample([batch, rows, 2 * size], 5, dtype), v: sample([batch, rows, 2 * size], 9, dtype) };
+  return {
+    op: 'GroupQueryAttention',
+    inputs: ['x', ...(isPacked ? ['', ''] : ['k', 'v']), ...(cache > 0 ? ['pk', 'pv'] : ['', '']), 'n', 't', ...inputs],
+    outputs: keeps ? ['y', 'nk', 'nv'] : ['y'],
+    attributes: { num_heads: 4, kv_num_heads: 2, ...attributes },
+    data: { ...operands, ...(cache > 0 ? older : {}), ...(isKnown ? {} : lengths) },
+    constants: { t: whole([], [total]), ...(isKnown ? lengths : {}), ...constants },
+  };
+}
+
+const rotary = { attributes: { do_rotary: 1 }, inputs: ['cos', 'sin'], constants: angles } as const;
+
+describe('GroupQueryAttention', () => {
+  it.each(Object.entries({
+    'a prompt': grouped({}),
+    'a prompt, packed': grouped({ isPacked: true }),
+    'a prompt, rotary': grouped(rotary),
+    'a prompt, packed, rotary by pairs side by side': grouped({ ...rotary, isPacked: true, attributes: { do_rotary: 1, rotary_interleaved: 1 } }),
+    'a prompt into a longer cache': grouped({ ...rotary, cache: 7, total: 3 }),
+    'a prompt, positions given': grouped({ ...rotary, inputs: ['cos', 'sin', 'at'], constants: { ...angles, at: ints([3, 9, 2, 4, 5, 9], [2, 3]) } }),
+    'a token, a position given': grouped({ ...rotary, rows: 1, cache: 4, inputs: ['cos', 'sin', 'at'], constants: { ...angles, at: ints([9, 2], [2, 1]) } }),
+    'a token': grouped({ ...rotary, rows: 1, cache: 4 }),
+    'a token, lengths known': grouped({ ...rotary, rows: 1, cache: 4, isKnown: true }),
+    'a token, lengths of their own': grouped({ ...rotary, rows: 1, cache: 4, last: [4, 2] }),
+    'a token, lengths of their own, known': grouped({ ...rotary, rows: 1, cache: 4, last: [1, 4], isKnown: true }),
+    'a token in a cache of fixed length': grouped({ ...rotary, rows: 1, cache: 8, total: 6, last: [5, 3] }),
+    'a token in a cache of fixed length, packed, known': grouped({ ...rotary, rows: 1, cache: 8, total: 6, isKnown: true, isPacked: true }),
+    'some tokens': grouped({ ...rotary, rows: 3, cache: 4, last: [6] }),
+    'some tokens, known': grouped({ ...rotary, rows: 3, cache: 4, last: [6], isKnown: true }),
+    'some tokens in a cache of fixed length': grouped({ ...rotary, rows: 2, cache: 9, total: 6, last: [5] }),
+    'a window': grouped({ rows: 6, attributes: { local_window_size: 2 } }),
+    'a window, a token': grouped({ rows: 1, cache: 5, last: [5, 3], attributes: { local_window_size: 3 } }),
+    'scale and cap': grouped({ attributes: { scale: { float: 0.7 }, softcap: { float: 1.5 } } }),
+    'smooth': grouped({ attributes: { smooth_softmax: 1 } }),
+    'smooth, a token': grouped({ rows: 1, cache: 4, attributes: { smooth_softmax: 1 } }),
+    'a bias of the scores': grouped({ inputs: ['', '', '', 'a'], constants: { a: sample([1, 4, 3, 3]) } }),
+    'a bias of the scores, smooth, capped': grouped({ inputs: ['', '', '', 'a'], constants: { a: sample([2, 1, 3, 3]) }, attributes: { smooth_softmax: 1, softcap: { float: 1.5 } } }),
+    'sinks': grouped({ inputs: ['', '', '', '', 'h'], constants: { h: sample([4]) } }),
+    'sinks, a token': grouped({ rows: 1, cache: 4, last: [4, 2], inputs: ['', '', '', '', 'h'], constants: { h: sample([4]) } }),
+  }))('%s', async (_, test) => {
+    expect(await asOnnxruntime(test)).toEqual([]);
+  });
+
+  it.each(Object.entries({
+    'a prompt': grouped({ ...rotary, keeps: false }),
+    'a token': grouped({ ...rotary, rows: 1, cache: 4, last: [4, 2] }),
+    'a window, smooth': grouped({ rows: 4, keeps: false, attributes: { local_window_size: 2, smooth_softmax: 1 } }),
+  }))('%s is one kernel of attention on webgpu', async (_, test) => {
+    const before = graphOf(imported(test));
+    const { graph } = await optimize(before, 'webgpu');
+    const { FusedAttention, MatMul, Softmax } = countOps(graph);
+    expect({ FusedAttention, MatMul, Softmax }).toEqual({ FusedAttention: 1 });
+    await expectSame(before, graph);
+  });
+
+  it('norms queries and keys by head, which onnxruntime does on other devices than the processor', async () => {
+    const gains = { gq: sample([size], 41), gk: sample([size], 23) };
+    const { data, constants, ...plain } = grouped({ ...rotary, rows: 1, cache: 4, constants: { ...angles, ...gains } });
+    const graph = graphOf(imported({ ...plain, data, constants: constants!, inputs: [...plain.inputs, '', '', '', '', '', 'gq', 'gk'] }));
+    const normed = (id: 'x' | 'k', heads: number): Promise<Record<string, Tensor>> => {
+      const { dims } = data[id]!;
+      const split = { ...data[id]!, dims: [dims[0]!, dims[1]!, heads, size] };
+      const bytes = modelBytes({ opset: 17, inputs: [value('h', 'float32', split.dims)], initializers: { g: gains[id === 'x' ? 'gq' : 'gk'] }, outputs: [value('n', 'float32', split.dims)], nodes: [node('SimplifiedLayerNormalization', ['h', 'g'], ['n'], { axis: -1, epsilon: { float: 1e-6 } })] });
+      return runOnnx(bytes, { h: split });
+    };
+    const [x, k] = [(await normed('x', 4)).n!, (await normed('k', 2)).n!];
+    const expected = await runOnnx(bytesOf({ ...plain, data, constants: constants! }), { ...data, x: { ...x, dims: data.x!.dims }, k: { ...k, dims: data.k!.dims } });
+    expect(await wrong(graph, data, expected)).toEqual([]);
+  });
+
+  it.each(Object.entries({
+    'a quantized cache': [grouped({ inputs: ['', '', '', '', '', 'q', 'q'], constants: { q: floats([1]) } }), /a cache of quantized keys/],
+    'the products': [{ ...grouped({}), outputs: ['y', '', '', 'p'] }, /output_qk/],
+    'a total that the data give': [{ ...grouped({ rows: 1, cache: 4 }), data: { ...grouped({ rows: 1, cache: 4 }).data, t: whole([], [5]) }, constants: {} }, /total_sequence_length\) is not known at build/],
+  } satisfies Record<string, [Case, RegExp]>))('refuses %s in words', (_, [test, reason]) => {
+    expect(imported(test)).toMatchObject({ ok: false, unsupported: [{ reason: expect.stringMatching(reason) }] });
+  });
+});
+
+describe('RotaryEmbedding', () => {
+  const turning = (x: Tensor, positions: Tensor, attributes: Record<string, AttributeValue> = {}, tables = angles): Case => ({ op: 'RotaryEmbedding', inputs: ['x', 'at', 'cos', 'sin'], attributes, data: { x }, constants: { at: positions, ...tables } });
+  it.each(Object.entries({
+    'a first position': turning(sample([2, 3, 4 * size]), ints([5])),
+    'positions of each': turning(sample([2, 3, 4 * size]), ints([0, 1, 2, 7, 3, 9], [2, 3])),
+    'by head': turning(sample([2, 4, 3, size]), ints([0, 1, 2, 7, 3, 9], [2, 3])),
+    'by head, a first position': turning(sample([2, 4, 3, size]), ints([2])),
+    'pairs side by side': turning(sample([2, 3, 4 * size]), ints([5]), { interleaved: 1 }),
+    'a part of each head': turning(sample([2, 3, 4 * size]), ints([5]), { num_heads: 4, rotary_embedding_dim: 8 }, { cos: sample([16, 4], 101), sin: sample([16, 4], 57) }),
+  }))('%s', async (_, test) => {
+    expect(await asOnnxruntime(test)).toEqual([]);
+  });
+});
+
+describe('MultiHeadAttention of packed operands, which onnxruntime has on other devices than the processor', () => {
+  const [batch, length, heads, width] = [2, 3, 2, 8];
+  /** Part `index` of [batch, length, heads, count, width], as [batch, length, heads·width]. */
+  const part = (packed: Tensor, index: number): Tensor => {
+    const [, rows, , count] = packed.dims as readonly [number, number, number, number];
+    const values = toNumbers(packed).filter((_, i) => Math.floor(i / width) % count === index);
+    return fromNumbers('float32', [batch, rows, heads * width], values);
+  };
+  const all = sample([batch, length, heads, 3, width]);
+  const pairs = sample([batch, 5, heads, 2, width], 43);
+  const [q, b] = [sample([batch, length, heads * width]), sample([3 * heads * width], 29)];
+  it.each(Object.entries({
+    'all in one': [['x'], { x: all }, { q: part(all, 0), k: part(all, 1), v: part(all, 2) }],
+    'keys with values': [['q', 'kv'], { q, kv: pairs }, { q, k: part(pairs, 0), v: part(pairs, 1) }],
+  } satisfies Record<string, [string[], Record<string, Tensor>, Record<string, Tensor>]>))('%s', async (_, [inputs, data, apart]) => {
+    for (const bias of ['', 'b']) {
+      const plain = { op: 'MultiHeadAttention', attributes: { num_heads: heads }, ...(bias === '' ? {} : { constants: { b } }) };
+      const graph = graphOf(imported({ ...plain, inputs: [...inputs, ...['', '', ''].slice(inputs.length), bias], data }));
+      expect(await wrong(graph, data, await runOnnx(bytesOf({ ...plain, inputs: ['q', 'k', 'v', bias], data: apart }), apart))).toEqual([]);
+      const { graph: fused } = await optimize(graph, 'webgpu');
+      expect(countOps(fused)).toMatchObject({ FusedAttention: 1 });
+      await expectSame(graph, fused);
+    }
   });
 });
