@@ -17,7 +17,7 @@ const accumulator: Expr = { kind: 'input', index: 0, dtype: 'float32' };
 export const VECTOR = 16;
 
 /** One group is padded, and depthwise channels go one by one; other groups must be whole vectors. */
-function hasWholeVectors(inputs: number, outputs: number, groups: number): boolean {
+export function hasWholeVectors(inputs: number, outputs: number, groups: number): boolean {
   return groups === 1 || (inputs === groups && outputs === groups) || ((inputs / groups) % VECTOR === 0 && (outputs / groups) % VECTOR === 0);
 }
 

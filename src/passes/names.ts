@@ -17,6 +17,7 @@ export const PASS_NAMES = [
   'transposes',
   'common-subexpressions',
   'complete-qdq',
+  'qlinear-products',
   'custom-patterns',
   'recover-activations',
   'recover-layer-norm',

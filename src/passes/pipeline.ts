@@ -27,6 +27,7 @@ import { fuseSiblings } from './fuse-siblings.ts';
 import { identities } from './identities.ts';
 import type { Evaluator, Pass, PassContext, PassReport, Target } from './pass.ts';
 import { pickRows } from './pick-rows.ts';
+import { qlinearProducts } from './qlinear-products.ts';
 import { recoverActivations, recoverSwish } from './recover-activations.ts';
 import { recoverLayerNorm, recoverRmsNorm } from './recover-norms.ts';
 import { reshapes } from './reshapes.ts';
@@ -46,6 +47,7 @@ export const PASSES: readonly Pass[] = [
   transposes,
   commonSubexpressions,
   completeQdq,
+  qlinearProducts,
   customPatterns,
   recoverActivations,
   recoverLayerNorm,

@@ -16,12 +16,12 @@ export function isQuantized(graph: Graph): boolean {
   );
 }
 
-/** Names of the products of a Q/DQ graph that read dequantized data and weights: those that are to run in int8. */
+/** Names of the products that are to run in int8: those that read dequantized data and weights, and those between fixed scales of their own. */
 export function quantizedProducts(graph: Graph): ReadonlySet<string> {
   const producer = producers(graph);
   const isDequantized = (id: ValueId | undefined) => id !== undefined && producer.get(id)?.op === 'DequantizeLinear';
   const products = graph.nodes.filter(
-    ({ op, inputs }) => (op === 'Conv' || op === 'Gemm' || op === 'MatMul') && isDequantized(inputs[0]) && isDequantized(inputs[1]),
+    ({ op, inputs }) => op === 'QLinearConv' || op === 'QLinearMatMul' || ((op === 'Conv' || op === 'Gemm' || op === 'MatMul') && isDequantized(inputs[0]) && isDequantized(inputs[1])),
   );
   return new Set(products.map((node) => node.name));
 }

@@ -129,6 +129,9 @@ async function provenLayers(graph: Graph, bytes: Uint8Array, { options }: BuildI
       fix: own ? 'run the model in fp32, or quantize its float original with tsrt-bench calibrate' : 'Keep these in fp32 with precision mixed.',
     });
   }
+  if (own && share === 0 && options.precision !== 'fp32') {
+    throw new TsrtError('MODEL_UNSUPPORTED', 'nothing of the model runs in int8: no product reads both quantized data and quantized weights', { fix: 'run the model in fp32, or quantize its float original with tsrt-bench calibrate' });
+  }
   const percent = (100 * share).toFixed(1);
   const notice = options.precision === 'fp32' ? 'The model comes with scales of its own and runs in int8' : `In ${options.precision}`;
   const proven = `${notice}: ${percent} % of the operations run in 8-bit integers, as onnxruntime's optimized graph shows.`;

@@ -68,11 +68,15 @@ function marked(graph: Graph): Pick<InPrecision, 'graph' | 'products'> {
  * MODEL_UNSUPPORTED.
  */
 export function provePrecision(layers: readonly EngineLayer[], { products, own, without }: InPrecision, precision: string): readonly string[] {
-  if (products.length === 0) return [];
+  const isAsked = precision === 'int8' || precision === 'mixed';
+  if (products.length === 0) {
+    if (own && isAsked) throw new TsrtError('MODEL_UNSUPPORTED', 'nothing of the model can run in int8: no product reads both quantized data and quantized weights', { fix: 'run the model in fp16, or quantize its float original with tsrt-bench calibrate' });
+    return [];
+  }
   const integer = layers.filter((layer) => layer.precision === 'int8' || layer.precision === 'uint8');
   const covered = new Set(integer.filter(({ kind }) => INTEGER_PRODUCTS.has(kind)).flatMap(({ origins }) => origins));
   const float = products.filter(({ origins }) => !origins.every((origin) => covered.has(origin)));
-  if (float.length > 0 && precision !== 'fp32' && (!own || float.length === products.length)) {
+  if (isAsked && float.length > 0 && (!own || float.length === products.length)) {
     throw new TsrtError('MODEL_UNSUPPORTED', `the webgpu backend has no integer kernel for ${float.length} nodes that were to run in int8`, {
       details: float.slice(0, 5).map(({ op, name }) => `${op} '${name}'`),
       fix: own ? 'run the model in fp16, or use --backend onnxruntime' : 'keep these in higher precision with precision mixed, or use --backend onnxruntime',
@@ -85,7 +89,7 @@ export function provePrecision(layers: readonly EngineLayer[], { products, own, 
 }
 
 /** Kinds of layers whose kernels multiply 8-bit integers. */
-const INTEGER_PRODUCTS: ReadonlySet<string> = new Set(['ConvInteger', 'MatMulInteger', 'QuantizedConv', 'QuantizedMatMul', 'QuantizedShortcut']);
+const INTEGER_PRODUCTS: ReadonlySet<string> = new Set(['ConvInteger', 'MatMulInteger', 'QLinearConv', 'QLinearMatMul', 'QuantizedConv', 'QuantizedMatMul', 'QuantizedShortcut']);
 
 /**
  * What a user should know of an engine that stores halves: the values that stay f32, by name, or the bound that was taken for granted;

@@ -6,9 +6,10 @@ import type { BuildOptions, Engine, Precision } from '../../../src/engine/engine
 import { deserializeEngine, serializeEngine } from '../../../src/engine/file.ts';
 import { sha256Hex } from '../../../src/engine/sha256.ts';
 import { TsrtError } from '../../../src/errors.ts';
-import { typedView } from '../../../src/ir/tensor.ts';
+import { fromNumbers, typedView } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import type { Calibration } from '../../../src/quantize/calibration.ts';
+import { floats, modelBytes, node, value } from '../onnx/models.ts';
 import { dynamicallyQuantized, everyOp, pictures, quantizeNet } from '../quantize/networks.ts';
 
 const model = exportGraph(everyOp());
@@ -127,5 +128,15 @@ describe('onnxruntime, int8', () => {
     const asked = await build('fp32', undefined, {}, bytes);
     expect(asked.header.notices.join()).toMatch(/scales of its own/);
     await expect(build('mixed', await calibration(), {}, bytes)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED' });
+  });
+
+  it('a model of which weights alone are quantized is no int8 model', async () => {
+    const bytes = modelBytes({
+      inputs: [value('x', 'float32', [4, 16])], outputs: [value('y', 'float32', [4, 8])],
+      initializers: { w: fromNumbers('int8', [16, 8], Array.from({ length: 128 }, (_, i) => i - 64)), s: floats([0.01], []) },
+      nodes: [node('DequantizeLinear', ['w', 's'], ['v']), node('MatMul', ['x', 'v'], ['y'])],
+    });
+    await expect(build('int8', undefined, {}, bytes)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: expect.stringMatching(/^nothing of the model runs in int8/) });
+    await expect(build('fp32', undefined, {}, bytes)).resolves.toBeDefined();
   });
 });

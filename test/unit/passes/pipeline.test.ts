@@ -32,6 +32,7 @@ describe('pipeline', () => {
         "transposes: cancel, compose and sink transposes",
         "common-subexpressions: compute equal things once",
         "complete-qdq: quantization as exporters write it, in the form that onnxruntime fuses",
+        "qlinear-products: QLinearConv and QLinearMatMul as products between Q/DQ, where those have an integer kernel",
         "custom-patterns: custom ops from the subgraphs that exporters write them in",
         "recover-activations: Gelu, HardSwish, Mish, Softplus and Clip from primitive ops",
         "recover-layer-norm: LayerNormalization from primitive ops",
@@ -62,7 +63,7 @@ describe('pipeline', () => {
       selectPasses({ target, fusion, disabled }).map((pass) => pass.name);
     expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name).filter((name) => name !== 'complete-qdq'));
     expect(names('onnx', 'on')).not.toContain('fuse-conv');
-    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'integer-products', 'fold-dequantized']);
+    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'qlinear-products', 'integer-products', 'fold-dequantized']);
     expect(names('onnx', 'on')).not.toContain('integer-products');
     expect(names('onnx', 'on', ['transposes'])).not.toContain('transposes');
   });
