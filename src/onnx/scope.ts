@@ -37,7 +37,7 @@ export interface Scope {
   constant(id: ValueId): Tensor | undefined;
   /** Its elements where they are few and known at build. */
   known(id: ValueId): readonly number[] | undefined;
-  /** Whether a node or the graph's outputs read the value. */
+  /** Whether a node or the graph's outputs read the value; nobody reads '', which stands for an input that is left out. */
   isUsed(id: ValueId): boolean;
   /** Adds a constant, under a fresh name unless one is given. */
   addConstant(tensor: Tensor, name?: ValueId): ValueId;
@@ -103,7 +103,7 @@ export function createImportScope(options: ScopeOptions): ScopeState {
     type: (id) => typeIn(store, id),
     constant: (id) => store.constants.get(id),
     known: (id) => (id === '' ? undefined : contextOf(store, [id], 0).numbers(0)),
-    isUsed: (id) => options.used.has(id),
+    isUsed: (id) => id !== '' && options.used.has(id),
     addConstant: (tensor, name) => addConstant(store, tensor, name ?? freshName(options.names, 'constant')),
     freshValue: (hint) => freshName(options.names, hint),
     emit: (source, op, inputs, attributes, outputs) =>

@@ -197,6 +197,10 @@ const CASES: Readonly<Record<string, Case>> = {
     x: [2, 2, 4], inputs: ['x', 'k', 'g', 'b', 'a'], outs: ['y', '', '', 'sum'], outputs: { y: 'float32', sum: 'float32' },
     initializers: { k: sample([2, 2, 4]), g: floats([1, 2, 3, 4]), b: floats([0, 1, 0, 1]), a: floats([1, 0, 2, 0]) }, domain: microsoft,
   }),
+  'com.microsoft SkipSimplifiedLayerNormalization, the sum alone, beside a node that leaves an input out': {
+    opset: 17, domains: { [microsoft]: 1 }, x: [2, 4], outputs: { y: 'float32', t: 'float32' }, initializers: { g: floats([1, 2, 3, 4]), top: floats([0.5], []) },
+    nodes: [node('Clip', ['x', '', 'top'], ['c']), contrib('SkipSimplifiedLayerNormalization', ['x', 'c', 'g'], { epsilon: { float: 1e-5 } }, ['y', '', '', 't'])],
+  },
   'com.microsoft SkipSimplifiedLayerNormalization': one('SkipSimplifiedLayerNormalization', 17, { epsilon: { float: 1e-5 } }, {
     x: [2, 2, 4], inputs: ['x', 'k', 'g'], initializers: { k: sample([2, 2, 4]), g: floats([1, 2, 3, 4]) }, domain: microsoft,
   }),
