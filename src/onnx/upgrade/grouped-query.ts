@@ -17,6 +17,8 @@ interface Times {
   readonly total: number;
   /** Keys that are older than the first new row: a number, or by sample as int64[batch], where the data decide it. */
   readonly before: number | string;
+  /** The last key of each sample, as int64[batch], where it may not be the last of all. */
+  readonly last?: string;
 }
 
 const range = (length: number, first = 0): Tensor => fromNumbers('int64', [length], Array.from({ length }, (_, at) => first + at));
@@ -43,21 +45,25 @@ function operandsOf(node: SourceNode, scope: Scope): readonly [string, string, s
   return parts.map((id, index) => splitHeads(node, scope, id, counts[index]!)) as [string, string, string];
 }
 
-/** Where all are new (a prompt), the lengths say no more than which rows are padding, and a padded row's result is nobody's. */
+/** Where all are new (a prompt), the lengths say which keys are padding behind a sample. */
 function timesOf(node: SourceNode, scope: Scope, rows: number): Times {
   const total = scope.known(inputOf(node, 6))?.[0];
   if (total === undefined) throw new NotStaticError('how many keys there are (total_sequence_length) is not known at build');
   if (total < rows) throw new ShapeError(`${rows} rows are more than the ${total} that there are in all (total_sequence_length)`);
-  if (total === rows) return { rows, total, before: 0 };
   const lengths = inputOf(node, 5);
   const known = scope.constant(lengths);
+  if (total === rows) return { rows, total, before: 0, ...(known && toNumbers(known).every((last) => last >= total - 1) ? {} : { last: wide(node, scope, lengths) }) };
   const first = new Set(known && toNumbers(known).map((last) => last + 1 - rows));
   const [before] = first;
   if (before !== undefined && (before < 0 || before + rows > total)) throw new ShapeError(`${before + rows} keys (seqlens_k) are not between the ${rows} new ones and the ${total} in all`);
   if (first.size === 1) return { rows, total, before: before! };
+  return { rows, total, before: scope.emit(node, 'Add', [wide(node, scope, lengths), scalarInput(scope, 'int64', 1 - rows)], {})[0]! };
+}
+
+/** Lengths as int64[batch]. */
+function wide(node: SourceNode, scope: Scope, lengths: string): string {
   const [flat] = scope.emit(node, 'Reshape', [lengths, int64Input(scope, [-1])], {});
-  const [wide] = scope.emit(node, 'Cast', [flat!], { to: ONNX_DTYPE.int64 });
-  return { rows, total, before: scope.emit(node, 'Add', [wide!, scalarInput(scope, 'int64', 1 - rows)], {})[0]! };
+  return scope.emit(node, 'Cast', [flat!], { to: ONNX_DTYPE.int64 })[0]!;
 }
 
 /** `numbers` by sample, for [batch, 1, 1, 1]. */
@@ -131,21 +137,23 @@ function inserted(node: SourceNode, scope: Scope, current: string, past: string,
 }
 
 /** What is added to the scores: nothing at keys up to each row's own, the least number at later ones and at those before its window. */
-function timeMask(node: SourceNode, scope: Scope, query: string, { rows, total, before }: Times): string | undefined {
+function timeMask(node: SourceNode, scope: Scope, query: string, { rows, total, before, last }: Times): string | undefined {
   const { dtype } = scope.type(query);
   const window = numberAttribute(node, 'local_window_size', -1);
   const least = LEAST[dtype] ?? LEAST.float32!;
-  if (typeof before === 'number') {
+  if (typeof before === 'number' && last === undefined) {
     const isSeen = (row: number, column: number): boolean => column <= before + row && (window < 0 || column > before + row - window);
     const values = Array.from({ length: rows * total }, (_, at) => (isSeen(Math.floor(at / total), at % total) ? 0 : least));
     return values.every((value) => value === 0) ? undefined : scope.addConstant(fromNumbers(dtype, [rows, total], values));
   }
   const columns = scope.addConstant(range(total));
-  const [own] = scope.emit(node, 'Add', [bySample(node, scope, before, [1, 2, 3]), scope.addConstant({ ...range(rows), dims: [rows, 1] })], {});
-  let [seen] = scope.emit(node, 'LessOrEqual', [columns, own!], {});
+  const column = (first: number): string => scope.addConstant({ ...range(rows, first), dims: [rows, 1] });
+  const own = typeof before === 'number' ? column(before) : scope.emit(node, 'Add', [bySample(node, scope, before, [1, 2, 3]), column(0)], {})[0]!;
+  const [limit] = last === undefined ? [own] : scope.emit(node, 'Min', [own, bySample(node, scope, last, [1, 2, 3])], {});
+  let [seen] = scope.emit(node, 'LessOrEqual', [columns, limit!], {});
   if (window >= 0) {
-    const [last] = scope.emit(node, 'Sub', [own!, scalarInput(scope, 'int64', window)], {});
-    const [near] = scope.emit(node, 'Greater', [columns, last!], {});
+    const [left] = scope.emit(node, 'Sub', [own, scalarInput(scope, 'int64', window)], {});
+    const [near] = scope.emit(node, 'Greater', [columns, left!], {});
     [seen] = scope.emit(node, 'And', [seen!, near!], {});
   }
   return scope.emit(node, 'Where', [seen!, scalarInput(scope, dtype, 0), scalarInput(scope, dtype, least)], {})[0]!;

@@ -176,6 +176,9 @@ describe('GroupQueryAttention', () => {
     'a prompt, rotary': grouped(rotary),
     'a prompt, packed, rotary by pairs side by side': grouped({ ...rotary, isPacked: true, attributes: { do_rotary: 1, rotary_interleaved: 1 } }),
     'a prompt into a longer cache': grouped({ ...rotary, cache: 7, total: 3 }),
+    'a prompt with padding': grouped({ ...rotary, last: [2, 1] }),
+    'a prompt with padding, known': grouped({ ...rotary, last: [0, 2], isKnown: true }),
+    'a prompt with padding, a window': grouped({ rows: 5, last: [3, 4], attributes: { local_window_size: 3 } }),
     'a prompt, positions given': grouped({ ...rotary, inputs: ['cos', 'sin', 'at'], constants: { ...angles, at: ints([3, 9, 2, 4, 5, 9], [2, 3]) } }),
     'a token, a position given': grouped({ ...rotary, rows: 1, cache: 4, inputs: ['cos', 'sin', 'at'], constants: { ...angles, at: ints([9, 2], [2, 1]) } }),
     'a token': grouped({ ...rotary, rows: 1, cache: 4 }),
@@ -203,6 +206,7 @@ describe('GroupQueryAttention', () => {
   it.each(Object.entries({
     'a prompt': grouped({ ...rotary, keeps: false }),
     'a token': grouped({ ...rotary, rows: 1, cache: 4, last: [4, 2] }),
+    'a prompt of known length': grouped({ ...rotary, isKnown: true }),
     'a window, smooth': grouped({ rows: 4, keeps: false, attributes: { local_window_size: 2, smooth_softmax: 1 } }),
   }))('%s is one kernel of attention on webgpu', async (_, test) => {
     const before = graphOf(imported(test));
