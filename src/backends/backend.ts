@@ -64,6 +64,8 @@ export interface BuildInput {
     readonly folder: string | undefined;
     readonly inputs: readonly Binding[] | undefined;
     readonly outputs: readonly Binding[] | undefined;
+    /** Weights of few bits, which the graph holds as floats, in a file that runs as it is at the sizes asked for. */
+    readonly hasFewBits?: boolean;
   };
   readonly options: BuildOptions;
   /** Ops of plugins; those in the graph carry their definition, these may be found in it by their patterns. */

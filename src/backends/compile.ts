@@ -9,6 +9,7 @@ import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { batchSaid, bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
+import { hasFewBits } from '../onnx/upgrade.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
 import { bindingOf } from './binding.ts';
 import { importFolded } from './import-folded.ts';
@@ -73,7 +74,7 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
   const inputs = graph.ok ? graph.graph.inputs.map((id) => bindingOf(graph.graph, id)) : own.inputs;
   const input: BuildInput = {
     graph,
-    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own },
+    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own, ...(!request.inputValues && isPacked(model, bindOptions) && { hasFewBits: true }) },
     options,
     ...(request.pixels && inputs && { pixels: request.pixels(inputs) }),
     ...(request.customOps && { customOps: request.customOps }),
@@ -110,6 +111,11 @@ function ownBindings(model: OnnxModel, options: BindOptions): Pick<BuildInput['m
     inputs: bindings,
     outputs: outputs.every((output) => output !== undefined) ? outputs : undefined,
   };
+}
+
+/** Whether weights of few bits are in a file whose own sizes are those asked for. */
+function isPacked({ nodes, inputs }: OnnxModel, options: BindOptions): boolean {
+  return nodes.some(hasFewBits) && !bindInputs(inputs.filter(isBindable), options).overridden;
 }
 
 const WAYS_OUT: Readonly<Record<string, string>> = {

@@ -27,6 +27,11 @@ export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'
   return (node, scope) => emitAs(opType, node, scope);
 }
 
+/** Whether an op has weights of few bits, which its rule holds as floats. */
+export function hasFewBits({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): boolean {
+  return domain === 'com.microsoft' && FEW_BITS_RULES.has(opType);
+}
+
 /** Ops outside of the vocabulary that are read as ops of it, with their domain where that is not ONNX's own. */
 export function translatedOps(): readonly string[] {
   const own = [...ONNX_RULES.keys()].filter((opType) => !isOnnxOp(opType));

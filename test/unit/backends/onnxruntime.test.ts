@@ -188,6 +188,24 @@ describe('outputs whose length the data decide', () => {
   });
 });
 
+describe('weights of few bits', () => {
+  const packed = (rows: number | string) => modelBytes({
+    opset: 17, domains: { 'com.microsoft': 1 }, inputs: [value('x', 'float32', [rows, 32])], outputs: [value('y', 'float32', [rows, 4])],
+    initializers: { w: fromNumbers('uint8', [4, 1, 16], Array.from({ length: 64 }, (_, i) => (i * 37) % 256)), s: floats([0.1, 0.2, 0.3, 0.4]) },
+    nodes: [node('MatMulNBits', ['x', 'w', 's'], ['y'], { K: 32, N: 4, bits: 4, block_size: 32 }, { domain: 'com.microsoft' })],
+  });
+
+  it('stay packed, so that the time is that of their kernels', async () => {
+    const engine = await build(packed('N'), { batch: 2 });
+    expect(engine.header.notices).toEqual([expect.stringContaining('its weights of few bits stay packed')]);
+    expect(engine.header.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [2, 32] }]);
+  });
+
+  it('are floats where the file fixes another size than is asked for', async () => {
+    expect((await build(packed(1), { batch: 2 })).header.layers.map(({ kind }) => kind)).toEqual(['MatMul']);
+  });
+});
+
 describe('models that the IR can not hold', () => {
   /** A node that reads what another found has no static shape. */
   const nodes = [node('NonZero', ['x'], ['found']), node('Neg', ['found'], ['y'])];
