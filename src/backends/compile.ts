@@ -8,6 +8,7 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { batchSaid, bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
+import { wideOf } from '../onnx/four-bits.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import { hasFewBits } from '../onnx/upgrade.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
@@ -114,8 +115,8 @@ function ownBindings(model: OnnxModel, options: BindOptions): Pick<BuildInput['m
 }
 
 /** Whether weights of few bits are in a file whose own sizes are those asked for. */
-function isPacked({ nodes, inputs }: OnnxModel, options: BindOptions): boolean {
-  return nodes.some(hasFewBits) && !bindInputs(inputs.filter(isBindable), options).overridden;
+function isPacked({ nodes, inputs, initializers }: OnnxModel, options: BindOptions): boolean {
+  return (nodes.some(hasFewBits) || [...initializers.values()].some((value) => wideOf(value) !== undefined)) && !bindInputs(inputs.filter(isBindable), options).overridden;
 }
 
 const WAYS_OUT: Readonly<Record<string, string>> = {

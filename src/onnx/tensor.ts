@@ -5,7 +5,7 @@
  * bits in int32_data; uint32 and uint64 in uint64_data.
  */
 import onnxProto from 'onnx-proto';
-import { DTYPE_BITS, elementCount, tensorBytes, typedView, type DType, type Tensor } from '../ir/tensor.ts';
+import { DTYPE_BITS, elementCount, tensorBytes, typedView, type DType, type Tensor, type TensorType } from '../ir/tensor.ts';
 import { dtypeOfOnnx, ONNX_DTYPE } from '../ops/specs.ts';
 import { elementName } from './dtype.ts';
 import { externalReader, type ExternalRange, type ExternalReader } from './external.ts';
@@ -27,7 +27,9 @@ export function decodeTensor(proto: TensorProto, place: string, external: Extern
   const number = proto.dataType ?? 0;
   if (number === 0) throw invalid('a tensor has no element type', place);
   const dtype = dtypeOfOnnx(number);
+  const wider = FOUR_BITS[number];
   if (proto.segment) return { kind: 'unsupported', dtype: `${elementName(number)} in segments`, dims };
+  if (wider) return { kind: 'unsupported', dtype: elementName(number), dims, wide: decodeFourBits(proto, { dtype: wider, dims }, place, external) };
   if (dtype === undefined) {
     return elementName(number) === 'string' ? decodeStrings(proto, dims, place) : { kind: 'unsupported', dtype: elementName(number), dims };
   }
@@ -41,6 +43,25 @@ export function decodeTensor(proto: TensorProto, place: string, external: Extern
     throw invalid(`a tensor of type ${dtype}[${dims.join(',')}] needs ${expectedBytes} bytes and has ${data.length}`, place);
   }
   return { kind: 'tensor', tensor: { dtype, dims, data: dtype === 'bool' ? normalizeBools(data) : data } };
+}
+
+/** 4-bit integers by their numbers in TensorProto.DataType, and the type of 8 bits that holds them. */
+const FOUR_BITS: Readonly<Record<number, 'uint8' | 'int8'>> = { 21: 'uint8', 22: 'int8' };
+
+/** Two to a byte, the first in the low half, each byte an element of int32_data where it is not raw. */
+function decodeFourBits(proto: TensorProto, type: TensorType, place: string, external: ExternalReader): Tensor {
+  const count = elementCount(type.dims);
+  const expectedBytes = Math.ceil(count / 2);
+  let packed: Uint8Array;
+  if (proto.dataLocation === EXTERNAL) packed = external.read(externalRange(proto, place), expectedBytes, place);
+  else packed = proto.rawData && proto.rawData.length > 0 ? proto.rawData : Uint8Array.from(proto.int32Data ?? []);
+  if (packed.length !== expectedBytes) throw invalid(`a tensor of ${count} integers of 4 bits needs ${expectedBytes} bytes and has ${packed.length}`, place);
+  const data = new Uint8Array(count);
+  for (let i = 0; i < count; i++) {
+    const bits = (packed[i >> 1]! >> (4 * (i & 1))) & 15;
+    data[i] = type.dtype === 'int8' && bits > 7 ? bits - 16 : bits;
+  }
+  return { ...type, data };
 }
 
 /** Dimensions checked one by one and in their product, which must stay an exact integer. */
