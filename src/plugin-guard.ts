@@ -10,7 +10,8 @@ import { patternRuleName, type PluginStamp, type RegisteredOp } from './ir/custo
 /** Names of abort signals' reasons: they are the user's, not the plugin's. */
 const PASSING = new Set(['AbortError', 'TimeoutError']);
 
-function passes(error: unknown): boolean {
+/** Whether an error goes through as it is. */
+export function passes(error: unknown): boolean {
   return error instanceof Error && PASSING.has(error.name);
 }
 

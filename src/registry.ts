@@ -11,6 +11,7 @@ import { TsrtError } from './errors.ts';
 import { opTitle, type CustomOp, type PluginStamp, type RegisteredOp } from './ir/custom.ts';
 import { nearest } from './nearest.ts';
 import type { Calibrator, Plugin } from './plugin.ts';
+import { checkedDataset, checkedReporter } from './plugin-answers.ts';
 import { guardBackend, guarded } from './plugin-guard.ts';
 import { hashPlugin, locatePlugin } from './plugin-source.ts';
 import type { Reporter } from './report/reporter.ts';
@@ -80,10 +81,10 @@ export function createRegistry(plugins: readonly LoadedPlugin[]): Registry {
   const stamps = plugins.flatMap((entry) => stampOf(entry) ?? []);
   const ops = collectOps(plugins);
   const backends = collect(plugins, 'backend', nameOf, ({ backends: own = [] }) => own);
-  const parts = <T extends { readonly name: string }>(kind: string, pick: (plugin: Plugin) => readonly T[], deep?: Parameters<typeof guarded>[3]): ReadonlyMap<string, T> =>
-    mapValues(collect(plugins, kind, nameOf, pick), ({ part, owner }) => (owner ? guarded(part, owner.name, `${kind} ${part.name}`, deep) : part));
-  const reporters = parts('report format', ({ reporters: own = [] }) => own);
-  const datasets = parts('dataset', ({ datasets: own = [] }) => own, { open: { batches: {} } });
+  const parts = <T extends { readonly name: string }>(kind: string, pick: (plugin: Plugin) => readonly T[], checked: (part: T, plugin: string) => T = (part) => part): ReadonlyMap<string, T> =>
+    mapValues(collect(plugins, kind, nameOf, pick), ({ part, owner }) => (owner ? guarded(checked(part, owner.name), owner.name, `${kind} ${part.name}`) : part));
+  const reporters = parts('report format', ({ reporters: own = [] }) => own, checkedReporter);
+  const datasets = parts('dataset', ({ datasets: own = [] }) => own, checkedDataset);
   const calibrators = parts('calibrator', ({ calibrators: own = [] }) => own);
   const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(part, owner, { stamps, ops }));
   return Object.freeze({

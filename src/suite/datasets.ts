@@ -170,8 +170,10 @@ function describeLabels(source: ImageFolder['labelSource']): string {
 function checkLabel(image: ImageFile, classes: number | undefined, offset: number): ImageFile {
   if (image.label === undefined) return image;
   const label = image.label + offset;
-  if (classes !== undefined && label >= classes) {
-    throw new TsrtError('DATASET_INVALID', `class ${image.label} of ${image.name} is beyond the model's ${classes} classes`, {
+  if (label < 0 || (classes !== undefined && label >= classes)) {
+    const moved = offset === 0 ? '' : ` (${label} with the suite's labelOffset)`;
+    const bound = label < 0 ? 'below 0' : `beyond the model's ${classes} classes`;
+    throw new TsrtError('DATASET_INVALID', `class ${image.label} of ${image.name}${moved} is ${bound}`, {
       place: image.path,
       fix: 'check the labels, and `dataset.labelOffset` of the suite',
     });

@@ -184,9 +184,13 @@ export async function hashImages(images: readonly ImageFile[], signal?: AbortSig
     signal?.throwIfAborted();
     const content = createHash('sha256');
     let bytes = 0;
-    for await (const chunk of createReadStream(image.path)) {
-      content.update(chunk as Buffer);
-      bytes += (chunk as Buffer).length;
+    try {
+      for await (const chunk of createReadStream(image.path)) {
+        content.update(chunk as Buffer);
+        bytes += (chunk as Buffer).length;
+      }
+    } catch (cause) {
+      throw new TsrtError('DATASET_INVALID', `the image ${image.name} can't be read: ${(cause as Error).message}`, { place: image.path, fix: 'check that the file is there and readable', cause });
     }
     total.update(`${image.name}\0${image.label ?? ''}\0${bytes}\0${content.digest('hex')}\n`);
   }

@@ -90,9 +90,9 @@ describe('datasets', () => {
 
   it.each<[string, DatasetSource, RegExp | undefined]>([
     ['right', gives(() => ({})), undefined],
-    ['another shape', gives(() => ({ inputs: { x: fromNumbers('float32', [1, 3], [1, 2, 3]) } })), /holds float32\[1,3\] for the input 'x', and the model takes float32\[2,3,8,8\]/],
-    ['no tensor', gives(() => ({ inputs: {} })), /holds no tensor/],
-    ['too few labels', gives(() => ({ labels: [1] })), /2 samples has 1 labels and 2 names/],
+    ['another shape', gives(() => ({ inputs: { x: fromNumbers('float32', [1, 3], [1, 2, 3]) } })), /inputs\.x: the model takes float32\[2,3,8,8\], found float32\[1,3\]/],
+    ['no tensor', gives(() => ({ inputs: {} })), /inputs\.x: the model takes float32\[2,3,8,8\], found nothing/],
+    ['too few labels', gives(() => ({ labels: [1] })), /labels: expected one for each of the 2 samples, found 1/],
     ['another order the second time', gives((turn) => ({ names: turn === 0 ? ['a', 'b'] : ['b', 'a'] })), /two readings of it differ/],
     ['fewer than it says', gives(() => ({}), 9), /holds 9 samples, and yields 2/],
   ])('%s', async (_, source, message) => {
@@ -126,7 +126,7 @@ describe('calibrators, reporters and suites', () => {
     let calls = 0;
     const reporter = { name: 'mine', description: '', fileExtension: 'txt' };
     expect(await parts({ reporters: [{ ...reporter, render: () => String(calls++) }] })).toMatchObject([{ status: 'failed', message: expect.stringMatching(/two texts for no records/) as string }]);
-    expect(await parts({ reporters: [{ ...reporter, render: () => 3 as unknown as string }] })).toMatchObject([{ status: 'failed', message: 'render gives number for no records, not text' }]);
+    expect(await parts({ reporters: [{ ...reporter, render: () => 3 as unknown as string }] })).toMatchObject([{ status: 'failed', message: 'report format mine.render gives a number, not text' }]);
   });
 
   it('a reporter’s time begins when the records are there; others need none', async () => {

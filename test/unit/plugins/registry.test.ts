@@ -69,8 +69,8 @@ describe('a registry', () => {
     expect(await thrown(() => registry.reporter('r').render({} as never))).toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'p', message: expect.stringMatching(/^report format r.render threw: Cannot read/) as string });
     expect(await thrown(() => registry.backend('mine').probe())).toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'p', message: 'backend mine.probe threw: no driver' });
     const batches = async function* () { yield* []; throw new Error('disk on fire'); };
-    const read = joined({ name: 'q', version: '1', datasets: [{ name: 'd', description: '', open: async () => ({ batches }) }] } as unknown as Plugin);
-    const rows = await read.dataset('d')!.open!({} as never);
+    const read = joined({ name: 'q', version: '1', datasets: [{ name: 'd', description: '', open: async () => ({ description: '', sha256: undefined, size: 0, labelled: 0, notices: [], skipped: [], batches }) }] });
+    const rows = await read.dataset('d').open!({} as never);
     expect(await thrown(async () => { for await (const row of rows.batches()) expect(row).toBeUndefined(); })).toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'q', message: expect.stringMatching(/disk on fire/) as string });
     expect(await registry.backend('null').probe()).toMatchObject({ status: 'available' });
   });
