@@ -5,7 +5,7 @@ import type { BenchRecord } from '../results/record.ts';
 export interface ReportInput {
   readonly suite: string;
   readonly records: readonly BenchRecord[];
-  /** Variant that speed-ups are stated against, by case id prefix; undefined: the first completed. */
+  /** Variant that speed-ups are stated against, by its id or the start of one; undefined: the suite's as the records say, or the first completed. */
   readonly baselineVariant: string | undefined;
   /** Terminal colours wanted. */
   readonly color: boolean;

@@ -66,7 +66,7 @@ export interface Report {
 /** Everything the built-in reporters show. */
 export function buildReport(input: ReportInput): Report {
   const rows = inTableOrder(input.records.map(rowOf));
-  const baselineVariant = chooseBaseline(input.records, input.baselineVariant);
+  const baselineVariant = findBaseline(input.records, input.baselineVariant);
   const environments = input.records.map((record) => record.provenance.environment.device);
   return {
     suite: input.suite,
@@ -169,10 +169,11 @@ function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
   };
 }
 
-/** The variant named by its id or by the start of one; by default that of the first completed case. */
-function chooseBaseline(records: readonly BenchRecord[], wanted: string | undefined): string | undefined {
-  const variants = records.filter((record) => record.status === 'completed').map((record) => record.case.variant.id);
-  if (wanted === undefined) return variants[0];
+/** The variant named by its id or by the start of one; by default the suite's, or that of the first completed case. */
+export function findBaseline(records: readonly BenchRecord[], wanted: string | undefined): string | undefined {
+  const completed = records.filter((record) => record.status === 'completed');
+  if (wanted === undefined) return (completed.find(({ inSuite }) => inSuite?.baseline) ?? completed[0])?.case.variant.id;
+  const variants = completed.map((record) => record.case.variant.id);
   return (
     variants.find((id) => id === wanted) ??
     variants.find((id) => id.startsWith(`${wanted}/`) || wanted.startsWith(`${id}/`)) ??

@@ -5,7 +5,7 @@
 import { TsrtError, type ErrorReport, reportError } from '../errors.ts';
 import { encodeRecord } from './codec.ts';
 import { checkBaselineName, folderName } from './names.ts';
-import { lastPerCase, onlySuite, parseRecordFile } from './reader.ts';
+import { inSuiteOrder, lastPerCase, onlySuite, parseRecordFile } from './reader.ts';
 import type { BenchRecord, CompletedRecord } from './record.ts';
 import { devicesOf, type RecordSet } from './store.ts';
 import type { BaselinePlace, UpdateEntry } from './stores/contract.ts';
@@ -103,7 +103,7 @@ export async function readBaseline(
   wanted: BaselineFilter = {},
 ): Promise<RecordSet> {
   const places = await choosePlaces(home, checkBaselineName(name), wanted);
-  const records = (await Promise.all(places.map((place) => readPlace(home, place)))).flat();
+  const records = inSuiteOrder((await Promise.all(places.map((place) => readPlace(home, place)))).flat());
   const paths = places.map((place) => place.path);
   const suites = [...new Set(records.map((record) => record.case.suite))];
   if (suites.length > 1) throw new TsrtError('USAGE', `baseline ${name} has several suites: ${suites.join(', ')}`, { fix: 'choose one with --suite NAME' });

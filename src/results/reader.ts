@@ -69,6 +69,12 @@ export function lastPerCase(records: readonly BenchRecord[]): BenchRecord[] {
   return [...byCase.values()];
 }
 
+/** Records in the order of their suite; those that do not say their place come last, as they lie. */
+export function inSuiteOrder(records: readonly BenchRecord[]): BenchRecord[] {
+  const place = ({ inSuite }: BenchRecord): number => inSuite?.index ?? Number.MAX_SAFE_INTEGER;
+  return records.toSorted((a, b) => place(a) - place(b));
+}
+
 /** The one suite of some records. Throws RESULTS_INVALID, with `notices` as details, for none and for several. */
 export function onlySuite(records: readonly BenchRecord[], place: string, notices: readonly string[] = []): string {
   const suites = [...new Set(records.map((record) => record.case.suite))];

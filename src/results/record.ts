@@ -175,10 +175,19 @@ export type RecordWarning =
   /** What the engine says of itself: nothing to act on. */
   | { readonly kind: 'note'; readonly text: string };
 
+/** Where a case stands in the suite of its run: records outlive their suites, and lie in the order in which they ended. */
+export interface SuitePlace {
+  readonly index: number;
+  /** Whether the suite states speed-ups against its variant. */
+  readonly baseline: boolean;
+}
+
 /** What every state shares. */
 interface RecordBase {
   readonly schemaVersion: typeof RECORD_SCHEMA_VERSION;
   readonly case: Case;
+  /** Absent where no run of a suite made the record, as in the pairs of a gate. */
+  readonly inSuite?: SuitePlace;
   readonly provenance: Provenance;
   readonly warnings: readonly RecordWarning[];
 }

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { TsrtError } from '../errors.ts';
 import { errnoOf, unreadable } from './errors.ts';
 import { BASELINES_FOLDER, folderName, isRunId } from './names.ts';
-import { lastPerCase, onlySuite, readRecordFile } from './reader.ts';
+import { inSuiteOrder, lastPerCase, onlySuite, readRecordFile } from './reader.ts';
 import type { BenchRecord, Case } from './record.ts';
 
 /** A run on disk. */
@@ -78,7 +78,7 @@ export async function readSet(label: string, paths: readonly string[]): Promise<
   const files = await Promise.all(paths.map(readRecordFile));
   const all = files.flatMap((file) => file.records);
   const notices = files.flatMap((file) => file.notices);
-  return { label, suite: onlySuite(all, paths.join(', '), notices), records: lastPerCase(all), paths, notices };
+  return { label, suite: onlySuite(all, paths.join(', '), notices), records: inSuiteOrder(lastPerCase(all)), paths, notices };
 }
 
 /** Ids of the cases that need no second try when a run is resumed: all that ended, whatever the outcome, but were not cut off. */

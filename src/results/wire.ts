@@ -184,7 +184,11 @@ const warning = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('note'), text: z.string() }),
 ]).meta({ id: 'warning' });
 
-const base = { schemaVersion: z.literal(RECORD_SCHEMA_VERSION), case: caseSchema, provenance, warnings: z.array(warning) };
+const inSuite = z
+  .strictObject({ index: count, baseline: z.boolean().describe('Speed-ups are stated against its variant') })
+  .meta({ id: 'inSuite', description: 'Where the case stands in the suite of its run' });
+
+const base = { schemaVersion: z.literal(RECORD_SCHEMA_VERSION), case: caseSchema, inSuite: inSuite.exactOptional(), provenance, warnings: z.array(warning) };
 const rounds = z.array(round);
 
 /** One line of a results file. */

@@ -211,7 +211,10 @@ export function matchesVariant(match: VariantMatch, options: BuildOptions, machi
 
 /** Id of the variant that speed-ups are stated against: the first of `cases` that matches, or the first of all. */
 export function baselineVariantId(suite: Suite, cases: readonly Case[], machine: Machine): string | undefined {
-  const match = suite.baselineVariant;
-  const found = match === undefined ? undefined : cases.find((entry) => matchesVariant(match, entry.variant.options, machine));
-  return (found ?? cases[0])?.variant.id;
+  return (cases.find((entry) => isBaseline(suite, entry, machine)) ?? cases[0])?.variant.id;
+}
+
+/** Whether the suite names the case's variant as the one that speed-ups are stated against. */
+export function isBaseline({ baselineVariant }: Suite, { variant }: Case, machine: Machine): boolean {
+  return baselineVariant !== undefined && matchesVariant(baselineVariant, variant.options, machine);
 }

@@ -1,6 +1,8 @@
 /** `report`: stored records as text. Reads only. */
 import { TsrtError } from '../errors.ts';
+import { nearest } from '../nearest.ts';
 import type { Reporter } from '../report/reporter.ts';
+import { findBaseline } from '../report/rows.ts';
 import type { BenchRecord } from '../results/record.ts';
 import { selectRecords } from '../results/select.ts';
 import type { BaselineStore } from '../results/stores/contract.ts';
@@ -35,9 +37,18 @@ export interface ReportResult {
 export async function reportRecords(request: ReportRequest): Promise<ReportResult> {
   const set = await selectRecords(request.source, request);
   const { records, baselineVariant } = await arrange(set, request.pluginSuites);
+  if (request.baselineVariant !== undefined) checkVariant(records, request.baselineVariant);
   const { reporter, color, width } = request;
   const text = reporter.render({ suite: set.suite, records, baselineVariant: request.baselineVariant ?? baselineVariant, color, width });
   return { label: set.label, paths: set.paths, notices: set.notices, text };
+}
+
+/** Throws USAGE, with the variants that there are, for one that did not complete. */
+function checkVariant(records: readonly BenchRecord[], wanted: string): void {
+  if (findBaseline(records, wanted) !== undefined) return;
+  const known = [...new Set(measuredCases(records).map(({ variant }) => variant.id))];
+  const guess = nearest(wanted, known);
+  throw new TsrtError('USAGE', `no variant that completed is called '${wanted}'${guess === undefined ? '' : `; did you mean '${guess}'?`}`, { fix: `known: ${known.join(', ') || 'none'}; the start of one will do` });
 }
 
 /** The stored runs, oldest first. */
@@ -45,8 +56,9 @@ export async function reportRuns(results: string, suite: string | undefined): Pr
   return listRuns(results, suite);
 }
 
-/** Records in the order of their suite, where it can still be found; they outlive their suites, and lie in the order in which they ended. */
+/** Records that do not say their place in the suite get it from the suite, where it can still be found; else they go by their ids. */
 async function arrange({ suite, records }: RecordSet, plugins: ReportRequest['pluginSuites']): Promise<{ readonly records: readonly BenchRecord[]; readonly baselineVariant: string | undefined }> {
+  if (records.every(({ inSuite }) => inSuite !== undefined)) return { records, baselineVariant: undefined };
   const byId = [...records].sort((a, b) => (a.case.id < b.case.id ? -1 : 1));
   try {
     const definition = await loadSuite(suite, { cwd: process.cwd(), plugins });

@@ -10,6 +10,7 @@ import type {
   RecordWarning,
   Round,
   SkippedRecord,
+  SuitePlace,
 } from '../../src/results/record.ts';
 
 export interface RecordOptions {
@@ -20,6 +21,7 @@ export interface RecordOptions {
   readonly runId?: string;
   readonly startedAt?: string;
   readonly warnings?: readonly RecordWarning[];
+  readonly inSuite?: SuitePlace;
 }
 
 export interface CompletedOptions extends RecordOptions {
@@ -101,8 +103,8 @@ function round(samplesMs: readonly number[], index: number, yardstickNs: number)
   };
 }
 
-function base(options: RecordOptions): Pick<BenchRecord, 'schemaVersion' | 'case' | 'provenance' | 'warnings'> {
-  return { schemaVersion: 1, case: caseOf(options), provenance: provenance(options), warnings: options.warnings ?? [] };
+function base(options: RecordOptions): Pick<BenchRecord, 'schemaVersion' | 'case' | 'inSuite' | 'provenance' | 'warnings'> {
+  return { schemaVersion: 1, case: caseOf(options), ...(options.inSuite && { inSuite: options.inSuite }), provenance: provenance(options), warnings: options.warnings ?? [] };
 }
 
 function caseOf({ suite = 'resnet50', variant = 'onnxruntime/fp32/fusion-on', batch = 1 }: RecordOptions): Case {

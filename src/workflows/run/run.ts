@@ -4,10 +4,11 @@
  */
 import type { Backend } from '../../backends/backend.ts';
 import { type ErrorReport, reportError, TsrtError } from '../../errors.ts';
-import type { BenchRecord, Case } from '../../results/record.ts';
+import { inSuiteOrder } from '../../results/reader.ts';
+import type { BenchRecord, SuitePlace } from '../../results/record.ts';
 import { measuredCases } from '../../results/store.ts';
 import { openRunWriter, type RunWriter } from '../../results/writer.ts';
-import { baselineVariantId } from '../../suite/expand.ts';
+import { baselineVariantId, isBaseline } from '../../suite/expand.ts';
 import { withEngineFolder } from '../engine-folder.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
@@ -32,7 +33,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
   const request: RunRequest = { ...asked, onEvent };
   const { signal, settings } = request;
   const prepared = await prepareRun(request);
-  const { suite, cases, facts, resumed } = prepared;
+  const { suite, facts, resumed } = prepared;
   const writer = await openRunWriter({ results: settings.config.results, suite: suite.name, runId: facts.runId, resume: resumed !== undefined });
   const records: BenchRecord[] = [...(resumed?.finished ?? [])];
   let unsaved: ErrorReport | undefined;
@@ -55,13 +56,13 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
       unsaved = reportError(error);
     });
   }
-  const measured = measuredCases(inCaseOrder(records, cases));
+  const ordered = inSuiteOrder(records);
   return {
     suite: suite.name,
     runId: facts.runId,
     file: writer.paths[0] ?? resumed?.file,
-    records: inCaseOrder(records, cases),
-    baselineVariant: baselineVariantId(suite, measured, prepared.machine),
+    records: ordered,
+    baselineVariant: baselineVariantId(suite, measuredCases(ordered), prepared.machine),
     notices,
     stagesMs: times.end(),
     interrupted: signal.aborted,
@@ -99,7 +100,9 @@ async function collectRecords(request: RunRequest, prepared: PreparedRun, { fold
       budget: suite.accuracy,
     },
   };
-  for await (const record of sweepRecords(sweep)) {
+  const places = new Map(cases.map((entry, index): [string, SuitePlace] => [entry.id, { index, baseline: isBaseline(suite, entry, prepared.machine) }]));
+  for await (const swept of sweepRecords(sweep)) {
+    const record: BenchRecord = { ...swept, inSuite: places.get(swept.case.id)! };
     records.push(record);
     await writer.append(record).catch(notice(request.onEvent));
     request.onEvent({ kind: 'record', record, done: records.length, total: cases.length });
@@ -132,8 +135,3 @@ function notice(onEvent: OnRunEvent): (error: unknown) => void {
   };
 }
 
-/** Cases end in the order of the last round, which is random; people read them in the order of the suite. */
-function inCaseOrder(records: readonly BenchRecord[], cases: readonly Case[]): BenchRecord[] {
-  const place = new Map(cases.map((entry, index) => [entry.id, index]));
-  return [...records].sort((a, b) => (place.get(a.case.id) ?? 0) - (place.get(b.case.id) ?? 0));
-}

@@ -153,6 +153,27 @@ describe('compare, report and baseline', () => {
     expect((await reportRuns(results, undefined)).map((run) => run.runId)).toEqual([OLD, NEW]);
   });
 
+  it('shows records in the order of their suite and against its baseline variant, wherever the suite is by now', async () => {
+    const results = await temporaryFolder();
+    const [slow, fast, odd] = ['onnxruntime/fp32/fusion-on', 'onnxruntime/int8/fusion-on', 'null/fp32/fusion-on'] as const;
+    const record = (variant: string, index: number, ms: number) => completed({ suite: SUITE, runId: OLD, variant, inSuite: { index, baseline: variant === slow }, latencyMs: timings(ms) });
+    await store(results, OLD, [record(fast, 2, 5), record(slow, 1, 10), record(odd, 0, 1)]);
+    const [table] = REPORTERS;
+    const asked = { results, source: OLD, suite: undefined, reporter: table!, color: false, width: 160 } as const;
+    const rowsOf = (text: string) => text.split('\n').filter((line) => /^(null|onnxruntime)\//.test(line)).map((line) => line.replace(/ .* /, ' '));
+    const order = [`${odd} 10.00×`, `${slow} 1.00×`, `${fast} 2.00×`];
+    expect(rowsOf((await reportRecords({ ...asked, baselineVariant: undefined })).text)).toEqual(order);
+    await saveAsBaseline({ results, name: 'main', source: OLD, suite: undefined, force: false });
+    expect(rowsOf((await showBaseline({ home: results, name: 'main', suite: undefined, device: undefined }, { color: false, width: 160 })).parts[0]!.text)).toEqual(order);
+    const { cases } = await compareRecords({ results, baseline: 'main', candidate: OLD, suite: undefined, allowDifferentDevice: false });
+    expect(cases.map(({ pair }) => pair.caseId)).toEqual([odd, slow, fast].map((variant) => `${variant}/b1/single-stream`));
+    await expect(reportRecords({ ...asked, baselineVariant: 'onnxruntime/int9/fusion-on' })).rejects.toMatchObject({
+      code: 'USAGE',
+      message: `no variant that completed is called 'onnxruntime/int9/fusion-on'; did you mean '${fast}'?`,
+    });
+    expect(rowsOf((await reportRecords({ ...asked, baselineVariant: 'null' })).text)[1]).toBe(`${slow} 0.10×`);
+  });
+
   it('shows and deletes baselines, never without being told to', async () => {
     const results = await stored(1);
     const choice = { home: results, name: 'main', suite: undefined, device: undefined };

@@ -206,6 +206,7 @@ describe('runSuite', () => {
     const path = await plugin(folder, "probe: async () => { throw new Error('no driver'); }");
     const { records, baselineVariant } = await run({}, [path]);
     expect(records).toMatchObject([{ status: 'skipped', reason: 'odd: backend odd.probe threw: no driver' }, { status: 'completed' }]);
+    expect(records.map(({ inSuite }) => inSuite)).toEqual([{ index: 0, baseline: false }, { index: 1, baseline: false }]);
     expect(baselineVariant).toBe('null/fp32/fusion-on');
   });
 });
