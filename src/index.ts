@@ -83,4 +83,4 @@ export { buildReport, type MeasuredRow, type Report, type ReportRow, type Unmeas
 export type { ReportWarning } from './report/warnings.ts';
 export type { Estimate } from './stats/interval.ts';
 export type { RoundsEstimate } from './stats/rounds.ts';
-export type { AbortedRecord, BenchRecord, Case, CompletedRecord, FailedRecord, Round, Scenario, SkippedRecord, Variant } from './results/record.ts';
+export type { AbortedRecord, BenchRecord, Case, CompletedRecord, FailedRecord, Round, Scenario, SkippedRecord, SuitePlace, Variant } from './results/record.ts';

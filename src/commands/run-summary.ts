@@ -14,7 +14,8 @@ export function describeRun(result: RunResult, asked: string, terminal: { readon
   lines.push(...choiceLines({ suite, records, baselineVariant, ...terminal }).flatMap(({ label, text }) => labelled(label, text, width)));
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
   lines.push(...labelled('time', stageTimes(result), width));
-  lines.push(`records  ${result.file === undefined ? 'none: no case had ended' : nearPath(result.file)}`, ...labelled('next', nextCommand(result, /[^\w./@:+-]/.test(asked) ? `'${asked}'` : asked), width));
+  const files = result.files.length === 0 ? ['none: no case had ended'] : result.files.map(nearPath);
+  lines.push(...files.map((file, index) => `${(index === 0 ? 'records' : '').padEnd(8)} ${file}`), ...labelled('next', nextCommand(result, /[^\w./@:+-]/.test(asked) ? `'${asked}'` : asked), width));
   return lines.join('\n');
 }
 

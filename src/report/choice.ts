@@ -1,12 +1,13 @@
 /**
  * Which variant to take: the fastest within the accuracy budget, and those that nothing beats in accuracy, latency and memory
- * at once (Pareto, 1896). One answer per batch and scenario: rows of different ones do not compare.
+ * at once (Pareto, 1896). One answer per device, batch and scenario: rows of different ones do not compare.
  */
 import type { ReportInput } from './reporter.ts';
 import { buildReport, measuredRows, type MeasuredRow } from './rows.ts';
 import { formatMib, formatNumber, formatPercent } from './units.ts';
 
 export interface Choice {
+  readonly device: string;
   readonly batch: number;
   readonly scenario: string;
   /** Undefined where every variant is over the budget. */
@@ -26,8 +27,9 @@ export function choicesOf(rows: readonly MeasuredRow[]): Choice[] {
     .filter((group) => group.length > 1)
     .map((group) => {
       const bySpeed = group.toSorted((a, b) => latency(a) - latency(b));
-      const { batch, scenario } = bySpeed[0]!;
+      const { device, batch, scenario } = bySpeed[0]!;
       return {
+        device,
         batch,
         scenario,
         fastest: bySpeed.find((row) => !row.overBudget),
@@ -61,9 +63,10 @@ export interface ChoiceLine {
 
 /** What a run says at its end. */
 export function choiceLines(input: ReportInput): ChoiceLine[] {
-  const choices = choicesOf(measuredRows(buildReport(input)));
-  return choices.flatMap(({ batch, scenario, fastest, pareto }): ChoiceLine[] => {
-    const where = `at batch ${batch}, ${scenario}`;
+  const report = buildReport(input);
+  const several = report.devices.length > 1;
+  return choicesOf(measuredRows(report)).flatMap(({ device, batch, scenario, fastest, pareto }): ChoiceLine[] => {
+    const where = `${several ? `on ${device} ` : ''}at batch ${batch}, ${scenario}`;
     const budget = fastest?.accuracy ? 'within the accuracy budget' : 'its accuracy not assessed';
     const first: ChoiceLine = {
       label: 'fastest',

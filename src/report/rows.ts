@@ -183,7 +183,9 @@ export function findBaseline(records: readonly BenchRecord[], wanted: string | u
 
 /** How many times as fast: by latency where one request is served at a time or load is offered, by throughput else. */
 function withSpeedup(row: ReportRow, rows: readonly ReportRow[], variant: string | undefined): ReportRow {
-  const base = rows.find((other) => other.variant === variant && other.batch === row.batch && other.scenario === row.scenario);
+  const bases = rows.filter((other) => other.variant === variant && other.batch === row.batch && other.scenario === row.scenario);
+  // Of a variant that was measured on several devices, the row's own counts.
+  const base = bases.find((other) => other.device === row.device) ?? bases[0];
   if (row.status !== 'completed' || base?.status !== 'completed') return row;
   const byThroughput = row.scenario.startsWith('offline') || row.scenario.startsWith('multi-stream');
   const speedup = byThroughput ? row.itemsPerSecond.point / base.itemsPerSecond.point : base.latencyMs.p50.point / row.latencyMs.p50.point;

@@ -43,7 +43,7 @@ export function parseRecordFile(bytes: Buffer, path: string): RecordFile {
     const line = bytes.toString('utf8', start, feed === -1 ? bytes.length : feed);
     const place = `${path}:${number}`;
     if (feed === -1 && isCut(line)) {
-      const before = records.length === 1 ? 'the whole record before it was' : `the ${records.length} whole records before it were`;
+      const before = records.length === 0 ? 'no whole record before it was' : records.length === 1 ? 'the whole record before it was' : `the ${records.length} whole records before it were`;
       return { path, records, notices: [`${place} is cut off in the middle; ${before} read`], cut: true, wholeBytes: start };
     }
     if (line.trim() !== '') records.push(decodeLine(line, place));
@@ -62,11 +62,18 @@ function isCut(line: string): boolean {
   }
 }
 
-/** One record per case: the last one written, in the order in which the cases first appear. */
+/**
+ * One record per case: the last one written, in the order in which the cases first appear. Where a case completed on several
+ * devices (the files of two machines in one), one for each of them: a try that did not complete has no device of its own.
+ */
 export function lastPerCase(records: readonly BenchRecord[]): BenchRecord[] {
-  const byCase = new Map<string, BenchRecord>();
-  for (const record of records) byCase.set(record.case.id, record);
-  return [...byCase.values()];
+  const byCase = new Map<string, Map<string, BenchRecord>>();
+  for (const record of records) {
+    const { slug } = record.provenance.environment.device;
+    const others = [...(byCase.get(record.case.id) ?? [])].filter(([device, other]) => record.status === 'completed' && other.status === 'completed' && device !== slug);
+    byCase.set(record.case.id, new Map([...others, [slug, record]]));
+  }
+  return [...byCase.values()].flatMap((devices) => [...devices.values()]);
 }
 
 /** Records in the order of their suite; those that do not say their place come last, as they lie. */

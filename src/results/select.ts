@@ -42,9 +42,24 @@ export function homeOf({ results, store }: Pick<Selection, 'results' | 'store'>)
 async function selectLatest({ results, suite }: Selection): Promise<RecordSet> {
   const run = await latestRun(results, suite);
   if (run) return readRun(run);
-  throw new TsrtError('RESULTS_NOT_FOUND', `there is no run${suite === undefined ? '' : ` of suite ${suite}`} yet`, {
+  throw await noRun(results, suite);
+}
+
+/** There is no run at all, or none of the suite: then the suites that there are. `details` say what could not be read. */
+export async function noRun(results: string, suite: string | undefined, details: readonly string[] = []): Promise<TsrtError> {
+  const known = [...new Set((await listRuns(results)).map((run) => run.suite))];
+  if (suite === undefined || known.length === 0) {
+    return new TsrtError('RESULTS_NOT_FOUND', `there is no run${suite === undefined ? '' : ` of suite ${suite}`} yet`, {
+      place: results,
+      details,
+      fix: `measure first: \`tsrt-bench run ${suite ?? 'suites/resnet50'}\`, or name the folder with --results`,
+    });
+  }
+  const guess = nearest(suite, known);
+  return new TsrtError('RESULTS_NOT_FOUND', `there is no run of suite ${suite}${guess === undefined ? '' : `; did you mean '${guess}'?`}`, {
     place: results,
-    fix: `measure first: \`tsrt-bench run suites/${suite ?? 'resnet50'}\`, or name the folder with --results`,
+    details,
+    fix: `known: ${known.join(', ')}; or measure it: \`tsrt-bench run ${suite}\``,
   });
 }
 

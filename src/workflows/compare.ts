@@ -7,7 +7,7 @@ import { readEngineFile } from './engine-file.ts';
 import { TsrtError } from '../errors.ts';
 import { comparePairs, type Comparison } from '../gate/compare.ts';
 import { DEFAULT_POLICY } from '../gate/policy.ts';
-import { pairCases } from '../gate/pair.ts';
+import { pairCases, sameRunNotices } from '../gate/pair.ts';
 import { selectRecords } from '../results/select.ts';
 import type { BaselineStore } from '../results/stores/contract.ts';
 
@@ -28,7 +28,7 @@ export async function compareRecords(request: CompareRequest): Promise<Compariso
   // A baseline may have several suites: the other side says which is meant.
   const baseline = await selectRecords(request.baseline, { ...request, suite: request.suite ?? candidate.suite });
   const pairing = pairCases(baseline, candidate, request);
-  const notices = [...baseline.notices, ...candidate.notices, ...pairing.notices];
+  const notices = [...sameRunNotices(baseline, candidate), ...baseline.notices, ...candidate.notices, ...pairing.notices];
   const labels = { baseline: baseline.label, candidate: candidate.label };
   return comparePairs({ ...pairing, notices }, labels, DEFAULT_POLICY);
 }

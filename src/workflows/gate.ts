@@ -3,7 +3,7 @@ import { TsrtError } from '../errors.ts';
 import { comparePairs, type CompareOptions, type Comparison, familySize } from '../gate/compare.ts';
 import { judge, type GateReport } from '../gate/judge.ts';
 import { METRIC_NAMES, type MetricName } from '../gate/metrics.ts';
-import { type Pairing, pairCases } from '../gate/pair.ts';
+import { type Pairing, pairCases, sameRunNotices } from '../gate/pair.ts';
 import { DEFAULT_POLICY, parseThresholds, thresholdOf, type GatePolicy } from '../gate/policy.ts';
 import { BASELINE_ROUNDS, DEFAULT_ROUNDS, levelsOf, type Look } from '../gate/sequential.ts';
 import { plural } from '../report/units.ts';
@@ -60,8 +60,7 @@ export async function judgeRecords(request: GateRequest): Promise<Judged> {
   const policy = policyOf(suite, { ...request, thresholds: overrides });
   const pairing = pairCases(baseline, candidate, request);
   const notices = suite ? [] : [`suite ${candidate.suite} can't be found here: its policy is unknown, the defaults are in force`];
-  if (baseline.paths.join('\n') === candidate.paths.join('\n')) notices.push('the run was compared with itself');
-  notices.push(...baseline.notices, ...candidate.notices, ...pairing.notices);
+  notices.push(...sameRunNotices(baseline, candidate), ...baseline.notices, ...candidate.notices, ...pairing.notices);
   const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
   const labels = { baseline: baseline.label, candidate: candidate.label };
   const comparison = compareAtLooks({ ...pairing, notices }, labels, { ...policy, metrics }, request.looks);

@@ -1,6 +1,7 @@
 /** `history`: every stored run of a suite, case by case. Reads only. */
 import { TsrtError } from '../errors.ts';
 import { historiesOf, type CaseHistory, type HistoryMetric } from '../gate/history.ts';
+import { noRun } from '../results/select.ts';
 import { listRuns, readRun } from '../results/store.ts';
 
 export interface HistoryRequest {
@@ -19,6 +20,9 @@ export interface HistoryResult {
   readonly histories: readonly CaseHistory[];
   readonly notices: readonly string[];
 }
+
+/** Ids that an error names. */
+const SHOWN_IDS = 8;
 
 /** Seed of the permutation tests: the same records give the same changes. */
 const SEED = 1;
@@ -39,12 +43,12 @@ export async function readHistory({ results, suite, metric, caseFilter, last }: 
   }
   const name = records.at(-1)?.case.suite;
   if (name === undefined) {
-    throw new TsrtError('RESULTS_NOT_FOUND', `there is no run${suite === undefined ? '' : ` of suite ${suite}`} to show the history of`, {
-      place: results,
-      details: notices,
-      fix: `measure first: \`tsrt-bench run suites/${suite ?? 'resnet50'}\`, or name the folder with --results`,
-    });
+    throw await noRun(results, suite, notices);
   }
   const wanted = caseFilter === undefined ? records : records.filter((record) => record.case.id.includes(caseFilter));
+  if (wanted.length === 0) {
+    const ids = [...new Set(records.map((record) => record.case.id))];
+    throw new TsrtError('USAGE', `no case of suite ${name} has '${caseFilter}' in its id`, { details: ids.slice(0, SHOWN_IDS), fix: 'give a part of one, such as a variant or b8' });
+  }
   return { suite: name, histories: historiesOf(wanted, metric, SEED), notices };
 }

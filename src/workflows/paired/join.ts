@@ -114,7 +114,7 @@ const NOT_MEASURED: CaseOutcome = { status: 'aborted', reason: 'interrupted', ro
 function contextOf({ facts, packages, untrained, budget }: PreparedSide): RecordContext {
   return {
     provenance: (device) => ({ ...facts, environment: { ...readEnvironment({ device, packages: [] }), packages } }),
-    fallbackDevice: NO_DEVICE,
+    fallbackDevice: () => NO_DEVICE,
     untrained,
     budget,
   };

@@ -126,7 +126,7 @@ export async function makeSide(open: OpenSide, parts: SideParts): Promise<Prepar
 
 async function sweepOf(open: OpenSide, { folder, prebuilt = open.prebuilt }: SideParts, cases: readonly Case[]): Promise<Sweep> {
   const { registry, probe, suite, model, facts } = open;
-  const context = { provenance: createProvenance(facts), fallbackDevice: NO_DEVICE, untrained: model.untrained, budget: suite.accuracy };
+  const context = { provenance: createProvenance(facts), fallbackDevice: () => NO_DEVICE, untrained: model.untrained, budget: suite.accuracy };
   const request: RunRequest = { ...open.request, resume: false, limit: undefined };
   return { request, registry, probe, suite, model, modelBytes: await readModelFile(model.path), cases, prebuilt, folder, context };
 }

@@ -12,8 +12,8 @@ import type { BuiltEngine } from './engines.ts';
 
 export interface RecordContext {
   readonly provenance: (device: DeviceInfo) => Provenance;
-  /** Of cases that reached no device. */
-  readonly fallbackDevice: DeviceInfo;
+  /** Of a backend's cases that reached no device. */
+  readonly fallbackDevice: (backend: string) => DeviceInfo;
   readonly untrained: boolean;
   /** What the suite allows a variant to lose. */
   readonly budget: AccuracyBudget;
@@ -26,7 +26,7 @@ export type UnbuiltEngine =
 
 /** The record of a case whose engine was not built. */
 export function unbuiltRecord(context: RecordContext, entry: Case, outcome: UnbuiltEngine): BenchRecord {
-  const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(context.fallbackDevice), warnings: [] } as const;
+  const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(context.fallbackDevice(entry.variant.options.backend)), warnings: [] } as const;
   switch (outcome.status) {
     case 'skipped':
       return { ...base, status: 'skipped', reason: outcome.reason, fix: outcome.fix };
@@ -53,7 +53,7 @@ export function measuredRecord(
   accuracy: AccuracyOutcome | undefined,
   remarks: readonly string[],
 ): BenchRecord {
-  const device = outcome.status === 'completed' ? outcome.device : context.fallbackDevice;
+  const device = outcome.status === 'completed' ? outcome.device : context.fallbackDevice(entry.variant.options.backend);
   const base = { schemaVersion: RECORD_SCHEMA_VERSION, case: entry, provenance: context.provenance(device) } as const;
   const shares = precisionShares(engine.header.layers ?? []);
   const warnings: RecordWarning[] = [

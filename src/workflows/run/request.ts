@@ -44,8 +44,8 @@ export interface RunRequest {
 export interface RunResult {
   readonly suite: string;
   readonly runId: string;
-  /** Where the records lie; undefined where no case has ended. */
-  readonly file: string | undefined;
+  /** Where the records lie, one file for each device; none where no case has ended. */
+  readonly files: readonly string[];
   readonly records: readonly BenchRecord[];
   readonly baselineVariant: string | undefined;
   readonly notices: readonly string[];

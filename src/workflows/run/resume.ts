@@ -6,7 +6,7 @@ import { finishedCases, latestRun, readRun } from '../../results/store.ts';
 export interface ResumedRun {
   readonly runId: string;
   readonly startedAt: string;
-  readonly file: string | undefined;
+  readonly files: readonly string[];
   /** Records of the cases that need no second try. */
   readonly finished: readonly BenchRecord[];
   readonly notices: readonly string[];
@@ -46,7 +46,7 @@ export async function resumeRun(results: string, experiment: Experiment): Promis
   return {
     runId: run.runId,
     startedAt: first?.startedAt ?? new Date().toISOString(),
-    file: run.files[0]?.path,
+    files: run.files.map(({ path }) => path),
     finished: records.filter((record) => done.has(record.case.id)),
     notices,
   };

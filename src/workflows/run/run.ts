@@ -2,7 +2,7 @@
  * `run`: suite → model → engines → accuracy → measurement → records. One call that wires the stages; each of them knows
  * nothing of the others.
  */
-import type { Backend } from '../../backends/backend.ts';
+import type { Backend, DeviceInfo } from '../../backends/backend.ts';
 import { type ErrorReport, reportError, TsrtError } from '../../errors.ts';
 import { inSuiteOrder } from '../../results/reader.ts';
 import type { BenchRecord, SuitePlace } from '../../results/record.ts';
@@ -60,7 +60,7 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
   return {
     suite: suite.name,
     runId: facts.runId,
-    file: writer.paths[0] ?? resumed?.file,
+    files: [...new Set([...(resumed?.files ?? []), ...writer.paths])],
     records: ordered,
     baselineVariant: baselineVariantId(suite, measuredCases(ordered), prepared.machine),
     notices,
@@ -95,7 +95,7 @@ async function collectRecords(request: RunRequest, prepared: PreparedRun, { fold
     folder,
     context: {
       provenance: createProvenance(facts),
-      fallbackDevice: await primaryDevice(backends, probe),
+      fallbackDevice: await firstDevices(backends, probe),
       untrained: model.untrained,
       budget: suite.accuracy,
     },
@@ -118,13 +118,15 @@ async function keepEngines(kept: KeptEngines, onEvent: OnRunEvent): Promise<void
   if (bytes > 0) onEvent({ kind: 'notice', text: `the engines (${(bytes / 2 ** 20).toFixed(1)} MiB) are kept in the cache folder until this suite's next run; --resume uses them` });
 }
 
-/** The first device of the first backend that is there: where records of cases that reached none are kept. */
-async function primaryDevice(backends: readonly Backend[], probe: Sweep['probe']) {
+/** Where records of cases that reached no device are kept: under the first of their backend, or of the first backend that is there. */
+async function firstDevices(backends: readonly Backend[], probe: Sweep['probe']): Promise<(backend: string) => DeviceInfo> {
+  const devices = new Map<string, DeviceInfo>();
   for (const backend of backends) {
     const availability = await probe(backend);
-    if (availability.status === 'available' && availability.devices[0]) return availability.devices[0];
+    if (availability.status === 'available' && availability.devices[0]) devices.set(backend.name, availability.devices[0]);
   }
-  return NO_DEVICE;
+  const [first = NO_DEVICE] = devices.values();
+  return (backend) => devices.get(backend) ?? first;
 }
 
 /** A record that can't be saved is kept by the writer and tried again with the next; the run goes on. */

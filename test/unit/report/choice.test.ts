@@ -44,6 +44,13 @@ describe('the choice at the end of a run', () => {
     expect(choices([record('a', 4, 80, 700)])).toEqual([]);
   });
 
+  it('says on which device, where there are several, and states each speed-up on its own', () => {
+    const on = (device: string, variant: string, ms: number) => completed({ device, variant, latencyMs: [[ms, ms]] });
+    const records = [on('cpu-a', 'fp32', 10), on('cpu-a', 'int8', 5), on('cpu-b', 'fp32', 2), on('cpu-b', 'int8', 4)];
+    expect(choiceLines(input(records)).map(({ text }) => text.replace(/, its.*: /, ': ').replace(/, \d+ MiB/, ''))).toEqual(['on cpu-a at batch 1, single-stream: int8 5.00 ms', 'on cpu-b at batch 1, single-stream: fp32 2.00 ms']);
+    expect(measuredRows(buildReport(input(records))).map(({ speedup }) => speedup)).toEqual([1, 1, 2, 0.5]);
+  });
+
   it('an unknown accuracy beats nothing and is beaten by nothing', () => {
     const unknown = { ...completed({ variant: 'unknown', latencyMs: [[1, 1]], residentPeakBytes: 600 * MIB }), accuracy: undefined };
     expect(choices([unknown, record('known', 5, 80, 700)])[0]?.pareto).toHaveLength(2);

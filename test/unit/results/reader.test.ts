@@ -5,11 +5,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeRecord } from '../../../src/results/codec.ts';
 import { folderName, newRunId } from '../../../src/results/names.ts';
-import { parseRecordFile, readRecordFile } from '../../../src/results/reader.ts';
+import { lastPerCase, parseRecordFile, readRecordFile } from '../../../src/results/reader.ts';
+import type { BenchRecord } from '../../../src/results/record.ts';
 import { selectRecords } from '../../../src/results/select.ts';
 import { latestRun, listRuns, readSet, runFilePath } from '../../../src/results/store.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
-import { completed } from '../../helpers/records.ts';
+import { aborted, completed, failed } from '../../helpers/records.ts';
 import { anyText } from '../../helpers/text.ts';
 
 const lines = [completed(), completed({ batch: 2 }), completed({ batch: 4 })].map((record) => `${encodeRecord(record)}\n`);
@@ -105,7 +106,22 @@ describe('selectRecords', () => {
       message: expect.stringContaining("did you mean '20260101T000000Z-000001'"),
     });
     const empty = await temporaryFolder();
+    await expect(selectRecords('latest', { results, suite: 'resnet5' })).rejects.toMatchObject({ message: "there is no run of suite resnet5; did you mean 'resnet50'?", fix: expect.stringMatching(/^known: resnet50, smoke; or measure it: `tsrt-bench run resnet5`/) as string });
     await expect(selectRecords('latest', { results: empty })).rejects.toMatchObject({ code: 'RESULTS_NOT_FOUND', fix: expect.stringContaining('tsrt-bench run') });
+  });
+});
+
+describe('one record per case', () => {
+  const one = (device: string, runId: string) => completed({ device, runId });
+  const place = ({ provenance: { environment, runId }, status }: BenchRecord) => `${status} ${environment.device.slug} ${runId}`;
+
+  it('is the last one, of each device on which the case completed', () => {
+    expect(lastPerCase([one('a', '1'), one('b', '1'), one('a', '2')]).map(place)).toEqual(['completed b 1', 'completed a 2']);
+  });
+
+  it('is one where a try before or after had no device of its own', () => {
+    expect(lastPerCase([aborted({ device: 'b' }), one('a', '1')]).map(place)).toEqual(['completed a 1']);
+    expect(lastPerCase([one('a', '1'), failed({ device: 'b', runId: '2' })]).map(place)).toEqual(['failed b 2']);
   });
 });
 

@@ -110,9 +110,14 @@ describe('runGate', () => {
     await expect(runGate(request(await temporaryFolder()))).rejects.toMatchObject({ code: 'RESULTS_NOT_FOUND', exitStatus: 2 });
   });
 
-  it('says so when a run is compared with itself', async () => {
-    const report = await runGate(request(await stored(1), { baseline: NEW }));
-    expect(report.notices).toContain('the run was compared with itself');
+  it('says so when a run is compared with itself, or with the baseline that it has just become', async () => {
+    const results = await stored(1);
+    await saveAsBaseline({ results, name: 'fresh', source: NEW, suite: undefined, force: false });
+    const said = `run ${NEW} was compared with itself: measure again (\`tsrt-bench run ${SUITE}\`) for a comparison that says something`;
+    expect((await runGate(request(results, { baseline: NEW }))).notices).toContain(said);
+    expect((await runGate(request(results, { baseline: 'fresh' }))).notices).toContain(said);
+    expect((await runGate(request(results))).notices).not.toContain(said);
+    expect((await compareRecords({ results, baseline: 'fresh', candidate: 'latest', suite: undefined, allowDifferentDevice: false })).notices).toContain(said);
   });
 });
 

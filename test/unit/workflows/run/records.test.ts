@@ -12,7 +12,7 @@ const sample = completed();
 const { case: entry, provenance } = sample;
 const context: RecordContext = {
   provenance: (device) => ({ ...provenance, environment: { ...provenance.environment, device } }),
-  fallbackDevice: provenance.environment.device,
+  fallbackDevice: () => provenance.environment.device,
   untrained: false,
   budget: { samples: 16, minSnrDb: 50 },
 };

@@ -1,6 +1,6 @@
 /** Whole runs on the null backend, in real worker processes: what no single stage can show. */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../../../src/config.ts';
@@ -120,7 +120,7 @@ describe('runSuite', () => {
         if (event.kind === 'stage' && event.stage === 'build') controller.abort();
       },
     });
-    expect(result).toMatchObject({ interrupted: true, file: undefined, records: [] });
+    expect(result).toMatchObject({ interrupted: true, files: [], records: [] });
     expect(await readdir(join(folder, 'results', 'nulls'))).toEqual([]);
     const before = new AbortController();
     before.abort();
@@ -159,7 +159,7 @@ describe('runSuite', () => {
     const resumed = await run({ resume: true, overrides: { budgetMs: 120_000 } });
     expect(resumed.runId).toBe(first.runId);
     expect(resumed.records.map((record) => record.status)).toEqual(['completed', 'completed']);
-    expect((await readFile(resumed.file!, 'utf8')).trim().split('\n').length).toBeGreaterThanOrEqual(2);
+    expect((await readFile(resumed.files[0]!, 'utf8')).trim().split('\n').length).toBeGreaterThanOrEqual(2);
   });
 
   it('builds and assesses no engine again when it resumes, unless its file is another one, and keeps none when it is done', async () => {
@@ -199,6 +199,14 @@ describe('runSuite', () => {
     await interrupt(false);
     await run({}, [path]);
     expect(await builds()).toBe(once + 3 + 2 + 2);
+  });
+
+  it('keeps what reached no device under one of its own backend, and names every file', async () => {
+    const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'null' }, { backend: 'odd' }] });
+    const path = await plugin(folder, "probe: async () => ({ status: 'available', version: '1', devices: [{ slug: 'odd-chip', kind: 'fake', description: '', properties: {} }] }), supports: () => [{ node: 'n', op: 'o', reason: 'not mine' }]");
+    const { records, files } = await run({}, [path]);
+    expect(records.map(({ status, provenance }) => [status, provenance.environment.device.slug])).toEqual([['completed', 'null'], ['skipped', 'odd-chip']]);
+    expect(files.map((file) => basename(dirname(file))).sort()).toEqual(['null', 'odd-chip']);
   });
 
   it('states speed-ups against what was measured, where the first variant was not', async () => {
