@@ -23,6 +23,8 @@ export abstract class BaseCommand extends Command {
   /** With --json, standard output is one JSON document: what a plugin prints goes to standard error. */
   override async init(): Promise<void> {
     await super.init();
+    // A flag takes the one word behind it, however often it may be given: else `report --plugin ./mine latest` names two plugins and no run.
+    for (const flag of Object.values(this.ctor.flags)) if (flag.type === 'option' && flag.multiple) flag.multipleNonGreedy = true;
     if (!this.jsonEnabled()) return;
     this.#write = process.stdout.write;
     process.stdout.write = process.stderr.write.bind(process.stderr) as typeof process.stdout.write;

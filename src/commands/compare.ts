@@ -1,5 +1,6 @@
 /** `tsrt-bench compare BASELINE [CANDIDATE]`. */
 import { Args, Flags } from '@oclif/core';
+import { METRIC_NAMES } from '../gate/metrics.ts';
 import { BaseCommand } from './base.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -11,6 +12,7 @@ export default class Compare extends BaseCommand {
   static override examples = [
     '<%= config.bin %> compare main',
     '<%= config.bin %> compare 20260131T080509Z-a1b2c3 latest',
+    '<%= config.bin %> compare main --metric latency-p50 --metric throughput --case int8',
     '<%= config.bin %> compare before.jsonl after.jsonl --format markdown',
     '<%= config.bin %> compare fp32.engine int8.engine --by node',
   ];
@@ -25,6 +27,8 @@ export default class Compare extends BaseCommand {
     by: Flags.option({ options: ['case', 'node'] as const, default: 'case', description: 'node: the layers of two engine files, timed now and joined by the ONNX nodes that they came from' })(),
     runs: Flags.integer({ description: 'with --by node: times that every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
     format: Flags.option({ char: 'f', options: ['table', 'markdown', 'json'] as const, default: 'table', description: 'form of the answer' })(),
+    metric: Flags.option({ char: 'm', options: METRIC_NAMES, multiple: true, description: 'only this metric; repeatable: intervals allow for as many as are looked at', helpValue: 'METRIC' })(),
+    case: Flags.string({ description: 'only cases whose id holds this text', helpValue: 'TEXT' }),
     suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
     'allow-different-device': Flags.boolean({ description: 'compare although the two sides were measured on different devices' }),
   };
@@ -44,6 +48,8 @@ export default class Compare extends BaseCommand {
       candidate: args.candidate,
       suite: flags.suite,
       allowDifferentDevice: flags['allow-different-device'],
+      metrics: flags.metric,
+      caseFilter: flags.case,
     });
     const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
     this.log(renderComparison(comparison, flags.format, color).trimEnd());

@@ -3,7 +3,7 @@
  * the verdict is judge.ts's.
  */
 import { deviceMsOf } from '../results/derive.ts';
-import type { CompletedRecord } from '../results/record.ts';
+import type { AccuracyReading, CompletedRecord } from '../results/record.ts';
 import { METRIC_NAMES, type MetricName } from './metrics.ts';
 import type { CasePair, Pairing } from './pair.ts';
 import { effectiveFamily, isTimed } from './series.ts';
@@ -107,6 +107,11 @@ function compareExact(metric: MetricName, baseline: number | undefined, candidat
   return [{ kind: 'exact', metric, baseline, candidate }];
 }
 
+/** A reading's signal-to-noise ratio as it is compared: a number in any case; undefined where nothing was assessed. */
+export function snrOf(accuracy: AccuracyReading | undefined): number | undefined {
+  return accuracy && finiteSnr(accuracy.snrDb);
+}
+
 function compareAccuracy(metric: 'top1' | 'agreement' | 'snr', baseline: CompletedRecord, candidate: CompletedRecord): MetricChange[] {
   const [before, after] = [baseline.accuracy, candidate.accuracy];
   if (before && after && (before.inputs !== after.inputs || before.samples !== after.samples)) {
@@ -118,7 +123,7 @@ function compareAccuracy(metric: 'top1' | 'agreement' | 'snr', baseline: Complet
     case 'agreement':
       return compareExact(metric, before?.agreementPercent, after?.agreementPercent);
     case 'snr':
-      return compareExact(metric, before && finiteSnr(before.snrDb), after && finiteSnr(after.snrDb));
+      return compareExact(metric, snrOf(before), snrOf(after));
     default:
       return metric satisfies never;
   }

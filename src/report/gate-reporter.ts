@@ -53,7 +53,7 @@ export function formatValue(metric: MetricName, value: number): string {
 
 /** Cells of one metric: name, baseline, candidate, change with interval. */
 export function changeCells({ change }: Pick<MetricVerdict, 'change'>): readonly [string, string, string, string] {
-  const { label, compared } = METRICS[change.metric];
+  const { label } = METRICS[change.metric];
   if (change.kind === 'incomparable') return [label, '–', '–', change.reason];
   const values = [formatValue(change.metric, change.baseline), formatValue(change.metric, change.candidate)] as const;
   if (change.kind === 'sampled') {
@@ -62,8 +62,13 @@ export function changeCells({ change }: Pick<MetricVerdict, 'change'>): readonly
     if (change.rounds < DEFAULT_POLICY.minRounds) return [label, ...values, `${formatChange(point)} (too few ${change.metric === 'build-time' ? 'builds' : 'rounds'} for an interval)`];
     return [label, ...values, `${formatChange(point)} (${formatChange(low)} to ${formatChange(high)})`];
   }
-  if (compared !== 'difference') return [label, ...values, change.baseline === change.candidate ? formatChange(1) : formatChange(change.candidate / change.baseline)];
-  const difference = change.candidate - change.baseline;
-  const unit = METRICS[change.metric].unit === 'dB' ? 'dB' : 'points';
-  return [label, ...values, `${difference > 0 ? '+' : difference < 0 ? '−' : ''}${formatNumber(Math.abs(difference))} ${unit}`];
+  return [label, ...values, changeOf(change.metric, change.baseline, change.candidate)];
+}
+
+/** A change of one value, in percent, or in points and decibels where differences are what counts. */
+export function changeOf(metric: MetricName, before: number, after: number): string {
+  const { compared, unit } = METRICS[metric];
+  if (compared !== 'difference') return formatChange(before === after ? 1 : after / before);
+  const difference = after - before;
+  return `${difference > 0 ? '+' : difference < 0 ? '−' : ''}${formatNumber(Math.abs(difference))} ${unit === 'dB' ? 'dB' : 'points'}`;
 }

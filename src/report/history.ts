@@ -1,10 +1,10 @@
 /** Histories for people: one line a case, and a sentence for each change of level. */
 import type { CaseHistory } from '../gate/history.ts';
 import { METRICS } from '../gate/metrics.ts';
-import { formatValue } from './gate-reporter.ts';
+import { changeOf, formatValue } from './gate-reporter.ts';
 import { alignedGrid } from './grid.ts';
 import { sparkline } from './sparkline.ts';
-import { formatChange, plural } from './units.ts';
+import { plural } from './units.ts';
 
 /** Runs that a line shows. */
 const SPARK_WIDTH = 40;
@@ -12,7 +12,7 @@ const SPARK_WIDTH = 40;
 /** Ends with a line feed. */
 export function renderHistories(histories: readonly CaseHistory[]): string {
   const [first] = histories;
-  if (!first) return 'no case has completed yet\n';
+  if (!first) return 'no completed case has it\n';
   const several = new Set(histories.map(({ device }) => device)).size > 1;
   const grid = alignedGrid({
     heads: ['case', ...(several ? ['device'] : []), 'runs', METRICS[first.metric].label, 'last', 'changes'],
@@ -31,9 +31,10 @@ export function renderHistories(histories: readonly CaseHistory[]): string {
 }
 
 function sentencesOf({ caseId, metric, changes }: CaseHistory): string[] {
-  return changes.map(({ at, before, after }) => {
-    const levels = `${formatValue(metric, before)} → ${formatValue(metric, after)} (${formatChange(after / before)})`;
-    return `${caseId}: ${METRICS[metric].label} ${levels} from run ${at.runId} on${at.revision === undefined ? '' : `, revision ${at.revision}`}`;
+  return changes.map(({ at, before, after, otherModel }) => {
+    const levels = `${formatValue(metric, before)} → ${formatValue(metric, after)} (${changeOf(metric, before, after)})`;
+    const since = [`from run ${at.runId} on`, ...(at.revision === undefined ? [] : [`revision ${at.revision}`]), ...(otherModel ? ['which measured another model'] : [])];
+    return `${caseId}: ${METRICS[metric].label} ${levels} ${since.join(', ')}`;
   });
 }
 

@@ -63,6 +63,14 @@ export async function noRun(results: string, suite: string | undefined, details:
   });
 }
 
+/** Ids that an error names. */
+const SHOWN_IDS = 8;
+
+/** No case has the text in its id. */
+export function noCase(suite: string, text: string, ids: readonly string[]): TsrtError {
+  return new TsrtError('USAGE', `no case of suite ${suite} has '${text}' in its id`, { details: [...new Set(ids)].slice(0, SHOWN_IDS), fix: 'give a part of one, such as a variant or b8' });
+}
+
 async function selectRun(runId: string, { results, suite }: Selection): Promise<RecordSet> {
   const [run, ...others] = await findRuns(results, runId, suite);
   if (!run) throw notFound(runId, (await listRuns(results)).map((other) => other.runId));

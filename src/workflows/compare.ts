@@ -8,7 +8,9 @@ import { TsrtError } from '../errors.ts';
 import { comparePairs, type Comparison } from '../gate/compare.ts';
 import { DEFAULT_POLICY } from '../gate/policy.ts';
 import { pairCases, sameRunNotices } from '../gate/pair.ts';
-import { selectRecords } from '../results/select.ts';
+import { METRICS, type MetricName } from '../gate/metrics.ts';
+import { noCase, selectRecords } from '../results/select.ts';
+import type { RecordSet } from '../results/store.ts';
 import type { BaselineStore } from '../results/stores/contract.ts';
 
 export interface CompareRequest {
@@ -20,6 +22,10 @@ export interface CompareRequest {
   readonly candidate: string;
   readonly suite: string | undefined;
   readonly allowDifferentDevice: boolean;
+  /** Default: all that both sides have. */
+  readonly metrics?: readonly MetricName[] | undefined;
+  /** Only cases whose id holds this text. */
+  readonly caseFilter?: string | undefined;
 }
 
 /** Compares case by case. Throws BASELINE_INCOMPARABLE for other suites and, unless allowed, other devices. */
@@ -27,10 +33,18 @@ export async function compareRecords(request: CompareRequest): Promise<Compariso
   const candidate = await selectRecords(request.candidate, request);
   // A baseline may have several suites: the other side says which is meant.
   const baseline = await selectRecords(request.baseline, { ...request, suite: request.suite ?? candidate.suite });
-  const pairing = pairCases(baseline, candidate, request);
+  const pairing = pairCases(ofCases(baseline, request.caseFilter), ofCases(candidate, request.caseFilter), request);
+  if (request.caseFilter !== undefined && pairing.pairs.length === 0) throw noCase(candidate.suite, request.caseFilter, candidate.records.map((record) => record.case.id));
   const notices = [...sameRunNotices(baseline, candidate), ...baseline.notices, ...candidate.notices, ...pairing.notices];
   const labels = { baseline: baseline.label, candidate: candidate.label };
-  return comparePairs({ ...pairing, notices }, labels, DEFAULT_POLICY);
+  const comparison = comparePairs({ ...pairing, notices }, labels, { ...DEFAULT_POLICY, ...(request.metrics && { metrics: request.metrics }) });
+  const shown = new Set(comparison.cases.flatMap(({ changes }) => changes.map(({ metric }) => metric)));
+  const missing = (request.metrics ?? []).filter((metric) => !shown.has(metric)).map((metric) => `no case has ${METRICS[metric].label} on both sides`);
+  return { ...comparison, notices: [...comparison.notices, ...missing] };
+}
+
+function ofCases(set: RecordSet, text: string | undefined): RecordSet {
+  return text === undefined ? set : { ...set, records: set.records.filter((record) => record.case.id.includes(text)) };
 }
 
 export interface NodeCompareRequest extends ProfileSettings {

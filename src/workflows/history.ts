@@ -1,14 +1,15 @@
 /** `history`: every stored run of a suite, case by case. Reads only. */
 import { TsrtError } from '../errors.ts';
-import { historiesOf, type CaseHistory, type HistoryMetric } from '../gate/history.ts';
-import { noRun } from '../results/select.ts';
+import { historiesOf, type CaseHistory } from '../gate/history.ts';
+import type { MetricName } from '../gate/metrics.ts';
+import { noCase, noRun } from '../results/select.ts';
 import { listRuns, readRun } from '../results/store.ts';
 
 export interface HistoryRequest {
   readonly results: string;
   /** Undefined: that of the newest run. */
   readonly suite: string | undefined;
-  readonly metric: HistoryMetric;
+  readonly metric: MetricName;
   /** Only cases whose id holds this text. */
   readonly caseFilter: string | undefined;
   /** The newest so many runs. */
@@ -20,9 +21,6 @@ export interface HistoryResult {
   readonly histories: readonly CaseHistory[];
   readonly notices: readonly string[];
 }
-
-/** Ids that an error names. */
-const SHOWN_IDS = 8;
 
 /** Seed of the permutation tests: the same records give the same changes. */
 const SEED = 1;
@@ -46,9 +44,6 @@ export async function readHistory({ results, suite, metric, caseFilter, last }: 
     throw await noRun(results, suite, notices);
   }
   const wanted = caseFilter === undefined ? records : records.filter((record) => record.case.id.includes(caseFilter));
-  if (wanted.length === 0) {
-    const ids = [...new Set(records.map((record) => record.case.id))];
-    throw new TsrtError('USAGE', `no case of suite ${name} has '${caseFilter}' in its id`, { details: ids.slice(0, SHOWN_IDS), fix: 'give a part of one, such as a variant or b8' });
-  }
+  if (wanted.length === 0) throw noCase(name, caseFilter!, records.map((record) => record.case.id));
   return { suite: name, histories: historiesOf(wanted, metric, SEED), notices };
 }

@@ -20,7 +20,7 @@ describe('a baseline that is not what it should be', () => {
   let measured: Promise<{ readonly run: string; readonly runFile: string; readonly good: string }> | undefined;
   const measure = async () => {
     const place = await suitePlace();
-    const { file } = JSON.parse((await place.run('run', 'suites/nulls', '--json')).stdout) as { file: string };
+    const { files: [file] } = JSON.parse((await place.run('run', 'suites/nulls', '--json')).stdout) as { files: [string] };
     const run = await readFile(file, 'utf8');
     await place.run('baseline', 'save', 'main');
     return { run, runFile: file.slice(file.indexOf('results/')), good: await readFile(join(place.folder, BASELINE), 'utf8') };
@@ -63,7 +63,7 @@ describe('gate --update and --store', () => {
     expect((await place.run('gate', ...store)).status).toBe(3);
     expect((await place.run('baseline', 'save', 'main', ...store)).stdout).toMatch(/kept\/main\/nulls\/null\.jsonl/);
     // A run whose times are half as long again: the records say so, the fake clock could not under the same case ids.
-    const { file } = JSON.parse((await place.run('run', 'suites/nulls', '--json')).stdout) as { file: string };
+    const { files: [file] } = JSON.parse((await place.run('run', 'suites/nulls', '--json')).stdout) as { files: [string] };
     const slower = (await readFile(file, 'utf8')).replace(/"samplesNs":\[([^\]]*)\]/g, (_, list: string) => `"samplesNs":[${list.split(',').map((ns) => Number(ns) * 1.5)}]`).replace(/"elapsedNs":([\d.]+)/g, (_, ns: string) => `"elapsedNs":${Number(ns) * 1.5}`);
     await writeFile(file, slower);
     const refused = await place.run('gate', ...store, '--update');

@@ -8,7 +8,7 @@ import { NULL_SUITE, workplace, type Workplace } from './cli.ts';
 
 interface RunJson {
   readonly runId: string;
-  readonly file: string;
+  readonly files: readonly [string];
   readonly interrupted: boolean;
   readonly records: readonly { readonly status: string; readonly case: { readonly id: string }; readonly cause?: string; readonly reason?: string }[];
 }
@@ -44,7 +44,7 @@ include:
 `.replace('timeoutMs: 20000', 'timeoutMs: 3000'));
     const { stdout, status: exit } = await place.run('run', 'suites/nulls', '--json', '--rounds', '2');
     expect(exit).toBe(1);
-    const { records, file } = JSON.parse(stdout) as RunJson;
+    const { records, files: [file] } = JSON.parse(stdout) as RunJson;
     expect(records.map(({ status, cause }) => cause ?? status)).toEqual([
       'completed',
       'completed',
@@ -173,7 +173,7 @@ describe('baseline and gate', () => {
 
   it('reads a results file that was cut in the middle of a line', async () => {
     const place = await suitePlace();
-    const { file } = await runJson(place, '--rounds', '1');
+    const { files: [file] } = await runJson(place, '--rounds', '1');
     const bytes = await readFile(file);
     await truncate(file, bytes.length - 20);
     const { status, stdout, stderr } = await place.run('report');

@@ -93,6 +93,13 @@ describe('mistakes', () => {
     expect(JSON.parse((await place.run('nosuch', '--json')).stdout)).toMatchObject({ error: { code: 'USAGE' } });
   });
 
+  it('takes one word for a flag that may be given again, so that arguments may stand behind it', async () => {
+    const place = await workplace();
+    const settings = await place.run('run', '--batch', '1,2', '--batch', '4', 'smoke', '--print-config');
+    expect([settings.status, settings.stdout]).toEqual([0, expect.stringMatching(/batch +1, ?2, ?4/)]);
+    expect(await place.run('compare', '--metric', 'latency-p50', 'main')).toMatchObject({ status: 2, stderr: expect.stringMatching(/^error: there is no run yet/) as string });
+  });
+
   it('names the argument that is missing', async () => {
     const place = await workplace();
     const { status, stderr } = await place.run('build');

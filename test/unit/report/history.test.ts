@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { historiesOf } from '../../../src/gate/history.ts';
+import { METRIC_NAMES, type MetricName } from '../../../src/gate/metrics.ts';
 import { describeSpan, renderHistories } from '../../../src/report/history.ts';
 import { sparkline } from '../../../src/report/sparkline.ts';
 import { encodeRecord } from '../../../src/results/codec.ts';
@@ -12,7 +13,7 @@ import { changePoints } from '../../../src/stats/change-points.ts';
 import { createRandom, normal } from '../../../src/stats/random.ts';
 import { readHistory } from '../../../src/workflows/history.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
-import { completed, failed } from '../../helpers/records.ts';
+import { ACCURACY, completed, failed } from '../../helpers/records.ts';
 
 const runIdOf = (day: number) => `202601${String(day).padStart(2, '0')}T000000Z-00000${day % 10}`;
 const run = (day: number, ms: number, batch = 1) =>
@@ -46,6 +47,26 @@ describe('historiesOf', () => {
   });
 });
 
+describe('metrics of a history', () => {
+  const accurate = (day: number, top1Percent: number, sha256: string) => {
+    const record = { ...run(day, 10), accuracy: { ...ACCURACY, top1Percent, snrDb: undefined } };
+    return { ...record, provenance: { ...record.provenance, model: { ...record.provenance.model, sha256 } } };
+  };
+
+  it('are those of the gate; what a record does not tell has no point', () => {
+    const valueOf = (metric: MetricName) => historiesOf([accurate(1, 79, 'a')], metric, 1)[0]?.points[0]?.value;
+    expect(METRIC_NAMES.map((metric) => [metric, valueOf(metric)])).toEqual([
+      ['latency-p50', 10], ['latency-p95', 10], ['latency-p99', 10], ['throughput', expect.closeTo(100, 6)], ['device-time', undefined], ['build-time', 812], ['load-time', 95], ['first-inference', 40],
+      ['memory-peak', 250 * 2 ** 20], ['memory-device', undefined], ['engine-bytes', 100 * 2 ** 20], ['top1', 79], ['agreement', 100], ['snr', 150],
+    ]);
+  });
+
+  it('change by points where differences count, and another model is named', () => {
+    const records = Array.from({ length: 16 }, (_, i) => accurate(i + 1, i < 9 ? 80 : 78.5, i < 9 ? 'a' : 'b'));
+    expect(renderHistories(historiesOf(records, 'top1', 1))).toContain('top-1 accuracy 80.0 % → 78.5 % (−1.50 points) from run 20260110T000000Z-000000 on, revision 0123456789abcdef, which measured another model\n');
+  });
+});
+
 describe('renderHistories', () => {
   it('draws a line a case and a sentence a change', () => {
     expect(renderHistories(historiesOf(RUNS, 'latency-p50', 1))).toMatchInlineSnapshot(`
@@ -56,7 +77,7 @@ describe('renderHistories', () => {
       onnxruntime/fp32/fusion-on/b1/single-stream: latency p50 10.0 ms → 11.0 ms (+10.0 %) from run 20260110T000000Z-000000 on, revision 0123456789abcdef
       "
     `);
-    expect(renderHistories([])).toBe('no case has completed yet\n');
+    expect(renderHistories([])).toBe('no completed case has it\n');
     expect(describeSpan('smoke', historiesOf(RUNS, 'latency-p50', 1))).toBe('16 runs of smoke, 2026-01-01 to 2026-01-16');
   });
 

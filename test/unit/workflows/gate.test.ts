@@ -2,6 +2,7 @@
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { Comparison } from '../../../src/gate/compare.ts';
 import { REPORTERS } from '../../../src/report/reporters.ts';
 import { encodeRecord } from '../../../src/results/codec.ts';
 import type { BenchRecord } from '../../../src/results/record.ts';
@@ -141,6 +142,17 @@ describe('compare, report and baseline', () => {
     const comparison = await compareRecords({ results, baseline: OLD, candidate: NEW, suite: undefined, allowDifferentDevice: false });
     expect(comparison.cases.map(({ pair }) => pair.state)).toEqual(['both']);
     expect(comparison.cases[0]?.changes.find((change) => change.metric === 'latency-p50')).toMatchObject({ ratio: { point: expect.closeTo(1.2, 6) } });
+  });
+
+  it('compares the metrics and cases that are asked for, with intervals for as many', async () => {
+    const results = await stored(1.2);
+    const asked = { results, baseline: OLD, candidate: NEW, suite: undefined, allowDifferentDevice: false };
+    const widthOf = ({ cases }: Comparison) => cases[0]?.changes.flatMap((change) => (change.kind === 'sampled' && change.metric === 'latency-p50' ? [change.ratio.high - change.ratio.low] : []))[0];
+    const [all, one] = [await compareRecords(asked), await compareRecords({ ...asked, metrics: ['latency-p50', 'top1'], caseFilter: '/b1/' })];
+    expect(one.cases.flatMap(({ changes }) => changes.map(({ metric }) => metric))).toEqual(['latency-p50']);
+    expect(widthOf(one)).toBeLessThan(widthOf(all)!);
+    expect(one.notices).toContain('no case has top-1 accuracy on both sides');
+    await expect(compareRecords({ ...asked, caseFilter: 'b9' })).rejects.toMatchObject({ code: 'USAGE', message: `no case of suite ${SUITE} has 'b9' in its id` });
   });
 
   it('compares with a baseline of several suites what the other side is of', async () => {
