@@ -7,6 +7,7 @@ import type { DeviceInfo } from '../../backends/backend.ts';
 import { readEnvironment } from '../../measure/environment.ts';
 import type { Provenance } from '../../results/record.ts';
 import { TOOL_VERSION } from '../../version.ts';
+import { gitEnvironment } from '../git-environment.ts';
 
 /** Packages whose versions can change a measurement. */
 export const PACKAGES = ['onnxruntime-node', 'webgpu', 'tinybench'];
@@ -38,7 +39,7 @@ export function gitRevision(): string | undefined {
   const root = packageRoot();
   if (!root || !existsSync(join(root, '.git'))) return undefined;
   try {
-    return execFileSync('git', ['describe', '--always', '--dirty', '--abbrev=12'], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    return execFileSync('git', ['describe', '--always', '--dirty', '--abbrev=12'], { cwd: root, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'], env: gitEnvironment() }).trim();
   } catch {
     return undefined;
   }

@@ -1,6 +1,7 @@
 /** A command of the user's, run in a checkout: its last lines are kept for when it fails, and it ends when the user says so. */
 import { spawn } from 'node:child_process';
 import { TsrtError } from '../../../errors.ts';
+import { gitEnvironment } from '../../git-environment.ts';
 
 /** Lines of output that a failure shows. */
 const SHOWN = 20;
@@ -10,7 +11,7 @@ const KEPT_CHARACTERS = 16_384;
 export async function runCommand(command: string, { folder, at, signal }: { readonly folder: string; readonly at: string; readonly signal: AbortSignal }): Promise<void> {
   if (signal.aborted) throw interrupted();
   // A group of its own, so that what the shell started ends with it.
-  const child = spawn(command, { shell: true, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: process.platform !== 'win32' });
+  const child = spawn(command, { shell: true, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], env: gitEnvironment(), detached: process.platform !== 'win32' });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {

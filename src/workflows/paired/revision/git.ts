@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { TsrtError } from '../../../errors.ts';
 import { nearest } from '../../../nearest.ts';
+import { gitEnvironment } from '../../git-environment.ts';
 
 const run = promisify(execFile);
 
@@ -15,7 +16,7 @@ export class GitFailure extends Error {
 export async function git(folder: string, ...words: readonly string[]): Promise<string> {
   try {
     // Hooks are the user's, for the user's own checkouts.
-    const { stdout } = await run('git', ['-c', 'core.hooksPath=/dev/null', ...words], { cwd: folder, maxBuffer: 2 ** 28, env: { ...process.env, LC_ALL: 'C' } });
+    const { stdout } = await run('git', ['-c', 'core.hooksPath=/dev/null', ...words], { cwd: folder, maxBuffer: 2 ** 28, env: { ...gitEnvironment(), LC_ALL: 'C' } });
     return stdout.replace(/\n$/, '');
   } catch (cause) {
     const failure = cause as NodeJS.ErrnoException & { readonly stderr?: string };
@@ -56,12 +57,9 @@ export async function resolveCommit(root: string, name: string): Promise<string>
     if (!(cause instanceof GitFailure)) throw cause;
     const known = (await git(root, 'for-each-ref', '--format=%(refname:short)')).split('\n').filter((ref) => ref !== '');
     const guess = nearest(name.replace(/[~^@].*$/, ''), known);
-    const shallow = (await git(root, 'rev-parse', '--is-shallow-repository')) === 'true';
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no revision '${name}'${guess ? `; did you mean '${guess}'?` : ''}`, {
       place: root,
-      fix: shallow
-        ? 'this is a shallow clone: fetch more of it (`git fetch --unshallow`; fetch-depth: 0 for actions/checkout)'
-        : 'name a branch, tag or commit; engine files end in .engine, and stored records go by --baseline',
+      fix: (await isShallow(root)) ? DEEPEN : 'name a branch, tag or commit; engine files end in .engine, and stored records go by --baseline',
       cause,
     });
   }
@@ -69,16 +67,24 @@ export async function resolveCommit(root: string, name: string): Promise<string>
 
 /** The commits after `good` up to `bad`, oldest first, along first parents. Throws USAGE where `bad` does not come after `good`. */
 export async function commitsBetween(root: string, good: string, bad: string): Promise<readonly string[]> {
+  if (good === bad) throw new TsrtError('USAGE', 'both ends are the same commit', { place: root, fix: 'name as --good a commit before the change, and as --bad one that has it' });
   const line = await git(root, 'rev-list', '--first-parent', bad);
   const commits = line.split('\n');
   const at = commits.indexOf(good);
   if (at > 0) return commits.slice(0, at).reverse();
   const before = new Set((await git(root, 'rev-list', good)).split('\n'));
   const shared = commits.find((commit) => before.has(commit));
-  throw new TsrtError('USAGE', at === 0 ? 'both ends are the same commit' : 'the good end is no first-parent ancestor of the bad end', {
+  const others = `name a good end on the bad end's own line${shared === undefined ? '' : `, such as ${shared}`}`;
+  throw new TsrtError('USAGE', 'the good end is no first-parent ancestor of the bad end', {
     place: root,
-    fix: before.has(bad) ? 'exchange --good and --bad' : `name a good end on the bad end's own line${shared === undefined ? '' : `, such as ${shared}`}`,
+    fix: before.has(bad) ? 'exchange --good and --bad' : shared === undefined && (await isShallow(root)) ? DEEPEN : others,
   });
+}
+
+const DEEPEN = 'this is a shallow clone: fetch more of it (`git fetch --unshallow`; fetch-depth: 0 for actions/checkout)';
+
+async function isShallow(root: string): Promise<boolean> {
+  return (await git(root, 'rev-parse', '--is-shallow-repository')) === 'true';
 }
 
 /** Submodules of a commit: their folders and the commits they are at. */

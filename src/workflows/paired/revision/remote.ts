@@ -3,6 +3,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { ERROR_EXIT, type ErrorCode, type ErrorReport, TsrtError } from '../../../errors.ts';
 import { WORKER_PROTOCOL } from '../../../measure/messages.ts';
 import type { OnRunEvent } from '../../events.ts';
+import { gitEnvironment } from '../../git-environment.ts';
 import { checkProtocol } from '../join.ts';
 import type { PreparedSide } from '../side.ts';
 import { interrupted } from './command.ts';
@@ -25,7 +26,7 @@ const KEPT_CHARACTERS = 8192;
 export async function prepareRemotely(request: RemoteRequest): Promise<PreparedSide> {
   const { signal, entry, folder } = request;
   if (signal.aborted) throw interrupted();
-  const child = fork(entry, [], { cwd: folder, serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
+  const child = fork(entry, [], { cwd: folder, env: gitEnvironment(), serialization: 'advanced', stdio: ['ignore', 'pipe', 'pipe', 'ipc'] });
   const kill = (): void => void child.kill('SIGKILL');
   signal.addEventListener('abort', kill);
   try {

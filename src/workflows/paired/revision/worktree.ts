@@ -7,6 +7,7 @@ import { existsSync, rmSync } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TsrtError } from '../../../errors.ts';
+import { gitEnvironment } from '../../git-environment.ts';
 import { git, GitFailure, submodulesOf } from './git.ts';
 
 /** A worktree and the repository that it is of. */
@@ -87,7 +88,7 @@ function removeNow(trees: readonly Tree[]): void {
   for (const { repository, folder } of trees.toReversed()) {
     rmSync(folder, { recursive: true, force: true });
     try {
-      execFileSync('git', [...REMOVE, folder], { cwd: repository, stdio: 'ignore' });
+      execFileSync('git', [...REMOVE, folder], { cwd: repository, stdio: 'ignore', env: gitEnvironment() });
     } catch {
       // It was not known yet; git prunes what is left of it in its own time.
     }

@@ -45,8 +45,17 @@ describe('revisions', () => {
     const d = commit('d');
     expect(await commitsBetween(folder, a, d)).toEqual([b, merge, d]);
     await expect(commitsBetween(folder, d, a)).rejects.toMatchObject({ fix: expect.stringContaining('exchange') });
-    await expect(commitsBetween(folder, d, d)).rejects.toMatchObject({ message: expect.stringContaining('same commit') });
+    await expect(commitsBetween(folder, d, d)).rejects.toMatchObject({ message: expect.stringContaining('same commit'), fix: expect.not.stringContaining('exchange') });
     await expect(commitsBetween(folder, side, d)).rejects.toMatchObject({ fix: expect.stringContaining(a) });
+  });
+
+  test('ends that a shallow clone keeps apart are no matter of lines', async () => {
+    const origin = await testRepository();
+    const [first] = [origin.commit('one'), origin.commit('two'), origin.commit('three')];
+    const clone = await testRepository();
+    clone.git('pull', '--quiet', '--depth=1', `file://${origin.folder}`, 'main');
+    clone.git('fetch', '--quiet', '--depth=1', `file://${origin.folder}`, first);
+    await expect(commitsBetween(clone.folder, first, clone.git('rev-parse', 'HEAD'))).rejects.toMatchObject({ fix: expect.stringContaining('--unshallow') });
   });
 
   test('submodules of a commit, and what git itself refuses', async () => {

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, rename } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { addWorktree } from '../../../../../src/workflows/paired/revision/worktree.ts';
 import { temporaryFolder } from '../../../../helpers/folder.ts';
 import { testRepository, type TestRepository } from '../../../../helpers/repository.ts';
@@ -34,6 +34,23 @@ describe('addWorktree', () => {
     await tree.remove();
     expect(await readdir(parent)).toEqual([]);
     expect(list(project)).toBe(1);
+  });
+
+  test('inside of a git hook, the index of the commit that is being made stays as it is', async () => {
+    const { folder, write, commit, git } = await testRepository();
+    await write('a.txt', 'old');
+    const old = commit('old');
+    await write('a.txt', 'new');
+    git('add', 'a.txt');
+    const parent = await temporaryFolder();
+    vi.stubEnv('GIT_DIR', join(folder, '.git'));
+    vi.stubEnv('GIT_INDEX_FILE', join(folder, '.git/index'));
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const tree = await addWorktree(folder, old, parent);
+    expect(await readFile(join(tree.folder, 'a.txt'), 'utf8')).toBe('old');
+    await tree.remove();
+    vi.unstubAllEnvs();
+    expect(git('status', '--short')).toBe('M  a.txt');
   });
 
   test('submodules come from the user’s own clones, at the commit that the revision names', async () => {
