@@ -82,8 +82,8 @@ async function probe(options: ExternalBackendOptions, timeouts: Timeouts): Promi
       exchange.dispose();
     }
   } catch (error) {
-    // `doctor` and `run` go on without a backend that is not there; what else is wrong with it must be seen.
-    if (!(error instanceof TsrtError)) throw error;
+    // `doctor` and `run` go on without a backend that is not there. One that is there and breaks the protocol is a fault of the plugin.
+    if (!(error instanceof TsrtError) || error.code === 'PLUGIN_INVALID') throw error;
     return { status: 'unavailable', reason: [error.message, ...error.details.slice(-3)].join('; '), fix: error.fix ?? 'see docs/external-protocol.md' };
   }
 }
@@ -122,7 +122,7 @@ async function buildOutside(options: ExternalBackendOptions, timeouts: Timeouts,
       if (unsupported.length > 0) throw refusal(options.name, input, unsupported);
     }
     const reply = await program.ask('build', { model, options: input.options }, { ...limits, timeoutMs: timeouts.build });
-    const built = await received(reply, exchange);
+    const built = await received(options.name, reply, exchange);
     return can('execute') ? built : { ...built, notices: [...(built.notices ?? []), NO_EXECUTE] };
   } finally {
     await program.close();
@@ -132,8 +132,20 @@ async function buildOutside(options: ExternalBackendOptions, timeouts: Timeouts,
 
 const NO_EXECUTE = 'The program can not keep inputs on its device: times without transfers hold them all the same.';
 
-async function received({ parts, layers, ...rest }: ReplyBody<'build'>, exchange: Exchange): Promise<ExternalBuild> {
-  const read = await Promise.all(parts.map(async ({ name, file }) => [name, await exchange.read(file)] as const));
+/** Throws PLUGIN_INVALID for a part that is not where the program says. */
+async function received(program: string, { parts, layers, ...rest }: ReplyBody<'build'>, exchange: Exchange): Promise<ExternalBuild> {
+  const read = await Promise.all(
+    parts.map(async ({ name, file }) => {
+      const bytes = await exchange.read(file).catch((cause: NodeJS.ErrnoException) => {
+        throw new TsrtError('PLUGIN_INVALID', `${program}: the part '${name}' is in the file ${file}, which can't be read (${cause.code})`, {
+          plugin: program,
+          fix: "make the program write its parts into the greeting's folder before it replies",
+          cause,
+        });
+      });
+      return [name, bytes] as const;
+    }),
+  );
   return {
     parts: new Map(read),
     notices: rest.notices,

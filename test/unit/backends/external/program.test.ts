@@ -116,9 +116,18 @@ describe('a backend that is a program', () => {
     expect(await missing.probe()).toMatchObject({ status: 'unavailable', reason: expect.stringMatching(/no-such-program-here.*no such program/) });
   });
 
+  it.each([
+    ['banner', /a line during 'hello' that is no reply, it is no JSON: double 1\.2\.3/],
+    ['old', /speaks protocol 0/],
+    ['slug', /the reply to 'probe' is wrong: devices\.0\.slug/],
+  ])('is not taken for one that is not there where it breaks the protocol: %s', async (fault, message) => {
+    expect(await failure(backend(fault).probe())).toMatchObject({ code: 'PLUGIN_INVALID', message: expect.stringMatching(message) });
+  });
+
   it("refuses what the program can't build, and another device than the engine needs", async () => {
     expect(await failure(build(backend('unsupported')))).toMatchObject({ code: 'MODEL_UNSUPPORTED', details: ["Erf 'n': not in relu"] });
     expect(await failure(build(backend('no-build')))).toMatchObject({ code: 'PLUGIN_INVALID', plugin: 'double' });
+    expect(await failure(build(backend('no-part')))).toMatchObject({ code: 'PLUGIN_INVALID', message: "double: the part 'plan' is in the file plan.bin, which can't be read (ENOENT)" });
     const engine = await build(backend());
     const other = { ...engine, header: { ...engine.header, requires: { driver: '2' } } };
     expect(await failure(backend().load(other, { device: undefined, signal: undefined }))).toMatchObject({ code: 'ENGINE_INCOMPATIBLE' });
