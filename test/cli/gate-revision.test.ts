@@ -90,6 +90,7 @@ describe('gate --against REF', () => {
     await write('suites/later/suite.yaml', SUITE.replace('name: nulls', 'name: later'));
     const later = await run('gate', 'suites/later', ...ROUNDS, '--against', first);
     expect(later).toMatchObject({ status: 2, stderr: expect.stringContaining(`there is no suite 'suites/later', at revision ${first.slice(0, 12)}`) });
+    expect(later.stderr).toContain('name a revision that has the suite');
     await write('suites/nulls/suite.yaml', SUITE.replace('variants: [{ backend: project }]', 'variants: [{ backend: project, precision: fp16 }]'));
     git('commit', '--quiet', '--all', '--message=other cases');
     const { status, stdout } = await run(...GATE, '--against', first);
@@ -144,19 +145,32 @@ describe('gate --against REF', () => {
 describe('bisect', () => {
   const untouched = sharedProject();
 
-  it('finds the commit that made it slower', async () => {
-    const { first, setLatency, commit, run, leftovers } = await project();
-    commit('second');
+  it('finds the commit that made it slower, and where to go on from a merge', async () => {
+    const { first, setLatency, commit, git, write, run, leftovers } = await project();
+    git('checkout', '--quiet', '-b', 'branch');
     await setLatency(1_150_000);
     const slow = commit('slower plugin');
-    commit('fourth');
-    commit('fifth');
+    git('checkout', '--quiet', 'main');
+    commit('second');
+    git('merge', '--quiet', '--no-ff', '--message=merge branch', 'branch');
+    const merge = git('rev-parse', 'HEAD');
+    await write('latency.mjs', '// not committed');
     const { status, stdout } = await run('bisect', 'suites/nulls', '--good', first, ...ROUNDS, '--json', '--quiet');
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({ outcome: { kind: 'found', index: 2 }, direction: 'worse', subject: 'commits' });
-    expect(report.states[2]).toBe(`${slow.slice(0, 7)} slower plugin`);
+    expect(report.states[2]).toBe(`${merge.slice(0, 7)} merge branch`);
+    expect(report.notices).toEqual(expect.arrayContaining([expect.stringContaining(`--good ${first.slice(0, 12)} --bad ${slow.slice(0, 12)}`), expect.stringContaining('not committed')]));
     expect(status).toBe(0);
-    expect(await leftovers()).toEqual({ cache: [], trees: 0, changes: '' });
+    expect(await leftovers()).toEqual({ cache: [], trees: 0, changes: 'M latency.mjs' });
+  });
+
+  it('ends that have other cases are named by them', async () => {
+    const { first, write, commit, run } = await project();
+    await write('suites/nulls/suite.yaml', SUITE.replace('backend: project', 'backend: project, precision: fp16'));
+    commit('another precision');
+    const { status, stdout } = await run('bisect', 'suites/nulls', '--good', first, ...ROUNDS, '--quiet');
+    expect(stdout).toMatch(/it has no case of the first state: project\/fp32\S* there, project\/fp16\S* here/);
+    expect(status).toBe(4);
   });
 
   it('finds the option that cost accuracy, and says by status that nothing changed', async () => {

@@ -6,13 +6,14 @@
 import { cpus } from 'node:os';
 import { sha256Hex } from '../../engine/sha256.ts';
 import { TsrtError } from '../../errors.ts';
-import { nextStep, probeLimit, type ProbeVerdict } from '../../gate/bisect.ts';
+import { type BisectStep, nextStep, probeLimit, type ProbeVerdict } from '../../gate/bisect.ts';
 import type { CaseComparison, MetricChange } from '../../gate/compare.ts';
 import { judge, type CaseVerdict, type MetricVerdict } from '../../gate/judge.ts';
 import { METRICS, type MetricName } from '../../gate/metrics.ts';
 import { DEFAULT_POLICY, type GatePolicy, thresholdOf, thresholdUnit } from '../../gate/policy.ts';
 import { looksUpTo } from '../../gate/sequential.ts';
 import { nearest } from '../../nearest.ts';
+import { plural } from '../../report/units.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import { joinSides } from '../paired/join.ts';
 import { measureSides } from '../paired/measure.ts';
@@ -37,13 +38,13 @@ export async function bisect(request: BisectRequest): Promise<BisectReport> {
   const states = await openStates(request);
   const key = await keyOf(request, states);
   const file = keptPath(request.settings.config.results, request.suite, key);
-  const found = request.fresh ? undefined : await readKept(file, key);
-  const known = found && found.probes.length > 0 ? found : undefined;
-  const begun: KeptSearch = { caseId: request.caseId, direction: undefined, policy: figuresOf(request, undefined), probes: [] };
-  const search: Search = { request, states, file, key, notices: new Set(), kept: known ?? begun };
-  if (known) search.notices.add(`${known.probes.length} comparisons of an earlier search were taken over; --fresh begins anew`);
   const count = states.labels.length;
-  if (nextStep(count, verdicts(search)).kind === 'probe') {
+  const found = request.fresh ? undefined : await readKept(file, key);
+  const known = found && isWorthKeeping(found, count) ? found : undefined;
+  const begun: KeptSearch = { caseId: request.caseId, direction: undefined, policy: figuresOf(request, undefined), probes: [] };
+  const search: Search = { request, states, file, key, notices: new Set(states.notices), kept: known ?? begun };
+  if (known) search.notices.add(`taken over from an earlier search: ${plural(known.probes.length, 'comparison')}; --fresh begins anew`);
+  if (nextStep(count, verdicts(search.kept)).kind === 'probe') {
     // A folder that can't be written to is better known before the first measurement than after it.
     await writeKept(file, key, search.kept);
     const wanted = { cases: search.kept.caseId === undefined ? undefined : [search.kept.caseId], accuracy: needsAccuracy(request.metric) };
@@ -54,14 +55,23 @@ export async function bisect(request: BisectRequest): Promise<BisectReport> {
       await probeAll(search, reference);
     });
   }
-  return reportOf(search);
+  const outcome = nextStep(count, verdicts(search.kept));
+  const further = outcome.kind === 'found' ? await states.further?.(outcome.index) : undefined;
+  if (further !== undefined) search.notices.add(further);
+  return reportOf(search, outcome);
+}
+
+/** Ends that could not be made are tried again, once what was in the way may be gone: a package, a folder, the way to prepare them. */
+function isWorthKeeping(kept: KeptSearch, count: number): boolean {
+  const failed = kept.probes.some(({ change }) => change === undefined);
+  return kept.probes.length > 0 && !(failed && nextStep(count, verdicts(kept)).kind === 'undecided');
 }
 
 async function probeAll(search: Search, reference: PreparedSide): Promise<void> {
   const { request, states } = search;
   const count = states.labels.length;
   for (;;) {
-    const step = nextStep(count, verdicts(search));
+    const step = nextStep(count, verdicts(search.kept));
     if (step.kind !== 'probe' || request.signal.aborted) return;
     request.onEvent({ kind: 'notice', text: `probe ${search.kept.probes.length + 1} of at most ${probeLimit(count)}: ${states.labels[step.index]}` });
     const found = await compare(search, reference, step.index);
@@ -114,8 +124,7 @@ function conclude({ request: { metric }, kept }: Search, index: number, compared
   const found = shared.map((one) => ({ one, metric: one.metrics.find((entry) => entry.metric === metric) }));
   const followed = kept.direction === undefined ? strongest(found) : found.find(({ one }) => one.caseId === kept.caseId);
   if (!followed) {
-    const reason = `no case of the first state was measured here${cases[0] ? `; ${cases[0].caseId}: ${cases[0].reason}` : ''}`;
-    return { probe: { index, verdict: 'skipped', reason, change: undefined }, caseId: kept.caseId, direction: kept.direction };
+    return { probe: { index, verdict: 'skipped', reason: whyNoneShared(cases), change: undefined }, caseId: kept.caseId, direction: kept.direction };
   }
   const { one, metric: judged } = followed;
   const direction = kept.direction ?? (judged?.verdict === 'improved' ? 'better' : judged?.verdict === 'regressed' ? 'worse' : undefined);
@@ -125,6 +134,13 @@ function conclude({ request: { metric }, kept }: Search, index: number, compared
     caseId: direction === undefined ? kept.caseId : one.caseId,
     direction,
   };
+}
+
+function whyNoneShared(cases: readonly CaseVerdict[]): string {
+  const named = (state: CaseVerdict['state']): string => cases.flatMap((one) => (one.state === state ? [one.caseId] : [])).slice(0, 2).join(', ');
+  const [gone, other] = [named('missing'), named('new')];
+  if (gone === '') return `no case of the first state was measured here${cases[0] ? `; ${cases[0].caseId}: ${cases[0].reason}` : ''}`;
+  return `it has no case of the first state: ${gone} there${other === '' ? '' : `, ${other} here (a change of the suite's options makes other cases)`}`;
 }
 
 interface Judged {
@@ -168,8 +184,8 @@ function excludesImprovement({ change, threshold }: MetricVerdict): boolean {
   return best * 100 >= -threshold;
 }
 
-function verdicts({ kept }: Search): ReadonlyMap<number, ProbeVerdict> {
-  return new Map(kept.probes.map(({ index, verdict }) => [index, verdict]));
+function verdicts({ probes }: KeptSearch): ReadonlyMap<number, ProbeVerdict> {
+  return new Map(probes.map(({ index, verdict }) => [index, verdict]));
 }
 
 function needsAccuracy(metric: MetricName): boolean {
@@ -209,10 +225,9 @@ async function keyOf(request: BisectRequest, { identities }: States): Promise<st
   return sha256Hex(new TextEncoder().encode(JSON.stringify(question)));
 }
 
-function reportOf({ request, states, kept, notices, file }: Search): BisectReport {
+function reportOf({ request, states, kept, notices, file }: Search, outcome: BisectStep): BisectReport {
   const { metric, subject, suite, signal } = request;
   const limit = probeLimit(states.labels.length);
-  const outcome = nextStep(states.labels.length, new Map(kept.probes.map(({ index, verdict }) => [index, verdict])));
   const report = {
     suite,
     metric,

@@ -6,7 +6,7 @@ import { readEngineFile } from '../engine-file.ts';
 import { withEngineFolder } from '../engine-folder.ts';
 import { TsrtError } from '../../errors.ts';
 import { sha256File } from '../../suite/cache.ts';
-import { commitsBetween, findRepository, git, resolveCommit } from '../paired/revision/git.ts';
+import { commitsBetween, findRepository, git, mergedBranch, resolveCommit } from '../paired/revision/git.ts';
 import { withRevision } from '../paired/revision/revision.ts';
 import { makeSide, openSide, type OpenSide, type PreparedSide, type SideParts } from '../paired/side.ts';
 import { orderOf } from '../paired/sides.ts';
@@ -23,6 +23,10 @@ export interface States {
   readonly labels: readonly string[];
   /** What each state is, so that a search that was kept is known again. */
   readonly identities: readonly string[];
+  /** What is to be said of them whatever is found. */
+  readonly notices?: readonly string[];
+  /** Where to go on from a state that brought the change; undefined: nowhere. */
+  readonly further?: (index: number) => Promise<string | undefined>;
   /** Prepares a state for as long as `work` takes. Throws what preparing it throws. */
   with<T>(index: number, wanted: Wanted, work: (side: PreparedSide) => Promise<T>): Promise<T>;
 }
@@ -111,9 +115,15 @@ async function commitStates(request: BisectRequest, { good, bad, prepare }: Extr
   const first = await resolveCommit(root, good);
   const commits = [first, ...(await commitsBetween(root, first, await resolveCommit(root, bad)))];
   const labels = (await git(root, 'show', '--no-patch', '--format=%h %s', ...commits)).split('\n');
+  const changed = bad === 'HEAD' && (await git(root, 'status', '--porcelain', '--untracked-files=no')) !== '';
   return {
     labels,
     identities: commits,
+    notices: changed ? ['changes that are not committed are no part of the search: it ends with HEAD'] : [],
+    async further(index) {
+      const branch = await mergedBranch(root, commits[index]!);
+      return branch && `the commit is a merge; to search the branch that it brought: --good ${branch.good.slice(0, 12)} --bad ${branch.bad.slice(0, 12)}`;
+    },
     with: (index, { cases, accuracy }, work) =>
       withRevision({ revision: commits[index]!, prepare, cwd, cache: settings.config.cache, signal, onEvent }, (checkout) =>
         inFolder((folder) => checkout.prepare({ ...orderOf(request, folder), cases, accuracy }), work),

@@ -7,8 +7,16 @@ import { gitEnvironment } from '../../git-environment.ts';
 const SHOWN = 20;
 const KEPT_CHARACTERS = 16_384;
 
-/** Runs `command` in a shell. Throws BASELINE_INCOMPARABLE where it fails, INTERRUPTED where `signal` ended it. */
-export async function runCommand(command: string, { folder, at, signal }: { readonly folder: string; readonly at: string; readonly signal: AbortSignal }): Promise<void> {
+export interface CommandPlace {
+  /** Of a checkout, which is gone when a failure is read. */
+  readonly folder: string;
+  /** For messages: `revision main (0123abc)`. */
+  readonly at: string;
+  readonly signal: AbortSignal;
+}
+
+/** Runs `command` in a shell. Throws BASELINE_INCOMPARABLE with the way out where it fails, INTERRUPTED where `signal` ended it. */
+export async function runCommand(command: string, { folder, at, signal }: CommandPlace, fix: string): Promise<void> {
   if (signal.aborted) throw interrupted();
   // A group of its own, so that what the shell started ends with it.
   const child = spawn(command, { shell: true, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], env: gitEnvironment(), detached: process.platform !== 'win32' });
@@ -35,9 +43,8 @@ export async function runCommand(command: string, { folder, at, signal }: { read
     if (signal.aborted) throw interrupted();
     if (ended === undefined) return;
     throw new TsrtError('BASELINE_INCOMPARABLE', `\`${command}\` fails at ${at} (${ended})`, {
-      place: folder,
       details: output.trimEnd().split('\n').slice(-SHOWN),
-      fix: 'name a command that makes a fresh checkout of that revision ready with --prepare, or compare engine files',
+      fix,
     });
   } finally {
     signal.removeEventListener('abort', end);

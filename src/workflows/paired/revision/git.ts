@@ -72,13 +72,26 @@ export async function commitsBetween(root: string, good: string, bad: string): P
   const commits = line.split('\n');
   const at = commits.indexOf(good);
   if (at > 0) return commits.slice(0, at).reverse();
-  const before = new Set((await git(root, 'rev-list', good)).split('\n'));
-  const shared = commits.find((commit) => before.has(commit));
-  const others = `name a good end on the bad end's own line${shared === undefined ? '' : `, such as ${shared}`}`;
+  const fork = await forkOf(root, bad, good);
+  const others = `name a good end on the bad end's own line${fork === undefined ? '' : `, such as ${fork}`}`;
   throw new TsrtError('USAGE', 'the good end is no first-parent ancestor of the bad end', {
     place: root,
-    fix: before.has(bad) ? 'exchange --good and --bad' : shared === undefined && (await isShallow(root)) ? DEEPEN : others,
+    fix: fork === bad ? 'exchange --good and --bad' : fork === undefined && (await isShallow(root)) ? DEEPEN : others,
   });
+}
+
+/** The last commit of a line of first parents that another commit has in its history; undefined where they share none. */
+async function forkOf(root: string, line: string, other: string): Promise<string | undefined> {
+  const known = new Set((await git(root, 'rev-list', other)).split('\n'));
+  return (await git(root, 'rev-list', '--first-parent', line)).split('\n').find((commit) => known.has(commit));
+}
+
+/** The branch that a commit merged (the second parent), with where it left the line that it was merged into; undefined where it is no merge. */
+export async function mergedBranch(root: string, commit: string): Promise<{ readonly good: string; readonly bad: string } | undefined> {
+  const [, into, bad] = (await git(root, 'rev-list', '--parents', '--max-count=1', commit)).split(' ');
+  if (into === undefined || bad === undefined) return undefined;
+  const good = await forkOf(root, bad, into);
+  return good === undefined || good === bad ? undefined : { good, bad };
 }
 
 const DEEPEN = 'this is a shallow clone: fetch more of it (`git fetch --unshallow`; fetch-depth: 0 for actions/checkout)';

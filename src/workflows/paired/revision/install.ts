@@ -41,7 +41,7 @@ export async function installPackages({ root, checkout, prefix, at, signal }: In
     }
   }
   const command = lock === undefined ? 'npm install --no-audit --no-fund --no-package-lock' : INSTALLERS[lock]!;
-  await runCommand(command, { folder, at, signal });
+  await runCommand(command, { folder, at, signal }, 'name a revision whose packages can still be installed, or compare engine files');
   return `the packages of ${at} were installed with \`${command}\``;
 }
 

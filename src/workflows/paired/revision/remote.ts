@@ -1,5 +1,6 @@
 /** A side prepared by another checkout's tool, in a process of its own. */
 import { type ChildProcess, fork } from 'node:child_process';
+import { relative, sep } from 'node:path';
 import { ERROR_EXIT, type ErrorCode, type ErrorReport, TsrtError } from '../../../errors.ts';
 import { WORKER_PROTOCOL } from '../../../measure/messages.ts';
 import type { OnRunEvent } from '../../events.ts';
@@ -40,7 +41,7 @@ export async function prepareRemotely(request: RemoteRequest): Promise<PreparedS
   }
 }
 
-function converse(child: ChildProcess, { order, at, onEvent }: RemoteRequest): Promise<PreparedSide> {
+function converse(child: ChildProcess, { order, at, folder, onEvent }: RemoteRequest): Promise<PreparedSide> {
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream?.setEncoding('utf8').on('data', (text: string) => {
@@ -64,7 +65,7 @@ function converse(child: ChildProcess, { order, at, onEvent }: RemoteRequest): P
           resolve(reply.side);
           break;
         case 'failed':
-          reject(errorAt(at, reply.error));
+          reject(errorAt(at, folder, reply.error));
           break;
         default:
           // A kind that only another version knows: its hello was refused already.
@@ -84,13 +85,20 @@ function converse(child: ChildProcess, { order, at, onEvent }: RemoteRequest): P
   });
 }
 
-/** An error of the other process as one of this, with where it was. */
-function errorAt(at: string, { code, message, fix, place, details = [], stack }: ErrorReport): TsrtError {
+/** What mends at a revision what is mended otherwise in the working tree. */
+const FIXES: { readonly [K in ErrorCode]?: string } = {
+  CALIBRATION_INVALID: 'commit the calibration that the suite names, or have --prepare write it',
+  SUITE_NOT_FOUND: 'check the name, or name a revision that has the suite',
+};
+
+/** An error of the other process as one of this, with where it was. The checkout is gone when it is read: places are named from its folder on. */
+function errorAt(at: string, folder: string, { code, message, fix, place, details = [], stack }: ErrorReport): TsrtError {
   const known = Object.hasOwn(ERROR_EXIT, code) ? (code as ErrorCode) : 'BASELINE_INCOMPARABLE';
   const lines = code === 'INTERNAL' && stack !== undefined ? stack.split('\n').slice(1, 5).map((line) => line.trim()) : [];
   return new TsrtError(known, `${message}, at ${at}`, {
-    ...(place !== undefined && { place }),
-    details: [...details, ...lines],
-    fix: code === 'CALIBRATION_INVALID' ? 'commit the calibration that the suite names, or have --prepare write it' : (fix ?? 'name a revision at which it works, or compare engine files'),
+    ...(place !== undefined && { place: place.startsWith(folder + sep) ? relative(folder, place) : place }),
+    // The suites that there are, which the command line lists, are no help here.
+    details: known === 'SUITE_NOT_FOUND' ? [] : [...details, ...lines],
+    fix: FIXES[known] ?? fix ?? 'name a revision at which it works, or compare engine files',
   });
 }

@@ -56,7 +56,7 @@ export async function withRevision<T>(request: RevisionRequest, work: (checkout:
     const command = prepare ?? (await ownBuild(folder));
     if (command !== undefined) {
       onEvent({ kind: 'stage', stage: 'build', text: `${label}: ${command}` });
-      await runCommand(command, { folder, at: label, signal });
+      await runCommand(command, { folder, at: label, signal }, 'name a command that makes a fresh checkout of that revision ready with --prepare, or compare engine files');
     }
     const tool = await findTool(worktree.folder, folder, label);
     const notices = [...worktree.notices, ...(installed === undefined ? [] : [installed]), ...tool.notices];

@@ -163,11 +163,21 @@ describe('a search that is kept', () => {
     const services = engineWorkers();
     const again = await search(question, { services });
     expect(again).toMatchObject({ outcome: first.outcome, probes: first.probes, threshold: first.threshold });
-    expect(again.notices).toContainEqual(expect.stringContaining('earlier search'));
+    expect(again.notices).toContainEqual(expect.stringMatching(/earlier search: \d comparisons;/));
     expect(services.launches).toEqual([]);
     const fresh = await search(question, { services, fresh: true });
     expect(fresh.outcome).toEqual(first.outcome);
     expect(services.launches.length).toBeGreaterThan(0);
+  });
+
+  test('ends that could not be compared are tried again', async () => {
+    const { search } = await place();
+    const services = engineWorkers();
+    const ask = () => search(changes('seed=2', 'fault=error'), { services });
+    expect(await ask()).toMatchObject({ outcome: { kind: 'undecided' } });
+    const { length } = services.launches;
+    expect(await ask()).toMatchObject({ outcome: { kind: 'undecided' }, notices: expect.not.arrayContaining([expect.stringContaining('earlier search')]) });
+    expect(services.launches.length).toBe(2 * length);
   });
 
   test('goes on where it was interrupted, with the comparisons that were finished', async () => {

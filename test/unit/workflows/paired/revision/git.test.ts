@@ -1,6 +1,6 @@
 /** What git is asked, on repositories made for it. */
 import { describe, expect, test } from 'vitest';
-import { commitsBetween, findRepository, git, GitFailure, resolveCommit, submodulesOf } from '../../../../../src/workflows/paired/revision/git.ts';
+import { commitsBetween, findRepository, git, GitFailure, mergedBranch, resolveCommit, submodulesOf } from '../../../../../src/workflows/paired/revision/git.ts';
 import { temporaryFolder } from '../../../../helpers/folder.ts';
 import { testRepository } from '../../../../helpers/repository.ts';
 
@@ -47,6 +47,9 @@ describe('revisions', () => {
     await expect(commitsBetween(folder, d, a)).rejects.toMatchObject({ fix: expect.stringContaining('exchange') });
     await expect(commitsBetween(folder, d, d)).rejects.toMatchObject({ message: expect.stringContaining('same commit'), fix: expect.not.stringContaining('exchange') });
     await expect(commitsBetween(folder, side, d)).rejects.toMatchObject({ fix: expect.stringContaining(a) });
+    expect(await mergedBranch(folder, merge)).toEqual({ good: a, bad: side });
+    expect(await mergedBranch(folder, d)).toBeUndefined();
+    expect(await mergedBranch(folder, a)).toBeUndefined();
   });
 
   test('ends that a shallow clone keeps apart are no matter of lines', async () => {

@@ -52,6 +52,13 @@ describe('installPackages', () => {
     expect(existsSync(join(checkout, 'node_modules/dep'))).toBe(false);
   }, 60_000);
 
+  test('a failure to install is not answered with --prepare, which comes after it', async () => {
+    const { root, checkout } = await trees({ 'package.json': JSON.stringify({ name: 'app', dependencies: { gone: 'file:./gone' } }), 'package-lock.json': lock('app') });
+    await write(root, { 'package-lock.json': `${lock('app')}\n` });
+    const failure = await install(root, checkout).then(() => undefined, (error: unknown) => error);
+    expect(failure).toMatchObject({ code: 'BASELINE_INCOMPARABLE', message: expect.stringMatching(/^`npm ci .* fails at revision x/), fix: expect.not.stringContaining('--prepare') });
+  }, 60_000);
+
   test('a workspace linked into the working tree is the candidate’s: it is not linked', async () => {
     const { root, checkout } = await trees({ 'package.json': manifest('app'), 'package-lock.json': lock('app'), 'packages/lib/package.json': manifest('lib') });
     await mkdir(join(root, 'node_modules/@own'), { recursive: true });
@@ -69,7 +76,7 @@ describe('installPackages', () => {
 describe('runCommand', () => {
   test('a failure carries the last lines and the status', async () => {
     const folder = await temporaryFolder();
-    const failing = runCommand('for i in $(seq 1 40); do echo line $i; done; exit 3', { folder, at: 'revision x', signal });
+    const failing = runCommand('for i in $(seq 1 40); do echo line $i; done; exit 3', { folder, at: 'revision x', signal }, 'mend it');
     await expect(failing).rejects.toMatchObject({ code: 'BASELINE_INCOMPARABLE', message: expect.stringContaining('status 3'), details: expect.arrayContaining(['line 40', 'line 21']) });
     await expect(failing).rejects.not.toMatchObject({ details: expect.arrayContaining(['line 20']) });
   });
@@ -77,7 +84,7 @@ describe('runCommand', () => {
   test('an interruption ends it and what it started', async () => {
     const folder = await temporaryFolder();
     const controller = new AbortController();
-    const running = runCommand('echo started > mark; (sleep 30; echo late > late) & wait', { folder, at: 'revision x', signal: controller.signal });
+    const running = runCommand('echo started > mark; (sleep 30; echo late > late) & wait', { folder, at: 'revision x', signal: controller.signal }, 'mend it');
     while (!existsSync(join(folder, 'mark'))) await new Promise((resolve) => setTimeout(resolve, 10));
     controller.abort();
     await expect(running).rejects.toMatchObject({ code: 'INTERRUPTED' });

@@ -12,8 +12,8 @@ const ORDER = { suite: 's', modelFile: undefined, plugins: undefined, cache: '/c
 const HELLO = { kind: 'hello', version: '0.9.0', protocol: { worker: WORKER_PROTOCOL, record: RECORD_SCHEMA_VERSION } };
 
 /** A side worker that answers an order with these messages, then ends as `end` says. */
-async function ask(messages: readonly object[], { end = 'process.disconnect()', signal = new AbortController().signal } = {}) {
-  const folder = await temporaryFolder();
+async function ask(messages: readonly object[], { end = 'process.disconnect()', signal = new AbortController().signal, folder = '' } = {}) {
+  folder ||= await temporaryFolder();
   const entry = join(folder, 'side-worker.mjs');
   await writeFile(entry, `process.on('message', async () => { for (const m of ${JSON.stringify(messages)}) await new Promise((r) => process.send(m, r)); ${end}; });`);
   const events: RunEvent[] = [];
@@ -39,10 +39,19 @@ describe('prepareRemotely', () => {
   });
 
   test('an error of that tool comes with the revision; one that this version has no code for is incomparable', async () => {
-    const missing = await ask([HELLO, { kind: 'failed', error: { code: 'SUITE_NOT_FOUND', message: "there is no suite 's'", fix: 'name one' } }]);
-    await expect(missing.side).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND', message: "there is no suite 's', at revision v1", fix: 'name one' });
+    const broken = await ask([HELLO, { kind: 'failed', error: { code: 'SUITE_INVALID', message: 'a mistake', details: ['name: expected text'], fix: 'mend it' } }]);
+    await expect(broken.side).rejects.toMatchObject({ code: 'SUITE_INVALID', message: 'a mistake, at revision v1', details: ['name: expected text'], fix: 'mend it' });
+    const missing = await ask([HELLO, { kind: 'failed', error: { code: 'SUITE_NOT_FOUND', message: "there is no suite 's'", details: ['resnet50: /suites/resnet50'], fix: 'name one of resnet50' } }]);
+    await expect(missing.side).rejects.toMatchObject({ code: 'SUITE_NOT_FOUND', message: "there is no suite 's', at revision v1", details: [], fix: expect.stringContaining('revision that has the suite') });
     const later = await ask([HELLO, { kind: 'failed', error: { code: 'OF_ANOTHER_VERSION', message: 'odd' } }]);
     await expect(later.side).rejects.toMatchObject({ code: 'BASELINE_INCOMPARABLE', message: 'odd, at revision v1' });
+  });
+
+  test('a place in the checkout, which is gone by then, is named from the project’s folder on', async () => {
+    const folder = await temporaryFolder();
+    const at = async (place: string) => (await ask([HELLO, { kind: 'failed', error: { code: 'SUITE_INVALID', message: 'a mistake', place } }], { folder })).side;
+    await expect(at(join(folder, 'suites/s/suite.yaml'))).rejects.toMatchObject({ place: 'suites/s/suite.yaml' });
+    await expect(at('/elsewhere/suite.yaml')).rejects.toMatchObject({ place: '/elsewhere/suite.yaml' });
   });
 
   test('one that dies is quoted', async () => {
