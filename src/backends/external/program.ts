@@ -141,7 +141,7 @@ function openProgram(launch: ProgramLaunch): Program {
     await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_MS))]);
     const cause = error as NodeJS.ErrnoException | undefined;
     if (cause) end(failure(`'${command}' can't be started: ${cause.code === 'ENOENT' ? 'there is no such program' : cause.message}`, `install it, or put it on the PATH`, 'BACKEND_UNAVAILABLE'));
-    else end(failure(`the program ended ${signal ? `by ${signal}` : `with status ${code}`} ${doing()}`, 'its last words are below; run it by hand to see more'));
+    else end(failure(`the program ended ${signal ? `by ${signal}` : `with status ${code}`} ${doing()}`, `${lastWords(stderr)}; run it by hand to see more`));
   };
   void group.exited.then(onExit).catch(() => {});
 
@@ -214,6 +214,11 @@ function shorten(text: string): string {
 function told(text: string): string {
   const shown = text.slice(0, TOLD).replace(/[^\P{Cc}\n\t]/gu, '·');
   return text.length > TOLD ? `${shown}… (${text.length} characters)` : shown;
+}
+
+function lastWords(stderr: string): string {
+  const line = stderr.trimEnd().split('\n').at(-1)!;
+  return line === '' ? 'it wrote nothing to stderr' : `its last words: ${shorten(line)}`;
 }
 
 function tailOf(stderr: string): string[] {

@@ -50,8 +50,8 @@ const layer = z.strictObject({
   bytes: amount.default(0),
   tactic: z.string().exactOptional(),
 });
-/** Nanoseconds by the program's own clock, from the request's work to its end; transport and files are not in it. */
-const elapsedNs = amount.optional();
+/** Nanoseconds by the program's own clock, from the request's work to its end; transport and files are not in it. None at all is a clock that is too coarse, or another unit. */
+const elapsedNs = z.number().positive().optional();
 
 /** Bodies of the replies, by request. Any reply may also carry `deviceBytes`. */
 export const REPLIES = {

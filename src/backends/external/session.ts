@@ -35,11 +35,6 @@ export async function openExternalSession(request: OpenSessionRequest): Promise<
   return new ExternalSession(request, loaded);
 }
 
-/** What a timed request gives; without `elapsedNs` it took as long as it took here. */
-interface Timed {
-  readonly elapsedNs?: number | undefined;
-}
-
 class ExternalSession implements Session {
   readonly header: EngineHeader;
   readonly device: DeviceInfo;
@@ -68,7 +63,7 @@ class ExternalSession implements Session {
 
   async run(inputs: TensorMap): Promise<TensorMap> {
     this.#check();
-    const { outputs } = await this.#timed(async () => {
+    const { outputs } = await this.#timed('run', async () => {
       const reply = await this.#ask('run', { inputs: await this.#send(inputs) });
       return { elapsedNs: reply.elapsedNs, outputs: await this.#receive(reply.outputs) };
     });
@@ -81,7 +76,7 @@ class ExternalSession implements Session {
     const { execution } = await this.#ask('prepare', { inputs: await this.#send(inputs) });
     return {
       execute: async (count) => {
-        await this.#timed(() => this.#ask('execute', { execution, count }));
+        await this.#timed('execute', () => this.#ask('execute', { execution, count }));
       },
       download: async () => this.#receive((await this.#ask('download', { execution })).outputs),
       dispose: async () => {
@@ -128,8 +123,18 @@ class ExternalSession implements Session {
     return greeted.program.ask(request, body, { timeoutMs: timeouts[request] });
   }
 
-  #timed<T extends Timed>(work: () => Promise<T>): Promise<T> {
-    return this.clock ? this.clock.during(work) : work();
+  /** By the program's clock, where it has one. Throws PLUGIN_INVALID where it then says no time: some samples would hold the conversation. */
+  #timed<T extends { readonly elapsedNs?: number | undefined }>(request: RequestName, work: () => Promise<T>): Promise<T> {
+    if (!this.clock) return work();
+    return this.clock.during(async () => {
+      const reply = await work();
+      if (reply.elapsedNs !== undefined) return reply;
+      const { name } = this.#request;
+      throw new TsrtError('PLUGIN_INVALID', `${name}: the program names 'timing' among its capabilities, and its reply to '${request}' has no elapsedNs`, {
+        plugin: name,
+        fix: "make it say how long the request took by its own clock, or leave 'timing' out",
+      });
+    });
   }
 
   #send(inputs: TensorMap): Promise<readonly TensorFile[]> {

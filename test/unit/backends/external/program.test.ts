@@ -152,7 +152,11 @@ describe('a program that misbehaves', () => {
   });
 
   it('its last words are in the error', async () => {
-    expect((await failure(load('crash'))).details).toEqual(['stderr: double: hello', 'stderr: double: about to die']);
+    const { details, fix } = await failure(load('crash'));
+    expect(details).toEqual(['stderr: double: hello', 'stderr: double: about to die']);
+    expect(fix).toBe('its last words: double: about to die; run it by hand to see more');
+    const mute = externalBackend({ name: 'mute', description: '', command: () => ({ command: process.execPath, args: ['-e', 'process.exit(3)'] }) });
+    expect(await mute.probe()).toMatchObject({ status: 'unavailable', fix: 'it wrote nothing to stderr; run it by hand to see more' });
   });
 
   it('silence ends it at the limit, by name', async () => {
@@ -165,6 +169,17 @@ describe('a program that misbehaves', () => {
       expect(await failure(session.run(X))).toMatchObject({ code: 'PLUGIN_INVALID', message: expect.stringMatching(message) });
       await session.dispose();
     }
+  });
+
+  it('times that it promised and does not give are refused, and those of no length', async () => {
+    const untimed = await load('untimed');
+    expect(await failure(untimed.run(X))).toMatchObject({ code: 'PLUGIN_INVALID', message: expect.stringContaining("'timing' among its capabilities, and its reply to 'run' has no elapsedNs") });
+    const execution = await untimed.prepare(X);
+    expect(await failure(execution.execute(1))).toMatchObject({ message: expect.stringContaining("reply to 'execute'") });
+    await untimed.dispose();
+    const coarse = await load('no-time');
+    expect(await failure(coarse.run(X))).toMatchObject({ code: 'PLUGIN_INVALID', message: expect.stringMatching(/the reply to 'run' is wrong: elapsedNs: .*>0/) });
+    await coarse.dispose();
   });
 
   it('an abort ends a request that is under way', async () => {
