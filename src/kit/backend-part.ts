@@ -94,9 +94,12 @@ async function checkSession(session: Session, { name, expected }: TinyModel): Pr
   compare('run() after an error', name, await session.run(feeds()), expected);
 }
 
-function compare(what: string, model: string, outputs: TensorMap, expected: readonly number[]): void {
-  const y = outputs['y'];
-  if (!y) throw new Nonconforming(`${what} of ${model} gives ${Object.keys(outputs).join(', ') || 'nothing'}, not y`);
+function compare(what: string, model: string, outputs: TensorMap | undefined, expected: readonly number[]): void {
+  const y = outputs?.['y'];
+  if (!y) throw new Nonconforming(`${what} of ${model} gives ${Object.keys(outputs ?? {}).join(', ') || 'nothing'}, not y`);
+  if (!((y.data as unknown) instanceof Uint8Array)) throw new Nonconforming(`${what} of ${model} gives a y whose data is no Uint8Array (fromNumbers makes a tensor)`);
+  const type = formatType({ dtype: 'float32', dims: [X.dims[0], expected.length / X.dims[0]] });
+  if (formatType(y) !== type) throw new Nonconforming(`${what} of ${model} gives y as ${formatType(y)}, not as ${type}`);
   const found = [...toNumbers(y)];
   const scale = Math.max(...expected.map(Math.abs));
   const wrong = expected.findIndex((value, i) => !(Math.abs(found[i]! - value) <= TOLERANCE * scale));
