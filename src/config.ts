@@ -5,12 +5,13 @@
  * (JSON or YAML, with or without extension), or the key `tsrt-bench` of package.json.
  */
 import { dirname, join, resolve } from 'node:path';
-import { cosmiconfig, type CosmiconfigResult } from 'cosmiconfig';
+import { cosmiconfig, type CosmiconfigResult, defaultLoaders } from 'cosmiconfig';
 import envPaths from 'env-paths';
 import { z } from 'zod';
 import { PRECISIONS, type Precision } from './engine/engine.ts';
 import { TsrtError } from './errors.ts';
 import { MODULE_LOADERS } from './load-module.ts';
+import { withoutMark } from './text.ts';
 import { nearest } from './nearest.ts';
 
 const positiveInt = z.number().int().positive();
@@ -121,10 +122,12 @@ const SEARCH_PLACES = [
   ...['.js', '.cjs', '.mjs'].map((ending) => `tsrt-bench.config${ending}`),
 ];
 
+const LOADERS = { ...MODULE_LOADERS, '.json': (path: string, text: string): unknown => defaultLoaders['.json'](path, withoutMark(text)) };
+
 async function readConfigFile(cwd: string): Promise<{ readonly path: string; readonly values: FileConfig } | undefined> {
   let found: CosmiconfigResult;
   try {
-    found = await cosmiconfig('tsrt-bench', { searchPlaces: [...SEARCH_PLACES], loaders: MODULE_LOADERS, searchStrategy: 'global', stopDir: resolve('/') }).search(cwd);
+    found = await cosmiconfig('tsrt-bench', { searchPlaces: [...SEARCH_PLACES], loaders: LOADERS, searchStrategy: 'global', stopDir: resolve('/') }).search(cwd);
   } catch (cause) {
     const place = cause instanceof Error && 'filepath' in cause ? String(cause.filepath) : undefined;
     throw new TsrtError('CONFIG_INVALID', `the configuration can't be read: ${cause instanceof Error ? cause.message : String(cause)}`, {

@@ -4,6 +4,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { TsrtError } from '../errors.ts';
+import { withoutMark } from '../text.ts';
 import { decodeLine } from './codec.ts';
 import { unreadable } from './errors.ts';
 import type { BenchRecord } from './record.ts';
@@ -40,7 +41,7 @@ export function parseRecordFile(bytes: Buffer, path: string): RecordFile {
   let start = 0;
   for (let number = 1; start < bytes.length; number++) {
     const feed = bytes.indexOf(LINE_FEED, start);
-    const line = bytes.toString('utf8', start, feed === -1 ? bytes.length : feed);
+    const line = withoutMark(bytes.toString('utf8', start, feed === -1 ? bytes.length : feed));
     const place = `${path}:${number}`;
     if (feed === -1 && isCut(line)) {
       const before = records.length === 0 ? 'no whole record before it was' : records.length === 1 ? 'the whole record before it was' : `the ${records.length} whole records before it were`;

@@ -4,13 +4,14 @@
  * a folder gives itself. File formats are those of cosmiconfig's loaders.
  */
 import { createHash } from 'node:crypto';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultLoaders } from 'cosmiconfig';
 import { TsrtError } from '../errors.ts';
 import { MODULE_LOADERS } from '../load-module.ts';
 import { nearest } from '../nearest.ts';
+import { readText } from '../text.ts';
 import { suiteOfModel } from './of-model.ts';
 import { type Suite, type SuiteDefinition, suiteSchema } from './schema.ts';
 import { validate } from './validate.ts';
@@ -149,7 +150,7 @@ async function bundledSuites(): Promise<string | undefined> {
 async function readSuiteFile(file: string): Promise<unknown> {
   const loader = LOADERS[extname(file) as keyof typeof LOADERS];
   try {
-    return await loader(file, await readFile(file, 'utf8'));
+    return await loader(file, await readText(file));
   } catch (cause) {
     const lines = (cause instanceof Error ? cause.message : String(cause)).split('\n').filter((line) => line.trim() !== '');
     // cosmiconfig's loaders put "YAML Error in <file>:" on a line of its own; the place says that already.

@@ -1,10 +1,11 @@
 /** What a command says about tuning, and the step from it to what a build is given. */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { TuningContext } from '../backends/backend.ts';
 import { frozenOf, parseFrozen } from '../backends/webgpu/tune/frozen.ts';
 import type { TacticsReport } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
+import { readText } from '../text.ts';
 
 export interface TuningRequest {
   /** Undefined: the one in the cache folder. */
@@ -25,7 +26,7 @@ export async function tuningContext({ cacheFile, budgetMs, frozenFile }: TuningR
 
 async function readList(file: string): Promise<string> {
   try {
-    return await readFile(file, 'utf8');
+    return await readText(file);
   } catch (cause) {
     throw new TsrtError('USAGE', `the list of frozen tactics can't be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
       place: file,

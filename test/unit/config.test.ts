@@ -6,6 +6,15 @@ import { resolveConfig } from '../../src/config.ts';
 import { BASELINES_FOLDER } from '../../src/results/names.ts';
 import { temporaryFolder } from '../helpers/folder.ts';
 
+describe('the file', () => {
+  it.each(['.tsrt-benchrc', '.tsrt-benchrc.json', '.tsrt-benchrc.yaml', 'package.json'])('%s may begin with a byte order mark', async (name) => {
+    const folder = await temporaryFolder();
+    const values = { results: 'out' };
+    await writeFile(join(folder, name), `\uFEFF${JSON.stringify(name === 'package.json' ? { 'tsrt-bench': values } : values)}`);
+    expect((await resolveConfig({}, folder)).config.results).toBe(join(folder, 'out'));
+  });
+});
+
 describe('store', () => {
   it('is the baselines’ folder in the results, wherever those are', async () => {
     const folder = await temporaryFolder();

@@ -34,6 +34,12 @@ describe('readRecordFile', () => {
     );
   });
 
+  it('takes byte order marks, of one file and of several that were joined', () => {
+    const marked = lines.map((line) => `\uFEFF${line}`).join('');
+    expect(parseRecordFile(Buffer.from(marked), 'f.jsonl')).toEqual({ ...parseRecordFile(bytes, 'f.jsonl'), wholeBytes: bytes.length + 3 * lines.length });
+    expect(parseRecordFile(Buffer.from(marked.trimEnd()), 'f.jsonl')).toMatchObject({ records: [{}, {}, {}], cut: false });
+  });
+
   it('names the line where there is garbage in the middle', () => {
     const text = `${lines[0]}not json\n${lines[1]}`;
     expect(() => parseRecordFile(Buffer.from(text), 'f.jsonl')).toThrow(expect.objectContaining({ code: 'RESULTS_INVALID', place: 'f.jsonl:2' }));

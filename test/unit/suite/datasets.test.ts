@@ -108,6 +108,11 @@ describe('image datasets', () => {
     }
   });
 
+  it.each([['labels.json', '{"a.png": 7}'], ['labels.txt', 'a.png 7']])('take a byte order mark before %s', async (name, text) => {
+    const [batch] = await readAll(await openDataset(requestOf({ folder: await folderOf({ 'a.png': 1, [name]: `\uFEFF${text}` }) })));
+    expect(batch?.labels).toEqual([7]);
+  });
+
   it('take a limit, spread evenly', async () => {
     expect(spread([0, 1, 2, 3, 4, 5], 3)).toEqual([0, 2, 4]);
     expect(spread([0, 1], 3)).toEqual([0, 1]);

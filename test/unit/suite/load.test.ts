@@ -66,6 +66,12 @@ describe('loadSuite', () => {
     await expect(loadSuite(file, { cwd })).rejects.toMatchObject({ code: 'SUITE_INVALID', place: file });
   });
 
+  it.each(['suite.yaml', 'suite.json'])('takes a byte order mark before %s', async (name) => {
+    const cwd = await temporaryFolder();
+    await writeSuite(cwd, name, `\uFEFF${JSON.stringify(minimalSuite({ name: 'marked' }))}`);
+    expect((await loadSuite(cwd, { cwd })).name).toBe('marked');
+  });
+
   it('says where the syntax is wrong', async () => {
     const cwd = await temporaryFolder();
     await writeSuite(cwd, 'suite.yaml', 'name: x\n  bad: [1\n');

@@ -30,6 +30,8 @@ describe('calibrate', () => {
     expect(Object.keys(parseCalibration(text, 'c.json').tensors)).toHaveLength(result.kind === 'calibrated' ? result.tensors : 0);
     await calibrateCommand(await request(folder, { method: 'entropy' }));
     expect(await readFile(join(folder, 'c.json'), 'utf8')).toBe(text);
+    // As an editor of Windows saves it.
+    await writeFile(join(folder, 'c.json'), `\uFEFF${text}`);
     const checked = await calibrateCommand(await request(folder, { check: join(folder, 'c.json') }));
     expect(checked).toMatchObject({ kind: 'checked', samples: 4 });
     expect(describeCalibration(checked).join('\n')).toContain('seen         4 samples');
