@@ -1,6 +1,7 @@
 /** `tsrt-bench compare BASELINE [CANDIDATE]`. */
 import { Args, Flags } from '@oclif/core';
 import { METRIC_NAMES } from '../gate/metrics.ts';
+import { TsrtError } from '../errors.ts';
 import { BaseCommand } from './base.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { onInterrupt } from './interrupt.ts';
@@ -25,7 +26,7 @@ export default class Compare extends BaseCommand {
     ...STORE_FLAG,
     ...DEVICE_FLAG,
     by: Flags.option({ options: ['case', 'node'] as const, default: 'case', description: 'node: the layers of two engine files, timed now and joined by the ONNX nodes that they came from' })(),
-    runs: Flags.integer({ description: 'with --by node: times that every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
+    runs: Flags.integer({ description: 'with --by node: times that every layer is timed, of which the median counts [default: 20]', min: 1, helpValue: 'N' }),
     format: Flags.option({ char: 'f', options: ['table', 'markdown', 'json'] as const, default: 'table', description: 'form of the answer' })(),
     metric: Flags.option({ char: 'm', options: METRIC_NAMES, multiple: true, description: 'only this metric; repeatable: intervals allow for as many as are looked at', helpValue: 'METRIC' })(),
     case: Flags.string({ description: 'only cases whose id holds this text', helpValue: 'TEXT' }),
@@ -36,6 +37,7 @@ export default class Compare extends BaseCommand {
   async run(): Promise<unknown> {
     const { args, flags } = await this.parse(Compare);
     const { config } = await settings(flags);
+    checkMeant(flags);
     if (flags.by === 'node') return this.byNode({ ...args, ...flags }, config);
     const [{ compareRecords }, { comparisonData, renderComparison }] = await Promise.all([
       import('../workflows/compare.ts'),
@@ -56,9 +58,9 @@ export default class Compare extends BaseCommand {
     return comparisonData(comparison);
   }
 
-  private async byNode(request: { baseline: string; candidate: string; runs: number; device: string | undefined; format: 'table' | 'markdown' | 'json' }, config: Config): Promise<unknown> {
+  private async byNode(request: { baseline: string; candidate: string; runs?: number | undefined; device: string | undefined; format: 'table' | 'markdown' | 'json' }, config: Config): Promise<unknown> {
     const [{ compareEngines }, { openRegistry }, { renderNodeComparison }] = await Promise.all([import('../workflows/compare.ts'), import('../workflows/registry.ts'), import('../report/by-node.ts')]);
-    const { baseline, candidate, runs, device, format } = request;
+    const { baseline, candidate, runs = 20, device, format } = request;
     const interrupt = onInterrupt(() => {});
     try {
       const comparison = await compareEngines({ baseline, candidate, runs, device, seed: config.seed, signal: interrupt.signal, registry: await openRegistry(config.plugins) });
@@ -68,4 +70,17 @@ export default class Compare extends BaseCommand {
       interrupt.dispose();
     }
   }
+}
+
+/** Flags of one kind of comparison, which say nothing of the other. */
+const OWN_FLAGS = { case: ['metric', 'case', 'suite', 'allow-different-device', 'store'], node: ['runs', 'device'] } as const;
+
+/** Throws USAGE for a flag that would change nothing. */
+function checkMeant(flags: { readonly by: 'case' | 'node' }): void {
+  const other = flags.by === 'node' ? 'case' : 'node';
+  const given = new Map<string, unknown>(Object.entries(flags));
+  const stray = OWN_FLAGS[other].find((name) => given.get(name) !== undefined);
+  if (stray === undefined) return;
+  const message = other === 'node' ? `--${stray} goes with --by node` : `--${stray} is for comparisons of runs, not --by node`;
+  throw new TsrtError('USAGE', message, { fix: 'leave it out' });
 }

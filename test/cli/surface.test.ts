@@ -100,6 +100,15 @@ describe('mistakes', () => {
     expect(await place.run('compare', '--metric', 'latency-p50', 'main')).toMatchObject({ status: 2, stderr: expect.stringMatching(/^error: there is no run yet/) as string });
   });
 
+  it.each([
+    ['a.engine', 'b.engine', '--by', 'node', '--metric', 'latency-p50'],
+    ['a.engine', 'b.engine', '--by', 'node', '--case', 'int8'],
+    ['a.jsonl', 'b.jsonl', '--runs', '3'],
+  ])('refuses flags of the other kind of comparison: %s %s %s %s', async (...words) => {
+    const place = await workplace();
+    expect(await place.run('compare', ...words)).toMatchObject({ status: 2, stderr: expect.stringMatching(/^error: --(metric|case|runs) (is for comparisons of runs, not|goes with) --by node/) as string });
+  });
+
   it('names the argument that is missing', async () => {
     const place = await workplace();
     const { status, stderr } = await place.run('build');
