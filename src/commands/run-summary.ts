@@ -1,7 +1,6 @@
 /** What `run` prints at its end: the table, what to know about it, where the records are, and what to do next. */
 import { relative } from 'node:path';
 import { BASELINE_ROUNDS, DEFAULT_ROUNDS } from '../gate/sequential.ts';
-import { choiceLines } from '../report/choice.ts';
 import { tableReporter } from '../report/table.ts';
 import { foldWords } from '../report/units.ts';
 import type { RunResult } from '../workflows/run/request.ts';
@@ -11,7 +10,6 @@ export function describeRun(result: RunResult, asked: string, terminal: { readon
   const { suite, records, baselineVariant } = result;
   const lines = [tableReporter.render({ suite, records, baselineVariant, ...terminal }).trimEnd(), ''];
   const { width } = terminal;
-  lines.push(...choiceLines({ suite, records, baselineVariant, ...terminal }).flatMap(({ label, text }) => labelled(label, text, width)));
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
   lines.push(...labelled('time', stageTimes(result), width));
   const files = result.files.length === 0 ? ['none: no case had ended'] : result.files.map(nearPath);

@@ -2,8 +2,7 @@
  * Which variant to take: the fastest within the accuracy budget, and those that nothing beats in accuracy, latency and memory
  * at once (Pareto, 1896). One answer per device, batch and scenario: rows of different ones do not compare.
  */
-import type { ReportInput } from './reporter.ts';
-import { buildReport, measuredRows, type MeasuredRow } from './rows.ts';
+import { measuredRows, type MeasuredRow, type Report } from './rows.ts';
 import { formatMib, formatNumber, formatPercent } from './units.ts';
 
 export interface Choice {
@@ -61,9 +60,8 @@ export interface ChoiceLine {
   readonly text: string;
 }
 
-/** What a run says at its end. */
-export function choiceLines(input: ReportInput): ChoiceLine[] {
-  const report = buildReport(input);
+/** What a run and a report of it say beneath the table. */
+export function choiceLines(report: Report): ChoiceLine[] {
   const several = report.devices.length > 1;
   return choicesOf(measuredRows(report)).flatMap(({ device, batch, scenario, fastest, pareto }): ChoiceLine[] => {
     const where = `${several ? `on ${device} ` : ''}at batch ${batch}, ${scenario}`;

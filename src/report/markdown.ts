@@ -1,4 +1,5 @@
 /** Markdown, for pull requests and READMEs. */
+import { choiceLines } from './choice.ts';
 import { columnsOf, headingOf, legendOf } from './columns.ts';
 import { escapeMarkdown, pipeGrid } from './grid.ts';
 import type { Reporter } from './reporter.ts';
@@ -26,6 +27,8 @@ export const markdownReporter: Reporter = {
     );
     const parts = [`### ${escapeMarkdown(headingOf(report))}`, rows.length > 0 ? table : 'No case was measured.'];
     if (rows.length > 0) parts.push(escapeMarkdown(legendOf(columns).join(' ')));
+    const choices = choiceLines(report).map(({ label, text }) => `- **${label}** ${escapeMarkdown(text)}`);
+    if (choices.length > 0) parts.push(choices.join('\n'));
     if (unmeasured.length + warnings.length > 0) parts.push([...unmeasured, ...warnings].join('\n'));
     return `${parts.join('\n\n')}\n`;
   },

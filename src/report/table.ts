@@ -1,4 +1,5 @@
 /** The table for terminals: what was measured, what was not and why, and what to beware of. */
+import { choiceLines } from './choice.ts';
 import { columnsOf, headingOf, legendOf, type Column } from './columns.ts';
 import { alignedGrid, gridWidth, type Grid } from './grid.ts';
 import { createPaint, type Paint } from './paint.ts';
@@ -9,7 +10,7 @@ import type { ReportWarning } from './warnings.ts';
 
 export const tableReporter: Reporter = {
   name: 'table',
-  description: 'a table for the terminal, with reasons and warnings beneath',
+  description: 'a table for the terminal, with reasons, warnings and the variants to take beneath',
   fileExtension: 'txt',
   render(input) {
     const report = buildReport(input);
@@ -21,7 +22,9 @@ export const tableReporter: Reporter = {
       ...report.warnings.flatMap((warning) => warningLines(warning, input.width, paint)),
     ];
     const heading = foldWords(headingOf(report), input.width).map((line) => paint('bold', line));
-    return `${[...heading, ...results, ...(remarks.length > 0 ? ['', ...remarks] : [])].join('\n')}\n`;
+    const choices = choiceLines(report).flatMap(({ label, text }) => remark(label.padEnd(8), text, input.width));
+    const parts = [[...heading, ...results], remarks, choices].filter((part) => part.length > 0);
+    return `${parts.map((part) => part.join('\n')).join('\n\n')}\n`;
   },
 };
 

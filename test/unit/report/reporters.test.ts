@@ -59,6 +59,10 @@ describe('table', () => {
                raise --rounds or --time
       warning  the machine was busy: other programs kept 3.20 of 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)
                close other programs and run again
+
+      fastest  at batch 1, single-stream, within the accuracy budget: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
+      pareto   at batch 1, single-stream: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
+      pareto   at batch 1, single-stream: onnxruntime/fp32/fusion-on 31.5 ms, top-1 79.2 %, 190 MiB
       "
     `);
   });
@@ -96,6 +100,13 @@ describe('table', () => {
       warning  the machine was busy: other programs kept 3.20 of 2 cores
                (onnxruntime/int8/fusion-on/b1/single-stream)
                close other programs and run again
+
+      fastest  at batch 1, single-stream, within the accuracy budget:
+               onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
+      pareto   at batch 1, single-stream: onnxruntime/int8/fusion-on 12.9 ms, top-1
+               78.8 %, 190 MiB
+      pareto   at batch 1, single-stream: onnxruntime/fp32/fusion-on 31.5 ms, top-1
+               79.2 %, 190 MiB
       "
     `);
     expect(Math.max(...narrow.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
@@ -184,6 +195,10 @@ describe('golden texts', () => {
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded. vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
 
+      - **fastest** at batch 1, single-stream, within the accuracy budget: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
+      - **pareto** at batch 1, single-stream: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
+      - **pareto** at batch 1, single-stream: onnxruntime/fp32/fusion-on 31.5 ms, top-1 79.2 %, 190 MiB
+
       - **failed** onnxruntime/int8/fusion-on/b8/single-stream: out-of-memory at measure: the worker ran out of memory (fix: use a smaller batch)
       - **skipped** webgpu/fp32/fusion-on/b1/single-stream: no adapter (fix: install a Vulkan driver)
       - **aborted** webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples) (fix: \\\`tsrt-bench run --resume\\\` goes on)
@@ -266,6 +281,10 @@ describe('golden texts', () => {
                raise --rounds or --time
       warning  the machine was busy: other programs kept 3.20 of 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)
                close other programs and run again
+
+      fastest  at batch 1, single-stream, within the accuracy budget: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
+      pareto   at batch 1, single-stream: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
+      pareto   at batch 1, single-stream: onnxruntime/fp32/fusion-on 31.5 ms, top-1 79.2 %, 190 MiB
       ::endgroup::
       "
     `);
