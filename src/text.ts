@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 
 const BYTE_ORDER_MARK = '\uFEFF';
 
-export async function readText(file: string): Promise<string> {
+export async function readTextFile(file: string): Promise<string> {
   return withoutMark(await readFile(file, 'utf8'));
 }
 

@@ -4,7 +4,8 @@
  * Rules, strongest first: a shape given for the input; a size given for the symbol; the batch for the batch symbol and for
  * unnamed leading dimensions. What stays open is an error that lists all of it.
  */
-import type { Dims, TensorType } from '../ir/tensor.ts';
+import { TsrtError } from '../errors.ts';
+import { tensorBytes, type TensorType } from '../ir/tensor.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
 import type { OnnxDim, OnnxModel, OnnxType, OnnxValue } from './model.ts';
 import { MAX_ELEMENTS } from './tensor.ts';
@@ -76,7 +77,7 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
     if (others.length === 0) throw unsupported(first!, 'inputs', fix);
     throw unsupported(`${open.length} input dimensions have no size`, 'inputs', fix, [first!, ...others]);
   }
-  for (const [name, type] of types) checkMagnitude(name, type.dims);
+  for (const { name, type } of inputs) checkMagnitude(name, types.get(name)!, type.dims);
   const overridden = inputs.some(({ name, type }) => type.dims?.some((dim, axis) => typeof dim === 'number' && dim !== types.get(name)?.dims[axis]));
   const chosen = overridden || Object.keys({ ...options.dims, ...options.inputShapes }).length > 0;
   return { inputs: types, symbols, rebatched, overridden, chosen };
@@ -179,9 +180,14 @@ function checkSizes(inputs: readonly BindableInput[], { batch, dims, inputShapes
   }
 }
 
-function checkMagnitude(name: string, dims: Dims): void {
+/** A size that the model does not fix was asked for: the file is not at fault then. */
+function checkMagnitude(name: string, type: TensorType, declared: readonly OnnxDim[] | undefined): void {
+  const { dims } = type;
   const count = dims.reduce((product, dim) => product * Math.max(dim, 1), 1);
-  if (count > MAX_ELEMENTS) throw invalid(`input ${quote(name)} has dimensions [${dims.join(',')}], more elements than any memory holds`, 'inputs');
+  if (count <= MAX_ELEMENTS) return;
+  const told = `input ${quote(name)} has dimensions [${dims.join(',')}]`;
+  if (declared?.every((dim, axis) => dim === dims[axis])) throw invalid(`${told}, more elements than any memory holds`, 'inputs');
+  throw new TsrtError('OUT_OF_MEMORY', `${told}: ${(tensorBytes(type) / 2 ** 30).toFixed(1)} GiB, more than any device takes`, { place: 'inputs', fix: 'ask for a smaller batch (--batch) or smaller sizes (--dim, --shape)' });
 }
 
 function own<T>(record: Readonly<Record<string, T>> | undefined, key: string): T | undefined {

@@ -4,7 +4,7 @@ import { createReadStream } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { TsrtError } from '../errors.ts';
-import { readText } from '../text.ts';
+import { readTextFile } from '../text.ts';
 
 const IMAGE_NAME = /\.(jpe?g|png|webp|gif|tiff?|avif)$/i;
 const LABEL_FILES = ['labels.txt', 'labels.csv', 'labels.json'] as const;
@@ -128,7 +128,7 @@ function folderLabels(classNames: readonly string[], classes: number | undefined
 
 /** `name class` per line (.txt), `name,class` per line with an optional header (.csv), or an object (.json). */
 async function readLabelsFile(path: string): Promise<ReadonlyMap<string, number>> {
-  const content = await readText(path).catch((cause: unknown) => {
+  const content = await readTextFile(path).catch((cause: unknown) => {
     throw new TsrtError('DATASET_INVALID', "the labels file can't be read", { place: path, fix: 'check its name and that it is readable', cause });
   });
   const labels = new Map<string, number>();

@@ -11,7 +11,7 @@ import { defaultLoaders } from 'cosmiconfig';
 import { TsrtError } from '../errors.ts';
 import { MODULE_LOADERS } from '../load-module.ts';
 import { nearest } from '../nearest.ts';
-import { readText } from '../text.ts';
+import { readTextFile } from '../text.ts';
 import { suiteOfModel } from './of-model.ts';
 import { type Suite, type SuiteDefinition, suiteSchema } from './schema.ts';
 import { validate } from './validate.ts';
@@ -150,7 +150,7 @@ async function bundledSuites(): Promise<string | undefined> {
 async function readSuiteFile(file: string): Promise<unknown> {
   const loader = LOADERS[extname(file) as keyof typeof LOADERS];
   try {
-    return await loader(file, await readText(file));
+    return await loader(file, await readTextFile(file));
   } catch (cause) {
     const lines = (cause instanceof Error ? cause.message : String(cause)).split('\n').filter((line) => line.trim() !== '');
     // cosmiconfig's loaders put "YAML Error in <file>:" on a line of its own; the place says that already.

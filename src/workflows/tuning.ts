@@ -5,7 +5,7 @@ import type { TuningContext } from '../backends/backend.ts';
 import { frozenOf, parseFrozen } from '../backends/webgpu/tune/frozen.ts';
 import type { TacticsReport } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
-import { readText } from '../text.ts';
+import { readTextFile } from '../text.ts';
 
 export interface TuningRequest {
   /** Undefined: the one in the cache folder. */
@@ -26,7 +26,7 @@ export async function tuningContext({ cacheFile, budgetMs, frozenFile }: TuningR
 
 async function readList(file: string): Promise<string> {
   try {
-    return await readText(file);
+    return await readTextFile(file);
   } catch (cause) {
     throw new TsrtError('USAGE', `the list of frozen tactics can't be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
       place: file,

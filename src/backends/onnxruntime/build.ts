@@ -1,6 +1,7 @@
 /**
  * Builds onnxruntime engines: the optimized graph written back as ONNX, or the model's own bytes where the IR can't hold it.
  */
+import { totalmem } from 'node:os';
 import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
 import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
@@ -23,6 +24,7 @@ import type { BuildContext, BuildInput } from '../backend.ts';
 import { evaluateConstants } from './evaluate.ts';
 import { executedLayers, int8Proof } from './executed.ts';
 import { externalFiles } from './external.ts';
+import { checkFits } from './fits.ts';
 import { reasonOf, loadOrt, type OrtSession, type SessionOptions } from './library.ts';
 import { optimizedNodes } from './optimized.ts';
 import { buildSessionOptions, ortOptions, sessionOptions } from './options.ts';
@@ -45,6 +47,7 @@ interface Content {
 /** Builds, and loads once to see that onnxruntime takes what was written. */
 export async function buildOrtEngine(input: BuildInput, context: BuildContext): Promise<Engine> {
   const content = input.graph.ok && !staysPacked(input) ? await compiled(input, input.graph.graph, context) : await passedThrough(input, whyNot(input));
+  checkFits([...content.inputs, ...content.outputs], totalmem());
   const header: EngineHeader = {
     formatVersion: 1,
     tool: { name: 'tsrt-bench', version: TOOL_VERSION },

@@ -8,7 +8,7 @@ import { parseCalibration } from '../../quantize/calibration.ts';
 import { type CalibratorOptions, isCalibrationMethod } from '../../quantize/calibrators.ts';
 import { INTEGER_OPS } from '../../quantize/detect.ts';
 import type { Registry } from '../../registry.ts';
-import { readText } from '../../text.ts';
+import { readTextFile } from '../../text.ts';
 import type { Dataset, DatasetPart } from '../../suite/source.ts';
 import type { ResolvedModel } from '../../suite/models.ts';
 import type { QuantizationSettings, Suite } from '../../suite/schema.ts';
@@ -127,7 +127,7 @@ async function fitting(path: string, { fusion, disabledPasses }: GraphOptions): 
 
 /** A cache as builds take it. Throws TsrtError CALIBRATION_INVALID for a file that is none, with the way to one. */
 export async function readCalibration(path: string, fix = 'write one with tsrt-bench calibrate SUITE --out FILE'): Promise<NonNullable<BuildInput['calibration']>> {
-  const text = await readText(path).catch((cause: unknown) => {
+  const text = await readTextFile(path).catch((cause: unknown) => {
     throw new TsrtError('CALIBRATION_INVALID', "the calibration can't be read", { place: path, fix, cause });
   });
   return forBuild(parseCalibration(text, path), text);

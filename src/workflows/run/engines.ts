@@ -11,7 +11,6 @@ import { precisionMismatch, precisionShares } from '../../engine/precision.ts';
 import { serializeEngine } from '../../engine/file.ts';
 import { sha256Hex } from '../../engine/sha256.ts';
 import { reportError, TsrtError, type ErrorReport } from '../../errors.ts';
-import { tensorBytes } from '../../ir/tensor.ts';
 import type { Registry } from '../../registry.ts';
 import { quantile, sortSamples } from '../../stats/samples.ts';
 import type { Case, Variant } from '../../results/record.ts';
@@ -19,6 +18,7 @@ import type { EngineFile } from '../engine-file.ts';
 import type { OnRunEvent } from '../events.ts';
 import { inModelFile } from '../model-file.ts';
 import { deviceOf } from '../probe.ts';
+import { checkInputSize } from '../request-size.ts';
 import type { KeptEngines } from './kept-engines.ts';
 
 /** An engine file with what a record says of it. */
@@ -75,9 +75,6 @@ const REPEAT_BUILDS_MS = 3000;
 export function engineKey(variant: Variant): string {
   return `${variant.id}/b${variant.options.batch}`;
 }
-
-/** Inputs are handed to the workers in one file, which Node reads up to this size. */
-const MAX_INPUT_BYTES = 2 ** 31 - 2 ** 20;
 
 /** Outcomes by {@link engineKey}. Throws MODEL_INVALID, and what `signal` aborts with. */
 export async function buildEngines(request: EngineRequest): Promise<ReadonlyMap<string, EngineOutcome>> {
@@ -197,12 +194,4 @@ function checkPrecision({ backend, options: { precision }, layers }: EngineHeade
     ? `of a network whose operations lie between its own inputs and outputs, which keep their types, nothing is left for halves: take fp32. Of a larger one it is a fault of the backend ${backend}: take another, or tell its author`
     : `a fault of the backend ${backend}: take another backend for ${precision}, or tell its author`;
   throw new TsrtError('PRECISION_UNPROVEN', mismatch, { fix });
-}
-
-function checkInputSize({ inputs, options }: EngineHeader): void {
-  const bytes = inputs.reduce((sum, input) => sum + tensorBytes(input), 0);
-  if (bytes <= MAX_INPUT_BYTES) return;
-  throw new TsrtError('OUT_OF_MEMORY', `the inputs of one request of batch ${options.batch} take ${(bytes / 2 ** 30).toFixed(1)} GiB; a request may have 2 GiB`, {
-    fix: 'ask for a smaller --batch',
-  });
 }

@@ -35,6 +35,14 @@ describe('compileModel', () => {
     expect((await notices({ batch: 1 })).join(' ')).not.toContain('open dimension');
   });
 
+  it('says what an absurd batch would take, and does not blame the file', async () => {
+    const bytes = modelBytes({ inputs: [value('x', 'float32', ['batch', 4])], outputs: [value('y', 'float32', ['batch', 4])] });
+    const compile = (batch: number) => compileModel({ ...request(bytes), options: { ...options, batch }, backend: nullBackend });
+    await expect(compile(4 * 2 ** 30)).rejects.toMatchObject({ code: 'OUT_OF_MEMORY', message: expect.stringContaining('64.0 GiB') as string, fix: expect.stringContaining('--batch') as string });
+    const own = modelBytes({ inputs: [value('x', 'float32', [4 * 2 ** 30, 4])], outputs: [value('y', 'float32', [4 * 2 ** 30, 4])] });
+    await expect(compileModel({ ...request(own), rebatch: false, backend: nullBackend })).rejects.toMatchObject({ code: 'MODEL_INVALID' });
+  });
+
   it('refuses a batch that a size contradicts, and takes the size for it where none was asked for', async () => {
     const open = modelBytes({ inputs: [value('x', 'float32', ['batch', 4])], outputs: [value('y', 'float32', ['batch', 4])] });
     const fixed = modelBytes({ inputs: [value('x', 'float32', [1, 4])], outputs: [value('y', 'float32', [1, 4])] });

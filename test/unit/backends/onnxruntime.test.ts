@@ -6,6 +6,7 @@ import type { Session } from '../../../src/backends/backend.ts';
 import { compileModel } from '../../../src/backends/compile.ts';
 import { cpuDevice } from '../../../src/backends/cpu.ts';
 import { evaluateConstants } from '../../../src/backends/onnxruntime/evaluate.ts';
+import { checkFits } from '../../../src/backends/onnxruntime/fits.ts';
 import { onnxruntimeBackend } from '../../../src/backends/onnxruntime/onnxruntime.ts';
 import type { BuildOptions, Engine } from '../../../src/engine/engine.ts';
 import { deserializeEngine, serializeEngine } from '../../../src/engine/file.ts';
@@ -61,6 +62,14 @@ function worstError(found: Tensor, wanted: readonly number[]): number {
   const values = toNumbers(found);
   return values.length === wanted.length ? Math.max(...values.map((value, i) => Math.abs(value - wanted[i]!))) : Infinity;
 }
+
+describe('checkFits', () => {
+  it('says what a request takes and what the machine has', () => {
+    const bindings = [{ dtype: 'float32', dims: [2 ** 20, 3, 32, 32] }, { dtype: 'float32', dims: [2 ** 20, 10] }] as const;
+    expect(() => checkFits(bindings, 16 * 2 ** 30)).not.toThrow();
+    expect(() => checkFits(bindings, 8 * 2 ** 30)).toThrow(expect.objectContaining({ code: 'OUT_OF_MEMORY', message: 'the inputs and outputs of one request take 12.0 GiB; this machine has 8.0 GiB of memory' }));
+  });
+});
 
 describe('onnxruntime engines', () => {
   it.each(['on', 'off'] as const)('compute what the model says with fusion %s', async (fusion) => {

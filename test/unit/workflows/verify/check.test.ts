@@ -43,6 +43,12 @@ const relu = modelBytes();
 const x = floats([-1, 2, -3, 4], [1, 4]);
 
 describe('checkCase', () => {
+  it('makes no inputs that no request may have', async () => {
+    const open = modelBytes({ inputs: [value('x', 'float32', ['N', 4])], outputs: [value('y', 'float32', ['N', 4])] });
+    const result = await check(open, {}, nullBackend, { ...settings, options: buildOptions({ batch: 200_000_000 }) });
+    expect(result).toMatchObject({ status: 'error', error: { code: 'OUT_OF_MEMORY', message: expect.stringContaining('3.0 GiB') as string } });
+  });
+
   it('passes where the outputs are as expected', async () => {
     const result = await check(relu, { 'input_0.pb': x, 'output_0.pb': floats([0, 2, 0, 4], [1, 4]) });
     expect(result).toMatchObject({ status: 'passed', comparedWith: 'expected outputs', outputs: [{ output: 'y', passed: true, elements: 4 }], notices: [] });
