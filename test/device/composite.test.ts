@@ -125,6 +125,18 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
     expect(header.notices).toEqual([]);
   });
 
+  it('in fp16 are refused by the node that falls back, and plain where none does', async () => {
+    const error = await errorOf(build(mixed(), { precision: 'fp16' }));
+    expect([error.code, error.details]).toEqual(['MODEL_UNSUPPORTED', [expect.stringMatching(/fp32 only, not fp16, .* for Det 'det': the webgpu backend has no kernel for this op$/)]]);
+    const graph = newGraphBuilder('plain');
+    graph.input('x', { dtype: 'float32', dims: [1, 3, 4, 4] });
+    const w = graph.constant(fromNumbers('float32', [8, 3, 3, 3], noise(216)), 'w');
+    const plain = graph.finish([graph.node('Relu', [graph.node('Conv', ['x', w], CONV)], {})]);
+    const { header } = await build(plain, { precision: 'fp16' });
+    expect(header.backendData).not.toHaveProperty('composite');
+    expect(header.layers.some(({ precision }) => precision === 'float16')).toBe(true);
+  });
+
   it('need the option: without it the build says what it can not do', async () => {
     const error = await errorOf(build(mixed(), { backendOptions: {} }));
     expect(error.code).toBe('MODEL_UNSUPPORTED');

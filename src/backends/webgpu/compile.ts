@@ -20,7 +20,7 @@ import type { CompositeTail } from './composite/tail.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
-import { beyondHalf, gridsBeyondHalf, halfNotices, inPrecision, provePrecision } from './precision.ts';
+import { beyondHalf, fallbackProblem, gridsBeyondHalf, halfNotices, inPrecision, provePrecision } from './precision.ts';
 import { type DeviceProfile, matricesOf, PORTABLE_PROFILE, profileOf } from './profile.ts';
 import { type Planned, Planner } from './tune/planner.ts';
 
@@ -51,6 +51,9 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const unsupported = unsupportedNodes(graph);
   const { fallback, tune, streams, f32Products, fp16Accumulation } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
+  // Nodes that only the passes made foreign, which supports() could not know.
+  const problem = fallbackProblem(options.precision, unsupported);
+  if (problem !== undefined) throw unsupportedError(model.name, 'webgpu', [{ node: model.name, op: 'precision', reason: problem }]);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input, device);
   const { profile } = target;

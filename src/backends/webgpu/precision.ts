@@ -4,7 +4,7 @@
  * fp16 is a matter of storage and operands (lower/): no graph changes. int8 is Q/DQ in the graph, by a calibration or by the model itself,
  * which the passes turn into products of integers; everything else of such a build is stored as f16.
  */
-import type { EngineLayer } from '../../engine/engine.ts';
+import type { EngineLayer, Precision } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
 import { type PipelineOptions, runPasses } from '../../passes/pipeline.ts';
@@ -14,17 +14,22 @@ import { isQuantized, quantizedProducts, stayedFloat } from '../../quantize/dete
 import { quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { HALF_MAX, typedView } from '../../ir/tensor.ts';
 import { hasIntegerKernel } from '../../passes/integer-products.ts';
-import type { BuildInput } from '../backend.ts';
+import type { BuildInput, Unsupported } from '../backend.ts';
 
 /** Why the backend can't give the precision asked for; undefined where it can. */
 export function precisionProblem({ options, graph, calibration }: BuildInput): string | undefined {
-  const { precision, backendOptions } = options;
-  if (precision === 'fp32') return undefined;
-  if (backendOptions['fallback'] === 'onnxruntime') return `with a fallback the backend builds fp32 only, not ${precision}: values between the parts travel in their own types`;
-  if (precision === 'fp16') return undefined;
+  const { precision } = options;
+  if (precision === 'fp32' || precision === 'fp16') return undefined;
   if (!graph.ok) return `the model can't be quantized: ${graph.unsupported[0]?.op}: ${graph.unsupported[0]?.reason}`;
   if (isQuantized(graph.graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
   return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
+}
+
+/** Why nodes that fall back to onnxruntime leave fp32 alone; undefined where none does: a fallback that is allowed changes nothing of such a model. */
+export function fallbackProblem(precision: Precision, [first, ...others]: readonly Unsupported[]): string | undefined {
+  if (precision === 'fp32' || first === undefined) return undefined;
+  const more = others.length === 0 ? '' : ` and ${others.length} more`;
+  return `a model of which onnxruntime runs a part is built in fp32 only, not ${precision}, as values between the parts travel in their own types; that part is for ${first.op} '${first.node}'${more}: ${first.reason}`;
 }
 
 export interface InPrecision {

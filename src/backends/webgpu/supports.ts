@@ -8,18 +8,19 @@ import { unsupportedPixels } from '../pixels.ts';
 import { isOrtDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { webgpuOptions } from './options.ts';
-import { precisionProblem } from './precision.ts';
+import { fallbackProblem, precisionProblem } from './precision.ts';
 
 export function supportsInput(input: BuildInput): readonly Unsupported[] {
   const { graph, model, options } = input;
+  const falls = webgpuOptions(options).fallback === 'onnxruntime';
+  const foreign = graph.ok ? unsupportedNodes(withoutKnown(splitVariadicNodes(decomposeCustomNodes(graph.graph, 'webgpu').graph))) : graph.unsupported;
   const reasons: Unsupported[] = [];
-  const problem = precisionProblem(input);
+  const problem = (falls ? fallbackProblem(options.precision, foreign) : undefined) ?? precisionProblem(input);
   if (problem !== undefined) reasons.push({ node: model.name, op: 'precision', reason: problem });
   reasons.push(...unsupportedPixels(input));
-  const falls = webgpuOptions(options).fallback === 'onnxruntime';
   if (!graph.ok) return falls && graph.held && cutTail(model.bytes, graph.held) ? reasons : [...reasons, ...graph.unsupported];
   if (falls) return [...reasons, ...foreignBindings(graph.graph)];
-  return [...reasons, ...unsupportedNodes(withoutKnown(splitVariadicNodes(decomposeCustomNodes(graph.graph, 'webgpu').graph)))];
+  return [...reasons, ...foreign];
 }
 
 /** Inputs and outputs that not even onnxruntime binds. Which nodes it takes shows in the build. */
