@@ -19,6 +19,7 @@ import { withEngineFolder } from './engine-folder.ts';
 import { readModelFile } from './model-file.ts';
 import { chooseDevices, deviceOf, probeBackend } from './probe.ts';
 import { buildSweep } from './run/build-sweep.ts';
+import { checkRequest } from './request.ts';
 import { prepareRun } from './run/prepare.ts';
 import type { RunRequest } from './run/request.ts';
 
@@ -76,6 +77,7 @@ async function profileEngine(title: string, engine: Engine, backend: Backend, de
     if (!session.profile) {
       throw new TsrtError('USAGE', `${backend.name} can't time layers on ${session.device.description}`, { fix: 'profile it on a device with timestamp queries, or with another backend' });
     }
+    checkRequest(session.inputs, session.header.options.batch);
     const inputs = seededInputs(session.inputs, seed);
     const clock = session.clock ? createSessionClock(session.clock) : createSystemClock();
     await warmUp(session, inputs, clock);

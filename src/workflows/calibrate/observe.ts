@@ -17,6 +17,7 @@ import { watchPeaks } from '../../quantize/peaks.ts';
 import type { Scheme } from '../../quantize/params.ts';
 import { calibrationOutputs, calibrationPlacement } from '../../quantize/quantize-graph.ts';
 import type { Dataset } from '../../suite/source.ts';
+import { checkRequest } from '../request.ts';
 
 /** What decides which graph is calibrated. */
 export type GraphOptions = Pick<BuildOptions, 'fusion' | 'disabledPasses' | 'dims' | 'inputShapes'>;
@@ -60,6 +61,7 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
     throw unquantizable(request.model.name, isHalf ? 'its weights are halves: int8 is made of the model in float32 that it was converted from' : 'it has no convolution or matrix product with constant weights');
   }
   const bindings = (ids: readonly string[]) => ids.map((name): Binding => ({ name, ...typeOf(graph, name) }));
+  checkRequest(bindings(graph.inputs), batch);
   const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), batch);
   const collector = createCollector(graph, placement);
   const wanted = calibrationOutputs(graph, placement);

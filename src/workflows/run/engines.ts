@@ -18,7 +18,7 @@ import type { EngineFile } from '../engine-file.ts';
 import type { OnRunEvent } from '../events.ts';
 import { inModelFile } from '../model-file.ts';
 import { deviceOf } from '../probe.ts';
-import { checkInputSize } from '../request-size.ts';
+import { checkRequest } from '../request.ts';
 import type { KeptEngines } from './kept-engines.ts';
 
 /** An engine file with what a record says of it. */
@@ -104,7 +104,7 @@ async function takeOver(
   path: string,
 ): Promise<EngineOutcome> {
   try {
-    checkInputSize(header);
+    checkRequest(header.inputs, header.options.batch);
     checkPrecision(header);
     await writeFile(path, bytes);
     const device = deviceOf(availability);
@@ -152,7 +152,7 @@ async function buildOne(
         context: { device, tuning, signal, onProgress },
       });
     const { engine, buildsMs } = await timedBuilds(() => inModelFile(model.path, compile), builds, signal);
-    checkInputSize(engine.header);
+    checkRequest(engine.header.inputs, engine.header.options.batch);
     checkPrecision(engine.header);
     const buildMs = quantile(sortSamples(buildsMs), 0.5);
     const bytes = await serializeEngine(engine);

@@ -16,7 +16,7 @@ import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
 import type { TensorValue } from '../../onnx/value.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
 import { runInPortions } from '../portions.ts';
-import { checkInputSize } from '../request-size.ts';
+import { checkRequest } from '../request.ts';
 import type { VerifyCase } from './cases.ts';
 import { compareValues, toleranceFor, type AskedTolerance, type OutputComparison, type Tolerance } from './compare.ts';
 import type { CaseResult, Yardstick } from './result.ts';
@@ -135,7 +135,7 @@ async function checkEngine(work: Work): Promise<Checked> {
   // Without data there is one trial, whose inputs follow from the bindings.
   for (const trial of work.trials.length > 0 ? work.trials : [undefined]) {
     const { engine, frozen } = await engineFor(work, trial?.inputs ?? new Map<string, TensorValue>());
-    checkInputSize(engine.header);
+    if (!trial) checkRequest(engine.header.inputs, engine.header.options.batch);
     const session = await tools.backend.load(engine, { device: settings.device, signal: undefined });
     try {
       for (const notice of engine.header.notices) notices.add(notice);

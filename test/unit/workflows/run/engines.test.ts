@@ -13,8 +13,9 @@ import { resolveModel } from '../../../../src/suite/models.ts';
 import { createProbe } from '../../../../src/workflows/probe.ts';
 import { buildEngines, engineKey } from '../../../../src/workflows/run/engines.ts';
 import { temporaryFolder } from '../../../helpers/folder.ts';
+import { modelBytes, value } from '../../onnx/models.ts';
 
-async function outcomeOf(changes: Partial<Backend>, options: { readonly batch?: number; readonly precision?: Precision; readonly bytes?: Uint8Array } = {}) {
+async function outcomeOf(changes: Partial<Backend>, options: { readonly batch?: number; readonly precision?: Precision; readonly bytes?: Uint8Array; readonly dims?: Readonly<Record<string, number>> } = {}) {
   const folder = await temporaryFolder();
   const suite = parseSuite(
     {
@@ -30,7 +31,7 @@ async function outcomeOf(changes: Partial<Backend>, options: { readonly batch?: 
   );
   const model = await resolveModel(suite, { cacheFolder: folder });
   const backend: Backend = { ...nullBackend, name: 'fake', ...changes };
-  const cases = expandCases(suite, {}, { cores: 2 });
+  const cases = expandCases(suite, { dims: options.dims }, { cores: 2 });
   const outcomes = await buildEngines({
     cases,
     model: { name: model.name, bytes: options.bytes ?? (await readFile(model.path)), path: model.path },
@@ -76,6 +77,12 @@ describe('buildEngines', () => {
   it('refuses inputs that no worker can be handed', async () => {
     // 3 × 32 × 32 floats are 12 KiB: 200,000 of them are 2.3 GiB.
     expect(await outcomeOf({}, { batch: 200_000 })).toMatchObject({ status: 'failed', error: { code: 'OUT_OF_MEMORY', message: expect.stringMatching(/2\.3 GiB/) as string } });
+  });
+
+  it('skips a case of no elements, on which kernels of onnxruntime end the process', async () => {
+    const bytes = modelBytes({ inputs: [value('x', 'float32', ['N', 'T'])], outputs: [value('y', 'float32', ['N', 'T'])] });
+    const outcome = await outcomeOf({}, { bytes, dims: { T: 0 } });
+    expect(outcome).toMatchObject({ status: 'skipped', reason: "nothing goes into the model: 'x' is [1,0]", fix: expect.stringContaining('--dim') as string });
   });
 
   it.each(['fp16', 'int8', 'mixed'] as const)('fails an engine that was asked for in %s and runs floats', async (precision) => {

@@ -43,6 +43,15 @@ const relu = modelBytes();
 const x = floats([-1, 2, -3, 4], [1, 4]);
 
 describe('checkCase', () => {
+  it('refuses to compare nothing, but for data that lies with the model', async () => {
+    const open = modelBytes({ inputs: [value('x', 'float32', ['N', 4])], outputs: [value('y', 'float32', ['N', 4])] });
+    expect(await check(open, {}, onnxruntimeBackend, { ...settings, options: buildOptions({ dims: { N: 0 } }) })).toMatchObject({
+      status: 'error',
+      error: { code: 'MODEL_UNSUPPORTED', message: "nothing goes into the model: 'x' is [0,4]" },
+    });
+    expect(await check(open, { 'input_0.pb': floats([], [0, 4]), 'output_0.pb': floats([], [0, 4]) })).toMatchObject({ status: 'passed' });
+  });
+
   it('makes no inputs that no request may have', async () => {
     const open = modelBytes({ inputs: [value('x', 'float32', ['N', 4])], outputs: [value('y', 'float32', ['N', 4])] });
     const result = await check(open, {}, nullBackend, { ...settings, options: buildOptions({ batch: 200_000_000 }) });
