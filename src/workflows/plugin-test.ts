@@ -1,6 +1,5 @@
 /** `plugin test`: the conformance kit over the ops of one plugin, and a check of each of its other parts. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { webgpuBackend } from '../backends/webgpu/webgpu.ts';
 import { resolveConfig } from '../config.ts';
@@ -11,6 +10,7 @@ import { Lane } from '../kit/lane.ts';
 import { checkParts, type PartResult } from '../kit/parts.ts';
 import { locatePlugin } from '../plugin-source.ts';
 import type { BenchRecord } from '../results/record.ts';
+import { makeTemporaryFolder } from '../temporary.ts';
 import { openRegistry } from './registry.ts';
 
 export interface PluginTestRequest {
@@ -83,7 +83,7 @@ const SAMPLE_SUITE = {
 
 /** Two completed and one failed, as a run writes them. */
 async function sampleRecords(signal: AbortSignal | undefined): Promise<readonly BenchRecord[]> {
-  const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-kit-'));
+  const folder = await makeTemporaryFolder('kit');
   try {
     const suite = join(folder, 'suite.json');
     await writeFile(suite, JSON.stringify(SAMPLE_SUITE));

@@ -2,13 +2,14 @@
  * The folder through which tensors travel: raw little-endian files, written by the side that has the values. Both sides name
  * files by plain names, so that nothing outside of the folder is ever meant.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Binding } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { formatType, sameDims, tensorBytes, type Tensor } from '../../ir/tensor.ts';
+import { makeTemporaryFolder } from '../../temporary.ts';
 import type { TensorMap } from '../backend.ts';
 import type { TensorFile } from './protocol.ts';
 
@@ -28,7 +29,7 @@ const open = new Set<string>();
 /** A new folder; what is left of it goes with this process. */
 export async function createExchange(): Promise<Exchange> {
   await mkdir(tmpdir(), { recursive: true });
-  const folder = mkdtempSync(join(tmpdir(), 'tsrt-bench-exchange-'));
+  const folder = await makeTemporaryFolder('exchange');
   if (!process.listeners('exit').includes(removeAll)) process.on('exit', removeAll);
   open.add(folder);
   const write: Exchange['write'] = (file, data) => writeFile(join(folder, file), data);

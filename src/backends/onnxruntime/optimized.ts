@@ -2,10 +2,10 @@
  * What onnxruntime makes of a model: the nodes that it will execute, read from the optimized model that it writes on demand.
  * This is the proof of what runs in which precision; our own intent is none.
  */
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
+import { makeTemporaryFolder } from '../../temporary.ts';
 import { loadOrt, openSession, type SessionOptions } from './library.ts';
 
 export interface OptimizedNode {
@@ -19,7 +19,7 @@ export interface OptimizedNode {
 /** The nodes in execution order. Rejects with onnxruntime's error where it can't load the model. */
 export async function optimizedNodes(bytes: Uint8Array, options: SessionOptions): Promise<readonly OptimizedNode[]> {
   const ort = await loadOrt();
-  const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-optimized-'));
+  const folder = await makeTemporaryFolder('optimized');
   try {
     const path = join(folder, 'model.onnx');
     const session = await openSession(ort, bytes, { ...options, optimizedModelFilePath: path });

@@ -2,11 +2,11 @@
  * Times per node, from onnxruntime's profiler: it writes Chrome trace events to a file, of which the node events of the last
  * run are read (https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html).
  */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Engine } from '../../engine/engine.ts';
 import { readModel } from '../../onnx/model.ts';
+import { makeTemporaryFolder } from '../../temporary.ts';
 import type { LayerTime } from '../backend.ts';
 import { MODEL_PART } from './parts.ts';
 import type { OrtSession, OrtTensor, SessionOptions } from './library.ts';
@@ -26,7 +26,7 @@ export async function profileRun(
   open: (options: SessionOptions) => Promise<OrtSession>,
   feeds: Record<string, OrtTensor>,
 ): Promise<readonly LayerTime[]> {
-  const folder = await mkdtemp(join(tmpdir(), 'tsrt-bench-profile-'));
+  const folder = await makeTemporaryFolder('profile');
   try {
     const session = await open({ enableProfiling: true, profileFilePrefix: join(folder, 'trace') });
     try {
