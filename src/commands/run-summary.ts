@@ -3,6 +3,7 @@ import { relative } from 'node:path';
 import { BASELINE_ROUNDS, DEFAULT_ROUNDS } from '../gate/sequential.ts';
 import { tableReporter } from '../report/table.ts';
 import { foldWords } from '../report/units.ts';
+import { shellWord } from '../text.ts';
 import type { RunResult } from '../workflows/run/request.ts';
 
 /** `asked` is the suite as it was called for: what a path found, its name alone need not. */
@@ -13,7 +14,7 @@ export function describeRun(result: RunResult, asked: string, terminal: { readon
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
   lines.push(...labelled('time', stageTimes(result), width));
   const files = result.files.length === 0 ? ['none: no case had ended'] : result.files.map(nearPath);
-  lines.push(...files.map((file, index) => `${(index === 0 ? 'records' : '').padEnd(8)} ${file}`), ...labelled('next', nextCommand(result, /[^\w./@:+-]/.test(asked) ? `'${asked}'` : asked), width));
+  lines.push(...files.map((file, index) => `${(index === 0 ? 'records' : '').padEnd(8)} ${file}`), ...labelled('next', nextCommand(result, shellWord(asked)), width));
   return lines.join('\n');
 }
 

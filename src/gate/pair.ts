@@ -58,10 +58,10 @@ function pairOf(record: BenchRecord, kept: readonly CompletedRecord[] | undefine
   return record.status === 'completed' ? { state: 'both', caseId, baseline, candidate: record } : { state: 'broken', caseId, baseline, candidate: record };
 }
 
-/** What the newest run is compared with where it has just become the baseline: itself. */
-export function sameRunNotices(baseline: RecordSet, candidate: RecordSet): string[] {
+/** What the newest run is compared with where it has just become the baseline: itself. `called` is the suite as a command takes it. */
+export function sameRunNotices(baseline: RecordSet, candidate: RecordSet, called: string): string[] {
   const runs = [...new Set([...baseline.records, ...candidate.records].map(({ provenance }) => provenance.runId))];
-  return runs.length === 1 ? [`run ${runs[0]} was compared with itself: measure again (\`tsrt-bench run ${candidate.suite}\`) for a comparison that says something`] : [];
+  return runs.length === 1 ? [`run ${runs[0]} was compared with itself: measure again (\`tsrt-bench run ${called}\`) for a comparison that says something`] : [];
 }
 
 function deviceNotices(pairs: readonly Both[], options: PairOptions): string[] {

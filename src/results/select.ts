@@ -14,6 +14,8 @@ export interface Selection {
   readonly store?: BaselineStore | undefined;
   /** Restricts runs and baselines to one suite. */
   readonly suite?: string | undefined;
+  /** That suite as a command takes it, where it was asked for by a path; default: its name. */
+  readonly called?: string | undefined;
   /** Restricts a baseline to devices, by slug. */
   readonly devices?: readonly string[] | undefined;
 }
@@ -39,27 +41,27 @@ export function homeOf({ results, store }: Pick<Selection, 'results' | 'store'>)
   return store ?? results;
 }
 
-async function selectLatest({ results, suite }: Selection): Promise<RecordSet> {
+async function selectLatest({ results, suite, called }: Selection): Promise<RecordSet> {
   const run = await latestRun(results, suite);
   if (run) return readRun(run);
-  throw await noRun(results, suite);
+  throw await noRun(results, suite, [], called);
 }
 
 /** There is no run at all, or none of the suite: then the suites that there are. `details` say what could not be read. */
-export async function noRun(results: string, suite: string | undefined, details: readonly string[] = []): Promise<TsrtError> {
+export async function noRun(results: string, suite: string | undefined, details: readonly string[] = [], called = suite): Promise<TsrtError> {
   const known = [...new Set((await listRuns(results)).map((run) => run.suite))];
   if (suite === undefined || known.length === 0) {
     return new TsrtError('RESULTS_NOT_FOUND', `there is no run${suite === undefined ? '' : ` of suite ${suite}`} yet`, {
       place: results,
       details,
-      fix: `measure first: \`tsrt-bench run ${suite ?? 'suites/resnet50'}\`, or name the folder with --results`,
+      fix: `measure first: \`tsrt-bench run ${called ?? 'suites/resnet50'}\`, or name the folder with --results`,
     });
   }
   const guess = nearest(suite, known);
   return new TsrtError('RESULTS_NOT_FOUND', `there is no run of suite ${suite}${guess === undefined ? '' : `; did you mean '${guess}'?`}`, {
     place: results,
     details,
-    fix: `known: ${known.join(', ')}; or measure it: \`tsrt-bench run ${suite}\``,
+    fix: `known: ${known.join(', ')}; or measure it: \`tsrt-bench run ${called}\``,
   });
 }
 

@@ -18,6 +18,7 @@ import {
 import { homeOf, selectRecords } from '../results/select.ts';
 import type { RecordSet } from '../results/store.ts';
 import type { BaselineStore, UpdateEntry } from '../results/stores/contract.ts';
+import { suiteCall } from './suite-call.ts';
 
 export interface SaveRequest {
   readonly results: string;
@@ -39,14 +40,14 @@ export interface SaveResult extends SavedBaseline {
 export async function saveAsBaseline(request: SaveRequest): Promise<SaveResult> {
   const set = await selectRecords(request.source, request);
   const saved = await saveBaseline(homeOf(request), request.name, set.records, request.force);
-  return { ...saved, label: set.label, notices: [...set.notices, ...thinNotice(set)] };
+  return { ...saved, label: set.label, notices: [...set.notices, ...(await thinNotice(set))] };
 }
 
 /** Said while the engines are still at hand that a better baseline could be measured with. */
-function thinNotice({ suite, records }: RecordSet): string[] {
+async function thinNotice({ suite, records }: RecordSet): Promise<string[]> {
   const fewest = Math.min(...records.flatMap((record) => (record.status === 'completed' ? [record.rounds.length] : [])));
   if (!(fewest < BASELINE_ROUNDS)) return [];
-  return [`with ${plural(fewest, 'round')} a case, a gate against this baseline tells gross changes only: \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` makes one that decides`];
+  return [`with ${plural(fewest, 'round')} a case, a gate against this baseline tells gross changes only: \`tsrt-bench run ${await suiteCall(suite, undefined)} --rounds ${DEFAULT_ROUNDS}\` makes one that decides`];
 }
 
 /** What there is, unreadable files included. */

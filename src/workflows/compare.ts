@@ -4,6 +4,7 @@ import { compareByNode, type NodeComparison } from '../report/by-node.ts';
 import type { Registry } from '../registry.ts';
 import { chooseDevices } from './probe.ts';
 import { readEngineFile } from './engine-file.ts';
+import { suiteCall } from './suite-call.ts';
 import { TsrtError } from '../errors.ts';
 import { comparePairs, type Comparison } from '../gate/compare.ts';
 import { DEFAULT_POLICY } from '../gate/policy.ts';
@@ -35,7 +36,7 @@ export async function compareRecords(request: CompareRequest): Promise<Compariso
   const baseline = await selectRecords(request.baseline, { ...request, suite: request.suite ?? candidate.suite });
   const pairing = pairCases(ofCases(baseline, request.caseFilter), ofCases(candidate, request.caseFilter), request);
   if (request.caseFilter !== undefined && pairing.pairs.length === 0) throw noCase(candidate.suite, request.caseFilter, candidate.records.map((record) => record.case.id));
-  const notices = [...sameRunNotices(baseline, candidate), ...baseline.notices, ...candidate.notices, ...pairing.notices];
+  const notices = [...sameRunNotices(baseline, candidate, await suiteCall(candidate.suite, undefined)), ...baseline.notices, ...candidate.notices, ...pairing.notices];
   const labels = { baseline: baseline.label, candidate: candidate.label };
   const comparison = comparePairs({ ...pairing, notices }, labels, { ...DEFAULT_POLICY, ...(request.metrics && { metrics: request.metrics }) });
   const shown = new Set(comparison.cases.flatMap(({ changes }) => changes.map(({ metric }) => metric)));

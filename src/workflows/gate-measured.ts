@@ -18,6 +18,7 @@ import { type GateRequest, judgeRecords, policyOf, selectBaseline } from './gate
 import type { Judged } from './gate-update.ts';
 import type { RunWatch, RunRequest } from './run/request.ts';
 import { runSuite } from './run/run.ts';
+import { suiteCall } from './suite-call.ts';
 
 export interface MeasuredGateRequest {
   readonly run: Omit<RunRequest, 'watch' | 'resume'>;
@@ -32,7 +33,7 @@ export interface MeasuredGateRequest {
 export async function measureAndJudge({ run, gate, looks, whole }: MeasuredGateRequest): Promise<Judged> {
   const suite = await loadSuite(run.suite, { cwd: process.cwd(), plugins: gate.pluginSuites });
   const policy = policyOf(suite, { ...gate, thresholds: parseThresholds(gate.thresholds) });
-  const baseline = await selectBaseline(gate.baseline, { results: gate.results, store: gate.store, suite: suite.name });
+  const baseline = await selectBaseline(gate.baseline, { results: gate.results, store: gate.store, suite: suite.name, called: await suiteCall(suite.name, run.suite) });
   const planned = planLooks(whole ? looks.slice(-1) : looks);
   const last = planned.at(-1)!;
   const decided = new Map<string, Look>();

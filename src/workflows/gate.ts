@@ -13,8 +13,10 @@ import { devicesOf } from '../results/store.ts';
 import type { BaselineStore } from '../results/stores/contract.ts';
 import { loadSuite, type SuiteLookup } from '../suite/load.ts';
 import type { Suite } from '../suite/schema.ts';
+import { shellWord } from '../text.ts';
 import type { Judged } from './gate-update.ts';
 import { worthNotice } from './self-tests.ts';
+import { suiteCall } from './suite-call.ts';
 
 export interface GateRequest {
   readonly results: string;
@@ -53,20 +55,21 @@ export async function judgeRecords(request: GateRequest): Promise<Judged> {
   const overrides = parseThresholds(request.thresholds);
   const lookup = { cwd: process.cwd(), plugins: request.pluginSuites };
   const named = request.suite === undefined ? undefined : await loadSuite(request.suite, lookup);
-  const candidate = await selectRecords(request.candidate, { results, store, suite: named?.name });
+  const candidate = await selectRecords(request.candidate, { results, store, suite: named?.name, called: request.suite && shellWord(request.suite) });
+  const called = await suiteCall(candidate.suite, request.suite, lookup);
   const suite = named ?? (await suiteOf(candidate.suite, lookup));
   const devices = request.allowDifferentDevice ? undefined : devicesOf(candidate.records);
-  const baseline = await selectBaseline(request.baseline, { results, store, suite: candidate.suite, devices });
+  const baseline = await selectBaseline(request.baseline, { results, store, suite: candidate.suite, devices, called });
   const policy = policyOf(suite, { ...request, thresholds: overrides });
   const pairing = pairCases(baseline, candidate, request);
   const notices = suite ? [] : [`suite ${candidate.suite} can't be found here: its policy is unknown, the defaults are in force`];
-  notices.push(...sameRunNotices(baseline, candidate), ...baseline.notices, ...candidate.notices, ...pairing.notices);
+  notices.push(...sameRunNotices(baseline, candidate, called), ...baseline.notices, ...candidate.notices, ...pairing.notices);
   const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
   const labels = { baseline: baseline.label, candidate: candidate.label };
   const comparison = compareAtLooks({ ...pairing, notices }, labels, { ...policy, metrics }, request.looks);
   const report = judge(comparison, policy);
-  const worth = request.cache === undefined ? [] : [await worthNotice(request.cache, candidate.suite, { policy, timeMs: undefined })];
-  const advice = adviceOn(report, { suite: request.suite ?? candidate.suite, baseline: request.baseline, measured: request.looks !== undefined, sides: pairing.pairs });
+  const worth = request.cache === undefined ? [] : [await worthNotice(request.cache, candidate.suite, { policy, timeMs: undefined }, called)];
+  const advice = adviceOn(report, { suite: called, baseline: request.baseline, measured: request.looks !== undefined, sides: pairing.pairs });
   return { report: { ...report, notices: [...report.notices, ...advice, ...worth] }, baseline, candidate };
 }
 
@@ -113,7 +116,7 @@ export async function selectBaseline(source: string, selection: Parameters<typeo
     const others = known.length > 0 ? `name one of ${known.join(', ')} with --baseline, or ` : '';
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no baseline '${source}'`, {
       ...(error.place !== undefined && { place: error.place }),
-      fix: `${others}record it with \`tsrt-bench run ${selection.suite ?? 'SUITE'} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${source}\``,
+      fix: `${others}record it with \`tsrt-bench run ${selection.called ?? selection.suite ?? 'SUITE'} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${source}\``,
       cause: error,
     });
   }

@@ -79,12 +79,12 @@ export async function selfTestsHere(cache: string): Promise<readonly StoredSelfT
   return found.sort((a, b) => (a.measuredAt < b.measuredAt ? 1 : -1));
 }
 
-/** What a verdict says of the gate's worth here; the self-test of the same settings where there is one. */
-export async function worthNotice(cache: string, suite: string, settings: TestedSettings): Promise<string> {
+/** What a verdict says of the gate's worth here; the self-test of the same settings where there is one. `called` is the suite as a command takes it. */
+export async function worthNotice(cache: string, suite: string, settings: TestedSettings, called = suite): Promise<string> {
   const ofSuite = (await selfTestsHere(cache)).filter((test) => test.suite === suite);
   const same = ofSuite.find((test) => test.settings === hashOf(settings));
   const chosen = same ?? ofSuite[0];
-  if (!chosen) return `no self-test of suite ${suite} was made on this machine; \`tsrt-bench gate ${suite} --self-test\` says what the gate is worth here`;
+  if (!chosen) return `no self-test of suite ${suite} was made on this machine; \`tsrt-bench gate ${called} --self-test\` says what the gate is worth here`;
   return `${describeWorth(chosen)}${same ? '' : ', at other settings than these'}`;
 }
 

@@ -10,6 +10,7 @@ import { sideDifferences } from '../../gate/pair.ts';
 import type { GatePolicy } from '../../gate/policy.ts';
 import type { MeasureServices } from '../../measure/orchestrate.ts';
 import { withEngineFolder } from '../engine-folder.ts';
+import { shellWord } from '../../text.ts';
 import { worthNotice } from '../self-tests.ts';
 import type { JoinedSides } from './join.ts';
 import { measureSides } from './measure.ts';
@@ -69,7 +70,7 @@ async function judgeSides(request: AgainstRequest, sides: JoinedSides, baseline:
     ...sides.notices,
     ...sideDifferences(both),
     'accuracy is no part of this comparison; `tsrt-bench run` measures it',
-    await worthNotice(request.settings.config.cache, suite.name, { policy, timeMs: request.overrides.timeMs }),
+    await worthNotice(request.settings.config.cache, suite.name, { policy, timeMs: request.overrides.timeMs }, shellWord(request.suite)),
   ];
   return judge({ suite: suite.name, baseline, candidate: 'the suite as it is', cases, notices }, policy);
 }

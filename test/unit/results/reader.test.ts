@@ -112,6 +112,7 @@ describe('selectRecords', () => {
       message: expect.stringContaining("did you mean '20260101T000000Z-000001'"),
     });
     const empty = await temporaryFolder();
+    await expect(selectRecords('latest', { results, suite: 'resnet5', called: 'mine/suite.yaml' })).rejects.toMatchObject({ fix: expect.stringContaining('`tsrt-bench run mine/suite.yaml`') as string });
     await expect(selectRecords('latest', { results, suite: 'resnet5' })).rejects.toMatchObject({ message: "there is no run of suite resnet5; did you mean 'resnet50'?", fix: expect.stringMatching(/^known: resnet50, smoke; or measure it: `tsrt-bench run resnet5`/) as string });
     await expect(selectRecords('latest', { results: empty })).rejects.toMatchObject({ code: 'RESULTS_NOT_FOUND', fix: expect.stringContaining('tsrt-bench run') });
   });

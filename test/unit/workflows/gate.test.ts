@@ -80,7 +80,7 @@ describe('runGate', () => {
     expect(thin.gated).toMatch(/the baseline holds 3 rounds a case.*--rounds 24.*baseline save main --force.*--against REF/);
     const short = await judge(24, 3);
     expect(short.saved).toBe('');
-    expect(short.gated).toMatch(/the run holds 3 rounds a case: `tsrt-bench gate suite-of-this-test --measure`/);
+    expect(short.gated).toMatch(/the run holds 3 rounds a case: `tsrt-bench gate path\/to\/suite-of-this-test --measure`/);
     expect((await judge(24, 24)).gated).toMatch(/--against REF/);
   });
 
@@ -114,7 +114,7 @@ describe('runGate', () => {
   it('says so when a run is compared with itself, or with the baseline that it has just become', async () => {
     const results = await stored(1);
     await saveAsBaseline({ results, name: 'fresh', source: NEW, suite: undefined, force: false });
-    const said = `run ${NEW} was compared with itself: measure again (\`tsrt-bench run ${SUITE}\`) for a comparison that says something`;
+    const said = `run ${NEW} was compared with itself: measure again (\`tsrt-bench run path/to/${SUITE}\`) for a comparison that says something`;
     expect((await runGate(request(results, { baseline: NEW }))).notices).toContain(said);
     expect((await runGate(request(results, { baseline: 'fresh' }))).notices).toContain(said);
     expect((await runGate(request(results))).notices).not.toContain(said);
