@@ -1,13 +1,15 @@
 /** Imports a plugin's module: whatever it does meanwhile, the error says whose it is, and standard output stays the tool's. */
 import { pathToFileURL } from 'node:url';
 import { EXIT, plainFrame, TsrtError } from './errors.ts';
+import { checkPeer } from './plugin-peer.ts';
 import { parsePlugin } from './plugin-schema.ts';
 import { filesOf } from './plugin-source.ts';
 import { importFix, isTypescript, readTypescript, syntaxPlace } from './plugin-typescript.ts';
 import type { Plugin } from './plugin.ts';
 
-/** Throws PLUGIN_INVALID for a module that can't be loaded, and for one that is no plugin. */
+/** Throws PLUGIN_INVALID for a plugin of another tsrt-bench, a module that can't be loaded, and for one that is no plugin. */
 export async function importPlugin(source: string): Promise<Plugin> {
+  checkPeer(source);
   if (filesOf(source).some(isTypescript)) readTypescript();
   return parsePlugin((await guarded(source, () => imported(source))).default, source);
 }

@@ -19,7 +19,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['engine'],
   ['backends'],
   ['runtime.ts'],
-  ['plugin.ts', 'plugin-guard.ts', 'plugin-answers.ts', 'plugin-schema.ts', 'plugin-import.ts', 'plugin-source.ts', 'plugin-typescript.ts', 'typescript-hooks.ts', 'registry.ts', 'config.ts'],
+  ['plugin.ts', 'plugin-guard.ts', 'plugin-answers.ts', 'plugin-schema.ts', 'plugin-import.ts', 'plugin-peer.ts', 'plugin-source.ts', 'plugin-typescript.ts', 'typescript-hooks.ts', 'registry.ts', 'config.ts'],
   ['suite'],
   ['kit'],
   ['measure'],
