@@ -53,13 +53,16 @@ export function checkedDataset(source: DatasetSource, plugin: string): DatasetSo
 /** The format, which must give text. */
 export function checkedReporter(reporter: Reporter, plugin: string): Reporter {
   const { name, description, fileExtension } = reporter;
-  const render: Reporter['render'] = (input) => {
-    const text: unknown = inPlugin(plugin, `report format ${name}.render`, () => reporter.render(input));
+  const checked = (text: unknown): string => {
     if (typeof text === 'string') return text;
-    throw new TsrtError('PLUGIN_FAILED', `report format ${name}.render gives ${text instanceof Promise ? 'a promise' : kindOf(text)}, not text`, {
+    throw new TsrtError('PLUGIN_FAILED', `report format ${name}.render gives ${kindOf(text)}, not text`, {
       plugin,
-      fix: 'return a string: `tsrt-bench plugin test` checks it',
+      fix: 'return a string, or a promise of one: `tsrt-bench plugin test` checks it',
     });
+  };
+  const render: Reporter['render'] = (input) => {
+    const text = inPlugin(plugin, `report format ${name}.render`, () => reporter.render(input));
+    return text instanceof Promise ? text.then(checked) : checked(text);
   };
   return { name, description, fileExtension, render };
 }

@@ -77,7 +77,7 @@ function labelsOf(suite: string, { variant, backend, precision, batch, scenario,
   return { suite, device, variant, backend, precision, batch: String(batch), scenario };
 }
 
-export const openmetricsReporter: Reporter = {
+export const openmetricsReporter = {
   name: 'openmetrics',
   description: 'OpenMetrics text, for Prometheus and the dashboards above it',
   fileExtension: 'prom',
@@ -95,6 +95,6 @@ export const openmetricsReporter: Reporter = {
     const cases = states.length === 0 ? [] : ['# TYPE tsrt_bench_case gauge', '# HELP tsrt_bench_case What became of each case.', ...states];
     return `${[...families, ...cases, '# EOF'].join('\n')}\n`;
   },
-};
+} satisfies Reporter;
 
 export default definePlugin({ name: 'openmetrics', version: '0.1.0', reporters: [openmetricsReporter] });

@@ -1,5 +1,5 @@
-/** The columns of the result table, as text, for terminals and markdown. */
-import { describeAgreement, describeTop1, type MeasuredRow, measuredRows, type Report } from './rows.ts';
+/** The columns of the result table, as text, for terminals, markdown and HTML. */
+import { agreementOf, describeAgreement, describeTop1, type MeasuredRow, measuredRows, type Report } from './rows.ts';
 import { formatMib, formatNumber, formatSpeedup } from './units.ts';
 
 export interface Column {
@@ -8,6 +8,8 @@ export interface Column {
   /** Where room is short, columns of a higher number go first; 0 always stays. */
   readonly expendable: number;
   readonly cell: (row: MeasuredRow) => string;
+  /** What a number's rows are sorted by; undefined where there is none. */
+  readonly order?: (row: MeasuredRow) => number | undefined;
   readonly legend: string | undefined;
 }
 
@@ -20,30 +22,30 @@ export function columnsOf(report: Report): Column[] {
       ? { ...text('variant', (row) => (row.overBudget ? `${row.variant} !` : row.variant)), legend: '! is over the accuracy budget.' }
       : text('variant', (row) => row.variant),
     report.devices.length > 1 && text('device', (row) => row.device),
-    number('batch', (row) => String(row.batch)),
+    number('batch', (row) => row.batch, String),
     (scenarios.size > 1 || !scenarios.has('single-stream')) && text('scenario', (row) => row.scenario),
-    number('p50 ms', (row) => formatNumber(row.latencyMs.p50.point), 0, 'Latency is per request.'),
-    number('±', describeHalfWidth, 5, halfWidthLegend(rows)),
-    number('p95 ms', (row) => formatNumber(row.latencyMs.p95.point), 3),
-    number('p99 ms', (row) => formatNumber(row.latencyMs.p99.point), 4),
+    number('p50 ms', (row) => row.latencyMs.p50.point, formatNumber, 0, 'Latency is per request.'),
+    number('±', halfWidthPercent, (percent) => `${percent.toFixed(1)} %`, 5, halfWidthLegend(rows)),
+    number('p95 ms', (row) => row.latencyMs.p95.point, formatNumber, 3),
+    number('p99 ms', (row) => row.latencyMs.p99.point, formatNumber, 4),
     rows.some((row) => row.deviceMs !== undefined) &&
-      number('device ms', (row) => (row.deviceMs === undefined ? '–' : formatNumber(row.deviceMs)), 1, 'Device ms is what the device itself takes for one execution, by its own clock.'),
-    number('QPS', (row) => formatNumber(row.itemsPerSecond.point), 0, 'QPS counts items: requests × batch.'),
-    number('memory', (row) => formatMib(row.memoryBytes), 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
+      number('device ms', (row) => row.deviceMs, formatNumber, 1, 'Device ms is what the device itself takes for one execution, by its own clock.'),
+    number('QPS', (row) => row.itemsPerSecond.point, formatNumber, 0, 'QPS counts items: requests × batch.'),
+    number('memory', (row) => row.memoryBytes, formatMib, 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
     rows.some((row) => row.deviceBytes !== undefined) &&
-      number('device MiB', (row) => (row.deviceBytes === undefined ? '–' : formatMib(row.deviceBytes)), 1),
+      number('device MiB', (row) => row.deviceBytes, formatMib, 1),
     rows.some((row) => row.pipelinesMs !== undefined) &&
-      number('load ms', describeLoad, 6, 'Load is from the engine file to a session that is ready; after the +, the part in which the driver compiles kernels.'),
-    rows.some((row) => row.accuracy?.top1Percent !== undefined) && number('top-1', (row) => describeTop1(row.accuracy), 2),
+      number('load ms', (row) => row.loadMs, describeLoad, 6, 'Load is from the engine file to a session that is ready; after the +, the part in which the driver compiles kernels.'),
+    rows.some((row) => row.accuracy?.top1Percent !== undefined) && number('top-1', (row) => row.accuracy?.top1Percent, (_, row) => describeTop1(row.accuracy), 2),
     rows.some((row) => row.accuracy !== undefined) &&
-      number('vs fp32', (row) => describeAgreement(row.accuracy), 0, 'vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio.'),
-    number('speed-up', (row) => (row.speedup === undefined ? '–' : formatSpeedup(row.speedup)), 0, speedupLegend(report)),
+      number('vs fp32', (row) => agreementOf(row.accuracy), (_, row) => describeAgreement(row.accuracy), 0, 'vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio.'),
+    number('speed-up', (row) => row.speedup, formatSpeedup, 0, speedupLegend(report)),
   ];
   return columns.filter((column) => column !== false);
 }
 
 /** `310 + 1240`: the load without the driver's compilation of kernels, and that. */
-function describeLoad({ loadMs, pipelinesMs }: MeasuredRow): string {
+function describeLoad(loadMs: number, { pipelinesMs }: MeasuredRow): string {
   return pipelinesMs === undefined ? formatNumber(loadMs) : `${formatNumber(loadMs - pipelinesMs)} + ${formatNumber(pipelinesMs)}`;
 }
 
@@ -64,11 +66,11 @@ export function headingOf(report: Report): string {
   return `suite ${report.suite}${known}`;
 }
 
-/** A dash where the rounds are too few for an interval. */
-function describeHalfWidth({ latencyMs: { p50 } }: MeasuredRow): string {
-  if (p50.roundsNeeded !== undefined) return '–';
+/** Undefined where the rounds are too few for an interval. */
+function halfWidthPercent({ latencyMs: { p50 } }: MeasuredRow): number | undefined {
+  if (p50.roundsNeeded !== undefined) return undefined;
   const percent = p50.high === p50.low ? 0 : ((p50.high - p50.low) / 2 / p50.point) * 100;
-  return Number.isFinite(percent) ? `${percent.toFixed(1)} %` : '–';
+  return Number.isFinite(percent) ? percent : undefined;
 }
 
 function halfWidthLegend(rows: readonly MeasuredRow[]): string {
@@ -80,6 +82,11 @@ function text(head: string, cell: Column['cell']): Column {
   return { head, align: 'left', expendable: 0, cell, legend: undefined };
 }
 
-function number(head: string, cell: Column['cell'], expendable = 0, legend?: string): Column {
-  return { head, align: 'right', expendable, cell, legend };
+/** A dash where there is no number. */
+function number(head: string, order: NonNullable<Column['order']>, format: (value: number, row: MeasuredRow) => string, expendable = 0, legend?: string): Column {
+  const cell = (row: MeasuredRow): string => {
+    const value = order(row);
+    return value === undefined ? '–' : format(value, row);
+  };
+  return { head, align: 'right', expendable, cell, order, legend };
 }

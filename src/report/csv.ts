@@ -38,7 +38,7 @@ const COLUMNS: readonly (readonly [head: string, cell: (row: ReportRow) => Cell]
   ['reason', (row) => (row.status === 'completed' ? undefined : row.reason)],
 ];
 
-export const csvReporter: Reporter = {
+export const csvReporter = {
   name: 'csv',
   description: 'comma-separated values, one line per case',
   fileExtension: 'csv',
@@ -47,7 +47,7 @@ export const csvReporter: Reporter = {
     const lines = [COLUMNS.map(([head]) => head), ...rows.map((row) => COLUMNS.map(([, cell]) => csvCell(cell(row))))];
     return lines.map((cells) => `${cells.join(',')}\r\n`).join('');
   },
-};
+} satisfies Reporter;
 
 /** An empty cell where the rounds are too few for an interval. */
 function bounded(bound: number | undefined): Cell {

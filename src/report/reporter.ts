@@ -19,5 +19,6 @@ export interface Reporter {
   readonly name: string;
   readonly description: string;
   readonly fileExtension: string;
-  render(input: ReportInput): string;
+  /** May be a promise: a format that needs a library loads it when it is asked for, and not with every command. */
+  render(input: ReportInput): string | Promise<string>;
 }

@@ -99,6 +99,11 @@ export function describeAgreement(accuracy: AccuracyReading | undefined): string
   return accuracy.snrDb === undefined ? 'identical' : `${formatNumber(accuracy.snrDb)} dB`;
 }
 
+/** The figure that {@link describeAgreement} shows; infinite decibels where the outputs are identical, undefined where nothing was compared. */
+export function agreementOf(accuracy: AccuracyReading | undefined): number | undefined {
+  return accuracy && (accuracy.agreementPercent ?? accuracy.snrDb ?? Number.POSITIVE_INFINITY);
+}
+
 /** `single-stream`, `multi-stream ×4`, `server at 100 QPS`; says so where transfers are left out. */
 export function describeScenario(scenario: Scenario): string {
   const streams = scenario.streams > 1 ? ` ×${scenario.streams}` : '';

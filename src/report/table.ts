@@ -8,7 +8,7 @@ import { buildReport, measuredRows, unmeasuredRows, type MeasuredRow, type Repor
 import { foldWords, plural } from './units.ts';
 import type { ReportWarning } from './warnings.ts';
 
-export const tableReporter: Reporter = {
+export const tableReporter = {
   name: 'table',
   description: 'a table for the terminal, with reasons, warnings and the variants to take beneath',
   fileExtension: 'txt',
@@ -26,7 +26,7 @@ export const tableReporter: Reporter = {
     const parts = [[...heading, ...results], remarks, choices].filter((part) => part.length > 0);
     return `${parts.map((part) => part.join('\n')).join('\n\n')}\n`;
   },
-};
+} satisfies Reporter;
 
 function resultLines(report: Report, rows: readonly MeasuredRow[], width: number, paint: Paint): string[] {
   const { columns, hidden } = fitColumns(columnsOf(report), rows, width);

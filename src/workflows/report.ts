@@ -39,7 +39,7 @@ export async function reportRecords(request: ReportRequest): Promise<ReportResul
   const { records, baselineVariant } = await arrange(set, request.pluginSuites);
   if (request.baselineVariant !== undefined) checkVariant(records, request.baselineVariant);
   const { reporter, color, width } = request;
-  const text = reporter.render({ suite: set.suite, records, baselineVariant: request.baselineVariant ?? baselineVariant, color, width });
+  const text = await reporter.render({ suite: set.suite, records, baselineVariant: request.baselineVariant ?? baselineVariant, color, width });
   return { label: set.label, paths: set.paths, notices: set.notices, text };
 }
 

@@ -84,12 +84,14 @@ describe('parts of plugins', () => {
     await expect(drain(await openDataset(requestOf(datasetOf({ open: async () => datasetWith([whole]) }))))).resolves.toBeUndefined();
   });
 
-  it('a format that gives no text is refused under its plugin’s name', () => {
+  it('a format that gives no text, at once or later, is refused under its plugin’s name', async () => {
     const reporter = (text: unknown): Reporter => ({ name: 'odd', description: '', fileExtension: 'txt', render: () => text as string });
-    const rendered = (text: unknown): string => createRegistry([{ plugin: { name: 'p', version: '1', reporters: [reporter(text)] }, source: '/p' }]).reporter('odd').render({ suite: 's', records: [], baselineVariant: undefined, color: false, width: 80 });
+    const rendered = (text: unknown) => createRegistry([{ plugin: { name: 'p', version: '1', reporters: [reporter(text)] }, source: '/p' }]).reporter('odd').render({ suite: 's', records: [], baselineVariant: undefined, color: false, width: 80 });
     expect(rendered('text')).toBe('text');
     expect(() => rendered(5)).toThrow('report format odd.render gives a number, not text');
-    expect(() => rendered(Promise.resolve('text'))).toThrow('report format odd.render gives a promise, not text');
+    await expect(rendered(Promise.resolve('text'))).resolves.toBe('text');
+    await expect(rendered(Promise.resolve(5))).rejects.toThrow('report format odd.render gives a number, not text');
+    await expect(rendered(Promise.reject(new Error('boom')))).rejects.toMatchObject({ plugin: 'p', message: 'report format odd.render threw: boom' });
   });
 
   it('a calibrator chooses the range, within what was seen', () => {

@@ -32,7 +32,9 @@ const INPUT: ReportInput = { suite: 'resnet50', records: RECORDS, baselineVarian
 function render(name: string, input: Partial<ReportInput> = {}): string {
   const reporter = REPORTERS.find((one) => one.name === name);
   if (!reporter) throw new Error(`no reporter ${name}`);
-  return reporter.render({ ...INPUT, ...input });
+  const text = reporter.render({ ...INPUT, ...input });
+  if (typeof text !== 'string') throw new Error(`${name} gives a promise`);
+  return text;
 }
 
 describe('table', () => {
