@@ -5,11 +5,12 @@ import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, openBaselines, settings, STORE_FLAG } from './config-flags.ts';
 
 export default class Report extends BaseCommand {
-  static override summary = 'Show stored results as a table, markdown, CSV, JSON, JUnit XML or GitHub annotations';
+  static override summary = 'Show stored results as a table, markdown, an HTML page with charts, CSV, JSON, JUnit XML or GitHub annotations';
   static override examples = [
     '<%= config.bin %> report',
     '<%= config.bin %> report --list',
     '<%= config.bin %> report main --format markdown --output results.md',
+    '<%= config.bin %> report --format html --output report.html',
     '<%= config.bin %> report 20260131T080509Z-a1b2c3 --format csv',
   ];
   static override args = {
@@ -18,7 +19,7 @@ export default class Report extends BaseCommand {
   static override flags = {
     ...CONFIG_FLAGS,
     ...STORE_FLAG,
-    format: Flags.string({ char: 'f', default: 'table', description: 'table, markdown, csv, json, junit, github, or a plugin\'s', helpValue: 'FORMAT' }),
+    format: Flags.string({ char: 'f', default: 'table', description: 'table, markdown, html, csv, json, junit, github, or a plugin\'s', helpValue: 'FORMAT' }),
     output: Flags.string({ char: 'o', description: 'write to this file instead of the terminal', helpValue: 'FILE' }),
     suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
     'baseline-variant': Flags.string({ description: "variant that speed-ups are stated against [default: the suite's]", helpValue: 'ID' }),

@@ -87,6 +87,18 @@ export function unmeasuredRows(report: Report): UnmeasuredRow[] {
   return report.rows.filter((row) => row.status !== 'completed');
 }
 
+/** Cases without numbers; those that ended alike stand together. */
+export function unmeasuredGroups(report: Report): readonly (readonly [UnmeasuredRow, ...UnmeasuredRow[]])[] {
+  const groups = new Map<string, [UnmeasuredRow, ...UnmeasuredRow[]]>();
+  for (const row of unmeasuredRows(report)) {
+    const key = JSON.stringify([row.status, row.reason, row.fix]);
+    const group = groups.get(key);
+    if (group) group.push(row);
+    else groups.set(key, [row]);
+  }
+  return [...groups.values()];
+}
+
 /** Top-1 against the labels; a dash where there are none. */
 export function describeTop1(accuracy: AccuracyReading | undefined): string {
   return accuracy?.top1Percent === undefined ? '–' : formatPercent(accuracy.top1Percent);

@@ -4,7 +4,7 @@ import { columnsOf, headingOf, legendOf, type Column } from './columns.ts';
 import { alignedGrid, gridWidth, type Grid } from './grid.ts';
 import { createPaint, type Paint } from './paint.ts';
 import type { Reporter } from './reporter.ts';
-import { buildReport, measuredRows, unmeasuredRows, type MeasuredRow, type Report, type UnmeasuredRow } from './rows.ts';
+import { buildReport, measuredRows, unmeasuredGroups, type MeasuredRow, type Report, type UnmeasuredRow } from './rows.ts';
 import { foldWords, plural } from './units.ts';
 import type { ReportWarning } from './warnings.ts';
 
@@ -18,7 +18,7 @@ export const tableReporter = {
     const rows = measuredRows(report);
     const results = rows.length > 0 ? resultLines(report, rows, input.width, paint) : [paint('yellow', 'No case was measured.')];
     const remarks = [
-      ...groupsOf(unmeasuredRows(report)).flatMap((rows) => unmeasuredLines(rows, input.width, paint)),
+      ...unmeasuredGroups(report).flatMap((rows) => unmeasuredLines(rows, input.width, paint)),
       ...report.warnings.flatMap((warning) => warningLines(warning, input.width, paint)),
     ];
     const heading = foldWords(headingOf(report), input.width).map((line) => paint('bold', line));
@@ -72,18 +72,8 @@ function paintHeads(grid: Grid, paint: Paint): Grid {
   return { ...grid, heads: grid.heads.map((head) => paint('bold', head)) };
 }
 
-/** Rows that ended alike stand together. */
-function groupsOf(rows: readonly UnmeasuredRow[]): UnmeasuredRow[][] {
-  const groups = new Map<string, UnmeasuredRow[]>();
-  for (const row of rows) {
-    const key = JSON.stringify([row.status, row.reason, row.fix]);
-    groups.set(key, [...(groups.get(key) ?? []), row]);
-  }
-  return [...groups.values()];
-}
-
-function unmeasuredLines(rows: readonly UnmeasuredRow[], width: number, paint: Paint): string[] {
-  const [{ status, reason, fix, caseId }] = rows as readonly [UnmeasuredRow];
+function unmeasuredLines(rows: readonly [UnmeasuredRow, ...UnmeasuredRow[]], width: number, paint: Paint): string[] {
+  const [{ status, reason, fix, caseId }] = rows;
   const where = rows.length === 1 ? caseId : plural(rows.length, 'case');
   return [
     ...remark(paint(status === 'failed' ? 'red' : 'yellow', status.padEnd(8)), `${where}: ${reason}`, width),

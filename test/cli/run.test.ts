@@ -171,6 +171,15 @@ describe('baseline and gate', () => {
     expect((await place.run('gate')).status).toBe(2);
   });
 
+  it('writes a page with charts', async () => {
+    const place = await suitePlace();
+    await runJson(place, '--rounds', '1');
+    expect(await place.run('report', '--format', 'html', '--output', 'pages/report.html')).toMatchObject({ status: 0, stdout: '' });
+    const page = await readFile(join(place.folder, 'pages/report.html'), 'utf8');
+    expect(page).toMatch(/^<!DOCTYPE html><html lang="en">.*<svg .*<\/html>\n$/s);
+    expect((await place.run('report', '--format', 'html')).stdout.trimEnd()).toBe(page.trimEnd());
+  });
+
   it('reads a results file that was cut in the middle of a line', async () => {
     const place = await suitePlace();
     const { files: [file] } = await runJson(place, '--rounds', '1');
