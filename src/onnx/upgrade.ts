@@ -6,6 +6,7 @@ import { OPS } from '../ops/table.ts';
 import type { SourceNode } from './scope.ts';
 import { ATTENTION_RULES } from './upgrade/attention.ts';
 import { CONTRIB_RULES } from './upgrade/contrib.ts';
+import { EARLY_RULES, withoutConsumed } from './upgrade/early.ts';
 import { FEW_BITS_RULES } from './upgrade/few-bits.ts';
 import { GROUPED_RULES } from './upgrade/grouped-query.ts';
 import { MEANING_RULES } from './upgrade/meaning.ts';
@@ -14,17 +15,15 @@ import { QUANTIZED_RULES } from './upgrade/quantized.ts';
 import { emitAs, type Rule } from './upgrade/rule.ts';
 import { TRANSFORMER_RULES } from './upgrade/transformers.ts';
 
-const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...OPERAND_RULES, ...MEANING_RULES, ...ATTENTION_RULES]);
+const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...EARLY_RULES, ...OPERAND_RULES, ...MEANING_RULES, ...ATTENTION_RULES]);
 const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ...QUANTIZED_RULES, ...FEW_BITS_RULES, ...TRANSFORMER_RULES, ...GROUPED_RULES]);
 
 /** The rule that imports a node, or undefined where the vocabulary lacks its op. */
 export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): Rule | undefined {
   if (domain === 'com.microsoft') return MICROSOFT_RULES.get(opType);
   if (domain !== '') return undefined;
-  const rule = ONNX_RULES.get(opType);
-  if (rule) return rule;
-  if (!isOnnxOp(opType)) return undefined;
-  return (node, scope) => emitAs(opType, node, scope);
+  const rule = ONNX_RULES.get(opType) ?? (isOnnxOp(opType) ? (node, scope) => emitAs(opType, node, scope) : undefined);
+  return rule && withoutConsumed(rule);
 }
 
 /** Whether an op has weights of few bits, which its rule holds as floats. */

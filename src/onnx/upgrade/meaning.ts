@@ -6,7 +6,7 @@ import type { OpKind } from '../../ir/ops.ts';
 import { elementCount, toNumbers } from '../../ir/tensor.ts';
 import { ShapeError, UnsupportedError } from '../../ops/def.ts';
 import type { Scope, SourceNode } from '../scope.ts';
-import { attributesOf, emitAs, inputOf, int64Input, isTensor, normalizeAxis, numberAttribute, scalar, type Rule } from './rule.ts';
+import { attributesOf, emitAs, inputOf, int64Input, isTensor, normalizeAxis, numberAttribute, scalar, scalarInput, type Rule } from './rule.ts';
 
 /**
  * Before opset 13, Softmax, LogSoftmax and Hardmax read their input as a matrix, split before `axis`, and work on its rows.
@@ -28,14 +28,23 @@ function coercedSoftmax(op: 'Softmax' | 'LogSoftmax' | 'Hardmax'): Rule {
 }
 
 const batchNormalization: Rule = (node, scope) => {
-  if (node.opset < 9 && numberAttribute(node, 'spatial', 1) === 0 && scope.type(inputOf(node, 0)).dims.length > 2) {
-    throw new UnsupportedError('statistics per element (spatial = 0) are not supported');
-  }
   // Before opset 14, outputs behind the first are what says that the statistics are the batch's own; an exporter in training mode leaves them unread.
   if (node.outputs.slice(1).some((id) => (node.opset < 14 ? id !== '' : scope.isUsed(id)))) throw new UnsupportedError('it has the outputs of training, which is not supported');
-  const attributes = attributesOf(node, 'spatial', 'is_test', 'consumed_inputs');
+  if (node.opset < 9 && numberAttribute(node, 'spatial', 1) === 0 && scope.type(inputOf(node, 0)).dims.length > 2) return normalizeElements(node, scope);
+  const attributes = attributesOf(node, 'spatial', 'is_test');
   scope.emit(node, 'BatchNormalization', node.inputs, attributes, node.outputs.slice(0, 1));
 };
+
+/** Before opset 9, statistics could be of every element of a sample (spatial = 0): (x − mean) / √(variance + ε) · scale + bias. */
+function normalizeElements(node: SourceNode, scope: Scope): void {
+  const [data, scale, bias, mean, variance] = [0, 1, 2, 3, 4].map((index) => inputOf(node, index)) as [string, string, string, string, string];
+  const [shifted] = scope.emit(node, 'Add', [variance, scalarInput(scope, scope.type(variance).dtype, numberAttribute(node, 'epsilon', 1e-5))], {});
+  const [deviation] = scope.emit(node, 'Sqrt', [shifted!], {});
+  const [factor] = scope.emit(node, 'Div', [scale, deviation!], {});
+  const [centred] = scope.emit(node, 'Sub', [data, mean], {});
+  const [scaled] = scope.emit(node, 'Mul', [centred!, factor!], {});
+  scope.emit(node, 'Add', [scaled!, bias], {}, node.outputs.slice(0, 1));
+}
 
 /** Dropout passes its input on; its mask, where somebody reads it, keeps everything. */
 const dropout: Rule = (node, scope) => {
@@ -129,7 +138,6 @@ export const MEANING_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['Scatter', scatter],
   ['Constant', constant],
   // Attributes of opsets after the reference one, at the value that keeps its meaning.
-  ['Cast', without('Cast', { round_mode: 'up' })],
   ['DequantizeLinear', without('DequantizeLinear', { output_dtype: 0 })],
   ['QuantizeLinear', without('QuantizeLinear', { precision: 0 })],
   ['SpaceToDepth', without('SpaceToDepth', { mode: 'DCR' })],

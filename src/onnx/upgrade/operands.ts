@@ -44,7 +44,7 @@ const clip: Rule = (node, scope) => {
   const data = inputOf(node, 0);
   const bound = (name: string): string =>
     node.attributes.has(name) ? scalarInput(scope, scope.type(data).dtype, numberAttribute(node, name)) : '';
-  emitAs('Clip', node, scope, { inputs: [data, bound('min'), bound('max')], attributes: attributesOf(node, 'min', 'max', 'consumed_inputs') });
+  emitAs('Clip', node, scope, { inputs: [data, bound('min'), bound('max')], attributes: attributesOf(node, 'min', 'max') });
 };
 
 const topK: Rule = (node, scope) => {
@@ -57,8 +57,8 @@ const topK: Rule = (node, scope) => {
 const OLD_SCALING = { coordinate_transformation_mode: 'asymmetric' } as const;
 
 const upsample: Rule = (node, scope) => {
-  const given = node.attributes.get('scales');
-  if (node.opset < 9 && !Array.isArray(given)) throw new UnsupportedError('Upsample of opset 1 names its scales otherwise');
+  const given = node.opset < 7 ? [1, 1, numberAttribute(node, 'height_scale'), numberAttribute(node, 'width_scale')] : node.attributes.get('scales');
+  if (node.opset < 9 && !Array.isArray(given)) throw new ShapeError(`attribute 'scales' is required`);
   const scales = node.opset < 9 ? scope.addConstant(floats(given as readonly number[])) : inputOf(node, 1);
   const attributes = { ...OLD_SCALING, mode: resizeMode(node.attributes.get('mode')), nearest_mode: 'floor' };
   emitAs('Resize', node, scope, { inputs: [inputOf(node, 0), '', scales], attributes });

@@ -127,6 +127,10 @@ const CASES: Readonly<Record<string, Case>> = {
     x: [2, 2, 3], inputs: ['x', 's', 'b', 'm', 'v'],
     initializers: { s: floats([1, 2]), b: floats([0.5, -1]), m: floats([0.1, 0.2]), v: floats([1, 4]) },
   }),
+  'BatchNormalization-7 by element': one('BatchNormalization', 7, { epsilon: { float: 0.01 }, spatial: 0 }, {
+    x: [2, 2, 3], inputs: ['x', 's', 'b', 'm', 'v'],
+    initializers: { s: sample([2, 3]), b: sample([2, 3]), m: sample([2, 3]), v: floats([1, 4, 2, 3, 0.5, 6], [2, 3]) },
+  }),
   'GroupNormalization-18': one('GroupNormalization', 18, { num_groups: 2 }, { x: [2, 4, 3], inputs: ['x', 's', 'b'], initializers: { s: floats([1, 2]), b: floats([0.5, -1]) } }),
   'Conv-11 SAME_UPPER': one('Conv', 11, { auto_pad: 'SAME_UPPER', strides: [2, 2] }, { x: [1, 2, 6, 7], inputs: ['x', 'w'], initializers: { w: sample([3, 2, 3, 2]) } }),
   'Conv-11 SAME_LOWER': one('Conv', 11, { auto_pad: 'SAME_LOWER' }, { x: [1, 2, 6, 7], inputs: ['x', 'w'], initializers: { w: sample([3, 2, 2, 2]) } }),
