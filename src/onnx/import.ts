@@ -189,7 +189,9 @@ function importNode(importer: Importer, node: OnnxNode): void {
     const missing = node.outputs.find((output) => output !== '' && scope.isUsed(output) && !scope.types.has(output));
     if (missing !== undefined) throw new UnsupportedError(`output ${quote(missing)} is not supported`);
   } catch (error) {
-    if (error instanceof NotStaticError || error instanceof UnsupportedError) {
+    if (error instanceof UnsupportedError && rule && node.domain === '' && keptOpset(node) !== undefined) {
+      importCustom(importer, node, error.message);
+    } else if (error instanceof NotStaticError || error instanceof UnsupportedError) {
       refuse(importer, node, error.message);
     } else if (error instanceof ShapeError) {
       throw binding.chosen
@@ -209,17 +211,18 @@ function importSequence(importer: Importer, node: OnnxNode, rule: SequenceRule):
   if (given) throw new UnsupportedError(`output ${quote(given.name)} is a sequence, and no tensor`);
 }
 
-function importCustom(importer: Importer, node: OnnxNode): void {
+/** A node that stays as it came: the vocabulary lacks its op, or its rule can't take it apart (`reason`). */
+function importCustom(importer: Importer, node: OnnxNode, reason = reasonFor(node)): void {
   const { scope, options, model, binding, unknown } = importer;
   const registered = findOp(options.customOps ?? [], node);
   if (registered) return importRegistered(importer, node, registered);
   const opset = keptOpset(node);
-  if (opset === undefined) return refuse(importer, node, reasonFor(node));
+  if (opset === undefined) return refuse(importer, node, reason);
   const attributes = customAttributes(node);
   const isKnown = !node.inputs.some((input) => unknown.has(input));
   const declared = (): (TensorType | undefined)[] => node.outputs.map((output) => (binding.overridden ? undefined : resolveType(model.valueInfo.get(output), binding.symbols)));
   const types = declared();
-  if (!node.outputs.every((output, index) => output === '' || types[index] !== undefined)) return refuse(importer, node, reasonFor(node));
+  if (!node.outputs.every((output, index) => output === '' || types[index] !== undefined)) return refuse(importer, node, reason);
   if (!isKnown) return leave(importer, node);
   const source = { ...node, attributes: new Map<string, RawAttribute>() };
   scope.emitTyped(source, 'Custom', { domain: node.domain, opType: node.opType, opset, attributes }, types as readonly TensorType[]);

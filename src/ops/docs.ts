@@ -39,6 +39,7 @@ export function operatorsPage(translated: readonly string[]): string {
     "`onnxruntime` backend then runs the model's own bytes; `webgpu` with `--fallback onnxruntime` runs all that does not depend on it, and without skips the variant with the reason.",
     '',
     `Read as others of these: ${translated.join(', ')}.`,
+    'Sizes of windows, frames and transforms are to be known at build. DFT and STFT are products with constants of up to 2²³ elements, Det is one of up to four rows; larger ones stay as they are and run in onnxruntime.',
     '',
     'This page is written by `node scripts/write-operators.mjs` from the op table.',
   ];
