@@ -8,7 +8,8 @@ import type { Tensor } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import type { ReferenceModel, ReferenceSource } from '../backend.ts';
 import { externalFiles } from './external.ts';
-import { loadOrt, reasonOf, SILENT } from './library.ts';
+import { openEarly, readEarly } from './early-reference.ts';
+import { loadOrt, reasonOf, SILENT, type OrtSession } from './library.ts';
 import { fromOrt, valueFromOrt, valueToOrt } from './tensors.ts';
 import { referenceThreads } from './threads.ts';
 
@@ -25,17 +26,26 @@ export async function evaluateConstants(graph: Graph): Promise<ReadonlyMap<Value
   }
 }
 
-/** Loads a model as its exporter wrote it. Throws TsrtError MODEL_UNSUPPORTED with onnxruntime's reason where it can't. */
+/**
+ * Loads a model as its exporter wrote it, or as one of a later opset where onnxruntime lacks kernels of the first ones. Throws TsrtError
+ * MODEL_UNSUPPORTED with onnxruntime's reason where it can't.
+ */
 export async function openReference(model: ReferenceSource): Promise<ReferenceModel> {
   const ort = await loadOrt();
+  const options = { ...PLAIN, intraOpNumThreads: referenceThreads(model) };
   const externalData = externalFiles(model.bytes, model.folder);
-  const session = await ort.InferenceSession.create(model.bytes, { ...PLAIN, intraOpNumThreads: referenceThreads(model), externalData }).catch((cause: unknown) => {
+  let session: OrtSession;
+  try {
+    session = await ort.InferenceSession.create(model.bytes, { ...options, externalData });
+  } catch (cause) {
+    const early = readEarly(model);
+    if (early) return openEarly(early, options);
     throw new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't load the model", {
       details: [reasonOf(cause)],
       fix: 'export the model for an older opset, or give expected outputs beside it',
       cause,
     });
-  });
+  }
   return {
     inputNames: session.inputNames,
     outputNames: session.outputNames,

@@ -9,7 +9,7 @@ import type { BuildOptions, Engine } from '../../engine/engine.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
 import { deserializeEngine } from '../../engine/file.ts';
 import { reportError, TsrtError } from '../../errors.ts';
-import { DTYPES, elementCount, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
+import { DTYPES, elementCount, formatType, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
 import { fixedBatch } from '../../onnx/bind.ts';
 import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
@@ -17,7 +17,7 @@ import type { TensorValue } from '../../onnx/value.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
 import { runInPortions } from '../portions.ts';
 import { checkRequest } from '../request.ts';
-import type { VerifyCase } from './cases.ts';
+import type { DataSet, VerifyCase } from './cases.ts';
 import { compareValues, toleranceFor, type AskedTolerance, type OutputComparison, type Tolerance } from './compare.ts';
 import type { CaseResult, Yardstick } from './result.ts';
 
@@ -217,8 +217,8 @@ async function runReference({ tools, bytes, testCase, model, engine }: Work, inp
   const reference = await orUnfit(referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) }));
   try {
     const [own, batch] = [fixedBatch(model.inputs), engine?.header.inputs[0]?.dims[0]];
-    if (own === undefined || batch === undefined || batch === own) return await reference.run(inputs);
-    return fromTensors(await runInPortions(reference, toTensors(inputs), batch, own));
+    if (own === undefined || batch === undefined || batch === own) return await orUnfit(reference.run(inputs));
+    return fromTensors(await orUnfit(runInPortions(reference, toTensors(inputs), batch, own)));
   } finally {
     await reference.dispose();
   }
@@ -235,7 +235,7 @@ function compareAll(found: Values, expected: Values, tolerance: Tolerance): Outp
 async function readTrials(testCase: VerifyCase, model: OnnxModel): Promise<Trial[]> {
   return Promise.all(
     testCase.dataSets.map(async (set) => ({
-      inputs: await readValues(set.inputs, model.inputs),
+      inputs: checkDeclared(await readValues(set.inputs, model.inputs), model.inputs, set),
       expected: await readValues(set.outputs, model.outputs),
     })),
   );
@@ -250,6 +250,22 @@ async function readValues(files: readonly (string | undefined)[], declared: read
     const kind = type.kind === 'tensor' ? 'tensor' : type.what;
     if (kind !== 'tensor') throw new Unfit([{ node: name, op: 'binding', reason: `no engine binds a ${kind}` }]);
     values.set(name, plain(readTensorFile(new Uint8Array(await readFile(file)), 'tensor', file)));
+  }
+  return values;
+}
+
+/** The inputs: their sizes may be others than the model's; how many there are, and the type, may not. Throws TsrtError DATASET_INVALID. */
+function checkDeclared(values: Values, declared: readonly OnnxValue[], { name: place }: DataSet): Values {
+  for (const { name, type } of declared) {
+    const value = values.get(name);
+    if (value?.kind !== 'tensor' || type.kind !== 'tensor') continue;
+    const { dtype, dims } = value.tensor;
+    if ((type.dtype === undefined || type.dtype === dtype) && (type.dims === undefined || type.dims.length === dims.length)) continue;
+    const sizes = type.dims ? `[${type.dims.map((dim) => (dim === '' ? '?' : dim)).join(',')}]` : '';
+    throw new TsrtError('DATASET_INVALID', `the test data do not fit the model: input '${name}' is ${formatType(value.tensor)}, and declared as ${type.dtypeName}${sizes}`, {
+      place,
+      fix: 'write the data again, or the types that the model declares',
+    });
   }
   return values;
 }

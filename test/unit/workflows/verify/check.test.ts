@@ -63,6 +63,19 @@ describe('checkCase', () => {
     expect(result).toMatchObject({ status: 'passed', comparedWith: 'expected outputs', outputs: [{ output: 'y', passed: true, elements: 4 }], notices: [] });
   });
 
+  it('asks the graph as it was imported where onnxruntime lacks kernels of an early opset', async () => {
+    const nodes = [node('Add', ['x', 'b'], ['y'], { broadcast: 1, axis: 0 })];
+    const early = modelBytes({ opset: 6, nodes, inputs: [value('x', 'float32', ['N', 4])], outputs: [value('y', 'float32', ['N', 4])], initializers: { b: floats([1]) } });
+    expect(await check(early)).toMatchObject({ status: 'passed', comparedWith: 'reference' });
+    expect(await check(early, {}, nullBackend)).toMatchObject({ status: 'failed', comparedWith: 'reference' });
+  });
+
+  it('says where the data are not what the model declares', async () => {
+    const result = await check(relu, { 'input_0.pb': floats([1], [1]), 'output_0.pb': floats([0, 2, 0, 4], [1, 4]) });
+    expect(result).toMatchObject({ status: 'error', error: { code: 'DATASET_INVALID', message: "the test data do not fit the model: input 'x' is float32[1], and declared as float32[N,4]" } });
+    expect(await check(relu, { 'input_0.pb': ints([0, 2, 0, 4], [1, 4]), 'output_0.pb': x })).toMatchObject({ status: 'error', error: { message: expect.stringContaining("'x' is int64[1,4]") } });
+  });
+
   it('fails where one element is not', async () => {
     const result = await check(relu, { 'input_0.pb': x, 'output_0.pb': floats([0, 2, 0.5, 4], [1, 4]) });
     expect(result).toMatchObject({ status: 'failed', outputs: [{ mismatches: 1, maxAbsError: 0.5, detail: '[2] is 0, expected 0.5' }] });
