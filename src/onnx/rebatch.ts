@@ -14,6 +14,7 @@ import { quote, unsupported } from './invalid.ts';
 import type { OnnxNode } from './model.ts';
 import { mixingNode } from './samples-apart.ts';
 import { int64, type Scope, type ScopeState, type SourceNode } from './scope.ts';
+import { intsAttribute } from './upgrade/rule.ts';
 
 export interface Rebatch {
   readonly from: number;
@@ -65,7 +66,9 @@ function rebatchReshape(node: SourceNode, scope: Scope, { from, to, ownTypes }: 
   const [data, shape] = node.inputs;
   const own = data === undefined ? undefined : ownTypes.get(data)?.dims;
   const result = ownTypes.get(node.outputs[0]!)?.dims;
-  const target = shape === undefined ? undefined : scope.known(shape);
+  // Before opset 5, an attribute.
+  const spelled = node.opset < 5 ? intsAttribute(node, 'shape') : undefined;
+  const target = spelled ?? (shape === undefined ? undefined : scope.known(shape));
   if (!data || !own || !result) return node;
   const now = scope.type(data).dims;
   const batch = own.findIndex((dim, axis) => dim * to === now[axis]! * from && dim !== now[axis]);
@@ -77,7 +80,9 @@ function rebatchReshape(node: SourceNode, scope: Scope, { from, to, ownTypes }: 
     throw unsupported(`the model is fixed at batch ${from}: the result of ${node.opType} ${quote(node.name)} does not keep the samples apart`, 'batch', wayOut(from));
   }
   if (target?.length !== result.length || target[place] !== result[place]) return node;
-  return { ...node, inputs: [data, scope.addConstant(int64(target.with(place, (result[place]! / from) * to)), ownName(node, scope))] };
+  const followed = target.with(place, (result[place]! / from) * to);
+  if (spelled) return { ...node, attributes: new Map([...node.attributes, ['shape', followed]]) };
+  return { ...node, inputs: [data, scope.addConstant(int64(followed), ownName(node, scope))] };
 }
 
 /** A name that the import at the model's own batch gives to nothing: its other names are those of this one, by which values are compared. */

@@ -105,6 +105,11 @@ describe('rebatch', () => {
     expect(dimsOf(graphOf(parts([node('Flatten', ['x'], ['y'])], [1, 6]), { batch: 4, rebatch: true }), 'y')).toEqual([4, 6]);
   });
 
+  it('moves a batch that a Reshape of an early opset has in an attribute', () => {
+    const early = { ...parts([node('Reshape', ['x'], ['y'], { shape: [1, 6] })], [1, 6]), opset: 4 };
+    expect(dimsOf(graphOf(early, { batch: 4, rebatch: true }), 'y')).toEqual([4, 6]);
+  });
+
   const image = [1, 2, 3];
 
   /** How far the model, batched, is from what it gives for each image alone: 1 is as far as it may be. */
