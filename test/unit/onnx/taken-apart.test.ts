@@ -4,6 +4,7 @@ import { fromNumbers, toNumbers, type DType } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
+import { expectSame, optimize } from '../../helpers/passes.ts';
 import { floats, ints, modelBytes, node, value, type AttributeValue } from './models.ts';
 import { disagreement, runOnnx } from './run.ts';
 import { expectSameAsModel, one, sample, type Case } from './upgraded.ts';
@@ -90,6 +91,20 @@ it('STFT of complex numbers', async () => {
   })));
   const { y } = await runOnnx(exportGraph(imported.graph), { x: sample([batch, samples, 2]) });
   expect(disagreement(y!, floats(sums, [batch, 3, length, 2]), 1e-5, 1e-5)).toBeLessThanOrEqual(1);
+});
+
+it('a log-mel front end is a convolution and a product with constants on webgpu', async () => {
+  const nodes = [
+    node('HannWindow', ['n'], ['h']), node('STFT', ['x', 'step', 'h'], ['s']), node('Mul', ['s', 's'], ['q']), node('ReduceSum', ['q', 'last'], ['p'], { keepdims: 0 }),
+    node('MelWeightMatrix', ['b', 'n', 'r', 'l', 't'], ['m']), node('MatMul', ['p', 'm'], ['e']), node('Log', ['e'], ['y']),
+  ];
+  const initializers = { n: ints([64], []), step: ints([16], []), last: ints([-1]), b: ints([6], []), r: ints([8192], []), l: floats([0], []), t: floats([4096], []) };
+  const imported = importGraph(readModel(modelBytes({ opset: 17, nodes, inputs: [value('x', 'float32', [1, 512, 1])], outputs: [value('y', 'float32', [1, 29, 6])], initializers })));
+  if (!imported.ok) throw new Error(JSON.stringify(imported.unsupported));
+  const { graph } = await optimize(imported.graph, 'webgpu');
+  const products = graph.nodes.filter(({ op }) => /Conv|MatMul/.test(op));
+  expect(products.map(({ inputs }) => graph.constants.get(inputs[1]!)?.dims)).toEqual([[66, 1, 64], [33, 6]]);
+  await expectSame(imported.graph, graph);
 });
 
 describe('what is too large to be taken apart', () => {
