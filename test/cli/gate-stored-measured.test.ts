@@ -55,7 +55,7 @@ describe('gate --measure', () => {
     const place = await workplace();
     await place.write('suites/nulls/suite.yaml', NULL_SUITE);
     const { status, stderr } = await place.run('gate', 'suites/nulls', '--measure');
-    expect(stderr).toMatch(/there is no baseline 'main'[\s\S]*run nulls --rounds 24/);
+    expect(stderr).toMatch(/there is no baseline 'main'[\s\S]*run suites\/nulls --rounds 24/);
     expect(stderr).not.toMatch(/measure:/);
     expect(status).toBe(3);
   });
