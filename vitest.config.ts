@@ -23,9 +23,10 @@ export default defineConfig({
     pool: 'forks',
     maxWorkers: 2,
     projects: [
-      // One process runs many of these files, so that the project's modules are loaded once and not a hundred times.
+      // One process runs many of these files, so that the project's modules are loaded once and not a hundred times, and SwiftShader with them.
       { extends: true, test: { name: 'unit', include: ['test/unit/**/*.test.ts'], isolate: false } },
-      { extends: true, test: { name: 'whole', include: ['test/**/*.test.ts', 'plugins/**/*.test.ts'], exclude: [...configDefaults.exclude, 'test/unit/**'] } },
+      { extends: true, test: { name: 'device', include: ['test/device/**/*.test.ts'], isolate: false } },
+      { extends: true, test: { name: 'whole', include: ['test/**/*.test.ts', 'plugins/**/*.test.ts'], exclude: [...configDefaults.exclude, 'test/unit/**', 'test/device/**'] } },
     ],
   },
 });
