@@ -1,7 +1,9 @@
 /**
- * What a plugin's datasets and reporters give, held to their contracts before anything counts by it: a batch that does not say
+ * What a plugin's backends, datasets and reporters give, held to their contracts before anything counts by it: a batch that does not say
  * how many samples it holds would otherwise be compared in none of them, and pass for exact.
  */
+import type { Availability, Backend, Session, Unsupported } from './backends/backend.ts';
+import type { Engine } from './engine/engine.ts';
 import { inPlugin, pluginError, TsrtError } from './errors.ts';
 import { formatType } from './ir/tensor.ts';
 import { nearest } from './nearest.ts';
@@ -18,18 +20,47 @@ const LABEL_SOURCES = ['labels file', 'folder names', 'file names', 'none'] sati
 /** Mistakes that an error names; a list of pictures has as many as it has pictures. */
 const NAMED = 5;
 
+type Refuse = (what: string, mistakes: readonly string[]) => void;
+
+/** Refuses what a part gives where it has mistakes. */
+function refusing(kind: 'backend' | 'dataset', name: string, plugin: string): Refuse {
+  return (what, mistakes) => {
+    if (mistakes.length === 0) return;
+    const more = mistakes.length > NAMED ? [`and ${mistakes.length - NAMED} more`] : [];
+    throw new TsrtError('PLUGIN_FAILED', `what ${what} of ${kind} ${name} gives has mistakes`, {
+      plugin,
+      details: [...mistakes.slice(0, NAMED), ...more],
+      fix: `mend the plugin: docs/plugins.md says what a ${kind} gives, \`tsrt-bench plugin test\` checks it`,
+    });
+  };
+}
+
+/** Methods whose answers the harness goes by, and what is wrong with one. */
+const BACKEND_ANSWERS = { probe: availabilityMistakes, supports: supportMistakes, build: engineMistakes, load: sessionMistakes } as const;
+
+const isChecked = (key: PropertyKey): key is keyof typeof BACKEND_ANSWERS => Object.hasOwn(BACKEND_ANSWERS, key);
+
+/** The backend, with every answer that the harness goes by checked. */
+export function checkedBackend(backend: Backend, plugin: string): Backend {
+  const refuse = refusing('backend', backend.name, plugin);
+  return new Proxy({} as Backend, {
+    has: (_, key) => Reflect.has(backend, key),
+    get(_, key) {
+      const method: unknown = Reflect.get(backend, key, backend);
+      if (typeof method !== 'function') return method;
+      return async (...parameters: unknown[]): Promise<unknown> => {
+        const answer: unknown = await (method as (...p: unknown[]) => unknown).apply(backend, parameters);
+        if (isChecked(key)) refuse(`${key}()`, BACKEND_ANSWERS[key](answer as never));
+        return answer;
+      };
+    },
+  });
+}
+
 /** The dataset, with every answer checked. */
 export function checkedDataset(source: DatasetSource, plugin: string): DatasetSource {
   const { name, description } = source;
-  const refuse = (what: string, mistakes: readonly string[]): void => {
-    if (mistakes.length === 0) return;
-    const more = mistakes.length > NAMED ? [`and ${mistakes.length - NAMED} more`] : [];
-    throw new TsrtError('PLUGIN_FAILED', `what ${what} of dataset ${name} gives has mistakes`, {
-      plugin,
-      details: [...mistakes.slice(0, NAMED), ...more],
-      fix: 'mend the plugin: docs/plugins.md says what a dataset gives, `tsrt-bench plugin test` checks it',
-    });
-  };
+  const refuse = refusing('dataset', name, plugin);
   return {
     name,
     description,
@@ -67,8 +98,6 @@ export function checkedReporter(reporter: Reporter, plugin: string): Reporter {
   return { name, description, fileExtension, render };
 }
 
-type Refuse = (what: string, mistakes: readonly string[]) => void;
-
 function checkedBatches(dataset: Dataset, request: DatasetRequest, refuse: Refuse, named: (error: unknown) => unknown): Dataset {
   const batches: Dataset['batches'] = async function* (signal) {
     let samples = 0;
@@ -86,6 +115,42 @@ function checkedBatches(dataset: Dataset, request: DatasetRequest, refuse: Refus
   };
   // What a dataset has skipped is known once it was read: its own value, asked for anew.
   return new Proxy(dataset, { get: (target, key) => (key === 'batches' ? batches : Reflect.get(target, key, target)) });
+}
+
+function availabilityMistakes(found: Availability): string[] {
+  if (!isObject(found)) return [`expected { status, … }, found ${kindOf(found)}`];
+  switch (found.status) {
+    case 'available':
+      return [
+        ...textMistakes(found.version, 'version'),
+        ...listMistakes(found.devices, 'devices', (device, place) =>
+          isObject(device) ? (['slug', 'kind', 'description'] as const).flatMap((key) => textMistakes(device[key], `${place}.${key}`)) : [`${place}: expected a device, found ${kindOf(device)}`],
+        ),
+      ];
+    case 'unavailable':
+      return [...textMistakes(found.reason, 'reason'), ...textMistakes(found.fix, 'fix')];
+    default:
+      return [`status: ${shown((found as { status?: unknown }).status)} is neither 'available' nor 'unavailable'`];
+  }
+}
+
+function supportMistakes(found: readonly Unsupported[]): string[] {
+  return listMistakes(found, 'reasons', (reason, place) =>
+    isObject(reason) ? (['node', 'op', 'reason'] as const).flatMap((key) => textMistakes(reason[key], `${place}.${key}`)) : [`${place}: expected { node, op, reason }, found ${kindOf(reason)}`],
+  );
+}
+
+function engineMistakes(found: Engine): string[] {
+  if (!isObject(found)) return [`expected an engine, found ${kindOf(found)}`];
+  return [...(isObject(found.header) ? [] : [`header: expected an object, found ${kindOf(found.header)}`]), ...(found.parts instanceof Map ? [] : [`parts: expected a Map, found ${kindOf(found.parts)}`])];
+}
+
+function sessionMistakes(found: Session): string[] {
+  if (!isObject(found)) return [`expected a session, found ${kindOf(found)}`];
+  const methods = (['run', 'prepare', 'observeMemory', 'dispose'] as const).flatMap((key) => (typeof found[key] === 'function' ? [] : [`${key}: expected a function, found ${kindOf(found[key])}`]));
+  const lists = (['inputs', 'outputs'] as const).flatMap((key) => (Array.isArray(found[key]) ? [] : [`${key}: expected a list of bindings, found ${kindOf(found[key])}`]));
+  const most = Number.isSafeInteger(found.maxInFlight) && found.maxInFlight > 0 ? [] : [`maxInFlight: expected a number from 1, found ${shown(found.maxInFlight)}`];
+  return [...methods, ...lists, ...most, ...(isObject(found.memory) ? [] : [`memory: expected an object, found ${kindOf(found.memory)}`])];
 }
 
 function folderMistakes(found: ImageFolder): string[] {

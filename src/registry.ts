@@ -11,7 +11,7 @@ import { TsrtError } from './errors.ts';
 import { opTitle, type CustomOp, type PluginStamp, type RegisteredOp } from './ir/custom.ts';
 import { nearest } from './nearest.ts';
 import type { Calibrator, Plugin } from './plugin.ts';
-import { checkedDataset, checkedReporter } from './plugin-answers.ts';
+import { checkedBackend, checkedDataset, checkedReporter } from './plugin-answers.ts';
 import { guardBackend, guarded } from './plugin-guard.ts';
 import { hashPlugin, locatePlugin } from './plugin-source.ts';
 import type { Reporter } from './report/reporter.ts';
@@ -86,7 +86,7 @@ export function createRegistry(plugins: readonly LoadedPlugin[]): Registry {
   const reporters = parts('report format', ({ reporters: own = [] }) => own, checkedReporter);
   const datasets = parts('dataset', ({ datasets: own = [] }) => own, checkedDataset);
   const calibrators = parts('calibrator', ({ calibrators: own = [] }) => own);
-  const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(part, owner, { stamps, ops }));
+  const guardedBackends = mapValues(backends, ({ part, owner }) => guardBackend(owner ? checkedBackend(part, owner.name) : part, owner, { stamps, ops }));
   return Object.freeze({
     plugins,
     stamps,

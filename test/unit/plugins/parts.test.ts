@@ -3,6 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import type { Backend } from '../../../src/backends/backend.ts';
 import { calibrateRange } from '../../../src/quantize/calibrators.ts';
 import { createObserver } from '../../../src/quantize/observer.ts';
 import { createRegistry } from '../../../src/registry.ts';
@@ -101,6 +102,29 @@ describe('parts of plugins', () => {
     const options = { method: 'half', scheme: 'affine', percentile: 99 } as const;
     expect(calibrateRange(distribution, { ...options, custom: ({ max }) => ({ low: -9, high: max / 2 }) })).toEqual({ low: -1, high: 2 });
     expect(() => calibrateRange(distribution, { ...options, custom: () => ({ low: 1, high: 2 }) })).toThrow(/in which zero does not lie/);
+  });
+
+  it.each<[string, 'probe' | 'supports' | 'build' | 'load', unknown, string[]]>([
+    ['nothing of a probe', 'probe', undefined, ['expected { status, … }, found nothing']],
+    ['a status that there is not', 'probe', { status: 'ready' }, [`status: "ready" is neither 'available' nor 'unavailable'`]],
+    ['a device without a slug', 'probe', { status: 'available', version: '1', devices: [{ name: 'x', kind: 'cpu', description: '' }] }, ['devices[0].slug: expected a string, found nothing']],
+    ['no reason', 'probe', { status: 'unavailable', fix: 'x' }, ['reason: expected a string, found nothing']],
+    ['true for what it supports', 'supports', true, ['reasons: expected a list, found a boolean']],
+    ['a reason in a string', 'supports', ['no Conv'], ['reasons[0]: expected { node, op, reason }, found a string']],
+    ['no engine', 'build', undefined, ['expected an engine, found nothing']],
+    ['parts in an object', 'build', { header: {}, parts: {} }, ['parts: expected a Map, found an object']],
+    ['no session', 'load', undefined, ['expected a session, found nothing']],
+    [
+      'a session without what is measured',
+      'load',
+      { run: async () => ({}), dispose: async () => {}, observeMemory: () => ({}), inputs: [], outputs: [], maxInFlight: 0, memory: {} },
+      ['prepare: expected a function, found nothing', 'maxInFlight: expected a number from 1, found 0'],
+    ],
+  ])('a backend that gives %s is refused under its plugin’s name', async (_, method, answer, details) => {
+    const backend = { name: 'odd', description: '', probe: async () => answer, supports: () => answer, build: async () => answer, load: async () => answer } as unknown as Backend;
+    const found = createRegistry([{ plugin: { name: 'p', version: '1', backends: [backend] }, source: '/p' }]).backend('odd');
+    const asked = found[method] as (...parameters: unknown[]) => Promise<unknown>;
+    await expect(asked({ header: {}, graph: { ok: false } }, {})).rejects.toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'p', message: `what ${method}() of backend odd gives has mistakes`, details });
   });
 
   it('a suite is called by its folder’s name', async () => {
