@@ -1,4 +1,4 @@
-import { afterEach, expect, it } from 'vitest';
+import { afterEach, expect, it, vi } from 'vitest';
 import { asInterruption, onInterrupt } from '../../../src/commands/interrupt.ts';
 import { EXIT } from '../../../src/errors.ts';
 
@@ -40,6 +40,28 @@ it('listens on after a Ctrl-C until the process has ended, and no longer than it
   process.emit('SIGINT');
   dispose();
   expect(process.listenerCount('SIGINT')).toBe(count + 1);
+});
+
+it('takes one Ctrl-C that comes twice for one, and a second one for the end', () => {
+  const exit = vi.spyOn(process, 'exit').mockImplementation(() => {
+    throw new Error('ended');
+  });
+  try {
+    let told = 0;
+    let nowMs = 1000;
+    onInterrupt(() => told++, () => nowMs);
+    process.emit('SIGINT');
+    // timeout(1) and npm send what the terminal or they themselves sent already.
+    process.emit('SIGINT');
+    nowMs += 100;
+    process.emit('SIGTERM');
+    expect([told, exit.mock.calls.length]).toEqual([1, 0]);
+    nowMs += 200;
+    expect(() => process.emit('SIGINT')).toThrow('ended');
+    expect([told, exit.mock.calls]).toEqual([1, [[EXIT.interrupted]]]);
+  } finally {
+    exit.mockRestore();
+  }
 });
 
 it('leaves an abort that nobody asked for what it is', () => {
