@@ -1,7 +1,8 @@
 /**
- * The last word on tactics: what is fastest by itself is tried in its network. Problem by problem, the dearest first, the candidates that came
- * close take the chosen one's place, and the whole network is timed with each; what makes it faster stays. In the end the network stands
- * against the one that the cost model would have built.
+ * The last word on tactics: what is fastest by itself is tried in its network. First the network stands against the one that the cost model
+ * would have built, and the faster one is what the search begins with: however early a budget ends it, tuning made nothing slower. Then, problem
+ * by problem, the dearest first, the candidates that came close take the chosen one's place, and the whole network is timed with each; what
+ * makes it faster stays. What came of many such steps stands against the cost model's once more.
  *
  * Times are kept by the hashes of the networks that were timed together, so that a build with the same times decides the same.
  * Prior art: coordinate descent over a schedule's choices, with the program's own time as its measure (Chen et al., "Learning to Optimize Tensor
@@ -31,9 +32,17 @@ export interface NetworkTimes {
 
 export interface Refined {
   readonly decisions: ReadonlyMap<string, Decision>;
-  /** Problems for which there was no time. */
-  readonly left: number;
+  /** What there was no time for; undefined: nothing. */
+  readonly missed: Missed | undefined;
 }
+
+export type Missed =
+  /** Not even the comparison with the untuned network: all have what is fastest by itself. */
+  | { readonly kind: 'comparison' }
+  /** So many problems. */
+  | { readonly kind: 'problems'; readonly count: number }
+  /** The second comparison with the untuned network. */
+  | { readonly kind: 'last-comparison' };
 
 /** The decisions that hold in the network. `decided`: by the times of each problem alone; those of `fixed` problems stay. */
 export async function refine(
@@ -48,26 +57,40 @@ export async function refine(
   // What the device refuses, or nobody can generate, is in no network.
   const firsts = new Map(problems.map(({ id, names }) => [id, fixed.has(id) || isRefused(decided.get(id)?.times[0]) ? chosen.get(id)! : names[0]!]));
   const decisions = new Map(decided);
+  const choose = (id: string, tactic: string, inNetwork?: readonly TacticTime[]): void => {
+    chosen.set(id, tactic);
+    const decision = decisions.get(id);
+    if (decision?.tactic !== undefined) decisions.set(id, { ...decision, tactic, ...(inNetwork && { inNetwork }) });
+  };
+  const untuned = network.timed((id) => firsts.get(id)!);
+  /** Goes back to the cost model's choices where these are faster. The network that stands; undefined where there was no time to tell. */
+  const fasterOf = async (standing: TimedCandidate): Promise<TimedCandidate | undefined> => {
+    if (standing.hash === untuned.hash) return standing;
+    const timings = await timesOf([standing, untuned], times);
+    if (!timings) return undefined;
+    if (decide(timings.map((timing, i) => ({ name: String(i), timing })), LEAST_GAIN) !== '1') return standing;
+    for (const [id, name] of firsts) choose(id, name);
+    return untuned;
+  };
+  const standing = (): TimedCandidate => network.timed((id) => chosen.get(id)!);
+
+  const start = await fasterOf(standing());
+  if (!start) return { decisions, missed: { kind: 'comparison' } };
   const contests = problems
-    .map((problem) => ({ problem, rivals: rivalsOf(decided.get(problem.id), level) }))
+    .map((problem) => ({ problem, rivals: rivalsOf(decided.get(problem.id), chosen.get(problem.id)!, level) }))
     .filter(({ problem: { id }, rivals }) => rivals.length > 0 && !fixed.has(id))
     .sort((a, b) => dearness(b.problem, decided) - dearness(a.problem, decided));
   const networkWith = (id: string, name: string): TimedCandidate => network.timed((other) => (other === id ? name : chosen.get(other)!));
   for (const [at, { problem: { id }, rivals }] of contests.entries()) {
     const names = [chosen.get(id)!, ...rivals];
     const timings = await timesOf(names.map((name) => networkWith(id, name)), times);
-    if (!timings) return { decisions, left: contests.length - at };
+    if (!timings) return { decisions, missed: { kind: 'problems', count: contests.length - at } };
     const timed = names.map((name, i): Timed => ({ name, timing: timings[i]! }));
-    chosen.set(id, decide(timed, LEAST_GAIN) ?? names[0]!);
-    decisions.set(id, { ...decided.get(id)!, tactic: chosen.get(id), inNetwork: timed.map(({ name, timing }): TacticTime => ({ tactic: name, ...timing })) });
+    choose(id, decide(timed, LEAST_GAIN) ?? names[0]!, timed.map(({ name, timing }): TacticTime => ({ tactic: name, ...timing })));
   }
-  const standing = network.timed((id) => chosen.get(id)!);
-  const untuned = network.timed((id) => firsts.get(id)!);
-  if (standing.hash === untuned.hash) return { decisions, left: 0 };
-  const timings = await timesOf([standing, untuned], times);
-  const last = timings && decide(timings.map((timing, i) => ({ name: String(i), timing })), LEAST_GAIN);
-  if (last !== '1') return { decisions, left: 0 };
-  return { decisions: new Map([...decisions].map(([id, decision]) => [id, firsts.has(id) && decision.tactic !== undefined ? { ...decision, tactic: firsts.get(id) } : decision])), left: 0 };
+  const found = standing();
+  if (found.hash !== start.hash && !(await fasterOf(found))) return { decisions, missed: { kind: 'last-comparison' } };
+  return { decisions, missed: undefined };
 }
 
 const isRefused = (time: TacticTime | undefined): boolean => time !== undefined && 'refused' in time;
@@ -79,13 +102,13 @@ function dearness({ id, instances }: Problem, decided: ReadonlyMap<string, Decis
   return time && 'ns' in time ? time.ns * instances.length : 0;
 }
 
-/** Names of the candidates that came close to the chosen one, the closest first. */
-function rivalsOf(decision: Decision | undefined, level: 'fast' | 'full'): string[] {
+/** Names of what is fastest alone and of the candidates that came close to it, the fastest first, without the `standing` one. */
+function rivalsOf(decision: Decision | undefined, standing: string, level: 'fast' | 'full'): string[] {
   const ran = (decision?.times ?? []).flatMap((time) => ('ns' in time ? [time] : []));
   const best = ran.find(({ tactic }) => tactic === decision!.tactic);
   if (!best) return [];
-  const close = ran.filter(({ tactic, ns }) => tactic !== best.tactic && ns <= CLOSE[level] * best.ns);
-  return close.toSorted((a, b) => a.ns - b.ns).slice(0, MOST_RIVALS[level]).map(({ tactic }) => tactic);
+  const close = ran.filter(({ tactic, ns }) => tactic !== best.tactic && ns <= CLOSE[level] * best.ns).toSorted((a, b) => a.ns - b.ns);
+  return [best, ...close].filter(({ tactic }) => tactic !== standing).slice(0, MOST_RIVALS[level]).map(({ tactic }) => tactic);
 }
 
 /** Times of networks side by side: all from before, or all anew. */

@@ -13,7 +13,7 @@ import { Kitchen, type Prepared } from './kitchen.ts';
 import { type Clocks, type Ready, sample, type TuningDevice } from './measure.ts';
 import type { Network } from './network.ts';
 import type { Problem, TimedCandidate } from './problems.ts';
-import { refine } from './refine.ts';
+import { type Missed, refine } from './refine.ts';
 import type { TimingCache } from './timing-cache.ts';
 
 /** Candidates per problem that are measured; `fast` shares a number of them out among the problems, within bounds. */
@@ -75,6 +75,17 @@ const idOf = ({ problem }: Contest): string => problem.id;
 
 const hasTiming = (part: { readonly timing: Timing | undefined; readonly count: number }): part is Part => part.timing !== undefined;
 
+function said(missed: Missed): string {
+  switch (missed.kind) {
+    case 'comparison':
+      return 'every problem has what is fastest by itself, and the network was not compared with the untuned one';
+    case 'problems':
+      return `${missed.count} problems were not tried in it`;
+    case 'last-comparison':
+      return 'what was found was not compared with the untuned network once more';
+  }
+}
+
 /** The cache is written at most so often while the tuner works. */
 const FLUSH_MS = 2000;
 
@@ -124,7 +135,7 @@ export class Tuner {
     this.#deadline = Math.min(this.#end, this.#now() + NETWORK_MS[level]);
     let ended: string | undefined;
     try {
-      const { decisions, left } = await refine(network, problems, decided, fixed, level, {
+      const { decisions, missed } = await refine(network, problems, decided, fixed, level, {
         get: (key) => this.#times.get(key) ?? cache.get(key),
         put: (key, timing) => this.#keep(key, timing, this.#clocks === 'proven'),
         measure: async (candidates) => {
@@ -138,8 +149,7 @@ export class Tuner {
           }
         },
       });
-      const what = left > 0 ? `${left} problems have what is fastest by itself` : 'it was not compared with the untuned one';
-      if (ended !== undefined) this.notices.push(`Tuning in the network ended early (${ended}): ${what}.`);
+      if (missed) this.notices.push(`Tuning in the network ended early (${ended}): ${said(missed)}.`);
       return decisions;
     } finally {
       await cache.flush();

@@ -90,14 +90,14 @@ describe('a network with open choices', () => {
 describe('choices tried in their network', () => {
   it('are those with which it is fastest, the dearest problem first, of what came close alone', async () => {
     const times = new Times(preferring([[big.id, 3], [small.id, 2]]));
-    const { decisions, left } = await refine(network, problems, DECIDED, NONE, 'fast', times);
-    expect(left).toBe(0);
+    const { decisions, missed } = await refine(network, problems, DECIDED, NONE, 'fast', times);
+    expect(missed).toBeUndefined();
     expect(decisions.get(big.id)!.tactic).toBe(big.names[3]);
     expect(decisions.get(small.id)!.tactic).toBe(small.names[2]);
     expect(decisions.get(big.id)!.inNetwork!.map(({ tactic }) => tactic)).toEqual([1, 2, 3].map((rank) => big.names[rank]));
     // The fifth takes half as long again by itself.
-    expect(times.measured.map((networks) => networks.length)).toEqual([3, 3, 2]);
-    expect(times.measured[1]![0]).toEqual(expect.arrayContaining([...labelsOf(big.id, 3)]));
+    expect(times.measured.map((networks) => networks.length)).toEqual([2, 3, 3, 2]);
+    expect(times.measured[2]![0]).toEqual(expect.arrayContaining([...labelsOf(big.id, 3)]));
   });
 
   it('stay what they were alone where the network takes as long with another', async () => {
@@ -119,19 +119,41 @@ describe('choices tried in their network', () => {
     expect(again.measured).toEqual([]);
   });
 
+  it('are searched for from the cost model\'s on where the network is faster with these', async () => {
+    const times = new Times(preferring([[big.id, 0], [small.id, 2]]));
+    const { decisions, missed } = await refine(network, problems, DECIDED, NONE, 'fast', times);
+    expect([missed, decisions.get(big.id)!.tactic, decisions.get(small.id)!.tactic]).toEqual([undefined, big.names[0], small.names[2]]);
+    // What is fastest alone is a rival of the model's.
+    expect(decisions.get(big.id)!.inNetwork!.map(({ tactic }) => tactic)).toEqual([0, 1, 2, 3].map((rank) => big.names[rank]));
+  });
+
+  it('never make the network slower than the untuned one, however early time ends', async () => {
+    const cost = preferring([[big.id, 0], [small.id, 2]]);
+    const standing = (decisions: ReadonlyMap<string, Decision>): number => cost(tacticsIn(network.timed((id) => decisions.get(id)!.tactic!)));
+    const untuned = cost(tacticsIn(network.timed((id) => problems.find((problem) => problem.id === id)!.names[0]!)));
+    expect(standing(DECIDED)).toBeGreaterThan(untuned);
+    for (const sittings of [1, 2, 3, 4]) {
+      const { decisions, missed } = await refine(network, problems, DECIDED, NONE, 'fast', new Times(cost, sittings));
+      expect(standing(decisions)).toBeLessThanOrEqual(untuned);
+      expect(missed).toEqual([{ kind: 'problems', count: 2 }, { kind: 'problems', count: 1 }, { kind: 'last-comparison' }, undefined][sittings - 1]);
+    }
+  });
+
   it('are left alone where time ends, and where a part of the engine was built with them', async () => {
-    const few = new Times(preferring([[big.id, 3], [small.id, 2]]), 1);
-    const { decisions, left } = await refine(network, problems, DECIDED, NONE, 'fast', few);
-    expect([left, decisions.get(big.id)!.tactic, decisions.get(small.id)!.tactic]).toEqual([1, big.names[3], small.names[1]]);
+    const none = await refine(network, problems, DECIDED, NONE, 'fast', new Times(preferring([[big.id, 0]]), 0));
+    expect(none).toEqual({ decisions: DECIDED, missed: { kind: 'comparison' } });
+    const few = new Times(preferring([[big.id, 3], [small.id, 2]]), 2);
+    const { decisions, missed } = await refine(network, problems, DECIDED, NONE, 'fast', few);
+    expect([missed, decisions.get(big.id)!.tactic, decisions.get(small.id)!.tactic]).toEqual([{ kind: 'problems', count: 1 }, big.names[3], small.names[1]]);
     expect(decisions.get(small.id)!.inNetwork).toBeUndefined();
     const fixed = await refine(network, problems, DECIDED, new Set([big.id]), 'fast', new Times(preferring([[big.id, 3], [small.id, 0]])));
     expect([fixed.decisions.get(big.id)!.tactic, fixed.decisions.get(small.id)!.tactic]).toEqual([big.names[1], small.names[0]]);
   });
 
-  it('stay where there is no time for the comparison with the untuned network', async () => {
-    const times = new Times(preferring([[big.id, 3], [small.id, 0]]), 2);
-    const { decisions, left } = await refine(network, problems, DECIDED, NONE, 'fast', times);
-    expect([left, times.measured.length, decisions.get(big.id)!.tactic, decisions.get(small.id)!.tactic]).toEqual([0, 2, big.names[3], small.names[1]]);
+  it('stay where there is no time for the second comparison with the untuned network', async () => {
+    const times = new Times(preferring([[big.id, 3], [small.id, 1]]), 3);
+    const { decisions, missed } = await refine(network, problems, DECIDED, NONE, 'fast', times);
+    expect([missed, times.measured.length, decisions.get(big.id)!.tactic, decisions.get(small.id)!.tactic]).toEqual([{ kind: 'last-comparison' }, 3, big.names[3], small.names[1]]);
   });
 
   it('stand against an untuned network without what could not be generated', async () => {
