@@ -50,6 +50,8 @@ export const ERROR_EXIT = {
   BACKEND_FAILED: EXIT.unavailable,
   DEVICE_LOST: EXIT.unavailable,
   OUT_OF_MEMORY: EXIT.unavailable,
+  /** Too many requests wait. */
+  OVERLOADED: EXIT.unavailable,
   PRECISION_UNPROVEN: EXIT.unavailable,
   PLUGIN_INVALID: EXIT.usage,
   /** Code of a plugin threw. */

@@ -1,0 +1,221 @@
+/**
+ * Dynamic batching: requests of one item each are collected into the batches that engines were built for.
+ *
+ * Prior art: Triton Inference Server's dynamic batcher (`max_queue_delay_microseconds`, `max_queue_size`), TensorFlow Serving's BatchingSession, and
+ * Clipper (Crankshaw et al., NSDI 2017). Engines here have one batch each, so that a batch which does not fill its engine is padded, and several
+ * engines of one model, say of 1, 8 and 32, serve from idle to loaded.
+ *
+ *     const batcher = createBatcher([b1, b8, b32], { maxQueueDelayMs: 2 });
+ *     const { logits } = await batcher.run({ input: fromNumbers('float32', [1, 3, 224, 224], pixels) });
+ */
+import type { Session, TensorMap } from './backends/backend.ts';
+import { checkInputs } from './backends/inputs.ts';
+import type { Binding } from './engine/engine.ts';
+import { TsrtError } from './errors.ts';
+import { formatType, sameDims, type Tensor, tensorBytes } from './ir/tensor.ts';
+
+export interface BatcherOptions {
+  /**
+   * Milliseconds that a request waits at most for others to fill its batch while an engine is free; timers may add one. Default 0: what has come goes
+   * as soon as an engine is free, which under load fills batches by itself.
+   */
+  readonly maxQueueDelayMs?: number;
+  /** Requests that may wait; further ones are refused (TsrtError OVERLOADED). Default: any number. */
+  readonly maxQueueSize?: number;
+  /** Batches under way at once. Default, and at most: what each of the sessions bears. */
+  readonly maxInFlight?: number;
+}
+
+export interface Batcher {
+  /**
+   * One item: each input's first axis is 1, as is each output's. Rejects with TsrtError USAGE where the inputs do not fit, OVERLOADED where too many wait,
+   * and with the session's error where its batch failed. The inputs' bytes are read when their batch goes: leave them as they are until the answer is there.
+   */
+  run(inputs: TensorMap): Promise<TensorMap>;
+  /** Requests answered, and batches that it took. */
+  readonly counts: { readonly requests: number; readonly batches: number };
+  /** Refuses further requests and resolves when those before are answered. The sessions stay the caller's. */
+  close(): Promise<void>;
+}
+
+/** A request that waits. */
+interface Waiting {
+  readonly tensors: readonly Tensor[];
+  readonly cameMs: number;
+  resolve(outputs: TensorMap): void;
+  reject(error: unknown): void;
+}
+
+/** Which of the batches to use, and how many of those that wait go in it: the largest that is full, or a larger one that is more than half full. */
+export function fillBatch(waiting: number, ascending: readonly number[]): { readonly batch: number; readonly items: number } {
+  const larger = ascending.find((batch) => batch >= waiting);
+  const full = ascending.findLast((batch) => batch <= waiting);
+  if (larger !== undefined && (full === undefined || 2 * waiting > larger)) return { batch: larger, items: waiting };
+  return { batch: full!, items: full! };
+}
+
+/** Throws TsrtError USAGE where the sessions are not one model's at different batches, or options make no sense. */
+export function createBatcher(sessions: Session | readonly Session[], options: BatcherOptions = {}): Batcher {
+  const byBatch = sessionsByBatch('run' in sessions ? [sessions] : sessions);
+  return new DynamicBatcher(byBatch, checkedOptions(options, [...byBatch.values()]));
+}
+
+class DynamicBatcher implements Batcher {
+  readonly #sessions: ReadonlyMap<number, Session>;
+  readonly #options: Required<BatcherOptions>;
+  readonly #batches: readonly number[];
+  readonly #inputs: readonly Binding[];
+  readonly #queue: Waiting[] = [];
+  readonly #counts = { requests: 0, batches: 0 };
+  #underWay = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #looks = false;
+  #closed: { readonly idle: Promise<void>; done(): void } | undefined;
+
+  constructor(sessions: ReadonlyMap<number, Session>, options: Required<BatcherOptions>) {
+    this.#sessions = sessions;
+    this.#options = options;
+    this.#batches = [...sessions.keys()].toSorted((a, b) => a - b);
+    this.#inputs = ofOneItem(sessions.get(this.#batches[0]!)!.inputs);
+  }
+
+  get counts(): Batcher['counts'] {
+    return { ...this.#counts };
+  }
+
+  async run(inputs: TensorMap): Promise<TensorMap> {
+    if (this.#closed) throw new TsrtError('USAGE', 'the batcher is closed', { fix: 'make another one with createBatcher' });
+    const tensors = checkInputs(this.#inputs, inputs);
+    if (this.#queue.length >= this.#options.maxQueueSize) {
+      throw new TsrtError('OVERLOADED', `${this.#queue.length} requests wait already`, { fix: 'try again later, offer less, or raise maxQueueSize' });
+    }
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ tensors, cameMs: performance.now(), resolve, reject });
+      this.#lookSoon();
+    });
+  }
+
+  async close(): Promise<void> {
+    if (!this.#closed) {
+      let done = (): void => {};
+      const idle = new Promise<void>((resolve) => {
+        done = resolve;
+      });
+      this.#closed = { idle, done };
+      this.#look();
+    }
+    await this.#closed.idle;
+  }
+
+  /** After the caller's turn: what it asks for in one go is one batch. */
+  #lookSoon(): void {
+    if (this.#looks) return;
+    this.#looks = true;
+    queueMicrotask(() => {
+      this.#looks = false;
+      this.#look();
+    });
+  }
+
+  #look(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    while (this.#queue.length > 0 && this.#underWay < this.#options.maxInFlight) {
+      const restMs = this.#restMs();
+      if (restMs > 0) {
+        this.#timer = setTimeout(() => this.#look(), Math.ceil(restMs));
+        return;
+      }
+      const { batch, items } = fillBatch(this.#queue.length, this.#batches);
+      void this.#serve(this.#sessions.get(batch)!, batch, this.#queue.splice(0, items));
+    }
+    if (this.#queue.length === 0 && this.#underWay === 0) this.#closed?.done();
+  }
+
+  /** How long the first of the queue may wait still; 0 where nothing is to be gained. */
+  #restMs(): number {
+    if (this.#closed || this.#queue.length >= this.#batches.at(-1)!) return 0;
+    return Math.max(0, this.#queue[0]!.cameMs + this.#options.maxQueueDelayMs - performance.now());
+  }
+
+  async #serve(session: Session, batch: number, requests: readonly Waiting[]): Promise<void> {
+    this.#underWay++;
+    try {
+      const outputs = await session.run(joined(session.inputs, batch, requests));
+      this.#counts.requests += requests.length;
+      this.#counts.batches++;
+      for (const [i, { resolve }] of requests.entries()) resolve(itemOf(outputs, batch, i));
+    } catch (error) {
+      for (const { reject } of requests) reject(error);
+    } finally {
+      this.#underWay--;
+      this.#look();
+    }
+  }
+}
+
+/** The requests' tensors one behind the other; what is left of the batch repeats the first, as real as the others. */
+function joined(inputs: readonly Binding[], batch: number, requests: readonly Waiting[]): TensorMap {
+  if (batch === 1) return Object.fromEntries(inputs.map(({ name }, at) => [name, requests[0]!.tensors[at]!]));
+  return Object.fromEntries(
+    inputs.map(({ name, dtype, dims }, at) => {
+      const bytes = tensorBytes({ dtype, dims }) / batch;
+      const data = new Uint8Array(bytes * batch);
+      for (let i = 0; i < batch; i++) data.set((requests[i] ?? requests[0]!).tensors[at]!.data, i * bytes);
+      return [name, { dtype, dims, data }];
+    }),
+  );
+}
+
+/** Copies: an answer that is kept should not keep its batch. */
+function itemOf(outputs: TensorMap, batch: number, index: number): TensorMap {
+  if (batch === 1) return outputs;
+  return Object.fromEntries(
+    Object.entries(outputs).map(([name, { dtype, dims, data }]) => {
+      const bytes = data.byteLength / batch;
+      return [name, { dtype, dims: [1, ...dims.slice(1)], data: new Uint8Array(data.subarray(index * bytes, (index + 1) * bytes)) }];
+    }),
+  );
+}
+
+const ofOneItem = (bindings: readonly Binding[]): readonly Binding[] => bindings.map((binding) => ({ ...binding, dims: [1, ...binding.dims.slice(1)] }));
+
+function sessionsByBatch(sessions: readonly Session[]): ReadonlyMap<number, Session> {
+  const [first] = sessions;
+  if (!first) throw new TsrtError('USAGE', 'a batcher needs a session', { fix: 'load an engine for each batch, such as 1, 8 and 32' });
+  const byBatch = new Map<number, Session>();
+  for (const session of sessions) {
+    const { batch } = session.header.options;
+    for (const [kind, bindings] of [['input', session.inputs], ['output', session.outputs]] as const) {
+      for (const binding of bindings) {
+        if (binding.dims[0] === batch && !binding.dynamic) continue;
+        const why = binding.dynamic ? 'has as many rows as the data give' : `has no first axis of ${batch}, the engine's batch`;
+        throw new TsrtError('USAGE', `requests can't be joined: ${kind} '${binding.name}' ${formatType(binding)} ${why}`, { fix: 'run the sessions of such a model by themselves' });
+      }
+    }
+    if (byBatch.has(batch)) throw new TsrtError('USAGE', `two of the sessions are for batch ${batch}`, { fix: 'give one for each batch; streams of one session run several batches at once' });
+    if (!alike(first.inputs, session.inputs) || !alike(first.outputs, session.outputs)) {
+      throw new TsrtError('USAGE', 'the sessions are of different models: but for the batch their inputs and outputs have to be the same', { fix: 'build all of them from one model, with --batch' });
+    }
+    byBatch.set(batch, session);
+  }
+  return byBatch;
+}
+
+function alike(some: readonly Binding[], others: readonly Binding[]): boolean {
+  return some.length === others.length && some.every(({ name, dtype, dims }, i) => name === others[i]!.name && dtype === others[i]!.dtype && sameDims(dims.slice(1), others[i]!.dims.slice(1)));
+}
+
+function checkedOptions({ maxQueueDelayMs = 0, maxQueueSize = Number.POSITIVE_INFINITY, maxInFlight }: BatcherOptions, sessions: readonly Session[]): Required<BatcherOptions> {
+  const borne = Math.min(...sessions.map((session) => session.maxInFlight));
+  const wrong = (name: string, value: number, what: string): never => {
+    throw new TsrtError('USAGE', `${name}: expected ${what}, found ${value}`);
+  };
+  if (!(maxQueueDelayMs >= 0) || maxQueueDelayMs > MAX_DELAY_MS) wrong('maxQueueDelayMs', maxQueueDelayMs, `milliseconds from 0 to ${MAX_DELAY_MS}`);
+  if (maxQueueSize !== Number.POSITIVE_INFINITY && !(Number.isInteger(maxQueueSize) && maxQueueSize > 0)) wrong('maxQueueSize', maxQueueSize, 'a positive number of requests');
+  if (maxInFlight !== undefined && !(Number.isInteger(maxInFlight) && maxInFlight > 0)) wrong('maxInFlight', maxInFlight, 'a positive number of batches');
+  return { maxQueueDelayMs, maxQueueSize, maxInFlight: Math.min(maxInFlight ?? borne, borne) };
+}
+
+/** Whoever waits for a minute has gone; and timers of Node go wrong beyond 2³¹ ms. */
+const MAX_DELAY_MS = 60_000;
