@@ -14,6 +14,7 @@ import type { Binding } from './engine/engine.ts';
 import { TsrtError } from './errors.ts';
 import { formatType, sameDims, type Tensor, tensorBytes } from './ir/tensor.ts';
 
+/** How long requests wait for each other, how many may, and how many batches run at once. */
 export interface BatcherOptions {
   /**
    * Milliseconds that a request waits at most for others to fill its batch while an engine is free; timers may add one. Default 0: what has come goes
@@ -26,6 +27,7 @@ export interface BatcherOptions {
   readonly maxInFlight?: number;
 }
 
+/** A queue of requests before one or several sessions of one model. */
 export interface Batcher {
   /**
    * One item: each input's first axis is 1, as is each output's. Rejects with TsrtError USAGE where the inputs do not fit, OVERLOADED where too many wait,
@@ -167,8 +169,8 @@ function joined(inputs: readonly Binding[], batch: number, requests: readonly Wa
   );
 }
 
-/** Copies: an answer that is kept should not keep its batch. */
-function itemOf(outputs: TensorMap, batch: number, index: number): TensorMap {
+/** One item of a batch. Copies: an answer that is kept should not keep its batch. */
+export function itemOf(outputs: TensorMap, batch: number, index: number): TensorMap {
   if (batch === 1) return outputs;
   return Object.fromEntries(
     Object.entries(outputs).map(([name, { dtype, dims, data }]) => {

@@ -1,5 +1,5 @@
 /** A case over many runs: its series, and where its level changed. */
-import { deviceMsOf, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
+import { deviceMsOf, itemsPerRequest, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { BenchRecord, CompletedRecord } from '../results/record.ts';
 import { levelChanges } from '../stats/levels.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
@@ -69,7 +69,7 @@ function valueOf(record: CompletedRecord, metric: MetricName): number | undefine
     case 'latency-p99':
       return quantileOf(latencyRoundsMs(record.rounds).flat(), 0.99);
     case 'throughput':
-      return quantileOf(throughputRounds(record.rounds, record.case.variant.options.batch).flat(), 0.5);
+      return quantileOf(throughputRounds(record.rounds, itemsPerRequest(record.case)).flat(), 0.5);
     case 'device-time':
       return deviceMsOf(record.rounds);
     case 'build-time':

@@ -4,7 +4,7 @@
  * not independent, so that a round counts once (Kalibera and Jones, ISMM 2013). Build times come from the builds of a run, outside of
  * its rounds.
  */
-import { latencyRoundsMs, throughputRounds } from '../results/derive.ts';
+import { itemsPerRequest, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { CompletedRecord, Round } from '../results/record.ts';
 import type { Rounds } from '../stats/rounds.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
@@ -48,7 +48,7 @@ export function valuesOf(metric: TimedMetric, record: CompletedRecord, rounds: r
     case 'latency-p99':
       return latencyRoundsMs(rounds);
     case 'throughput':
-      return throughputRounds(rounds, record.case.variant.options.batch);
+      return throughputRounds(rounds, itemsPerRequest(record.case));
     case 'device-time':
       return rounds.flatMap(({ deviceNs }) => (deviceNs === undefined ? [] : [[deviceNs / 1e6]]));
     case 'build-time':
@@ -86,7 +86,7 @@ export function pairedLogs(metric: TimedMetric, [baseline, candidate]: readonly 
   const [before, after] = [logsOf(metric, valuesOf(metric, baseline, first)), logsOf(metric, valuesOf(metric, candidate, second))];
   if (!isSliced(metric) || before.length !== first.length) return { before, after };
   // Slices count requests, which may hold more items on one side.
-  const items = metric === 'throughput' ? Math.log(candidate.case.variant.options.batch / baseline.case.variant.options.batch) : 0;
+  const items = metric === 'throughput' ? Math.log(itemsPerRequest(candidate.case) / itemsPerRequest(baseline.case)) : 0;
   return {
     before,
     after: after.map((value, i) => {

@@ -2,14 +2,19 @@
  * Lanes: the ways in which requests can be under way at once in one session.
  *
  * A request takes a free lane or waits for one, first come, first served, as in front of any server with a bounded number of
- * contexts. With transfers a lane runs whole requests; without, it executes inputs that lie on the device already.
+ * contexts. With transfers a lane runs whole requests; without, it executes inputs that lie on the device already. Where requests are collected, they
+ * hold one item each, and the batcher that a server would use stands before the lanes.
  */
 import type { Execution, Session, TensorMap } from '../backends/backend.ts';
+import { createBatcher, itemOf } from '../batcher.ts';
+import { TsrtError } from '../errors.ts';
 
 export interface Lanes {
   readonly count: number;
   /** Runs one request `repeat` times in a row on a free lane. */
   request(repeat: number): Promise<void>;
+  /** Batches run so far, where requests are collected. */
+  batches?(): number;
   dispose(): Promise<void>;
 }
 
@@ -32,6 +37,29 @@ export async function openLanes(session: Session, inputs: TensorMap, streams: nu
       for (const execution of executions) await execution.dispose();
     },
   );
+}
+
+/**
+ * Requests of one item, the batch's items in turn, collected into the engine's batch. Throws TsrtError USAGE where the engine's inputs can't be divided
+ * so, and on a simulated clock: the waits of requests are real ones.
+ */
+export function openBatchedLanes(session: Session, inputs: TensorMap, streams: number, maxQueueDelayMs: number): Lanes {
+  if (session.clock) {
+    throw new TsrtError('USAGE', 'requests can be collected into batches on a real clock only, and this backend brings one of its own', { fix: 'leave out maxQueueDelayMs for it' });
+  }
+  const count = Math.max(1, Math.min(streams, session.maxInFlight));
+  const batcher = createBatcher(session, { maxQueueDelayMs, maxInFlight: count });
+  const { batch } = session.header.options;
+  const items = Array.from({ length: batch }, (_, i) => itemOf(inputs, batch, i));
+  let next = 0;
+  return {
+    count,
+    async request(repeat) {
+      for (let i = 0; i < repeat; i++) await batcher.run(items[next++ % batch]!);
+    },
+    batches: () => batcher.counts.batches,
+    dispose: () => batcher.close(),
+  };
 }
 
 function createPool(lanes: readonly Lane[], dispose: () => Promise<void>): Lanes {

@@ -15,7 +15,7 @@ import type { SamplePolicy } from './scenarios.ts';
  * Raised with every change of a message or of a round: a worker of another version of the tool is refused where this differs,
  * never misread (a test holds the two together).
  */
-export const WORKER_PROTOCOL = 2;
+export const WORKER_PROTOCOL = 3;
 
 /** What a worker measures and how. Everything a worker needs to know comes with `load`. */
 export interface WorkerTask {

@@ -2,7 +2,7 @@
 import type { Session, TensorMap } from '../backends/backend.ts';
 import type { Scenario } from '../results/record.ts';
 import type { TimeSource } from './clock.ts';
-import { openLanes } from './lanes.ts';
+import { openBatchedLanes, openLanes } from './lanes.ts';
 import { readClockMhz, watchCpuLoad } from './machine.ts';
 import type { RoundReading, RoundReply, SliceOrder, TimingPolicy } from './messages.ts';
 import { timeLoad, type Timings } from './scenarios.ts';
@@ -78,6 +78,8 @@ export async function openRound(options: RoundOptions): Promise<OpenRound> {
     // After the warm-up: a device that idled would show its resting clock here and not what the samples will see.
     return { warmup, yardstick: await session.yardstick?.() };
   });
+  // The device is warmed up by whole batches either way.
+  const offered = await orDispose(async () => (scenario.maxQueueDelayMs === undefined ? lanes : openBatchedLanes(session, options.inputs, streams, scenario.maxQueueDelayMs)));
   onSampling();
   const parts: Part[] = [];
   let cpuLoad: ReturnType<typeof watchCpuLoad> | undefined;
@@ -88,7 +90,7 @@ export async function openRound(options: RoundOptions): Promise<OpenRound> {
       orDispose(async () => {
         cpuLoad ??= watchCpuLoad();
         const startMs = performance.now();
-        const timings = await timeLoad({ lanes, clock, scenario, policy: timing, executionNs, minSampleNs, seed }, extent);
+        const timings = await timeLoad({ lanes: offered, clock, scenario, policy: timing, executionNs, minSampleNs, seed }, extent);
         parts.push({ ...timings, wallElapsedNs: (performance.now() - startMs) * 1e6 });
         // Until the last slice: what comes after the samples is no load on them.
         load = cpuLoad();
@@ -96,6 +98,7 @@ export async function openRound(options: RoundOptions): Promise<OpenRound> {
     async close() {
       const { wallElapsedNs, ...timings } = joinParts(parts);
       const deviceNs = await orDispose(async () => session.deviceTime?.());
+      if (offered !== lanes) await offered.dispose();
       await lanes.dispose();
       const reading: RoundReading = {
         ...timings,
@@ -127,6 +130,7 @@ function joinParts(parts: readonly Part[]): Part & Pick<RoundReading, 'slices'> 
     executionsPerSample: parts[0]?.executionsPerSample ?? 1,
     requests: sum(({ requests }) => requests),
     elapsedNs: sum(({ elapsedNs }) => elapsedNs),
+    ...(parts[0]?.batches !== undefined && { batches: sum(({ batches = 0 }) => batches) }),
     wallElapsedNs: sum(({ wallElapsedNs }) => wallElapsedNs),
     ...(parts.length > 1 && { slices: parts.map(({ samplesNs, elapsedNs }) => ({ samples: samplesNs.length, elapsedNs })) }),
   };

@@ -46,6 +46,8 @@ export interface Timings {
   readonly executionsPerSample: number;
   readonly requests: number;
   readonly elapsedNs: number;
+  /** Where requests are collected. */
+  readonly batches?: number;
 }
 
 /** A round of offline load is cut into about this many bursts. */
@@ -143,6 +145,7 @@ async function timeServer({ clock, lanes, scenario, seed }: Load, extent: Sample
       throw error;
     }
   };
+  const batchesBefore = lanes.batches?.() ?? 0;
   let arrivalNs = startNs;
   for (let i = 0; i < count && failures.length === 0; i++) {
     arrivalNs += exponential(ratePerSecond, random) * 1e9;
@@ -153,7 +156,7 @@ async function timeServer({ clock, lanes, scenario, seed }: Load, extent: Sample
     request.then(() => underWay.delete(request)).catch(() => false);
   }
   await Promise.all(underWay);
-  return { samplesNs, executionsPerSample: 1, requests: count, elapsedNs: endNs - startNs };
+  return { samplesNs, executionsPerSample: 1, requests: count, elapsedNs: endNs - startNs, ...(lanes.batches && { batches: lanes.batches() - batchesBefore }) };
 }
 
 function clampCount(wanted: number, { minSamples, maxSamples }: SamplePolicy): number {

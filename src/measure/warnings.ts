@@ -38,6 +38,7 @@ export function warningsOf(input: WarningInput): readonly RecordWarning[] {
     ...drift(input),
     ...outliers(input),
     ...hostBound(input),
+    ...overloaded(input),
     ...fewerRounds(input),
   ];
 }
@@ -97,6 +98,23 @@ function hostBound({ case: { scenario }, rounds }: WarningInput): RecordWarning[
   const latencyNs = quantile(sortSamples(rounds.flatMap(({ samplesNs, executionsPerSample }) => samplesNs.map((ns) => ns / executionsPerSample))), 0.5);
   const deviceNs = quantile(sortSamples(ofDevice), 0.5);
   return deviceNs < DEVICE_SHARE * latencyNs ? [{ kind: 'host-bound', latencyNs, deviceNs }] : [];
+}
+
+/** Standard deviations of Poisson arrivals that a burst of them is allowed. */
+const BURST = 4;
+
+/**
+ * Whether requests came sooner than they were served: the queue then grows for as long as they come, and what latency is says how long that was. Rounds
+ * that took longer than the arrivals did, and one request after the last of them.
+ */
+function overloaded({ case: { scenario }, rounds }: WarningInput): RecordWarning[] {
+  const { targetQps } = scenario;
+  if (targetQps === undefined) return [];
+  const requests = rounds.reduce((sum, round) => sum + round.requests, 0);
+  const elapsedS = rounds.reduce((sum, { elapsedNs }) => sum + elapsedNs, 0) / 1e9;
+  const servedS = rounds.reduce((sum, { samplesNs }) => sum + quantile(sortSamples(samplesNs), 0.5), 0) / 1e9;
+  const arrivalsS = (requests + BURST * Math.sqrt(requests)) / targetQps;
+  return elapsedS - servedS > arrivalsS ? [{ kind: 'overloaded', offeredQps: targetQps, answeredQps: requests / elapsedS }] : [];
 }
 
 function fewerRounds({ rounds, plannedRounds }: WarningInput): RecordWarning[] {

@@ -31,6 +31,8 @@ export function columnsOf(report: Report): Column[] {
     rows.some((row) => row.deviceMs !== undefined) &&
       number('device ms', (row) => row.deviceMs, formatNumber, 1, 'Device ms is what the device itself takes for one execution, by its own clock.'),
     number('QPS', (row) => row.itemsPerSecond.point, formatNumber, 0, 'QPS counts items: requests × batch.'),
+    rows.some((row) => row.itemsPerBatch !== undefined) &&
+      number('per batch', (row) => row.itemsPerBatch, formatNumber, 1, 'Per batch is how many of the requests that came one by one went together, on average.'),
     number('memory', (row) => row.memoryBytes, formatMib, 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
     rows.some((row) => row.deviceBytes !== undefined) &&
       number('device MiB', (row) => row.deviceBytes, formatMib, 1),

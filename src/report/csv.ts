@@ -20,6 +20,7 @@ const COLUMNS: readonly (readonly [head: string, cell: (row: ReportRow) => Cell]
   ['latency_p99_ms', (row) => measured(row)?.latencyMs.p99.point],
   ['device_ms', (row) => measured(row)?.deviceMs],
   ['items_per_second', (row) => measured(row)?.itemsPerSecond.point],
+  ['items_per_batch', (row) => measured(row)?.itemsPerBatch],
   ['memory_bytes', (row) => measured(row)?.memoryBytes],
   ['device_bytes', (row) => measured(row)?.deviceBytes],
   ['engine_bytes', (row) => measured(row)?.engineBytes],

@@ -1,5 +1,5 @@
 /** From records to what every reporter shows: one row per case, with units in the names. */
-import { type CaseEstimates, deviceMsOf, estimatesOf, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
+import { type CaseEstimates, deviceMsOf, estimatesOf, itemsPerBatch, itemsPerRequest, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
 import type { AbortedRecord, AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import type { ReportInput } from './reporter.ts';
@@ -19,9 +19,11 @@ interface RowBase {
 /** A case that completed, its estimates with intervals; times in milliseconds, sizes in bytes. */
 export interface MeasuredRow extends RowBase {
   readonly status: 'completed';
-  /** Per request, which holds `batch` items. Where the rounds are too few for an interval, its bounds are infinite and `roundsNeeded` says how many would do. */
+  /** Per request, which holds `batch` items, or one where the scenario collects them. Where the rounds are too few for an interval, its bounds are infinite and `roundsNeeded` says how many would do. */
   readonly latencyMs: CaseEstimates['latencyMs'];
   readonly itemsPerSecond: CaseEstimates['itemsPerSecond'];
+  /** Of a scenario that collects requests: how many a batch held on average. */
+  readonly itemsPerBatch: number | undefined;
   /** What the device itself takes for one execution, by its own clock; undefined where it does not tell. */
   readonly deviceMs: number | undefined;
   /** Peak resident set of the worker above what it took before the engine was loaded. */
@@ -116,11 +118,12 @@ export function agreementOf(accuracy: AccuracyReading | undefined): number | und
   return accuracy && (accuracy.agreementPercent ?? accuracy.snrDb ?? Number.POSITIVE_INFINITY);
 }
 
-/** `single-stream`, `multi-stream ×4`, `server at 100 QPS`; says so where transfers are left out. */
+/** `single-stream`, `multi-stream ×4`, `server at 100 QPS`, `server at 100 QPS, batching ≤ 2 ms`; says so where transfers are left out. */
 export function describeScenario(scenario: Scenario): string {
   const streams = scenario.streams > 1 ? ` ×${scenario.streams}` : '';
   const rate = scenario.targetQps === undefined ? '' : ` at ${scenario.targetQps} QPS`;
-  return `${scenario.name}${streams}${rate}${scenario.transfers ? '' : ', no transfers'}`;
+  const collected = scenario.maxQueueDelayMs === undefined ? '' : `, batching ≤ ${scenario.maxQueueDelayMs} ms`;
+  return `${scenario.name}${streams}${rate}${collected}${scenario.transfers ? '' : ', no transfers'}`;
 }
 
 /** Variants in the order in which they first appear, the batches of each ascending: records stand in the order in which they ended. */
@@ -154,10 +157,10 @@ function rowOf(record: BenchRecord): ReportRow {
 }
 
 /** What there is of a case that was cut off: no result, and not to be lost either. */
-function soFar({ rounds, case: { variant } }: AbortedRecord): string {
+function soFar({ rounds, case: measured }: AbortedRecord): string {
   const samples = latencyRoundsMs(rounds).flat();
   if (samples.length === 0) return '';
-  const rates = throughputRounds(rounds, variant.options.batch).flat();
+  const rates = throughputRounds(rounds, itemsPerRequest(measured)).flat();
   const throughput = rates.length === 0 ? '' : `, ${formatNumber(quantile(sortSamples(rates), 0.5))} QPS`;
   return `; so far p50 ${formatNumber(quantile(sortSamples(samples), 0.5))} ms${throughput} (${plural(samples.length, 'sample')})`;
 }
@@ -171,6 +174,7 @@ function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
     status: 'completed',
     latencyMs: estimates.latencyMs,
     itemsPerSecond: estimates.itemsPerSecond,
+    itemsPerBatch: itemsPerBatch(record.rounds),
     deviceMs: deviceMsOf(record.rounds),
     memoryBytes: Math.max(0, memory.residentPeakBytes - memory.residentBaselineBytes),
     deviceBytes: memory.deviceBytes,

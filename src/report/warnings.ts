@@ -79,6 +79,11 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
         sentence: `the host decides: of ${formatNumber(warning.latencyNs / 1e6)} ms per request the device works ${formatNumber(warning.deviceNs / 1e6)} ms`,
         advice: 'compare engines by what the device takes (device ms); a quieter processor, a larger batch or several streams keep it at work',
       };
+    case 'overloaded':
+      return {
+        sentence: `${formatNumber(warning.offeredQps)} requests per second came and ${formatNumber(warning.answeredQps)} were answered: the queue grew, and latency with it, for as long as they came`,
+        advice: 'lower targetQps, or serve more: a larger batch with maxQueueDelayMs, more streams, a faster variant',
+      };
     case 'untrained-weights':
       return {
         sentence: 'the weights are seeded, not trained: accuracy only compares variants with each other',
@@ -110,6 +115,8 @@ function severity(warning: RecordWarning): number {
       return warning.share;
     case 'host-bound':
       return warning.latencyNs / warning.deviceNs;
+    case 'overloaded':
+      return warning.offeredQps / warning.answeredQps;
     case 'untrained-weights':
     case 'over-budget':
     case 'notice':

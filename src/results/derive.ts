@@ -4,12 +4,12 @@
  */
 import { quantilesOfRounds, type Rounds, type RoundsEstimate } from '../stats/rounds.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
-import type { CompletedRecord, Round } from './record.ts';
+import type { Case, CompletedRecord, Round } from './record.ts';
 
 const NS_PER_MS = 1e6;
 const NS_PER_S = 1e9;
 
-/** Estimates of one case. Latency is per request, which holds `batch` items; throughput counts items. */
+/** Estimates of one case. Latency is per request, which holds as many items as {@link itemsPerRequest} says; throughput counts items. */
 export interface CaseEstimates {
   readonly samples: number;
   readonly latencyMs: { readonly p50: RoundsEstimate; readonly p95: RoundsEstimate; readonly p99: RoundsEstimate };
@@ -24,17 +24,28 @@ export function latencyRoundsMs(rounds: readonly Round[]): Rounds {
     .map((round) => round.samplesNs.map((ns) => ns / round.executionsPerSample / NS_PER_MS));
 }
 
+/** What a request holds: the engine's batch, or one item where the scenario collects requests into batches. */
+export function itemsPerRequest({ scenario, variant }: Case): number {
+  return scenario.maxQueueDelayMs === undefined ? variant.options.batch : 1;
+}
+
+/** How many requests a batch held, where they were collected. */
+export function itemsPerBatch(rounds: readonly Round[]): number | undefined {
+  const batches = rounds.reduce((sum, round) => sum + (round.batches ?? 0), 0);
+  return batches === 0 ? undefined : rounds.reduce((sum, { requests }) => sum + requests, 0) / batches;
+}
+
 /** Items per second of each round that took time; one value a round. */
-export function throughputRounds(rounds: readonly Round[], batch: number): Rounds {
+export function throughputRounds(rounds: readonly Round[], perRequest: number): Rounds {
   return rounds
     .filter((round) => round.requests > 0 && round.elapsedNs > 0)
-    .map((round) => [(round.requests * batch * NS_PER_S) / round.elapsedNs]);
+    .map((round) => [(round.requests * perRequest * NS_PER_S) / round.elapsedNs]);
 }
 
 /** Estimates with intervals where the rounds suffice; undefined for a record without samples. */
 export function estimatesOf(record: CompletedRecord, confidence = 0.95): CaseEstimates | undefined {
   const latency = latencyRoundsMs(record.rounds);
-  const throughput = throughputRounds(record.rounds, record.case.variant.options.batch);
+  const throughput = throughputRounds(record.rounds, itemsPerRequest(record.case));
   if (latency.length === 0 || throughput.length === 0) return undefined;
   const [p50, p95, p99] = quantilesOfRounds(latency, [0.5, 0.95, 0.99], confidence);
   const [itemsPerSecond] = quantilesOfRounds(throughput, [0.5], confidence);

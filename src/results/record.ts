@@ -23,6 +23,8 @@ export interface Scenario {
   readonly targetQps: number | undefined;
   /** Whether upload and download are inside the timed part. */
   readonly transfers: boolean;
+  /** For server: requests hold one item each and are collected into the engine's batch, for which none waits longer; absent: a request is a batch. */
+  readonly maxQueueDelayMs?: number;
 }
 
 /** One point of a sweep: which engine, on what, under which load. */
@@ -50,9 +52,11 @@ export interface Round {
   /** Wall time of each timed sample. A sample may hold several executions: `executionsPerSample`. */
   readonly samplesNs: readonly number[];
   readonly executionsPerSample: number;
-  /** Requests that ended in the round and the wall time they took together: throughput. One request holds `batch` items. */
+  /** Requests that ended in the round and the wall time they took together: throughput. One request holds `batch` items, or one where they are collected. */
   readonly requests: number;
   readonly elapsedNs: number;
+  /** Batches that the requests took, where they are collected. */
+  readonly batches?: number;
   /** The same by the harness's clock, where the samples are by an outside program's own: the rest is what talking to it took. */
   readonly wallElapsedNs?: number;
   /** What the device itself took for one execution after the samples, by its own clock, median; absent where it has none. */
@@ -167,6 +171,8 @@ export type RecordWarning =
   | { readonly kind: 'outliers'; readonly share: number }
   /** Of a request's time, how much the device works: the rest is the host's. */
   | { readonly kind: 'host-bound'; readonly latencyNs: number; readonly deviceNs: number }
+  /** Requests came sooner than they were served: offered and answered per second. */
+  | { readonly kind: 'overloaded'; readonly offeredQps: number; readonly answeredQps: number }
   | { readonly kind: 'untrained-weights' }
   /** What of the suite's accuracy budget the variant breaks, as a sentence. */
   | { readonly kind: 'over-budget'; readonly text: string }

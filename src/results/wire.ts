@@ -25,6 +25,7 @@ const scenario = z.strictObject({
   streams: count.describe('Concurrent requests'),
   targetQps: amount.exactOptional().describe('Offered load in requests per second (server)'),
   transfers: z.boolean().describe('Whether upload and download are inside the timed part'),
+  maxQueueDelayMs: amount.exactOptional().describe("Requests of one item are collected into the engine's batch, for which none waits longer (server)"),
 });
 
 const options = z.strictObject({
@@ -77,8 +78,9 @@ const round = z.strictObject({
   startedAt: instant,
   samplesNs: z.array(amount).describe('Wall time of each sample, in measurement order, nanoseconds'),
   executionsPerSample: z.number().int().positive(),
-  requests: count.describe('Requests that ended in the round; one holds `batch` items'),
+  requests: count.describe('Requests that ended in the round; one holds `batch` items, or one where they are collected'),
   elapsedNs: amount.describe('Wall time in which they ended'),
+  batches: count.exactOptional().describe('Batches that the requests took, where they are collected'),
   wallElapsedNs: amount.exactOptional().describe("By the harness's clock, where the samples are by an outside program's own"),
   deviceNs: amount.exactOptional().describe('What the device itself took for one execution, by its own clock, nanoseconds'),
   slices: z
@@ -178,6 +180,7 @@ const warning = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('drift'), yardstick: z.enum(YARDSTICKS), ratio: amount }),
   z.strictObject({ kind: z.literal('outliers'), share: z.number().min(0).max(1) }),
   z.strictObject({ kind: z.literal('host-bound'), latencyNs: amount, deviceNs: amount }),
+  z.strictObject({ kind: z.literal('overloaded'), offeredQps: amount, answeredQps: amount }),
   z.strictObject({ kind: z.literal('untrained-weights') }),
   z.strictObject({ kind: z.literal('over-budget'), text: z.string() }),
   z.strictObject({ kind: z.literal('notice'), text: z.string() }),

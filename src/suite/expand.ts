@@ -118,7 +118,7 @@ function scenariosFor({ scenarios, file }: Suite, batch: number): readonly Scena
       fix: `choose among ${known.join(', ')} with --batch, or add ${batch} to a scenario's batches`,
     });
   }
-  return found.map(({ name, streams, targetQps, transfers }) => ({ name, streams, targetQps, transfers }));
+  return found.map(({ name, streams, targetQps, transfers, maxQueueDelayMs }) => ({ name, streams, targetQps, transfers, ...(maxQueueDelayMs !== undefined && { maxQueueDelayMs }) }));
 }
 
 /** Variants under the suite's scenarios. Throws SUITE_INVALID where two of them would share an id, or a batch has no scenario. */
@@ -195,7 +195,8 @@ export function variantId(options: Omit<BuildOptions, 'batch'>): string {
 function scenarioId(scenario: Scenario): string {
   const streams = scenario.streams === 1 ? '' : `-${scenario.streams}`;
   const load = scenario.targetQps === undefined ? '' : `-${scenario.targetQps}qps`;
-  return `${scenario.name}${streams}${load}${scenario.transfers ? '' : '-without-transfers'}`;
+  const collected = scenario.maxQueueDelayMs === undefined ? '' : `-batching-${scenario.maxQueueDelayMs}ms`;
+  return `${scenario.name}${streams}${load}${collected}${scenario.transfers ? '' : '-without-transfers'}`;
 }
 
 /** Whether a variant agrees with every field that the match gives. */

@@ -173,6 +173,8 @@ const scenario = z
     name: z.enum(['single-stream', 'multi-stream', 'offline', 'server'] satisfies readonly ScenarioName[]),
     streams: count.default(1),
     targetQps: positive.optional(),
+    /** Requests of one item, collected into the engine's batch; none waits longer for others. */
+    maxQueueDelayMs: z.number().min(0).max(60_000).optional(),
     /** Whether upload and download are inside the timed part. */
     transfers: z.boolean().default(true),
     /** The batches that it is for; undefined: all. */
@@ -181,6 +183,14 @@ const scenario = z
   .refine((value) => (value.name === 'server') === (value.targetQps !== undefined), {
     message: "targetQps goes with the 'server' scenario, and only with it",
     path: ['targetQps'],
+  })
+  .refine(({ name, maxQueueDelayMs }) => maxQueueDelayMs === undefined || name === 'server', {
+    message: "maxQueueDelayMs goes with the 'server' scenario: requests are collected as they come",
+    path: ['maxQueueDelayMs'],
+  })
+  .refine(({ transfers, maxQueueDelayMs }) => maxQueueDelayMs === undefined || transfers, {
+    message: 'requests that are collected are brought to the device together: leave out transfers: false, or maxQueueDelayMs',
+    path: ['transfers'],
   })
   .refine(({ name, streams }) => name !== 'single-stream' || streams === 1, {
     message: "single-stream has one request under way: several go with 'multi-stream'",

@@ -18,6 +18,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['quantize'],
   ['engine'],
   ['backends'],
+  ['batcher.ts'],
   ['runtime.ts'],
   ['plugin.ts', 'plugin-guard.ts', 'plugin-answers.ts', 'plugin-schema.ts', 'plugin-import.ts', 'plugin-peer.ts', 'plugin-source.ts', 'plugin-typescript.ts', 'typescript-hooks.ts', 'registry.ts', 'config.ts'],
   ['suite'],

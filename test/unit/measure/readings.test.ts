@@ -169,6 +169,17 @@ describe('warningsOf', () => {
     expect(warningsOf(input([of(5e5)], { case: nullCase({ id: 'a', scenario: { name: 'multi-stream', streams: 2, transfers: false } }).case }))).toEqual([]);
   });
 
+  test('a server to which requests come sooner than it answers them', () => {
+    const server = (targetQps: number) => ({ case: nullCase({ id: 'a', scenario: { name: 'server', targetQps } }).case });
+    // 400 requests in 0.4 s: 1000 per second. Of Poisson arrivals as many may take a fifth longer or shorter by chance.
+    for (const targetQps of [500, 1000, 1150]) expect(warningsOf(input([sampleRound()], server(targetQps)))).toEqual([]);
+    expect(warningsOf(input([sampleRound()], server(1300)))).toEqual([{ kind: 'overloaded', offeredQps: 1300, answeredQps: 1000 }]);
+    // More rounds leave less to chance.
+    expect(warningsOf(input(Array.from({ length: 20 }, () => sampleRound()), server(1150)))).toEqual([{ kind: 'overloaded', offeredQps: 1150, answeredQps: 1000 }]);
+    // The last request's own time is none of the queue's.
+    expect(warningsOf(input([sampleRound({ samplesNs: [9e8, 9e8], requests: 2, elapsedNs: 1e9 })], server(20)))).toEqual([{ kind: 'few-samples', samples: 2, percentile: 50 }]);
+  });
+
   test('outliers are counted against their own round', () => {
     const spiky = sampleRound({ samplesNs: Array.from({ length: 400 }, (_, i) => (i % 8 === 0 ? 5e6 : 1e6 + (i % 7))) });
     expect(warningsOf(input([spiky]))).toEqual([{ kind: 'outliers', share: 0.125 }]);

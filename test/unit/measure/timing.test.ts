@@ -1,7 +1,8 @@
 /** Warm-up, scenarios and lanes on simulated time. */
 import { describe, expect, test } from 'vitest';
-import type { Session } from '../../../src/backends/backend.ts';
+import type { Session, TensorMap } from '../../../src/backends/backend.ts';
 import { openNullSession } from '../../../src/backends/null/session.ts';
+import { fromNumbers, toNumbers } from '../../../src/ir/tensor.ts';
 import { createSessionClock, createSystemClock, measureQuantum } from '../../../src/measure/clock.ts';
 import { seededInputs } from '../../../src/measure/inputs.ts';
 import { openLanes } from '../../../src/measure/lanes.ts';
@@ -174,6 +175,48 @@ describe('scenarios', () => {
 });
 
 describe('measureRound', () => {
+  test('a server that collects requests: one item each, the batch’s items in turn, and batches counted', async () => {
+    const seen: number[][] = [];
+    const binding = (name: string) => ({ name, dtype: 'float32' as const, dims: [4, 1] });
+    const session = {
+      ...(await nullSession()),
+      clock: undefined,
+      header: sampleHeader({ options: { ...nullBuild(), batch: 4 } }),
+      inputs: [binding('x')],
+      outputs: [binding('y')],
+      maxInFlight: 2,
+      run: async ({ x }: TensorMap): Promise<TensorMap> => {
+        seen.push(toNumbers(x!));
+        await new Promise((resolve) => void setImmediate(resolve));
+        return { y: x! };
+      },
+    } as unknown as Session;
+    const timing = { sampleMs: 1, minSamples: 50, maxSamples: 50, maxWarmupMs: 200 };
+    const scenario = { ...SINGLE_STREAM, name: 'server' as const, streams: 2, targetQps: 5000, maxQueueDelayMs: 1 };
+    const inputs = { x: fromNumbers('float32', [4, 1], [10, 20, 30, 40]) };
+    const round = { session, inputs, scenario, timing, quantumNs: 0, seed: 1, clock: createSystemClock() };
+    const { reading } = await measureRound({ ...round, onSampling: () => void seen.splice(0) });
+    expect(reading.requests).toBe(50);
+    expect(reading.samplesNs).toHaveLength(50);
+    expect(reading.samplesNs.every((ns) => ns > 0)).toBe(true);
+    expect(reading.batches).toBe(seen.length);
+    expect(seen.length).toBeGreaterThanOrEqual(13);
+    expect(seen.length).toBeLessThanOrEqual(50);
+    // Padding repeats the first of a batch.
+    let next = 0;
+    for (const values of seen) {
+      expect(values[0]).toBe(10 + 10 * (next % 4));
+      next += values.findIndex((value, i) => i > 0 && value === values[0]) === -1 ? 4 : values.findIndex((value, i) => i > 0 && value === values[0]);
+    }
+    expect(next).toBe(50);
+
+    const simulated = { ...session, clock: (await nullSession()).clock! };
+    await expect(measureRound({ ...round, session: simulated, clock: createSessionClock(simulated.clock), onSampling: () => {} })).rejects.toMatchObject({
+      code: 'USAGE',
+      message: expect.stringContaining('on a real clock only'),
+    });
+  });
+
   test('repeats inside a sample what is too short for the clock', async () => {
     const session = await nullSession({ latencyNs: 1000 });
     const timing = { sampleMs: 1, minSamples: 5, maxSamples: 20, maxWarmupMs: 200 };

@@ -15,6 +15,7 @@ describe('warnings', () => {
       { kind: 'drift', yardstick: 'memory', ratio: 1.31 },
       { kind: 'outliers', share: 0.124 },
       { kind: 'host-bound', latencyNs: 426_000, deviceNs: 241_000 },
+      { kind: 'overloaded', offeredQps: 5000, answeredQps: 3210 },
       { kind: 'untrained-weights' },
       { kind: 'notice', text: 'passed through unoptimized' },
     ];
@@ -27,6 +28,7 @@ describe('warnings', () => {
         "the machine drifted during the run: the slowest round's memory yardstick took 1.31× the fastest's",
         "12.4 % of the samples are outliers",
         "the host decides: of 0.426 ms per request the device works 0.241 ms",
+        "5000 requests per second came and 3210 were answered: the queue grew, and latency with it, for as long as they came",
         "the weights are seeded, not trained: accuracy only compares variants with each other",
         "passed through unoptimized",
       ]

@@ -1,6 +1,6 @@
 /** Derived numbers, against values worked out by hand. */
 import { describe, expect, it } from 'vitest';
-import { deviceMsOf, estimatesOf, latencyRoundsMs, throughputRounds } from '../../../src/results/derive.ts';
+import { deviceMsOf, estimatesOf, itemsPerBatch, latencyRoundsMs, throughputRounds } from '../../../src/results/derive.ts';
 import type { Round } from '../../../src/results/record.ts';
 import { completed } from '../../helpers/records.ts';
 
@@ -16,6 +16,16 @@ describe('derived numbers', () => {
   it('throughput counts items: requests × batch over the wall time', () => {
     const rounds = [round({ requests: 10, elapsedNs: 2e9 }), round({ requests: 0, elapsedNs: 1e9 }), round({ requests: 3, elapsedNs: 0 })];
     expect(throughputRounds(rounds, 8)).toEqual([[40]]);
+  });
+
+  it('requests that are collected hold one item each', () => {
+    const record = completed({ batch: 8 });
+    const rounds = [round({ requests: 10, elapsedNs: 2e9, batches: 2 }), round({ requests: 20, elapsedNs: 2e9, batches: 3 })];
+    const collected = { ...record, rounds, case: { ...record.case, scenario: { ...record.case.scenario, name: 'server', targetQps: 9, maxQueueDelayMs: 2 } } } as const;
+    expect(estimatesOf(collected)!.itemsPerSecond.point).toBe(7.5);
+    expect(estimatesOf({ ...record, rounds })!.itemsPerSecond.point).toBe(60);
+    expect(itemsPerBatch(rounds)).toBe(6);
+    expect(itemsPerBatch(record.rounds)).toBeUndefined();
   });
 
   it('percentiles are those of all samples, the throughput that of the median round', () => {

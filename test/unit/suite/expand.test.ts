@@ -65,12 +65,14 @@ describe('expandCases', () => {
       { name: 'single-stream', transfers: false },
       { name: 'multi-stream', streams: 4 },
       { name: 'server', targetQps: 12.5 },
+      { name: 'server', targetQps: 12.5, streams: 2, maxQueueDelayMs: 0.5 },
     ];
     expect(idsOf(suiteWith({ scenarios }), {}, machine)).toEqual([
       'null/fp32/fusion-on/b1/single-stream',
       'null/fp32/fusion-on/b1/single-stream-without-transfers',
       'null/fp32/fusion-on/b1/multi-stream-4',
       'null/fp32/fusion-on/b1/server-12.5qps',
+      'null/fp32/fusion-on/b1/server-2-12.5qps-batching-0.5ms',
     ]);
   });
 
