@@ -6,7 +6,7 @@ import { packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { noDevice, testDevice } from './helpers.ts';
 import { driftOf, fault, tactic } from './packed-checks.ts';
-import { convProblem, kernelsOf, matmulProblem, normalizedProblem, type ProblemOptions, readHeld, runCalls, runKernels, stemProblem } from './packed-problem.ts';
+import { convProblem, kernelsOf, matmulProblem, normalizedProblem, pointwiseProblem, type ProblemOptions, readHeld, runCalls, runKernels, stemProblem } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
@@ -134,6 +134,25 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
       expect(rounded).toBeGreaterThan(20 * exact);
       expect(rounded).toBeLessThan(2 * driftOf(problem, halves({})));
     });
+  });
+
+  it.each([
+    ['lanes', {}],
+    ['emulated', {}],
+    ['emulated', { splitK: 2 }],
+    ['emulated', { walk: 2, bm: 8 }],
+    ['emulated', { stationary: true, walk: 2, bk: 4 }],
+  ] as const)('a folded grid has more workgroups than there are tiles, and they write nothing else: %s %o', async (engine, options) => {
+    // Whole tiles, so that no row is compared with the last one.
+    const problem = pointwiseProblem([5, 32, 4, 4], 16, { element: 'f16', output: 'f32' });
+    const beyond = 4096;
+    const held = problem.held.map(({ tensor, bytes }) => ({ tensor, bytes: new Uint8Array([...bytes, ...new Uint8Array(beyond)]) }));
+    const profile = { ...PORTABLE_PROFILE, maxWorkgroupsPerDimension: 4 };
+    expect(kernelsOf(problem, tactic(engine, 'f16', options), profile).calls[0]!.workgroups.slice(0, 2)).toEqual([3, 2]);
+    const bytes = await runKernels((await testDevice()).device, { ...problem, held }, tactic(engine, 'f16', options), profile);
+    const { values } = readHeld(problem.spec.output.tensor, bytes);
+    expect(Math.max(...values.map((value, i) => Math.abs(value - problem.expected[i]!)))).toBeLessThan(1e-4);
+    expect(bytes.subarray(-beyond).every((byte) => byte === 0)).toBe(true);
   });
 
   it.each([2, 4, 8])('overlapping rows: 7x7 with stride 2 of three channels, blocks of %i vectors', async (bk) => {

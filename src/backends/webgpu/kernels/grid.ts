@@ -14,6 +14,14 @@ export function flatWorkgroup(grid: readonly [number, number, number]): string {
   return grid[1] === 1 ? 'wid.x' : '(wid.x + wid.y * groups.x)';
 }
 
+/**
+ * WGSL for the flat workgroup index of a grid for `count` workgroups that wait for each other's invocations: a folded grid has more of them, and
+ * those beyond the last one repeat it, since a return before barriers would not be uniform to the compiler.
+ */
+export function repeatedWorkgroup(grid: readonly [number, number, number], count: number): string {
+  return grid[1] === 1 ? flatWorkgroup(grid) : `min(${flatWorkgroup(grid)}, ${count - 1}u)`;
+}
+
 /** Invocations per workgroup for `threads` independent threads: small groups while they are needed to fill the device. */
 export function flatInvocations(threads: number, profile: DeviceProfile): number {
   const wanted = threads >= 256 * profile.busyWorkgroups ? 256 : 64;

@@ -16,7 +16,7 @@ import { ATTENTION_LANES, attentionInvocations, attentionMemory, type AttentionT
 import { bindElements } from '../../wgsl/access.ts';
 import { ExprEmitter } from '../../wgsl/expr.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { flatWorkgroup, foldWorkgroups } from '../grid.ts';
+import { foldWorkgroups, repeatedWorkgroup } from '../grid.ts';
 import type { AttentionEngine, AttentionGeometry } from './engine.ts';
 import { lanesAttention } from './lanes.ts';
 import { bindMask } from './mask.ts';
@@ -51,11 +51,10 @@ export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, pr
   module.workgroup('factor', 'f32', 1, tactic.bq);
   if (engine.rareScaling && spec.length > tactic.bk) module.workgroup('grown', 'u32', 1, 1);
   const tiles = Math.ceil(spec.rows / tactic.bq);
-  const grid = foldWorkgroups(tiles * spec.batch * spec.heads, profile);
   const groups = tiles * spec.batch * spec.heads;
+  const grid = foldWorkgroups(groups, profile);
   const emit = (block: Block): void => {
-    // Workgroups beyond the last head repeat it: a return before barriers would not be uniform to the compiler.
-    const flat = block.let('place', grid[1] === 1 ? 'wid.x' : `min(${flatWorkgroup(grid)}, ${groups - 1}u)`);
+    const flat = block.let('place', repeatedWorkgroup(grid, groups));
     block.let('first', `(${flat} % ${tiles}u) * ${tactic.bq}u`);
     block.let('head', `(${flat} / ${tiles}u) % ${spec.heads}u`);
     block.let('batch', `${flat} / ${tiles * spec.heads}u`);

@@ -12,7 +12,7 @@ import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { packedTacticName, packedWorkgroupBytes, type PackedTactic, partialColumns, stagedVectors } from '../../tactics/packed.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from '../grid.ts';
+import { flatInvocations, flatWorkgroup, foldWorkgroups, repeatedWorkgroup } from '../grid.ts';
 import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
@@ -56,9 +56,10 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   module.workgroup('tile', 'u32', 4, packedWorkgroupBytes(tactic) / 16);
   const columnTiles = Math.ceil(Math.max(spec.columns, parts ? 0 : spec.storedColumns) / tactic.bn);
   const rowTiles = Math.ceil(product(spec.rows) / tactic.bm);
-  const grid = foldWorkgroups(Math.ceil(rowTiles / tactic.walk) * columnTiles, profile);
+  const groups = Math.ceil(rowTiles / tactic.walk) * columnTiles;
+  const grid = foldWorkgroups(groups, profile);
   const emit = (block: Block): void => {
-    const flat = block.let('place', flatWorkgroup(grid));
+    const flat = block.let('place', repeatedWorkgroup(grid, groups));
     block.let('first_tile', `${flat} / ${columnTiles}u${tactic.walk === 1 ? '' : ` * ${tactic.walk}u`}`);
     block.let('tile_row', `first_tile * ${tactic.bm}u`);
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);

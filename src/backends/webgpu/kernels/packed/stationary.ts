@@ -12,7 +12,7 @@ import type { DeviceTensor } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { packedTacticName, packedWorkgroupBytes, type PackedTactic } from '../../tactics/packed.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { flatWorkgroup, foldWorkgroups } from '../grid.ts';
+import { foldWorkgroups, repeatedWorkgroup } from '../grid.ts';
 import { weightStage } from './columns.ts';
 import { geometryOf, type HeldRows } from './engine.ts';
 import { engineOf } from './engines.ts';
@@ -74,9 +74,10 @@ export function stationaryKernel(spec: PackedSpec, tactic: PackedTactic, profile
   const rows = product(spec.rows);
   const columnTiles = Math.ceil(Math.max(spec.columns, spec.storedColumns) / tactic.bn);
   const across = Math.ceil(columnTiles / tactic.walk);
-  const grid = foldWorkgroups(Math.ceil(rows / tactic.bm) * across, profile);
+  const groups = Math.ceil(rows / tactic.bm) * across;
+  const grid = foldWorkgroups(groups, profile);
   const emit = (block: Block): void => {
-    const flat = block.let('place', flatWorkgroup(grid));
+    const flat = block.let('place', repeatedWorkgroup(grid, groups));
     block.let('tile_row', `${flat} / ${across}u * ${tactic.bm}u`);
     block.let('first_tile', `${flat} % ${across}u * ${tactic.walk}u`);
     block.let('tile_column', `first_tile * ${tactic.bn}u`);
