@@ -5,6 +5,8 @@ export interface Counted {
   readonly open: WebgpuDevice;
   /** Objects alive. */
   live(): { readonly buffers: number; readonly bytes: number; readonly querySets: number };
+  /** Bytes of the largest buffer alive. */
+  largest(): number;
 }
 
 export function countingDevice(open: WebgpuDevice): Counted {
@@ -25,6 +27,7 @@ export function countingDevice(open: WebgpuDevice): Counted {
   return {
     open: { ...open, device },
     live: () => ({ buffers: buffers.size, bytes: [...buffers.values()].reduce((sum, bytes) => sum + bytes, 0), querySets: querySets.size }),
+    largest: () => Math.max(0, ...buffers.values()),
   };
 }
 

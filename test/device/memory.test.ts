@@ -8,7 +8,7 @@ import { createSession } from '../../src/backends/webgpu/session.ts';
 import type { Session } from '../../src/backends/backend.ts';
 import { TsrtError } from '../../src/errors.ts';
 import type { Graph } from '../../src/ir/graph.ts';
-import { fromNumbers } from '../../src/ir/tensor.ts';
+import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { countingDevice } from './counting.ts';
 import { engineOf, noDevice, noise, swiftshader, testDevice, validatingDevice } from './helpers.ts';
@@ -144,5 +144,45 @@ describe('what can not fit', () => {
     expect(error.message).toContain(limit);
     expect(counted.live().buffers).toBe(0);
     device.destroy();
+  });
+
+  it('is refused at load where it is what requests have for themselves, and the device stays sound', async () => {
+    const device = await validatingDevice();
+    const counted = countingDevice(device);
+    const graph = newGraphBuilder('wide');
+    graph.input('x', { dtype: 'float32', dims: [1] });
+    const y = graph.node('Expand', ['x', graph.constant(fromNumbers('int64', [1], [2 ** 22]))], {}, { outputs: ['y'] });
+    // 64 copies of 16 MB: Dawn's null backend has 512 MB.
+    const error = await errorOf(() => createSession(engineOf(graph.finish([y]), undefined, { streams: 64 }), counted.open));
+    expect(error.code).toBe('OUT_OF_MEMORY');
+    expect(bytesOf(error.message)[0]).toBe(64 * 2 ** 24);
+    expect(counted.live().buffers).toBe(0);
+    expect(() => device.check()).not.toThrow();
+    const session = await createSession(engineOf(network()), device);
+    await session.run(input());
+    await session.dispose();
+    device.destroy();
+  });
+});
+
+describe.skipIf(noDevice)('outputs that are larger together than a buffer may be (skipped without SwiftShader)', () => {
+  it('are read from several', async () => {
+    const open = await testDevice();
+    const graph = newGraphBuilder('outputs');
+    const dims = [256];
+    graph.input('x', { dtype: 'float32', dims });
+    const outputs = (['Neg', 'Abs', 'Relu'] as const).map((op) => graph.node(op, ['x'], {}, { outputs: [op] }));
+    const x = noise(256);
+    for (const [maxBufferBytes, largest] of [[1024, 1024], [2500, 2048], [4096, 3072]] as const) {
+      const counted = countingDevice({ ...open, profile: { ...open.profile, maxBufferBytes } });
+      const session = await createSession(engineOf(graph.finish(outputs)), counted.open);
+      expect(counted.largest()).toBe(largest);
+      const { Neg, Abs, Relu } = await session.run({ x: fromNumbers('float32', dims, x) });
+      expect([...toNumbers(Neg!)]).toEqual(Array.from(x, (value) => -value));
+      expect([...toNumbers(Abs!)]).toEqual(Array.from(x, Math.abs));
+      expect([...toNumbers(Relu!)]).toEqual(Array.from(x, (value) => Math.max(0, value)));
+      await session.dispose();
+      expect(counted.live().buffers).toBe(0);
+    }
   });
 });

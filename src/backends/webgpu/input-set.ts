@@ -2,11 +2,11 @@
  * Inputs that stay on the device: the plan's input buffers, or a copy of them that an execution has for itself, with the steps bound
  * to it. Executions of different inputs then take turns without any upload between them.
  */
-import type { Plan } from '../../engine/plan.ts';
+import { type Plan, planBytes } from '../../engine/plan.ts';
 import type { TensorMap } from '../backend.ts';
 import { encodeExecutions, partEnds } from './encode.ts';
-import { outOfMemory } from './fits.ts';
 import { type Bound, buffersOf, type Resources, USAGE } from './resources.ts';
+import { allocated } from './scopes.ts';
 import type { Inputs } from './upload.ts';
 
 export class InputSet {
@@ -35,14 +35,9 @@ export class InputSet {
 
   /** A set with buffers of its own. Throws TsrtError OUT_OF_MEMORY. */
   static async create(device: GPUDevice, plan: Plan, resources: Resources): Promise<InputSet> {
-    device.pushErrorScope('out-of-memory');
     const indices = buffersOf(plan, 'input');
-    const own = indices.map((i) => device.createBuffer({ label: `input ${i}`, size: plan.buffers[i]!.bytes, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst }));
-    const exhausted = await device.popErrorScope();
-    if (exhausted) {
-      for (const buffer of own) buffer.destroy();
-      throw outOfMemory(own.reduce((sum, { size }) => sum + size, 0), `for inputs of one more execution: ${exhausted.message}`);
-    }
+    const make = (): GPUBuffer[] => indices.map((i) => device.createBuffer({ label: `input ${i}`, size: plan.buffers[i]!.bytes, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst }));
+    const own = await allocated(device, planBytes(plan, 'input'), make, 'for inputs of one more execution: ');
     return new InputSet(device, plan, await resources.rebound(new Map(indices.map((i, at) => [i, own[at]!]))), own);
   }
 

@@ -1,9 +1,9 @@
 /** One slot of the readback ring: mappable copies of the outputs, and the commands that fill them. */
-import type { Plan } from '../../engine/plan.ts';
+import { bindingBytes, type Plan } from '../../engine/plan.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import type { TensorMap } from '../backend.ts';
 import { USAGE } from './resources.ts';
-import { cutTo, fromDevice, readbackBytes } from './transfer.ts';
+import { cutTo, fromDevice } from './transfer.ts';
 
 /** A length is one i32, in a copy of the size that every buffer has at least. */
 const LENGTH_BYTES = 16;
@@ -17,36 +17,60 @@ export interface Readback {
   destroy(): void;
 }
 
-/** Offsets of copies and mapped ranges are multiples of 8; sizes of bindings are multiples of 16. */
-export function createReadback(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffer[]): Readback {
-  let bytes = 0;
-  const take = (size: number): number => {
-    bytes += size;
-    return bytes - size;
-  };
-  const places = plan.outputs.map((binding) => ({ binding, offset: take(readbackBytes(binding)), lengthAt: binding.length && take(LENGTH_BYTES) }));
-  const staging = device.createBuffer({ label: 'readback', size: Math.max(16, bytes), usage: USAGE.mapRead | USAGE.copyDst });
+/** Where a copy lies: in which of the buffers, and where in it. */
+interface Place {
+  readonly at: number;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Puts copies into as few buffers as their greatest size allows. Sizes of bindings are multiples of 16, so that offsets are those of 8 that copies and mapped ranges ask for. */
+class Places {
+  /** Bytes of each buffer. */
+  readonly sizes: number[] = [];
+  readonly #most: number;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  take(bytes: number): Place {
+    const last = this.sizes.at(-1);
+    if (last === undefined || last + bytes > this.#most) this.sizes.push(0);
+    const at = this.sizes.length - 1;
+    const offset = this.sizes[at]!;
+    this.sizes[at] = offset + bytes;
+    return { at, offset, bytes };
+  }
+}
+
+/** Outputs that are larger together than the device allows a buffer to be (`maxBufferBytes`) are copied to several. */
+export function createReadback(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffer[], maxBufferBytes: number): Readback {
+  const places = new Places(maxBufferBytes);
+  const outputs = plan.outputs.map((binding) => ({ binding, place: places.take(bindingBytes(binding)), length: binding.length && { ...binding.length, place: places.take(LENGTH_BYTES) } }));
+  const staging = places.sizes.map((size) => device.createBuffer({ label: 'readback', size, usage: USAGE.mapRead | USAGE.copyDst }));
   return {
-    bytes,
+    bytes: places.sizes.reduce((sum, size) => sum + size, 0),
     encode() {
       const encoder = device.createCommandEncoder();
-      for (const { binding, offset, lengthAt } of places) {
-        encoder.copyBufferToBuffer(buffers[binding.buffer]!, 0, staging, offset, readbackBytes(binding));
-        if (binding.length && lengthAt !== undefined) encoder.copyBufferToBuffer(buffers[binding.length.buffer]!, 0, staging, lengthAt, LENGTH_BYTES);
+      const copy = (buffer: number, { at, offset, bytes }: Place): void => encoder.copyBufferToBuffer(buffers[buffer]!, 0, staging[at]!, offset, bytes);
+      for (const { binding, place, length } of outputs) {
+        copy(binding.buffer, place);
+        if (length) copy(length.buffer, length.place);
       }
       return encoder.finish();
     },
     async read() {
-      await staging.mapAsync(USAGE.mapRead);
-      const mapped = staging.getMappedRange();
-      const outputs = places.map(({ binding, offset, lengthAt }): [string, Tensor] => {
-        const tensor = fromDevice(binding, mapped.slice(offset, offset + readbackBytes(binding)));
-        if (!binding.length || lengthAt === undefined) return [binding.name, tensor];
-        return [binding.name, cutTo(tensor, binding.length.axis, new Int32Array(mapped, lengthAt, 1)[0]!)];
+      await Promise.all(staging.map((buffer) => buffer.mapAsync(USAGE.mapRead)));
+      const mapped = staging.map((buffer) => buffer.getMappedRange());
+      const bytesAt = ({ at, offset, bytes }: Place): ArrayBuffer => mapped[at]!.slice(offset, offset + bytes);
+      const read = outputs.map(({ binding, place, length }): [string, Tensor] => {
+        const tensor = fromDevice(binding, bytesAt(place));
+        return [binding.name, length ? cutTo(tensor, length.axis, new Int32Array(bytesAt(length.place))[0]!) : tensor];
       });
-      staging.unmap();
-      return Object.fromEntries(outputs);
+      for (const buffer of staging) buffer.unmap();
+      return Object.fromEntries(read);
     },
-    destroy: () => staging.destroy(),
+    destroy: () => staging.forEach((buffer) => buffer.destroy()),
   };
 }

@@ -1,11 +1,11 @@
 /**
  * What a plan needs on a device: buffers with their weights, pipelines, bind groups. Made once per session.
  */
-import { TsrtError } from '../../errors.ts';
 import type { Access, Plan, PlanBuffer, PlanStep } from '../../engine/plan.ts';
 import type { LoadSteps } from '../backend.ts';
 import type { WebgpuDevice } from './device.ts';
-import { checkFits, outOfMemory, sessionBytes } from './fits.ts';
+import { checkFits, sessionBytes } from './fits.ts';
+import { allocated, validated } from './scopes.ts';
 
 /** A step with its device objects. */
 export type ReadyStep =
@@ -45,16 +45,10 @@ export async function createResources(open: WebgpuDevice, plan: Plan, weights: U
   open.check();
   checkFits(plan, open.profile);
   const startMs = performance.now();
-  device.pushErrorScope('out-of-memory');
-  const buffers = plan.buffers.map((buffer, i) =>
-    device.createBuffer({ label: `${buffer.kind} ${i}`, size: buffer.bytes, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst }),
+  const buffers = await allocated(device, sessionBytes(plan), () =>
+    plan.buffers.map((buffer, i) => device.createBuffer({ label: `${buffer.kind} ${i}`, size: buffer.bytes, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst })),
   );
   const destroy = (): void => buffers.forEach((buffer) => buffer.destroy());
-  const exhausted = await device.popErrorScope();
-  if (exhausted) {
-    destroy();
-    throw outOfMemory(sessionBytes(plan), exhausted.message);
-  }
   try {
     uploadWeights(device, plan, buffers, weights);
     const uploadedMs = performance.now();
@@ -117,22 +111,6 @@ async function createBinder(device: GPUDevice, plan: Plan): Promise<Binder> {
     });
     return { kind: 'dispatch', pipeline: pipelines[step.shader]!, group, workgroups: step.workgroups, layer: step.layer };
   };
-}
-
-/**
- * Makes device objects of what an engine holds. What the device refuses is this engine's fault and must not be charged to others
- * on the same device, so that it is caught in a scope. `make` makes everything before it first waits.
- * Throws TsrtError ENGINE_INVALID.
- */
-export async function validated<T>(device: GPUDevice, make: () => T | Promise<T>): Promise<T> {
-  device.pushErrorScope('validation');
-  const making = Promise.allSettled([make()]);
-  const fault = await device.popErrorScope();
-  const [made] = await making;
-  if (!fault && made.status === 'fulfilled') return made.value;
-  const cause: unknown = fault ?? (made.status === 'rejected' ? made.reason : undefined);
-  const { message } = cause as { readonly message: string };
-  throw new TsrtError('ENGINE_INVALID', `the device refuses the engine's kernels: ${message}`, { fix: 'build the engine again, on this device', cause });
 }
 
 export function createLayout(device: GPUDevice, access: readonly Access[]): GPUBindGroupLayout {

@@ -10,7 +10,7 @@
  * has one queue. Independent requests become parallel work by a larger batch.
  */
 import type { Binding, Engine } from '../../engine/engine.ts';
-import { type Plan, type PlanBinding, PlanError, readPlan, streamsOf } from '../../engine/plan.ts';
+import { type Plan, type PlanBinding, PlanError, readPlan, stagingBytes, streamsOf } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { formatType } from '../../ir/tensor.ts';
 import type { DevicePeaks, DeviceYardstick, Execution, LayerTime, Session, TensorMap } from '../backend.ts';
@@ -21,7 +21,8 @@ import { encodeExecutions, passesOf } from './encode.ts';
 import { InputSet } from './input-set.ts';
 import { measurePeaks } from './peaks.ts';
 import { createReadback, type Readback } from './readback.ts';
-import { createResources, type Resources, validated } from './resources.ts';
+import { createResources, type Resources } from './resources.ts';
+import { allocated, validated } from './scopes.ts';
 import { profileSteps, timeExecutions } from './timestamps.ts';
 import { trafficOf } from './traffic.ts';
 import { toDevice } from './transfer.ts';
@@ -43,12 +44,12 @@ export async function createSession(engine: Engine, open: WebgpuDevice, release:
   try {
     // Grids and ranges are looked at where commands are finished: beyond the device's limits they would be the device's error at the first request.
     await validated(open.device, () => encodeExecutions(open.device, resources, 1));
+    return new WebgpuSession({ engine, open, plan, resources, slots: await createSlots(open, plan, resources.buffers) }, release);
   } catch (error) {
     resources.destroy();
     open.check();
     throw error;
   }
-  return new WebgpuSession(engine, open, plan, resources, release);
 }
 
 function checkPlan(engine: Engine, weightBytes: number): Plan {
@@ -77,6 +78,26 @@ function checkBindings(which: string, planned: readonly PlanBinding[], declared:
 interface Slot {
   readonly upload: Upload;
   readonly readback: Readback;
+  destroy(): void;
+}
+
+/** Throws TsrtError OUT_OF_MEMORY. */
+function createSlots({ device, profile }: WebgpuDevice, plan: Plan, buffers: readonly GPUBuffer[]): Promise<readonly Slot[]> {
+  const slot = (): Slot => {
+    const upload = createUpload(device, plan, buffers);
+    const readback = createReadback(device, plan, buffers, profile.maxBufferBytes);
+    return { upload, readback, destroy: () => [upload, readback].forEach((side) => side.destroy()) };
+  };
+  return allocated(device, stagingBytes(plan), () => Array.from({ length: streamsOf(plan) }, slot), 'for requests under way: ');
+}
+
+/** An engine with what it has on a device. */
+interface Loaded {
+  readonly engine: Engine;
+  readonly open: WebgpuDevice;
+  readonly plan: Plan;
+  readonly resources: Resources;
+  readonly slots: readonly Slot[];
 }
 
 class WebgpuSession implements Session {
@@ -112,7 +133,7 @@ class WebgpuSession implements Session {
   #computed: Inputs | undefined;
   #disposed = false;
 
-  constructor(engine: Engine, open: WebgpuDevice, plan: Plan, resources: Resources, release: () => void) {
+  constructor({ engine, open, plan, resources, slots }: Loaded, release: () => void) {
     this.header = engine.header;
     this.device = open.info;
     this.inputs = engine.header.inputs;
@@ -123,12 +144,10 @@ class WebgpuSession implements Session {
     this.#plan = plan;
     this.#resources = resources;
     this.#release = release;
-    this.maxInFlight = streamsOf(plan);
-    const { device } = open;
-    const slot = (): Slot => ({ upload: createUpload(device, plan, resources.buffers), readback: createReadback(device, plan, resources.buffers) });
-    this.#slots = Array.from({ length: this.maxInFlight }, slot);
-    this.#plain = new InputSet(device, plan, resources);
-    this.#free = [...this.#slots];
+    this.maxInFlight = slots.length;
+    this.#slots = slots;
+    this.#free = [...slots];
+    this.#plain = new InputSet(open.device, plan, resources);
     if (!open.profile.features.has('timestamp-query')) return;
     this.profile = (inputs) => this.#measure(() => this.#profile(inputs));
     if (passesOf(resources.steps) > 0) this.deviceTime = () => this.#measure(() => this.#deviceTime());
@@ -201,10 +220,7 @@ class WebgpuSession implements Session {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    for (const { upload, readback } of this.#slots) {
-      upload.destroy();
-      readback.destroy();
-    }
+    for (const slot of this.#slots) slot.destroy();
     // What is submitted on destroyed buffers is an error of the device's, which others may share.
     await Promise.allSettled(this.#measuring);
     for (const set of this.#sets) set.destroy();

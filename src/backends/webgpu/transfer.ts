@@ -2,7 +2,6 @@
  * Tensors between the host's types and the device's: int64 as i32, narrow integers and bool as words, float16 as f32.
  */
 import type { PlanBinding } from '../../engine/plan.ts';
-import { bindingBytes } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { fromNumbers, type Tensor, toNumbers, typedView } from '../../ir/tensor.ts';
 
@@ -65,11 +64,6 @@ export function cutTo(tensor: Tensor, axis: number, length: number): Tensor {
   const cut = new Uint8Array(outer * bytes);
   for (let i = 0; i < outer; i++) cut.set(data.subarray(i * row, i * row + bytes), i * bytes);
   return { dtype, dims: dims.with(axis, kept), data: cut };
-}
-
-/** Bytes of a binding's readback copy. */
-export function readbackBytes(binding: PlanBinding): number {
-  return bindingBytes(binding);
 }
 
 function bytesOf(view: Float32Array | Int32Array | Uint32Array | Uint16Array): Uint8Array<ArrayBuffer> {

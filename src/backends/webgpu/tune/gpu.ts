@@ -4,6 +4,7 @@ import { TsrtError } from '../../../errors.ts';
 import type { Access } from '../../../engine/plan.ts';
 import type { WebgpuDevice } from '../device.ts';
 import { createLayout } from '../resources.ts';
+import { scoped } from '../scopes.ts';
 import { ClockWatch } from './clocks.ts';
 import type { Clocks, Ready, Rules, Runs, TuningDevice } from './measure.ts';
 import { OperandPool } from './operands.ts';
@@ -104,7 +105,7 @@ class GpuTuningDevice implements TuningDevice {
   async round(runs: readonly Runs[]): Promise<readonly number[]> {
     if (await this.#pool.reserve(runs.map(({ ready }) => ready.candidate))) this.#groups.clear();
     const startMs = performance.now();
-    const times = await this.#scoped(() => this.#time(runs.map((run) => this.#stretch(run))));
+    const times = await this.#bound(() => this.#time(runs.map((run) => this.#stretch(run))));
     this.#clock.observe(startMs, performance.now());
     return times.map((ns, i) => ns / runs[i]!.repetitions);
   }
@@ -165,12 +166,8 @@ class GpuTuningDevice implements TuningDevice {
   }
 
   /** What the device refuses while kernels are bound ends their measurement, not the device. Throws TsrtError BACKEND_FAILED. */
-  async #scoped<T>(work: () => Promise<T>): Promise<T> {
-    const { device } = this.#open;
-    device.pushErrorScope('validation');
-    const working = Promise.allSettled([work()]);
-    const fault = await device.popErrorScope();
-    const [done] = await working;
+  async #bound<T>(work: () => Promise<T>): Promise<T> {
+    const { done, fault } = await scoped(this.#open.device, 'validation', work);
     if (fault) throw new TsrtError('BACKEND_FAILED', `the device refuses to run the kernels: ${fault.message.split('\n', 1)[0]}`);
     if (done.status === 'rejected') throw done.reason;
     return done.value;
@@ -222,22 +219,19 @@ class GpuTuningDevice implements TuningDevice {
     return made;
   }
 
-  /** What the device refuses is this kernel's fault alone: errors are caught in a scope around what is made before the first wait. */
+  /** What the device refuses is this kernel's fault alone. */
   async #compile({ label, wgsl, access }: TimedKernel): Promise<GPUComputePipeline> {
     const { device } = this.#open;
-    device.pushErrorScope('validation');
-    const making = Promise.allSettled([
+    const { done, fault } = await scoped(device, 'validation', () =>
       device.createComputePipelineAsync({
         label,
         layout: device.createPipelineLayout({ bindGroupLayouts: [this.#layout(access)] }),
         compute: { module: device.createShaderModule({ label, code: wgsl }), entryPoint: 'main' },
       }),
-    ]);
-    const fault = await device.popErrorScope();
-    const [made] = await making;
+    );
     if (fault) throw new Error(fault.message);
-    if (made.status === 'rejected') throw made.reason;
-    return made.value;
+    if (done.status === 'rejected') throw done.reason;
+    return done.value;
   }
 
   #layout(access: readonly Access[]): GPUBindGroupLayout {

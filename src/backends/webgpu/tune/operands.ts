@@ -10,6 +10,7 @@ import type { Storage } from '../../../engine/plan.ts';
 import { createRandom } from '../../../stats/random.ts';
 import { outOfMemory } from '../fits.ts';
 import { USAGE } from '../resources.ts';
+import { scoped } from '../scopes.ts';
 import type { TimedCandidate } from './problems.ts';
 
 /** Bytes of random numbers, copied over every buffer again and again. */
@@ -48,7 +49,21 @@ export class OperandPool {
     }
     const growing = [...wanted].filter(([place, bytes]) => (this.#buffers.get(place)?.size ?? 0) < bytes);
     if (growing.length === 0) return false;
-    this.#device.pushErrorScope('out-of-memory');
+    const { done, fault } = await scoped(this.#device, 'out-of-memory', () => this.#grow(growing));
+    if (done.status === 'rejected') throw done.reason;
+    if (fault) {
+      for (const [place] of growing) {
+        this.#buffers.get(place)!.destroy();
+        this.#buffers.delete(place);
+      }
+      throw outOfMemory(growing.reduce((sum, [, bytes]) => sum + bytes, 0), `operands for timing kernels: ${fault.message}`);
+    }
+    this.#device.queue.submit([done.value]);
+    return true;
+  }
+
+  /** Makes buffers of these sizes; gives the commands that fill them. */
+  #grow(growing: readonly (readonly [Place, number])[]): GPUCommandBuffer {
     const encoder = this.#device.createCommandEncoder();
     for (const [place, bytes] of growing) {
       this.#buffers.get(place)?.destroy();
@@ -58,17 +73,7 @@ export class OperandPool {
       const pattern = this.#pattern(storage, kind === 'once' ? SMALL : 1);
       for (let at = 0; at < bytes; at += PATTERN_BYTES) encoder.copyBufferToBuffer(pattern, 0, buffer, at, Math.min(PATTERN_BYTES, bytes - at));
     }
-    const commands = encoder.finish();
-    const exhausted = await this.#device.popErrorScope();
-    if (exhausted) {
-      for (const [place] of growing) {
-        this.#buffers.get(place)!.destroy();
-        this.#buffers.delete(place);
-      }
-      throw outOfMemory(growing.reduce((sum, [, bytes]) => sum + bytes, 0), `operands for timing kernels: ${exhausted.message}`);
-    }
-    this.#device.queue.submit([commands]);
-    return true;
+    return encoder.finish();
   }
 
   /** The bindings of each kernel of a candidate that has been {@link reserve}d, one set for each copy of the largest constant, up to `most`. */
