@@ -2,8 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import { fromNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
+import type { TsrtError } from '../../src/errors.ts';
+import { measurePeaks } from '../../src/backends/webgpu/peaks.ts';
 import { arithmetics, copyKernel, EMPTY_KERNEL, GROUP } from '../../src/backends/webgpu/peak-kernels.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { countingDevice } from './counting.ts';
 import { noDevice, validatingDevice, withSession } from './helpers.ts';
 
 const MATRICES = [
@@ -30,6 +33,21 @@ describe('peak kernels', () => {
     expect(f32!.operationsPerGroup).toBe(256 * 256 * 8 * 8);
     expect(dots!.operationsPerGroup).toBe(256 * 256 * 8 * 8);
     expect(f16!.operationsPerGroup).toBe(8 * 256 * 8 * 2 * 16 ** 3);
+  });
+});
+
+describe('peaks of a device with little memory left', () => {
+  // Dawn's null backend has 512 MB.
+  it.each([[0, true], [300, true], [420, false]] as const)('%i MB are taken', async (takenMB, fits) => {
+    const { device, ...rest } = await validatingDevice();
+    const taken = [1, 2].map(() => device.createBuffer({ size: Math.max(4, takenMB * 2 ** 19), usage: 0x80 }));
+    const counted = countingDevice({ ...rest, device, info: { ...rest.info, kind: 'gpu' } });
+    const measured = measurePeaks(counted.open).then(() => 'measured', (error: unknown) => (error as TsrtError).code);
+    expect(await measured).toBe(fits ? 'measured' : 'OUT_OF_MEMORY');
+    expect(counted.live().buffers).toBe(0);
+    expect(() => rest.check()).not.toThrow();
+    for (const buffer of taken) buffer.destroy();
+    rest.destroy();
   });
 });
 
