@@ -8,7 +8,7 @@ import { type DeviceTensor, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 import { bindGroups, type GroupAccess } from './groups.ts';
 import { columnWidth, WideEpilogue, wideTensors } from './packed/epilogue.ts';
 import type { ColumnWidth } from './packed/operand.ts';
@@ -85,11 +85,7 @@ export function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, pr
   // What is stored may be padded to fewer channels than the image.
   const stored = Math.ceil(spec.end.storedColumns / width);
   const threads = strips.reduce((all, length) => all * length, stored);
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     block.let('vector', `i % ${stored}u`);
     block.let('column', `vector * ${width}u`);
     block.let('strip', `i / ${stored}u`);
@@ -110,7 +106,7 @@ export function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, pr
       else block.if(`start + ${pixel}u < ${extent}u`, emit);
     }
   });
-  return { source: module.finish(), operands: [spec.x, spec.weights, ...wideTensors(end)], workgroups: grid };
+  return { source: module.finish(), operands: [spec.x, spec.weights, ...wideTensors(end)], workgroups };
 }
 
 interface Access {

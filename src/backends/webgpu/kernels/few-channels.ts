@@ -16,7 +16,7 @@ import type { DeviceProfile } from '../profile.ts';
 import { bindElements, packedWords } from '../wgsl/access.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 
 export type RunStorage = 'f32' | 'f16' | 'i8';
 
@@ -42,14 +42,10 @@ export function fewChannelsKernel(spec: FewChannelsSpec, profile: DeviceProfile)
   const pixels = channelAlignment(output.storage) / 4 / together;
   const extents = output.dims.slice(0, 4).map((extent, axis) => (axis === 3 ? extent / pixels : extent));
   const threads = extents.reduce((all, extent) => all * extent, 1);
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder('FewChannels');
   const inputs = source.inputs.map(({ tensor }, i) => bindElements(module, `x${i}`, tensor, storedBytes(tensor), 1, 'read'));
   module.storage('out', 'u32', 4, storedBytes(output) / 16, 'read_write');
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     const [image, row, phase, run] = decodeIndex('i', extents).map((code, axis) => block.let(`c${axis}`, code));
     // As unsigned numbers, positions before the image are large.
     const ys = Array.from({ length: together }, (_, i) => block.let(`y${i}`, `${row}${together === 1 ? '' : ` * ${together}u + ${i}u`} - ${padTop}u`));
@@ -63,7 +59,7 @@ export function fewChannelsKernel(spec: FewChannelsSpec, profile: DeviceProfile)
     });
     block.line(`out[i] = ${words.length === 1 ? words[0]! : `vec4<u32>(${words.join(', ')})`}`);
   });
-  return { source: module.finish(), operands: [...source.inputs.map(({ tensor }) => tensor), output], workgroups: grid };
+  return { source: module.finish(), operands: [...source.inputs.map(({ tensor }) => tensor), output], workgroups };
 }
 
 /** Emits a pixel: its channels as a vector of four, the image's own or `fill`. */

@@ -7,7 +7,7 @@ import { type DeviceTensor, storedBytes, type View, viewOf } from '../lower/tens
 import type { DeviceProfile } from '../profile.ts';
 import { bindElements, loadedType } from '../wgsl/access.ts';
 import { ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 import type { KernelCall } from '../lower/call.ts';
 import { wrapIndex } from './pointwise.ts';
 
@@ -29,15 +29,11 @@ export function gatherRowsKernel(spec: GatherRowsSpec, profile: DeviceProfile): 
   const { data, indices, output, axis } = spec;
   const extents = [...output.dims.slice(0, -1), output.dims.at(-1)! / 4];
   const threads = extents.reduce((all, extent) => all * extent, 1);
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder('Gather');
   const from = bindElements(module, 'data', data, storedBytes(data), 4, 'read');
   const at = bindElements(module, 'indices', indices, storedBytes(indices), 1, 'read');
   const to = bindElements(module, 'out', output, storedBytes(output), 4, 'read_write');
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     const point = decodeIndex('i', extents).map((code, a) => block.let(`c${a}`, code));
     const rank = indices.dims.length;
     block.let('index', at.load(address(viewOf(indices), point.slice(axis, axis + rank))));
@@ -45,7 +41,7 @@ export function gatherRowsKernel(spec: GatherRowsSpec, profile: DeviceProfile): 
     block.let('value', `${loadedType(data, 4)}(${from.load(address(inVectors(viewOf(data)), row))})`);
     block.line(to.store(address(inVectors(viewOf(output)), point), 'value'));
   });
-  return { source: module.finish(), operands: [data, indices, output], workgroups: grid };
+  return { source: module.finish(), operands: [data, indices, output], workgroups };
 }
 
 /** A view whose last axis is counted in vectors of four. */

@@ -1,5 +1,6 @@
 /** Grids: one flat index over workgroups, folded into two dimensions where one cannot hold it. */
 import type { DeviceProfile } from '../profile.ts';
+import type { Block, ModuleBuilder } from '../wgsl/module.ts';
 
 /** Workgroup counts whose product covers `count`; kernels bound-check the flat index. */
 export function foldWorkgroups(count: number, profile: DeviceProfile): [number, number, number] {
@@ -23,7 +24,19 @@ export function repeatedWorkgroup(grid: readonly [number, number, number], count
 }
 
 /** Invocations per workgroup for `threads` independent threads: small groups while they are needed to fill the device. */
-export function flatInvocations(threads: number, profile: DeviceProfile): number {
+function flatInvocations(threads: number, profile: DeviceProfile): number {
   const wanted = threads >= 256 * profile.busyWorkgroups ? 256 : 64;
   return Math.min(wanted, profile.maxInvocations);
+}
+
+/** The entry point of `threads` threads that know nothing of each other; `body` finds its thread's number in `i`. Gives the grid. */
+export function independentThreads(module: ModuleBuilder, threads: number, profile: DeviceProfile, body: (block: Block) => void): [number, number, number] {
+  const invocations = flatInvocations(threads, profile);
+  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
+  module.main(invocations, (block) => {
+    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
+    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+    body(block);
+  });
+  return grid;
 }

@@ -11,7 +11,7 @@ import { type DeviceTensor, storedBytes, type View, viewOf } from '../lower/tens
 import type { DeviceProfile } from '../profile.ts';
 import { bindElements, type ElementAccess, loadedType } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, type Width } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 
 export interface JoinPart {
   readonly source: { readonly tensor: DeviceTensor; readonly view: View } | undefined;
@@ -63,8 +63,6 @@ export function joinKernel(spec: JoinSpec, profile: DeviceProfile): KernelCall {
   const total = parts.reduce((sum, { extent }) => sum + extent, 0);
   const extents = order.map((at) => (at === axis ? total : target.dims[at]!) / (at === inner ? width : 1));
   const threads = extents.reduce((all, extent) => all * extent, 1);
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder(label);
   const tensors = joinedTensors(parts);
   const isWide = (tensor: DeviceTensor): boolean => width === 4 && parts.every(({ source }) => source?.tensor.id !== tensor.id || isVector(source.view, inner));
@@ -76,9 +74,7 @@ export function joinKernel(spec: JoinSpec, profile: DeviceProfile): KernelCall {
     return (at) => (width === 1 ? lane(at, 0) : `${loadedType(tensor, 4)}(${[0, 1, 2, 3].map((step) => lane(at, step)).join(', ')})`);
   };
   const out: ElementAccess = bindElements(module, 'out', target, storedBytes(target), width, 'read_write');
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     const codes = decodeIndex('i', extents);
     const at = target.dims.map((_, a) => block.let(`c${a}`, a === inner && width === 4 ? `(${codes[order.indexOf(a)]}) * 4u` : codes[order.indexOf(a)]!));
     block.var('value', `${loadedType(target, width)}()`);
@@ -87,7 +83,7 @@ export function joinKernel(spec: JoinSpec, profile: DeviceProfile): KernelCall {
     const to = address(view, at.map((c, a) => (a === axis ? 'place' : c)));
     block.line(out.store(width === 4 ? inFours(to) : to, 'value'));
   });
-  return { source: module.finish(), operands: [...tensors, target], workgroups: grid };
+  return { source: module.finish(), operands: [...tensors, target], workgroups };
 }
 
 const inFours = (index: string): string => `(${index}) / 4u`;

@@ -13,7 +13,7 @@ import type { DeviceProfile } from '../profile.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess, precisionOf, loadedType } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 
 export interface MapInput {
   readonly tensor: DeviceTensor;
@@ -53,8 +53,6 @@ export function mapKernel(spec: MapSpec, profile: DeviceProfile): KernelCall {
   const inner = space.extents.length - 1;
   const extents = space.extents.map((extent, axis) => (axis === inner ? Math.ceil(extent / width) : extent));
   const threads = extents.reduce((product, extent) => product * extent, 1);
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder(spec.label);
   // A tensor that is padded to fewer channels than the output has nothing to read in the output's last vectors.
   const short = ({ tensor }: MapInput): boolean => padding !== undefined && tensor.layout === 'channels-last' && channelAlignment(tensor.storage) < channelAlignment(spec.outputs[0]!.tensor.storage);
@@ -62,9 +60,7 @@ export function mapKernel(spec: MapSpec, profile: DeviceProfile): KernelCall {
   const stores = spec.outputs.map(
     (output, i) => new Operand(module, `out${i}`, output, space.views[spec.inputs.length + i]!, inner, 'vectors', width, 'read_write'),
   );
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     const steps = decodeIndex('i', extents).map((code, axis) => block.let(`c${axis}`, code));
     const elements = width === 1 ? steps : [...steps.slice(0, -1), block.let('e', `${steps[inner]} * 4u`)];
     const at: Point = { elements, vectors: steps };
@@ -78,7 +74,7 @@ export function mapKernel(spec: MapSpec, profile: DeviceProfile): KernelCall {
   return {
     source: module.finish(),
     operands: [...spec.inputs, ...spec.outputs].map((operand) => operand.tensor),
-    workgroups: grid,
+    workgroups,
   };
 }
 

@@ -14,7 +14,7 @@ import { type MatmulTactic, tacticInvocations, tacticName } from '../tactics/mat
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { flatWorkgroup, foldWorkgroups, independentThreads } from './grid.ts';
 import type { RowLoader } from './row-loader.ts';
 
 /** The right operand: B[batch, k, column] as a view over [batch axes…, k, column]. */
@@ -122,11 +122,7 @@ function reducePartsKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: Devi
   const rows = product(spec.rows);
   const lines = product(spec.batch) * rows;
   const threads = lines * stored;
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     const at = block.let('at', stored === vectors ? 'i' : `(i / ${stored}u) * ${vectors}u + min(i % ${stored}u, ${vectors - 1}u)`);
     block.var('sum', `parts[${at}]`);
     for (let part = 1; part < tactic.splitK; part++) block.line(`sum += parts[${at} + ${part * lines * vectors}u]`);
@@ -135,7 +131,7 @@ function reducePartsKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: Devi
     block.let('batch', `i / ${stored * rows}u`);
     epilogue.emit(block, 'batch', 'row', 'column', 'sum');
   });
-  return { source: module.finish(), operands: [parts, ...epilogueOperands(spec).map((operand) => operand.tensor)], workgroups: grid };
+  return { source: module.finish(), operands: [parts, ...epilogueOperands(spec).map((operand) => operand.tensor)], workgroups };
 }
 
 /** Reads four columns of B at one depth. */

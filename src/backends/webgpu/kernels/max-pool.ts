@@ -8,7 +8,7 @@ import { channelAlignment, type DeviceTensor, storedBytes, viewOf } from '../low
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import { ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 import { bindGroups } from './groups.ts';
 import type { ColumnWidth } from './packed/operand.ts';
 import { poolKernel, type PoolSpec } from './pool.ts';
@@ -72,16 +72,12 @@ function maxPoolKernel(spec: PoolSpec, { pixels, channels: width }: MaxPoolTacti
   const extent = spec.outputSpatial.at(-1)!;
   const strips = [spec.images, ...spec.outputSpatial.slice(0, -1), Math.ceil(extent / pixels)];
   const threads = strips.reduce((all, length) => all * length, vectors);
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const last = spec.kernel.length - 1;
   const inVectors = (tensor: DeviceTensor) => {
     const { offset, strides } = viewOf(tensor);
     return { offset: offset / width, strides: [strides[0]!, ...strides.slice(2)].map((stride) => stride / width) };
   };
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     block.let('vector', `i % ${vectors}u`);
     const [image, ...at] = decodeIndex(`(i / ${vectors}u)`, strips).map((code, axis) => block.let(`o${axis}`, code));
     block.let('start', `${at[last]} * ${pixels}u`);
@@ -105,7 +101,7 @@ function maxPoolKernel(spec: PoolSpec, { pixels, channels: width }: MaxPoolTacti
       else block.if(`start + ${pixel}u < ${extent}u`, (inside) => inside.line(store));
     }
   });
-  return { source: module.finish(), operands: [spec.x, spec.output], workgroups: grid };
+  return { source: module.finish(), operands: [spec.x, spec.output], workgroups };
 }
 
 /** 16 bytes of the values that were read. */

@@ -12,7 +12,7 @@ import type { DeviceProfile } from '../profile.ts';
 import { registerType } from '../wgsl/expr.ts';
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 
 /** Tensors by the name that a body calls them. */
 export type Operands = Readonly<Record<string, DeviceTensor>>;
@@ -96,21 +96,17 @@ function bindAll<K extends string>(module: ModuleBuilder, tensors: Readonly<Reco
 
 export function pointKernel<In extends string, Out extends string>(spec: PointSpec<In, Out>, profile: DeviceProfile): KernelCall {
   const threads = elementCount(spec.extents);
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder(spec.label);
   const inputs = bindAll(module, spec.inputs, 'read');
   const outputs = bindAll(module, spec.outputs, 'read_write');
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     const at = decodeIndex('i', spec.extents).map((code, axis) => block.let(`c${axis}`, code));
     spec.body({ module, block, at, inputs, outputs });
   });
   return {
     source: module.finish(),
     operands: [...Object.values<DeviceTensor>(spec.inputs), ...Object.values<DeviceTensor>(spec.outputs)],
-    workgroups: grid,
+    workgroups,
   };
 }
 

@@ -5,7 +5,7 @@ import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { bindElements } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups } from './grid.ts';
+import { independentThreads } from './grid.ts';
 import { emitWindow, type WindowSpec } from './window.ts';
 
 export type PoolReduction =
@@ -24,14 +24,10 @@ export interface PoolSpec extends WindowSpec {
 export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
   const vectors = spec.channels / 4;
   const threads = spec.outputSpatial.reduce((all, extent) => all * extent, spec.images) * vectors;
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   const module = new ModuleBuilder(spec.label);
   const x = bindElements(module, 'x', spec.x, storedBytes(spec.x), 4, 'read');
   const out = bindElements(module, 'out', spec.output, storedBytes(spec.output), 4, 'read_write');
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     block.let('channel', `i % ${vectors}u`);
     const [image, ...outputs] = decodeIndex(`(i / ${vectors}u)`, [spec.images, ...spec.outputSpatial]).map((code, axis) => block.let(`o${axis}`, code));
     // The least value of 8-bit integers, of which a pool only takes the maximum.
@@ -48,7 +44,7 @@ export function poolKernel(spec: PoolSpec, profile: DeviceProfile): KernelCall {
     const masked = spec.channels > spec.validChannels ? maskLanes(result, spec.validChannels, x.scalar) : result;
     block.line(out.store(outputIndex(spec, [image!, ...outputs]), masked));
   });
-  return { source: module.finish(), operands: [spec.x, spec.output], workgroups: grid };
+  return { source: module.finish(), operands: [spec.x, spec.output], workgroups };
 }
 
 /** The vec4 of the output that a thread writes. */

@@ -12,7 +12,7 @@ import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { packedTacticName, packedWorkgroupBytes, type PackedTactic, partialColumns, stagedVectors } from '../../tactics/packed.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { flatInvocations, flatWorkgroup, foldWorkgroups, repeatedWorkgroup } from '../grid.ts';
+import { foldWorkgroups, independentThreads, repeatedWorkgroup } from '../grid.ts';
 import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { engineOf } from './engines.ts';
@@ -291,11 +291,7 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
   const [stored, vectors] = [Math.ceil(spec.storedColumns / width), partialColumns(spec.columns) / 4];
   const [rows, batches] = [product(spec.rows), product(spec.batch)];
   const threads = batches * rows * stored;
-  const invocations = flatInvocations(threads, profile);
-  const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
-  module.main(invocations, (block) => {
-    block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
-    block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
+  const workgroups = independentThreads(module, threads, profile, (block) => {
     block.let('column', `(i % ${stored}u) * ${width}u`);
     block.let('line', `i / ${stored}u`);
     block.let('row', `line % ${rows}u`);
@@ -309,5 +305,5 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
     });
     epilogue.finish(block, 'end', fetched, 'batch', 'row', 'column', sums);
   });
-  return { source: module.finish(), operands: [parts, ...wideTensors(spec)], workgroups: grid };
+  return { source: module.finish(), operands: [parts, ...wideTensors(spec)], workgroups };
 }
