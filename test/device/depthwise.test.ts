@@ -53,7 +53,7 @@ describe('tactics of depthwise convolutions', () => {
     const out = size / stride;
     const operand = { tensor: tensor(1, [images, 64, out, out]), view: { offset: 0, strides: [0, out * out * 64, out * 64, 64, 1] } };
     const end = { batch: [1], rows: [images, out, out], columns: 64, storedColumns: 64, scale: 1, biasScale: 1, bias: undefined, extras: [], epilogue: undefined, output: operand };
-    const window = { images, inputSpatial: [size, size], outputSpatial: [out, out], kernel: [3, 3], strides: [stride, stride], dilations: [1, 1], pads: [1, 1, 1, 1] };
+    const window = { images, inputSpatial: [size, size], outputSpatial: [out, out], kernel: [3, 3], stride: [stride, stride], dilation: [1, 1], padBegin: [1, 1] };
     return { ...window, x: tensor(0, [images, 64, size, size]), channels: 64, weights: tensor(2, [9, 64], 'linear'), end };
   };
   const best = (of: DepthwiseSpec, profile: DeviceProfile = PORTABLE_PROFILE) => depthwiseTactics(of, profile)[0];

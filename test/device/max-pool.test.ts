@@ -49,20 +49,20 @@ describe('tactics of a max pool', () => {
   const tensor = (dims: Dims): DeviceTensor => ({ id: 0, dtype: 'float32', dims, storage: 'f16', layout: 'channels-last' });
   const names = (changes: Partial<Parameters<typeof maxPoolCandidates>[0]>, profile: DeviceProfile = PORTABLE_PROFILE): string[] => {
     const [x, output] = [tensor([64, 64, 112, 112]), tensor([64, 64, 56, 56])];
-    const spec = { label: 'MaxPool', x, output, images: 64, inputSpatial: [112, 112], outputSpatial: [56, 56], kernel: [3, 3], strides: [2, 2], dilations: [1, 1], pads: [1, 1, 1, 1], channels: 64, validChannels: 64, how: { kind: 'max' }, ...changes } as const;
+    const spec = { label: 'MaxPool', x, output, images: 64, inputSpatial: [112, 112], outputSpatial: [56, 56], kernel: [3, 3], stride: [2, 2], dilation: [1, 1], padBegin: [1, 1], padEnd: [1, 1], channels: 64, validChannels: 64, how: { kind: 'max' }, ...changes } as const;
     return maxPoolCandidates(spec, profile).candidates.map(({ name }) => name);
   };
 
   it('are strips where windows share pixels, and the plain kernel everywhere', () => {
     expect(names({})).toEqual(['strip 2x8', 'strip 1x8', 'plain']);
     expect(names({ images: 1 })).toEqual(['strip 1x8', 'strip 2x8', 'plain']);
-    expect(names({ kernel: [2, 2], pads: [0, 0, 0, 0] })).toEqual(['strip 1x8', 'plain']);
+    expect(names({ kernel: [2, 2], padBegin: [0, 0], padEnd: [0, 0] })).toEqual(['strip 1x8', 'plain']);
     expect(names({}, { ...PORTABLE_PROFILE, compact: true })).toEqual(['plain']);
   });
 
   it('are the plain kernel alone where a tap outside has no edge to go to', () => {
-    expect(names({ dilations: [2, 1] })).toEqual(['plain']);
-    expect(names({ pads: [3, 1, 0, 1] })).toEqual(['plain']);
+    expect(names({ dilation: [2, 1] })).toEqual(['plain']);
+    expect(names({ padBegin: [3, 1], padEnd: [0, 1] })).toEqual(['plain']);
     expect(names({ inputSpatial: [100, 112] })).toEqual(['plain']);
     expect(names({ kernel: [7, 7] })).toEqual(['plain']);
   });

@@ -14,7 +14,7 @@ import { columnWidth, WideEpilogue, wideTensors } from './packed/epilogue.ts';
 import type { ColumnWidth } from './packed/operand.ts';
 import type { WideSpec } from './packed/spec.ts';
 import type { EpilogueSpec } from './epilogue.ts';
-import { emitWindow, windowTaps, type WindowSpec } from './window.ts';
+import { canLeave, emitWindow, UNROLLED_TAPS, windowTaps, type WindowSpec } from './window.ts';
 
 export interface DepthwiseSpec extends WindowSpec {
   /** [tap, stored channel]. */
@@ -31,20 +31,16 @@ export interface DepthwiseTactic {
   readonly channels: ColumnWidth;
 }
 
-/** Windows of more taps than this are walked by loops instead of being written out, and reuse nothing. */
-const UNROLLED_TAPS = 49;
-
 const STRIPS = [4, 2, 1] as const;
 
 /** The ways to compute it, the most promising first: as many pixels as leave enough invocations. */
 export function depthwiseTactics(spec: DepthwiseSpec, profile: DeviceProfile): DepthwiseTactic[] {
   const full = columnWidth(wideSpec(spec));
   const extent = spec.outputSpatial.at(-1)!;
-  const stride = spec.strides.at(-1)!;
-  const taps = spec.kernel.reduce((all, length) => all * length, 1);
+  const stride = spec.stride.at(-1)!;
   const points = (spec.outputSpatial.reduce((all, length) => all * length, spec.images) * spec.end.storedColumns) / full;
   // Accumulators: with four pixels of 16 channels there are too many of them, and wide strides share little.
-  const most = taps > UNROLLED_TAPS || profile.compact ? 1 : Math.min(stride === 1 ? 4 : 2, 32 / full);
+  const most = taps(spec) > UNROLLED_TAPS || profile.compact ? 1 : Math.min(stride === 1 ? 4 : 2, 32 / full);
   const strips = STRIPS.filter((pixels) => pixels <= most && (pixels === 1 || pixels <= extent));
   const wide = strips.map((pixels): DepthwiseTactic => ({ pixels, channels: full }));
   const enough = wide.findIndex(({ pixels }) => points / pixels >= profile.busyWorkgroups * 64);
@@ -55,15 +51,15 @@ export function depthwiseTactics(spec: DepthwiseSpec, profile: DeviceProfile): D
 
 /** The tactics as candidates, and what to call the problem. */
 export function depthwiseCandidates(spec: DepthwiseSpec, profile: DeviceProfile, precision?: 'int8'): { readonly problem: TacticProblem; readonly candidates: Candidate[] } {
-  const { images, inputSpatial, outputSpatial, kernel, strides, dilations, channels, x } = spec;
+  const { images, inputSpatial, outputSpatial, kernel, stride, dilation, channels, x } = spec;
   const points = outputSpatial.reduce((all, extent) => all * extent, images) * channels;
-  const key = `Depthwise ${x.storage} ${images}x${inputSpatial.join('x')}x${channels} ${kernel.join('x')}/${strides.join('x')}${dilations.some((d) => d > 1) ? `~${dilations.join('x')}` : ''}`;
+  const key = `Depthwise ${x.storage} ${images}x${inputSpatial.join('x')}x${channels} ${kernel.join('x')}/${stride.join('x')}${dilation.some((d) => d > 1) ? `~${dilation.join('x')}` : ''}`;
   const candidates = depthwiseTactics(spec, profile).map((tactic): Candidate => ({
     name: `strip ${tactic.pixels}x${tactic.channels}`,
     scratchBytes: 0,
     kernels: () => [{ ...depthwiseKernel(spec, tactic, profile), ...(precision && { precision }) }],
   }));
-  return { problem: { key, flops: 2 * points * kernel.reduce((all, extent) => all * extent, 1) }, candidates };
+  return { problem: { key, flops: 2 * points * taps(spec) }, candidates };
 }
 
 /** The end of the kernel, with the factors of integers. */
@@ -72,7 +68,7 @@ function wideSpec({ end, integers }: DepthwiseSpec): WideSpec {
   return { ...end, label: 'Depthwise', columnScale: integers && { tensor: integers.scale, view: { offset: 0, strides: [...along, 1] } } };
 }
 
-export function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, profile: DeviceProfile): KernelCall {
+function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, profile: DeviceProfile): KernelCall {
   const module = new ModuleBuilder('Depthwise');
   const end = wideSpec(spec);
   const width = columnWidth(end, tactic.channels);
@@ -93,6 +89,7 @@ export function depthwiseKernel(spec: DepthwiseSpec, tactic: DepthwiseTactic, pr
     block.let('start', `${at.at(-1)} * ${pixels}u`);
     const type = spec.integers ? 'vec4<i32>' : 'vec4<f32>';
     for (let pixel = 0; pixel < pixels; pixel++) for (let group = 0; group < width / 4; group++) block.var(`acc${pixel}_${group}`, `${type}()`);
+    // Loops reuse nothing from one pixel to the next.
     if (taps(spec) > UNROLLED_TAPS) emitLoops(block, spec, at, { x, w, width });
     else emitStrip(block, spec, at, pixels, { x, w, width });
     epilogue.hoist(block, '0u', 'column');
@@ -144,13 +141,13 @@ function emitStrip(block: Block, spec: DepthwiseSpec, [image, ...outputs]: reado
   const { offset, strides } = viewOf(spec.x);
   const [imageStride, , ...spatial] = strides as [number, number, ...number[]];
   const view = { offset: offset / width, strides: [imageStride, ...spatial].map((stride) => stride / width) };
-  const reach = (spec.kernel[last]! - 1) * spec.dilations[last]!;
-  const outsideAlong = spec.pads[last] !== 0 || (Math.ceil(spec.outputSpatial[last]! / pixels) * pixels - 1) * spec.strides[last]! + reach >= spec.inputSpatial[last]!;
-  block.let('left', `i32(start) * ${spec.strides[last]} - ${spec.pads[last]}`);
-  const firsts = outputs.slice(0, -1).map((output, axis) => block.let(`p${axis}`, `i32(${output}) * ${spec.strides[axis]} - ${spec.pads[axis]}`));
+  const reach = (spec.kernel[last]! - 1) * spec.dilation[last]!;
+  const outsideAlong = spec.padBegin[last] !== 0 || (Math.ceil(spec.outputSpatial[last]! / pixels) * pixels - 1) * spec.stride[last]! + reach >= spec.inputSpatial[last]!;
+  block.let('left', `i32(start) * ${spec.stride[last]} - ${spec.padBegin[last]}`);
+  const firsts = outputs.slice(0, -1).map((output, axis) => block.let(`p${axis}`, `i32(${output}) * ${spec.stride[axis]} - ${spec.padBegin[axis]}`));
   for (const [line, tap] of windowTaps(spec.kernel.slice(0, -1)).entries()) {
-    const positions = tap.map((at, axis) => block.let(`line${line}_${axis}`, `u32(${firsts[axis]} + ${at * spec.dilations[axis]!})`));
-    const conditions = positions.flatMap((position, axis) => (neverOutside(spec, axis) ? [] : [`${position} < ${spec.inputSpatial[axis]}u`]));
+    const positions = tap.map((at, axis) => block.let(`line${line}_${axis}`, `u32(${firsts[axis]} + ${at * spec.dilation[axis]!})`));
+    const conditions = positions.flatMap((position, axis) => (canLeave(spec, axis) ? [`${position} < ${spec.inputSpatial[axis]}u`] : []));
     const emitRow = (inside: Block): void => {
       const weights = Array.from({ length: spec.kernel[last]! }, (_, k) => w.load(inside, `w${line}_${k}`, `${(line * spec.kernel[last]! + k) * vectors}u + vector`));
       for (const [column, uses] of columnsOf(spec, pixels)) {
@@ -169,21 +166,15 @@ function emitStrip(block: Block, spec: DepthwiseSpec, [image, ...outputs]: reado
 }
 
 /** Columns of the image that a strip reads, each with the pixels and taps that it serves. */
-function columnsOf({ kernel, strides, dilations }: DepthwiseSpec, pixels: number): [number, { readonly pixel: number; readonly k: number }[]][] {
+function columnsOf({ kernel, stride, dilation }: DepthwiseSpec, pixels: number): [number, { readonly pixel: number; readonly k: number }[]][] {
   const columns = new Map<number, { readonly pixel: number; readonly k: number }[]>();
   for (let pixel = 0; pixel < pixels; pixel++) {
     for (let k = 0; k < kernel.at(-1)!; k++) {
-      const column = pixel * strides.at(-1)! + k * dilations.at(-1)!;
+      const column = pixel * stride.at(-1)! + k * dilation.at(-1)!;
       const uses = columns.get(column) ?? [];
       uses.push({ pixel, k });
       columns.set(column, uses);
     }
   }
   return [...columns].sort(([a], [b]) => a - b);
-}
-
-/** Whether no window leaves the image along an axis. */
-function neverOutside(spec: DepthwiseSpec, axis: number): boolean {
-  const reach = (spec.outputSpatial[axis]! - 1) * spec.strides[axis]! + (spec.kernel[axis]! - 1) * spec.dilations[axis]!;
-  return spec.pads[axis] === 0 && reach < spec.inputSpatial[axis]!;
 }

@@ -22,25 +22,25 @@ interface MaxPoolTactic {
 
 /** The ways to compute it, the most promising first; the kernel of all pools is always among them. */
 export function maxPoolCandidates(spec: PoolSpec, profile: DeviceProfile): { readonly problem: TacticProblem; readonly candidates: Candidate[] } {
-  const { x, images, inputSpatial, kernel, strides, outputSpatial, channels } = spec;
+  const { x, images, inputSpatial, kernel, stride, outputSpatial, channels } = spec;
   const points = outputSpatial.reduce((all, extent) => all * extent, images) * channels;
   const plain: Candidate = { name: 'plain', scratchBytes: 0, kernels: () => [poolKernel(spec, profile)] };
   const wide = tacticsOf(spec, profile).map((tactic): Candidate => ({ name: `strip ${tactic.pixels}x${tactic.channels}`, scratchBytes: 0, kernels: () => [maxPoolKernel(spec, tactic, profile)] }));
   const taps = kernel.reduce((all, extent) => all * extent, 1);
-  const key = `MaxPool ${x.storage} ${images}x${inputSpatial.join('x')}x${channels} ${kernel.join('x')}/${strides.join('x')}`;
+  const key = `MaxPool ${x.storage} ${images}x${inputSpatial.join('x')}x${channels} ${kernel.join('x')}/${stride.join('x')}`;
   return { problem: { key, flops: points * taps }, candidates: [...wide, plain] };
 }
 
-/** More taps than this are walked by loops, by the plain kernel. */
-const UNROLLED_TAPS = 25;
+/** Windows of more taps than this are left to the plain kernel: a strip writes its taps out for every pixel. */
+const MOST_TAPS = 25;
 
 function tacticsOf(spec: PoolSpec, profile: DeviceProfile): MaxPoolTactic[] {
   const width = widthOf(spec);
   const taps = spec.kernel.reduce((all, extent) => all * extent, 1);
-  if (profile.compact || width === undefined || taps > UNROLLED_TAPS || !spec.kernel.every((_, axis) => holdsEdge(spec, axis))) return [];
+  if (profile.compact || width === undefined || taps > MOST_TAPS || !spec.kernel.every((_, axis) => holdsEdge(spec, axis))) return [];
   const extent = spec.outputSpatial.at(-1)!;
   const points = (spec.outputSpatial.reduce((all, length) => all * length, spec.images) * spec.channels) / width;
-  const shares = spec.kernel.at(-1)! > spec.strides.at(-1)! && extent > 1;
+  const shares = spec.kernel.at(-1)! > spec.stride.at(-1)! && extent > 1;
   const strips = shares ? (points / 2 >= profile.busyWorkgroups * 64 ? [2, 1] : [1, 2]) : [1];
   return strips.map((pixels) => ({ pixels, channels: width }));
 }
@@ -57,9 +57,9 @@ function widthOf({ x, output, channels }: PoolSpec): ColumnWidth | undefined {
 }
 
 /** Whether every window holds a pixel of the image, so that it has the edge that a tap outside is moved to. */
-function holdsEdge({ kernel, pads, dilations, strides, outputSpatial, inputSpatial }: PoolSpec, axis: number): boolean {
-  const last = (outputSpatial[axis]! - 1) * strides[axis]! - pads[axis]!;
-  return dilations[axis] === 1 && pads[axis]! < kernel[axis]! && last < inputSpatial[axis]!;
+function holdsEdge({ kernel, padBegin, dilation, stride, outputSpatial, inputSpatial }: PoolSpec, axis: number): boolean {
+  const last = (outputSpatial[axis]! - 1) * stride[axis]! - padBegin[axis]!;
+  return dilation[axis] === 1 && padBegin[axis]! < kernel[axis]! && last < inputSpatial[axis]!;
 }
 
 function maxPoolKernel(spec: PoolSpec, { pixels, channels: width }: MaxPoolTactic, profile: DeviceProfile): KernelCall {
@@ -82,10 +82,10 @@ function maxPoolKernel(spec: PoolSpec, { pixels, channels: width }: MaxPoolTacti
     const [image, ...at] = decodeIndex(`(i / ${vectors}u)`, strips).map((code, axis) => block.let(`o${axis}`, code));
     block.let('start', `${at[last]} * ${pixels}u`);
     const place = (name: string, output: string, axis: number, tap: number): string => {
-      const position = `i32(${output}) * ${spec.strides[axis]} + ${tap - spec.pads[axis]!}`;
+      const position = `i32(${output}) * ${spec.stride[axis]} + ${tap - spec.padBegin[axis]!}`;
       return block.let(name, `u32(clamp(${position}, 0, ${spec.inputSpatial[axis]! - 1}))`);
     };
-    const columns = Array.from({ length: (pixels - 1) * spec.strides[last]! + spec.kernel[last]! }, (_, column) => place(`x${column}`, 'start', last, column));
+    const columns = Array.from({ length: (pixels - 1) * spec.stride[last]! + spec.kernel[last]! }, (_, column) => place(`x${column}`, 'start', last, column));
     const lines = windowTaps(spec.kernel.slice(0, -1)).map((tap, line) => tap.map((offset, axis) => place(`line${line}_${axis}`, at[axis]!, axis, offset)));
     // Of a column first: neighbouring windows share it.
     const maxima = columns.map((column, c) => {
@@ -93,7 +93,7 @@ function maxPoolKernel(spec: PoolSpec, { pixels, channels: width }: MaxPoolTacti
       return loads.reduce((a, b, l) => a.map((value, group) => block.let(`m${c}_${l}_${group}`, `max(${value}, ${b[group]})`)));
     });
     for (let pixel = 0; pixel < pixels; pixel++) {
-      const own = maxima.slice(pixel * spec.strides[last]!, pixel * spec.strides[last]! + spec.kernel[last]!);
+      const own = maxima.slice(pixel * spec.stride[last]!, pixel * spec.stride[last]! + spec.kernel[last]!);
       const groups = own.reduce((a, b, c) => a.map((value, group) => block.let(`p${pixel}_${c}_${group}`, `max(${value}, ${b[group]})`)));
       const index = `${address(inVectors(spec.output), [image!, ...at.slice(0, -1), `(start + ${pixel}u)`])} + vector`;
       const store = `out[${index}] = ${packed(groups, spec.x)}`;

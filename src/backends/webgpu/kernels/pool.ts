@@ -16,6 +16,7 @@ export type PoolReduction =
 export interface PoolSpec extends WindowSpec {
   readonly label: string;
   readonly output: DeviceTensor;
+  readonly padEnd: readonly number[];
   /** Channels that are not padding lanes. */
   readonly validChannels: number;
   readonly how: PoolReduction;
@@ -85,10 +86,9 @@ function finish(block: Block, spec: PoolSpec, outputs: readonly string[]): strin
 
 /** Taps of a window that are inside the padded image: all of them, except where ceil_mode lets the last window overhang it. */
 function paddedCount(block: Block, spec: PoolSpec, outputs: readonly string[]): string {
-  const rank = spec.kernel.length;
   const factors = outputs.map((output, axis) => {
-    const [kernel, stride, dilation] = [spec.kernel[axis]!, spec.strides[axis]!, spec.dilations[axis]!];
-    const padded = spec.inputSpatial[axis]! + spec.pads[axis]! + spec.pads[axis + rank]!;
+    const [kernel, stride, dilation] = [spec.kernel[axis]!, spec.stride[axis]!, spec.dilation[axis]!];
+    const padded = spec.inputSpatial[axis]! + spec.padBegin[axis]! + spec.padEnd[axis]!;
     const reach = (spec.outputSpatial[axis]! - 1) * stride + (kernel - 1) * dilation;
     if (reach < padded) return `${kernel}u`;
     return block.let(`taps${axis}`, `min(${kernel}u, (${padded - 1}u - ${output} * ${stride}u) / ${dilation}u + 1u)`);

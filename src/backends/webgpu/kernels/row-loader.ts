@@ -8,6 +8,7 @@ import { address, collapse, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import type { Block, ModuleBuilder } from '../wgsl/module.ts';
+import { canLeave, type WindowWalk } from './window.ts';
 
 export interface RowLoader {
   readonly tensor: DeviceTensor;
@@ -74,17 +75,11 @@ export function matrixRows({ tensor, batch, rows, depth, view }: MatrixRows): Ro
   };
 }
 
-export interface WindowRows {
+export interface WindowRows extends WindowWalk {
   readonly tensor: DeviceTensor;
   /** Over the tensor's logical axes [N, C, spatial…]. */
   readonly view: View;
   readonly images: number;
-  readonly inputSpatial: readonly number[];
-  readonly outputSpatial: readonly number[];
-  readonly kernel: readonly number[];
-  readonly stride: readonly number[];
-  readonly dilation: readonly number[];
-  readonly padBegin: readonly number[];
   /** Channels of one group as the depth walks them: padded where the layout pads. */
   readonly channels: number;
   /** Channels between the groups' first ones. */
@@ -168,7 +163,7 @@ function emitElement(
     const step = spec.transposed ? spec.stride[axis]! : 1;
     const position = block.let(`${name}_u${axis}`, step === 1 ? `u32(${moved})` : `u32(${moved}) / ${step}u`);
     // As an unsigned number a negative position is a large one.
-    if (canLeave(spec, axis)) conditions.push(`${position} < ${extent}u`);
+    if (spec.transposed || canLeave(spec, axis)) conditions.push(`${position} < ${extent}u`);
     if (step !== 1) conditions.push(`${moved} >= 0`, `u32(${moved}) % ${step}u == 0u`);
     terms.push(`${position} * ${spatialStrides[axis]}u`);
   }
@@ -176,11 +171,4 @@ function emitElement(
   // `&` does not branch, as `&&` does: SwiftShader's compiler takes minutes over the branches of one tile.
   const ok = block.let(`${name}_ok`, conditions.map((condition) => `(${condition})`).join(' & '));
   return { ok, index: block.let(`${name}_x`, `select(0u, ${terms.join(' + ')}, ${ok})`) };
-}
-
-/** Whether some window reaches beyond the image along an axis. */
-function canLeave(spec: WindowRows, axis: number): boolean {
-  if (spec.transposed || spec.padBegin[axis] !== 0) return true;
-  const reach = (spec.outputSpatial[axis]! - 1) * spec.stride[axis]! + (spec.kernel[axis]! - 1) * spec.dilation[axis]!;
-  return reach >= spec.inputSpatial[axis]!;
 }

@@ -9,6 +9,7 @@ import { address, collapse, decodeIndex } from '../../lower/space.ts';
 import type { DeviceTensor, View } from '../../lower/tensor.ts';
 import { storedBytes } from '../../lower/tensor.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
+import { canLeave } from '../window.ts';
 import { type PackedImage, product } from './spec.ts';
 
 /** Loads of one operand's blocks: from device memory to registers, from registers to workgroup memory. */
@@ -297,11 +298,4 @@ function tapMask(block: Block, image: PackedImage, register: string): void {
     inner = block.let(`${register}_mask${axis === 0 ? '' : axis}`, bits.join(' | '));
     span *= image.kernel[axis]!;
   }
-}
-
-/** Whether some window reaches beyond the image along an axis. */
-export function canLeave(image: PackedImage, axis: number): boolean {
-  if (image.padBegin[axis] !== 0) return true;
-  const reach = (image.outputSpatial[axis]! - 1) * image.stride[axis]! + (image.kernel[axis]! - 1) * image.dilation[axis]!;
-  return reach >= image.inputSpatial[axis]!;
 }

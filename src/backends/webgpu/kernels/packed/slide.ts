@@ -7,7 +7,8 @@
  */
 import { leftLoads, leftTileOf, pieceVectors, slideCopies, type PackedProblem, type PackedTactic } from '../../tactics/packed.ts';
 import type { Block } from '../../wgsl/module.ts';
-import { assign, bindVectors, canLeave, imageSource, type Stage, type StageShape } from './rows.ts';
+import { canLeave } from '../window.ts';
+import { assign, bindVectors, imageSource, type Stage, type StageShape } from './rows.ts';
 import type { PackedImage, PackedLeft } from './spec.ts';
 
 /** How the rows of an image as the left matrix overlap; undefined where they do not, or where rows are not simply one after another. */

@@ -7,6 +7,7 @@
 import type { DeviceTensor, View } from '../../lower/tensor.ts';
 import type { PackedElement } from '../../tactics/packed.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../epilogue.ts';
+import type { WindowWalk } from '../window.ts';
 
 /**
  * A left matrix of f32 whose products are made of halves: every four elements are read as a vector of four high halves and of four low
@@ -28,7 +29,7 @@ export interface PackedMatrix extends Splits {
  * An image as the left matrix: rows are [image, output pixel…], depths are (tap, vector of channels). The batch index is the
  * group. Taps outside the image give `pad` in every word.
  */
-export interface PackedImage extends Splits {
+export interface PackedImage extends Splits, WindowWalk {
   readonly kind: 'image';
   readonly tensor: DeviceTensor;
   /** Strides in vectors; `groupStride` lies between the groups' first channels. */
@@ -37,12 +38,6 @@ export interface PackedImage extends Splits {
   readonly spatialStrides: readonly number[];
   readonly groupStride: number;
   readonly images: number;
-  readonly inputSpatial: readonly number[];
-  readonly outputSpatial: readonly number[];
-  readonly kernel: readonly number[];
-  readonly stride: readonly number[];
-  readonly dilation: readonly number[];
-  readonly padBegin: readonly number[];
   /** Vectors of channels in one group. */
   readonly channels: number;
   /** 0, or an int8 zero point in all four bytes. */

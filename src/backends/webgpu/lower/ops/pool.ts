@@ -24,6 +24,7 @@ function storageWish({ kind }: PoolReduction, dtype: DType): StorageWish | undef
 function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, context: LowerContext): void {
   const x = context.sourceIn(node.inputs[0]!, 'channels-last', storageWish(how, typeOf(context.graph, node.inputs[0]!).dtype));
   const output = context.targetLike(node.outputs[0]!, 'channels-last', x);
+  const rank = attrs.kernel_shape.length;
   const spec: PoolSpec = {
     label: node.op,
     x,
@@ -32,9 +33,10 @@ function lowerPool(node: Node<PoolOp>, attrs: PoolAttrs, how: PoolReduction, con
     inputSpatial: x.dims.slice(2),
     outputSpatial: output.dims.slice(2),
     kernel: attrs.kernel_shape,
-    strides: attrs.strides,
-    dilations: attrs.dilations,
-    pads: attrs.pads,
+    stride: attrs.strides,
+    dilation: attrs.dilations,
+    padBegin: attrs.pads.slice(0, rank),
+    padEnd: attrs.pads.slice(rank),
     channels: paddedChannels(x.dims, x.storage),
     validChannels: x.dims[1]!,
     how,

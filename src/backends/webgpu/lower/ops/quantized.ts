@@ -144,10 +144,11 @@ function lowerDepthwise(node: Node<'QuantizedConv'>, conv: ConvNode, window: Con
     return padded;
   });
   const { images, inputSpatial, outputSpatial, kernel } = window;
-  const { strides, dilations, pads } = conv.attrs;
+  const { strides: stride, dilations: dilation, pads } = conv.attrs;
+  const padBegin = pads.slice(0, kernel.length);
   const end = epilogueOf(conv, whole, bias, output, context);
   const { problem, candidates } = depthwiseCandidates(
-    { x, weights, images, inputSpatial, outputSpatial, kernel, strides, dilations, pads, channels, end, integers: { zeroPoint: node.attrs.zeroPoint, scale } },
+    { x, weights, images, inputSpatial, outputSpatial, kernel, stride, dilation, padBegin, channels, end, integers: { zeroPoint: node.attrs.zeroPoint, scale } },
     context.profile,
     'int8',
   );
