@@ -3,7 +3,7 @@
  * what it reads of a row of the image serves all of its pixels, and bytes come and go in whole vectors.
  */
 import type { KernelCall } from '../lower/call.ts';
-import { address, decodeIndex } from '../lower/space.ts';
+import { address, decodeIndex, inUnits } from '../lower/space.ts';
 import { type DeviceTensor, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
@@ -140,7 +140,7 @@ function emitStrip(block: Block, spec: DepthwiseSpec, [image, ...outputs]: reado
   const vectors = spec.channels / width;
   const { offset, strides } = viewOf(spec.x);
   const [imageStride, , ...spatial] = strides as [number, number, ...number[]];
-  const view = { offset: offset / width, strides: [imageStride, ...spatial].map((stride) => stride / width) };
+  const view = inUnits({ offset, strides: [imageStride, ...spatial] }, width);
   const reach = (spec.kernel[last]! - 1) * spec.dilation[last]!;
   const outsideAlong = spec.padBegin[last] !== 0 || (Math.ceil(spec.outputSpatial[last]! / pixels) * pixels - 1) * spec.stride[last]! + reach >= spec.inputSpatial[last]!;
   block.let('left', `i32(start) * ${spec.stride[last]} - ${spec.padBegin[last]}`);

@@ -5,7 +5,7 @@
  * neighbouring columns.
  */
 import type { Expr } from '../../../ir/expr.ts';
-import { address, collapse, decodeIndex } from '../lower/space.ts';
+import { address, collapse, decodeIndex, inUnits } from '../lower/space.ts';
 import { type DeviceTensor, paddedChannels, storedBytes, type View } from '../lower/tensor.ts';
 import type { DType } from '../../../ir/tensor.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
@@ -102,11 +102,10 @@ export class Epilogue {
 
   #address(operand: Placed, at: Point, lane: number, clamp: boolean): string {
     const unit = operand.vector ? 4 : 1;
-    const scaled = (view: View): View => ({ offset: view.offset / unit, strides: view.strides.map((stride) => stride / unit) });
     const shifted = lane === 0 ? at.column : `(${at.column} + ${lane}u)`;
     const column = clamp ? `min(${shifted}, ${this.#spec.columns - 1}u)` : shifted;
     const columnTerm = operand.vector ? `${at.column} / 4u` : operand.columnStride === 1 ? column : `${column} * ${operand.columnStride}u`;
-    const terms = [address(scaled(operand.batch), at.batch), address(scaled(operand.rows), at.rows), operand.columnStride === 0 ? '0u' : columnTerm];
+    const terms = [address(inUnits(operand.batch, unit), at.batch), address(inUnits(operand.rows, unit), at.rows), operand.columnStride === 0 ? '0u' : columnTerm];
     return terms.filter((term) => term !== '0u').join(' + ') || '0u';
   }
 

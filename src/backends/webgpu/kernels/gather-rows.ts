@@ -2,7 +2,7 @@
  * Gathering whole rows: what an embedding does. One thread moves four neighbouring elements, so that rows can be stored as halves
  * and are read in vectors.
  */
-import { address, decodeIndex, isAligned } from '../lower/space.ts';
+import { address, decodeIndex, inUnits, isAligned } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { bindElements, loadedType } from '../wgsl/access.ts';
@@ -25,6 +25,9 @@ export function hasWholeRows(tensor: DeviceTensor): boolean {
   return (tensor.dims.at(-1) ?? 1) % 4 === 0 && view.strides.at(-1) === 1 && isAligned(view, 4, tensor.dims.length - 1);
 }
 
+/** Where the rows' vectors of four lie. */
+const inFours = (tensor: DeviceTensor): View => inUnits(viewOf(tensor), 4, tensor.dims.length - 1);
+
 export function gatherRowsKernel(spec: GatherRowsSpec, profile: DeviceProfile): KernelCall {
   const { data, indices, output, axis } = spec;
   const extents = [...output.dims.slice(0, -1), output.dims.at(-1)! / 4];
@@ -38,13 +41,8 @@ export function gatherRowsKernel(spec: GatherRowsSpec, profile: DeviceProfile): 
     const rank = indices.dims.length;
     block.let('index', at.load(address(viewOf(indices), point.slice(axis, axis + rank))));
     const row = [...point.slice(0, axis), wrapIndex('index', data.dims[axis]!), ...point.slice(axis + rank)];
-    block.let('value', `${loadedType(data, 4)}(${from.load(address(inVectors(viewOf(data)), row))})`);
-    block.line(to.store(address(inVectors(viewOf(output)), point), 'value'));
+    block.let('value', `${loadedType(data, 4)}(${from.load(address(inFours(data), row))})`);
+    block.line(to.store(address(inFours(output), point), 'value'));
   });
   return { source: module.finish(), operands: [data, indices, output], workgroups };
-}
-
-/** A view whose last axis is counted in vectors of four. */
-function inVectors({ offset, strides }: View): View {
-  return { offset: offset / 4, strides: strides.map((stride, axis) => (axis === strides.length - 1 ? 1 : stride / 4)) };
 }

@@ -7,7 +7,7 @@
 import { type Expr } from '../../../ir/expr.ts';
 import { type Dims, type DType, elementCount } from '../../../ir/tensor.ts';
 import type { KernelCall } from '../lower/call.ts';
-import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
+import { address, collapse, decodeIndex, inUnits, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { channelAlignment, type DeviceTensor, paddedChannels, storedBytes, storedElements, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { ExprEmitter, registerType } from '../wgsl/expr.ts';
@@ -149,7 +149,7 @@ class Operand {
     this.#inner = inner;
     this.#width = width;
     this.#vector = how === 'vectors' && width === 4 && view.strides[inner] === 1 && isAligned(view, 4, inner);
-    this.#view = this.#vector ? inVectors(view, inner) : view;
+    this.#view = this.#vector ? inUnits(view, 4, inner) : view;
     this.#access = bindElements(module, name, operand.tensor, storedBytes(operand.tensor), this.#vector ? 4 : 1, access);
   }
 
@@ -183,9 +183,4 @@ class Operand {
     }
     block.line(this.#access.store(address(this.#view, this.#vector ? at.vectors : at.elements), code));
   }
-}
-
-/** The view counted in vec4s; the innermost axis is then walked in vec4s too. */
-function inVectors(view: View, inner: number): View {
-  return { offset: view.offset / 4, strides: view.strides.map((stride, axis) => (axis === inner ? stride : stride / 4)) };
 }

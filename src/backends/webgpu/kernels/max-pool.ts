@@ -3,7 +3,7 @@
  * them are under way at once: a tap outside the image is read at its edge, which the window has too.
  */
 import type { KernelCall } from '../lower/call.ts';
-import { address, decodeIndex } from '../lower/space.ts';
+import { address, decodeIndex, inUnits } from '../lower/space.ts';
 import { channelAlignment, type DeviceTensor, storedBytes, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
@@ -75,7 +75,7 @@ function maxPoolKernel(spec: PoolSpec, { pixels, channels: width }: MaxPoolTacti
   const last = spec.kernel.length - 1;
   const inVectors = (tensor: DeviceTensor) => {
     const { offset, strides } = viewOf(tensor);
-    return { offset: offset / width, strides: [strides[0]!, ...strides.slice(2)].map((stride) => stride / width) };
+    return inUnits({ offset, strides: [strides[0]!, ...strides.slice(2)] }, width);
   };
   const workgroups = independentThreads(module, threads, profile, (block) => {
     block.let('vector', `i % ${vectors}u`);

@@ -1,6 +1,6 @@
 /** Pools: one invocation reduces the windows of four channels at one output pixel. */
 import type { KernelCall } from '../lower/call.ts';
-import { address, decodeIndex } from '../lower/space.ts';
+import { address, decodeIndex, inUnits } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { bindElements } from '../wgsl/access.ts';
@@ -53,7 +53,7 @@ function outputIndex({ output }: PoolSpec, pixel: readonly string[]): string {
   if (!output.window) return 'i';
   const { offset, strides } = output.window;
   const [image, , ...spatial] = strides as [number, number, ...number[]];
-  return `${address({ offset: offset / 4, strides: [image, ...spatial].map((stride) => stride / 4) }, pixel)} + channel`;
+  return `${address(inUnits({ offset, strides: [image, ...spatial] }, 4), pixel)} + channel`;
 }
 
 function accumulate(how: PoolReduction, value: string): string {

@@ -6,7 +6,7 @@
  * contiguous.
  */
 import type { KernelCall } from '../lower/call.ts';
-import { address, collapse, decodeIndex, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
+import { address, collapse, decodeIndex, inUnits, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Expr } from '../../../ir/expr.ts';
@@ -178,10 +178,9 @@ class Emitter implements RowEmitter {
 
   /** A view whose addresses count vec4s, where the operand is one of vec4s. */
   #scaled(view: View, vector: boolean, side: Direction): View {
-    const own = this.#layout.direction === side;
-    const inner = view.strides.length - 1;
-    if (!vector) return { offset: view.offset, strides: view.strides.map((stride, axis) => (own && axis === inner ? stride * 4 : stride)) };
-    return { offset: view.offset / 4, strides: view.strides.map((stride, axis) => (own && axis === inner ? stride : stride / 4)) };
+    const inner = this.#layout.direction === side ? view.strides.length - 1 : undefined;
+    if (vector) return inUnits(view, 4, inner);
+    return { offset: view.offset, strides: view.strides.map((stride, axis) => (axis === inner ? stride * 4 : stride)) };
   }
 
   constant(value: number): string {

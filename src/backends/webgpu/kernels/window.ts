@@ -1,5 +1,5 @@
 /** Windows over images: where they reach, and the walk over a channels-last image that pools and depthwise convolutions share. */
-import { address } from '../lower/space.ts';
+import { address, inUnits } from '../lower/space.ts';
 import { type DeviceTensor, viewOf } from '../lower/tensor.ts';
 import type { Block } from '../wgsl/module.ts';
 
@@ -51,7 +51,7 @@ export function emitWindow(
   const rank = spec.kernel.length;
   const { offset, strides } = viewOf(spec.x);
   const [imageStride, , ...spatialStrides] = strides as [number, number, ...number[]];
-  const pixels = { offset: offset / 4, strides: [imageStride, ...spatialStrides].map((stride) => stride / 4) };
+  const pixels = inUnits({ offset, strides: [imageStride, ...spatialStrides] }, 4);
   const visitAt = (inside: Block, offsets: readonly string[], tap: string): void => {
     const positions = first.map((position, axis) => `u32(${position} + ${offsets[axis]})`);
     const conditions = positions.flatMap((position, axis) => (canLeave(spec, axis) ? [`${position} < ${spec.inputSpatial[axis]}u`] : []));

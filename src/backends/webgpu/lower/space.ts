@@ -71,7 +71,12 @@ export function address(view: View, coordinates: readonly string[]): string {
   return negative ? `u32(${sum})` : sum;
 }
 
-/** Whether every stride but those in `except`, and the offset, are multiples of `unit`. */
+/** A view counted in groups of `unit` elements. Along the axis `inner`, whose elements lie together, a step is then a group. */
+export function inUnits({ offset, strides }: View, unit: number, inner?: number): View {
+  return { offset: offset / unit, strides: strides.map((stride, axis) => (axis === inner ? stride : stride / unit)) };
+}
+
+/** Whether every stride but the one of the axis `except`, and the offset, are multiples of `unit`. */
 export function isAligned(view: View, unit: number, except: number): boolean {
   return view.offset % unit === 0 && view.strides.every((stride, axis) => axis === except || stride % unit === 0);
 }

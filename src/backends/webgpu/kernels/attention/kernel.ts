@@ -9,7 +9,7 @@
  * Keys and values share one place in workgroup memory; the loads of either are under way while the other is used.
  */
 import type { KernelCall } from '../../lower/call.ts';
-import { address } from '../../lower/space.ts';
+import { address, inUnits } from '../../lower/space.ts';
 import { storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import { ATTENTION_LANES, attentionInvocations, attentionMemory, type AttentionTactic, attentionTacticName } from '../../tactics/attention.ts';
@@ -60,7 +60,7 @@ export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, pr
     block.let('batch', `${flat} / ${tiles * spec.heads}u`);
     let stores = 0;
     new Emitter(block, spec, geometry, engine, mask).emit((inside, row, column, value) => {
-      const at = address(inFours(spec.output.view), ['batch', 'head', row, `(${column} / 4u)`]);
+      const at = address(inUnits(spec.output.view, 4, 3), ['batch', 'head', row, `(${column} / 4u)`]);
       const registers = [value, ...ends.map(({ scalar, load }) => `vec4<${scalar}>(${load('0u')})`)];
       const result = spec.end ? new ExprEmitter(module, inside, 4, registers, { prefix: `end${stores++}_` }).emit(spec.end.expr) : value;
       inside.line(output.store(at, result));
@@ -70,13 +70,6 @@ export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, pr
   const operands = [spec.q, spec.k, spec.v, ...(spec.mask ? [spec.mask] : []), spec.output].map(({ tensor }) => tensor);
   return { source: module.finish(), operands: [...operands, ...(spec.end?.inputs ?? [])], workgroups: grid, tactic: name };
 }
-
-/** A view counted in groups of `unit` along its last axis, whose stride is 1. */
-function inUnits({ offset, strides }: AttentionOperand['view'], unit: number): AttentionOperand['view'] {
-  return { offset: offset / unit, strides: strides.map((stride, axis) => (axis === 3 ? 1 : stride / unit)) };
-}
-
-const inFours = (view: AttentionOperand['view']): AttentionOperand['view'] => inUnits(view, 4);
 
 type Store = (block: Block, row: string, column: string, value: string) => void;
 
@@ -137,7 +130,7 @@ class Emitter {
 
   #read(name: string, { view }: AttentionOperand, row: string, vector: string): string {
     const { element } = this.#geometry;
-    const code = `${name}[${address(inUnits(view, ATTENTION_LANES[element]), ['batch', 'head', row, vector])}]`;
+    const code = `${name}[${address(inUnits(view, ATTENTION_LANES[element], 3), ['batch', 'head', row, vector])}]`;
     return element === 'f16' ? code : `bitcast<vec4<u32>>(${code})`;
   }
 

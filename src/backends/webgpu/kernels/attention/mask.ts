@@ -1,5 +1,5 @@
 /** The additive mask of attention: four neighbouring keys' values, whatever it is broadcast along. */
-import { address, isAligned } from '../../lower/space.ts';
+import { address, inUnits, isAligned } from '../../lower/space.ts';
 import { storedBytes } from '../../lower/tensor.ts';
 import { bindElements } from '../../wgsl/access.ts';
 import type { ModuleBuilder } from '../../wgsl/module.ts';
@@ -12,7 +12,7 @@ export function bindMask(module: ModuleBuilder, { tensor, view }: AttentionOpera
   const access = bindElements(module, 'mask', tensor, storedBytes(tensor), whole ? 4 : 1, 'read');
   const clamped = (key: string): string => `min(${key}, ${length - 1}u)`;
   if (whole) {
-    const fours = { offset: view.offset / 4, strides: view.strides.map((stride, axis) => (axis === 3 ? 1 : stride / 4)) };
+    const fours = inUnits(view, 4, 3);
     return ([batch, head, query, key]) => access.load(address(fours, [batch!, head!, query!, `(${clamped(key!)} / 4u)`]));
   }
   return ([batch, head, query, key]) => {

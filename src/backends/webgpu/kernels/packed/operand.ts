@@ -4,11 +4,11 @@
  */
 import type { View } from '../../lower/tensor.ts';
 import { storedBytes, storedElements } from '../../lower/tensor.ts';
-import { address, collapse, type Space } from '../../lower/space.ts';
+import { address, collapse, inUnits, type Space } from '../../lower/space.ts';
 import { registerType } from '../../wgsl/expr.ts';
 import { storedScalar } from '../../wgsl/access.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { STORAGE_BYTES, type Storage } from '../../../../engine/plan.ts';
+import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import { joinBytes, type Range, saturate, type SaturatingTail } from './saturate.ts';
 import type { PackedOperand } from './spec.ts';
 
@@ -78,12 +78,9 @@ function unitOf(strides: readonly number[], columns: number, width: ColumnWidth)
   return 1;
 }
 
-/** Bytes of a word-sized or narrower element. */
-const bytesOf = (storage: Storage): number => STORAGE_BYTES[storage];
-
 /** Words (of four bytes) of one access: 1, 2 or 4; wider operands take several. */
 function wordsOf({ operand, unit }: WideOperand): 1 | 2 | 4 {
-  return Math.min(4, Math.max(1, (unit * bytesOf(operand.tensor.storage)) / 4)) as 1 | 2 | 4;
+  return Math.min(4, Math.max(1, (unit * STORAGE_BYTES[operand.tensor.storage]) / 4)) as 1 | 2 | 4;
 }
 
 export function bindOperand(module: ModuleBuilder, placed: WideOperand, access: 'read' | 'read_write'): void {
@@ -96,10 +93,9 @@ export function bindOperand(module: ModuleBuilder, placed: WideOperand, access: 
 
 /** The address in accesses of `size` elements; `column` is an expression in elements. */
 function addressOf({ batch, rows, columnStride }: WideOperand, at: Point, column: string, size: number): string {
-  const scaled = (view: View): View => ({ offset: view.offset / size, strides: view.strides.map((stride) => stride / size) });
   const columnTerm = size > 1 ? `(${column}) / ${size}u` : columnStride === 1 ? column : `(${column}) * ${columnStride}u`;
   const parts = (codes: readonly string[]): string[] => codes.map((code) => `(${code})`);
-  const terms = [address(scaled(batch), parts(at.batch)), address(scaled(rows), parts(at.rows)), columnStride === 0 ? '0u' : columnTerm];
+  const terms = [address(inUnits(batch, size), parts(at.batch)), address(inUnits(rows, size), parts(at.rows)), columnStride === 0 ? '0u' : columnTerm];
   return terms.filter((term) => term !== '0u').join(' + ') || '0u';
 }
 
@@ -129,7 +125,7 @@ function loadVectors(placed: WideOperand, at: Point, width: ColumnWidth, prefix:
   const { name, unit, operand, lastColumn } = placed;
   const { storage } = operand.tensor;
   const words = wordsOf(placed);
-  const perAccess = (words * 4) / bytesOf(storage);
+  const perAccess = (words * 4) / STORAGE_BYTES[storage];
   const bounded = (column: number): string => {
     const code = column === 0 ? at.column : `${at.column} + ${column}u`;
     return lastColumn === undefined ? code : `min(${code}, ${lastColumn + (column % unit)}u)`;
@@ -138,7 +134,7 @@ function loadVectors(placed: WideOperand, at: Point, width: ColumnWidth, prefix:
   for (let column = 0; column < width; column += perAccess) {
     const value = keep(`${prefix}_v${column}`, `${name}[${addressOf(placed, at, bounded(column), perAccess)}]`);
     const word = (i: number): string => (words === 1 ? value : `${value}.${'xyzw'[i]}`);
-    if (bytesOf(storage) === 4) groups.push(value);
+    if (STORAGE_BYTES[storage] === 4) groups.push(value);
     else if (storage === 'f16') for (let i = 0; i < words; i += 2) groups.push(`vec4<f32>(unpack2x16float(${word(i)}), unpack2x16float(${word(i + 1)}))`);
     else for (let i = 0; i < words; i++) groups.push(unpackBytes(word(i), operand));
   }
@@ -160,7 +156,7 @@ function loadElements(placed: WideOperand, at: Point, groups: number): string[] 
     const code = lane === 0 ? at.column : `${at.column} + ${lane}u`;
     const index = addressOf(placed, at, lastColumn === undefined ? code : `min(${code}, ${lastColumn}u)`, 1);
     if (storage === 'f16') return `half_at(${name}[(${index}) / 2u], ${index})`;
-    if (bytesOf(storage) === 4) return `${name}[${index}]`;
+    if (STORAGE_BYTES[storage] === 4) return `${name}[${index}]`;
     const word = `${name}[(${index}) / 4u]`;
     const bits = storage === 'i8' && dtype === 'uint8' ? `(${word} ^ 0x80808080u)` : scalar === 'i32' ? `bitcast<i32>(${word})` : word;
     return `extractBits(${bits}, ((${index}) % 4u) * 8u, 8u)`;
@@ -190,7 +186,7 @@ export function storeOperand(block: Block, placed: WideOperand, at: Point, value
   const { operand, unit, name } = placed;
   const { storage } = operand.tensor;
   if (unit === 1) {
-    if (bytesOf(storage) !== 4) throw new Error(`${storage} columns are written four at a time`);
+    if (STORAGE_BYTES[storage] !== 4) throw new Error(`${storage} columns are written four at a time`);
     for (const [group, value] of values.entries()) {
       for (const [lane, component] of ['x', 'y', 'z', 'w'].entries()) {
         const column = `${at.column} + ${group * 4 + lane}u`;
@@ -202,7 +198,7 @@ export function storeOperand(block: Block, placed: WideOperand, at: Point, value
     return;
   }
   const words = wordsOf(placed);
-  const perAccess = (words * 4) / bytesOf(storage);
+  const perAccess = (words * 4) / STORAGE_BYTES[storage];
   for (let column = 0; column < width; column += perAccess) {
     const groups = values.slice(column / 4, (column + perAccess) / 4);
     const code = column === 0 ? at.column : `${at.column} + ${column}u`;
@@ -212,7 +208,7 @@ export function storeOperand(block: Block, placed: WideOperand, at: Point, value
 
 function pack(groups: readonly string[], { tensor }: PackedOperand, words: 1 | 2 | 4): string {
   const { storage } = tensor;
-  if (bytesOf(storage) === 4) return groups[0]!;
+  if (STORAGE_BYTES[storage] === 4) return groups[0]!;
   const packed = groups.flatMap((group) => (storage === 'f16' ? [`pack2x16float(${group}.xy)`, `pack2x16float(${group}.zw)`] : [group]));
   return words === 1 ? packed[0]! : `vec${words}<u32>(${packed.join(', ')})`;
 }
@@ -226,7 +222,7 @@ export function encode(block: Block, name: string, value: string, tail: Saturati
     const chosen = inside ? block.let(`${name}_c`, `select(${paddingBytes(operand)}, ${bytes}, ${inside})`) : bytes;
     return block.let(name, joinBytes(chosen));
   }
-  if (bytesOf(storage) === 1) {
+  if (STORAGE_BYTES[storage] === 1) {
     const chosen = inside ? block.let(`${name}_c`, `select(${paddingValue(operand)}, ${value}, ${inside})`) : value;
     if (storage === 'u8') return block.let(name, `pack4xU8(${chosen})`);
     return block.let(name, dtype === 'uint8' ? `pack4xU8(${chosen}) ^ 0x80808080u` : `pack4xI8(${chosen})`);

@@ -13,6 +13,7 @@ import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts
 import { asStored, constantArray } from '../constants.ts';
 import type { LeftNormalization, LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { normalizedElements, type Operand, withOperands } from '../normalizations.ts';
+import { inUnits } from '../space.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
 
@@ -215,14 +216,12 @@ function splitProduct(end: ProductEnd, tensor: DeviceTensor, { offset, strides }
   const unit = channelAlignment('f32');
   const rows = [offset, ...strides.slice(0, -1)];
   if (!b || tensor.storage !== 'f32' || strides.at(-1) !== 1 || depth % unit !== 0 || rows.some((stride) => stride % unit !== 0)) return [];
-  const view = { offset: offset / unit, strides: strides.slice(0, -1).map((stride) => stride / unit) };
+  const view = inUnits({ offset, strides: strides.slice(0, -1) }, unit);
   return packedCandidates({ ...end, element: 'f16', depth: (depth / unit) * 2, a: { kind: 'matrix', tensor, view, split: true }, b }, context, 'float32');
 }
 
 /** Halves in 16 bytes. */
 const VECTOR = channelAlignment('f16');
-
-const inVectors = ({ offset, strides }: View): View => ({ offset: offset / VECTOR, strides: strides.map((stride) => stride / VECTOR) });
 
 const isWhole = ({ offset, strides }: View): boolean => [offset, ...strides].every((stride) => stride % VECTOR === 0);
 
@@ -230,7 +229,7 @@ const isWhole = ({ offset, strides }: View): boolean => [offset, ...strides].eve
 function halfRows(tensor: DeviceTensor, { offset, strides }: View, depth: number): PackedLeft | undefined {
   const rows = { offset, strides: strides.slice(0, -1) };
   const whole = tensor.storage === 'f16' && strides.at(-1) === 1 && depth % VECTOR === 0 && isWhole(rows);
-  return whole ? { kind: 'matrix', tensor, view: inVectors(rows) } : undefined;
+  return whole ? { kind: 'matrix', tensor, view: inUnits(rows, VECTOR) } : undefined;
 }
 
 /** A right matrix of halves, in vectors along the depth or along the columns; the view is over [batch…, k, column]. */
@@ -240,9 +239,9 @@ function halfColumns({ tensor, view }: ColumnOperand, depth: number): PackedRigh
   const outer = strides.slice(0, -2);
   const [alongDepth, alongColumns] = strides.slice(-2) as [number, number];
   const byColumn = { offset, strides: [...outer, alongColumns] };
-  if (alongDepth === 1 && depth % VECTOR === 0 && isWhole(byColumn)) return { kind: 'rows-k-contiguous', tensor, view: inVectors(byColumn) };
+  if (alongDepth === 1 && depth % VECTOR === 0 && isWhole(byColumn)) return { kind: 'rows-k-contiguous', tensor, view: inUnits(byColumn, VECTOR) };
   const byDepth = { offset, strides: [...outer, alongDepth] };
-  return alongColumns === 1 && isWhole(byDepth) ? { kind: 'columns-contiguous', tensor, view: inVectors(byDepth), depth } : undefined;
+  return alongColumns === 1 && isWhole(byDepth) ? { kind: 'columns-contiguous', tensor, view: inUnits(byDepth, VECTOR), depth } : undefined;
 }
 
 /** A constant matrix as the packed kernel reads it. */
