@@ -3,15 +3,16 @@
  * int32 are one. Zero points go into the bias, as for one convolution (quantized.ts).
  */
 import type { Node } from '../../../../ir/graph.ts';
-import { elementCount, toNumbers } from '../../../../ir/tensor.ts';
+import { elementCount } from '../../../../ir/tensor.ts';
 import { packedBytes, packInt8, type WeightShape } from '../../kernels/packed/pack.ts';
 import { packedColumns } from '../../kernels/packed/spec.ts';
 import { productProblem } from '../../tactics/tactic.ts';
 import { packedCandidates } from '../candidates.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { channelOperand, type ConvNode, type ConvWindow, epilogueOf, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { mustBeConstant } from '../support.ts';
 import type { DeviceTensor } from '../tensor.ts';
-import { int8Of, splat, weightSums } from './quantized.ts';
+import { int8Of, scaleAndBias, splat, weightSums } from './quantized.ts';
 
 interface Part {
   readonly conv: ConvNode;
@@ -22,15 +23,12 @@ interface Part {
 }
 
 const quantizedShortcut: Lowering<'QuantizedShortcut'> = {
-  unsupported(node, graph) {
-    const known = [1, 2, 3, 5].every((i) => node.inputs[i] === '' || graph.constants.has(node.inputs[i]!));
-    return known ? undefined : 'weights, scale or bias are not constant';
-  },
+  unsupported: (node, graph) => mustBeConstant(node, graph, { 1: 'weights', 2: 'scale', 3: 'bias', 5: 'weights of the shortcut' }),
   lower(node, context) {
     const parts = partsOf(node, context);
     const [{ conv, window }] = parts;
     const output = context.target(node.outputs[0]!, outputLayout(conv, window), 'narrow');
-    const { scale, bias } = scaleAndBias(node, parts, context);
+    const { scale, bias } = scaleAndBias(node, window.outputs, shiftOf(parts, context), context);
     const lefts = parts.map((part) => {
       const { a, channels } = vectorImage(part.conv, part.window, context.tensorIn(part.conv.x, 'channels-last', 'narrow'), splat(part.zero))!;
       return { a, depth: part.weights.taps * channels };
@@ -62,21 +60,11 @@ function partsOf(node: Node<'QuantizedShortcut'>, context: LowerContext): readon
   return [part({ ...rest, attrs, x, w, extras, epilogue }, attrs.zeroPoint), part({ ...rest, attrs: shortcut, x: x2, w: w2, extras: [], epilogue: undefined }, shortcut.zeroPoint)];
 }
 
-/** scale ∘ Σ over both parts of (Σ x·w − zero·Σ w) + b, as a scale and a bias per column. */
-function scaleAndBias(node: Node<'QuantizedShortcut'>, parts: readonly Part[], context: LowerContext): { readonly scale: DeviceTensor; readonly bias: DeviceTensor | undefined } {
-  const [, , scaleId, biasId = ''] = node.inputs as [string, string, string, string?];
-  const columns = parts[0]!.window.outputs;
-  const vector = { dtype: 'float32', dims: [columns], storage: 'f32' } as const;
-  const scales = (): number[] => [...toNumbers(context.constant(scaleId)!)];
-  const scale = context.pack(`${node.name}:scale`, vector, () => Float32Array.from(scales()));
-  if (biasId === '' && parts.every(({ zero }) => zero === 0)) return { scale, bias: undefined };
-  const sums = parts.map(({ conv, weights }) => weightSums(conv.w, columns, weights.taps * weights.channels, context));
-  const bias = context.pack(`${node.name}:bias`, vector, () => {
-    const given = biasId === '' ? undefined : toNumbers(context.constant(biasId)!);
-    const shift = (column: number): number => parts.reduce((sum, { zero }, i) => sum + zero * sums[i]!(column), 0);
-    return Float32Array.from(scales(), (factor, column) => (given?.[column] ?? 0) - factor * shift(column));
-  });
-  return { scale, bias };
+/** Σ over both parts of zero·Σ w, where that is anything. */
+function shiftOf(parts: readonly Part[], context: LowerContext): ((column: number) => number) | undefined {
+  if (parts.every(({ zero }) => zero === 0)) return undefined;
+  const sums = parts.map(({ conv, weights }) => weightSums(conv.w, weights.columns, weights.taps * weights.channels, context));
+  return (column) => parts.reduce((sum, { zero }, i) => sum + zero * sums[i]!(column), 0);
 }
 
 /** The weights of both, one after the other along the depth. */

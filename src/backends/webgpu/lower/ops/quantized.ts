@@ -3,8 +3,9 @@
  *
  * Activations lie as signed bytes; the zero point goes into the bias: Σ (x − z)·w = Σ x·w − z·Σ w, where padding taps read z.
  */
-import type { Node } from '../../../../ir/graph.ts';
+import { type Node, typeOf } from '../../../../ir/graph.ts';
 import { elementCount, toNumbers, typedView } from '../../../../ir/tensor.ts';
+import { hasWholeVectors } from '../../../../passes/integer-products.ts';
 import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import { packedBytes, packInt8, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedRight, type PackedSpec } from '../../kernels/packed/spec.ts';
@@ -14,6 +15,7 @@ import { packedCandidates } from '../candidates.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { channelOperand, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, outputLayout, quantizedConvNode, vectorImage, windowOf } from '../conv-problem.ts';
 import { fewChannels, hasRuns } from '../few-channels.ts';
+import { mustBeConstant } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, paddedChannels, rowMajorStrides, viewOf } from '../tensor.ts';
 
 type Quantized = Node<'QuantizedConv' | 'QuantizedMatMul'>;
@@ -25,26 +27,34 @@ function storedZero(node: Quantized, context: LowerContext): number {
 
 export const int8Of = (id: string, context: LowerContext): Int8Array => typedView(context.constant(id)!) as Int8Array;
 
-/** scale ∘ (Σ x·w − zero·Σ w) + b, as a scale and a bias per column; `weightSum` gives Σ w of a column. */
-function scaleAndBias(node: Quantized, columns: number, zero: number, weightSum: (column: number) => number, context: LowerContext): { scale: DeviceTensor; bias: DeviceTensor | undefined } {
+/** Factors and summands by column. */
+export interface ScaleAndBias {
+  readonly scale: DeviceTensor;
+  readonly bias: DeviceTensor | undefined;
+}
+
+/** scale ∘ (Σ x·w − shift) + b, as a scale and a bias per column; `shift` is what a column's zero point makes of its weights, undefined where there is none. */
+export function scaleAndBias(node: Node<'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut'>, columns: number, shift: ((column: number) => number) | undefined, context: LowerContext): ScaleAndBias {
   const [, , scaleId = '', biasId = ''] = node.inputs;
   const vector = { dtype: 'float32', dims: [columns], storage: 'f32' } as const;
   const scales = (): number[] => [...toNumbers(context.constant(scaleId)!)];
   const scale = context.pack(`${node.name}:scale`, vector, () => Float32Array.from(scales()));
-  if (zero === 0 && biasId === '') return { scale, bias: undefined };
+  if (!shift && biasId === '') return { scale, bias: undefined };
   const bias = context.pack(`${node.name}:bias`, vector, () => {
     const given = biasId === '' ? undefined : toNumbers(context.constant(biasId)!);
-    return Float32Array.from(scales(), (factor, column) => (given?.[column] ?? 0) - factor * zero * weightSum(column));
+    return Float32Array.from(scales(), (factor, column) => (given?.[column] ?? 0) - (shift ? factor * shift(column) : 0));
   });
   return { scale, bias };
 }
 
+/** What kernels of integers read at build. */
+const CONSTANTS = { 1: 'weights', 2: 'scale', 3: 'bias' } as const;
+
 const quantizedConv: Lowering<'QuantizedConv'> = {
   unsupported(node, graph) {
-    if (![1, 2].every((i) => graph.constants.has(node.inputs[i]!)) || (node.inputs[3] && !graph.constants.has(node.inputs[3]))) return 'weights, scale or bias are not constant';
-    return hasIntegerKernel(graph.types.get(node.inputs[0]!)!.dims[1]!, graph.types.get(node.outputs[0]!)!.dims[1]!, node.attrs.group)
-      ? undefined
-      : 'no integer kernel for groups whose channels are not whole vectors of 16';
+    const channels = (id: string): number => typeOf(graph, id).dims[1]!;
+    const whole = hasWholeVectors(channels(node.inputs[0]!), channels(node.outputs[0]!), node.attrs.group);
+    return mustBeConstant(node, graph, CONSTANTS) ?? (whole ? undefined : 'no integer kernel for groups whose channels are not whole vectors of 16');
   },
   lower(node, context) {
     const conv = quantizedConvNode(node);
@@ -54,18 +64,13 @@ const quantizedConv: Lowering<'QuantizedConv'> = {
   },
 };
 
-/** Whether the integer kernels take a convolution of these channels and groups. */
-function hasIntegerKernel(inputs: number, outputs: number, groups: number): boolean {
-  return groups === 1 || (inputs === groups && outputs === groups) || ((inputs / groups) % channelAlignment('i8') === 0 && (outputs / groups) % channelAlignment('i8') === 0);
-}
-
 function lowerGemm(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWindow, context: LowerContext): void {
   const output = context.target(conv.output, outputLayout(conv, window), fillsPadding(window) ? 'narrow' : 'canonical');
   const zero = storedZero(node, context);
   const { groups, inputs, outputs } = window;
   const taps = elementCount(window.kernel);
   const sums = weightSums(conv.w, groups * outputs, inputs * taps, context);
-  const { scale, bias } = scaleAndBias(node, groups * outputs, zero, sums, context);
+  const { scale, bias } = scaleAndBias(node, groups * outputs, shiftOf(zero, sums), context);
   const { a, depth, weights, epilogue } = integerImage(node, conv, window, zero, context);
   const b: PackedRight = { kind: 'packed', tensor: weights, columns: packedColumns(outputs), grouped: groups > 1 };
   const end = { ...epilogueOf(conv, window, bias, output, context), columnScale: channelOperand(scale, window) };
@@ -95,6 +100,11 @@ function integerImage(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvW
 
 export function packWeights(id: string, shape: WeightShape, at: WeightAt, context: LowerContext): DeviceTensor {
   return context.pack(`${id}:packed int8`, { dtype: 'int8', dims: [packedBytes(shape, 'i8')], storage: 'i8' }, () => packInt8(shape, at));
+}
+
+/** zero·Σ w, where that is anything. */
+function shiftOf(zero: number, weightSum: (column: number) => number): ((column: number) => number) | undefined {
+  return zero === 0 ? undefined : (column) => zero * weightSum(column);
 }
 
 /** Σ w of a column, whose weights lie one after another. */
@@ -137,7 +147,7 @@ function lowerDepthwise(node: Node<'QuantizedConv'>, conv: ConvNode, window: Con
   });
   const whole: ConvWindow = { ...window, groups: 1, outputs: window.groups, inputs: window.groups };
   // The kernel takes the zero point off every element, and reads no taps outside the image.
-  const { bias } = scaleAndBias(node, window.groups, 0, () => 0, context);
+  const { bias } = scaleAndBias(node, window.groups, undefined, context);
   const scale = context.pack(`${node.name}:scale padded`, { dtype: 'float32', dims: [channels], storage: 'f32' }, () => {
     const padded = new Float32Array(channels);
     padded.set(toNumbers(context.constant(node.inputs[2]!)!));
@@ -157,9 +167,8 @@ function lowerDepthwise(node: Node<'QuantizedConv'>, conv: ConvNode, window: Con
 
 const quantizedMatMul: Lowering<'QuantizedMatMul'> = {
   unsupported(node, graph) {
-    if (![1, 2].every((i) => graph.constants.has(node.inputs[i]!)) || (node.inputs[3] && !graph.constants.has(node.inputs[3]))) return 'weights, scale or bias are not constant';
-    const depth = graph.types.get(node.inputs[0]!)!.dims.at(-1)!;
-    return depth % channelAlignment('i8') === 0 ? undefined : `no integer kernel for an inner dimension of ${depth}: 16 must divide it`;
+    const depth = typeOf(graph, node.inputs[0]!).dims.at(-1)!;
+    return mustBeConstant(node, graph, CONSTANTS) ?? (depth % channelAlignment('i8') === 0 ? undefined : `no integer kernel for an inner dimension of ${depth}: 16 must divide it`);
   },
   lower(node, context) {
     const [aId, bId] = node.inputs as [string, string];
@@ -173,7 +182,7 @@ const quantizedMatMul: Lowering<'QuantizedMatMul'> = {
     const at: WeightAt = (_group, _tap, k, column) => b()[transB ? column * depth + k : k * columns + column]!;
     const shape: WeightShape = { groups: 1, taps: 1, channels: depth, columns };
     const weightSum = transB ? weightSums(bId, columns, depth, context) : columnSums(b, columns);
-    const { scale, bias } = scaleAndBias(node, columns, storedZero(node, context), weightSum, context);
+    const { scale, bias } = scaleAndBias(node, columns, shiftOf(storedZero(node, context), weightSum), context);
     const unit = channelAlignment('i8');
     const perColumn = (tensor: DeviceTensor) => ({ tensor, view: { offset: 0, strides: [0, ...lead.map(() => 0), 1] } });
     const placed = (tensor: DeviceTensor) => {
