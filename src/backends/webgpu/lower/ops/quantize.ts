@@ -104,7 +104,7 @@ function quantizing(node: Node<'QuantizeLinear'>, context: LowerContext): Expr {
 }
 
 /** A quantization as the kernel that makes its input can do it, by element of the value (input 0). */
-export interface WrittenGrid {
+interface WrittenGrid {
   readonly node: Node<'QuantizeLinear'>;
   readonly end: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] };
   /** Nobody wants the value itself. */
@@ -136,7 +136,7 @@ const quantize: Lowering<'QuantizeLinear'> = {
     const pool = context.left(node.inputs[0]!)?.node;
     if (!pool) return lowerLinear(node, quantizing(node, context), context);
     const inputs = node.inputs.slice(1).flatMap((id) => (id === '' ? [] : [context.tensorIn(id, 'linear')]));
-    lowerMean(pool as Node<'GlobalAveragePool'>, { output: node.outputs[0]!, expr: quantizing(node, context), inputs }, context);
+    lowerMean(pool as Node<'GlobalAveragePool'>, node.outputs[0]!, { expr: quantizing(node, context), inputs }, context);
   },
   compute(node, context) {
     const { dims } = context.type(node.outputs[0]!);

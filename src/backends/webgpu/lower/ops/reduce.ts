@@ -1,13 +1,12 @@
 /** Reductions over axes, and global pools, which are reductions over the pixels. */
-import type { Expr } from '../../../../ir/expr.ts';
 import type { Graph, Node, ValueId } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
 import { elementCount, toNumbers } from '../../../../ir/tensor.ts';
-import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
+import { type RowEmitter, type RowOutput, rowKernel } from '../../kernels/rows.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason } from '../support.ts';
-import { channelAlignment, type DeviceTensor, type Layout, paddedChannels, viewOf } from '../tensor.ts';
+import { channelAlignment, type Layout, paddedChannels, viewOf } from '../tensor.ts';
 
 type ReduceOp = Extract<OpKind, `Reduce${string}`>;
 
@@ -49,7 +48,7 @@ function reduceLowering(op: ReduceOp): Lowering<ReduceOp> {
     },
     lower(node, context) {
       const axes = reducedAxes(node, context.graph);
-      reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, axes, node.attrs.keepdims === 1, PROGRAMS[op], context);
+      reduceAxes({ label: node.op, input: node.inputs[0]!, output: node.outputs[0]!, axes, keepDims: node.attrs.keepdims === 1, program: PROGRAMS[op] }, context);
     },
   };
 }
@@ -69,24 +68,19 @@ const BOUNDED: ReadonlySet<string> = new Set(['GlobalAveragePool', 'GlobalMaxPoo
 /** Those that give one of their operands, which the result must stay equal to: as halves only where the operands are halves. */
 const PICKING: ReadonlySet<string> = new Set(['GlobalMaxPool', 'ReduceMax', 'ReduceMin']);
 
-/** What becomes of a reduction as it is written: an expression of it and of single elements, which is the output. */
-export interface ReductionEnd {
+interface Reduction {
+  readonly label: string;
+  readonly input: ValueId;
   readonly output: ValueId;
-  readonly expr: Expr;
-  readonly inputs: readonly DeviceTensor[];
+  readonly axes: readonly number[];
+  readonly keepDims: boolean;
+  readonly program: Program;
+  /** What becomes of it as it is written. */
+  readonly end?: RowOutput['end'];
 }
 
-/** Reduces `axes` of a value; the output keeps channels-last where the pixels go and the channels stay. */
-export function reduceAxes(
-  label: string,
-  input: ValueId,
-  output: ValueId,
-  axes: readonly number[],
-  keepDims: boolean,
-  program: Program,
-  context: LowerContext,
-  end?: ReductionEnd,
-): void {
+/** Reduces axes of a value; the output keeps channels-last where the pixels go and the channels stay. */
+function reduceAxes({ label, input, output, axes, keepDims, program, end }: Reduction, context: LowerContext): void {
   const lies = context.source(input);
   const followed = lies.layout === 'channels-last' && keepDims && !axes.includes(1);
   // A row kernel neither skips padding lanes nor fills them.
@@ -120,15 +114,15 @@ function globalPool<K extends GlobalPool>(program: (node: Node<K>) => Program): 
     lower(node, context) {
       const rank = context.type(node.inputs[0]!).dims.length;
       const pixels = Array.from({ length: rank - 2 }, (_, axis) => axis + 2);
-      reduceAxes(node.op, node.inputs[0]!, node.outputs[0]!, pixels, true, program(node), context);
+      reduceAxes({ label: node.op, input: node.inputs[0]!, output: node.outputs[0]!, axes: pixels, keepDims: true, program: program(node) }, context);
     },
   };
 }
 
-/** A mean over the pixels that ends in an expression. */
-export function lowerMean(node: Node<'GlobalAveragePool'>, end: ReductionEnd, context: LowerContext): void {
+/** A mean over the pixels that ends in an expression, which is another node's output. */
+export function lowerMean(node: Node<'GlobalAveragePool'>, output: ValueId, end: NonNullable<RowOutput['end']>, context: LowerContext): void {
   const axes = context.type(node.inputs[0]!).dims.map((_, axis) => axis).slice(2);
-  reduceAxes(node.op, node.inputs[0]!, end.output, axes, true, PROGRAMS.ReduceMean, context, end);
+  reduceAxes({ label: node.op, input: node.inputs[0]!, output, axes, keepDims: true, program: PROGRAMS.ReduceMean, end }, context);
 }
 
 function normProgram(p: number): Program {

@@ -14,7 +14,7 @@ type SoftmaxOp = 'Softmax' | 'LogSoftmax';
 
 /** Softmax along one axis of a linear tensor, with the row's maximum taken off first. */
 export function softmaxRows(op: SoftmaxOp, source: DeviceTensor, target: DeviceTensor, axis: number, context: RowContext): void {
-  overAxes(op, source, [{ tensor: target }], [axis], [], context, (row) => {
+  overAxes({ label: op, source, axes: [axis], targets: [{ tensor: target }] }, context, (row) => {
     const max = row.reduce('max', (load) => load(0));
     const sum = `${row.help('softmax_sum', 'row')}(${row.reduce('sum', (load) => `exp(${load(0)} - ${max})`)})`;
     if (op === 'LogSoftmax') {
@@ -39,16 +39,17 @@ interface Target {
   readonly end?: RowOutput['end'];
 }
 
-/** Runs a row program over `axes` of a linear tensor; `parameters` are inputs 1, 2 … of the program. */
-function overAxes(
-  label: string,
-  source: DeviceTensor,
-  targets: readonly Target[],
-  axes: readonly number[],
-  parameters: readonly Parameter[],
-  context: RowContext,
-  program: (row: RowEmitter) => void,
-): void {
+/** The rows of a linear tensor over some of its axes, and where they go. */
+interface Rows {
+  readonly label: string;
+  readonly source: DeviceTensor;
+  readonly axes: readonly number[];
+  readonly targets: readonly Target[];
+  /** Inputs 1, 2 … of the program. */
+  readonly parameters?: readonly Parameter[];
+}
+
+function overAxes({ label, source, axes, targets, parameters = [] }: Rows, context: RowContext, program: (row: RowEmitter) => void): void {
   const kept = source.dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
   const order = [...kept, ...axes];
   const operand = (tensor: DeviceTensor, strides: readonly number[]): RowOperand => ({
@@ -135,7 +136,7 @@ const layerNorm: Lowering<'LayerNormalization'> = {
     const rank = source.dims.length;
     const axes = range((node.attrs.axis + rank) % rank, rank);
     const parameters = node.inputs.slice(1).filter(Boolean).map((id) => broadcastParameter(id, source.dims, context));
-    overAxes(node.op, source, normalized(node.outputs[0]!, axes, rank, context), axes, parameters, context, normalizeRow(node.attrs.epsilon, parameters.length > 1));
+    overAxes({ label: node.op, source, axes, targets: normalized(node.outputs[0]!, axes, rank, context), parameters }, context, normalizeRow(node.attrs.epsilon, parameters.length > 1));
   },
 };
 
@@ -146,7 +147,7 @@ const rmsNorm: Lowering<'RMSNormalization'> = {
     const rank = source.dims.length;
     const axes = range((node.attrs.axis + rank) % rank, rank);
     const parameters = [broadcastParameter(node.inputs[1]!, source.dims, context)];
-    overAxes(node.op, source, normalized(node.outputs[0]!, axes, rank, context), axes, parameters, context, (row) => {
+    overAxes({ label: node.op, source, axes, targets: normalized(node.outputs[0]!, axes, rank, context), parameters }, context, (row) => {
       const squares = row.reduce('sum', (load) => `${load(0)} * ${load(0)}`);
       const scale = row.let(`inverseSqrt(${squares} / ${row.constant(row.count)} + ${row.constant(node.attrs.epsilon)})`);
       row.storeEach((load) => `${load(0)} * ${scale} * ${load(1)}`);
@@ -161,7 +162,7 @@ const instanceNorm: Lowering<'InstanceNormalization'> = {
     const rank = source.dims.length;
     const parameters = node.inputs.slice(1).map((id) => axisParameter(id, rank, 1, context));
     const target = context.define(node.outputs[0]!, 'linear');
-    overAxes(node.op, source, [{ tensor: target }], range(2, rank), parameters, context, normalizeRow(node.attrs.epsilon, true));
+    overAxes({ label: node.op, source, axes: range(2, rank), targets: [{ tensor: target }], parameters }, context, normalizeRow(node.attrs.epsilon, true));
   },
 };
 
@@ -177,7 +178,7 @@ const groupNorm: Lowering<'GroupNormalization'> = {
     const target = context.define(node.outputs[0]!, 'linear');
     const parameters = node.inputs.slice(1).map((id) => ({ tensor: context.tensor(id), strides: [0, perGroup, 1, ...dims.slice(2).map(() => 0)] }));
     const axes = range(2, grouped.length);
-    overAxes(node.op, { ...source, dims: grouped }, [{ tensor: { ...target, dims: grouped } }], axes, parameters, context, normalizeRow(node.attrs.epsilon, true));
+    overAxes({ label: node.op, source: { ...source, dims: grouped }, axes, targets: [{ tensor: { ...target, dims: grouped } }], parameters }, context, normalizeRow(node.attrs.epsilon, true));
   },
 };
 
@@ -189,7 +190,7 @@ const batchNorm: Lowering<'BatchNormalization'> = {
     const parameters = node.inputs.slice(1).map((id) => axisParameter(id, source.dims.length, 1, context));
     // A row of one channel's pixels: nothing to reduce, all to map.
     const axes = range(2, source.dims.length);
-    overAxes(node.op, source, [{ tensor: target }], axes, parameters, context, (row) => {
+    overAxes({ label: node.op, source, axes, targets: [{ tensor: target }], parameters }, context, (row) => {
       row.storeEach((load) => `(${load(0)} - ${load(3)}) * inverseSqrt(${load(4)} + ${row.constant(node.attrs.epsilon)}) * ${load(1)} + ${load(2)}`);
     });
   },
@@ -203,7 +204,7 @@ const meanVariance: Lowering<'MeanVarianceNormalization'> = {
     const axes = node.attrs.axes.map((axis) => (axis + rank) % rank);
     const target = context.define(node.outputs[0]!, 'linear');
     // ONNX's function body: (x − mean) / (√(E[x²] − mean²) + 1e-9).
-    overAxes(node.op, source, [{ tensor: target }], axes, [], context, (row) => {
+    overAxes({ label: node.op, source, axes, targets: [{ tensor: target }] }, context, (row) => {
       const mean = row.let(`${row.reduce('sum', (load) => load(0))} / ${row.constant(row.count)}`);
       const squares = row.reduce('sum', (load) => `(${load(0)} - ${mean}) * (${load(0)} - ${mean})`);
       const deviation = row.let(`sqrt(${squares} / ${row.constant(row.count)}) + ${row.constant(1e-9)}`);
@@ -218,7 +219,7 @@ const lpNorm: Lowering<'LpNormalization'> = {
     const source = context.tensorIn(node.inputs[0]!, 'linear');
     const rank = source.dims.length;
     const target = context.define(node.outputs[0]!, 'linear');
-    overAxes(node.op, source, [{ tensor: target }], [(node.attrs.axis + rank) % rank], [], context, (row) => {
+    overAxes({ label: node.op, source, axes: [(node.attrs.axis + rank) % rank], targets: [{ tensor: target }] }, context, (row) => {
       const sum = row.reduce('sum', (load) => (node.attrs.p === 1 ? `abs(${load(0)})` : `${load(0)} * ${load(0)}`));
       const norm = row.let(node.attrs.p === 1 ? sum : `sqrt(${sum})`);
       // A row of zeros stays one; the difference is 0 in the norm's width.
