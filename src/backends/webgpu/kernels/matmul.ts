@@ -6,6 +6,7 @@
  * flight while this one is multiplied. Where there are few tiles the depth is split over workgroups and a second kernel adds
  * the parts. Prior art: CUTLASS's threadblock tiling, split-K.
  */
+import { elementCount } from '../../../ir/tensor.ts';
 import type { KernelCall } from '../lower/call.ts';
 import { address, collapse, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
@@ -30,8 +31,6 @@ export interface MatmulSpec extends EpilogueSpec {
   readonly b: ColumnOperand;
 }
 
-const product = (extents: readonly number[]): number => extents.reduce((all, extent) => all * extent, 1);
-
 /** The kernels of one product, in order: one, or two where the depth is split (`partial` is the memory between them). */
 export function matmulKernels(
   spec: MatmulSpec,
@@ -44,7 +43,7 @@ export function matmulKernels(
   const chosen = { ...tactic, splitK };
   if (splitK === 1) return [tiledKernel(spec, chosen, profile, undefined)];
   const columns = Math.ceil(spec.columns / 4) * 4;
-  const parts = partial(splitK * product(spec.batch) * product(spec.rows) * columns);
+  const parts = partial(splitK * elementCount(spec.batch) * elementCount(spec.rows) * columns);
   return [tiledKernel(spec, chosen, profile, parts), reducePartsKernel(spec, chosen, profile, parts)];
 }
 
@@ -55,7 +54,7 @@ function partDepth(depth: number, tactic: MatmulTactic): number {
 
 function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProfile, parts: DeviceTensor | undefined): KernelCall {
   const module = new ModuleBuilder(`${spec.label} ${tacticName(tactic)}`);
-  const [rows, batches] = [product(spec.rows), product(spec.batch)];
+  const [rows, batches] = [elementCount(spec.rows), elementCount(spec.batch)];
   const columnTiles = Math.ceil(spec.columns / tactic.bn);
   const tiles = Math.ceil(rows / tactic.bm) * columnTiles;
   // More matrices than a dimension of the grid takes are counted with their tiles.
@@ -101,8 +100,8 @@ class PartialSink {
   readonly #rowVectors: number;
 
   constructor(module: ModuleBuilder, spec: MatmulSpec, parts: DeviceTensor) {
-    this.#rows = product(spec.rows);
-    this.#batches = product(spec.batch);
+    this.#rows = elementCount(spec.rows);
+    this.#batches = elementCount(spec.batch);
     this.#rowVectors = Math.ceil(spec.columns / 4);
     module.storage('parts', 'f32', 4, storedBytes(parts) / 16, 'read_write');
   }
@@ -119,8 +118,8 @@ function reducePartsKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: Devi
   const epilogue = new Epilogue(module, spec);
   // Stored rows may end in more padding lanes than the parts' have; they are written too, since readers take them for zero.
   const [vectors, stored] = [Math.ceil(spec.columns / 4), Math.ceil(Math.max(spec.columns, spec.storedColumns) / 4)];
-  const rows = product(spec.rows);
-  const lines = product(spec.batch) * rows;
+  const rows = elementCount(spec.rows);
+  const lines = elementCount(spec.batch) * rows;
   const threads = lines * stored;
   const workgroups = independentThreads(module, threads, profile, (block) => {
     const at = block.let('at', stored === vectors ? 'i' : `(i / ${stored}u) * ${vectors}u + min(i % ${stored}u, ${vectors - 1}u)`);
@@ -233,7 +232,7 @@ class Tile {
     block.let('a_k', `(lid % ${perRow}u) * 4u`);
     block.let('a_row', `lid / ${perRow}u`);
     const count = Math.max(1, Math.ceil(loads));
-    const last = product(this.#spec.rows) - 1;
+    const last = elementCount(this.#spec.rows) - 1;
     for (let i = 0; i < count; i++) this.#spec.a.row(block, `ar${i}`, `min(tile_row + a_row + ${i * rowStep}u, ${last}u)`);
     const guard = loads < 1 ? `lid < ${bm * perRow}u` : undefined;
     return {
@@ -307,7 +306,7 @@ class Tile {
   /** Visits every result whose vector begins before `columns`. */
   each(block: Block, columns: number, visit: (block: Block, row: string, column: string, accumulator: string) => void): void {
     const { tm, tn } = this.#tactic;
-    const rows = product(this.#spec.rows);
+    const rows = elementCount(this.#spec.rows);
     for (let j = 0; j < tn / 4; j++) block.let(`column${j}`, `tile_column + (thread_x + ${j * this.#tx}u) * 4u`);
     for (let i = 0; i < tm; i++) {
       const row = block.let(`row${i}`, `tile_row + thread_y + ${i * this.#ty}u`);

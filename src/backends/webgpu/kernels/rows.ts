@@ -5,6 +5,7 @@
  * Vectors run across rows where neighbouring rows are neighbours in memory (channels-last), or along the row where it is
  * contiguous.
  */
+import { elementCount } from '../../../ir/tensor.ts';
 import type { KernelCall } from '../lower/call.ts';
 import { address, collapse, decodeIndex, inUnits, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
@@ -69,8 +70,8 @@ interface Layout {
 
 export function rowKernel(spec: RowSpec, profile: DeviceProfile, program: (row: RowEmitter) => void): KernelCall {
   const layout = layoutOf(spec);
-  const rows = product(layout.kept.extents) / (layout.direction === 'across' ? 4 : 1);
-  const steps = product(layout.reduced.extents) / (layout.direction === 'along' ? 4 : 1);
+  const rows = elementCount(layout.kept.extents) / (layout.direction === 'across' ? 4 : 1);
+  const steps = elementCount(layout.reduced.extents) / (layout.direction === 'along' ? 4 : 1);
   const work = { rows, steps, across: layout.direction === 'across' };
   const team = rowTeam(work, profile);
   const { size, slots } = team;
@@ -86,8 +87,6 @@ export function rowKernel(spec: RowSpec, profile: DeviceProfile, program: (row: 
   const ends = spec.outputs.flatMap(({ end }) => end?.inputs ?? []);
   return { source: module.finish(), operands: [...[...spec.inputs, ...spec.outputs].map((operand) => operand.tensor), ...ends], workgroups: grid };
 }
-
-const product = (extents: readonly number[]): number => extents.reduce((all, extent) => all * extent, 1);
 
 function layoutOf(spec: RowSpec): Layout {
   const operands = [...spec.inputs, ...spec.outputs];
@@ -140,7 +139,7 @@ class Emitter implements RowEmitter {
 
   constructor(module: ModuleBuilder, block: Block, spec: RowSpec, layout: Layout, work: RowWork, team: RowTeam) {
     this.module = module;
-    this.count = product(spec.reduced);
+    this.count = elementCount(spec.reduced);
     this.#block = block;
     this.#spec = spec;
     this.#layout = layout;

@@ -150,7 +150,11 @@ export interface Lowering<K extends OpKind> {
 
 export type LoweringTable = { readonly [K in OpKind]?: Lowering<K> };
 
-export type ProgramStep = { readonly kind: 'dispatch'; readonly call: KernelCall; readonly layer: number };
+/** A dispatch, and the layer that it belongs to. */
+export interface ProgramStep {
+  readonly call: KernelCall;
+  readonly layer: number;
+}
 
 /** What moved no bytes, because something lies inside of something else. */
 export interface InPlace {

@@ -347,7 +347,7 @@ class ProgramBuilder implements LowerContext {
     const layer = this.#layers[this.#layer]!;
     // What prepares a product's operands comes before the kernel that the layer is named for.
     if (call.tactic !== undefined && layer.tactic === undefined) this.#layers[this.#layer] = { ...layer, tactic: call.tactic };
-    this.#steps.push({ kind: 'dispatch', call, layer: this.#layer });
+    this.#steps.push({ call, layer: this.#layer });
   }
 
   #addLayer(call: KernelCall): number {
@@ -395,7 +395,7 @@ class ProgramBuilder implements LowerContext {
     );
     const bytes = this.#bytes[source.id]! + this.#bytes[target.id]!;
     const layer: EngineLayer = { name: `${id} to ${layout}${storage === source.storage ? '' : ` ${storage}`}`, kind: 'Reformat', precision: storage === 'f16' ? 'float16' : source.dtype, origins: [], flops: 0, bytes };
-    this.#steps.push({ kind: 'dispatch', call, layer: this.#layers.push(layer) - 1 });
+    this.#steps.push({ call, layer: this.#layers.push(layer) - 1 });
     return target;
   }
 }

@@ -14,7 +14,7 @@ import type { Assignment } from './operand.ts';
 import { type PackedSpec, product } from './spec.ts';
 
 /** Where the results of a tile go, several columns at a time. */
-export interface Sink {
+interface Sink {
   readonly width: number;
   /** Columns that are written. */
   readonly columns: number;
@@ -108,7 +108,7 @@ function shareOf({ tactic, threads, slab }: Geometry, sink: Sink): Share {
 }
 
 /** Where the next tile of a workgroup begins, by the names of its first row and, where that is another one, column, and the condition under which there is one. */
-export interface NextTile {
+interface NextTile {
   readonly row: string;
   readonly column?: string;
   readonly exists: string;
@@ -273,7 +273,6 @@ interface Place {
   /** Condition under which the point lies in the slab, where it may not. */
   readonly taken: string | undefined;
 }
-
 
 /** Places whose distances from the first one are known; the prefix tells rounds apart that are written one after another. */
 function fixedPlaces(block: Block, { slab }: Geometry, { run }: Engine, tileRow: string, round: string, { together, whole, rowStep: step }: Share, prefix: string): Place[] {

@@ -129,7 +129,7 @@ export interface PackedSpec extends EpilogueSpec {
 export type WideSpec = Omit<PackedSpec, 'element' | 'depth' | 'a' | 'b'>;
 
 /** Packed weights have a multiple of this many columns. */
-export const COLUMN_ALIGNMENT = 16;
+const COLUMN_ALIGNMENT = 16;
 
 export function packedColumns(columns: number): number {
   return Math.ceil(columns / COLUMN_ALIGNMENT) * COLUMN_ALIGNMENT;

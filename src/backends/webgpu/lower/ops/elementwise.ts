@@ -11,7 +11,7 @@ import type { Computed, LowerContext, Lowering, LoweringTable } from '../context
 import { broadcastView, type Layout } from '../tensor.ts';
 
 /** The layout that a result of these dims takes: channels-last where an input of the same shape has it. */
-export function inheritedLayout(inputs: readonly string[], dims: Dims, context: LowerContext): Layout {
+function inheritedLayout(inputs: readonly string[], dims: Dims, context: LowerContext): Layout {
   const follows = inputs.some(
     (id) => id !== '' && !context.constant(id) && sameDims(context.type(id).dims, dims) && context.source(id).layout === 'channels-last',
   );
