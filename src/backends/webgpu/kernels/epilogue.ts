@@ -8,8 +8,8 @@ import type { Expr } from '../../../ir/expr.ts';
 import { address, collapse, decodeIndex, inUnits } from '../lower/space.ts';
 import { type DeviceTensor, paddedChannels, storedBytes, type View } from '../lower/tensor.ts';
 import type { DType } from '../../../ir/tensor.ts';
-import { ExprEmitter, registerType } from '../wgsl/expr.ts';
-import { bindElements, type ElementAccess, precisionOf } from '../wgsl/access.ts';
+import { ExprEmitter } from '../wgsl/expr.ts';
+import { bindElements, type ElementAccess, precisionOf, registerType } from '../wgsl/access.ts';
 import { type Block, type ModuleBuilder, typeName } from '../wgsl/module.ts';
 
 export interface EpilogueOperand {

@@ -13,8 +13,8 @@ import type { Computed } from '../lower/context.ts';
 import { address, decodeIndex } from '../lower/space.ts';
 import { channelAlignment, type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
-import { bindElements, packedWords } from '../wgsl/access.ts';
-import { ExprEmitter, registerType } from '../wgsl/expr.ts';
+import { bindElements, packedWords, registerType } from '../wgsl/access.ts';
+import { ExprEmitter } from '../wgsl/expr.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { independentThreads } from './grid.ts';
 

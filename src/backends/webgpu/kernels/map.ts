@@ -10,8 +10,8 @@ import type { KernelCall } from '../lower/call.ts';
 import { address, collapse, decodeIndex, inUnits, isAligned, memoryOrder, permuteSpace, type Space } from '../lower/space.ts';
 import { channelAlignment, type DeviceTensor, paddedChannels, storedBytes, storedElements, type View } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
-import { ExprEmitter, registerType } from '../wgsl/expr.ts';
-import { bindElements, type ElementAccess, precisionOf, loadedType } from '../wgsl/access.ts';
+import { ExprEmitter } from '../wgsl/expr.ts';
+import { bindElements, type ElementAccess, loadedType, precisionOf, registerType } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder, typeName, type Width } from '../wgsl/module.ts';
 import { independentThreads } from './grid.ts';
 

@@ -9,8 +9,7 @@ import type { KernelCall } from '../lower/call.ts';
 import { address, decodeIndex } from '../lower/space.ts';
 import { type DeviceTensor, paddedChannels, storedBytes, type View, viewOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
-import { registerType } from '../wgsl/expr.ts';
-import { bindElements, type ElementAccess } from '../wgsl/access.ts';
+import { bindElements, type ElementAccess, registerType } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { independentThreads } from './grid.ts';
 

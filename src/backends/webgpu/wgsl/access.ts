@@ -9,7 +9,32 @@
 import type { Access, Storage } from '../../../engine/plan.ts';
 import { STORAGE_BYTES } from '../../../engine/plan.ts';
 import type { DType } from '../../../ir/tensor.ts';
-import { type ModuleBuilder, typeName, type Width } from './module.ts';
+import { type ModuleBuilder, type Scalar, typeName, type Width } from './module.ts';
+
+/** The register type that holds a value of an element type. */
+export function registerType(dtype: DType): Scalar {
+  switch (dtype) {
+    case 'float32':
+    case 'float16':
+    case 'bfloat16':
+    case 'float64':
+      return 'f32';
+    case 'int8':
+    case 'int16':
+    case 'int32':
+    case 'int64':
+      return 'i32';
+    case 'uint8':
+    case 'uint16':
+    case 'uint32':
+    case 'uint64':
+      return 'u32';
+    case 'bool':
+      return 'bool';
+    default:
+      return dtype satisfies never;
+  }
+}
 
 /** The register type of an element as loaded: bool stays the word that it is stored as. */
 export function storedScalar(storage: Storage, dtype: DType): 'f32' | 'i32' | 'u32' {

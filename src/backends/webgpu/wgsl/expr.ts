@@ -7,33 +7,9 @@
 import type { Expr, UnaryFn } from '../../../ir/expr.ts';
 import { exprDtype } from '../../../ops/internal.ts';
 import { DTYPE_BITS, type DType } from '../../../ir/tensor.ts';
-import type { Precision } from './access.ts';
+import { type Precision, registerType } from './access.ts';
 import { type Block, type ModuleBuilder, type Scalar, typeName, type Width } from './module.ts';
-
-/** The register type that holds a value of an element type. */
-export function registerType(dtype: DType): Scalar {
-  switch (dtype) {
-    case 'float32':
-    case 'float16':
-    case 'bfloat16':
-    case 'float64':
-      return 'f32';
-    case 'int8':
-    case 'int16':
-    case 'int32':
-    case 'int64':
-      return 'i32';
-    case 'uint8':
-    case 'uint16':
-    case 'uint32':
-    case 'uint64':
-      return 'u32';
-    case 'bool':
-      return 'bool';
-    default:
-      return dtype satisfies never;
-  }
-}
+import { wrapInteger } from './narrow.ts';
 
 /** A literal of the register type; infinities and NaN come from helpers, because WGSL has no such constants. */
 export function literal(module: ModuleBuilder, value: number, scalar: Scalar): string {
@@ -246,10 +222,6 @@ const WRAPPING: ReadonlySet<string> = new Set(['add', 'sub', 'mul', 'div', 'pow'
 
 /** `code` brought back into the range of an 8- or 16-bit integer, where the operation can leave it. */
 function wrapNarrow(code: string, expr: Expr, dtype: DType, width: Width): string {
-  const bits = DTYPE_BITS[dtype];
-  const scalar = registerType(dtype);
-  if (bits >= 32 || (scalar !== 'i32' && scalar !== 'u32')) return code;
   const leaves = expr.kind === 'cast' || ((expr.kind === 'unary' || expr.kind === 'binary') && WRAPPING.has(expr.fn));
-  if (!leaves) return code;
-  return scalar === 'u32' ? `(${code}) & ${typeName('u32', width)}(${2 ** bits - 1}u)` : `extractBits(${code}, 0u, ${bits}u)`;
+  return leaves ? wrapInteger(dtype, code, width) : code;
 }

@@ -5,8 +5,7 @@
 import type { View } from '../../lower/tensor.ts';
 import { storedBytes, storedElements } from '../../lower/tensor.ts';
 import { address, collapse, inUnits, type Space } from '../../lower/space.ts';
-import { registerType } from '../../wgsl/expr.ts';
-import { storedScalar } from '../../wgsl/access.ts';
+import { registerType, storedScalar } from '../../wgsl/access.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import { joinBytes, type Range, saturate, type SaturatingTail } from './saturate.ts';

@@ -6,7 +6,7 @@ import type { Node } from '../../../../ir/graph.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { foldWorkgroups, flatWorkgroup } from '../../kernels/grid.ts';
 import { BoundTensor, type Operands, pointKernel } from '../../kernels/pointwise.ts';
-import { registerType } from '../../wgsl/expr.ts';
+import { registerType } from '../../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { decodeIndex } from '../space.ts';
 import type { KernelCall } from '../call.ts';

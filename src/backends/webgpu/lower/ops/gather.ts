@@ -7,7 +7,7 @@ import { elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { gatherRowsKernel, hasWholeRows } from '../../kernels/gather-rows.ts';
 import { elementKernel, wrapIndex } from '../../kernels/pointwise.ts';
-import { registerType } from '../../wgsl/expr.ts';
+import { registerType } from '../../wgsl/access.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';

@@ -12,7 +12,7 @@ import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { mapKernel } from '../../kernels/map.ts';
 import { type BoundTensor, pointKernel } from '../../kernels/pointwise.ts';
 import { type RowEmitter, rowKernel } from '../../kernels/rows.ts';
-import { registerType } from '../../wgsl/expr.ts';
+import { registerType } from '../../wgsl/access.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { integerRange, wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';

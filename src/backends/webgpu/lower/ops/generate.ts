@@ -3,7 +3,7 @@ import type { Graph, Node } from '../../../../ir/graph.ts';
 import { type DType, elementCount } from '../../../../ir/tensor.ts';
 import { elementKernel } from '../../kernels/pointwise.ts';
 import { mapKernel } from '../../kernels/map.ts';
-import { registerType } from '../../wgsl/expr.ts';
+import { registerType } from '../../wgsl/access.ts';
 import type { HostArray, LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { mustBeConstant } from '../support.ts';
 import { rowMajorStrides, storageOf } from '../tensor.ts';

@@ -6,7 +6,7 @@ import type { Node } from '../../../../ir/graph.ts';
 import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { type BoundTensor, elementKernel, pointKernel, wrapIndex } from '../../kernels/pointwise.ts';
-import { registerType } from '../../wgsl/expr.ts';
+import { registerType } from '../../wgsl/access.ts';
 import type { Block } from '../../wgsl/module.ts';
 import { wrapInteger } from '../../wgsl/narrow.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';

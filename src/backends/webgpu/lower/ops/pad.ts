@@ -1,7 +1,7 @@
 /** Pad: every output element finds its source, or is the constant. Negative pads crop. */
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import type { OpAttrs } from '../../../../ir/ops.ts';
-import { registerType } from '../../wgsl/expr.ts';
+import { registerType } from '../../wgsl/access.ts';
 import type { Block } from '../../wgsl/module.ts';
 import type { Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';
