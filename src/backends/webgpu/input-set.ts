@@ -33,12 +33,17 @@ export class InputSet {
     this.bytes = own.reduce((sum, { size }) => sum + size, 0);
   }
 
-  /** A set with buffers of its own. Throws TsrtError OUT_OF_MEMORY. */
-  static async create(device: GPUDevice, plan: Plan, resources: Resources): Promise<InputSet> {
+  /** A set with buffers of its own. Throws TsrtError OUT_OF_MEMORY, and what rebinding throws. */
+  static async create(device: GPUDevice, plan: Plan, resources: Pick<Resources, 'rebound'>): Promise<InputSet> {
     const indices = buffersOf(plan, 'input');
     const make = (): GPUBuffer[] => indices.map((i) => device.createBuffer({ label: `input ${i}`, size: plan.buffers[i]!.bytes, usage: USAGE.storage | USAGE.copySrc | USAGE.copyDst }));
     const own = await allocated(device, planBytes(plan, 'input'), make, 'for inputs of one more execution: ');
-    return new InputSet(device, plan, await resources.rebound(new Map(indices.map((i, at) => [i, own[at]!]))), own);
+    try {
+      return new InputSet(device, plan, await resources.rebound(new Map(indices.map((i, at) => [i, own[at]!]))), own);
+    } catch (error) {
+      for (const buffer of own) buffer.destroy();
+      throw error;
+    }
   }
 
   /** The buffers were written by commands of somebody's own. */

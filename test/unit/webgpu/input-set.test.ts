@@ -45,3 +45,26 @@ describe('commands encoded ahead', () => {
     expect(counted.encoders).toBe(6);
   });
 });
+
+describe('a set of inputs of its own', () => {
+  it('leaves no buffers where the steps can not be bound to them', async () => {
+    const alive = new Set<object>();
+    const createBuffer = (): object => {
+      const buffer = { destroy: () => void alive.delete(buffer) };
+      alive.add(buffer);
+      return buffer;
+    };
+    const device = { createBuffer, pushErrorScope: () => {}, popErrorScope: async () => null } as unknown as GPUDevice;
+    const plan = { buffers: [{ kind: 'input', bytes: 16 }, { kind: 'output', bytes: 16 }, { kind: 'input', bytes: 32 }] } as unknown as Plan;
+    const bound: number[] = [];
+    const making = InputSet.create(device, plan, {
+      rebound: (replaced) => {
+        bound.push(...replaced.keys());
+        return Promise.reject(new Error('refused'));
+      },
+    });
+    await expect(making).rejects.toThrow('refused');
+    expect(bound).toEqual([0, 2]);
+    expect(alive.size).toBe(0);
+  });
+});
