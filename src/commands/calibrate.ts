@@ -1,5 +1,4 @@
 /** `tsrt-bench calibrate SUITE`. */
-import { resolve } from 'node:path';
 import { Args, Flags } from '@oclif/core';
 import { EXIT } from '../errors.ts';
 import { CALIBRATION_METHODS } from '../quantize/calibrators.ts';
@@ -7,6 +6,7 @@ import { SCHEMES, type Scheme } from '../quantize/params.ts';
 import type { CalibrateCommandResult } from '../workflows/calibrate/command.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
+import { DATASET_FLAG, SIZE_FLAGS, dataOverrides } from './suite-flags.ts';
 import { watched } from './watched.ts';
 
 export default class Calibrate extends BaseCommand {
@@ -16,13 +16,15 @@ export default class Calibrate extends BaseCommand {
   static override examples = [
     '<%= config.bin %> calibrate suites/resnet50 --dataset ./photos --out resnet50.calibration.json',
     '<%= config.bin %> calibrate mobilenetv2 --model model.onnx --dataset ./photos --method percentile --percentile 99.9',
+    '<%= config.bin %> calibrate tagger.onnx --dataset samples.npz --dim sequence=128',
     '<%= config.bin %> calibrate resnet50 --dataset ./night --check resnet50.calibration.json',
   ];
-  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name; or an ONNX file, with --dataset" }) };
   static override flags = {
     ...CONFIG_FLAGS,
     model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
-    dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR' }),
+    ...DATASET_FLAG,
+    ...SIZE_FLAGS,
     samples: Flags.integer({ description: 'at most this many samples, spread over the dataset', helpValue: 'N', min: 1 }),
     method: Flags.string({ description: `how a range is chosen: ${CALIBRATION_METHODS.join(', ')}, or a plugin's calibrator`, helpValue: 'NAME' }),
     scheme: Flags.string({ description: 'affine: uint8 with a zero point; symmetric: int8 around zero', options: [...SCHEMES] }),
@@ -40,7 +42,7 @@ export default class Calibrate extends BaseCommand {
       calibrateCommand({
         suite: args.suite,
         modelFile: flags.model,
-        dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
+        overrides: dataOverrides(flags),
         samples: flags.samples,
         method: flags.method,
         scheme: flags.scheme as Scheme | undefined,

@@ -11,32 +11,54 @@ import { parseScalar, parseShapes, parseSizes } from './values.ts';
 const list = (description: string, helpValue: string, options: Record<string, unknown> = {}) =>
   Flags.string({ description, helpValue, multiple: true, delimiter: ',', helpGroup: 'SUITE', ...options });
 
+/** Sizes that a model leaves open. */
+export const SIZE_FLAGS = {
+  dim: Flags.string({ description: 'size of a symbolic dimension other than the batch; repeatable', helpValue: 'NAME=N', multiple: true, helpGroup: 'SUITE' }),
+  shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true, helpGroup: 'SUITE' }),
+} as const;
+
+/** Where the samples are. */
+export const DATASET_FLAG = {
+  dataset: Flags.string({ description: "in place of the suite's dataset: a folder of images, or arrays by the inputs' names (.npz, or a folder of .npy)", helpValue: 'PATH', helpGroup: 'SUITE' }),
+} as const;
+
 export const SUITE_FLAGS = {
   model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE', helpGroup: 'SUITE' }),
-  dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR', helpGroup: 'SUITE' }),
+  ...DATASET_FLAG,
   limit: Flags.integer({ description: 'at most this many inputs for the accuracy run', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
   backend: list('backends to run, as a,b or repeated', 'NAME'),
   precision: list(`precisions to run: ${PRECISIONS.join(', ')}`, 'NAME', { options: [...PRECISIONS] }),
   fusion: list('fusion on, off, or on,off for both', 'on|off', { options: [...FUSIONS] }),
   batch: list('batch sizes, such as 1,8', 'N'),
   option: list('backend option, such as threads=1; repeat a key to try several values', 'KEY=VALUE'),
-  dim: Flags.string({ description: 'size of a symbolic dimension other than the batch; repeatable', helpValue: 'NAME=N', multiple: true, helpGroup: 'SUITE' }),
-  shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true, helpGroup: 'SUITE' }),
+  ...SIZE_FLAGS,
   ...FALLBACK_FLAG,
   rounds: Flags.integer({ description: 'rounds over all cases', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
   time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME', helpGroup: 'SUITE' }),
   seed: Flags.integer({ description: 'seed of orders, synthetic inputs and resampling', helpValue: 'N', min: 0, helpGroup: 'SUITE' }),
 } as const;
 
-interface ParsedSuiteFlags {
+interface ParsedDataFlags {
   readonly dataset?: string | undefined;
+  readonly dim?: readonly string[] | undefined;
+  readonly shape?: readonly string[] | undefined;
+}
+
+/** Which samples, and of which sizes: all that a calibration takes of the suite's flags. */
+export function dataOverrides({ dataset, dim, shape }: ParsedDataFlags): Pick<SuiteOverrides, 'dataset' | 'dims' | 'inputShapes'> {
+  return {
+    dims: parseSizes('--dim', dim),
+    inputShapes: parseShapes('--shape', shape),
+    dataset: dataset === undefined ? undefined : resolve(dataset),
+  };
+}
+
+interface ParsedSuiteFlags extends ParsedDataFlags {
   readonly backend?: readonly string[] | undefined;
   readonly precision?: readonly string[] | undefined;
   readonly fusion?: readonly string[] | undefined;
   readonly batch?: readonly string[] | undefined;
   readonly option?: readonly string[] | undefined;
-  readonly dim?: readonly string[] | undefined;
-  readonly shape?: readonly string[] | undefined;
   readonly fallback?: string | undefined;
   readonly tune?: string | undefined;
   readonly rounds?: number | undefined;
@@ -51,12 +73,10 @@ export function suiteOverrides(flags: ParsedSuiteFlags): SuiteOverrides {
     fusion: nonEmpty(flags.fusion) as readonly Fusion[] | undefined,
     batch: nonEmpty(flags.batch)?.map((value) => parseCount('--batch', value)),
     backendOptions: flags.option && flags.option.length > 0 ? parseOptions(flags.option) : undefined,
-    dims: parseSizes('--dim', flags.dim),
-    inputShapes: parseShapes('--shape', flags.shape),
+    ...dataOverrides(flags),
     ownOptions: webgpuOptions(flags),
     rounds: flags.rounds,
     timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time),
-    dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
   };
 }
 

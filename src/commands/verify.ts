@@ -20,11 +20,12 @@ interface VerifyReport {
 export default class Verify extends BaseCommand {
   static override summary = 'Run models on a backend and compare with expected outputs';
   static override description =
-    "A folder may hold ONNX's own test layout at any depth: CASE/model.onnx with CASE/test_data_set_N/input_K.pb and output_K.pb, or the .pb files beside the model. A model without expected outputs is compared with onnxruntime, unoptimized, on seeded inputs. Integers, bools and strings must be equal; floats may differ by ATOL × max(1, largest expected magnitude) + RTOL × |expected| (the defaults are onnxruntime's for ONNX's own tests). Exits with 1 if a case failed.";
+    "A folder may hold ONNX's own test layout at any depth: CASE/model.onnx with CASE/test_data_set_N/input_K.pb and output_K.pb, or the .pb files beside the model. A model without expected outputs is compared with onnxruntime, unoptimized, on seeded inputs or those of --inputs. Integers, bools and strings must be equal; floats may differ by ATOL × max(1, largest expected magnitude) + RTOL × |expected| (the defaults are onnxruntime's for ONNX's own tests). Exits with 1 if a case failed.";
   static override examples = [
     '<%= config.bin %> verify model.onnx --backend webgpu',
     '<%= config.bin %> verify conformance/ --backend onnxruntime --json',
     '<%= config.bin %> verify model.engine --against model.onnx',
+    '<%= config.bin %> verify model.onnx --backend webgpu --precision fp16 --inputs samples.npz',
     '<%= config.bin %> verify model.onnx --batch 4 --dim sequence=128 --rtol 1e-2',
   ];
   static override args = { path: Args.string({ required: true, description: 'an .onnx file, a folder that holds some, or an engine file' }) };
@@ -41,7 +42,8 @@ export default class Verify extends BaseCommand {
       description: "absolute tolerance, times the output's scale [default: 1e-5; 1e-4 against the reference; 2e-2 in fp16, 0.2 in int8 and mixed]",
       helpValue: 'X',
     }),
-    batch: Flags.integer({ description: 'batch of models without test data', default: 1, min: 1, helpValue: 'N' }),
+    inputs: Flags.string({ description: "arrays to run instead of test data or seeded numbers, by the inputs' names (.npz, or a folder of .npy); those named as outputs are what is expected", helpValue: 'PATH' }),
+    batch: Flags.integer({ description: 'batch of models without test data [default: 1, or what the model fixes]', min: 1, helpValue: 'N' }),
     dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
     shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
     seed: Flags.integer({ description: 'seed of the inputs of models without test data', default: 0, min: 0, helpValue: 'N' }),
@@ -71,7 +73,7 @@ export default class Verify extends BaseCommand {
         plugins: config.plugins,
         tolerance: { rtol: parseTolerance('--rtol', flags.rtol), atol: parseTolerance('--atol', flags.atol) },
         options: {
-          batch: flags.batch,
+          batch: flags.batch ?? 1,
           dims: parseSizes('--dim', flags.dim),
           inputShapes: parseShapes('--shape', flags.shape),
           precision: flags.precision as Precision,
@@ -79,6 +81,8 @@ export default class Verify extends BaseCommand {
           disabledPasses: [],
           backendOptions: withFallback(parsePairs('--option', flags.option), flags.fallback),
         },
+        rebatch: flags.batch !== undefined,
+        arrays: flags.inputs,
         device: flags.device,
         seed: flags.seed,
         jobs: flags.jobs,

@@ -1,19 +1,20 @@
 /**
- * Datasets as batches of tensors: photographs from a folder, or seeded synthetic samples. Memory holds a few batches at
- * most; order is always the same.
+ * Datasets as batches of tensors: photographs from a folder, arrays of NumPy, or seeded synthetic samples. Memory holds a few batches
+ * at most (of a .npz file, all of it); order is always the same.
  */
 import { availableParallelism } from 'node:os';
 import { basename } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import type { TensorMap } from '../backends/backend.ts';
-import type { Binding } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
-import { fromNumbers, sameDims, type Tensor } from '../ir/tensor.ts';
-import { hashImages, type ImageFile, type ImageFolder, readImageFolder, spread } from './images.ts';
-import { imageDims, normalizePixels, pictureBytes, type Pixels, readImage } from './preprocess.ts';
-import type { ImageInput, SuiteInput } from './schema.ts';
-import type { Batch, Dataset, DatasetPart, DatasetRequest } from './source.ts';
-import { stack, syntheticPixels, syntheticSample, valuesByType } from './synthetic.ts';
+import { fromNumbers, type Tensor } from '../ir/tensor.ts';
+import { arrayDataset } from './arrays.ts';
+import { hashImages, type ImageFile, type ImageFolder, readImageFolder, requireImageFolder, spread } from './images.ts';
+import { checkLabel } from './labels.ts';
+import { holdsArrays, isArrayFile, readArrays } from './npy.ts';
+import { normalizePixels, pictureBytes, type Pixels, readImage } from './preprocess.ts';
+import { type ImageSlot, isImage, matchInputs, partOf, type Slot, syntheticInputs } from './slots.ts';
+import type { Batch, Dataset, DatasetRequest } from './source.ts';
+import { stack, syntheticPixels } from './synthetic.ts';
 
 /** Throws DATASET_INVALID, and SUITE_INVALID where the suite's inputs are not the model's. */
 export async function openDataset(request: DatasetRequest): Promise<Dataset> {
@@ -21,27 +22,20 @@ export async function openDataset(request: DatasetRequest): Promise<Dataset> {
   const slots = matchInputs(request);
   const image = slots.find(isImage);
   if (request.folder === undefined) return syntheticDataset(request, slots);
+  if (isArrayFile(request.folder) || (image === undefined && (await holdsArrays(request.folder)))) return arrayDataset(request, request.folder, slots);
   if (image === undefined) {
-    throw new TsrtError('DATASET_INVALID', 'the suite takes no image, so a folder of images has no use', {
+    throw new TsrtError('DATASET_INVALID', 'no input of the suite is an image, and the folder holds no arrays', {
       place: request.folder,
-      fix: 'run without --dataset: the inputs are synthetic',
+      fix: 'describe the input that takes the images (`kind: image`), give a .npz file or a folder of .npy files with an array for each input, or run without --dataset: the inputs are synthetic',
     });
   }
   return imageDataset(request, request.folder, slots, image);
 }
 
-/** An input of the suite with the model's input that it feeds. */
-interface Slot {
-  readonly input: SuiteInput;
-  readonly binding: Binding;
-  /** Shape of one sample; the whole shape where the binding has no batch dimension. */
-  readonly sampleDims: readonly number[];
-  readonly batched: boolean;
-}
-type ImageSlot = Slot & { readonly input: ImageInput };
-
-function isImage(slot: Slot): slot is ImageSlot {
-  return slot.input.kind === 'image';
+/** What can be said of the path before there is a model. Throws DATASET_INVALID for what can be no dataset. */
+export async function requireDataset(path: string): Promise<void> {
+  if (isArrayFile(path)) await readArrays(path);
+  else await requireImageFolder(path);
 }
 
 /** The pictures of a batch, by the name of the input that they are for. */
@@ -49,43 +43,6 @@ function stackPictures({ input: { preprocess }, binding }: ImageSlot, pictures: 
   const { width, height } = preprocess.crop;
   const samples = pictures.map((pixels): Tensor => ({ dtype: 'uint8', dims: [height, width, 3], data: pictureBytes(pixels, preprocess) }));
   return { [binding.name]: stack(samples, [pictures.length, height, width, 3]) };
-}
-
-/** Suite inputs by name, or by position where the suite gives none. */
-function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
-  const listed = bindings.map((binding) => binding.name).join(', ');
-  if (inputs.length === 0) return bindings.map((binding) => slotOf({ kind: 'synthetic', values: valuesByType(binding.dtype) }, binding, batch));
-  if (inputs.length !== bindings.length) {
-    throw new TsrtError('SUITE_INVALID', `the suite describes ${inputs.length} inputs, the model has ${bindings.length} (${listed})`, {
-      fix: 'describe every input of the model under `inputs`, or none for seeded numbers by their types',
-    });
-  }
-  return inputs.map((input, index) => {
-    const binding = input.name === undefined ? bindings[index] : bindings.find(({ name }) => name === input.name);
-    if (binding === undefined) {
-      throw new TsrtError('SUITE_INVALID', `the model has no input '${input.name}'; it has ${listed}`, {
-        fix: 'name one of them, or leave `name` out to go by position',
-      });
-    }
-    if (input.dtype !== undefined && input.dtype !== binding.dtype) {
-      throw new TsrtError('SUITE_INVALID', `input '${binding.name}' is ${binding.dtype} in the model, ${input.dtype} in the suite`, {
-        fix: 'leave `dtype` out to take the model’s',
-      });
-    }
-    const slot = slotOf(input, binding, batch);
-    if (input.kind === 'image' && !(slot.batched && sameDims(slot.sampleDims, imageDims(input.preprocess)))) {
-      const wanted = [batch, ...imageDims(input.preprocess)].join(',');
-      throw new TsrtError('SUITE_INVALID', `preprocessing gives [${wanted}], the model's input '${binding.name}' is [${binding.dims.join(',')}]`, {
-        fix: 'set `preprocess.crop` and `preprocess.layout` to what the model takes',
-      });
-    }
-    return slot;
-  });
-}
-
-function slotOf(input: SuiteInput, binding: Binding, batch: number): Slot {
-  const batched = binding.dims[0] === batch;
-  return { input, binding, batched, sampleDims: batched ? binding.dims.slice(1) : binding.dims };
 }
 
 /** Synthetic samples from this number on are for calibration. */
@@ -119,31 +76,11 @@ function syntheticDataset(request: DatasetRequest, slots: readonly Slot[]): Data
   };
 }
 
-/** Samples drawn without a pause; a large batch takes minutes, in which a signal must be heard. */
-const DRAWN_AT_ONCE = 16;
-
-async function syntheticInputs(slots: readonly Slot[], seed: number, indices: readonly number[], signal: AbortSignal | undefined): Promise<TensorMap> {
-  const inputs: Record<string, Tensor> = {};
-  for (const { input, binding, sampleDims, batched } of slots) {
-    const drawn = new Map<number, Tensor>();
-    const wanted = batched ? indices : indices.slice(0, 1);
-    for (const index of wanted) {
-      if (drawn.has(index)) continue;
-      if (drawn.size % DRAWN_AT_ONCE === 0) await setImmediate();
-      signal?.throwIfAborted();
-      drawn.set(index, syntheticSample(input, binding.name, { dtype: binding.dtype, dims: sampleDims }, seed, index));
-    }
-    const samples = wanted.map((index) => drawn.get(index)!);
-    inputs[binding.name] = batched ? stack(samples, binding.dims) : samples[0]!;
-  }
-  return inputs;
-}
-
 async function imageDataset(request: DatasetRequest, folder: string, slots: readonly Slot[], slot: ImageSlot): Promise<Dataset> {
   const { labelsFile, classes, labelOffset, limit } = request;
   const options = { labelsFile, classes: classes === undefined ? undefined : classes - labelOffset };
   const found = await (request.source?.images?.(folder, options) ?? readImageFolder(folder, options));
-  const images = spread(partOf(found.images, request.part), limit).map((image) => checkLabel(image, classes, labelOffset));
+  const images = spread(partOf(found.images, request.part), limit).map((image) => withLabel(image, request));
   const sha256 = await hashImages(images, request.signal);
   const skipped: string[] = [];
   return {
@@ -157,28 +94,13 @@ async function imageDataset(request: DatasetRequest, folder: string, slots: read
   };
 }
 
-function partOf(images: readonly ImageFile[], part: DatasetPart | undefined): readonly ImageFile[] {
-  if (part === undefined) return images;
-  const reserved = new Set(spread(images, Math.min(part.calibrationSamples, Math.floor(images.length / 2))));
-  return images.filter((image) => reserved.has(image) === (part.take === 'calibration'));
-}
-
 function describeLabels(source: ImageFolder['labelSource']): string {
   return source === 'none' ? 'no labels' : `labels from ${source === 'labels file' ? 'a file' : source}`;
 }
 
-function checkLabel(image: ImageFile, classes: number | undefined, offset: number): ImageFile {
-  if (image.label === undefined) return image;
-  const label = image.label + offset;
-  if (label < 0 || (classes !== undefined && label >= classes)) {
-    const moved = offset === 0 ? '' : ` (${label} with the suite's labelOffset)`;
-    const bound = label < 0 ? 'below 0' : `beyond the model's ${classes} classes`;
-    throw new TsrtError('DATASET_INVALID', `class ${image.label} of ${image.name}${moved} is ${bound}`, {
-      place: image.path,
-      fix: 'check the labels, and `dataset.labelOffset` of the suite',
-    });
-  }
-  return { ...image, label };
+function withLabel(image: ImageFile, { classes, labelOffset }: DatasetRequest): ImageFile {
+  const { label, name, path: place } = image;
+  return label === undefined ? image : { ...image, label: checkLabel({ label, name, place, classes, labelOffset }) };
 }
 
 async function* imageBatches(

@@ -38,9 +38,9 @@ export interface ImageFolderOptions {
 export async function requireImageFolder(folder: string): Promise<void> {
   const info = await stat(folder).catch(() => undefined);
   if (!info?.isDirectory()) {
-    throw new TsrtError('DATASET_INVALID', info ? 'the dataset is not a folder' : 'there is no such dataset folder', {
+    throw new TsrtError('DATASET_INVALID', info ? 'the dataset is neither a folder nor a .npz or .npy file' : 'there is no such dataset folder', {
       place: folder,
-      fix: 'pass a folder of images with --dataset, or leave it out for synthetic inputs',
+      fix: 'pass a folder of images, or arrays (.npz), with --dataset, or leave it out for synthetic inputs',
     });
   }
 }

@@ -104,9 +104,9 @@ const input = z.discriminatedUnion('kind', [
 const dataset = z.strictObject({
   /** A dataset that a plugin gives, by its name; absent: the harness reads the folder itself. */
   source: text.optional(),
-  /** A folder of images, relative to the suite; `--dataset` overrides it. Absent: synthetic inputs. */
+  /** A folder of images, or arrays (.npz, .npy, a folder of .npy), relative to the suite; `--dataset` overrides it. Absent: synthetic inputs. */
   path: text.optional(),
-  /** Labels file inside the folder, where it is not labels.txt, labels.csv or labels.json. */
+  /** Labels file inside the folder, where it is not labels.txt, labels.csv or labels.json; of arrays, the name of one that is not `labels`. */
   labels: text.optional(),
   /** Added to each label: 1 where the model's class 0 is "background". */
   labelOffset: z.int().nonnegative().default(0),

@@ -23,7 +23,7 @@ export interface DatasetRequest {
   readonly batch: number;
   /** The plugin's dataset that the suite names; undefined: the harness's own folders and synthetic samples. */
   readonly source?: DatasetSource | undefined;
-  /** A folder of images (absolute); undefined: synthetic. */
+  /** A folder of images, or arrays (absolute); undefined: synthetic. */
   readonly folder: string | undefined;
   /** Number of the model's classes, where it has classes. */
   readonly classes: number | undefined;

@@ -3,8 +3,7 @@ import { resolve } from 'node:path';
 import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import { outputName } from '../suite/accuracy.ts';
-import { openDataset } from '../suite/datasets.ts';
-import { requireImageFolder } from '../suite/images.ts';
+import { openDataset, requireDataset } from '../suite/datasets.ts';
 import type { Suite } from '../suite/schema.ts';
 import type { Dataset, DatasetRequest } from '../suite/source.ts';
 import type { Binding } from '../engine/engine.ts';
@@ -18,7 +17,7 @@ export interface SuiteDatasetRequest extends Pick<DatasetRequest, 'batch' | 'par
 
 /** Whether the suite says what its model reads: without a word of it, inputs are numbers made up by their types. */
 export function saysInputs({ inputs, dataset }: Suite): boolean {
-  return inputs.length > 0 || dataset.source !== undefined;
+  return inputs.length > 0 || dataset.source !== undefined || dataset.path !== undefined;
 }
 
 /** Throws SUITE_INVALID for a suite that says nothing of its inputs: ranges of made-up numbers would be taken for those of data. */
@@ -26,14 +25,14 @@ export function requireInputs(suite: Suite): void {
   if (saysInputs(suite)) return;
   throw new TsrtError('SUITE_INVALID', 'nothing says what the model reads, and ranges of made-up numbers are no ranges', {
     place: suite.file,
-    fix: 'take a suite that describes the inputs, with --model FILE and --dataset DIR: copy one of the shipped suites',
+    fix: 'give samples: --dataset FILE.npz with an array for each input; or take a suite that describes the inputs, with --model FILE and --dataset DIR',
   });
 }
 
 /** What can be said of the dataset before there is a model: nobody waits for a build to read of a folder's typo. Throws as {@link openSuiteDataset}. */
 export async function checkSuiteDataset({ dataset: { source, path }, folder }: Suite, registry: Registry): Promise<void> {
   if (source !== undefined) registry.dataset(source);
-  else if (path !== undefined) await requireImageFolder(resolve(folder, path));
+  else if (path !== undefined) await requireDataset(resolve(folder, path));
 }
 
 /** Throws DATASET_INVALID, SUITE_INVALID, and USAGE for a source that no plugin gives. */

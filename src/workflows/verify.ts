@@ -1,6 +1,7 @@
 /**
  * Verifies models on a backend: against the outputs that lie with them, or against the reference backend on seeded inputs.
  */
+import { resolve } from 'node:path';
 import type { BuildOptions } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
@@ -24,6 +25,10 @@ export interface VerifyRequest {
   readonly tolerance: AskedTolerance;
   readonly options: Pick<BuildOptions, 'batch' | 'dims' | 'inputShapes' | 'fusion' | 'precision' | 'disabledPasses' | 'backendOptions'>;
   readonly device: string | undefined;
+  /** Whether the batch was asked for. */
+  readonly rebatch: boolean;
+  /** A file or folder of arrays to run in place of test data and seeded inputs. */
+  readonly arrays: string | undefined;
   /** Of the inputs of models without test data. */
   readonly seed: number;
   /** Worker processes. */
@@ -45,21 +50,28 @@ export interface Verification {
  */
 export async function verify(request: VerifyRequest): Promise<Verification> {
   const registry = await openRegistry(request.plugins);
-  const { cases, options, notices } = await casesOf(request, registry);
+  const { cases: found, options, notices } = await casesOf(request, registry);
+  const cases = withArrays(found, request);
   const backend = registry.backend(options.backend);
-  const { tolerance, seed } = request;
+  const { tolerance, rebatch, seed } = request;
   const device = (await chooseDevices(request.device, [backend])).get(backend.name);
   return {
     total: cases.length,
     notices,
     results: checkAll(cases, {
-      open: { kind: 'open', backend: backend.name, plugins: request.plugins, settings: { tolerance, options, device, seed } },
+      open: { kind: 'open', backend: backend.name, plugins: request.plugins, settings: { tolerance, options, rebatch, device, seed } },
       jobs: request.jobs,
       caseTimeoutMs: request.caseTimeoutMs,
       environment: (await backend.workerEnvironment?.(device)) ?? {},
       signal: request.signal,
     }),
   };
+}
+
+function withArrays(cases: readonly VerifyCase[], { arrays, path }: VerifyRequest): readonly VerifyCase[] {
+  if (arrays === undefined) return cases;
+  if (cases.length > 1) throw new TsrtError('USAGE', `--inputs is for one model, and there are ${cases.length}`, { place: path, fix: 'give one .onnx file' });
+  return cases.map((found) => ({ ...found, arrays: resolve(arrays) }));
 }
 
 interface Cases {

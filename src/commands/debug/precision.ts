@@ -1,5 +1,4 @@
 /** `tsrt-bench debug precision SUITE`. */
-import { resolve } from 'node:path';
 import { Args, Flags } from '@oclif/core';
 import { EXIT } from '../../errors.ts';
 import type { Grid } from '../../report/grid.ts';
@@ -7,6 +6,7 @@ import { formatNumber, plural } from '../../report/units.ts';
 import type { PrecisionResult } from '../../workflows/debug/precision.ts';
 import { BaseCommand } from '../base.ts';
 import { CONFIG_FLAGS, settings } from '../config-flags.ts';
+import { DATASET_FLAG, SIZE_FLAGS, dataOverrides } from '../suite-flags.ts';
 import { watched } from '../watched.ts';
 
 const SHOWN = 10;
@@ -18,12 +18,14 @@ export default class DebugPrecision extends BaseCommand {
   static override examples = [
     '<%= config.bin %> debug precision suites/mobilenetv2 --model model.onnx --dataset ./photos --out mixed.json',
     '<%= config.bin %> debug precision resnet50 --dataset ./photos --min-snr 30',
+    '<%= config.bin %> debug precision tagger.onnx --dataset samples.npz --min-snr 30',
   ];
-  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name; or an ONNX file, with --dataset" }) };
   static override flags = {
     ...CONFIG_FLAGS,
     model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
-    dataset: Flags.string({ description: "a folder of inputs in place of the suite's dataset", helpValue: 'DIR' }),
+    ...DATASET_FLAG,
+    ...SIZE_FLAGS,
     calibration: Flags.string({ description: 'ranges to start from; default: calibrated now', helpValue: 'FILE' }),
     samples: Flags.integer({ description: 'samples to judge by; calibration sees none of them', helpValue: 'N', min: 1, default: 32 }),
     'min-snr': Flags.string({ description: "decibels to reach, in place of the suite's accuracy budget", helpValue: 'DB' }),
@@ -41,7 +43,7 @@ export default class DebugPrecision extends BaseCommand {
       debugPrecision({
         suite: args.suite,
         modelFile: flags.model,
-        dataset: flags.dataset === undefined ? undefined : resolve(flags.dataset),
+        overrides: dataOverrides(flags),
         calibration: flags.calibration,
         samples: flags.samples,
         minSnrDb,

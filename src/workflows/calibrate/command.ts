@@ -7,7 +7,7 @@ import { compareDrift, type TensorDrift } from '../../quantize/drift.ts';
 import type { Scheme } from '../../quantize/params.ts';
 import { alignedGrid } from '../../report/grid.ts';
 import { plural } from '../../report/units.ts';
-import { overrideSuite } from '../../suite/expand.ts';
+import { overrideSuite, type SuiteOverrides } from '../../suite/expand.ts';
 import { loadSuite } from '../../suite/load.ts';
 import { resolveModel } from '../../suite/models.ts';
 import type { QuantizationSettings, Suite } from '../../suite/schema.ts';
@@ -22,8 +22,8 @@ import { calibrateSuite, calibrationDataset, readCalibration } from './suite.ts'
 export interface CalibrateCommandRequest {
   readonly suite: string;
   readonly modelFile: string | undefined;
-  /** Absolute. */
-  readonly dataset: string | undefined;
+  /** Of the suite. */
+  readonly overrides: Pick<SuiteOverrides, 'dataset' | 'dims' | 'inputShapes'>;
   readonly samples: number | undefined;
   readonly method: string | undefined;
   readonly scheme: Scheme | undefined;
@@ -63,7 +63,7 @@ export type CalibrateCommandResult =
 export async function calibrateCommand(request: CalibrateCommandRequest): Promise<CalibrateCommandResult> {
   const { config, signal, onEvent } = request;
   const registry = await openRegistry(config.plugins);
-  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), { dataset: request.dataset });
+  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides);
   requireInputs(suite);
   onEvent({ kind: 'stage', stage: 'model', text: request.modelFile ?? suite.model.name });
   const model = await resolveModel(suite, { modelFile: request.modelFile, cacheFolder: config.cache, signal });
@@ -80,7 +80,7 @@ export async function calibrateCommand(request: CalibrateCommandRequest): Promis
 
   const settings = settingsOf(request, suite);
   // A folder of its own is used whole; of the suite's, the part that runs leave out of accuracy.
-  const part = request.dataset === undefined ? ({ take: 'calibration', calibrationSamples: settings.samples } as const) : undefined;
+  const part = request.overrides.dataset === undefined ? ({ take: 'calibration', calibrationSamples: settings.samples } as const) : undefined;
   const { calibration, text, notices } = await calibrateSuite({ ...common, options: optionsOf(suite), settings, part });
   const file = request.out ?? `${model.name}.calibration.json`;
   await writeText(file, text);

@@ -19,7 +19,7 @@ import { calibrationPlacement, quantizeGraph } from '../../quantize/quantize-gra
 import { type Evaluation, findKept, type KeptNodes, type NodeCost, rankNodes } from '../../quantize/sensitivity.ts';
 import { accuracyAccumulator, brokenBudget } from '../../suite/accuracy.ts';
 import type { Batch } from '../../suite/source.ts';
-import { overrideSuite } from '../../suite/expand.ts';
+import { overrideSuite, type SuiteOverrides } from '../../suite/expand.ts';
 import { loadSuite } from '../../suite/load.ts';
 import { resolveModel } from '../../suite/models.ts';
 import type { AccuracyBudget, Suite } from '../../suite/schema.ts';
@@ -34,8 +34,8 @@ import { requireInputs } from '../suite-dataset.ts';
 export interface PrecisionRequest {
   readonly suite: string;
   readonly modelFile: string | undefined;
-  /** Absolute. */
-  readonly dataset: string | undefined;
+  /** Of the suite. */
+  readonly overrides: Pick<SuiteOverrides, 'dataset' | 'dims' | 'inputShapes'>;
   /** A cache to start from; undefined: calibrated now. */
   readonly calibration: string | undefined;
   /** Samples that costs are judged by; none of them calibrates. */
@@ -66,7 +66,7 @@ export interface PrecisionResult {
 export async function debugPrecision(request: PrecisionRequest): Promise<PrecisionResult> {
   const { config, signal, onEvent } = request;
   const registry = await openRegistry(config.plugins);
-  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), { dataset: request.dataset });
+  const suite = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides);
   requireInputs(suite);
   onEvent({ kind: 'stage', stage: 'model', text: request.modelFile ?? suite.model.name });
   const model = await resolveModel(suite, { modelFile: request.modelFile, cacheFolder: config.cache, signal });

@@ -21,6 +21,8 @@ export interface VerifyCase {
   readonly modelFile: string;
   /** An engine to run in place of one built from the model. */
   readonly engineFile?: string;
+  /** A file or folder of arrays to run in place of the data sets. */
+  readonly arrays?: string;
   /** Empty: the model is compared with the reference backend on random inputs. */
   readonly dataSets: readonly DataSet[];
 }

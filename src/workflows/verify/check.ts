@@ -17,7 +17,8 @@ import type { TensorValue } from '../../onnx/value.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
 import { runInPortions } from '../portions.ts';
 import { checkRequest } from '../request.ts';
-import type { DataSet, VerifyCase } from './cases.ts';
+import { readGivenArrays } from './arrays.ts';
+import type { VerifyCase } from './cases.ts';
 import { compareValues, toleranceFor, type AskedTolerance, type OutputComparison, type Tolerance } from './compare.ts';
 import type { CaseResult, Yardstick } from './result.ts';
 
@@ -25,6 +26,8 @@ export interface CheckSettings {
   readonly tolerance: AskedTolerance;
   /** Batch, dims and the rest; shapes of inputs come from the test data where there is any. */
   readonly options: BuildOptions;
+  /** Whether the batch was asked for: a model that fixes another one is brought to it. */
+  readonly rebatch: boolean;
   readonly device: string | undefined;
   /** Of random inputs. */
   readonly seed: number;
@@ -69,8 +72,8 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     const bytes = new Uint8Array(await readFile(modelFile));
     const model = readModel(bytes, { folder: dirname(modelFile) });
     const engine = testCase.engineFile === undefined ? undefined : await deserializeEngine(new Uint8Array(await readFile(testCase.engineFile)));
-    const trials = fittingTrials(await readTrials(testCase, model), engine);
-    const comparedWith: Yardstick = trials.length > 0 ? 'expected outputs' : 'reference';
+    const trials = testCase.arrays === undefined ? fittingTrials(await readTrials(testCase, model), engine) : [await givenTrial(testCase.arrays, model, engine)];
+    const comparedWith: Yardstick = trials.some(({ expected }) => expected) ? 'expected outputs' : 'reference';
     const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine?.header ?? settings).options.precision);
     const { outputs, notices } = await checkTrials({ testCase, bytes, engine, model, trials, tolerance, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
@@ -143,7 +146,7 @@ async function checkEngine(work: Work): Promise<Checked> {
       const inputs = trial?.inputs ?? fromTensors(seededInputs(session.inputs, settings.seed));
       const given = new Map([...inputs].filter(([name]) => !frozen.includes(name)));
       const found = fromTensors(await orUnfit(session.run(toTensors(given))));
-      const expected = trial?.expected ?? (await runReference(work, inputs));
+      const expected = trial?.expected ?? (await runReference(work, inputs, engine));
       outputs.push(...compareAll(found, expected, tolerance));
     } finally {
       await session.dispose();
@@ -170,6 +173,19 @@ function fittingTrials(trials: readonly Trial[], engine: Engine | undefined): re
   );
 }
 
+/** The user's own inputs: sizes that an engine does not take are a mistake, not data for another one. Throws DATASET_INVALID. */
+async function givenTrial(path: string, model: OnnxModel, engine: Engine | undefined): Promise<Trial> {
+  const { inputs, outputs } = await readGivenArrays(path, model);
+  const trial: Trial = {
+    inputs: checkDeclared(fromTensors(Object.fromEntries(inputs)), model.inputs, path),
+    expected: outputs.size > 0 ? fromTensors(Object.fromEntries(outputs)) : undefined,
+  };
+  if (fittingTrials([trial], engine).length > 0) return trial;
+  const taken = engine!.header.inputs.map((binding) => `${binding.name} ${formatType(binding)}`).join(', ');
+  const given = [...inputs].map(([name, tensor]) => `${name} ${formatType(tensor)}`).join(', ');
+  throw new TsrtError('DATASET_INVALID', `the engine takes ${taken}, and the arrays are ${given}`, { place: path, fix: 'save arrays of the sizes that the engine was built for, or build it for these' });
+}
+
 interface Buildable {
   readonly input: BuildInput;
   /** Names of inputs that became constants. */
@@ -189,7 +205,7 @@ async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Val
       folder: dirname(testCase.modelFile),
       options: { ...settings.options, inputShapes: { ...settings.options.inputShapes, ...Object.fromEntries(shapes) } },
       inputValues,
-      rebatch: false,
+      rebatch: settings.rebatch && inputs.size === 0,
       customOps: tools.customOps,
     });
     const found = await tools.backend.supports(input);
@@ -211,12 +227,12 @@ function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, Tens
 }
 
 /** What the model gives; one that fixes its batch gives it for the samples of an engine of another in portions. */
-async function runReference({ tools, bytes, testCase, model, engine }: Work, inputs: Values): Promise<Values> {
+async function runReference({ tools, bytes, testCase, model }: Work, inputs: Values, engine: Engine): Promise<Values> {
   const { referenceBackend } = tools;
   if (!referenceBackend.reference) throw new Error(`the backend ${referenceBackend.name} has no reference`);
   const reference = await orUnfit(referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) }));
   try {
-    const [own, batch] = [fixedBatch(model.inputs), engine?.header.inputs[0]?.dims[0]];
+    const [own, batch] = [fixedBatch(model.inputs), engine.header.inputs[0]?.dims[0]];
     if (own === undefined || batch === undefined || batch === own) return await orUnfit(reference.run(inputs));
     return fromTensors(await orUnfit(runInPortions(reference, toTensors(inputs), batch, own)));
   } finally {
@@ -235,7 +251,7 @@ function compareAll(found: Values, expected: Values, tolerance: Tolerance): Outp
 async function readTrials(testCase: VerifyCase, model: OnnxModel): Promise<Trial[]> {
   return Promise.all(
     testCase.dataSets.map(async (set) => ({
-      inputs: checkDeclared(await readValues(set.inputs, model.inputs), model.inputs, set),
+      inputs: checkDeclared(await readValues(set.inputs, model.inputs), model.inputs, set.name),
       expected: await readValues(set.outputs, model.outputs),
     })),
   );
@@ -254,8 +270,8 @@ async function readValues(files: readonly (string | undefined)[], declared: read
   return values;
 }
 
-/** The inputs: their sizes may be others than the model's; how many there are, and the type, may not. Throws TsrtError DATASET_INVALID. */
-function checkDeclared(values: Values, declared: readonly OnnxValue[], { name: place }: DataSet): Values {
+/** Values of a model: their sizes may be others than the model's; how many there are, and the type, may not. Throws TsrtError DATASET_INVALID. */
+function checkDeclared(values: Values, declared: readonly OnnxValue[], place: string): Values {
   for (const { name, type } of declared) {
     const value = values.get(name);
     if (value?.kind !== 'tensor' || type.kind !== 'tensor') continue;

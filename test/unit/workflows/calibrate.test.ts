@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import onnxProto from 'onnx-proto';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../../src/config.ts';
@@ -11,12 +12,15 @@ import { calibrateCommand, describeCalibration, type CalibrateCommandRequest } f
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
+import { npzBytes } from '../../helpers/npy.ts';
 import { net } from '../quantize/networks.ts';
+
+const { onnx } = onnxProto;
 
 async function request(folder: string, over: Partial<CalibrateCommandRequest>): Promise<CalibrateCommandRequest> {
   const { config } = await resolveConfig({ cache: join(folder, 'cache') }, folder);
   return {
-    suite: 'suites/smoke', modelFile: undefined, dataset: undefined, samples: 4, method: undefined, scheme: undefined, percentile: undefined, out: join(folder, 'c.json'),
+    suite: 'suites/smoke', modelFile: undefined, overrides: {}, samples: 4, method: undefined, scheme: undefined, percentile: undefined, out: join(folder, 'c.json'),
     check: undefined, config, signal: new AbortController().signal, onEvent: () => {}, ...over,
   };
 }
@@ -51,6 +55,27 @@ describe('calibrate', () => {
     };
     await writeFile(join(folder, 'suite.yaml'), JSON.stringify(suite));
     expect(await calibrateCommand(await request(folder, { suite: folder, samples: 3 }))).toMatchObject({ kind: 'calibrated', samples: 3 });
+  });
+
+  it('takes a model without a suite, with arrays as its samples and the sizes that it leaves open', async () => {
+    const folder = await temporaryFolder();
+    const { b, weight } = net();
+    const x = b.input('x', { dtype: 'float32', dims: [2, 5, 8] });
+    const bytes = exportGraph(b.finish([b.node('MatMul', [x, weight(8, 4)], {}, { outputs: ['y'] })]));
+    const model = onnx.ModelProto.decode(bytes);
+    model.graph!.input![0]!.type!.tensorType!.shape!.dim = [{ dimParam: 'N' }, { dimParam: 'steps' }, { dimValue: 8 }];
+    model.graph!.output![0]!.type!.tensorType!.shape!.dim = [{ dimParam: 'N' }, { dimParam: 'steps' }, { dimValue: 4 }];
+    await writeFile(join(folder, 'open.onnx'), onnx.ModelProto.encode(model).finish());
+    const dataset = join(folder, 'samples.npz');
+    await writeFile(dataset, npzBytes({ x: fromNumbers('float32', [3, 5, 8], Float32Array.from({ length: 120 }, (_, i) => i / 10)) }));
+    const suite = join(folder, 'open.onnx');
+    const none = await request(folder, { suite, samples: undefined, overrides: { dims: { steps: 5 } } });
+    await expect(calibrateCommand(none)).rejects.toMatchObject({ code: 'SUITE_INVALID', fix: expect.stringContaining('--dataset FILE.npz') as string });
+    const result = await calibrateCommand({ ...none, overrides: { dataset, dims: { steps: 5 } } });
+    expect(result).toMatchObject({ kind: 'calibrated', samples: 3 });
+    const { tensors } = parseCalibration(await readFile(join(folder, 'c.json'), 'utf8'), 'c.json');
+    expect(tensors['x']).toMatchObject({ seen: { low: 0, high: expect.closeTo(11.9, 5) as number } });
+    await expect(calibrateCommand({ ...none, overrides: { dataset } })).rejects.toMatchObject({ fix: expect.stringContaining('--dim steps=N') as string });
   });
 
   it('takes a model whose one product reads its input, and sizes that say another batch than it would choose', async () => {

@@ -50,7 +50,7 @@ async function prepare(minSnrDb: number): Promise<{ readonly request: PrecisionR
   const { config } = await resolveConfig({ cache: join(folder, 'cache') }, folder);
   const progress: string[] = [];
   const request: PrecisionRequest = {
-    suite: folder, modelFile: undefined, dataset: undefined, calibration: undefined, samples: 6, minSnrDb: undefined, out: join(folder, 'mixed.json'), config,
+    suite: folder, modelFile: undefined, overrides: {}, calibration: undefined, samples: 6, minSnrDb: undefined, out: join(folder, 'mixed.json'), config,
     signal: new AbortController().signal,
     onEvent: (event) => event.kind === 'progress' && event.unit === 'nodes' && progress.push(event.label),
   };

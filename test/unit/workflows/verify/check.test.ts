@@ -2,22 +2,25 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
+import { compileModel } from '../../../../src/backends/compile.ts';
 import type { Backend } from '../../../../src/backends/backend.ts';
 import { nullBackend } from '../../../../src/backends/null/null.ts';
 import { onnxruntimeBackend } from '../../../../src/backends/onnxruntime/onnxruntime.ts';
+import { serializeEngine } from '../../../../src/engine/file.ts';
 import type { Tensor } from '../../../../src/ir/tensor.ts';
 import { encodeTensor } from '../../../../src/onnx/tensor.ts';
 import { findCases } from '../../../../src/workflows/verify/cases.ts';
 import { checkCase, type CheckSettings } from '../../../../src/workflows/verify/check.ts';
 import type { CaseResult } from '../../../../src/workflows/verify/result.ts';
 import { temporaryFolder } from '../../../helpers/folder.ts';
+import { npzBytes } from '../../../helpers/npy.ts';
 import { buildOptions } from '../../../helpers/options.ts';
 import { sharedPath } from '../../../helpers/shared.ts';
 import { floats, ints, modelBytes, node, value } from '../../onnx/models.ts';
 
 const { onnx } = onnxProto;
 
-const settings: CheckSettings = { tolerance: { rtol: undefined, atol: undefined }, options: buildOptions(), device: undefined, seed: 0 };
+const settings: CheckSettings = { tolerance: { rtol: undefined, atol: undefined }, options: buildOptions(), rebatch: false, device: undefined, seed: 0 };
 
 type File = Tensor | Uint8Array;
 
@@ -50,6 +53,38 @@ describe('checkCase', () => {
       error: { code: 'MODEL_UNSUPPORTED', message: "nothing goes into the model: 'x' is [0,4]" },
     });
     expect(await check(open, { 'input_0.pb': floats([], [0, 4]), 'output_0.pb': floats([], [0, 4]) })).toMatchObject({ status: 'passed' });
+  });
+
+  it('runs arrays of the user’s own, and compares with those that are named as outputs', async () => {
+    const arrays = async (given: Readonly<Record<string, Tensor>>, engineFile?: string) => {
+      const folder = await temporaryFolder();
+      await writeFile(join(folder, 'relu.onnx'), relu);
+      await writeFile(join(folder, 'given.npz'), npzBytes(given));
+      const testCase = { ...(await findCases(folder))[0]!, arrays: join(folder, 'given.npz'), ...(engineFile !== undefined && { engineFile }) };
+      return checkCase(testCase, settings, { backend: onnxruntimeBackend, referenceBackend: onnxruntimeBackend });
+    };
+    const three = floats([-1, 2, -3, 4, 1, 1, 1, 1, -1, -1, -1, -1], [3, 4]);
+    expect(await arrays({ x: three })).toMatchObject({ status: 'passed', comparedWith: 'reference', outputs: [{ elements: 12 }] });
+    expect(await arrays({ anything: three })).toMatchObject({ status: 'passed' });
+    expect(await arrays({ x, y: floats([0, 2, 0, 4], [1, 4]) })).toMatchObject({ status: 'passed', comparedWith: 'expected outputs' });
+    expect(await arrays({ x, y: floats([0, 2, 0, 5], [1, 4]) })).toMatchObject({ status: 'failed', outputs: [{ mismatches: 1 }] });
+    const refused = (message: string) => ({ status: 'error', error: { code: 'DATASET_INVALID', message: expect.stringContaining(message) as string } });
+    expect(await arrays({ x, yy: x })).toMatchObject(refused("the model has no input or output 'yy'; did you mean 'y'?"));
+    expect(await arrays({ y: x, z: x })).toMatchObject(refused("the model has no input or output 'z'"));
+    expect(await arrays({ x: ints([1, 2, 3, 4], [1, 4]) })).toMatchObject(refused("'x' is int64[1,4], and declared as float32[N,4]"));
+    const engineFile = join(await temporaryFolder(), 'relu.engine');
+    await writeFile(engineFile, await serializeEngine(await compileModel({ modelBytes: relu, modelName: 'relu', folder: undefined, options: buildOptions(), backend: onnxruntimeBackend, context: { device: undefined, signal: undefined, onProgress: undefined }, rebatch: false })));
+    expect(await arrays({ x }, engineFile)).toMatchObject({ status: 'passed' });
+    expect(await arrays({ x: three }, engineFile)).toMatchObject(refused('the engine takes x float32[1,4], and the arrays are x float32[3,4]'));
+  });
+
+  it('brings a model that fixes its batch to the one that is asked for', async () => {
+    const fixed = modelBytes({ inputs: [value('x', 'float32', [1, 4])], outputs: [value('y', 'float32', [1, 4])] });
+    const asked = { ...settings, rebatch: true, options: buildOptions({ batch: 3 }) };
+    expect(await check(fixed, {}, onnxruntimeBackend, asked)).toMatchObject({ status: 'passed', comparedWith: 'reference', outputs: [{ elements: 12 }] });
+    // Data have a batch of their own.
+    const data = { 'input_0.pb': x, 'output_0.pb': floats([0, 2, 0, 4], [1, 4]) };
+    expect(await check(fixed, data, onnxruntimeBackend, asked)).toMatchObject({ status: 'passed', outputs: [{ elements: 4 }] });
   });
 
   it('makes no inputs that no request may have', async () => {

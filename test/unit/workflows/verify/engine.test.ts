@@ -57,7 +57,7 @@ async function errorOf(action: Promise<unknown>): Promise<TsrtError> {
 
 const check = async (path: string, question: Partial<EngineQuestion> = {}) => {
   const { testCase, options } = await ask(path, question);
-  const settings = { tolerance: { rtol: undefined, atol: undefined }, options, device: undefined, seed: 0 };
+  const settings = { tolerance: { rtol: undefined, atol: undefined }, options, rebatch: false, device: undefined, seed: 0 };
   return checkCase(testCase, settings, { backend: registry.backend(options.backend), referenceBackend: onnxruntimeBackend });
 };
 

@@ -8,7 +8,7 @@ import { temporaryFolder } from '../../../helpers/folder.ts';
 import { buildOptions } from '../../../helpers/options.ts';
 
 const settings: PoolSettings = {
-  open: { kind: 'open', backend: 'null', plugins: [], settings: { tolerance: { rtol: undefined, atol: undefined }, options: buildOptions(), device: undefined, seed: 0 } },
+  open: { kind: 'open', backend: 'null', plugins: [], settings: { tolerance: { rtol: undefined, atol: undefined }, options: buildOptions(), rebatch: false, device: undefined, seed: 0 } },
   jobs: 1,
   caseTimeoutMs: 60_000,
   environment: { VERIFY_TEST: 'set' },
