@@ -19,6 +19,7 @@ import { invalid, quote, unsupported } from './invalid.ts';
 import { unroll } from './loops.ts';
 import type { OnnxBranch, OnnxModel, OnnxNode, OnnxValue } from './model.ts';
 import { nodePlace } from './order.ts';
+import { withOwnOutputNames } from './output-names.ts';
 import { checkRebatched, dependentValues, rebatchNode, type Rebatch } from './rebatch.ts';
 import { createImportScope, type ScopeState, type SourceNode } from './scope.ts';
 import { sequenceRule, type SequenceRule, type Sequences } from './sequences.ts';
@@ -79,8 +80,9 @@ interface Importer {
  * it; gives the list of what the IR can't hold where the model itself is fine.
  */
 export function importGraph(model: OnnxModel, options: ImportOptions = {}): ImportResult {
-  const { nodes: given, initializers } = withoutFourBits({ nodes: inlineFunctions(model), initializers: model.initializers }, new Set(model.outputs.map(({ name }) => name)));
-  const nodes = nameNodes(given);
+  const outputs = new Set(model.outputs.map(({ name }) => name));
+  const { nodes: given, initializers } = withoutFourBits({ nodes: inlineFunctions(model), initializers: model.initializers }, outputs);
+  const nodes = nameNodes(withOwnOutputNames(given, outputs));
   const open = openInputs(model, options);
   const inputs = open.filter(isBindable);
   if (inputs.length < open.length) return { ok: false, unsupported: [...foreignInputs(open), ...foreignNodes(nodes, options)] };

@@ -37,6 +37,21 @@ describe('tails', () => {
     expect([...tail.inputs].sort()).toEqual(['boxes', 'chosen']);
   });
 
+  it('leave an output that an Identity names to the node whose length the data decide', async () => {
+    const nodes = [...detector.nodes!.slice(0, 5), node('Identity', ['chosen'], ['selected']), node('NonZero', ['best'], ['where']), node('Shape', ['where'], ['count'])];
+    const outputs = ['selected', 'count'].map((name) => value(name, 'int64', []));
+    const tail = await expectSame({ ...detector, nodes, outputs }, x);
+    expect(tail.head.nodes.map(({ op }) => op)).toEqual(['Mul', 'ReduceMax', 'Unsqueeze', 'NonMaxSuppression', 'NonZero']);
+    expect(tail.head.nodes[3]!.outputs).toEqual(['selected']);
+    expect(tail.nodes.map(({ op }) => op)).toEqual(['Shape']);
+    const whole = importGraph(readModel(modelBytes({ ...detector, nodes: nodes.slice(0, 6), outputs: outputs.slice(0, 1) })));
+    expect(whole).toMatchObject({ ok: true, graph: { outputs: ['selected'] } });
+    // One that another node reads, or that is an output itself, keeps its name.
+    const read = { ...detector, nodes: [...nodes.slice(0, 6), node('Shape', ['chosen'], ['count'])], outputs };
+    expect(cut(read).reasons).toEqual(['Identity', 'Shape']);
+    expect(cut({ ...detector, nodes: nodes.slice(0, 6), outputs: ['selected', 'chosen'].map((name) => value(name, 'int64', [])) }).reasons).toEqual(['Identity']);
+  });
+
   it('hold control flow, and what its branches read of the head, of weights and of the inputs', async () => {
     const parts: ModelParts = {
       inputs: [value('x', 'float32', [1, 8, 4])],
