@@ -49,10 +49,10 @@ export interface CompileRequest {
  * every reason at once, and whatever the backend's build raises.
  */
 export async function compileModel(request: CompileRequest): Promise<Engine> {
-  const { backend, context, options } = request;
+  const { backend, context } = request;
   const { input, notices } = await readRequest(request);
   const unsupported = await backend.supports(input);
-  if (unsupported.length > 0) throw unsupportedError(request.modelName, backend.name, unsupported, input.graph.ok || (input.graph.held !== undefined && options.backendOptions['fallback'] !== 'onnxruntime'));
+  if (unsupported.length > 0) throw refusal(input, backend, unsupported);
   context.signal?.throwIfAborted();
   const engine = await timed(request, 'build', () => backend.build(input, context));
   return notices.length === 0 ? engine : { ...engine, header: { ...engine.header, notices: [...notices, ...engine.header.notices] } };
@@ -136,6 +136,11 @@ const THERE: Readonly<Record<string, string>> = { webgpu: 'use --fallback onnxru
 
 /** For a shape that a value decides: where the value is an input's, it may be known all the same. */
 const FREEZE = '; or, where an input decides it, make it a constant: tsrt-bench freeze MODEL --value NAME=V';
+
+/** Why a backend does not build this input, with the way out that is left. */
+export function refusal({ model, graph, options }: BuildInput, { name }: Pick<Backend, 'name'>, unsupported: readonly Unsupported[]): TsrtError {
+  return unsupportedError(model.name, name, unsupported, graph.ok || (graph.held !== undefined && options.backendOptions['fallback'] !== 'onnxruntime'));
+}
 
 /** All reasons in one error, one line each. `isGraph`: the IR holds the model or the beginning of it, so that the rest may run elsewhere. */
 export function unsupportedError(model: string, backend: string, unsupported: readonly Unsupported[], isGraph = true): TsrtError {

@@ -72,6 +72,7 @@ export default class Build extends BaseCommand {
     const tuning = header.tactics?.tuning;
     if (tuning) this.log(`tuned    ${(await import('./tactics.ts')).describeTuning(tuning)}`);
     for (const notice of header.notices) this.log(`note     ${notice}`);
+    if (result.unproven !== undefined) this.log(`warning  ${result.unproven}, which \`run\` fails; \`inspect --layers\` shows where`);
     this.log(`next     tsrt-bench inspect ${result.file}`);
   }
 }

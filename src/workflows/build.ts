@@ -5,6 +5,7 @@ import type { BuildContext, TuningContext } from '../backends/backend.ts';
 import { compileModel, type CompileStep } from '../backends/compile.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
 import { serializeEngine } from '../engine/file.ts';
+import { precisionMismatch, precisionShares } from '../engine/precision.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
@@ -46,6 +47,8 @@ export interface BuildResult {
   readonly buildStepsMs: Readonly<Record<string, number>>;
   /** Processor time of all threads, so that a build on a busy machine can be judged. */
   readonly cpuMs: number;
+  /** Why the engine is not in the precision that was asked for; undefined where it is. */
+  readonly unproven: string | undefined;
   readonly header: EngineHeader;
 }
 
@@ -84,7 +87,11 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
   stepsMs.write = performance.now() - startMs;
   const { user, system } = process.cpuUsage(cpuBefore);
   if (request.exportTactics !== undefined) await exportTactics(request.exportTactics, engine.header.tactics);
-  return { file, sha256: await sha256Hex(bytes), bytes: bytes.length, stepsMs, buildStepsMs, cpuMs: (user + system) / 1000, header: engine.header };
+  return { file, sha256: await sha256Hex(bytes), bytes: bytes.length, stepsMs, buildStepsMs, cpuMs: (user + system) / 1000, unproven: unproven(engine.header), header: engine.header };
+}
+
+function unproven({ options: { precision }, layers }: EngineHeader): string | undefined {
+  return precisionMismatch(precision, precisionShares(layers));
 }
 
 /** `resnet50-onnxruntime-fp32-fusion-on-b8`. */

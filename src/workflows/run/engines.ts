@@ -185,13 +185,21 @@ async function timedBuilds(build: () => Promise<Engine>, builds: number, signal:
   return { engine, buildsMs };
 }
 
+/** The kinds of layers in f32 that have most of the operations. */
+function floatLayers(layers: EngineHeader['layers']): string {
+  const flops = new Map<string, number>();
+  for (const layer of layers) if (layer.precision === 'float32' && layer.flops > 0) flops.set(layer.kind, (flops.get(layer.kind) ?? 0) + layer.flops);
+  const kinds = [...flops].sort((a, b) => b[1] - a[1]).map(([kind]) => kind);
+  return `in f32 are ${kinds.slice(0, 3).join(', ')}`;
+}
+
 /** An engine that is something else than was asked for is a failure, whatever it measures. */
 function checkPrecision({ backend, options: { precision }, layers }: EngineHeader): void {
   const mismatch = precisionMismatch(precision, precisionShares(layers));
   if (mismatch === undefined) return;
   // Inputs and outputs keep their types: of a network of a few ops there may be nothing that could be in another one.
   const fix = precision === 'fp16'
-    ? `of a network whose operations lie between its own inputs and outputs, which keep their types, nothing is left for halves: take fp32. Of a larger one it is a fault of the backend ${backend}: take another, or tell its author`
+    ? `${floatLayers(layers)}. Recurrent layers run in f32, and so does what lies between the network's own inputs and outputs, which keep their types: where that is most of it, take fp32. Of any other it is a fault of the backend ${backend}: take another, or tell its author`
     : `a fault of the backend ${backend}: take another backend for ${precision}, or tell its author`;
   throw new TsrtError('PRECISION_UNPROVEN', mismatch, { fix });
 }

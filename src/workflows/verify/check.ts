@@ -4,7 +4,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Backend, BuildInput, TensorMap, Unsupported } from '../../backends/backend.ts';
-import { readBuildInput } from '../../backends/compile.ts';
+import { readBuildInput, refusal } from '../../backends/compile.ts';
 import type { BuildOptions, Engine } from '../../engine/engine.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
 import { deserializeEngine } from '../../engine/file.ts';
@@ -60,9 +60,11 @@ interface Checked {
 /** Raised inside this file only: the case can't be built or run as asked. */
 class Unfit extends Error {
   readonly reasons: readonly Unsupported[];
-  constructor(reasons: readonly Unsupported[]) {
+  readonly fix: string | undefined;
+  constructor(reasons: readonly Unsupported[], fix?: string) {
     super('unsupported');
     this.reasons = reasons;
+    this.fix = fix;
   }
 }
 
@@ -79,7 +81,7 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };
   } catch (error) {
-    if (error instanceof Unfit) return { name, modelFile, status: 'unsupported', reasons: error.reasons };
+    if (error instanceof Unfit) return { name, modelFile, status: 'unsupported', reasons: error.reasons, ...(error.fix !== undefined && { fix: error.fix }) };
     return { name, modelFile, status: 'error', error: reportError(error) };
   }
 }
@@ -89,7 +91,7 @@ async function orUnfit<T>(work: Promise<T>): Promise<T> {
   return work.catch((error: unknown) => {
     if (!(error instanceof TsrtError) || error.code !== 'MODEL_UNSUPPORTED') throw error;
     const reasons = [error.message, ...error.details];
-    throw new Unfit(reasons.map((reason) => ({ node: '', op: 'model', reason })));
+    throw new Unfit(reasons.map((reason) => ({ node: '', op: 'model', reason })), error.fix);
   });
 }
 
@@ -195,9 +197,9 @@ interface Buildable {
 /** What the backend can build: the model as it is, or with its small inputs built in where shapes depend on their values. */
 async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Values): Promise<Buildable> {
   const attempts = [new Map<string, Tensor>(), smallInputs(inputs, ['int32', 'int64']), smallInputs(inputs, DTYPES)];
-  let reasons: readonly Unsupported[] = [];
+  let refused: Unfit | undefined;
   for (const inputValues of attempts) {
-    if (reasons.length > 0 && inputValues.size === 0) continue;
+    if (refused && inputValues.size === 0) continue;
     const shapes = [...inputs].filter(([name]) => !inputValues.has(name)).map(([name, value]) => [name, dimsOf(value)] as const);
     const input = await readBuildInput({
       modelBytes: bytes,
@@ -210,9 +212,9 @@ async function buildable({ settings, tools, bytes, testCase }: Work, inputs: Val
     });
     const found = await tools.backend.supports(input);
     if (found.length === 0) return { input, frozen: [...inputValues.keys()] };
-    if (reasons.length === 0) reasons = found;
+    refused ??= new Unfit(found, refusal(input, tools.backend, found).fix);
   }
-  throw new Unfit(reasons);
+  throw refused!;
 }
 
 /** Inputs that may say how large something is: scalars and short lists. */

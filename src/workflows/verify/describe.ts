@@ -29,7 +29,7 @@ function describeOutput({ output, maxAbsError, maxRelError, mismatches, elements
   return `${output}: ${mismatches} of ${elements} elements differ, ${errors}; ${detail}`;
 }
 
-/** One line per reason, the most frequent first, with the cases that it holds back. */
+/** One line per reason, the most frequent first, with the cases that it holds back; then the ways out. */
 export function describeUnsupported(results: readonly CaseResult[]): string[] {
   const groups = new Map<string, Set<string>>();
   for (const result of results) {
@@ -39,13 +39,15 @@ export function describeUnsupported(results: readonly CaseResult[]): string[] {
       groups.set(key, (groups.get(key) ?? new Set()).add(result.name));
     }
   }
-  return [...groups]
+  const fixes = new Set(results.flatMap((result) => (result.status === 'unsupported' && result.fix !== undefined ? [`fix: ${result.fix}`] : [])));
+  const lines = [...groups]
     .sort(([a, x], [b, y]) => y.size - x.size || (a < b ? -1 : 1))
     .map(([reason, names]) => {
       const shown = [...names].slice(0, NAMED).join(', ');
       const more = names.size > NAMED ? ` and ${names.size - NAMED} more` : '';
       return `unsupported  ${reason}  (${shown}${more})`;
     });
+  return [...lines, ...[...fixes].map((fix) => `             ${fix}`)];
 }
 
 /** The last lines: totals, tolerances, and the largest error of what passed. */

@@ -21,7 +21,7 @@ export type CaseResult =
       readonly notices: readonly string[];
     })
   /** The backend says that it can't, and why. */
-  | (CaseBase & { readonly status: 'unsupported'; readonly reasons: readonly Unsupported[] })
+  | (CaseBase & { readonly status: 'unsupported'; readonly reasons: readonly Unsupported[]; readonly fix?: string })
   /** Anything else: a broken file, a crash, a hang. */
   | (CaseBase & { readonly status: 'error'; readonly error: ErrorReport });
 

@@ -10,6 +10,7 @@ const unsupported = (name: string, ...ops: string[]): CaseResult => ({
   ...base(name),
   status: 'unsupported',
   reasons: ops.map((op) => ({ node: `${op}_0`, op, reason: 'no kernel' })),
+  fix: 'take another backend',
 });
 
 const results: CaseResult[] = [
@@ -34,7 +35,7 @@ describe('the text of verify', () => {
   });
 
   it('groups what is unsupported, the most frequent first', () => {
-    expect(describeUnsupported(results)).toEqual(['unsupported  If: no kernel  (c, d, e and 1 more)', 'unsupported  Loop: no kernel  (d)']);
+    expect(describeUnsupported(results)).toEqual(['unsupported  If: no kernel  (c, d, e and 1 more)', 'unsupported  Loop: no kernel  (d)', '             fix: take another backend']);
   });
 
   it('ends in totals', () => {
