@@ -1,7 +1,7 @@
 /**
  * Configuration: flags over file over defaults, with the origin of every value.
  *
- * The file is found by cosmiconfig from the working folder upwards: `tsrt-bench.config.{js,mjs,cjs}`, `.tsrt-benchrc`
+ * The file is found by cosmiconfig from the working folder upwards: `tsrt-bench.config.{json,yaml,js,mjs,cjs}`, `.tsrt-benchrc`
  * (JSON or YAML, with or without extension), or the key `tsrt-bench` of package.json.
  */
 import { dirname, join, resolve } from 'node:path';
@@ -16,15 +16,20 @@ import { nearest } from './nearest.ts';
 
 const positiveInt = z.number().int().positive();
 
+/** A list that may be written as a single value, as in suites. */
+function oneOrMore<T extends z.ZodType>(item: T) {
+  return z.preprocess((value) => (value === undefined || Array.isArray(value) ? value : [value]), z.array(item).optional());
+}
+
 /** Keys of the file; each is optional there. Paths in the file are relative to the file. */
 const fileSchema = z.strictObject({
-  plugins: z.array(z.string().min(1)).optional(),
+  plugins: oneOrMore(z.string().min(1)),
   results: z.string().min(1).optional(),
   store: z.string().min(1).optional(),
   cache: z.string().min(1).optional(),
-  backend: z.array(z.string().min(1)).optional(),
-  precision: z.array(z.enum(PRECISIONS)).optional(),
-  batch: z.array(positiveInt).optional(),
+  backend: oneOrMore(z.string().min(1)),
+  precision: oneOrMore(z.enum(PRECISIONS)),
+  batch: oneOrMore(positiveInt),
   rounds: positiveInt.optional(),
   timeMs: positiveInt.optional(),
   seed: z.number().int().nonnegative().optional(),
@@ -119,7 +124,7 @@ function isPath(key: keyof Config, value: unknown): value is string {
 const SEARCH_PLACES = [
   'package.json',
   ...['', '.json', '.yaml', '.yml', '.js', '.cjs', '.mjs'].map((ending) => `.tsrt-benchrc${ending}`),
-  ...['.js', '.cjs', '.mjs'].map((ending) => `tsrt-bench.config${ending}`),
+  ...['.json', '.yaml', '.yml', '.js', '.cjs', '.mjs'].map((ending) => `tsrt-bench.config${ending}`),
 ];
 
 const LOADERS = { ...MODULE_LOADERS, '.json': (path: string, text: string): unknown => defaultLoaders['.json'](path, withoutMark(text)) };

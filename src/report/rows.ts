@@ -1,6 +1,6 @@
 /** From records to what every reporter shows: one row per case, with units in the names. */
 import { type CaseEstimates, deviceMsOf, estimatesOf, itemsPerBatch, itemsPerRequest, latencyRoundsMs, throughputRounds } from '../results/derive.ts';
-import type { AbortedRecord, AccuracyReading, BenchRecord, CompletedRecord, Scenario } from '../results/record.ts';
+import type { AbortedRecord, AccuracyReading, BenchRecord, CompletedRecord, FailedRecord, Scenario } from '../results/record.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import type { ReportInput } from './reporter.ts';
 import { formatNumber, formatPercent, plural } from './units.ts';
@@ -146,7 +146,7 @@ function rowOf(record: BenchRecord): ReportRow {
     case 'completed':
       return measuredRow(record, base);
     case 'failed':
-      return { ...base, status: 'failed', reason: `${record.cause} at ${record.stage}: ${record.error.message}`, fix: record.error.fix };
+      return { ...base, status: 'failed', reason: `${record.cause} at ${record.stage}: ${record.error.message}${particulars(record.error)}`, fix: record.error.fix };
     case 'skipped':
       return { ...base, status: 'skipped', reason: record.reason, fix: record.fix };
     case 'aborted':
@@ -154,6 +154,15 @@ function rowOf(record: BenchRecord): ReportRow {
     default:
       return record satisfies never;
   }
+}
+
+/** Details that one line has room for: which option, which model, which node. */
+const DETAILS_SHOWN = 3;
+
+function particulars({ details = [] }: FailedRecord['error']): string {
+  if (details.length === 0) return '';
+  const more = details.length > DETAILS_SHOWN ? `; and ${details.length - DETAILS_SHOWN} more` : '';
+  return ` (${details.slice(0, DETAILS_SHOWN).join('; ')}${more})`;
 }
 
 /** What there is of a case that was cut off: no result, and not to be lost either. */

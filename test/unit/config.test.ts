@@ -13,6 +13,21 @@ describe('the file', () => {
     await writeFile(join(folder, name), `\uFEFF${JSON.stringify(name === 'package.json' ? { 'tsrt-bench': values } : values)}`);
     expect((await resolveConfig({}, folder)).config.results).toBe(join(folder, 'out'));
   });
+
+  it.each(['.json', '.yaml', '.yml'])('may be called tsrt-bench.config%s', async (ending) => {
+    const folder = await temporaryFolder();
+    await writeFile(join(folder, `tsrt-bench.config${ending}`), JSON.stringify({ rounds: 7 }));
+    expect((await resolveConfig({}, folder)).config.rounds).toBe(7);
+  });
+
+  it('may have a single value where there is a list, and says what else is wrong', async () => {
+    const folder = await temporaryFolder();
+    await writeFile(join(folder, '.tsrt-benchrc.yaml'), 'plugins: ./mine.mjs\nbackend: webgpu\nprecision: fp16\nbatch: 8\n');
+    const { config } = await resolveConfig({}, folder);
+    expect(config).toMatchObject({ plugins: [join(folder, 'mine.mjs')], backend: ['webgpu'], precision: ['fp16'], batch: [8] });
+    await writeFile(join(folder, '.tsrt-benchrc.yaml'), 'batch: some\nrond: 3\n');
+    await expect(resolveConfig({}, folder)).rejects.toMatchObject({ code: 'CONFIG_INVALID', details: [expect.stringMatching(/^batch\.0: /) as string, "rond: unknown key; did you mean 'rounds'?"] });
+  });
 });
 
 describe('store', () => {

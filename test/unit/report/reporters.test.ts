@@ -38,6 +38,16 @@ function render(name: string, input: Partial<ReportInput> = {}): string {
 }
 
 describe('table', () => {
+  it('shows which option, model or node a failure is of', () => {
+    const of = (details: readonly string[]) => {
+      const record = failed();
+      return render('table', { records: [{ ...record, error: { ...record.error, details } }] });
+    };
+    expect(of(["thread: no such option; did you mean 'threads'?"])).toContain("the worker ran out of memory (thread: no such option; did you mean 'threads'?)\n");
+    expect(of(['a', 'b', 'c', 'd', 'e'])).toContain('(a; b; c; and 2 more)\n');
+    expect(of([])).toContain('the worker ran out of memory\n');
+  });
+
   it('shows what was measured, what was not and why', () => {
     expect(render('table')).toMatchInlineSnapshot(`
       "suite resnet50 · model resnet50-v1-7 (aaaaaaaaaaaa) · device cpu-test-2c (test device cpu-test-2c)
