@@ -50,7 +50,7 @@ export function describeUnsupported(results: readonly CaseResult[]): string[] {
   return [...lines, ...[...fixes].map((fix) => `             ${fix}`)];
 }
 
-/** The last lines: totals, tolerances, and the largest error of what passed. */
+/** The last lines: totals, tolerances, the largest error of what passed, and what a single engine says of itself. */
 export function describeSummary(results: readonly CaseResult[], summary: VerifySummary): string[] {
   const compared = results.flatMap((result) => (result.status === 'passed' ? result.outputs : []));
   const worst = Math.max(0, ...compared.map((output) => output.maxAbsError));
@@ -62,7 +62,9 @@ export function describeSummary(results: readonly CaseResult[], summary: VerifyS
   ];
   const near = compared.filter((output) => output.mismatches > 0).length;
   if (near > 0) lines.push(`${near} of the passed outputs have single elements beyond the tolerance, as rounding gives them (see --json)`);
-  if (unchanged > 0) lines.push(`${unchanged} of the passed came with notices, such as a model run unchanged (see --json)`);
+  const [only] = results.length === 1 ? results : [];
+  if (only?.status === 'passed') lines.push(...only.notices.map((notice) => `note     ${notice}`));
+  else if (unchanged > 0) lines.push(`${unchanged} of the passed came with notices, such as a model run unchanged (see --json)`);
   return lines;
 }
 

@@ -38,6 +38,12 @@ describe('the text of verify', () => {
     expect(describeUnsupported(results)).toEqual(['unsupported  If: no kernel  (c, d, e and 1 more)', 'unsupported  Loop: no kernel  (d)', '             fix: take another backend']);
   });
 
+  it('says what a single engine notes, and of several only that they do', () => {
+    const [passed] = results;
+    expect(describeSummary([passed!], summarize([passed!]))).toContain('note     ran unchanged');
+    expect(describeSummary([passed!, passed!], summarize([passed!, passed!])).at(-1)).toBe('2 of the passed came with notices, such as a model run unchanged (see --json)');
+  });
+
   it('ends in totals', () => {
     const summary = summarize(results);
     expect(summary).toEqual({ passed: 1, failed: 1, unsupported: 4, error: 1, total: 7 });
