@@ -4,18 +4,16 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { temporaryFolder } from '../helpers/folder.ts';
+import { type Outcome, runShared } from './host.ts';
 
 const bin = fileURLToPath(new URL('../../bin/run.js', import.meta.url));
 
-export interface Outcome {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 export interface Workplace {
   readonly folder: string;
+  /** Runs a command in the process that the tests of a file share. Not for code that changes between commands, which a process imports once, nor for SwiftShader. */
   run(...words: string[]): Promise<Outcome>;
+  /** Runs a command in a process of its own. */
+  runApart(...words: string[]): Promise<Outcome>;
   /** Starts the command; `onStderr` is told what it says, and may send a signal. */
   start(words: readonly string[], onStderr: (text: string, kill: (signal: NodeJS.Signals) => void) => void): Promise<Outcome>;
   write(path: string, content: string | Uint8Array): Promise<string>;
@@ -28,11 +26,14 @@ export interface Workplace {
 export async function workplace(own?: string, place?: string): Promise<Workplace> {
   const folder = place ?? (await temporaryFolder());
   const command = own === undefined ? bin : join(folder, own);
-  const start = startIn(folder, join(folder, 'cache'), command);
+  const cache = join(folder, 'cache');
+  const start = startIn(folder, cache, command);
+  const runApart = (...words: string[]) => start(words, () => {});
   return {
     folder,
     start,
-    run: (...words) => start(words, () => {}),
+    runApart,
+    run: own === undefined ? (...words) => runShared({ words, folder, env: environment(cache) }) : runApart,
     async write(path, content) {
       const file = join(folder, path);
       await mkdir(join(file, '..'), { recursive: true });
@@ -42,9 +43,14 @@ export async function workplace(own?: string, place?: string): Promise<Workplace
   };
 }
 
+function environment(cache: string): NodeJS.ProcessEnv {
+  // Vitest's NODE_ENV=test has oclif warn of what no user sees.
+  return { ...process.env, NODE_ENV: undefined, NO_COLOR: '1', CI: '1', TSRT_BENCH_CACHE: cache };
+}
+
 /** Starts the command in a folder, with a cache there. */
 export function startIn(folder: string, cache = join(folder, 'cache'), command = bin): Workplace['start'] {
-  const env = { ...process.env, NO_COLOR: '1', CI: '1', TSRT_BENCH_CACHE: cache };
+  const env = environment(cache);
   return (words, onStderr) =>
     new Promise((resolve, reject) => {
       const child = spawn(process.execPath, [command, ...words], { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });

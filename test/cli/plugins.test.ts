@@ -67,7 +67,7 @@ describe('a plugin in TypeScript', () => {
     const place = await withWave();
     await addPlain(place);
     await place.write('suite.yaml', SUITE);
-    expect(await place.run('plugin', 'test', './wave', '--effort', '0.1')).toMatchObject({ status: 0, stdout: expect.stringMatching(/onnxruntime +passed/) as string });
+    expect(await place.runApart('plugin', 'test', './wave', '--effort', '0.1')).toMatchObject({ status: 0, stdout: expect.stringMatching(/onnxruntime +passed/) as string });
     const { status, stdout } = await place.run('run', './suite.yaml', '--plugin', './wave', '--plugin', './plain');
     expect(status).toBe(0);
     expect(stdout.match(/^(onnxruntime|plain)\/fp32\S+ +1 +[\d.]+ /gm)).toHaveLength(2);
@@ -80,7 +80,7 @@ describe('a plugin in TypeScript', () => {
       await place.write('wave/index.ts', WAVE);
       await place.write('wave/formula.ts', FORMULA);
       await place.write(file, text);
-      const { status, stderr } = await place.run('plugins', '--plugin', './wave');
+      const { status, stderr } = await place.runApart('plugins', '--plugin', './wave');
       expect(status).toBe(2);
       return stderr;
     };
@@ -103,7 +103,7 @@ describe('a plugin whose parts are no good company', () => {
   it('one that ends the process fails, and so does the command', async () => {
     const place = await workplace();
     await place.write('p/index.mjs', "export default { name: 'p', version: '1.0.0', reporters: [{ name: 'quits', description: '', fileExtension: 'txt', render: () => process.exit(0) }] };");
-    expect(await place.run('plugin', 'test', './p')).toMatchObject({ status: 1, stdout: expect.stringMatching(/^FAILED reporter quits: the process died \(exit 0\)$/m) as string });
+    expect(await place.runApart('plugin', 'test', './p')).toMatchObject({ status: 1, stdout: expect.stringMatching(/^FAILED reporter quits: the process died \(exit 0\)$/m) as string });
   });
 
   it('a signal ends the check of one that never comes to an end', async () => {
@@ -128,7 +128,7 @@ describe('an engine that needs a plugin', () => {
       expect(stderr).toMatch(/w\.engine needs a plugin that is not loaded: wave[\s\S]*--plugin wave/);
     }
     await place.write('wave/formula.ts', `${FORMULA}// changed\n`);
-    const changed = await place.run('verify', 'w.engine', '--against', 'wave.onnx', '--plugin', './wave');
+    const changed = await place.runApart('verify', 'w.engine', '--against', 'wave.onnx', '--plugin', './wave');
     expect(changed).toMatchObject({ status: 2, stderr: expect.stringMatching(/its code has changed since the engine was built[\s\S]*--rebuild/) as string });
   });
 });
@@ -160,7 +160,7 @@ describe('the suites of the shipped ops', () => {
 
   it.skipIf(noDevice)('deform-conv runs on webgpu, by the plugin’s kernel (skipped without SwiftShader)', async () => {
     const place = await workplace();
-    const { status, stdout } = await place.run('run', 'suites/deform-conv', '--plugin', 'deform-conv', '--backend', 'webgpu', '--device', 'swiftshader', ...SHORT);
+    const { status, stdout } = await place.runApart('run', 'suites/deform-conv', '--plugin', 'deform-conv', '--backend', 'webgpu', '--device', 'swiftshader', ...SHORT);
     expect(status).toBe(0);
     expect(stdout).toMatch(/^webgpu\/fp32\S+ +1 +[\d.]+ /m);
   });

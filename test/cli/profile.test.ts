@@ -7,7 +7,7 @@ import { workplace } from './cli.ts';
 describe('profile', { timeout: 60_000 }, () => {
   it('times the variants of a suite', async () => {
     const place = await workplace();
-    const { status, stdout } = await place.run('profile', 'smoke', '--backend', 'null', '--fusion', 'on', '--batch', '2', '--runs', '3', '--json');
+    const { status, stdout } = await place.runApart('profile', 'smoke', '--backend', 'null', '--fusion', 'on', '--batch', '2', '--runs', '3', '--json');
     expect(status).toBe(0);
     const [profile, ...others] = JSON.parse(stdout) as EngineProfile[];
     expect(others).toEqual([]);
@@ -24,7 +24,7 @@ describe('profile', { timeout: 60_000 }, () => {
 
   it.skipIf(noDevice)('times an engine file beside the peaks of its device (skipped without SwiftShader)', async () => {
     const place = await workplace();
-    const built = await place.run('profile', 'smoke', '--backend', 'webgpu', '--device', 'swiftshader', '--fusion', 'on', '--batch', '1', '--option', 'preprocess=device', '--runs', '2', '--json');
+    const built = await place.runApart('profile', 'smoke', '--backend', 'webgpu', '--device', 'swiftshader', '--fusion', 'on', '--batch', '1', '--option', 'preprocess=device', '--runs', '2', '--json');
     expect(built.stderr).not.toContain('error');
     const [{ roofline, peaks, title }] = JSON.parse(built.stdout) as [EngineProfile];
     expect(title).toBe('webgpu/fp32/fusion-on/preprocess-device/b1');

@@ -27,7 +27,7 @@ async function runJson(place: Workplace, ...words: string[]): Promise<RunJson> {
 describe('run', () => {
   it('prints one table, where the records are, and what to do next', async () => {
     const place = await suitePlace();
-    const { status, stdout, stderr } = await place.run('run', 'suites/nulls');
+    const { status, stdout, stderr } = await place.runApart('run', 'suites/nulls');
     expect(status).toBe(0);
     expect(stdout).toMatch(/null\/fp32\/fusion-on +1 +1\.00/);
     expect(stdout).toMatch(/null\/fp16\/fusion-on +1 +0\.500 .* 2\.00×/);
@@ -42,7 +42,7 @@ include:
   - backend: 'null'
     backendOptions: { fault: [crash, error, hang, out-of-memory], faultAfter: 5 }
 `.replace('timeoutMs: 20000', 'timeoutMs: 3000'));
-    const { stdout, status: exit } = await place.run('run', 'suites/nulls', '--json', '--rounds', '2');
+    const { stdout, status: exit } = await place.runApart('run', 'suites/nulls', '--json', '--rounds', '2');
     expect(exit).toBe(1);
     const { records, files: [file] } = JSON.parse(stdout) as RunJson;
     expect(records.map(({ status, cause }) => cause ?? status)).toEqual([
@@ -105,7 +105,8 @@ include:
 
   it('lets two runs at once keep apart', async () => {
     const place = await suitePlace();
-    const [a, b] = await Promise.all([runJson(place, '--rounds', '1'), runJson(place, '--rounds', '1')]);
+    const run = async (): Promise<RunJson> => JSON.parse((await place.runApart('run', 'suites/nulls', '--json', '--rounds', '1')).stdout) as RunJson;
+    const [a, b] = await Promise.all([run(), run()]);
     expect(a.runId).not.toBe(b.runId);
     expect([...a.records, ...b.records].map((record) => record.status)).toEqual(Array.from({ length: 4 }, () => 'completed'));
   });
@@ -150,10 +151,10 @@ describe('baseline and gate', () => {
   it('tells passed, regressed, incomparable, inconclusive and broken apart by exit status', async () => {
     const place = await suitePlace();
     await runJson(place);
-    expect((await place.run('gate')).status).toBe(3);
-    expect((await place.run('baseline', 'save', 'main')).status).toBe(0);
+    expect((await place.runApart('gate')).status).toBe(3);
+    expect((await place.runApart('baseline', 'save', 'main')).status).toBe(0);
     await runJson(place);
-    const passed = await place.run('gate', '--format', 'junit');
+    const passed = await place.runApart('gate', '--format', 'junit');
     expect(passed.status).toBe(0);
     expect(passed.stdout).toMatch(/^<\?xml/);
 
@@ -161,20 +162,20 @@ describe('baseline and gate', () => {
     await place.write('suites/nulls/suite.yaml', slower);
     const other = await runJson(place);
     expect(other.records.every((record) => record.case.id.includes('latencyNs'))).toBe(true);
-    expect((await place.run('gate')).status).toBe(4);
+    expect((await place.runApart('gate')).status).toBe(4);
 
     const file = join(place.folder, 'results/baselines/main/nulls/null.jsonl');
     await appendFile(file, '{"half a li');
-    const cut = await place.run('gate');
+    const cut = await place.runApart('gate');
     expect(cut.stderr + cut.stdout).toMatch(/cut/);
     await truncate(file, 0);
-    expect((await place.run('gate')).status).toBe(2);
+    expect((await place.runApart('gate')).status).toBe(2);
   });
 
   it('writes a page with charts', async () => {
     const place = await suitePlace();
     await runJson(place, '--rounds', '1');
-    expect(await place.run('report', '--format', 'html', '--output', 'pages/report.html')).toMatchObject({ status: 0, stdout: '' });
+    expect(await place.runApart('report', '--format', 'html', '--output', 'pages/report.html')).toMatchObject({ status: 0, stdout: '' });
     const page = await readFile(join(place.folder, 'pages/report.html'), 'utf8');
     expect(page).toMatch(/^<!DOCTYPE html><html lang="en">.*<svg .*<\/html>\n$/s);
     expect((await place.run('report', '--format', 'html')).stdout.trimEnd()).toBe(page.trimEnd());

@@ -66,7 +66,7 @@ describe('what the documents show', () => {
 describe('mistakes', () => {
   it('prints its version', async () => {
     const place = await workplace();
-    const { status, stdout } = await place.run('--version');
+    const { status, stdout } = await place.runApart('--version');
     expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringMatching(/^tsrt-bench\/\d+\.\d+\.\d+ /) as string });
   });
 
@@ -87,17 +87,17 @@ describe('mistakes', () => {
 
   it('names the nearest command', async () => {
     const place = await workplace();
-    const { status, stderr } = await place.run('inspct', 'model.onnx');
+    const { status, stderr } = await place.runApart('inspct', 'model.onnx');
     expect(status).toBe(2);
     expect(stderr).toMatch(/there is no command 'inspct'; did you mean 'inspect'\?/);
-    expect(JSON.parse((await place.run('nosuch', '--json')).stdout)).toMatchObject({ error: { code: 'USAGE' } });
+    expect(JSON.parse((await place.runApart('nosuch', '--json')).stdout)).toMatchObject({ error: { code: 'USAGE' } });
   });
 
   it('takes one word for a flag that may be given again, so that arguments may stand behind it', async () => {
     const place = await workplace();
     const settings = await place.run('run', '--batch', '1,2', '--batch', '4', 'smoke', '--print-config');
     expect([settings.status, settings.stdout]).toEqual([0, expect.stringMatching(/batch +1, ?2, ?4/)]);
-    expect(await place.run('compare', '--metric', 'latency-p50', 'main')).toMatchObject({ status: 2, stderr: expect.stringMatching(/^error: there is no run yet/) as string });
+    expect(await place.runApart('compare', '--metric', 'latency-p50', 'main')).toMatchObject({ status: 2, stderr: expect.stringMatching(/^error: there is no run yet/) as string });
   });
 
   it.each([
@@ -135,7 +135,7 @@ describe('mistakes', () => {
 
   it('reports an error as JSON where JSON was asked for', async () => {
     const place = await workplace();
-    const { status, stdout } = await place.run('run', 'nowhere', '--json');
+    const { status, stdout } = await place.runApart('run', 'nowhere', '--json');
     expect(status).toBe(2);
     expect(JSON.parse(stdout)).toMatchObject({ error: { code: 'SUITE_NOT_FOUND' } });
   });

@@ -40,7 +40,7 @@ interface Built {
 
 describe.skipIf(noDevice)('tuning (skipped without SwiftShader)', { timeout: 120_000 }, () => {
   const build = async (place: Workplace, ...words: string[]): Promise<Built> => {
-    const { status, stdout, stderr } = await place.run('build', 'model.onnx', '--backend', 'webgpu', '--device', 'swiftshader', '--json', ...words);
+    const { status, stdout, stderr } = await place.runApart('build', 'model.onnx', '--backend', 'webgpu', '--device', 'swiftshader', '--json', ...words);
     expect(stderr).toBe('');
     expect(status).toBe(0);
     return JSON.parse(stdout) as Built;
@@ -82,7 +82,7 @@ describe.skipIf(noDevice)('tuning (skipped without SwiftShader)', { timeout: 120
     await build(place, '--output', 'a.engine', '--export-tactics', 'a.json');
     await place.write('wrong.json', JSON.stringify({ 'MatMul f32 1x8x96x128': '16x16x16 2x4 /3', other: 'x' }));
     const refused = async (...words: string[]) => {
-      const { status, stderr } = await place.run('build', 'model.onnx', '--backend', 'webgpu', '--device', 'swiftshader', '--output', 'f.engine', ...words);
+      const { status, stderr } = await place.runApart('build', 'model.onnx', '--backend', 'webgpu', '--device', 'swiftshader', '--output', 'f.engine', ...words);
       expect(status).toBe(2);
       return stderr;
     };
