@@ -1,4 +1,5 @@
 /** Runs the built command as a user does, in a folder of its own. */
+import { constants } from 'node:os';
 import { spawn } from 'node:child_process';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -64,7 +65,8 @@ export function startIn(folder: string, cache = join(folder, 'cache'), command =
         onStderr(text, (signal) => child.kill(signal));
       });
       child.once('error', reject);
-      child.once('close', (status) => resolve({ status, stdout, stderr }));
+      // As a shell tells it, whether the command ended by itself after a Ctrl-C or another one met it on its way out.
+      child.once('close', (status, signal) => resolve({ status: signal ? 128 + constants.signals[signal] : status, stdout, stderr }));
     });
 }
 
