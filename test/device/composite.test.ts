@@ -125,9 +125,28 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
     expect(header.notices).toEqual([]);
   });
 
-  it('in fp16 are refused by the node that falls back, and plain where none does', async () => {
-    const error = await errorOf(build(mixed(), { precision: 'fp16' }));
-    expect([error.code, error.details]).toEqual(['MODEL_UNSUPPORTED', [expect.stringMatching(/fp32 only, not fp16, .* for Det 'det': the webgpu backend has no kernel for this op$/)]]);
+  it('in fp16 store halves where they run on the device, and numbers as the model has them at their borders', async () => {
+    const graph = mixed();
+    const engine = await deserializeEngine(await serializeEngine(await build(graph, { precision: 'fp16' })));
+    const types = new Map(engine.header.layers.map(({ name, precision }) => [name, precision]));
+    expect([types.get('relu'), types.get('det')]).toEqual(['float16', 'float32']);
+    const { segments } = engine.header.backendData as CompositePlan;
+    expect(segments.flatMap(({ inputs, outputs }) => [...inputs, ...outputs]).every(({ dtype }) => dtype === 'float32')).toBe(true);
+    const wider = (await build(graph)).header.memory;
+    expect(engine.header.memory.weightBytes).toBeLessThan(wider.weightBytes);
+    const expected = await runModel(exportGraph(graph), new Map([['x', x]]));
+    const session = await webgpuBackend.load(engine, { device: undefined, signal: undefined });
+    try {
+      const outputs = await session.run({ x });
+      // A determinant of five rows multiplies five halves' errors; what follows is between 0 and 1.
+      expect(distance(outputs['z']!, toNumbers(expected.get('z')!), { absolute: 4e-3, relative: 4e-3 })).toBeLessThan(1);
+      expect(distance(outputs['y']!, toNumbers(expected.get('y')!), { absolute: 2e-2, relative: 2e-2 })).toBeLessThan(1);
+    } finally {
+      await session.dispose();
+    }
+  });
+
+  it('in fp16 are plain where no node falls back', async () => {
     const graph = newGraphBuilder('plain');
     graph.input('x', { dtype: 'float32', dims: [1, 3, 4, 4] });
     const w = graph.constant(fromNumbers('float32', [8, 3, 3, 3], noise(216)), 'w');
@@ -135,6 +154,11 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
     const { header } = await build(plain, { precision: 'fp16' });
     expect(header.backendData).not.toHaveProperty('composite');
     expect(header.layers.some(({ precision }) => precision === 'float16')).toBe(true);
+  });
+
+  it('in int8 are refused by the node that falls back', async () => {
+    const error = await errorOf(build(mixed(), { precision: 'int8' }));
+    expect([error.code, error.details]).toEqual(['MODEL_UNSUPPORTED', [expect.stringMatching(/fp32 and fp16 only, not int8, .* for Det 'det': the webgpu backend has no kernel for this op$/)]]);
   });
 
   it('need the option: without it the build says what it can not do', async () => {

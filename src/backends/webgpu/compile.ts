@@ -65,7 +65,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const build = async (): Promise<Content> =>
     unsupported.length === 0 && !tail
       ? plainContent(await planner.plan(graph, lowering), graph, reports, windows)
-      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { workspaceBytes, windows, byteInputs, streams: 1 }), workspaceBytes, tail });
+      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { ...lowering, streams: 1 }), workspaceBytes, tail });
   const content = await build().finally(() => planner.destroy());
   const { tactics, notices } = planner.report(content.choices);
   const proof = provePrecision(content.layers, wanted, options.precision);

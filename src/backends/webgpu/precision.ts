@@ -25,11 +25,14 @@ export function precisionProblem({ options, graph, calibration }: BuildInput): s
   return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
 }
 
-/** Why nodes that fall back to onnxruntime leave fp32 alone; undefined where none does: a fallback that is allowed changes nothing of such a model. */
+/**
+ * Why nodes that fall back to onnxruntime leave no integers; undefined where none does: a fallback that is allowed changes nothing of such a model.
+ * Halves are no matter: parts have the model's own types at their borders, as an engine has.
+ */
 export function fallbackProblem(precision: Precision, [first, ...others]: readonly Unsupported[]): string | undefined {
-  if (precision === 'fp32' || first === undefined) return undefined;
+  if (precision === 'fp32' || precision === 'fp16' || first === undefined) return undefined;
   const more = others.length === 0 ? '' : ` and ${others.length} more`;
-  return `a model of which onnxruntime runs a part is built in fp32 only, not ${precision}, as values between the parts travel in their own types; that part is for ${first.op} '${first.node}'${more}: ${first.reason}`;
+  return `a model of which onnxruntime runs a part is built in fp32 and fp16 only, not ${precision}, as its quantized values do not pass between the parts; that part is for ${first.op} '${first.node}'${more}: ${first.reason}`;
 }
 
 export interface InPrecision {
