@@ -42,8 +42,20 @@ export function isEngineFile(bytes: Uint8Array): boolean {
   return MAGIC.subarray(0, 4).every((byte, index) => bytes[index] === byte);
 }
 
-/** The bytes of an engine file. Deterministic: equal engines, with parts in equal order, give equal bytes. */
+/** What Node reads of a file in one piece, and WebCrypto hashes. */
+const MAX_ENGINE_BYTES = 2 ** 31 - 1;
+
+/**
+ * The bytes of an engine file. Deterministic: equal engines, with parts in equal order, give equal bytes. Throws TsrtError MODEL_UNSUPPORTED for an engine
+ * of 2 GiB and more.
+ */
 export async function serializeEngine(engine: Engine): Promise<Uint8Array> {
+  const bytes = [...engine.parts.values()].reduce((sum, part) => sum + part.length + PART_ALIGNMENT, PRELUDE_BYTES + MAX_HEADER_BYTES);
+  if (bytes > MAX_ENGINE_BYTES) {
+    throw new TsrtError('MODEL_UNSUPPORTED', `the engine would take ${(bytes / 2 ** 30).toFixed(1)} GiB, and an engine file holds less than 2`, {
+      fix: 'build it in fp16, which takes half of fp32, or in int8, which takes a quarter',
+    });
+  }
   const hashes = await Promise.all([...engine.parts.values()].map(sha256Hex));
   const names = [...engine.parts.keys()];
   const lengths = [...engine.parts.values()].map((part) => part.length);

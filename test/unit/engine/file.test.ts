@@ -45,6 +45,12 @@ describe('engine file', () => {
     expect((await refusal(new ArrayBuffer(3))).code).toBe('ENGINE_INVALID');
   });
 
+  it('is refused before it is hashed where it would be larger than Node reads', async () => {
+    // Pages that nobody writes to take no memory.
+    const large = { ...sampleEngine(), parts: new Map([['weights', new Uint8Array(2 ** 30)], ['more', new Uint8Array(2 ** 30)]]) };
+    await expect(serializeEngine(large)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: 'the engine would take 2.1 GiB, and an engine file holds less than 2', fix: expect.stringContaining('fp16') });
+  });
+
   it('hands parts out as views, without copying', async () => {
     const { parts } = await deserializeEngine(file);
     for (const part of parts.values()) expect(part.buffer).toBe(file.buffer);
