@@ -54,6 +54,20 @@ describe.skipIf(noDevice)('ops along an axis (skipped without SwiftShader)', () 
     expect(toNumbers(indices!)).toEqual(picked.map(({ index }) => index));
   });
 
+  it.each([[1, 1, 3], [0, 0, 3], [1, 1, 200]] as const)('TopK largest %i along axis %i of a long one: %i of it, in passes', async (largest, axis, k) => {
+    const dims = axis === 1 ? [2, 2600] : [2600, 2];
+    // Few values, so that equals lie within a chunk and across chunks; the last chunk has fewer than are kept.
+    const x = Array.from(noise(5200, 11), (v) => Math.trunc(v * 40) / 8);
+    const [values, indices] = await runOp('TopK', { axis, largest, sorted: 1 }, [floats(dims, x), known(k)], 2);
+    const ranked = rowsAlong(x, dims, axis).map((row) =>
+      row.map((value, index) => ({ value: value + 0, index })).sort((a, b) => (largest ? b.value - a.value : a.value - b.value) || a.index - b.index),
+    );
+    const out = dims.map((dim, a) => (a === axis ? k : dim));
+    const picked = eachCoordinate(out).map((c) => ranked[c[1 - axis]!]![c[axis]!]!);
+    expect(toNumbers(indices!)).toEqual(picked.map(({ index }) => index));
+    expect(toNumbers(values!).map((value) => value + 0)).toEqual(picked.map(({ value }) => value));
+  });
+
   it('TopK puts infinities where they belong and takes −0 for 0', async () => {
     const x = [0, Number.NEGATIVE_INFINITY, -0, Number.POSITIVE_INFINITY, -1];
     const [, indices] = await runOp('TopK', { axis: 0, largest: 1, sorted: 1 }, [floats([5], x), known(5)], 2);

@@ -66,44 +66,90 @@ function emitKey(block: Block, name: string, value: string, type: string): strin
   return block.let(name, `${bits} ^ select(0x80000000u, 0xffffffffu, ${bits} >= 0x80000000u)`);
 }
 
+/** What is left to choose from: elements, and where each stood along the axis; undefined: where it stands. */
+interface Field {
+  readonly data: DeviceTensor;
+  readonly indices?: DeviceTensor;
+}
+
+interface Selection {
+  readonly axis: number;
+  /** An element is compared with those of its chunk alone; of each chunk so many are kept, in their order. */
+  readonly chunk: number;
+  readonly keep: number;
+  readonly largest: boolean;
+}
+
+/** The place of an element is how many of its chunk come before it; among equals the first does, which chunks leave in their order. */
+function select({ data, indices }: Field, results: Readonly<Record<string, DeviceTensor>>, { axis, chunk, keep, largest }: Selection, context: LowerContext): void {
+  const { dims } = data;
+  const extent = dims[axis]!;
+  const whole = chunk >= extent;
+  const type = registerType(data.dtype);
+  const beats = largest ? '>' : '<';
+  const call = pointKernel<string, string>(
+    {
+      label: 'TopK',
+      extents: dims,
+      inputs: { data, ...(indices && { from: indices }) },
+      outputs: results,
+      body({ block, at, inputs, outputs }) {
+        const along = (place: string): string[] => at.map((c, a) => (a === axis ? place : c));
+        const own = block.let('own', inputs['data']!.load(at));
+        const key = emitKey(block, 'key', own, type);
+        const first = whole ? '0u' : block.let('first', `${at[axis]} / ${chunk}u * ${chunk}u`);
+        block.var('place', '0u');
+        block.for('j', first, whole ? `${extent}u` : `min(${first} + ${chunk}u, ${extent}u)`, '1u', (loop) => {
+          const other = loop.let('other', inputs['data']!.load(along('j')));
+          const otherKey = emitKey(loop, 'other_key', other, type);
+          loop.line(`place += select(0u, 1u, ${otherKey} ${beats} ${key} || (${otherKey} == ${key} && j < ${at[axis]}))`);
+        });
+        block.if(`place < ${keep}u`, (hit) => {
+          const target = along(whole ? 'place' : `${at[axis]} / ${chunk}u * ${keep}u + place`);
+          outputs['values']?.store(hit, target, own);
+          outputs['indices']?.store(hit, target, inputs['from'] ? inputs['from'].load(at) : `i32(${at[axis]})`);
+        });
+      },
+    },
+    context.profile,
+  );
+  context.dispatch(call);
+}
+
+/** Chunks of fewer elements are not worth a kernel. */
+const LEAST_CHUNK = 512;
+
+/** What is kept of a chunk is at most this part of it, so that each pass leaves as much of the axis. */
+const CHUNKS_SHRINK = 4;
+
+/** Drops what is among the first of no chunk, until the axis is about as long as a chunk: comparisons grow with its length, no longer with its square. */
+function shorten(field: Field, axis: number, keep: number, largest: boolean, context: LowerContext): Field {
+  const { dims, dtype } = field.data;
+  const extent = dims[axis]!;
+  const chunk = Math.max(LEAST_CHUNK, CHUNKS_SHRINK * keep);
+  if (extent <= 2 * chunk) return field;
+  // Only the last chunk may hold fewer elements than are kept of one, so that what is kept lies together.
+  const last = extent % chunk || chunk;
+  const left = dims.map((dim, a) => (a === axis ? (Math.ceil(extent / chunk) - 1) * keep + Math.min(keep, last) : dim));
+  const values = context.scratch(dtype, left);
+  const indices = context.scratch('int32', left);
+  select(field, { values, indices }, { axis, chunk, keep, largest }, context);
+  return shorten({ data: values, indices }, axis, keep, largest, context);
+}
+
 const topK: Lowering<'TopK'> = {
   lower(node, context) {
     const data = context.tensor(node.inputs[0]!);
-    const { dims } = data;
-    const axis = normalizeAxis(node.attrs.axis, dims.length);
+    const axis = normalizeAxis(node.attrs.axis, data.dims.length);
     const [values = '', indices = ''] = node.outputs;
     const named = Object.entries({ values, indices }).filter(([, id]) => id !== '');
     const results = Object.fromEntries(named.map(([name, id]) => [name, context.define(id, 'linear')]));
     const found = Object.values(results)[0]!.dims;
     if (elementCount(found) === 0) return;
-    const type = registerType(data.dtype);
-    const beats = node.attrs.largest ? '>' : '<';
-    const call = pointKernel(
-      {
-        label: 'TopK',
-        extents: dims,
-        inputs: { data },
-        outputs: results,
-        body({ block, at, inputs, outputs }) {
-          const own = block.let('own', inputs.data.load(at));
-          const key = emitKey(block, 'key', own, type);
-          // The place of an element is how many come before it; among equals the first does.
-          block.var('place', '0u');
-          block.for('j', '0u', `${dims[axis]}u`, '1u', (loop) => {
-            const other = loop.let('other', inputs.data.load(at.map((c, a) => (a === axis ? 'j' : c))));
-            const otherKey = emitKey(loop, 'other_key', other, type);
-            loop.line(`place += select(0u, 1u, ${otherKey} ${beats} ${key} || (${otherKey} == ${key} && j < ${at[axis]}))`);
-          });
-          block.if(`place < ${found[axis]}u`, (hit) => {
-            const target = at.map((c, a) => (a === axis ? 'place' : c));
-            outputs['values']?.store(hit, target, own);
-            outputs['indices']?.store(hit, target, `i32(${at[axis]})`);
-          });
-        },
-      },
-      context.profile,
-    );
-    context.dispatch(call);
+    const keep = found[axis]!;
+    const largest = node.attrs.largest === 1;
+    const field = shorten({ data }, axis, keep, largest, context);
+    select(field, results, { axis, chunk: field.data.dims[axis]!, keep, largest }, context);
   },
 };
 
