@@ -12,6 +12,7 @@ export default defineConfig({
     // Plugins and tests import the public API by its package name, as users do; here it is the source.
     alias: [
       { find: /^tsrt-bench$/, replacement: `${root}src/index.ts` },
+      { find: /^tsrt-bench\/node$/, replacement: `${root}src/node.ts` },
       { find: /^tsrt-bench\/runtime$/, replacement: `${root}src/runtime.ts` },
     ],
   },

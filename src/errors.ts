@@ -98,6 +98,13 @@ export class TsrtError extends Error {
   }
 }
 
+/** An expected error with the place where it was found, unless it names one itself; anything else as it is. */
+export function withPlace(error: unknown, place: string): unknown {
+  if (!(error instanceof TsrtError) || error.place !== undefined) return error;
+  const { code, message, fix, details, plugin, cause } = error;
+  return new TsrtError(code, message, { place, details, cause, ...(fix !== undefined && { fix }), ...(plugin !== undefined && { plugin }) });
+}
+
 /** The form that `--json` prints and that crosses process borders. */
 export interface ErrorReport {
   readonly code: ErrorCode | 'INTERNAL';

@@ -42,6 +42,6 @@ export async function loadEngine(engine: Engine, device: WebgpuDevice): Promise<
 function needsOnnxruntime(header: EngineHeader): TsrtError {
   return new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} runs in part in onnxruntime, which this runtime does not have`, {
     details: header.notices,
-    fix: 'build it without --fallback, or load it with the webgpu backend of tsrt-bench in Node',
+    fix: 'build it without --fallback, or open it in Node: openEngine of tsrt-bench/node',
   });
 }

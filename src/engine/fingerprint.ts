@@ -53,17 +53,17 @@ export function differences(header: EngineHeader, backend: string, properties: R
 }
 
 /**
- * Refuses an engine that was built for something else. Backends call this first in `load`.
+ * Refuses an engine that was built for something else; without a device, for another backend or version. Backends call this first in `load`.
  * Throws TsrtError ENGINE_INCOMPATIBLE whose details name each difference.
  */
 export function checkCompatible(
   header: EngineHeader,
   backend: string,
-  device: { readonly slug: string; readonly properties: Readonly<Record<string, string>> },
+  device?: { readonly slug: string; readonly properties: Readonly<Record<string, string>> },
 ): void {
-  const details = differences(header, backend, device.properties);
+  const details = differences(header, backend, device?.properties);
   if (details.length === 0) return;
-  throw new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} was not built for ${device.slug}`, {
+  throw new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} was not built for ${device?.slug ?? `tsrt-bench ${TOOL_VERSION}`}`, {
     fix: 'Build it again on this device, with this version: tsrt-bench build, or --rebuild.',
     details,
   });

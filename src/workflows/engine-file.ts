@@ -2,12 +2,11 @@
  * Engine files as input: read, and refused by the name of what differs before anything runs. Prior art: trtexec's --loadEngine,
  * which refuses too, but tells a version mismatch from a broken file by a log line only.
  */
-import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import type { Availability } from '../backends/backend.ts';
 import type { Engine } from '../engine/engine.ts';
-import { deserializeEngine } from '../engine/file.ts';
 import { differences } from '../engine/fingerprint.ts';
+import { readEngine } from '../engine/read.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
 import type { PluginStamp } from '../ir/custom.ts';
@@ -22,19 +21,7 @@ export interface EngineFile {
 
 /** Throws TsrtError MODEL_NOT_FOUND, ENGINE_INVALID or ENGINE_INCOMPATIBLE (of another format version), with the file's name. */
 export async function readEngineFile(file: string): Promise<EngineFile> {
-  const bytes = await readFile(file).catch((cause: unknown) => {
-    const missing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
-    throw new TsrtError('MODEL_NOT_FOUND', missing ? 'there is no such engine file' : "the engine file can't be read", {
-      place: file,
-      fix: 'give a file that `tsrt-bench build` wrote',
-      cause,
-    });
-  });
-  const engine = await deserializeEngine(bytes).catch((error: unknown) => {
-    if (!(error instanceof TsrtError)) throw error;
-    const { code, message, fix, details } = error;
-    throw new TsrtError(code, message, { place: file, details, cause: error, ...(fix !== undefined && { fix }) });
-  });
+  const { bytes, engine } = await readEngine(file);
   return { file, bytes, sha256: await sha256Hex(bytes), engine };
 }
 

@@ -19,6 +19,7 @@ const tsconfig = (lib: readonly string[]) => ({
 
 const CONSUMER = `
 import { buildReport, constant, defineOp, definePlugin, either, formula, fromNumbers, moduleGraph, named, number, op as pattern, scalar, ShapeError, TsrtError, value, type Backend, type CustomOp, type Plugin, type Reporter, type Tensor } from 'tsrt-bench';
+import { openEngine, type OpenOptions } from 'tsrt-bench/node';
 import { deserializeEngine, loadEngine, openDevice, type Session, typedView } from 'tsrt-bench/runtime';
 
 const op: CustomOp = defineOp({
@@ -44,6 +45,7 @@ const tensor: Tensor = fromNumbers('float32', [1], [1]);
 export async function use(bytes: Uint8Array, adapter: Parameters<typeof openDevice>[0]): Promise<Session> {
   return loadEngine(await deserializeEngine(bytes), await openDevice(adapter));
 }
+export const opened = (options: OpenOptions): Promise<Session> => openEngine(new URL('./model.engine', import.meta.url), options);
 export type Parts = [Backend, Reporter];
 // What is inferred from the public API can be named in declarations.
 export const patterns = { constant, either, named, number, pattern, scalar, value };
@@ -73,7 +75,7 @@ describe('the package', () => {
     const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(src|plugins)\/[\w./-]+\.(js|d\.ts)$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/(suite\.(yaml|js|json)|targets\.yaml)$/];
     expect(packed.files.filter((file) => !known.some((pattern) => pattern.test(file)))).toEqual([]);
     expect(packed.files.filter((file) => /\.test\.|\.map$|(^|\/)test\//.test(file))).toEqual([]);
-    for (const wanted of ['dist/src/index.d.ts', 'dist/src/runtime.js', 'dist/src/kit/worker.js', 'dist/src/measure/worker.js', 'dist/plugins/rotary/index.js', 'plugins/pytorch/driver.py', 'docs/plugins/wave.onnx', 'bin/run.js']) {
+    for (const wanted of ['dist/src/index.d.ts', 'dist/src/node.js', 'dist/src/runtime.js', 'dist/src/kit/worker.js', 'dist/src/measure/worker.js', 'dist/plugins/rotary/index.js', 'plugins/pytorch/driver.py', 'docs/plugins/wave.onnx', 'bin/run.js']) {
       expect(packed.files).toContain(wanted);
     }
   });

@@ -19,7 +19,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['engine'],
   ['backends'],
   ['batcher.ts'],
-  ['runtime.ts'],
+  ['runtime.ts', 'node.ts'],
   ['plugin.ts', 'plugin-guard.ts', 'plugin-answers.ts', 'plugin-schema.ts', 'plugin-import.ts', 'plugin-peer.ts', 'plugin-source.ts', 'plugin-typescript.ts', 'typescript-hooks.ts', 'registry.ts', 'config.ts'],
   ['suite'],
   ['kit'],
@@ -141,6 +141,8 @@ describe('architecture', () => {
     { what: 'the command line', entry: 'commands/index.ts', loads: 'commands/run.ts', without: /^(onnx|ops|passes\/(?!names)|backends|suite|kit|measure|workflows\/(?!plugin-template))/, packages: ['@oclif/core', 'fastest-levenshtein'] },
     // One is started for each case and round, and what it holds counts as the engine's memory.
     { what: 'a measuring process', entry: 'measure/worker.ts', loads: 'backends/webgpu/session.ts', without: /^(onnx|commands|workflows|suite|results|kit)\/|^passes\/pass|\/(lower|kernels|tactics|wgsl)\//, packages: ['env-paths', 'fastest-levenshtein', 'tinybench'] },
+    // Of the backends, a program loads those whose engines it opens, which start without the compiler as the measuring process does.
+    { what: "a user's program", entry: 'node.ts', loads: 'engine/read.ts', without: /^(?!node\.ts|errors\.ts|version\.ts|engine\/|ir\/tensor\.ts)/, packages: [] },
   ])('$what starts without the compiler and without packages that it may not need', ({ entry, loads, without, packages: expected }) => {
     const { files, outside } = reach(entry, ({ dynamic }) => !dynamic);
     expect(files).toContain(loads);

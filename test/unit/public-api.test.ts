@@ -27,7 +27,7 @@ function docstring(name: string, file: string): string | undefined {
   return passedOn && docstring(passedOn.name, passedOn.file);
 }
 
-describe.each(['index.ts', 'runtime.ts'])('%s', (entry) => {
+describe.each(['index.ts', 'node.ts', 'runtime.ts'])('%s', (entry) => {
   const exported = exportsOf(join(src, entry));
   const docs = exported.map(({ name, file }) => ({ name, doc: docstring(name, file) }));
 

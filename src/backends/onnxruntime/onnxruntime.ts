@@ -4,14 +4,14 @@
  * It is the default where there is no GPU, and what a user would otherwise run, so that every speed-up has a baseline.
  */
 import { checkCompatible } from '../../engine/fingerprint.ts';
-import { TsrtError } from '../../errors.ts';
 import { opTitle } from '../../ir/custom.ts';
 import { type Graph, typeOf } from '../../ir/graph.ts';
 import { decomposes } from '../../ops/custom-routes.ts';
 import { isQuantized } from '../../quantize/detect.ts';
 import type { Backend, BuildInput, Unsupported } from '../backend.ts';
-import { deviceOf, probe } from './device.ts';
+import { matchDevice } from '../match.ts';
 import { unsupportedPixels } from '../pixels.ts';
+import { deviceOf, probe } from './device.ts';
 import { ORT_OPTIONS, ortOptions } from './options.ts';
 import { openOrtSession } from './session.ts';
 import { isOrtDtype } from './tensors.ts';
@@ -27,9 +27,8 @@ export const onnxruntimeBackend: Backend = {
   async load(engine, { device: wanted, signal }) {
     signal?.throwIfAborted();
     const device = deviceOf(ortOptions(engine.header.options).provider);
-    if (wanted !== undefined && wanted !== device.slug) {
-      throw new TsrtError('USAGE', `onnxruntime has no device '${wanted}' for this engine`, { fix: `Its device is ${device.slug}.` });
-    }
+    // The build's option `provider` decides which it is.
+    if (wanted !== undefined) matchDevice(wanted, [device], 'onnxruntime');
     checkCompatible(engine.header, 'onnxruntime', device);
     return openOrtSession(engine, device);
   },
