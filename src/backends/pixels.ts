@@ -4,8 +4,7 @@
  */
 import type { BuildOptions } from '../engine/engine.ts';
 import { typeOf } from '../ir/graph.ts';
-import type { PixelInput } from '../ir/pixels.ts';
-import { pixelProblem } from '../passes/input-bytes.ts';
+import { type PixelInput, pixelProblem } from '../ir/pixels.ts';
 import type { BuildInput, Unsupported } from './backend.ts';
 import type { OptionSpec } from './options.ts';
 

@@ -28,14 +28,6 @@ export function withBytes(graph: Graph, pixels: readonly PixelInput[]): WithByte
   return { graph: result, reports: [{ pass: INPUT_BYTES, nodesBefore: graph.nodes.length, nodesAfter: result.nodes.length, rewrites: { 'picture as bytes': pixels.length } }] };
 }
 
-/** Why an input can't be bound as a picture; undefined where it can. */
-export function pixelProblem({ dtype, dims }: TensorType, { layout, scale }: Pick<PixelInput, 'layout' | 'scale'>): string | undefined {
-  if (dtype !== 'float32' && dtype !== 'float16') return `it is ${dtype}, not floating-point`;
-  const channels = dims[layout === 'NCHW' ? 1 : 3];
-  if (dims.length !== 4 || channels !== scale.length) return `it is [${dims.join(',')}], not a picture of ${scale.length} channels in ${layout}`;
-  return undefined;
-}
-
 /** x = (transpose(bytes) as float32) · scale + shift, in the input's own type. */
 function prepend(graph: Graph, pixels: PixelInput): Graph {
   const { input, layout } = pixels;

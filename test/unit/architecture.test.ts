@@ -140,7 +140,7 @@ describe('architecture', () => {
     // Every command starts with all of their declarations.
     { what: 'the command line', entry: 'commands/index.ts', loads: 'commands/run.ts', without: /^(onnx|ops|passes\/(?!names)|backends|suite|kit|measure|workflows\/(?!plugin-template))/, packages: ['@oclif/core', 'fastest-levenshtein'] },
     // One is started for each case and round, and what it holds counts as the engine's memory.
-    { what: 'a measuring process', entry: 'measure/worker.ts', loads: 'backends/webgpu/session.ts', without: /^(onnx|commands|workflows|suite|results|kit)\/|^passes\/pass|\/(lower|kernels|tactics|wgsl)\//, packages: ['env-paths', 'fastest-levenshtein', 'tinybench'] },
+    { what: 'a measuring process', entry: 'measure/worker.ts', loads: 'backends/webgpu/session.ts', without: /^(onnx|ops|passes|quantize|commands|workflows|suite|results|kit)\/|\/(lower|kernels|tactics|wgsl)\//, packages: ['env-paths', 'fastest-levenshtein', 'tinybench'] },
     // Of the backends, a program loads those whose engines it opens, which start without the compiler as the measuring process does.
     { what: "a user's program", entry: 'node.ts', loads: 'engine/read.ts', without: /^(?!node\.ts|errors\.ts|version\.ts|engine\/|ir\/tensor\.ts)/, packages: [] },
   ])('$what starts without the compiler and without packages that it may not need', ({ entry, loads, without, packages: expected }) => {

@@ -1,12 +1,12 @@
 /** Pictures as bytes in front of a network, against the same arithmetic in float64 and through onnxruntime. */
 import { describe, expect, it } from 'vitest';
 import { openGraph } from '../../../src/backends/onnxruntime/observe.ts';
-import type { PixelInput } from '../../../src/ir/pixels.ts';
+import { type PixelInput, pixelProblem } from '../../../src/ir/pixels.ts';
 import { typeOf } from '../../../src/ir/graph.ts';
 import { fromNumbers, toNumbers } from '../../../src/ir/tensor.ts';
 import { verifyGraph } from '../../../src/ir/verify.ts';
 import { newGraphBuilder, OP_RULES } from '../../../src/ops/builder.ts';
-import { pixelProblem, withBytes } from '../../../src/passes/input-bytes.ts';
+import { withBytes } from '../../../src/passes/input-bytes.ts';
 
 const pixels = (layout: 'NCHW' | 'NHWC', dtype: 'float32' | 'float16' = 'float32'): PixelInput => ({
   input: 'image',
