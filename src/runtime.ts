@@ -24,7 +24,7 @@ export type { DriverFacts, WebgpuDevice } from './backends/webgpu/device.ts';
 export type { DeviceProfile } from './backends/webgpu/profile.ts';
 export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision, TacticsReport } from './engine/engine.ts';
 export type { PassReport } from './passes/pass.ts';
-export { fromNumbers, toNumbers, typedView, type Dims, type DType, type Tensor, type TensorType } from './ir/tensor.ts';
+export { elementCount, formatType, fromNumbers, toNumbers, typedView, type Dims, type DType, type Tensor, type TensorType } from './ir/tensor.ts';
 export { TsrtError };
 export type { ErrorCode, ErrorOptions, ExitStatus } from './errors.ts';
 

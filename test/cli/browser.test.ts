@@ -1,18 +1,12 @@
 /**
  * The built runtime in a real browser: headless Chromium with WebGPU on SwiftShader loads `dist/src/runtime.js` and an engine over
  * HTTP as a user's page would, runs it, and posts the answer back, which must be onnxruntime's.
- *
- * The browser is the one of the dev dependency @sparticuz/chromium, or that of TSRT_BENCH_CHROMIUM.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { extname, join, normalize } from 'node:path';
+import { join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import chromium from '@sparticuz/chromium';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { compileModel } from '../../src/backends/compile.ts';
 import { webgpuBackend } from '../../src/backends/webgpu/webgpu.ts';
 import { serializeEngine } from '../../src/engine/file.ts';
@@ -20,19 +14,11 @@ import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { exportGraph } from '../../src/onnx/export.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { noise } from '../device/helpers.ts';
-import { temporaryFolder } from '../helpers/folder.ts';
+import { browser, openPage, serve } from '../helpers/browser.ts';
 import { runModel } from '../helpers/ort.ts';
 
 const DIST = fileURLToPath(new URL('../../dist/src/', import.meta.url));
 const BUILT = existsSync(join(DIST, 'runtime.js'));
-
-async function findBrowser(): Promise<string | undefined> {
-  const given = process.env['TSRT_BENCH_CHROMIUM'];
-  if (given !== undefined) return given;
-  return process.platform === 'linux' && process.arch === 'x64' ? chromium.executablePath().catch(() => undefined) : undefined;
-}
-
-const browser = await findBrowser();
 
 /** What the page posts. */
 interface Answer {
@@ -113,71 +99,6 @@ async function engineFile(modelBytes: Uint8Array): Promise<Uint8Array> {
   return serializeEngine(engine);
 }
 
-const TYPES: Readonly<Record<string, string>> = { '.js': 'text/javascript', '.html': 'text/html', '.json': 'application/json' };
-
-/** Serves the page; resolves with what it posts. */
-async function serve(files: ReadonlyMap<string, Uint8Array | string>): Promise<{ readonly url: string; readonly answer: Promise<Answer> }> {
-  let resolve: (answer: Answer) => void = () => undefined;
-  const answer = new Promise<Answer>((done) => (resolve = done));
-  const content = async (path: string): Promise<Uint8Array | string | undefined> => {
-    if (!path.startsWith('/runtime/')) return files.get(path);
-    return readFile(join(DIST, normalize(path.slice('/runtime'.length)))).catch(() => undefined);
-  };
-  const respond = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
-    const { pathname } = new URL(request.url ?? '/', 'http://localhost');
-    if (request.method === 'POST') {
-      resolve(JSON.parse(Buffer.concat(await request.toArray()).toString()) as Answer);
-      response.end();
-      return;
-    }
-    const body = await content(pathname);
-    response.writeHead(body === undefined ? 404 : 200, { 'content-type': TYPES[extname(pathname) || '.html'] ?? 'application/octet-stream' });
-    response.end(body);
-  };
-  const server = createServer((request, response) => void respond(request, response));
-  await new Promise<void>((listening) => server.listen(0, '127.0.0.1', listening));
-  onTestFinished(() => {
-    server.closeAllConnections();
-    server.close();
-  });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`, answer };
-}
-
-/** Opens a page; rejects where the browser ends, with what it said. The browser ends with the test. */
-async function open(path: string, url: string): Promise<{ readonly ended: Promise<never> }> {
-  const profile = await temporaryFolder();
-  const child: ChildProcess = spawn(
-    path,
-    [
-      '--headless',
-      '--no-sandbox',
-      '--no-zygote',
-      '--no-first-run',
-      '--enable-unsafe-webgpu',
-      '--use-webgpu-adapter=swiftshader',
-      '--enable-features=Vulkan',
-      // Without a way to be driven, a headless shell prints nothing and ends at once.
-      '--remote-debugging-port=0',
-      `--user-data-dir=${profile}`,
-      url,
-    ],
-    { stdio: ['ignore', 'ignore', 'pipe'] },
-  );
-  let said = '';
-  child.stderr!.on('data', (chunk: Buffer) => (said += chunk.toString()));
-  const closed = new Promise<void>((done) => child.once('close', () => done()));
-  onTestFinished(async () => {
-    child.kill('SIGKILL');
-    await closed;
-  });
-  const ended = new Promise<never>((_, reject) => {
-    child.once('error', reject);
-    child.once('close', (code, signal) => reject(new Error(`the browser ended (${code ?? signal}): ${said.slice(-2000)}`)));
-  });
-  ended.catch(() => undefined);
-  return { ended };
-}
-
 describe.skipIf(browser === undefined || !BUILT)('the runtime in a browser (skipped without Chromium or without dist)', () => {
   it("runs an engine and gives onnxruntime's answer", { timeout: 120_000 }, async () => {
     const bytes = network();
@@ -186,8 +107,11 @@ describe.skipIf(browser === undefined || !BUILT)('the runtime in a browser (skip
       ['/input.json', JSON.stringify(toNumbers(INPUT))],
       ['/model.engine', await engineFile(bytes)],
     ]);
-    const { url, answer } = await serve(files);
-    const { ended } = await open(browser!, url);
+    const { url, answer } = await serve<Answer>(async (path) => {
+      if (!path.startsWith('/runtime/')) return files.get(path);
+      return readFile(join(DIST, normalize(path.slice('/runtime'.length)))).catch(() => undefined);
+    });
+    const { ended } = await openPage(browser!, url);
     const { error, slug, y, damaged } = await Promise.race([answer, ended]);
     expect(error).toBeUndefined();
     expect(slug).toBe('swiftshader');

@@ -5,26 +5,11 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
+import { fencesOf } from '../helpers/fences.ts';
 import { installPacked } from '../helpers/packed.ts';
 import { workplace, type Workplace } from './cli.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
-
-interface Fence {
-  readonly language: string;
-  readonly file: string | undefined;
-  readonly text: string;
-  readonly line: number;
-}
-
-function fencesOf(markdown: string): Fence[] {
-  return [...markdown.matchAll(/^```(\w*)(?: file=(\S+))?\n(.*?)^```$/gms)].map((match) => ({
-    language: match[1]!,
-    file: match[2],
-    text: match[3]!,
-    line: markdown.slice(0, match.index).split('\n').length,
-  }));
-}
 
 const npm = promisify(execFile);
 
