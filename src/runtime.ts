@@ -34,7 +34,8 @@ export type { ErrorCode, ErrorOptions, ExitStatus } from './errors.ts';
  * fallback is refused: what it runs in onnxruntime has no home here.
  */
 export async function loadEngine(engine: Engine, device: WebgpuDevice): Promise<Session> {
-  checkCompatible(engine.header, 'webgpu', device.info);
+  // Nobody builds on a browser's adapter.
+  checkCompatible(engine.header, 'webgpu', device.info, 'Build it for any adapter, with this version: tsrt-bench build --backend webgpu --option portable=true.');
   if (isComposite(engine.header.backendData)) throw needsOnnxruntime(engine.header);
   return createSession(engine, device);
 }

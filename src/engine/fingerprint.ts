@@ -60,11 +60,9 @@ export function checkCompatible(
   header: EngineHeader,
   backend: string,
   device?: { readonly slug: string; readonly properties: Readonly<Record<string, string>> },
+  fix = 'Build it again on this device, with this version: tsrt-bench build (run --engine does so with --rebuild).',
 ): void {
   const details = differences(header, backend, device?.properties);
   if (details.length === 0) return;
-  throw new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} was not built for ${device?.slug ?? `tsrt-bench ${TOOL_VERSION}`}`, {
-    fix: 'Build it again on this device, with this version: tsrt-bench build, or --rebuild.',
-    details,
-  });
+  throw new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${header.model.name} was not built for ${device?.slug ?? `tsrt-bench ${TOOL_VERSION}`}`, { fix, details });
 }

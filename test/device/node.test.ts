@@ -55,6 +55,16 @@ describe.skipIf(noDevice)('openEngine on SwiftShader (skipped without it)', () =
     await expect(session.run(inputOf(1))).rejects.toMatchObject({ code: 'USAGE', message: 'the session was disposed of' });
   });
 
+  it('is told apart from the runtime of browsers, where the way out is an engine for any adapter', async () => {
+    const { header, parts } = await deserializeEngine(bytes);
+    const elsewhere: Engine = { header: { ...header, requires: { ...header.requires, device: 'nvidia-h200' } }, parts };
+    const refusal = { code: 'ENGINE_INCOMPATIBLE', details: [expect.stringContaining('device: engine nvidia-h200, here ') as string] };
+    const open = await openDevice(await requestAdapter({ swiftshader, unchecked: true }));
+    await expect(loadEngine(elsewhere, open)).rejects.toMatchObject({ ...refusal, fix: expect.stringContaining('--option portable=true') as string });
+    open.destroy();
+    await expect(openEngine(elsewhere, { device: 'swiftshader' })).rejects.toMatchObject({ ...refusal, fix: expect.stringContaining('on this device') as string });
+  });
+
   it('runs what the runtime of browsers refuses: an engine with a part in onnxruntime', async () => {
     const composite = await engineBytes(true);
     const engine: Engine = await deserializeEngine(composite);
