@@ -68,6 +68,8 @@ class DynamicBatcher implements Batcher {
   readonly #batches: readonly number[];
   readonly #inputs: readonly Binding[];
   readonly #queue: Waiting[] = [];
+  /** Inputs of batches that have been answered, by their batch: fresh memory of megabytes costs more than what is copied into it. */
+  readonly #spare = new Map<number, TensorMap[]>();
   readonly #counts = { requests: 0, batches: 0 };
   #underWay = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -142,31 +144,37 @@ class DynamicBatcher implements Batcher {
 
   async #serve(session: Session, batch: number, requests: readonly Waiting[]): Promise<void> {
     this.#underWay++;
+    const spare = this.#spare.get(batch) ?? [];
+    this.#spare.set(batch, spare);
+    const inputs = batch === 1 ? alone(session.inputs, requests[0]!) : (spare.pop() ?? blank(session.inputs));
     try {
-      const outputs = await session.run(joined(session.inputs, batch, requests));
+      if (batch > 1) join(session.inputs, batch, requests, inputs);
+      const outputs = await session.run(inputs);
       this.#counts.requests += requests.length;
       this.#counts.batches++;
       for (const [i, { resolve }] of requests.entries()) resolve(itemOf(outputs, batch, i));
     } catch (error) {
       for (const { reject } of requests) reject(error);
     } finally {
+      if (batch > 1) spare.push(inputs);
       this.#underWay--;
       this.#look();
     }
   }
 }
 
-/** The requests' tensors one behind the other; what is left of the batch repeats the first, as real as the others. */
-function joined(inputs: readonly Binding[], batch: number, requests: readonly Waiting[]): TensorMap {
-  if (batch === 1) return Object.fromEntries(inputs.map(({ name }, at) => [name, requests[0]!.tensors[at]!]));
-  return Object.fromEntries(
-    inputs.map(({ name, dtype, dims }, at) => {
-      const bytes = tensorBytes({ dtype, dims }) / batch;
-      const data = new Uint8Array(bytes * batch);
-      for (let i = 0; i < batch; i++) data.set((requests[i] ?? requests[0]!).tensors[at]!.data, i * bytes);
-      return [name, { dtype, dims, data }];
-    }),
-  );
+const alone = (inputs: readonly Binding[], { tensors }: Waiting): TensorMap => Object.fromEntries(inputs.map(({ name }, at) => [name, tensors[at]!]));
+
+const blank = (inputs: readonly Binding[]): TensorMap =>
+  Object.fromEntries(inputs.map(({ name, dtype, dims }) => [name, { dtype, dims, data: new Uint8Array(tensorBytes({ dtype, dims })) }]));
+
+/** Puts the requests' tensors one behind the other; what is left of the batch repeats the first, as real as the others. */
+function join(inputs: readonly Binding[], batch: number, requests: readonly Waiting[], into: TensorMap): void {
+  for (const [at, { name }] of inputs.entries()) {
+    const { data } = into[name]!;
+    const bytes = data.byteLength / batch;
+    for (let i = 0; i < batch; i++) data.set((requests[i] ?? requests[0]!).tensors[at]!.data, i * bytes);
+  }
 }
 
 /** One item of a batch. Copies: an answer that is kept should not keep its batch. */

@@ -130,6 +130,15 @@ describe('a batcher', () => {
     expect(batcher.counts).toEqual({ requests: 1, batches: 1 });
   });
 
+  it('keeps what it answered, also where a session gives back the bytes that it got', async () => {
+    const { session } = fakeSession(2);
+    const echo = { ...session, run: async ({ x }: TensorMap) => ({ y: x! }) };
+    const batcher = createBatcher(echo);
+    const first = await Promise.all([answer(batcher.run(item(1))), batcher.run(item(2))]);
+    await Promise.all([batcher.run(item(3)), batcher.run(item(4))]);
+    expect([first[0], toNumbers(first[1]['y']!)]).toEqual([[1, 1.5], [2, 2.5]]);
+  });
+
   it('refuses a request that does not fit, and leaves its neighbours alone', async () => {
     const { session } = fakeSession(2);
     const batcher = createBatcher(session);
