@@ -1,5 +1,6 @@
 /** Finding adapters in Node: which there are, which one is meant, and why there is none. */
 import { totalmem } from 'node:os';
+import { isMainThread } from 'node:worker_threads';
 import { TsrtError } from '../../errors.ts';
 import type { Availability, DeviceInfo } from '../backend.ts';
 import { matchDevice } from '../match.ts';
@@ -103,9 +104,12 @@ async function chooseAdapter(named: string | undefined, unchecked: boolean): Pro
 async function openSwiftshader(unchecked: boolean): Promise<Chosen> {
   const options = { swiftshader: await requireSwiftshader(), unchecked };
   const adapter = await requestAdapter(options);
-  if (!adapter) throw new TsrtError('BACKEND_UNAVAILABLE', 'SwiftShader is installed, and Dawn gives no adapter for it', { fix: 'delete the folder swiftshader in the cache, and try again' });
+  if (!adapter) throw new TsrtError('BACKEND_UNAVAILABLE', 'SwiftShader is installed, and Dawn gives no adapter for it', { fix: isMainThread ? 'delete the folder swiftshader in the cache, and try again' : IN_A_THREAD });
   return { adapter, options };
 }
+
+/** The driver is named in the environment, of which a worker thread has a copy that native code does not see. */
+const IN_A_THREAD = 'open it in the main thread, or in a process of its own: a worker thread cannot name the driver to it';
 
 /** Every adapter of the system's drivers, in Dawn's order, which puts the default first. */
 async function systemAdapters(unchecked: boolean): Promise<Chosen[]> {
