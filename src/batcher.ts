@@ -153,10 +153,11 @@ class DynamicBatcher implements Batcher {
       this.#counts.requests += requests.length;
       this.#counts.batches++;
       for (const [i, { resolve }] of requests.entries()) resolve(itemOf(outputs, batch, i));
+      // Not that of a batch that failed, which the session may read still.
+      if (batch > 1) spare.push(inputs);
     } catch (error) {
       for (const { reject } of requests) reject(error);
     } finally {
-      if (batch > 1) spare.push(inputs);
       this.#underWay--;
       this.#look();
     }

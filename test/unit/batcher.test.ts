@@ -83,6 +83,23 @@ describe('a batcher', () => {
     expect(seen[2]).toEqual([4, 4.5, 5, 5.5]);
   });
 
+  it('fills the memory of answered batches again, never that of a batch under way or one that failed', async () => {
+    const { session } = fakeSession(2, { maxInFlight: 2, fails: [1] });
+    const places: unknown[] = [];
+    const run = session.run.bind(session);
+    const batcher = createBatcher({ ...session, run: (inputs: TensorMap) => (places.push(inputs['x']!.data.buffer), run(inputs)) });
+    const ask = async (values: readonly number[]) => {
+      const answers = Promise.allSettled(values.map((value) => answer(batcher.run(item(value)))));
+      await vi.runAllTimersAsync();
+      return (await answers).map((settled) => (settled.status === 'fulfilled' ? settled.value : undefined));
+    };
+    expect(await ask([1, 2, 3, 4])).toEqual([[2, 3], [4, 5], undefined, undefined]);
+    expect(await ask([5, 6, 7, 8])).toEqual([[10, 11], [12, 13], [14, 15], [16, 17]]);
+    const [first, failed, again, fresh] = places;
+    expect(again).toBe(first);
+    expect(new Set([first, failed, fresh]).size).toBe(3);
+  });
+
   it('collects while all engines are busy, in the order of coming', async () => {
     const { session, seen, state } = fakeSession(4, { latencyMs: 10 });
     const batcher = createBatcher(session);
