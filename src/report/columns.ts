@@ -30,7 +30,7 @@ export function columnsOf(report: Report): Column[] {
     number('p99 ms', (row) => row.latencyMs.p99.point, formatNumber, 4),
     rows.some((row) => row.deviceMs !== undefined) &&
       number('device ms', (row) => row.deviceMs, formatNumber, 1, 'Device ms is what the device itself takes for one execution, by its own clock.'),
-    number('QPS', (row) => row.itemsPerSecond.point, formatNumber, 0, 'QPS counts items: requests × batch.'),
+    number('QPS', (row) => row.itemsPerSecond.point, formatNumber, 0, qpsLegend(rows)),
     rows.some((row) => row.itemsPerBatch !== undefined) &&
       number('per batch', (row) => row.itemsPerBatch, formatNumber, 1, 'Per batch is how many of the requests that came one by one went together, on average.'),
     number('memory', (row) => row.memoryBytes, formatMib, 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
@@ -54,6 +54,12 @@ function describeLoad(loadMs: number, { pipelinesMs }: MeasuredRow): string {
 /** What a reader must know to read these columns, as sentences. */
 export function legendOf(columns: readonly Column[]): string[] {
   return columns.flatMap((column) => column.legend ?? []);
+}
+
+function qpsLegend(rows: readonly MeasuredRow[]): string {
+  const collected = rows.filter((row) => row.itemsPerBatch !== undefined).length;
+  if (collected === 0) return 'QPS counts items: requests × batch.';
+  return collected === rows.length ? 'QPS counts requests of one item.' : 'QPS counts items: requests × batch, or requests of one item where these were collected into batches.';
 }
 
 function speedupLegend({ baselineVariant }: Report): string | undefined {

@@ -124,6 +124,16 @@ describe('table', () => {
     expect(Math.max(...narrow.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
   });
 
+  it('says what QPS counts: items, and requests where they were collected into batches', () => {
+    const alone = completed({ batch: 8 });
+    const scenario = { ...alone.case.scenario, name: 'server', targetQps: 9, maxQueueDelayMs: 2 } as const;
+    const collected = { ...alone, case: { ...alone.case, id: 'collected', scenario }, rounds: alone.rounds.map((round) => ({ ...round, batches: 2 })) };
+    const legend = (records: ReportInput['records']): string => /QPS counts [^.]*\./.exec(render('table', { records }))![0];
+    expect(legend([alone])).toBe('QPS counts items: requests × batch.');
+    expect(legend([alone, collected])).toBe('QPS counts items: requests × batch, or requests of one item where these were collected into batches.');
+    expect(legend([collected])).toBe('QPS counts requests of one item.');
+  });
+
   it('names cases that ended alike under one reason', () => {
     const text = render('table', { records: [skipped(), skipped({ batch: 8 })] });
     expect(text.match(/no adapter/g)).toHaveLength(1);
