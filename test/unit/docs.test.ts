@@ -4,6 +4,8 @@ import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { defaultLoaders } from 'cosmiconfig';
 import { describe, expect, it } from 'vitest';
+import { DEFAULT_ROUNDS, PAIRED_LOOKS, PAIRED_ROUNDS } from '../../src/gate/sequential.ts';
+import { shortestSampleNs } from '../../src/measure/round.ts';
 import { GATE_METRICS, suiteSchema } from '../../src/suite/schema.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -80,5 +82,16 @@ describe('docs/format.md', () => {
     const sections = [shape.dataset, shape.quantization, shape.measure, shape.accuracy, shape.gate].map((section) => section.unwrap().shape);
     const words = [...Object.keys(shape), ...sections.flatMap((section) => Object.keys(section)), ...GATE_METRICS];
     expect(words.filter((word) => !suites.includes(`\`${word}\``))).toEqual([]);
+  });
+});
+
+describe('docs/methodology.md', () => {
+  it('has the numbers of the code', () => {
+    const text = read('docs/methodology.md').replaceAll(/\s+/g, ' ');
+    const phrases = [
+      `a sample lasts at least 1,000 quanta and ${shortestSampleNs(1) / 1e6} ms`,
+      `after ${PAIRED_LOOKS.slice(0, 6).join(', ')} … rounds, up to all of them (\`--rounds\`: ${PAIRED_ROUNDS} for \`--against\`, ${DEFAULT_ROUNDS} for \`--measure\``,
+    ];
+    expect(phrases.filter((phrase) => !text.includes(phrase))).toEqual([]);
   });
 });
