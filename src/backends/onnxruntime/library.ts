@@ -3,6 +3,7 @@
  */
 import type * as OrtModule from 'onnxruntime-node';
 import { TsrtError } from '../../errors.ts';
+import { saturates } from './saturation.ts';
 
 export type Ort = typeof OrtModule;
 export type OrtSession = OrtModule.InferenceSession;
@@ -35,11 +36,11 @@ async function importOrt(): Promise<Ort> {
 export const SILENT = { logSeverityLevel: 4 } as const;
 
 /**
- * A session whose products of bytes are exact. x86 processors without VNNI instructions add two products of an unsigned and a signed byte in 16 bits,
- * which saturate where both are large; onnxruntime has other kernels for them, and rewrites the weights for these. It fails to where nodes share
- * weights (1.30): such a model keeps the kernels that saturate.
+ * A session whose products of bytes are exact: where this processor's fast kernels saturate ({@link saturates}) onnxruntime is asked for its others, for
+ * which it rewrites the weights. It fails to where nodes share weights (1.30): such a model keeps the kernels that saturate.
  */
 export async function openSession(ort: Ort, model: Uint8Array, options: SessionOptions): Promise<OrtSession> {
+  if (!(await saturates(ort))) return ort.InferenceSession.create(model, options);
   const { session, ...extra } = (options.extra ?? {}) as { readonly session?: object };
   try {
     return await ort.InferenceSession.create(model, { ...options, extra: { ...extra, session: { ...session, x64quantprecision: '1' } } });
