@@ -18,7 +18,7 @@ export const BUILD_FLAGS = {
   option: Flags.string({ description: 'backend option, such as threads=2; repeatable', helpValue: 'KEY=VALUE', multiple: true }),
 } as const;
 
-interface ParsedBuildFlags {
+export interface ParsedBuildFlags {
   readonly backend: string;
   readonly precision: string;
   readonly fusion: string;

@@ -1,19 +1,23 @@
-/** `tsrt-bench build MODEL`. */
-import { Args, Flags } from '@oclif/core';
-import { TsrtError } from '../errors.ts';
-import { formatBytes } from '../report/units.ts';
+/** `tsrt-bench build MODEL|SUITE`. */
+import { Args, Flags, type Interfaces } from '@oclif/core';
+import { EXIT, TsrtError } from '../errors.ts';
 import type { BuildResult } from '../workflows/build.ts';
+import type { SuiteBuildResult } from '../workflows/build-suite.ts';
 import { BaseCommand } from './base.ts';
-import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
-import { describeTimes } from './build-times.ts';
+import { buildOptions } from './build-flags.ts';
+import { ofOneEngine, refuseModelFlags, refuseSuiteFlags, TARGET_FLAGS } from './build-target.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
+import { suiteOverrides } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest, withTune } from './tune-flags.ts';
-import { watched } from './watched.ts';
+import { watched, type Watch } from './watched.ts';
+
+type BuildFlags = Interfaces.InferredFlags<typeof Build.flags>;
 
 export default class Build extends BaseCommand {
-  static override summary = 'Compile a model into an engine file';
-  static override description = 'The engine file needs neither the model nor the compiler to run. `inspect` shows what is in it.';
+  static override summary = 'Compile a model, or the variants of a suite, into engine files';
+  static override description =
+    'An engine file needs neither the model nor the compiler to run. `inspect` shows what is in it. Of a suite, every variant that the flags leave is built as `run` builds it, with the same calibration and the same pixels.';
   static override examples = [
     '<%= config.bin %> build resnet50.onnx',
     '<%= config.bin %> build resnet50.onnx --batch 8 --option threads=2 --output engines/',
@@ -21,58 +25,60 @@ export default class Build extends BaseCommand {
     '<%= config.bin %> build resnet50.onnx --backend webgpu --tune fast --export-tactics resnet50.tactics.json',
     '<%= config.bin %> build bert.onnx --dim sequence=128 --fusion off',
     '<%= config.bin %> build resnet50.onnx --precision int8 --calibration resnet50.calibration.json',
+    '<%= config.bin %> build suites/resnet50 --variant onnxruntime/int8/fusion-on/threads-2 --batch 8 --output resnet50.engine',
+    '<%= config.bin %> build suites/resnet50 --precision fp32,int8 --dataset ./photos --output engines/',
   ];
-  static override args = { model: Args.string({ required: true, description: 'an ONNX file' }) };
+  static override args = { target: Args.string({ required: true, description: "an ONNX file, or a suite's folder, file or name" }) };
   static override flags = {
     ...CONFIG_FLAGS,
-    ...BUILD_FLAGS,
+    ...TARGET_FLAGS,
     ...DEVICE_FLAG,
     ...TUNE_FLAGS,
     'export-tactics': Flags.string({ description: 'write the tactics of the engine to this file, for --frozen-tactics', helpValue: 'FILE', helpGroup: 'TUNING' }),
-    calibration: Flags.string({ description: 'ranges, as calibrate writes them: for int8 and mixed, and for fp16 to find values that no half holds', helpValue: 'FILE' }),
     quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
     output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
   };
 
-  async run(): Promise<BuildResult> {
+  async run(): Promise<BuildResult | SuiteBuildResult> {
     const { args, flags } = await this.parse(Build);
-    const built = buildOptions(flags);
-    const options = { ...built, backendOptions: withTune(built.backendOptions, flags.tune) };
-    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const [{ buildEngineFile }, { openRegistry }, { tuningContext }] = await Promise.all([
-      import('../workflows/build.ts'),
-      import('../workflows/registry.ts'),
-      import('../workflows/tuning.ts'),
-    ]);
-    const tuning = await tuningContext(tuningRequest(flags), config.cache);
-    const registry = await openRegistry(config.plugins);
-    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'times that were measured are kept' }, async ({ signal, onEvent }) => {
-      const onProgress = (step: string, done: number, total: number): void => {
-        if (step === 'tuning') onEvent({ kind: 'progress', stage: 'build', label: 'tuning', done, total, unit: 'kernels' });
-      };
-      const { model } = args;
-      const { output, device, calibration, 'export-tactics': exportTactics } = flags;
-      return buildEngineFile({ model, options, rebatch: flags.batch !== undefined, output, device, calibration, tuning, exportTactics, registry, onProgress, signal }).catch((cause: unknown) => {
-        if (!signal.aborted) throw cause;
+    const { namesModel } = await import('../suite/load.ts');
+    const isModel = await namesModel(args.target);
+    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'times that were measured are kept' }, async (watch) =>
+      (isModel ? buildModel(args.target, flags, watch) : buildOfSuite(args.target, flags, watch)).catch((cause: unknown) => {
+        if (!watch.signal.aborted) throw cause;
         throw new TsrtError('INTERRUPTED', 'the build was stopped', { fix: 'start it again: times that were measured are not measured again', cause });
-      });
-    });
-    await this.describe(result);
+      }),
+    );
+    const { describeBuild, describeSuiteBuild } = await import('./build-summary.ts');
+    for (const line of 'engines' in result ? await describeSuiteBuild(result) : await describeBuild(result)) this.log(line);
+    if ('engines' in result && (result.engines.length === 0 || result.missing.some(({ status }) => status === 'failed'))) this.exitWith(EXIT.failed);
     return result;
   }
+}
 
-  private async describe(result: BuildResult): Promise<void> {
-    const { header } = result;
-    this.log(`engine   ${result.file} (${formatBytes(result.bytes)}, sha256 ${result.sha256.slice(0, 16)}…)`);
-    this.log(`built    ${header.layers.length} layers in ${describeTimes(result)}`);
-    const needs = Object.entries(header.requires).map(([key, value]) => `${key} ${value}`);
-    if (needs.length > 0) this.log(`needs    ${needs.join('; ')}`);
-    for (const { name, dtype, dims } of header.inputs) this.log(`input    ${name} ${dtype}[${dims.join(',')}]`);
-    for (const { name, dtype, dims, dynamic } of header.outputs) this.log(`output   ${name} ${dtype}[${dims.join(',')}]${dynamic ? ', for the data to decide' : ''}`);
-    const tuning = header.tactics?.tuning;
-    if (tuning) this.log(`tuned    ${(await import('./tactics.ts')).describeTuning(tuning)}`);
-    for (const notice of header.notices) this.log(`note     ${notice}`);
-    if (result.unproven !== undefined) this.log(`warning  ${result.unproven}, which \`run\` fails; \`inspect --layers\` shows where`);
-    this.log(`next     tsrt-bench inspect ${result.file}`);
-  }
+async function buildModel(model: string, flags: BuildFlags, { signal, onEvent }: Watch): Promise<BuildResult> {
+  refuseSuiteFlags(flags);
+  const built = buildOptions(ofOneEngine(flags));
+  const options = { ...built, backendOptions: withTune(built.backendOptions, flags.tune) };
+  const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+  const [{ buildEngineFile }, { openRegistry }, { tuningContext }] = await Promise.all([import('../workflows/build.ts'), import('../workflows/registry.ts'), import('../workflows/tuning.ts')]);
+  const tuning = await tuningContext(tuningRequest(flags), config.cache);
+  const registry = await openRegistry(config.plugins);
+  const onProgress = (step: string, done: number, total: number): void => {
+    if (step === 'tuning') onEvent({ kind: 'progress', stage: 'build', label: 'tuning', done, total, unit: 'kernels' });
+  };
+  const { output, device, calibration, 'export-tactics': exportTactics } = flags;
+  return buildEngineFile({ model, options, rebatch: flags.batch !== undefined, output, device, calibration, tuning, exportTactics, registry, onProgress, signal });
+}
+
+async function buildOfSuite(suite: string, flags: BuildFlags, watch: Watch): Promise<SuiteBuildResult> {
+  refuseModelFlags(flags);
+  const asked = suiteOverrides({ ...flags, option: flags.option?.flatMap((words) => words.split(',')) });
+  const resolved = await settings({ ...flags, batch: asked.batch, precision: asked.precision });
+  const { config } = resolved;
+  const overrides = { ...asked, backend: config.backend, precision: asked.precision ?? config.precision, batch: config.batch };
+  const { buildSuite } = await import('../workflows/build-suite.ts');
+  const { variant, output, device, model, 'export-tactics': exportTactics } = flags;
+  const run = { suite, settings: resolved, overrides, modelFile: model, limit: undefined, tuning: tuningRequest(flags), device, resume: false, ...watch };
+  return buildSuite({ run, variants: variant, output, exportTactics });
 }

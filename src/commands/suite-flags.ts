@@ -90,7 +90,8 @@ function nonEmpty<T>(values: readonly T[] | undefined): readonly T[] | undefined
   return values !== undefined && values.length > 0 ? values : undefined;
 }
 
-function parseCount(flag: string, value: string): number {
+/** Throws USAGE. */
+export function parseCount(flag: string, value: string): number {
   const count = Number(value);
   if (Number.isSafeInteger(count) && count > 0) return count;
   throw new TsrtError('USAGE', `${flag} takes whole numbers above 0, found '${value}'`, { fix: `for example: ${flag} 1,8,32` });

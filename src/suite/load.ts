@@ -43,6 +43,12 @@ export async function loadSuite(nameOrPath: string, lookup: SuiteLookup = { cwd:
   return parseSuite(extname(file) === MODEL_FILE ? suiteOfModel(file) : await readSuiteFile(file), file);
 }
 
+/** Whether the path is a file that is read as a model, where a suite may be named too: what no suite file ends in. */
+export async function namesModel(path: string): Promise<boolean> {
+  const extension = extname(path);
+  return extension === MODEL_FILE || (!(extension in LOADERS) && ((await stat(path).catch(() => undefined))?.isFile() ?? false));
+}
+
 /** Every suite that a bare name reaches, nearest folder first; a name in `./suites` hides the shipped one. */
 export async function listSuites(lookup: SuiteLookup): Promise<readonly KnownSuite[]> {
   const found = new Map<string, string>(lookup.plugins);

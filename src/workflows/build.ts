@@ -1,4 +1,4 @@
-/** `build`: engine files only, of one ONNX file or of every variant of a suite. */
+/** `build` of a model: one engine file of one ONNX file. */
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildContext, TuningContext } from '../backends/backend.ts';
@@ -100,7 +100,8 @@ export function engineFileName(model: string, options: BuildOptions): string {
   return [model, options.backend, options.precision, `fusion-${options.fusion}`, ...extras, `b${options.batch}`].join('-').replace(/[^A-Za-z0-9._-]+/g, '_');
 }
 
-async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
+/** An engine's file, which appears under its name only when it is whole. Throws RESULTS_UNWRITABLE. */
+export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
   const part = `${file}.${process.pid}.part`;
   try {
     await mkdir(dirname(file), { recursive: true });

@@ -15,13 +15,10 @@ import type { Registry } from '../registry.ts';
 import { type ProfiledLayer, roofline, type Roofline } from '../report/roofline.ts';
 import { quantile, sortSamples } from '../stats/samples.ts';
 import { readEngineFile, refusedEngines, requireLoaded, whyNotHere } from './engine-file.ts';
-import { withEngineFolder } from './engine-folder.ts';
-import { readModelFile } from './model-file.ts';
 import { chooseDevices, deviceOf, probeBackend } from './probe.ts';
-import { buildSweep } from './run/build-sweep.ts';
 import { checkRequest } from './request.ts';
-import { prepareRun } from './run/prepare.ts';
 import type { RunRequest } from './run/request.ts';
+import { withSuiteEngines } from './run/suite-engines.ts';
 
 export interface ProfileSettings {
   /** Times that every layer is timed. */
@@ -54,13 +51,10 @@ export async function profileFile(file: string, request: ProfileSettings & { rea
 
 /** Profiles every variant of a suite that can be built. Throws TsrtError where none can. */
 export async function profileSuite(run: RunRequest, settings: ProfileSettings): Promise<readonly EngineProfile[]> {
-  const prepared = await prepareRun(run);
-  const { suite, registry, probe, cases, prebuilt, model } = prepared;
-  return withEngineFolder(async (folder) => {
-    const sweep = { request: run, registry, probe, suite, model, modelBytes: await readModelFile(model.path), cases, prebuilt, folder };
+  return withSuiteEngines(run, async ({ probe }, outcomes) => {
     const profiles: EngineProfile[] = [];
     const missing: string[] = [];
-    for (const [title, outcome] of await buildSweep(sweep, { builds: 1 })) {
+    for (const [title, outcome] of outcomes) {
       if (outcome.status === 'built') profiles.push(await profileEngine(title, (await readEngineFile(outcome.path)).engine, outcome.backend, deviceOf(await probe(outcome.backend)), settings));
       else missing.push(`${title}: ${outcome.status === 'skipped' ? outcome.reason : outcome.error.message}`);
     }

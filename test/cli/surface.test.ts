@@ -113,7 +113,7 @@ describe('mistakes', () => {
     const place = await workplace();
     const { status, stderr } = await place.run('build');
     expect(status).toBe(2);
-    expect(stderr).toMatch(/^error: Missing 1 required arg: model an ONNX file$/m);
+    expect(stderr).toMatch(/^error: Missing 1 required arg: target an ONNX file, or a suite's folder, file or name$/m);
   });
 
   it.each([

@@ -45,9 +45,10 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const registry = await openRegistry(plugins);
   const given = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides);
   const machine = { cores: availableCores() };
-  const { engineFiles = [], overrides, rebuild = false } = request;
-  const { cases, prebuilt: engines } =
+  const { engineFiles = [], overrides, rebuild = false, choose = (all: readonly Case[]) => all } = request;
+  const { cases: all, prebuilt: engines } =
     engineFiles.length > 0 ? await prebuiltCases(engineFiles, given, overrides, machine) : { cases: expandCases(given, {}, machine), prebuilt: new Map() as PrebuiltEngines };
+  const cases = choose(all);
   const suite = await setApartAsCalibrated(given, cases.some(({ variant }) => variant.options.precision !== 'fp32' && !engines.has(engineKey(variant))));
   if (cases.some(({ variant }) => isCalibratedOnNoise(variant.options.precision, suite) && !engines.has(engineKey(variant)))) {
     onEvent({ kind: 'notice', text: 'int8 ranges come from seeded numbers, as the inputs do: times are right, accuracy says nothing; name a calibration of real data in a suite (quantization.calibration), or describe its inputs' });

@@ -2,7 +2,7 @@
 import type { ResolvedConfig } from '../../config.ts';
 import type { ErrorReport } from '../../errors.ts';
 import type { OpenCase } from '../../measure/plan.ts';
-import type { BenchRecord } from '../../results/record.ts';
+import type { BenchRecord, Case } from '../../results/record.ts';
 import type { SuiteOverrides } from '../../suite/expand.ts';
 import type { OnRunEvent, Stage } from '../events.ts';
 import type { TuningRequest } from '../tuning.ts';
@@ -20,6 +20,8 @@ export interface RunRequest {
   readonly settings: ResolvedConfig;
   /** Settings in place of the suite's own. */
   readonly overrides: SuiteOverrides;
+  /** Which of the suite's cases; throws where they will not do. Called before the model is fetched. */
+  readonly choose?: (cases: readonly Case[]) => readonly Case[];
   /** An ONNX file in place of the suite's model. */
   readonly modelFile: string | undefined;
   /** Engine files to measure in place of the suite's variants. */

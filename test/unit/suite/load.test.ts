@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { listSuites, loadSuite } from '../../../src/suite/load.ts';
+import { listSuites, loadSuite, namesModel } from '../../../src/suite/load.ts';
 import { minimalSuite, temporaryFolder } from './helpers.ts';
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
@@ -12,6 +12,17 @@ async function writeSuite(folder: string, file: string, content: string): Promis
   await writeFile(join(folder, file), content);
   return join(folder, file);
 }
+
+describe('namesModel', () => {
+  it('takes for a model what ends in .onnx, there or not, and files that are no suite by their ending', async () => {
+    const folder = await temporaryFolder();
+    await writeSuite(folder, 'suite.yaml', '');
+    await writeSuite(folder, 'net.pb', '');
+    const answers = await Promise.all(['absent.onnx', 'net.pb', 'absent.pb', 'suite.yaml', '.'].map((name) => namesModel(join(folder, name))));
+    expect(answers).toEqual([true, true, false, false, false]);
+    expect(await namesModel('resnet50')).toBe(false);
+  });
+});
 
 describe('loadSuite', () => {
   it.each(['smoke', 'resnet50', 'mobilenetv2', 'bert-base', 'vit-b16'])('reads the shipped suite %s', async (name) => {
