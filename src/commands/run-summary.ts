@@ -1,20 +1,33 @@
 /** What `run` prints at its end: the table, what to know about it, where the records are, and what to do next. */
 import { relative } from 'node:path';
 import { BASELINE_ROUNDS, DEFAULT_ROUNDS } from '../gate/sequential.ts';
+import { buildReport } from '../report/rows.ts';
 import { tableReporter } from '../report/table.ts';
 import { foldWords } from '../report/units.ts';
 import { shellWord } from '../text.ts';
 import type { RunResult } from '../workflows/run/request.ts';
+import { shipCommands } from './ship.ts';
 
-/** `asked` is the suite as it was called for: what a path found, its name alone need not. */
-export function describeRun(result: RunResult, asked: string, terminal: { readonly color: boolean; readonly width: number }): string {
+interface AskedRun {
+  /** As it was called for: what a path found, its name alone need not. */
+  readonly suite: string;
+  /** What the run was told of the engines that it built; undefined where it measured files. */
+  readonly engineWords: readonly string[] | undefined;
+}
+
+export function describeRun(result: RunResult, asked: AskedRun, terminal: { readonly color: boolean; readonly width: number }): string {
   const { suite, records, baselineVariant } = result;
-  const lines = [tableReporter.render({ suite, records, baselineVariant, ...terminal }).trimEnd(), ''];
+  const called = shellWord(asked.suite);
+  const input = { suite, records, baselineVariant, ...terminal };
+  const lines = [tableReporter.render(input).trimEnd(), ''];
   const { width } = terminal;
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
   lines.push(...labelled('time', stageTimes(result), width));
   const files = result.files.length === 0 ? ['none: no case had ended'] : result.files.map(nearPath);
-  lines.push(...files.map((file, index) => `${(index === 0 ? 'records' : '').padEnd(8)} ${file}`), ...labelled('next', nextCommand(result, shellWord(asked)), width));
+  lines.push(...files.map((file, index) => `${(index === 0 ? 'records' : '').padEnd(8)} ${file}`));
+  // Each in one line, however long: folded it would not paste.
+  if (asked.engineWords) lines.push(...shipCommands(buildReport(input), called, asked.engineWords).map((command) => `ship     ${command}`));
+  lines.push(...labelled('next', nextCommand(result, called), width));
   return lines.join('\n');
 }
 

@@ -38,8 +38,13 @@ async function buildJson(place: Workplace, ...words: string[]): Promise<SuiteBui
   return JSON.parse(stdout) as SuiteBuildResult;
 }
 
+/** The words of a printed command, without `tsrt-bench`; quotes as these tests need them. */
+function wordsOf(command: string): string[] {
+  return [...command.matchAll(/'([^']*)'|(\S+)/g)].map(([, quoted, plain]) => quoted ?? plain!).slice(1);
+}
+
 describe('build of a suite', { timeout: 120_000 }, () => {
-  it('writes the very engines that a run measured, int8 by their own calibration and pictures as bytes', async () => {
+  it('writes the very engines that a run measured, and a run says how to have the one that it recommends', async () => {
     const place = await suitePlace(SUITE);
     const run = await place.run('run', 'my suites', '--option', 'preprocess=device');
     expect(run.status).toBe(0);
@@ -55,8 +60,12 @@ describe('build of a suite', { timeout: 120_000 }, () => {
     expect((await readdir(join(place.folder, 'engines'))).sort()).toEqual(engines.map((engine) => engine.file.replace('engines/', '')).sort());
     for (const engine of engines) expect(await sha256Hex(await readFile(join(place.folder, engine.file)))).toBe(engine.sha256);
 
-    const one = await buildJson(place, '--variant', 'onnxruntime/int8/fusion-on/preprocess-device/threads-1', '--output', 'shipped.engine');
-    expect(one.engines).toMatchObject([{ batch: 2, file: 'shipped.engine', sha256: measured.get('onnxruntime/int8/fusion-on/preprocess-device/threads-1') }]);
+    const fastest = /^fastest {2}at batch 2, single-stream, [^:]*:\s+(\S+)/m.exec(run.stdout)![1]!;
+    const [ship, ...others] = [...run.stdout.matchAll(/^ship {5}(.*)$/gm)].map(([, command]) => command!);
+    expect(others).toEqual([]);
+    expect(ship).toBe(`tsrt-bench build 'my suites' --option 'preprocess=device' --variant ${fastest} --batch 2`);
+    const shipped = await buildJson(place, ...wordsOf(ship!).slice(2), '--output', 'shipped.engine');
+    expect(shipped.engines).toMatchObject([{ variant: fastest, batch: 2, file: 'shipped.engine', sha256: measured.get(fastest) }]);
   });
 
   it('writes one engine to a file, shows it as it shows that of a model, and refuses one file for several', async () => {
