@@ -130,10 +130,24 @@ class DynamicBatcher implements Batcher {
         this.#timer = setTimeout(() => this.#look(), Math.ceil(restMs));
         return;
       }
+      if (this.#refuseChanged()) continue;
       const { batch, items } = fillBatch(this.#queue.length, this.#batches);
       void this.#serve(this.#sessions.get(batch)!, batch, this.#queue.splice(0, items));
     }
     if (this.#queue.length === 0 && this.#underWay === 0) this.#closed?.done();
+  }
+
+  /**
+   * Whether bytes were taken away since their request came (a buffer that was transferred has none): such a request is refused alone. Its place in the
+   * batch would hold what another request left there.
+   */
+  #refuseChanged(): boolean {
+    const isWhole = ({ tensors }: Waiting): boolean => tensors.every(({ data }, at) => data.byteLength === tensorBytes(this.#inputs[at]!));
+    const changed = this.#queue.filter((request) => !isWhole(request));
+    if (changed.length === 0) return false;
+    this.#queue.splice(0, this.#queue.length, ...this.#queue.filter(isWhole));
+    for (const { reject } of changed) reject(new TsrtError('USAGE', "the request's bytes are gone: their buffer was transferred before the answer was there", { fix: 'leave inputs as they are until then, or give a copy' }));
+    return true;
   }
 
   /** How long the first of the queue may wait still; 0 where nothing is to be gained. */

@@ -165,6 +165,31 @@ describe('a batcher', () => {
     expect(await good).toEqual([2, 3]);
   });
 
+  it('refuses a request whose buffer was transferred while it waited, and answers its neighbours with their own', async () => {
+    const { session, seen } = fakeSession(2);
+    const batcher = createBatcher(session);
+    const before = Promise.all([answer(batcher.run(item(1))), answer(batcher.run(item(2)))]);
+    await vi.advanceTimersByTimeAsync(1);
+    const gone = item(3);
+    const refused = batcher.run(gone).catch((error: unknown) => error);
+    const kept = answer(batcher.run(item(4)));
+    structuredClone(gone.x.data, { transfer: [gone.x.data.buffer] });
+    await vi.runAllTimersAsync();
+    expect(await refused).toMatchObject({ code: 'USAGE', message: expect.stringContaining('transferred') });
+    expect([await before, await kept]).toEqual([[[2, 3], [4, 5]], [8, 9]]);
+    expect(seen).toEqual([[1, 1.5, 2, 2.5], [4, 4.5, 4, 4.5]]);
+  });
+
+  it('closes where all that waited is refused so', async () => {
+    const { session } = fakeSession(2);
+    const batcher = createBatcher(session, { maxQueueDelayMs: 50 });
+    const gone = item(1);
+    const refused = batcher.run(gone).catch((error: unknown) => error);
+    structuredClone(gone.x.data, { transfer: [gone.x.data.buffer] });
+    await batcher.close();
+    expect(await refused).toMatchObject({ code: 'USAGE' });
+  });
+
   it('refuses more than may wait, until there is room again', async () => {
     const { session } = fakeSession(1);
     const batcher = createBatcher(session, { maxQueueSize: 2 });
