@@ -70,6 +70,25 @@ export function startIn(folder: string, cache = join(folder, 'cache'), command =
     });
 }
 
+/** A suite of what only a suite can say: int8 by a calibration that every run makes, and pictures as bytes, with another order of colours, another range and other deviations than any default. */
+export const PICTURES_SUITE = `
+name: pictures
+description: one network, its pictures as numbers and as bytes
+model: { name: smoke, builder: { name: smoke } }
+inputs:
+  - kind: image
+    preprocess: { crop: { width: 32, height: 32 }, color: bgr, range: [-1, 1], mean: [0.1, 0.2, 0.3], std: [0.5, 0.6, 0.7] }
+task: { kind: classification }
+variants:
+  - backend: onnxruntime
+    precision: [fp32, int8]
+    backendOptions: { preprocess: [host, device], threads: 1 }
+batches: 2
+measure: { rounds: 1, timeMs: 20, timeoutMs: 60000, isolation: case }
+accuracy: { samples: 4 }
+quantization: { samples: 4 }
+`;
+
 /** A suite on the null backend: the whole way through the harness in about a second a case. */
 export const NULL_SUITE = `
 name: nulls

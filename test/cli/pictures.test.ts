@@ -3,31 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { exportGraph } from '../../src/onnx/export.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import type { BenchRecord } from '../../src/results/record.ts';
-import { workplace } from './cli.ts';
-
-/** Another order of colours, another range and other deviations than any default. */
-const SUITE = `
-name: pictures
-description: one network, its pictures as numbers and as bytes
-model: { name: smoke, builder: { name: smoke } }
-inputs:
-  - kind: image
-    preprocess: { crop: { width: 32, height: 32 }, color: bgr, range: [-1, 1], mean: [0.1, 0.2, 0.3], std: [0.5, 0.6, 0.7] }
-task: { kind: classification }
-variants:
-  - backend: onnxruntime
-    precision: [fp32, int8]
-    backendOptions: { preprocess: [host, device], threads: 1 }
-batches: 2
-measure: { rounds: 1, timeMs: 20, timeoutMs: 60000, isolation: case }
-accuracy: { samples: 4 }
-quantization: { samples: 4 }
-`;
+import { PICTURES_SUITE, workplace } from './cli.ts';
 
 describe('pictures as bytes', { timeout: 120_000 }, () => {
   it('give the answers that their numbers give, in a run that names both', async () => {
     const place = await workplace();
-    await place.write('suites/pictures/suite.yaml', SUITE);
+    await place.write('suites/pictures/suite.yaml', PICTURES_SUITE);
     const { stdout } = await place.run('run', 'suites/pictures', '--json');
     const { records } = JSON.parse(stdout) as { readonly records: readonly BenchRecord[] };
     const seen = new Map(records.map((record) => [record.case.variant.id, record.status === 'completed' ? record.accuracy : undefined]));

@@ -206,7 +206,8 @@ describe('measureRound', () => {
     let next = 0;
     for (const values of seen) {
       expect(values[0]).toBe(10 + 10 * (next % 4));
-      next += values.findIndex((value, i) => i > 0 && value === values[0]) === -1 ? 4 : values.findIndex((value, i) => i > 0 && value === values[0]);
+      const padding = values.indexOf(values[0]!, 1);
+      next += padding === -1 ? 4 : padding;
     }
     expect(next).toBe(50);
 
