@@ -11,7 +11,7 @@ export const TUNE_FLAGS = {
     options: [...TUNE_LEVELS],
     helpGroup: 'TUNING',
   }),
-  'tune-budget': Flags.string({ description: 'start no measurement for one engine after this time, such as 60s', helpValue: 'TIME', helpGroup: 'TUNING' }),
+  'tune-budget': Flags.string({ description: 'time no more candidates for one engine after this time, such as 60s', helpValue: 'TIME', helpGroup: 'TUNING' }),
   'timing-cache': Flags.string({ description: 'file of measured times [default: timing-cache.json in the cache folder]', helpValue: 'FILE', helpGroup: 'TUNING' }),
   'frozen-tactics': Flags.string({
     description: 'file of tactics that are taken as they are, so that the same engine comes out byte for byte',

@@ -1,6 +1,6 @@
 /**
  * The last word on tactics: what is fastest by itself is tried in its network. First the network stands against the one that the cost model
- * would have built, and the faster one is what the search begins with: however early a budget ends it, tuning made nothing slower. Then, problem
+ * would have built, and the faster one is what the search begins with: that comparison no budget prevents, so tuning made nothing slower. Then, problem
  * by problem, the dearest first, the candidates that came close take the chosen one's place, and the whole network is timed with each; what
  * makes it faster stays. What came of many such steps stands against the cost model's once more.
  *
@@ -28,6 +28,8 @@ export interface NetworkTimes {
   put(key: string, timing: Timing): void;
   /** Times of candidates, in rounds over all of them; undefined where they are not to be had any more. Rejects where the build is to end. */
   measure(candidates: readonly TimedCandidate[]): Promise<readonly Timing[] | undefined>;
+  /** The same of a network and the untuned one, which a spent budget does not prevent: without it nobody knows whether tuning made the network slower. */
+  compare(pair: readonly TimedCandidate[]): Promise<readonly Timing[] | undefined>;
 }
 
 export interface Refined {
@@ -63,12 +65,12 @@ export async function refine(
     if (decision?.tactic !== undefined) decisions.set(id, { ...decision, tactic, ...(inNetwork && { inNetwork }) });
   };
   const untuned = network.timed((id) => firsts.get(id)!);
-  /** Goes back to the cost model's choices where these are faster. The network that stands; undefined where there was no time to tell. */
+  /** Goes back to the cost model's choices where these are faster, by however little. The network that stands; undefined where it could not be told. */
   const fasterOf = async (standing: TimedCandidate): Promise<TimedCandidate | undefined> => {
     if (standing.hash === untuned.hash) return standing;
-    const timings = await timesOf([standing, untuned], times);
+    const timings = await timesOf([standing, untuned], times, (pair) => times.compare(pair));
     if (!timings) return undefined;
-    if (decide(timings.map((timing, i) => ({ name: String(i), timing })), LEAST_GAIN) !== '1') return standing;
+    if (nanoseconds(timings[0]!) <= nanoseconds(timings[1]!)) return standing;
     for (const [id, name] of firsts) choose(id, name);
     return untuned;
   };
@@ -81,17 +83,22 @@ export async function refine(
     .filter(({ problem: { id }, rivals }) => rivals.length > 0 && !fixed.has(id))
     .sort((a, b) => dearness(b.problem, decided) - dearness(a.problem, decided));
   const networkWith = (id: string, name: string): TimedCandidate => network.timed((other) => (other === id ? name : chosen.get(other)!));
-  for (const [at, { problem: { id }, rivals }] of contests.entries()) {
+  let untried = contests.length;
+  for (const { problem: { id }, rivals } of contests) {
     const names = [chosen.get(id)!, ...rivals];
-    const timings = await timesOf(names.map((name) => networkWith(id, name)), times);
-    if (!timings) return { decisions, missed: { kind: 'problems', count: contests.length - at } };
+    const timings = await timesOf(names.map((name) => networkWith(id, name)), times, (candidates) => times.measure(candidates));
+    if (!timings) break;
+    untried--;
     const timed = names.map((name, i): Timed => ({ name, timing: timings[i]! }));
     choose(id, decide(timed, LEAST_GAIN) ?? names[0]!, timed.map(({ name, timing }): TacticTime => ({ tactic: name, ...timing })));
   }
   const found = standing();
   if (found.hash !== start.hash && !(await fasterOf(found))) return { decisions, missed: { kind: 'last-comparison' } };
-  return { decisions, missed: undefined };
+  return { decisions, missed: untried > 0 ? { kind: 'problems', count: untried } : undefined };
 }
+
+/** A network that the device refuses never ends. */
+const nanoseconds = (timing: Timing): number => ('ns' in timing ? timing.ns : Number.POSITIVE_INFINITY);
 
 const isRefused = (time: TacticTime | undefined): boolean => time !== undefined && 'refused' in time;
 
@@ -112,12 +119,16 @@ function rivalsOf(decision: Decision | undefined, standing: string, level: 'fast
 }
 
 /** Times of networks side by side: all from before, or all anew. */
-async function timesOf(candidates: readonly TimedCandidate[], times: NetworkTimes): Promise<readonly Timing[] | undefined> {
+async function timesOf(
+  candidates: readonly TimedCandidate[],
+  times: Pick<NetworkTimes, 'get' | 'put'>,
+  measure: NetworkTimes['measure'],
+): Promise<readonly Timing[] | undefined> {
   const sitting = candidates.map(({ hash }) => hash);
   const keys = sitting.map((hash) => hashOf([...sitting, hash]));
   const known = keys.map((key) => times.get(key));
   if (known.every((timing) => timing !== undefined)) return known;
-  const measured = await times.measure(candidates);
+  const measured = await measure(candidates);
   if (!measured) return undefined;
   for (const [i, timing] of measured.entries()) times.put(keys[i]!, timing);
   return measured;

@@ -26,7 +26,10 @@ const FIRST_COURSE = 4;
 /** What of a budget is kept for the network. */
 const NETWORK_SHARE = 0.25;
 
-/** How long networks are timed without a budget, or with a larger one: an execution can take a second where a kernel takes a millisecond. */
+/**
+ * How long networks are timed without a budget, or with a larger one: an execution can take a second where a kernel takes a millisecond. The
+ * comparisons with the untuned network, which a spent budget does not prevent, have as long as `fast` each.
+ */
 const NETWORK_MS = { fast: 30_000, full: 300_000 } as const;
 
 export function candidatesPerProblem(level: 'fast' | 'full', problems: number): number {
@@ -42,7 +45,7 @@ export interface TunerOptions {
   readonly cache: TimingCache;
   /** Opens the device; called only where something must be measured. */
   readonly open: () => Promise<TuningDevice>;
-  /** Counted from the tuner's making; no measurement starts after it. */
+  /** Counted from the tuner's making; after it nothing is measured but the comparisons with the untuned network. */
   readonly budgetMs: number | undefined;
   readonly signal: AbortSignal | undefined;
   /** Candidates done and in all. */
@@ -134,20 +137,22 @@ export class Tuner {
     if (!inNetwork) return decided;
     this.#deadline = Math.min(this.#end, this.#now() + NETWORK_MS[level]);
     let ended: string | undefined;
+    const timesBefore = async (deadline: number, candidates: readonly TimedCandidate[]): Promise<readonly Timing[] | undefined> => {
+      try {
+        return await this.#timeNetworks(candidates, deadline);
+      } catch (error) {
+        signal?.throwIfAborted();
+        if (!(error instanceof OutOfBudget || error instanceof TsrtError)) throw error;
+        ended = error instanceof TsrtError ? error.message.split('\n', 1)[0] : deadline === this.#end ? 'the budget is spent' : `its ${NETWORK_MS[level] / 1000} s are over`;
+        return undefined;
+      }
+    };
     try {
       const { decisions, missed } = await refine(network, problems, decided, fixed, level, {
         get: (key) => this.#times.get(key) ?? cache.get(key),
         put: (key, timing) => this.#keep(key, timing, this.#clocks === 'proven'),
-        measure: async (candidates) => {
-          try {
-            return await this.#timeNetworks(candidates);
-          } catch (error) {
-            signal?.throwIfAborted();
-            if (!(error instanceof OutOfBudget || error instanceof TsrtError)) throw error;
-            ended = error instanceof OutOfBudget ? (this.#deadline < this.#end ? `its ${NETWORK_MS[level] / 1000} s are over` : 'the budget is spent') : error.message.split('\n', 1)[0];
-            return undefined;
-          }
-        },
+        measure: (candidates) => timesBefore(this.#deadline, candidates),
+        compare: (pair) => timesBefore(Math.max(this.#deadline, this.#now() + NETWORK_MS.fast), pair),
       });
       if (missed) this.notices.push(`Tuning in the network ended early (${ended}): ${said(missed)}.`);
       return decisions;
@@ -156,15 +161,15 @@ export class Tuner {
     }
   }
 
-  async #timeNetworks(candidates: readonly TimedCandidate[]): Promise<readonly Timing[]> {
-    this.#check();
+  async #timeNetworks(candidates: readonly TimedCandidate[], deadline: number): Promise<readonly Timing[]> {
+    this.#check(deadline);
     const device = (this.#device ??= await this.#options.open());
     const preparing = Promise.all(candidates.map((candidate) => device.prepare(candidate).catch((error: unknown): Prepared => ({ refused: error instanceof Error ? error.message : String(error) }))));
-    this.#note(await this.#warmUp(device, preparing));
+    this.#note(await this.#warmUp(device, preparing, deadline));
     const prepared = await preparing;
     device.check();
     const ready = prepared.filter((made): made is Ready => 'candidate' in made);
-    const samples = ready.length === 0 ? [] : await sample(device, ready, () => this.#check(), device.networkRules);
+    const samples = ready.length === 0 ? [] : await sample(device, ready, () => this.#check(deadline), device.networkRules);
     this.#counts.networks += ready.length;
     await this.#flushNowAndThen();
     return prepared.map((made) => ('refused' in made ? made : samples[ready.indexOf(made)]!));
@@ -352,17 +357,17 @@ export class Tuner {
     return { tactic: decide(timed) ?? problem.names[0], times: timed.map(({ name, timing }) => ({ tactic: name, ...timing })) };
   }
 
-  #check(): void {
+  #check(deadline = this.#deadline): void {
     this.#options.signal?.throwIfAborted();
-    if (this.#now() >= this.#deadline) throw new OutOfBudget();
+    if (this.#now() >= deadline) throw new OutOfBudget();
   }
 
   /** Warms up while kernels are compiled, which can take long, but not beyond the budget or the signal. What is compiling then ends with the device. */
-  async #warmUp(device: TuningDevice, until: Promise<unknown>): Promise<Clocks> {
-    this.#check();
+  async #warmUp(device: TuningDevice, until: Promise<unknown>, deadline = this.#deadline): Promise<Clocks> {
+    this.#check(deadline);
     const enough = new AbortController();
     const end = (): void => enough.abort();
-    const left = this.#deadline - this.#now();
+    const left = deadline - this.#now();
     const timer = Number.isFinite(left) ? setTimeout(end, Math.min(left, 2 ** 31 - 1)) : undefined;
     const { signal } = this.#options;
     signal?.addEventListener('abort', end, { once: true });

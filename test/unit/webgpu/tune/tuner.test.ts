@@ -345,9 +345,11 @@ describe('the choice', () => {
     const short = await tunerOn(slow, { inNetwork: true, budgetMs: 1000, now: () => nowMs });
     const half = await short.decideAll(found);
     expect(nowMs).toBeLessThan(1000);
-    nowMs = 950;
+    nowMs = 1000;
     const kept = await short.refineIn(network, found, half, new Set());
-    expect(short.notices.at(-1)).toMatch(/^Tuning in the network ended early \(the budget is spent\): (every problem has what is fastest by itself, and the network was not compared with the untuned one|[12] problems were not tried in it)\.$/);
+    // The comparison with the untuned network is not for the budget to prevent, and the trials are.
+    expect(short.counts().networks).toBe(2);
+    expect(short.notices.at(-1)).toBe('Tuning in the network ended early (the budget is spent): 2 problems were not tried in it.');
     expect([...kept].map(([id]) => id)).toEqual([...half].map(([id]) => id));
   });
 
