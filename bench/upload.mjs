@@ -36,7 +36,9 @@ async function medians(steps) {
   return samples.map((taken) => taken.toSorted((a, b) => a - b)[Math.floor(taken.length / 2)]);
 }
 
-const rows = [];
+const print = (cells) => process.stdout.write(`${cells.map((cell) => String(cell).padEnd(22)).join('').trimEnd()}\n`);
+
+print([open.info.description]);
 for (const megabytes of flags.megabytes.split(',').map(Number)) {
   const bytes = Math.ceil((megabytes * 1e6) / 4) * 4;
   const data = new Uint8Array(bytes).map((_, i) => i % 251);
@@ -58,9 +60,8 @@ for (const megabytes of flags.megabytes.split(',').map(Number)) {
     '… until done': done,
   };
   const times = await medians(steps);
-  rows.push(Object.fromEntries([['MB', megabytes], ...Object.keys(steps).map((name, i) => [name, `${times[i].toFixed(3)} (${(bytes / times[i] / 1e6).toFixed(1)})`])]));
+  print([`${megabytes} MB`]);
+  for (const [i, name] of Object.keys(steps).entries()) print(['', name, `${times[i].toFixed(3)} ms`, `${(bytes / times[i] / 1e6).toFixed(1)} GB/s`]);
   for (const buffer of [target, staging]) buffer.destroy();
 }
-console.log(`${open.info.description}: ms (GB/s)`);
-console.table(rows);
 device.destroy();
