@@ -21,6 +21,7 @@ export type {
   PatternExpr,
   PatternMatch,
   ReferenceTensor,
+  ScratchSite,
   SizeSpecs,
   Tile,
   Tolerance,

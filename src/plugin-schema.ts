@@ -44,7 +44,7 @@ const input = z.strictObject({
 
 const int8 = z.strictObject({ inputs: z.array(z.int().nonnegative()).optional(), output: z.union([z.enum(['same', 'own']), fn], "expected 'same', 'own' or a function of { attrs, inputs }") });
 const pattern = z.strictObject({ name: z.string().min(1), match: z.looseObject({ kind: z.string() }), inputs: z.array(z.string()), attributes: fn.optional() });
-const kernel = z.strictObject({ dtypes, tiles: z.array(z.record(z.string(), z.number())).min(1).optional(), emit: fn });
+const kernel = z.strictObject({ dtypes, tiles: z.array(z.record(z.string(), z.number())).min(1).optional(), scratch: fn.optional(), emit: fn });
 const tolerance = z.strictObject({ ulps: z.number().nonnegative().optional(), absolute: z.number().nonnegative().optional(), relative: z.number().nonnegative().optional() });
 
 const opSchema = z

@@ -106,16 +106,24 @@ export interface KernelBuffer extends TensorType {
 /** Named numbers that a kernel is generated from: tile sizes, unrolling. */
 export type Tile = Readonly<Record<string, number>>;
 
-/** What a kernel is generated for: attributes, buffers with their types, and one of the kernel's tiles. The same site must give the same code. */
-export interface KernelSite<A extends AttributeSpecs = AttributeSpecs> {
+/** What a kernel's scratch memory follows from: attributes, the operands' types, and one of the kernel's tiles. */
+export interface ScratchSite<A extends AttributeSpecs = AttributeSpecs> {
   readonly attrs: AttributeValues<A>;
-  readonly inputs: Operands<KernelBuffer>;
-  readonly outputs: readonly KernelBuffer[];
+  readonly inputs: Operands<TensorType>;
+  readonly outputs: readonly TensorType[];
   readonly tile: Tile;
 }
 
+/** What a kernel is generated for: the same with buffers that have names, the scratch memory too. The same site must give the same code. */
+export interface KernelSite<A extends AttributeSpecs = AttributeSpecs> extends ScratchSite<A> {
+  readonly inputs: Operands<KernelBuffer>;
+  readonly outputs: readonly KernelBuffer[];
+  /** By the names that {@link WgslKernel.scratch} gave. */
+  readonly scratch: Readonly<Record<string, KernelBuffer>>;
+}
+
 /**
- * A compute kernel. The tool declares the buffers and the entry point; `body` is what one invocation does and sees `i` (its
+ * A compute kernel, or one pass of several. The tool declares the buffers that the code names and the entry point; `body` is what one invocation does and sees `i` (its
  * flat index), `lid` (index in the workgroup), `wid` and `groups` (vec3 of workgroup and count).
  */
 export interface KernelCode {
@@ -137,7 +145,13 @@ export interface WgslKernel<A extends AttributeSpecs = AttributeSpecs> {
   readonly dtypes: readonly DType[];
   /** Choices, the default first. */
   readonly tiles?: readonly Tile[];
-  emit(site: KernelSite<A>): KernelCode;
+  /**
+   * What one pass leaves for those after it, by the names that the code has for it, which are no operands'. The memory is other layers' as well: nothing is in
+   * it before a pass of the same node writes it.
+   */
+  scratch?(site: ScratchSite<A>): Readonly<Record<string, TensorType>>;
+  /** One kernel, or passes that run one after the other, each of which sees all that those before it wrote. A pass without threads is left out. */
+  emit(site: KernelSite<A>): KernelCode | readonly KernelCode[];
 }
 
 /** The 8-bit grid of a value: x ≈ scale · (q − zeroPoint), which covers the real numbers from `low` to `high`. */

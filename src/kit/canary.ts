@@ -1,10 +1,10 @@
 /**
  * A kernel run between canaries: every buffer is longer than its tensor, and what lies behind it is filled with a pattern, as are the
- * outputs before the kernel runs. Runs with several patterns tell everything apart:
+ * outputs and scratch memory before the kernel runs. Runs with several patterns tell everything apart:
  *
  * - a pattern that changed: something was written past the end;
  * - an output that is still its pattern in every run: it was never written;
- * - an output that differs between patterns: something past the end, or an output itself, was read.
+ * - an output that differs between patterns: something past the end, or an output or scratch memory as it was before, was read.
  *
  * Two further runs with the last pattern, one of them with the invocations numbered backwards, show what depends on chance, and what
  * depends on which invocation comes first: a race that a device happens to win every time the same way.
@@ -13,7 +13,7 @@
  * lands beyond the canaries stays in the buffer too.
  */
 import type { WebgpuDevice } from '../backends/webgpu/device.ts';
-import { customKernel, kernelScalar, type CustomKernelSpec } from '../backends/webgpu/kernels/custom.ts';
+import { customKernels, customScratch, kernelScalar, type CustomKernelSpec, type CustomPass } from '../backends/webgpu/kernels/custom.ts';
 import { elementCount, fromNumbers, toNumbers, type Tensor, type TensorType } from '../ir/tensor.ts';
 
 /** Elements of red zone: a workgroup that is one too many lands in it whole. */
@@ -37,6 +37,8 @@ interface Operand {
   readonly name: string;
   readonly type: TensorType;
   readonly words: Uint32Array;
+  /** What lies behind it, and was in it where it is no input. */
+  readonly poison: number;
   readonly isOutput: boolean;
 }
 
@@ -45,32 +47,30 @@ export async function runWithCanaries(spec: Omit<CustomKernelSpec, 'guard'>, inp
   const { op } = spec.definition;
   // As in an engine: where nothing comes out, no kernel is made.
   if (spec.outputs.every(({ dims }) => elementCount(dims) === 0)) return { ok: true, outputs: spec.outputs.map((type) => fromNumbers(type.dtype, type.dims, [])) };
-  const { source, workgroups, code } = customKernel({ ...spec, guard: GUARD }, open.profile);
-  const again = customKernel({ ...spec, guard: GUARD }, open.profile);
-  if (again.source.wgsl !== source.wgsl) return { ok: false, what: 'is not deterministic: emit gives other code the second time' };
-  if (code.threads === 0) return { ok: false, what: `asks for no threads, and ${op.outputs[spec.outputs.findIndex(({ dims }) => elementCount(dims) > 0)]!} has elements` };
-  const backwards = customKernel({ ...spec, guard: GUARD, backwards: true }, open.profile);
-  const layout = open.device.createBindGroupLayout({
-    entries: source.access.map((access, binding) => ({ binding, visibility: COMPUTE, buffer: { type: access === 'read' ? 'read-only-storage' : 'storage' } })),
-  });
-  const pipeline = await compile(source.wgsl, layout, open);
-  if (typeof pipeline === 'string') return { ok: false, what: pipeline };
-  const mirrored = await compile(backwards.source.wgsl, layout, open);
+  const guarded = { ...spec, guard: GUARD };
+  const passes = customKernels(guarded, open.profile);
+  if (!sameCode(customKernels(guarded, open.profile), passes)) return { ok: false, what: 'is not deterministic: emit gives other code the second time' };
+  if (passes.length === 0) return { ok: false, what: `asks for no threads, and ${op.outputs[spec.outputs.findIndex(({ dims }) => elementCount(dims) > 0)]!} has elements` };
+  const straight = await compileAll(passes, open);
+  if (typeof straight === 'string') return { ok: false, what: straight };
+  const mirrored = await compileAll(customKernels({ ...guarded, backwards: true }, open.profile), open);
   if (typeof mirrored === 'string') return { ok: false, what: mirrored };
   // Few workgroups a dimension: the grid that an engine has beyond 65,535 of them.
-  const wide = customKernel({ ...spec, guard: GUARD }, { ...open.profile, maxWorkgroupsPerDimension: 3 });
-  const folded = await compile(wide.source.wgsl, layout, open);
+  const folded = await compileAll(customKernels(guarded, { ...open.profile, maxWorkgroupsPerDimension: 3 }), open);
   if (typeof folded === 'string') return { ok: false, what: folded };
+  const scratch = Object.entries(customScratch(spec));
   const runs: Operand[][] = [];
-  const last = POISONS[POISONS.length - 1]!;
-  for (const [poison, order, grid] of [...POISONS.map((poison) => [poison, pipeline, workgroups] as const), [last, pipeline, workgroups] as const, [last, mirrored, workgroups] as const, [last, folded, wide.workgroups] as const]) {
+  const last = POISONS.at(-1)!;
+  for (const [poison, compiled] of [...POISONS.map((poison) => [poison, straight] as const), [last, straight] as const, [last, mirrored] as const, [last, folded] as const]) {
     const operands = [
       ...op.inputs.flatMap(({ name }, i) => (inputs[i] ? [operandOf(name, inputs[i], inputs[i], poison)] : [])),
-      ...op.outputs.map((name, i) => operandOf(name, spec.outputs[i]!, undefined, poison)),
+      ...op.outputs.map((name, i) => ({ ...operandOf(name, spec.outputs[i]!, undefined, poison), isOutput: true })),
+      // Another poison than the outputs', so that one which comes out of scratch memory is not taken for an output that nothing wrote.
+      ...scratch.map(([name, type]) => operandOf(name, type, undefined, POISONS[(POISONS.indexOf(poison) + 1) % POISONS.length]!)),
     ];
-    runs.push(await dispatch(open, order, layout, operands, grid));
+    runs.push(await dispatch(open, compiled, operands));
     for (const operand of runs.at(-1)!) {
-      const hit = operand.words.subarray(elementCount(operand.type.dims)).findIndex((word) => word !== poison);
+      const hit = operand.words.subarray(elementCount(operand.type.dims)).findIndex((word) => word !== operand.poison);
       if (hit >= 0) return { ok: false, what: `writes past the end of '${operand.name}', by ${hit + 1}` };
     }
   }
@@ -88,7 +88,7 @@ function judge(runs: readonly (readonly Operand[])[]): CanaryResult {
     const faults: readonly (readonly [number, (at: number) => string])[] = [
       [where((i) => poisoned.every((run, p) => words(run)[i] === POISONS[p])), (at) => `never writes element ${at} of '${operand.name}'`],
       [where((i) => again[i] !== last[i]), (at) => `is not deterministic: element ${at} of '${operand.name}' differs between two runs`],
-      [where((i) => poisoned.some((run) => words(run)[i] !== last[i])), (at) => `reads past the end: element ${at} of '${operand.name}' depends on what lies behind a buffer, or was in it before`],
+      [where((i) => poisoned.some((run) => words(run)[i] !== last[i])), (at) => `reads past the end: element ${at} of '${operand.name}' depends on what lies behind a buffer, or was in it (or in scratch memory) before`],
       [where((i) => folded[i] !== last[i]), (at) => `is wrong in a grid of two dimensions, which more than 65535 workgroups make: element ${at} of '${operand.name}' is another there (take the flat index i, not wid.x)`],
       [where((i) => backwards[i] !== last[i]), (at) => `has a race: element ${at} of '${operand.name}' depends on which invocation runs first`],
     ];
@@ -103,7 +103,7 @@ function operandOf(name: string, { dtype, dims }: TensorType, tensor: Tensor | u
   const count = elementCount(dims);
   const words = new Uint32Array(count + GUARD).fill(poison);
   if (tensor) words.set(toWords(tensor));
-  return { name, type: { dtype, dims }, words, isOutput: tensor === undefined };
+  return { name, type: { dtype, dims }, words, poison, isOutput: false };
 }
 
 function toWords(tensor: Tensor): Uint32Array {
@@ -119,7 +119,29 @@ function fromWords({ type, words }: Operand): Tensor {
   return fromNumbers(type.dtype, type.dims, scalar === 'f32' ? new Float32Array(buffer) : scalar === 'i32' ? new Int32Array(buffer) : new Uint32Array(buffer));
 }
 
-/** The pipeline, or why there is none: WGSL that does not compile is the plugin's. */
+const sameCode = (some: readonly CustomPass[], others: readonly CustomPass[]): boolean => some.length === others.length && some.every(({ source }, i) => source.wgsl === others[i]!.source.wgsl);
+
+/** A pass on the device. */
+interface Compiled {
+  readonly pass: CustomPass;
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+}
+
+/** The passes' pipelines, or why there is none: WGSL that does not compile is the plugin's. */
+async function compileAll(passes: readonly CustomPass[], open: WebgpuDevice): Promise<readonly Compiled[] | string> {
+  const compiled: Compiled[] = [];
+  for (const [index, pass] of passes.entries()) {
+    const layout = open.device.createBindGroupLayout({
+      entries: pass.source.access.map((access, binding) => ({ binding, visibility: COMPUTE, buffer: { type: access === 'read' ? 'read-only-storage' : 'storage' } })),
+    });
+    const pipeline = await compile(pass.source.wgsl, layout, open);
+    if (typeof pipeline === 'string') return passes.length > 1 ? `${pipeline}, pass ${index + 1} of ${passes.length}` : pipeline;
+    compiled.push({ pass, pipeline, layout });
+  }
+  return compiled;
+}
+
 async function compile(wgsl: string, layout: GPUBindGroupLayout, { device }: WebgpuDevice): Promise<GPUComputePipeline | string> {
   device.pushErrorScope('validation');
   const module = device.createShaderModule({ code: wgsl });
@@ -134,7 +156,8 @@ async function compile(wgsl: string, layout: GPUBindGroupLayout, { device }: Web
   return typeof pipeline === 'string' ? `does not compile: ${pipeline.split('\n')[0]}` : pipeline;
 }
 
-async function dispatch({ device }: WebgpuDevice, pipeline: GPUComputePipeline, layout: GPUBindGroupLayout, operands: readonly Operand[], workgroups: readonly [number, number, number]): Promise<Operand[]> {
+/** All passes, one after the other, over the operands. */
+async function dispatch({ device }: WebgpuDevice, compiled: readonly Compiled[], operands: readonly Operand[]): Promise<Operand[]> {
   const buffers = operands.map(({ words }) => {
     const buffer = device.createBuffer({ size: words.byteLength, usage: USAGE.data });
     device.queue.writeBuffer(buffer, 0, words as Uint32Array<ArrayBuffer>);
@@ -144,9 +167,12 @@ async function dispatch({ device }: WebgpuDevice, pipeline: GPUComputePipeline, 
   device.pushErrorScope('validation');
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
-  pass.setPipeline(pipeline);
-  pass.setBindGroup(0, device.createBindGroup({ layout, entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })) }));
-  pass.dispatchWorkgroups(...workgroups);
+  for (const { pass: { bound, workgroups }, pipeline, layout } of compiled) {
+    const entries = bound.map((name, binding) => ({ binding, resource: { buffer: buffers[operands.findIndex((operand) => operand.name === name)]! } }));
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, device.createBindGroup({ layout, entries }));
+    pass.dispatchWorkgroups(...workgroups);
+  }
   pass.end();
   for (const [index, buffer] of buffers.entries()) encoder.copyBufferToBuffer(buffer, 0, results[index]!, 0, operands[index]!.words.byteLength);
   device.queue.submit([encoder.finish()]);

@@ -45,7 +45,7 @@ function sizeFaults({ inputs, sizes = {} }: CustomOp): OpFault[] {
 }
 
 /** What a kernel's body may call by these names is the tool's. */
-const KERNEL_NAMES = ['i', 'lid', 'wid', 'groups'];
+export const KERNEL_NAMES: readonly string[] = ['i', 'lid', 'wid', 'groups'];
 
 function kernelFaults({ dtypes, kernels = [], inputs, outputs }: CustomOp): OpFault[] {
   if (kernels.length === 0) return [];

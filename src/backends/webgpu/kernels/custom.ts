@@ -8,6 +8,7 @@
 import { opTitle, type CustomDefinition, type KernelBuffer, type KernelCode, type Operands, type Tile, type WgslKernel } from '../../../ir/custom.ts';
 import { elementCount, type DType, type TensorType } from '../../../ir/tensor.ts';
 import { inOp } from '../../../ops/custom.ts';
+import { KERNEL_NAMES } from '../../../ops/custom-faults.ts';
 import type { KernelCall } from '../lower/call.ts';
 import { storageOf } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
@@ -32,42 +33,88 @@ export interface CustomKernelSpec {
   readonly backwards?: boolean;
 }
 
-export interface CustomKernel {
+/** One dispatch of a custom op. */
+export interface CustomPass {
   readonly source: KernelSource;
   readonly workgroups: KernelCall['workgroups'];
   readonly code: KernelCode;
+  /** Names of the operands and of scratch memory that it binds, as the op and the kernel have them, in the order of the bindings. */
+  readonly bound: readonly string[];
 }
 
-/** The module and its grid. Throws TsrtError PLUGIN_FAILED for code that asks for what no device has. */
-export function customKernel(spec: CustomKernelSpec, profile: DeviceProfile): CustomKernel {
-  const { definition, kernel, tile, guard } = spec;
+/** A buffer that code may name, and how it is bound. */
+interface Named {
+  readonly key: string;
+  readonly buffer: KernelBuffer;
+  readonly access: 'read' | 'read_write';
+}
+
+/** Types of the memory that a kernel's passes share, by name. Throws TsrtError PLUGIN_FAILED for what no device holds. */
+export function customScratch({ definition, kernel, inputs, outputs, tile }: CustomKernelSpec): Readonly<Record<string, TensorType>> {
+  if (!kernel.scratch) return {};
   const { op, attrs } = definition;
-  const module = new ModuleBuilder(opTitle(op));
-  const bind = (name: string, type: TensorType, access: 'read' | 'read_write'): KernelBuffer => {
-    const scalar = kernelScalar(type.dtype)!;
-    const count = elementCount(type.dims);
-    // Bindings are whole vec4s, and never empty.
-    const words = guard === undefined ? Math.max(4, Math.ceil(count / 4) * 4) : count + guard;
-    return { ...type, name: module.storage(name, scalar, 1, words, access), scalar, count };
-  };
-  const inputs = op.inputs.map((input, index) => {
-    const type = spec.inputs[index];
-    return type && bind(identifier(input.name), type, 'read');
+  return inOp(definition, 'scratch', () => {
+    const scratch = kernel.scratch!({ attrs, inputs: inputs as Operands<TensorType>, outputs, tile });
+    for (const [name, type] of Object.entries(scratch)) {
+      if (!/^[A-Za-z][A-Za-z0-9_]*$/.test(name)) throw new Error(`'${name}' is no name in WGSL: letters, digits and underscores, a letter first`);
+      if (KERNEL_NAMES.includes(name) || op.outputs.includes(name) || op.inputs.some((input) => input.name === name)) throw new Error(`'${name}' means something else in the kernel: an operand, or one of ${KERNEL_NAMES.join(', ')}`);
+      if (!Array.isArray(type?.dims) || !type.dims.every((size) => Number.isSafeInteger(size) && size >= 0)) throw new Error(`'${name}' must be { dtype, dims } with whole numbers as dims, found ${JSON.stringify(type)}`);
+      if (kernelScalar(type.dtype) === undefined) throw new Error(`no kernel holds ${type.dtype}, the type of '${name}'`);
+    }
+    return scratch;
   });
-  const outputs = op.outputs.map((name, index) => bind(identifier(name), spec.outputs[index]!, 'read_write'));
-  const code = inOp(definition, 'WGSL kernel', () => checkedCode(kernel.emit({ attrs, inputs: inputs as Operands<KernelBuffer>, outputs, tile }), profile));
+}
+
+/** The passes with their grids, those without threads left out. Throws TsrtError PLUGIN_FAILED for code that asks for what no device has. */
+export function customKernels(spec: CustomKernelSpec, profile: DeviceProfile): readonly CustomPass[] {
+  const { definition, kernel, tile } = spec;
+  const { op, attrs } = definition;
+  const inputs = op.inputs.map(({ name }, index) => spec.inputs[index] && bufferOf(name, spec.inputs[index]));
+  const outputs = op.outputs.map((name, index) => bufferOf(name, spec.outputs[index]!));
+  const scratch = Object.fromEntries(Object.entries(customScratch(spec)).map(([name, type]) => [name, bufferOf(name, type)]));
+  const named: readonly Named[] = [
+    ...inputs.flatMap((buffer, index) => (buffer ? [{ key: op.inputs[index]!.name, buffer, access: 'read' as const }] : [])),
+    ...outputs.map((buffer, index) => ({ key: op.outputs[index]!, buffer, access: 'read_write' as const })),
+    ...Object.entries(scratch).map(([key, buffer]) => ({ key, buffer, access: 'read_write' as const })),
+  ];
+  const passes = inOp(definition, 'WGSL kernel', () => {
+    const emitted = kernel.emit({ attrs, inputs: inputs as Operands<KernelBuffer>, outputs, tile, scratch });
+    const codes = isPasses(emitted) ? emitted : [emitted];
+    if (codes.length === 0) throw new Error('it gives no pass');
+    return codes.map((code, index) => {
+      const where = codes.length > 1 ? `pass ${index + 1}: ` : '';
+      const bound = named.filter(({ buffer }) => new RegExp(`\\b${buffer.name}\\b`).test(textOf(checkedCode(code, profile, where))));
+      if (bound.length > profile.maxStorageBuffers) throw new Error(`${where}it names ${bound.length} tensors, and a kernel binds at most ${profile.maxStorageBuffers}: give it several passes`);
+      return { code, bound };
+    });
+  });
+  return passes.filter(({ code }) => code.threads > 0).map(({ code, bound }) => passOf(code, bound, spec, profile));
+}
+
+const isPasses = (emitted: KernelCode | readonly KernelCode[]): emitted is readonly KernelCode[] => Array.isArray(emitted);
+
+function bufferOf(name: string, type: TensorType): KernelBuffer {
+  return { ...type, name: identifier(name), scalar: kernelScalar(type.dtype)!, count: elementCount(type.dims) };
+}
+
+function passOf(code: KernelCode, bound: readonly Named[], { definition, guard, backwards }: CustomKernelSpec, profile: DeviceProfile): CustomPass {
+  const module = new ModuleBuilder(opTitle(definition.op));
+  for (const { buffer: { name, scalar, count }, access } of bound) {
+    // Bindings are whole vec4s, and never empty.
+    module.storage(name, scalar, 1, guard === undefined ? Math.max(4, Math.ceil(count / 4) * 4) : count + guard, access);
+  }
   if (code.declarations !== undefined) module.declare(code.declarations);
   const grid = foldWorkgroups(Math.ceil(code.threads / code.workgroupSize), profile);
   module.main(code.workgroupSize, (block) => {
-    if (spec.backwards) numberBackwards(block, code);
+    if (backwards) numberBackwards(block, code);
     block.let('i', `${flatWorkgroup(grid)} * ${code.workgroupSize}u + lid`);
     // Where invocations wait for each other, whole workgroups return: a barrier must be reached by all of one or by none.
     const beyond = waits(code) ? `${flatWorkgroup(grid)} >= ${code.threads / code.workgroupSize}u` : `i >= ${code.threads}u`;
     block.if(beyond, (inside) => inside.line('return'));
     for (const line of code.body.split('\n')) block.raw(line);
-    if (spec.backwards) block.raw('}');
+    if (backwards) block.raw('}');
   });
-  return { source: module.finish(), workgroups: grid, code };
+  return { source: module.finish(), workgroups: grid, code, bound: bound.map(({ key }) => key) };
 }
 
 /** Opens a block in which `wid` and `lid` count down. Lanes of a subgroup keep their places: which they are is the device's to say. */
@@ -98,15 +145,15 @@ function identifier(name: string): string {
   return /^[A-Za-z]/.test(safe) ? safe : `t_${safe}`;
 }
 
-function checkedCode(code: KernelCode, { maxInvocations }: DeviceProfile): KernelCode {
+function checkedCode(code: KernelCode, { maxInvocations }: DeviceProfile, where: string): KernelCode {
   const { workgroupSize, threads, body } = code;
-  if (typeof body !== 'string') throw new Error('it gives no body');
-  if (!Number.isSafeInteger(threads) || threads < 0) throw new Error(`threads must be a whole number, found ${threads}`);
+  if (typeof body !== 'string') throw new Error(`${where}it gives no body`);
+  if (!Number.isSafeInteger(threads) || threads < 0) throw new Error(`${where}threads must be a whole number, found ${threads}`);
   if (!Number.isSafeInteger(workgroupSize) || workgroupSize < 1 || workgroupSize > maxInvocations) {
-    throw new Error(`workgroupSize must be from 1 to ${maxInvocations}, found ${workgroupSize}`);
+    throw new Error(`${where}workgroupSize must be from 1 to ${maxInvocations}, found ${workgroupSize}`);
   }
   if (waits(code) && threads % workgroupSize !== 0) {
-    throw new Error(`its invocations wait for each other, so that threads must be whole workgroups: a multiple of ${workgroupSize}, found ${threads}. Round it up, and test the index where the body reads and writes`);
+    throw new Error(`${where}its invocations wait for each other, so that threads must be whole workgroups: a multiple of ${workgroupSize}, found ${threads}. Round it up, and test the index where the body reads and writes`);
   }
   return code;
 }

@@ -5,11 +5,15 @@ import { elementCount, formatType, type TensorType } from '../../../../ir/tensor
 import { exprOf } from '../../../../passes/expr-of.ts';
 import { nodeCost } from '../../../../ops/infer.ts';
 import { kernelFor, noRoute, webgpuRoute } from '../../../../ops/custom-routes.ts';
-import { customKernel, kernelScalar, tileName } from '../../kernels/custom.ts';
+import { customKernels, customScratch, kernelScalar, tileName } from '../../kernels/custom.ts';
 import { PORTABLE_PROFILE } from '../../profile.ts';
 import type { Candidate } from '../../tactics/tactic.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { DeviceTensor } from '../tensor.ts';
 import { lowerExprs } from './elementwise.ts';
+
+/** Of each type that a kernel sees. */
+const BYTES_PER_ELEMENT = 4;
 
 const custom: Lowering<'Custom'> = {
   unsupported(node, graph) {
@@ -58,13 +62,24 @@ function lowerKernel(node: Node<'Custom'>, definition: CustomDefinition, context
   const inputs = node.inputs.filter(Boolean).map((id) => context.tensorIn(id, 'linear', 'canonical'));
   const outputs = node.outputs.map((id) => context.define(id, 'linear'));
   if (outputTypes.every(({ dims }) => elementCount(dims) === 0)) return;
-  const candidates = (kernel.tiles ?? [{}]).map((tile): Candidate => {
-    const name = tileName(tile);
+  const { op } = definition;
+  const operands = new Map<string, DeviceTensor>([
+    ...op.inputs.flatMap(({ name }, index) => (types[index] ? [name] : [])).map((name, at) => [name, inputs[at]!] as const),
+    ...op.outputs.map((name, index) => [name, outputs[index]!] as const),
+  ]);
+  const tiles = (kernel.tiles ?? [{}]).map((tile) => {
+    const spec = { definition, kernel, inputs: types, outputs: outputTypes, tile };
+    const scratch = Object.entries(customScratch(spec));
+    return { name: tileName(tile), spec, scratch, bytes: scratch.reduce((sum, [, { dims }]) => sum + BYTES_PER_ELEMENT * elementCount(dims), 0) };
+  });
+  // What no tile can do without is none of the choice's.
+  const least = Math.min(...tiles.map(({ bytes }) => bytes));
+  const candidates = tiles.map(({ name, spec, scratch, bytes }): Candidate => {
     const kernels = () => {
-      const { source, workgroups } = customKernel({ definition, kernel, inputs: types, outputs: outputTypes, tile }, context.profile);
-      return [{ source, operands: [...inputs, ...outputs], workgroups, tactic: name }];
+      const all = new Map([...operands, ...scratch.map(([key, { dtype, dims }]) => [key, context.scratch(dtype, dims)] as const)]);
+      return customKernels(spec, context.profile).map(({ source, workgroups, bound }) => ({ source, operands: bound.map((key) => all.get(key)!), workgroups, tactic: name }));
     };
-    return { name, scratchBytes: 0, kernels };
+    return { name, scratchBytes: bytes - least, kernels };
   });
   context.choose({ key: problemKey(definition, types), flops: nodeCost(context.graph, node as AnyNode).flops }, candidates);
 }
