@@ -7,6 +7,7 @@ import Bisect from './bisect.ts';
 import Build from './build.ts';
 import Calibrate from './calibrate.ts';
 import Compare from './compare.ts';
+import DebugLayers from './debug/layers.ts';
 import DebugPrecision from './debug/precision.ts';
 import Doctor from './doctor.ts';
 import Freeze from './freeze.ts';
@@ -30,6 +31,7 @@ export const COMMANDS = {
   build: Build,
   calibrate: Calibrate,
   compare: Compare,
+  'debug:layers': DebugLayers,
   'debug:precision': DebugPrecision,
   doctor: Doctor,
   freeze: Freeze,

@@ -35,4 +35,13 @@ describe('run of a model', () => {
     const calibrated = await place.runApart('calibrate', 'net.onnx', '-o', 'c.json');
     expect({ status: calibrated.status, stderr: calibrated.stderr }).toEqual({ status: 2, stderr: expect.stringMatching(/ranges of made-up numbers.*\n[^]*--model FILE and --dataset DIR/) });
   });
+
+  it('compares what is inside of it with the reference', async () => {
+    const place = await workplace();
+    await place.write('net.onnx', model);
+    const { status, stdout, stderr } = await place.run('debug', 'layers', 'net.onnx', '--backend', 'onnxruntime', '--batch', '2', '--dim', 'length=5');
+    expect({ status, stderr }).toEqual({ status: 0, stderr: expect.not.stringContaining('error') });
+    expect(stdout).toMatch(/^r +Relu +float32\[2,3,5\] +exact +– +0\.00 +/m);
+    expect(stdout).toMatch(/inside +no value is off\noutput +'y' of the model as it is: exact/);
+  });
 });

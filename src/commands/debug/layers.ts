@@ -1,0 +1,102 @@
+/** `tsrt-bench debug layers MODEL`. */
+import { Args, Flags } from '@oclif/core';
+import { EXIT } from '../../errors.ts';
+import { FUSIONS, type Fusion, type Precision } from '../../engine/engine.ts';
+import type { Grid } from '../../report/grid.ts';
+import { formatNumber, plural } from '../../report/units.ts';
+import type { LayersResult } from '../../workflows/debug/layers.ts';
+import type { ValueReading } from '../../workflows/debug/readings.ts';
+import { BaseCommand } from '../base.ts';
+import { CONFIG_FLAGS, settings } from '../config-flags.ts';
+import { DEVICE_FLAG } from '../device-flag.ts';
+import { parsePairs, parseShapes, parseSizes } from '../values.ts';
+import { watched } from '../watched.ts';
+
+export default class DebugLayers extends BaseCommand {
+  static override summary = 'Compare every value inside a model with onnxruntime, and name the first that is off';
+  static override description =
+    "Builds the model with its inner values as outputs, runs it on the backend, and compares each value with what onnxruntime computes from the model's own file, unoptimized. A value that is read can't be fused away: the model's outputs are compared as they are, too, and where these alone are off, a fusion is wrong (tsrt-bench bisect finds the pass). Exits with 1 if a value is off.";
+  static override examples = [
+    '<%= config.bin %> debug layers model.onnx --precision fp16',
+    '<%= config.bin %> debug layers model.onnx --inputs request.npz --min-snr 60 --top 30',
+    '<%= config.bin %> debug layers model.onnx --backend onnxruntime --json',
+  ];
+  static override args = { model: Args.string({ required: true, description: 'an .onnx file' }) };
+  static override flags = {
+    ...CONFIG_FLAGS,
+    backend: Flags.string({ description: 'backend to run on', default: 'webgpu', helpValue: 'NAME' }),
+    precision: Flags.string({ description: 'precision to build', options: ['fp32', 'fp16'], default: 'fp32' }),
+    fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
+    option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
+    ...DEVICE_FLAG,
+    inputs: Flags.string({ description: "arrays to run instead of seeded numbers, by the inputs' names (.npz, or a folder of .npy)", helpValue: 'PATH' }),
+    batch: Flags.integer({ description: 'batch [default: 1, or what the model fixes]', min: 1, helpValue: 'N' }),
+    dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
+    shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
+    seed: Flags.integer({ description: 'seed of the inputs', default: 0, min: 0, helpValue: 'N' }),
+    'min-snr': Flags.string({ description: 'decibels that every value is to have [default: 80, in halves 30, but for errors below 1e-6 and 1e-3]', helpValue: 'DB' }),
+    top: Flags.integer({ description: 'show so many values, those that add the most', min: 1, default: 10, helpValue: 'N' }),
+    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+  };
+
+  async run(): Promise<LayersResult> {
+    const { args, flags } = await this.parse(DebugLayers);
+    const minSnrDb = flags['min-snr'] === undefined ? undefined : Number(flags['min-snr']);
+    if (minSnrDb !== undefined && !Number.isFinite(minSnrDb)) this.error(`--min-snr takes a number of decibels, found '${flags['min-snr']}'`);
+    const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
+    const { debugLayers } = await import('../../workflows/debug/layers.ts');
+    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled() }, (watch) =>
+      debugLayers({
+        modelFile: args.model,
+        backend: flags.backend,
+        plugins: config.plugins,
+        options: {
+          batch: flags.batch ?? 1,
+          dims: parseSizes('--dim', flags.dim),
+          inputShapes: parseShapes('--shape', flags.shape),
+          precision: flags.precision as Precision,
+          fusion: flags.fusion as Fusion,
+          backendOptions: parsePairs('--option', flags.option),
+        },
+        rebatch: flags.batch !== undefined,
+        arrays: flags.inputs,
+        seed: flags.seed,
+        device: flags.device,
+        minSnrDb,
+        ...watch,
+      }),
+    );
+    const [{ alignedGrid }, { worstOf }] = await Promise.all([import('../../report/grid.ts'), import('../../workflows/debug/readings.ts')]);
+    for (const line of describe(result, worstOf(result.values, flags.top), alignedGrid)) this.log(line);
+    if (![...result.values, ...result.outputs].every(({ holds }) => holds)) this.exitWith(EXIT.failed);
+    return result;
+  }
+}
+
+const decibels = (value: number | undefined): string => (value === undefined ? 'exact' : `${formatNumber(value)} dB`);
+const magnitude = (value: number): string => (Number.isFinite(value) ? value.toPrecision(3) : 'not finite');
+
+function rowOf({ value, op, type, snrDb, addedDb, maxAbsError, largest, mismatches, elements }: ValueReading): string[] {
+  const wrong = mismatches > 0 ? `${mismatches} of ${elements}` : '';
+  return [value, op, type, decibels(snrDb), addedDb === undefined ? '–' : decibels(addedDb), magnitude(maxAbsError), magnitude(largest), wrong];
+}
+
+function describe({ values, outputs, device, notices }: LayersResult, worst: readonly ValueReading[], grid: (grid: Grid) => string): string[] {
+  const off = values.filter(({ holds }) => !holds);
+  const [first] = off;
+  const wrong = outputs.filter(({ holds }) => !holds);
+  return [
+    `${plural(values.length, 'value')} on ${device.description}, beside onnxruntime, unoptimized`,
+    grid({
+      heads: ['value', 'op', 'type', 'SNR', 'added here', 'max error', 'largest', 'wrong'],
+      aligns: ['left', 'left', 'left', 'right', 'right', 'right', 'right', 'right'],
+      rows: worst.map(rowOf),
+    }),
+    ...notices.map((notice) => `note     ${notice}`),
+    ...(first
+      ? [`first    '${first.value}' (${first.op} '${first.node}') is off: ${first.mismatches > 0 ? `${plural(first.mismatches, 'element')} of ${first.elements} can't be told by a ratio (not finite, or integers that differ)` : `${decibels(first.snrDb)}, below ${first.minSnrDb} dB`}; ${off.length} of ${plural(values.length, 'value')} are`]
+      : ['inside   no value is off']),
+    ...outputs.map(({ value, snrDb, mismatches, holds }) => `output   '${value}' of the model as it is: ${mismatches > 0 ? `${mismatches} wrong` : decibels(snrDb)}${holds ? '' : ', off'}`),
+    ...(wrong.length > 0 && !first ? ['next     every value is right by itself: a fusion is wrong; compare with --fusion off, and find the pass with tsrt-bench bisect'] : []),
+  ];
+}
