@@ -160,6 +160,10 @@ describe('cost', () => {
     expect(opCost('FusedAttention', attrs, types, outputs).flops).toBe(2 * 5 * 7 * (2 * 8 + 2 * 9 + 5));
   });
 
+  it('of a selection of boxes are what any data need: each score looked at', () => {
+    expect(cost('NonMaxSuppression', [tensor(2, 10, 4), tensor(2, 3, 10), ints(4)]).flops).toBe(60);
+  });
+
   it('of an LSTM is its weights once per step and batch element', () => {
     const { flops } = cost('LSTM', [tensor(5, 2, 4), tensor(1, 12, 4), tensor(1, 12, 3)]);
     expect(flops).toBe(5 * 2 * (2 * (12 * 4 + 12 * 3) + 10 * 3));
