@@ -80,6 +80,11 @@ export function placeInt8(graph: Graph, policy: PlacementPolicy): Placement {
   return { roles, activations: clips, ...gridsOf(graph, roles, clips, readers) };
 }
 
+/** Names of the products that a placement has run in int8. */
+export function productsOf({ roles }: Placement): ReadonlySet<string> {
+  return new Set([...roles].filter(([, role]) => role === 'product').map(([name]) => name));
+}
+
 function isKept(node: AnyNode, { keep }: PlacementPolicy): boolean {
   return keep.has(node.name) || node.origins.some((origin) => keep.has(origin));
 }

@@ -6,7 +6,7 @@ import { observedValues, productInputs } from './collect.ts';
 import type { Calibration } from './calibration.ts';
 import { equalize } from './equalize.ts';
 import { gridsFor } from './grids.ts';
-import { DEFAULT_POLICY, placeInt8, type Placement } from './placement.ts';
+import { DEFAULT_POLICY, placeInt8, type Placement, productsOf } from './placement.ts';
 import { writeQdq, type QdqResult } from './qdq.ts';
 import type { Scheme } from './params.ts';
 import { jointSums, NO_SUMS } from './sums.ts';
@@ -32,6 +32,26 @@ export function quantizeGraph(given: Graph, calibration: Calibration, precision:
   if (biasCorrection) for (const [id, { channelMeans: means }] of Object.entries(tensors)) if (means) channelMeans.set(id, means);
   const sums = joinSums ? jointSums(graph, placement) : NO_SUMS;
   return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans, sums }), placement };
+}
+
+/** A graph that is quantized part by part: what only the whole of it shows is settled. */
+export interface Divisible {
+  /** Equalized, where the calibration says so: a pair may be divided. */
+  readonly graph: Graph;
+  /** The calibration for {@link quantizeGraph} of each part. */
+  readonly ranges: Calibration;
+  /** Products that the calibration keeps float for being the first or last of the graph, by name. */
+  readonly kept: ReadonlySet<string>;
+}
+
+/** Quantizing all of the graph as one part gives what {@link quantizeGraph} gives of it by the calibration itself. */
+export function forParts(given: Graph, calibration: Calibration): Divisible {
+  const { scheme, quantization } = calibration;
+  const { firstLayer, lastLayer, equalization } = quantization;
+  const graph = equalization ? equalize(given).graph : given;
+  const inside = productsOf(placeInt8(graph, { ...DEFAULT_POLICY, scheme, firstLayer, lastLayer }));
+  const kept = [...productsOf(calibrationPlacement(graph, scheme))].filter((name) => !inside.has(name));
+  return { graph, ranges: { ...calibration, quantization: { ...quantization, equalization: false, firstLayer: 'int8', lastLayer: 'int8' } }, kept: new Set(kept) };
 }
 
 /** What a calibration of this graph must observe: every value that any choice of kept nodes could quantize. */

@@ -12,7 +12,11 @@ import { fromNumbers, toNumbers, type Tensor } from '../../src/ir/tensor.ts';
 import { exportGraph } from '../../src/onnx/export.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { loadEngine } from '../../src/runtime.ts';
-import { runModel } from '../helpers/ort.ts';
+import type { BuildInput } from '../../src/backends/backend.ts';
+import { sha256Hex } from '../../src/engine/sha256.ts';
+import type { Calibration } from '../../src/quantize/calibration.ts';
+import { runGraph, runModel } from '../helpers/ort.ts';
+import { net, pictures, quantizeNet } from '../unit/quantize/networks.ts';
 import { distance, noDevice, noise, testDevice, validatingDevice } from './helpers.ts';
 
 process.env['TSRT_BENCH_SWIFTSHADER'] = '1';
@@ -47,8 +51,33 @@ const OPTIONS: BuildOptions = {
   backendOptions: { fallback: 'onnxruntime' },
 };
 
-function build(graph: Graph, options: Partial<BuildOptions> = {}): Promise<Engine> {
+/** A convolution whose channels are scaled by the roots of their means, in a type that the device lacks, and another one. */
+function gated(): Graph {
+  const { b, conv } = net();
+  const x = b.input('x', { dtype: 'float32', dims: [1, 16, 4, 4] });
+  const first = b.node('Relu', [conv(x, 16, 3)], {});
+  const wide = b.node('Cast', [b.node('GlobalAveragePool', [first], {})], { saturate: 1, to: 'float64' });
+  const gate = b.node('Cast', [b.node('Sqrt', [wide], {}, { name: 'root' })], { saturate: 1, to: 'float32' });
+  return b.finish([conv(b.node('Mul', [first, gate], {}), 16, 3)]);
+}
+
+/** Of pictures that no test asks about. */
+async function calibrationOf(graph: Graph, choices: Partial<Calibration['quantization']> = {}): Promise<NonNullable<BuildInput['calibration']>> {
+  const { tensors } = await quantizeNet(graph);
+  const cache: Calibration = {
+    kind: 'tsrt-bench calibration', formatVersion: 1, tool: '0', model: { name: graph.name, sha256: await sha256Hex(exportGraph(graph)) },
+    graph: { fusion: 'on', disabledPasses: [] }, dataset: { description: 'seeded', samples: 8 }, method: 'minmax', scheme: 'affine', percentile: 99.99,
+    quantization: { biasCorrection: false, equalization: false, firstLayer: 'int8', lastLayer: 'int8', keep: [], ...choices }, beyondHalf: [], tensors,
+  };
+  return { cache, stamp: { sha256: 'f'.repeat(64), method: 'minmax', dataset: 'seeded' } };
+}
+
+/** Kind and type of what matters in {@link gated}. */
+const productsOf = ({ header }: Engine): readonly string[] => header.layers.map(({ kind, precision }) => `${kind} ${precision}`).filter((text) => /Conv|Sqrt/.test(text));
+
+function build(graph: Graph, options: Partial<BuildOptions> = {}, calibration?: BuildInput['calibration']): Promise<Engine> {
   return compileModel({
+    ...(calibration && { calibration }),
     modelBytes: exportGraph(graph),
     modelName: graph.name,
     folder: undefined,
@@ -156,9 +185,35 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
     expect(header.layers.some(({ precision }) => precision === 'float16')).toBe(true);
   });
 
-  it('in int8 are refused by the node that falls back', async () => {
+  it('in int8 multiply integers on both sides of a part in onnxruntime, which gets what was dequantized', async () => {
+    const graph = gated();
+    const engine = await deserializeEngine(await serializeEngine(await build(graph, { precision: 'int8' }, await calibrationOf(graph))));
+    expect(productsOf(engine)).toEqual(['QuantizedConv int8', 'onnxruntime Sqrt float64', 'QuantizedConv int8']);
+    const { segments } = engine.header.backendData as CompositePlan;
+    expect(segments.map(({ runner, inputs }) => [runner, ...inputs.map(({ dtype }) => dtype)])).toEqual([['webgpu', 'float32'], ['onnxruntime', 'float32'], ['webgpu', 'float32', 'float32']]);
+    const session = await webgpuBackend.load(engine, { device: undefined, signal: undefined });
+    const inputs = pictures(graph, 100);
+    const [y] = Object.values(await session.run(Object.fromEntries(inputs)));
+    await session.dispose();
+    // Grids and borders are the same there.
+    expect(toNumbers(y!)).toEqual(toNumbers([...(await runGraph((await quantizeNet(graph)).graph, inputs)).values()][0]!));
+  });
+
+  it('in mixed keep what the calibration names, also behind a part in onnxruntime', async () => {
+    const graph = gated();
+    const engine = await build(graph, { precision: 'mixed' }, await calibrationOf(graph, { keep: [graph.nodes.at(-1)!.name] }));
+    expect(productsOf(engine)).toEqual(['QuantizedConv int8', 'onnxruntime Sqrt float64', 'Conv float16']);
+  });
+
+  it('in int8 have the first and the last product of the network, not of each part', async () => {
+    const graph = gated();
+    const last = await build(graph, { precision: 'int8' }, await calibrationOf(graph, { lastLayer: 'keep' }));
+    expect(productsOf(last)).toEqual(['QuantizedConv int8', 'onnxruntime Sqrt float64', 'Conv float16']);
+  });
+
+  it('in int8 need a calibration, as a model without a fallback does', async () => {
     const error = await errorOf(build(mixed(), { precision: 'int8' }));
-    expect([error.code, error.details]).toEqual(['MODEL_UNSUPPORTED', [expect.stringMatching(/fp32 and fp16 only, not int8, .* for Det 'det': the webgpu backend has no kernel for this op$/)]]);
+    expect([error.code, error.details]).toEqual(['MODEL_UNSUPPORTED', [expect.stringMatching(/^int8 needs a calibration/)]]);
   });
 
   it('need the option: without it the build says what it can not do', async () => {

@@ -4,14 +4,14 @@ import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts'
 import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
-import type { Graph } from '../../ir/graph.ts';
-import { cutTail } from '../../onnx/tail.ts';
+import type { Graph, ValueId } from '../../ir/graph.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
 import type { PassReport } from '../../passes/pass.ts';
-import { runPasses } from '../../passes/pipeline.ts';
+import { type PipelineOptions, type PipelineResult, runPasses } from '../../passes/pipeline.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import type { BuildContext, BuildInput, DeviceInfo } from '../backend.ts';
 import { unsupportedError } from '../compile.ts';
+import { headOf } from '../head.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
 import { wantedPixels } from '../pixels.ts';
 import { wantsWindows, windowsReport } from './build.ts';
@@ -20,7 +20,7 @@ import type { CompositeTail } from './composite/tail.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
-import { beyondHalf, fallbackProblem, gridsBeyondHalf, halfNotices, inPrecision, provePrecision } from './precision.ts';
+import { beyondHalf, gridsBeyondHalf, halfNotices, type InPrecision, planPrecision, precisionElsewhere, provePrecision, together } from './precision.ts';
 import { type DeviceProfile, matricesOf, PORTABLE_PROFILE, profileOf } from './profile.ts';
 import { type Planned, Planner } from './tune/planner.ts';
 
@@ -40,20 +40,18 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { options, model } = input;
   const seen = beyondHalf(input.calibration?.cache);
   const asked = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps, wide: seen };
-  const wanted = await inPrecision(imported, input, asked);
-  const wide = new Set([...seen, ...gridsBeyondHalf(wanted.graph)]);
+  const precision = await planPrecision(imported, input, asked);
+  const whole = precision.of(precision.named?.graph ?? imported);
+  const wide = new Set([...seen, ...gridsBeyondHalf(whole.graph)]);
   const passes = { ...asked, wide };
   const pixels = wantedPixels(input);
   // After int8 was placed: a calibration knows the values of the network, not what is put in front of it.
-  const bytes = withBytes(wanted.graph, pixels);
+  const bytes = withBytes(whole.graph, pixels);
   const { graph, reports: own } = await runPasses(bytes.graph, { ...passes, target: 'webgpu' });
   const reports = [...bytes.reports, ...own];
   const unsupported = unsupportedNodes(graph);
   const { fallback, tune, streams, f32Products, fp16Accumulation } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
-  // Nodes that only the passes made foreign, which supports() could not know.
-  const problem = fallbackProblem(options.precision, unsupported);
-  if (problem !== undefined) throw unsupportedError(model.name, 'webgpu', [{ node: model.name, op: 'precision', reason: problem }]);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input, device);
   const { profile } = target;
@@ -62,13 +60,15 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const byteInputs = new Set(pixels.map(({ input: id }) => id));
   const lowering = { workspaceBytes, windows, byteInputs, streams, half: options.precision !== 'fp32', split: f32Products === 'split', halfSums: fp16Accumulation, keepFloat: wide };
   const planner = await Planner.open({ profile, level: tune, context, device: tunedOn(target, input, device) });
-  const build = async (): Promise<Content> =>
-    unsupported.length === 0 && !tail
-      ? plainContent(await planner.plan(graph, lowering), graph, reports, windows)
-      : await buildComposite({ graph: withBytes(decomposeCustomNodes(imported, 'webgpu').graph, pixels).graph, modelName: model.name, passes, plan: (part) => planner.plan(part, { ...lowering, streams: 1 }), workspaceBytes, tail });
+  const build = async (): Promise<Content> => {
+    if (unsupported.length === 0 && !tail) return plainContent(await planner.plan(graph, lowering), { graph, wanted: whole, reports, windows });
+    const divisible = precision.named ?? (await withoutFusion(imported, asked));
+    const plan = (part: Graph, keepFloat: ReadonlySet<ValueId>) => planner.plan(part, { ...lowering, keepFloat, streams: 1 });
+    return buildComposite({ ...divisible, modelName: model.name, passes: asked, inPrecision: precision.of, pixels, plan, workspaceBytes, tail });
+  };
   const content = await build().finally(() => planner.destroy());
   const { tactics, notices } = planner.report(content.choices);
-  const proof = provePrecision(content.layers, wanted, options.precision);
+  const proof = provePrecision(content.layers, together(content.wanted), options.precision);
   onProgress?.('kernels', 2, 2);
   const header: EngineHeader = {
     formatVersion: 1,
@@ -84,8 +84,8 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     ...(pixels.length > 0 && { pixels }),
     ...(tactics && { tactics }),
     requires: target.requires,
-    ...((wanted.graph !== imported || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
-    notices: [...target.notices, ...content.notices, ...notices, ...(fp16Accumulation ? accumulationNotices(options, profile) : []), ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof],
+    ...((precision.named || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
+    notices: [...target.notices, ...content.notices, ...notices, ...(fp16Accumulation ? accumulationNotices(options, profile) : []), ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof, ...precisionElsewhere(content.elsewhere, precision.products)],
     backendData: content.plan,
   };
   return { header, parts: content.parts };
@@ -98,19 +98,32 @@ function accumulationNotices({ precision }: BuildOptions, profile: DeviceProfile
 }
 
 /** What there is to compile: the whole graph, or the head of a model whose tail onnxruntime runs. */
-function buildable({ graph, model }: BuildInput): { readonly imported: Graph; readonly tail: CompositeTail | undefined } {
-  if (graph.ok) return { imported: graph.graph, tail: undefined };
-  const tail = graph.held && cutTail(model.bytes, graph.held);
-  if (!tail) throw new Error('build was called for a model that supports() refuses');
-  return { imported: tail.head, tail: { ...tail, reasons: graph.unsupported, declared: model.outputs ?? [], folder: model.folder } };
+function buildable(input: BuildInput): { readonly imported: Graph; readonly tail: CompositeTail | undefined } {
+  const { graph, model } = input;
+  const head = headOf(input);
+  if (!head) throw new Error('build was called for a model that supports() refuses');
+  const { tail } = head;
+  return { imported: head.graph, tail: tail && { ...tail, reasons: graph.ok ? [] : graph.unsupported, declared: model.outputs ?? [], folder: model.folder } };
 }
 
 /** What differs between a plain engine and a composite one. */
 type Content = Omit<BuiltComposite, 'plan'> & { readonly plan: Plan | CompositePlan };
 
-function plainContent(built: Planned, graph: Graph, reports: readonly PassReport[], windows: boolean): Content {
+interface Lowered {
+  readonly graph: Graph;
+  readonly wanted: InPrecision;
+  readonly reports: readonly PassReport[];
+  readonly windows: boolean;
+}
+
+function plainContent(built: Planned, { graph, wanted, reports, windows }: Lowered): Content {
   const passes = windows ? [...reports, windowsReport(built.inPlace, graph)] : reports;
-  return { ...built, parts: new Map([['weights', built.weights]]), passes, notices: [] };
+  return { ...built, parts: new Map([['weights', built.weights]]), passes, notices: [], wanted: [wanted], elsewhere: [] };
+}
+
+/** The graph as it can be written to ONNX, whole custom ops where there are kernels for them. */
+function withoutFusion(imported: Graph, passes: Omit<PipelineOptions, 'target'>): Promise<PipelineResult> {
+  return runPasses(decomposeCustomNodes(imported, 'webgpu').graph, { ...passes, disabled: [...passes.disabled, 'decompose-custom'], target: 'onnx' });
 }
 
 /** Properties of a device that kernels are made for: another model of GPU gets an engine of its own. */

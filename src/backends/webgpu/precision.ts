@@ -7,32 +7,21 @@
 import type { EngineLayer, Precision } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
-import { type PipelineOptions, runPasses } from '../../passes/pipeline.ts';
+import { type PipelineOptions, type PipelineResult, runPasses } from '../../passes/pipeline.ts';
 import type { Calibration } from '../../quantize/calibration.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
 import { isQuantized, quantizedProducts, stayedFloat } from '../../quantize/detect.ts';
-import { quantizeGraph } from '../../quantize/quantize-graph.ts';
+import { productsOf } from '../../quantize/placement.ts';
+import { calibrationPlacement, forParts, quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { HALF_MAX, typedView } from '../../ir/tensor.ts';
 import { hasIntegerKernel } from '../../passes/integer-products.ts';
-import type { BuildInput, Unsupported } from '../backend.ts';
+import type { BuildInput } from '../backend.ts';
 
-/** Why the backend can't give the precision asked for; undefined where it can. */
-export function precisionProblem({ options, graph, calibration }: BuildInput): string | undefined {
-  const { precision } = options;
+/** Why the backend can't give the precision asked for of a graph, the model or the head of it; undefined where it can. */
+export function precisionProblem({ options: { precision }, calibration }: BuildInput, graph: Graph): string | undefined {
   if (precision === 'fp32' || precision === 'fp16') return undefined;
-  if (!graph.ok) return `the model can't be quantized: ${graph.unsupported[0]?.op}: ${graph.unsupported[0]?.reason}`;
-  if (isQuantized(graph.graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
+  if (isQuantized(graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
   return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
-}
-
-/**
- * Why nodes that fall back to onnxruntime leave no integers; undefined where none does: a fallback that is allowed changes nothing of such a model.
- * Halves are no matter: parts have the model's own types at their borders, as an engine has.
- */
-export function fallbackProblem(precision: Precision, [first, ...others]: readonly Unsupported[]): string | undefined {
-  if (precision === 'fp32' || precision === 'fp16' || first === undefined) return undefined;
-  const more = others.length === 0 ? '' : ` and ${others.length} more`;
-  return `a model of which onnxruntime runs a part is built in fp32 and fp16 only, not ${precision}, as its quantized values do not pass between the parts; that part is for ${first.op} '${first.node}'${more}: ${first.reason}`;
 }
 
 export interface InPrecision {
@@ -45,24 +34,48 @@ export interface InPrecision {
   readonly without: readonly string[];
 }
 
-/** The imported graph with Q/DQ where the build asks for int8. Throws TsrtError CALIBRATION_INVALID for a calibration of something else. */
-export async function inPrecision(imported: Graph, { options, calibration, model }: BuildInput, passes: Omit<PipelineOptions, 'target'>): Promise<InPrecision> {
+/** How a build makes its precision, of the whole graph or of each of the parts that it is cut into. */
+export interface PrecisionPlan {
+  /** The graph whose values the calibration names, which parts must be cut from; undefined where no calibration decides: the imported one. */
+  readonly named: PipelineResult | undefined;
+  /** Products that would run in integers wherever there are kernels for them, by name. */
+  readonly products: ReadonlySet<string>;
+  /** With Q/DQ where the build asks for int8. A part keeps the types of what it reads and gives. */
+  of(graph: Graph): InPrecision;
+}
+
+/** Throws TsrtError CALIBRATION_INVALID for a calibration of something else. */
+export async function planPrecision(imported: Graph, { options, calibration, model }: BuildInput, passes: Omit<PipelineOptions, 'target'>): Promise<PrecisionPlan> {
   const { precision, fusion, disabledPasses } = options;
-  if (isQuantized(imported)) {
-    const { graph, products } = marked(imported);
-    // Their kernels multiply element by element in 32 bits: right, and not what int8 is asked for.
-    const dynamic = precision === 'int8' ? graph.nodes.filter(({ op }) => op === 'ConvInteger' || op === 'MatMulInteger') : [];
-    return { graph, products: [...products, ...dynamic], own: true, without: [] };
-  }
+  if (isQuantized(imported)) return { named: undefined, products: quantizedProducts(imported), of: (graph) => withOwnScales(graph, precision) };
   // Ranges of something else would keep the wrong values in f32.
-  if (precision === 'fp16' && calibration) checkCalibration(calibration.cache, { model, fusion, disabledPasses });
-  if ((precision !== 'int8' && precision !== 'mixed') || !calibration) return { graph: imported, products: [], own: false, without: [] };
-  checkCalibration(calibration.cache, { model, fusion, disabledPasses });
-  // A calibration names the values of the graph as it is written to ONNX.
-  const { graph } = await runPasses(imported, { ...passes, target: 'onnx' });
-  const kernelless = graph.nodes.filter((node) => !hasIntegerKernel(node, graph));
-  const quantized = quantizeGraph(graph, calibration.cache, precision, { without: new Set(kernelless.map(({ name }) => name)), joinSums: true });
-  return { ...marked(quantized.graph), own: false, without: kernelless.map(({ name }) => name) };
+  if (precision !== 'fp32' && calibration) checkCalibration(calibration.cache, { model, fusion, disabledPasses });
+  if ((precision !== 'int8' && precision !== 'mixed') || !calibration) {
+    return { named: undefined, products: new Set(), of: (graph) => ({ graph, products: [], own: false, without: [] }) };
+  }
+  const result = await runPasses(imported, { ...passes, target: 'onnx' });
+  const { graph, ranges, kept } = forParts(result.graph, calibration.cache);
+  return {
+    named: { ...result, graph },
+    products: productsOf(calibrationPlacement(graph, ranges.scheme)),
+    of(part) {
+      const without = part.nodes.filter((node) => !hasIntegerKernel(node, part)).map(({ name }) => name);
+      const quantized = quantizeGraph(part, ranges, precision, { without: new Set([...without, ...kept]), joinSums: true });
+      return { ...marked(quantized.graph), own: false, without };
+    },
+  };
+}
+
+function withOwnScales(graph: Graph, precision: Precision): InPrecision {
+  const { products } = marked(graph);
+  // Their kernels multiply element by element in 32 bits: right, and not what int8 is asked for.
+  const dynamic = precision === 'int8' ? graph.nodes.filter(({ op }) => op === 'ConvInteger' || op === 'MatMulInteger') : [];
+  return { graph, products: [...products, ...dynamic], own: true, without: [] };
+}
+
+/** Of parts, what is to be proven of all of them. */
+export function together(parts: readonly InPrecision[]): Omit<InPrecision, 'graph'> {
+  return { products: parts.flatMap(({ products }) => products), own: parts.some(({ own }) => own), without: parts.flatMap(({ without }) => without) };
 }
 
 function marked(graph: Graph): Pick<InPrecision, 'graph' | 'products'> {
@@ -75,7 +88,7 @@ function marked(graph: Graph): Pick<InPrecision, 'graph' | 'products'> {
  * for. A model's own scales may ask for what there is no kernel for, which is named; what we chose must run as chosen. Throws TsrtError
  * MODEL_UNSUPPORTED.
  */
-export function provePrecision(layers: readonly EngineLayer[], { products, own, without }: InPrecision, precision: string): readonly string[] {
+export function provePrecision(layers: readonly EngineLayer[], { products, own, without }: Omit<InPrecision, 'graph'>, precision: string): readonly string[] {
   const isAsked = precision === 'int8' || precision === 'mixed';
   if (products.length === 0) {
     if (own && isAsked) throw new TsrtError('MODEL_UNSUPPORTED', 'nothing of the model can run in int8: no product reads both quantized data and quantized weights', { fix: 'run the model in fp16, or quantize its float original with tsrt-bench calibrate' });
@@ -94,6 +107,13 @@ export function provePrecision(layers: readonly EngineLayer[], { products, own, 
   const percent = ((100 * sum(integer)) / Math.max(1, sum(layers))).toFixed(1);
   const names = [...float.map(({ name }) => name), ...without];
   return [`${percent} % of the operations run in 8-bit integers.`, ...stayedFloat(names, products.length + without.length, precision === 'fp32' ? 'float32' : 'float16')];
+}
+
+/** What to say of products that a fallback keeps from the kernels of integers: they run as the model has them. */
+export function precisionElsewhere(elsewhere: readonly string[], products: ReadonlySet<string>): readonly string[] {
+  const names = elsewhere.filter((name) => products.has(name));
+  if (names.length === 0) return [];
+  return [`${names.length} of ${products.size} products run in onnxruntime, in the types that the model has: ${named(names)}.`];
 }
 
 /** Kinds of layers whose kernels multiply 8-bit integers. */

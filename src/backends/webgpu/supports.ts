@@ -1,26 +1,26 @@
 /** Whether a model can be built, before the passes have run. */
 import { type AnyNode, type Graph, typeOf, type ValueId } from '../../ir/graph.ts';
-import { cutTail } from '../../onnx/tail.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
+import { headOf } from '../head.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import { splitVariadicNodes } from '../../passes/split-variadic.ts';
 import { unsupportedPixels } from '../pixels.ts';
 import { isOrtDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { webgpuOptions } from './options.ts';
-import { fallbackProblem, precisionProblem } from './precision.ts';
+import { precisionProblem } from './precision.ts';
 
 export function supportsInput(input: BuildInput): readonly Unsupported[] {
   const { graph, model, options } = input;
   const falls = webgpuOptions(options).fallback === 'onnxruntime';
-  const foreign = graph.ok ? unsupportedNodes(withoutKnown(splitVariadicNodes(decomposeCustomNodes(graph.graph, 'webgpu').graph))) : graph.unsupported;
   const reasons: Unsupported[] = [];
-  const problem = (falls ? fallbackProblem(options.precision, foreign) : undefined) ?? precisionProblem(input);
+  const head = graph.ok || falls ? headOf(input) : undefined;
+  const problem = head && precisionProblem(input, head.graph);
   if (problem !== undefined) reasons.push({ node: model.name, op: 'precision', reason: problem });
   reasons.push(...unsupportedPixels(input));
-  if (!graph.ok) return falls && graph.held && cutTail(model.bytes, graph.held) ? reasons : [...reasons, ...graph.unsupported];
+  if (!graph.ok) return head ? reasons : [...reasons, ...graph.unsupported];
   if (falls) return [...reasons, ...foreignBindings(graph.graph)];
-  return [...reasons, ...foreign];
+  return [...reasons, ...unsupportedNodes(withoutKnown(splitVariadicNodes(decomposeCustomNodes(graph.graph, 'webgpu').graph)))];
 }
 
 /** Inputs and outputs that not even onnxruntime binds. Which nodes it takes shows in the build. */

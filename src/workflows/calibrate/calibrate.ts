@@ -21,7 +21,7 @@ export interface Calibrated {
 /** Throws what {@link observeActivations} throws. */
 export async function calibrate(request: CalibrateRequest): Promise<Calibrated> {
   const { calibrator, choices, model, options } = request;
-  const { collector, beyondHalf, dataset, samples, modelSha256 } = await observeActivations({ ...request, scheme: calibrator.scheme, equalization: choices.equalization });
+  const { collector, beyondHalf, dataset, samples, modelSha256, notices } = await observeActivations({ ...request, scheme: calibrator.scheme, equalization: choices.equalization });
   const tensors = collector.result(calibrator);
   const calibration: Calibration = {
     kind: 'tsrt-bench calibration',
@@ -38,8 +38,8 @@ export async function calibrate(request: CalibrateRequest): Promise<Calibrated> 
     tensors,
   };
   const broken = [...collector.distributions()].filter(([, { nonFinite }]) => nonFinite > 0).map(([id]) => id);
-  const notices = broken.length === 0 ? [] : [`${broken.length} tensors held NaN or infinity during calibration, which was left out; the first is ${broken[0]}`];
-  return { calibration, text: formatCalibration(calibration), notices };
+  const left = broken.length === 0 ? [] : [`${broken.length} tensors held NaN or infinity during calibration, which was left out; the first is ${broken[0]}`];
+  return { calibration, text: formatCalibration(calibration), notices: [...notices, ...left] };
 }
 
 /** A cache in the form that a build takes. */

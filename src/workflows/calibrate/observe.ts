@@ -3,12 +3,14 @@
  * batch by batch, and only histograms stay in memory.
  */
 import { readBuildInput } from '../../backends/compile.ts';
+import { headOf } from '../../backends/head.ts';
 import { evaluateConstants } from '../../backends/onnxruntime/evaluate.ts';
 import { openGraph } from '../../backends/onnxruntime/observe.ts';
 import type { Binding, BuildOptions } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
 import { typeOf, type Graph } from '../../ir/graph.ts';
+import type { Tail } from '../../onnx/tail.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { createCollector, type Collector, observedValues } from '../../quantize/collect.ts';
 import { equalize } from '../../quantize/equalize.ts';
@@ -43,6 +45,7 @@ export interface Observation {
   readonly beyondHalf: readonly string[];
   readonly dataset: Dataset;
   readonly samples: number;
+  readonly notices: readonly string[];
 }
 
 const PRODUCTS: ReadonlySet<string> = new Set(['Conv', 'Gemm', 'MatMul']);
@@ -50,10 +53,13 @@ const PRODUCTS: ReadonlySet<string> = new Set(['Conv', 'Gemm', 'MatMul']);
 /** Samples that run together: enough for onnxruntime's threads, few enough that all activations fit in memory. One, or what it has, where the model is fixed. */
 const BATCHES = [2, 1, undefined] as const;
 
+/** Nodes named in a notice. */
+const NAMED = 3;
+
 /** Throws TsrtError MODEL_UNSUPPORTED for a model that can't be quantized, and the dataset's errors. */
 export async function observeActivations(request: ObserveRequest): Promise<Observation> {
   const { scheme, equalization, signal, onProgress } = request;
-  const { graph: optimized, sha256, batch } = await optimizedGraph(request);
+  const { graph: optimized, outputs, sha256, batch, notices } = await optimizedGraph(request);
   const graph = equalization ? equalize(optimized).graph : optimized;
   const placement = calibrationPlacement(graph, scheme);
   if (placement.roles.size === 0) {
@@ -62,7 +68,7 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   }
   const bindings = (ids: readonly string[]) => ids.map((name): Binding => ({ name, ...typeOf(graph, name) }));
   checkRequest(bindings(graph.inputs), batch);
-  const dataset = await request.openDataset(bindings(graph.inputs), bindings(graph.outputs), batch);
+  const dataset = await request.openDataset(bindings(graph.inputs), outputs, batch);
   const collector = createCollector(graph, placement);
   const wanted = calibrationOutputs(graph, placement);
   const peaks = watchPeaks(graph, new Set(observedValues(graph, placement)));
@@ -80,15 +86,20 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   } finally {
     await runner.dispose();
   }
-  return { modelSha256: sha256, collector, beyondHalf: peaks.beyondHalf(), dataset, samples };
+  return { modelSha256: sha256, collector, beyondHalf: peaks.beyondHalf(), dataset, samples, notices };
 }
 
 interface OptimizedGraph {
+  /** Of a model that the IR holds in part, the head: what follows runs as it is, in onnxruntime. */
   readonly graph: Graph;
+  /** The model's. */
+  readonly outputs: readonly Binding[];
   /** Of the model. */
   readonly sha256: string;
   /** Samples that it takes at once. */
   readonly batch: number;
+  /** What has no ranges. */
+  readonly notices: readonly string[];
 }
 
 /** The graph that a build of these options would quantize; its names do not depend on the batch. */
@@ -99,20 +110,41 @@ export async function optimizedGraph({ model, options, customOps, signal }: Pick
     const build: BuildOptions = { backend: 'onnxruntime', precision: 'fp32', fusion, batch: batch ?? 1, dims, inputShapes, disabledPasses, workspaceBytes: undefined, backendOptions: {} };
     return readBuildInput({ modelBytes: model.bytes, modelName: model.name, folder: model.folder, options: build, rebatch: batch !== undefined, customOps });
   };
-  const input = await BATCHES.slice(1).reduce(
+  const readHead = async (batch: number | undefined) => {
+    const input = await read(batch);
+    const head = headOf(input);
+    if (head) return { input, ...head };
+    const [first] = input.graph.ok ? [] : input.graph.unsupported;
+    throw unquantizable(model.name, `${first?.op}: ${first?.reason}`);
+  };
+  const { input, graph: imported, tail } = await BATCHES.slice(1).reduce(
     (before, batch) =>
       before.catch((error: unknown) => {
-        if (error instanceof TsrtError) return read(batch);
+        if (error instanceof TsrtError) return readHead(batch);
         throw error;
       }),
-    read(BATCHES[0]),
+    readHead(BATCHES[0]),
   );
-  if (!input.graph.ok) throw unquantizable(model.name, `${input.graph.unsupported[0]?.op}: ${input.graph.unsupported[0]?.reason}`);
-  const { graph } = await runPasses(input.graph.graph, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
+  const { graph } = await runPasses(imported, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
   const opaque = graph.nodes.find((node) => node.op === 'Custom' && node.attrs.definition !== undefined);
   if (opaque?.op === 'Custom') throw unquantizable(model.name, `calibrations run in onnxruntime, and the plugin gives no decomposition of ${opaque.attrs.domain}.${opaque.attrs.opType}`);
   if (isQuantized(graph)) throw unquantizable(model.name, 'it comes with scales of its own, and runs in int8 without a calibration');
-  return { graph, sha256: input.model.sha256, batch: input.options.batch };
+  const { sha256, outputs: declared } = input.model;
+  return { graph, outputs: outputsOf(tail?.outputs ?? graph.outputs, graph, declared ?? []), sha256, batch: input.options.batch, notices: tail ? [withoutRanges(tail)] : [] };
+}
+
+/** With types where the graph or the file gives them. */
+function outputsOf(names: readonly string[], { types }: Graph, declared: readonly Binding[]): readonly Binding[] {
+  return names.map((name): Binding => {
+    const type = types.get(name);
+    return type ? { name, ...type } : (declared.find((binding) => binding.name === name) ?? { name, dtype: 'float32', dims: [], dynamic: true });
+  });
+}
+
+function withoutRanges({ nodes }: Tail): string {
+  const names = nodes.slice(0, NAMED).map(({ op, name }) => `${op} '${name}'`).join(', ');
+  const more = nodes.length > NAMED ? ` and ${nodes.length - NAMED} more` : '';
+  return `Ranges are of what comes before the last ${nodes.length} nodes of the model, which a fallback runs in onnxruntime as they are: ${names}${more}.`;
 }
 
 function unquantizable(name: string, reason: string): TsrtError {

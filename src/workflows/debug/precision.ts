@@ -15,6 +15,7 @@ import { sha256Hex } from '../../engine/sha256.ts';
 import { TsrtError } from '../../errors.ts';
 import { typeOf, type Graph } from '../../ir/graph.ts';
 import { type Calibration, checkCalibration, formatCalibration } from '../../quantize/calibration.ts';
+import { productsOf } from '../../quantize/placement.ts';
 import { calibrationPlacement, quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { type Evaluation, findKept, type KeptNodes, type NodeCost, rankNodes } from '../../quantize/sensitivity.ts';
 import { accuracyAccumulator, brokenBudget } from '../../suite/accuracy.ts';
@@ -79,7 +80,7 @@ export async function debugPrecision(request: PrecisionRequest): Promise<Precisi
   checkCalibration(calibration, { model: { name: model.name, sha256 }, fusion, disabledPasses });
 
   const judge = await openJudge(request, { suite, registry }, { graph, batch }, calibration, model.untrained);
-  const products = [...calibrationPlacement(graph, calibration.scheme).roles].filter(([, role]) => role === 'product').map(([name]) => name);
+  const products = [...productsOf(calibrationPlacement(graph, calibration.scheme))];
   const others = (node: string) => products.filter((name) => name !== node);
   const key = await sha256Hex(new TextEncoder().encode(JSON.stringify([formatCalibration(calibration), judge.dataset, judge.samples, judge.budget])));
   const state = await openState(`${request.out}.search`, key);

@@ -2,15 +2,18 @@
  * Builds composite engines: what has kernels as WebGPU segments, the rest as ONNX files for onnxruntime.
  *
  * The graph is partitioned as ONNX, before anything is fused: fused nodes have no form that onnxruntime reads, and no fusion
- * crosses a border anyway. Each WebGPU segment then goes through the WebGPU passes by itself. Where they leave a fused node
- * without a kernel, its nodes go to onnxruntime too and the partition is made again, with fewer nodes each time.
+ * crosses a border anyway. Each WebGPU segment then gets its Q/DQ, if it is to run in integers, and goes through the WebGPU passes by
+ * itself: what it reads and gives keeps the model's types, so that a value is dequantized once, by who made it. Where the passes leave a fused
+ * node without a kernel, its nodes go to onnxruntime too and the partition is made again, with fewer nodes each time.
  */
 import { COMPOSITE_VERSION, type CompositePlan, type CompositeSegment, type Runner, segmentPrefix } from '../../../engine/composite.ts';
 import type { Binding, EngineLayer, MemoryLedger, TacticChoice } from '../../../engine/engine.ts';
 import { TsrtError } from '../../../errors.ts';
-import { type AnyNode, type Graph } from '../../../ir/graph.ts';
+import type { AnyNode, Graph, ValueId } from '../../../ir/graph.ts';
 import { partition, segmentGraphs } from '../../../ir/partition.ts';
+import type { PixelInput } from '../../../ir/pixels.ts';
 import { exportGraph } from '../../../onnx/export.ts';
+import { withBytes } from '../../../passes/input-bytes.ts';
 import type { PassReport } from '../../../passes/pass.ts';
 import { type PipelineOptions, runPasses } from '../../../passes/pipeline.ts';
 import type { Unsupported } from '../../backend.ts';
@@ -21,17 +24,24 @@ import { wantsWindows, windowsReport } from '../build.ts';
 import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
 import { MODEL_PART } from '../../onnxruntime/parts.ts';
 import { unsupportedNodes } from '../lower/lower.ts';
+import { gridsBeyondHalf, type InPrecision } from '../precision.ts';
 import type { Planned } from '../tune/planner.ts';
 import { copyLayer, copiesOf, describeFallback } from './copies.ts';
 import { buildTail, type BuiltTail, type CompositeTail, describeTail } from './tail.ts';
 
 export interface CompositeRequest {
-  /** As imported. */
+  /** With no node that ONNX does not have. */
   readonly graph: Graph;
+  /** Of the passes that made it. */
+  readonly reports: readonly PassReport[];
   readonly modelName: string;
   readonly passes: Omit<PipelineOptions, 'target'>;
-  /** Lowers a segment that has kernels for all of its nodes. */
-  readonly plan: (graph: Graph) => Promise<Planned>;
+  /** A segment in the precision that was asked for. */
+  readonly inPrecision: (segment: Graph) => InPrecision;
+  /** Inputs of the graph that the engine takes as bytes. */
+  readonly pixels: readonly PixelInput[];
+  /** Lowers a segment that has kernels for all of its nodes; `wide`: its values that no half holds. */
+  readonly plan: (graph: Graph, wide: ReadonlySet<ValueId>) => Promise<Planned>;
   readonly workspaceBytes: number | undefined;
   /** What follows the graph in the model, and is none. */
   readonly tail?: CompositeTail | undefined;
@@ -47,11 +57,15 @@ export interface BuiltComposite {
   readonly outputs: readonly Binding[];
   readonly passes: readonly PassReport[];
   readonly notices: readonly string[];
+  /** Of the segments on WebGPU. */
+  readonly wanted: readonly InPrecision[];
+  /** Nodes that run in onnxruntime, by name; those of the tail are not among them. */
+  readonly elsewhere: readonly string[];
 }
 
 /** One segment on its way: a graph to export, or one that has been lowered. */
 type Piece =
-  | { readonly runner: 'webgpu'; readonly graph: Graph; readonly built: Planned }
+  | { readonly runner: 'webgpu'; readonly graph: Graph; readonly wanted: InPrecision; readonly built: Planned }
   | { readonly runner: 'onnxruntime'; readonly graph: Graph };
 
 /**
@@ -59,17 +73,16 @@ type Piece =
  * segments together exceeds its bound.
  */
 export async function buildComposite(request: CompositeRequest): Promise<BuiltComposite> {
-  // What custom ops have kernels for stays whole: the graph comes with the others decomposed.
-  const disabled = [...request.passes.disabled, 'decompose-custom'];
-  const { graph, reports } = await runPasses(request.graph, { ...request.passes, disabled, target: 'onnx' });
-  const { pieces, reasons, segmentReports } = await buildPieces(graph, request);
+  const { graph, reports, pixels } = request;
+  const { pieces, reasons, segmentReports } = await buildPieces(request);
   const parts = new Map<string, Uint8Array>();
   for (const [index, piece] of pieces.entries()) {
     const prefix = segmentPrefix(index);
     if (piece.runner === 'webgpu') parts.set(`${prefix}weights`, piece.built.weights);
     else parts.set(prefix + MODEL_PART, await exportChecked(piece.graph, request.modelName, reasons));
   }
-  const bind = (name: string): Binding => bindingOf(graph, name);
+  const bound = withBytes(graph, pixels).graph;
+  const bind = (name: string): Binding => bindingOf(bound, name);
   const { tail } = request;
   const end = tail && (await buildTail(tail, pieces.length, tail.inputs.map(bind), request.modelName));
   for (const [name, part] of end?.parts ?? []) parts.set(name, part);
@@ -82,6 +95,8 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
     parts,
     layers,
     choices: pieces.flatMap((piece) => (piece.runner === 'webgpu' ? piece.built.choices : [])),
+    wanted: pieces.flatMap((piece) => (piece.runner === 'webgpu' ? [piece.wanted] : [])),
+    elsewhere: pieces.flatMap((piece) => (piece.runner === 'onnxruntime' ? piece.graph.nodes.map(({ name }) => name) : [])),
     memory,
     inputs: graph.inputs.map(bind),
     outputs: (tail?.outputs ?? graph.outputs).map((name) => made.find((binding) => binding.name === name) ?? bind(name)),
@@ -100,7 +115,7 @@ interface Pieces {
   readonly segmentReports: readonly PassReport[];
 }
 
-async function buildPieces(graph: Graph, { passes, plan }: CompositeRequest): Promise<Pieces> {
+async function buildPieces({ graph, modelName, passes, inPrecision, pixels, plan }: CompositeRequest): Promise<Pieces> {
   // Bindings without a device type are no obstacle here: only nodes that can't run on the device read or make them.
   const reasons = new Map(unsupportedNodes(graph).flatMap((entry) => (entry.op === 'binding' ? [] : [[entry.node, entry] as const])));
   for (;;) {
@@ -111,29 +126,34 @@ async function buildPieces(graph: Graph, { passes, plan }: CompositeRequest): Pr
     const segmentReports: PassReport[][] = [];
     const before = reasons.size;
     for (const [index, { kind, nodes }] of cut.entries()) {
+      const part = graphs[index]!;
+      const asBytes = (segment: Graph): Graph => withBytes(segment, pixels.filter(({ input }) => part.inputs.includes(input))).graph;
       if (kind === 'onnxruntime') {
-        pieces.push({ runner: kind, graph: graphs[index]! });
+        pieces.push({ runner: kind, graph: asBytes(part) });
         continue;
       }
-      const result = await runPasses(graphs[index]!, { ...passes, target: 'webgpu' });
-      const left = unsupportedNodes(result.graph);
-      for (const entry of left) moveToOnnxruntime(entry, result.graph, nodes, reasons);
+      const wanted = inPrecision(part);
+      const wide = new Set([...(passes.wide ?? []), ...gridsBeyondHalf(wanted.graph)]);
+      const result = await runPasses(asBytes(wanted.graph), { ...passes, wide, target: 'webgpu' });
+      for (const entry of unsupportedNodes(result.graph)) {
+        const moved = originsOf(entry, result.graph, nodes);
+        // A quantization, which no node of the model asked for.
+        if (moved.length === 0) throw unsupportedError(modelName, 'webgpu', [entry], false);
+        for (const { name, op } of moved) reasons.set(name, { ...entry, node: name, op });
+      }
       if (reasons.size > before) continue;
-      const built = await plan(result.graph);
+      const built = await plan(result.graph, wide);
       segmentReports.push([...result.reports, ...(wantsWindows(passes) ? [windowsReport(built.inPlace, result.graph)] : [])]);
-      pieces.push({ runner: kind, graph: result.graph, built });
+      pieces.push({ runner: kind, graph: result.graph, wanted, built });
     }
     if (reasons.size === before) return { pieces, reasons, segmentReports: sumReports(segmentReports) };
   }
 }
 
-/** The unfused nodes that a fused one without a kernel came from. */
-function moveToOnnxruntime(entry: Unsupported, fused: Graph, nodes: readonly AnyNode[], reasons: Map<string, Unsupported>): void {
-  const node = fused.nodes.find(({ name }) => name === entry.node);
-  const origins = new Set(node?.origins);
-  const moved = nodes.filter(({ name, origins: own }) => name === entry.node || own.some((origin) => origins.has(origin)));
-  if (moved.length === 0) throw new Error(`${entry.op} '${entry.node}' has no kernel and no origin: ${entry.reason}`);
-  for (const { name, op } of moved) reasons.set(name, { ...entry, node: name, op });
+/** The nodes of a segment that a fused one without a kernel came from. */
+function originsOf(entry: Unsupported, fused: Graph, nodes: readonly AnyNode[]): readonly AnyNode[] {
+  const origins = new Set(fused.nodes.find(({ name }) => name === entry.node)?.origins);
+  return nodes.filter(({ name, origins: own }) => name === entry.node || own.some((origin) => origins.has(origin)));
 }
 
 /** An output that is a constant comes from a segment like any other: from onnxruntime, which has every type. */

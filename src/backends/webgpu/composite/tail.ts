@@ -43,7 +43,7 @@ export async function buildTail(tail: CompositeTail, index: number, inputs: read
     const stagingBytes = [...inputs, ...outputs].reduce((sum, binding) => sum + tensorBytes(binding), 0);
     return {
       segment: { runner: 'onnxruntime', inputs, outputs, memory: { weightBytes, activationBytes: 0, workspaceBytes: 0, stagingBytes }, data: null },
-      layers: tail.nodes.map(({ name, op }) => ({ name, kind: `onnxruntime ${op}`, precision: inputs[0]?.dtype ?? 'float32', origins: [name], flops: 0, bytes: 0 })),
+      layers: tail.nodes.map(({ name, op }) => ({ name, kind: `onnxruntime ${op}`, precision: inputs.find(({ dtype }) => dtype.includes('float'))?.dtype ?? 'float32', origins: [name], flops: 0, bytes: 0 })),
       parts: new Map([[prefix + MODEL_PART, bytes], ...files.map((file) => [prefix + EXTERNAL_PREFIX + file.path, file.data] as const)]),
     };
   } finally {
@@ -56,5 +56,5 @@ export function describeTail({ nodes, reasons }: CompositeTail, inputs: readonly
   const first = reasons.slice(0, 3).map(({ node, op, reason }) => `${op} '${node}': ${reason}`);
   const more = reasons.length > first.length ? ` and ${reasons.length - first.length} more` : '';
   const bytes = inputs.reduce((sum, binding) => sum + tensorBytes(binding), 0);
-  return `The last ${nodes.length} nodes of the model run in onnxruntime on the processor (--fallback), unchanged, with ${inputs.length} ${inputs.length === 1 ? 'value' : 'values'} (at most ${bytes} bytes) copied for them: ${first.join('; ')}${more}, and what depends on ${reasons.length === 1 ? 'it' : 'them'}.`;
+  return `The last ${nodes.length} nodes of the model run in onnxruntime on the processor (--fallback), unchanged and in the types that it has, with ${inputs.length} ${inputs.length === 1 ? 'value' : 'values'} (at most ${bytes} bytes) copied for them: ${first.join('; ')}${more}, and what depends on ${reasons.length === 1 ? 'it' : 'them'}.`;
 }
