@@ -6,6 +6,7 @@
  * sample as right where fewer than k classes score above its label, ties going to the lower index.
  */
 import type { TensorMap } from '../backends/backend.ts';
+import type { Binding, EngineHeader, Precision } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import { sameDims, type Tensor, toNumbers, typedView } from '../ir/tensor.ts';
 import type { AccuracyReading } from '../results/record.ts';
@@ -111,6 +112,28 @@ function comparedOutputs(task: Task, { variant, reference }: AnswerBatch): [Tens
     if (!sameDims(a.dims, b.dims)) throw new Error(`output '${name}' is [${a.dims.join(',')}], the reference's [${b.dims.join(',')}]`);
     return [a, b];
   });
+}
+
+/**
+ * The answers that a variant's can be compared with number by number. What the data select (lengths that they decide, a detector's boxes) has no
+ * counterpart there in a lower precision, which moves a score across a threshold and puts all that follows elsewhere: such outputs are left out.
+ * Throws TsrtError SUITE_INVALID where the task is about nothing else.
+ */
+export function comparable(reference: TensorMap, { outputs, options: { precision } }: Pick<EngineHeader, 'outputs' | 'options'>, task: Task): TensorMap {
+  const selected = new Set(selectedOutputs(outputs, precision));
+  if (selected.size === 0) return reference;
+  const names = Object.keys(reference);
+  const asked = task.kind === 'raw' ? names : [outputName(task.output, names)];
+  if (asked.every((name) => selected.has(name))) {
+    const fix = 'make what they are selected from outputs of the model too';
+    throw new TsrtError('SUITE_INVALID', `the data decide the length of ${asked.map((name) => `'${name}'`).join(', ')}, and ${precision} may select others: ${fix}`, { fix });
+  }
+  return task.kind === 'raw' ? Object.fromEntries(Object.entries(reference).filter(([name]) => !selected.has(name))) : reference;
+}
+
+/** Outputs that a variant of this precision may select otherwise than fp32 does, by name. */
+export function selectedOutputs(outputs: readonly Binding[], precision: Precision): readonly string[] {
+  return precision === 'fp32' ? [] : outputs.flatMap(({ name, dynamic }) => (dynamic ? [name] : []));
 }
 
 /** A model's output by name or position. Throws SUITE_INVALID with what the model has. */

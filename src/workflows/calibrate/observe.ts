@@ -89,7 +89,7 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   return { modelSha256: sha256, collector, beyondHalf: peaks.beyondHalf(), dataset, samples, notices };
 }
 
-interface OptimizedGraph {
+export interface OptimizedGraph {
   /** Of a model that the IR holds in part, the head: what follows runs as it is, in onnxruntime. */
   readonly graph: Graph;
   /** The model's. */

@@ -11,20 +11,22 @@ import { z } from 'zod';
 import { openGraph } from '../../backends/onnxruntime/observe.ts';
 import type { TensorMap } from '../../backends/backend.ts';
 import type { Config } from '../../config.ts';
+import type { Binding } from '../../engine/engine.ts';
 import { sha256Hex } from '../../engine/sha256.ts';
 import { TsrtError } from '../../errors.ts';
-import { typeOf, type Graph } from '../../ir/graph.ts';
+import { typeOf, type Graph, type ValueId } from '../../ir/graph.ts';
 import { type Calibration, checkCalibration, formatCalibration } from '../../quantize/calibration.ts';
 import { productsOf } from '../../quantize/placement.ts';
 import { calibrationPlacement, quantizeGraph } from '../../quantize/quantize-graph.ts';
 import { type Evaluation, findKept, type KeptNodes, type NodeCost, rankNodes } from '../../quantize/sensitivity.ts';
-import { accuracyAccumulator, brokenBudget } from '../../suite/accuracy.ts';
+import { boundedAxis } from '../../ops/bounded.ts';
+import { accuracyAccumulator, brokenBudget, outputName } from '../../suite/accuracy.ts';
 import type { Batch } from '../../suite/source.ts';
 import { overrideSuite, type SuiteOverrides } from '../../suite/expand.ts';
 import { loadSuite } from '../../suite/load.ts';
 import { resolveModel } from '../../suite/models.ts';
-import type { AccuracyBudget, Suite } from '../../suite/schema.ts';
-import { optimizedGraph, type GraphOptions } from '../calibrate/observe.ts';
+import type { AccuracyBudget, Suite, Task } from '../../suite/schema.ts';
+import { optimizedGraph, type GraphOptions, type OptimizedGraph } from '../calibrate/observe.ts';
 import { calibrateSuite, calibrationDataset, readCalibration } from '../calibrate/suite.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
@@ -76,10 +78,11 @@ export async function debugPrecision(request: PrecisionRequest): Promise<Precisi
   const calibration = await startingPoint(request, { suite, registry }, model, modelBytes);
   const { fusion, disabledPasses } = calibration.graph;
   const options: GraphOptions = { fusion, disabledPasses, dims: suite.dims, inputShapes: suite.inputShapes };
-  const { graph, sha256, batch } = await optimizedGraph({ model: about, options, customOps: registry.ops, signal });
+  const network = await optimizedGraph({ model: about, options, customOps: registry.ops, signal });
+  const { graph, sha256 } = network;
   checkCalibration(calibration, { model: { name: model.name, sha256 }, fusion, disabledPasses });
 
-  const judge = await openJudge(request, { suite, registry }, { graph, batch }, calibration, model.untrained);
+  const judge = await openJudge(request, { suite, registry }, network, calibration, model.untrained);
   const products = [...productsOf(calibrationPlacement(graph, calibration.scheme))];
   const others = (node: string) => products.filter((name) => name !== node);
   const key = await sha256Hex(new TextEncoder().encode(JSON.stringify([formatCalibration(calibration), judge.dataset, judge.samples, judge.budget])));
@@ -94,6 +97,19 @@ export async function debugPrecision(request: PrecisionRequest): Promise<Precisi
   const file = kept ? request.out : undefined;
   if (kept) await writeText(request.out, formatCalibration({ ...calibration, quantization: { ...calibration.quantization, keep: [...kept.keep] } }));
   return { ranking, int8, kept, file, samples: judge.samples, dataset: judge.dataset, nodes: products.length };
+}
+
+/**
+ * What costs are judged by: of the graph's outputs those that have a length of their own, for what the data select changes as a whole. Of a model that a
+ * fallback runs a part of, they are what that part reads. Throws TsrtError SUITE_INVALID where the task is about another output.
+ */
+function judgedOutputs(graph: Graph, outputs: readonly Binding[], task: Task): readonly ValueId[] {
+  const judged = graph.outputs.filter((id) => boundedAxis(graph, id) === undefined);
+  const asked = task.kind === 'raw' ? undefined : outputName(task.output, outputs.map(({ name }) => name));
+  if (asked === undefined ? judged.length > 0 : judged.includes(asked)) return asked === undefined ? judged : [asked];
+  throw new TsrtError('SUITE_INVALID', `${asked === undefined ? 'all outputs are' : `the output '${asked}' is`} for the data to select, or behind what is, and nothing to judge a precision by`, {
+    fix: 'make what they are selected from outputs of the model too, and compare these (task: { kind: raw })',
+  });
 }
 
 async function startingPoint(
@@ -128,9 +144,10 @@ interface Judge {
   evaluate(keep: readonly string[]): Promise<Evaluation>;
 }
 
-async function openJudge(request: PrecisionRequest, { suite, registry }: Source, { graph, batch }: { readonly graph: Graph; readonly batch: number }, calibration: Calibration, untrained: boolean): Promise<Judge> {
+async function openJudge(request: PrecisionRequest, { suite, registry }: Source, { graph, outputs, batch }: OptimizedGraph, calibration: Calibration, untrained: boolean): Promise<Judge> {
   const { signal, config, samples, minSnrDb } = request;
-  const bindings = (ids: readonly string[]) => ids.map((name) => ({ name, ...typeOf(graph, name) }));
+  const judged = judgedOutputs(graph, outputs, suite.task);
+  const task: Task = suite.task.kind === 'raw' ? suite.task : { ...suite.task, output: judged[0]! };
   const open = calibrationDataset({
     suite,
     registry,
@@ -139,10 +156,10 @@ async function openJudge(request: PrecisionRequest, { suite, registry }: Source,
     seed: config.seed,
     signal,
   });
-  const dataset = await open(bindings(graph.inputs), bindings(graph.outputs), batch);
+  const dataset = await open(graph.inputs.map((name) => ({ name, ...typeOf(graph, name) })), outputs, batch);
   const batches: Batch[] = [];
   for await (const some of dataset.batches(signal)) batches.push(some);
-  const references = await answers(graph, batches, signal);
+  const references = await answers(graph, judged, batches, signal);
   const budget: AccuracyBudget = minSnrDb === undefined ? suite.accuracy : { samples: suite.accuracy.samples, minSnrDb };
   return {
     dataset: dataset.description,
@@ -150,8 +167,8 @@ async function openJudge(request: PrecisionRequest, { suite, registry }: Source,
     budget,
     async evaluate(keep) {
       const quantized = quantizeGraph(graph, { ...calibration, quantization: { ...calibration.quantization, keep: [...keep] } }, 'mixed').graph;
-      const accumulator = accuracyAccumulator(suite.task, { inputs: dataset.description, untrained });
-      const found = await answers(quantized, batches, signal);
+      const accumulator = accuracyAccumulator(task, { inputs: dataset.description, untrained });
+      const found = await answers(quantized, judged, batches, signal);
       batches.forEach(({ labels, count }, index) => accumulator.add({ variant: found[index]!, reference: references[index]!, labels, count, batch }));
       const result = accumulator.result();
       return { snrDb: result.reading.snrDb ?? Number.POSITIVE_INFINITY, withinBudget: brokenBudget(budget, result).length === 0 };
@@ -159,13 +176,14 @@ async function openJudge(request: PrecisionRequest, { suite, registry }: Source,
   };
 }
 
-async function answers(graph: Graph, batches: readonly Batch[], signal: AbortSignal): Promise<TensorMap[]> {
+async function answers(graph: Graph, judged: readonly ValueId[], batches: readonly Batch[], signal: AbortSignal): Promise<TensorMap[]> {
   const runner = await openGraph(graph);
   try {
     const results: TensorMap[] = [];
     for (const { inputs } of batches) {
       signal.throwIfAborted();
-      results.push(Object.fromEntries(await runner.run(inputs)));
+      const outputs = await runner.run(inputs);
+      results.push(Object.fromEntries(judged.map((id) => [id, outputs.get(id)!])));
     }
     return results;
   } finally {

@@ -13,6 +13,7 @@ import { fixedBatch } from '../../onnx/bind.ts';
 import { readModel } from '../../onnx/model.ts';
 import type { Case, Provenance } from '../../results/record.ts';
 import { RECORD_SCHEMA_VERSION } from '../../results/record.ts';
+import { selectedOutputs } from '../../suite/accuracy.ts';
 import type { AccuracyBudget, Suite } from '../../suite/schema.ts';
 import { reportError } from '../../errors.ts';
 import { TOOL_VERSION } from '../../version.ts';
@@ -26,6 +27,7 @@ import type { PrebuiltEngines } from '../run/prebuilt.ts';
 import { type PreparedRun, prepareRun } from '../run/prepare.ts';
 import { createProvenance, gitRevision, NO_DEVICE, PACKAGES } from '../run/provenance.ts';
 import type { EngineFacts, UnbuiltEngine } from '../run/records.ts';
+import { rightAnswer } from '../run/plan.ts';
 import { openReferences, type References } from '../run/reference.ts';
 import type { RunRequest } from '../run/request.ts';
 import type { Sweep } from '../run/sweep.ts';
@@ -153,18 +155,18 @@ function readyEngines(sweep: Sweep, built: readonly BuiltEngine[], references: R
   const { folder, request } = sweep;
   const inputs = timingInputs(folder, (batch) => datasetOf(sweep, built, batch, batch), references, request.signal);
   const written = new Map<string, Promise<ReadyEngine['answers']>>();
-  const answersOf = ({ backend, variant }: BuiltEngine): Promise<ReadyEngine['answers']> => {
-    const { batch } = variant.options;
-    const key = `${backend.reference ? backend.name : ''}-b${batch}`;
+  const answersOf = (engine: BuiltEngine): Promise<ReadyEngine['answers']> => {
+    const { backend, header: { outputs, options: { batch, precision } } } = engine;
+    const key = [backend.reference ? backend.name : '', batch, ...selectedOutputs(outputs, precision)].join(' ');
     const path = join(folder, `answers-${written.size}.bin`);
     const known =
       written.get(key) ??
-      inputs.answer(batch, backend).then(
+      rightAnswer(inputs, engine).then(
         async (answer) => {
           await writeTensors(path, answer);
           return { path };
         },
-        (error: unknown) => ({ unknown: `the fp32 reference can't answer, so the answers are unchecked: ${reportError(error).message}` }),
+        (error: unknown) => ({ unknown: `the answers are unchecked: ${reportError(error).message}` }),
       );
     written.set(key, known);
     return known;

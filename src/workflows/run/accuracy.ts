@@ -8,7 +8,7 @@ import { reportError, type ErrorReport } from '../../errors.ts';
 import { WorkerFailure } from '../../measure/failure.ts';
 import { openInference, type Inference } from '../../measure/inference.ts';
 import type { BuildOptions } from '../../engine/engine.ts';
-import { accuracyAccumulator, type AccuracyAccumulator, type AccuracyResult } from '../../suite/accuracy.ts';
+import { accuracyAccumulator, comparable, type AccuracyAccumulator, type AccuracyResult } from '../../suite/accuracy.ts';
 import { formatNumber, formatPercent, plural } from '../../report/units.ts';
 import { engineInputs } from '../../suite/pixels.ts';
 import type { Dataset } from '../../suite/source.ts';
@@ -142,7 +142,7 @@ async function assessBatch(
         try {
           const reference = references.get(backend) ?? (await (await request.references.of(backend)).run(inputs, batch));
           references.set(backend, reference);
-          accumulator.add({ variant: await inference.run(engineInputs(header, given)), reference, labels, count, batch });
+          accumulator.add({ variant: await inference.run(engineInputs(header, given)), reference: comparable(reference, header, task), labels, count, batch });
         } catch (error) {
           // Workers end with the run; that is no failure of theirs.
           signal.throwIfAborted();

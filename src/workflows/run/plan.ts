@@ -2,8 +2,10 @@
 import { reportError } from '../../errors.ts';
 import { DEFAULT_TIMING, type MeasurePlan } from '../../measure/plan.ts';
 import type { Case } from '../../results/record.ts';
+import type { TensorMap } from '../../backends/backend.ts';
+import { comparable, selectedOutputs } from '../../suite/accuracy.ts';
 import { answerCheck } from './answers.ts';
-import { engineKey, type EngineOutcome } from './engines.ts';
+import { type BuiltEngine, engineKey, type EngineOutcome } from './engines.ts';
 import type { TimingInputs } from './inputs.ts';
 import type { Sweep } from './sweep.ts';
 
@@ -13,22 +15,29 @@ export interface PlanWithRemarks {
   readonly remarks: (entry: Case) => readonly string[];
 }
 
+/** What the fp32 reference answers, of outputs that this engine's can be compared with. Rejects, with why, where there is nothing. */
+export async function rightAnswer(inputs: TimingInputs, { header, backend }: Pick<BuiltEngine, 'header' | 'backend'>): Promise<TensorMap> {
+  return comparable(await inputs.answer(header.options.batch, backend), header, { kind: 'raw' });
+}
+
 /** Where the reference can't answer, cases are measured all the same, and their records say that the answer is unchecked. */
 export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, EngineOutcome>, inputs: TimingInputs): Promise<PlanWithRemarks> {
   const { request, suite, cases } = sweep;
   const { rounds, timeMs, timeoutMs, budgetMs, isolation } = suite.measure;
   const plans: MeasurePlan['cases'][number][] = [];
-  const unchecked = new Map<string, string>();
+  const remarks = new Map<string, string>();
   for (const entry of cases) {
     const engine = outcomes.get(engineKey(entry.variant));
     if (engine?.status !== 'built') continue;
     request.signal.throwIfAborted();
     const { batch, precision } = entry.variant.options;
     const path = await inputs.path(batch, engine.header);
-    const checkAnswer = await inputs.answer(batch, engine.backend).then(
+    const checkAnswer = await rightAnswer(inputs, engine).then(
       (answer) => answerCheck(precision, answer),
-      (error: unknown) => void unchecked.set(entry.id, `the fp32 reference can't answer, so this variant's answer is unchecked: ${reportError(error).message}`),
+      (error: unknown) => void remarks.set(entry.id, `this variant's answer is unchecked: ${reportError(error).message}`),
     );
+    const selected = selectedOutputs(engine.header.outputs, precision);
+    if (checkAnswer && selected.length > 0) remarks.set(entry.id, `not compared with fp32, as ${precision} may select others: ${selected.join(', ')}`);
     plans.push({
       case: entry,
       enginePath: engine.path,
@@ -50,5 +59,5 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
     budgetMs,
     timeoutMs,
   };
-  return { plan, remarks: ({ id }) => [unchecked.get(id)].filter((text) => text !== undefined) };
+  return { plan, remarks: ({ id }) => [remarks.get(id)].filter((text) => text !== undefined) };
 }

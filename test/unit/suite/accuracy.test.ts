@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
-import { accuracyAccumulator, brokenBudget, outputName } from '../../../src/suite/accuracy.ts';
+import type { Precision } from '../../../src/engine/engine.ts';
+import { accuracyAccumulator, brokenBudget, comparable, outputName } from '../../../src/suite/accuracy.ts';
 import type { Task } from '../../../src/suite/schema.ts';
+import { buildOptions } from '../../helpers/options.ts';
 
 const about = { inputs: 'test', untrained: false };
 const classification: Task = { kind: 'classification', output: 0 };
@@ -104,6 +106,27 @@ describe('accuracyAccumulator', () => {
     const single = { y: fromNumbers('float32', [1, 3], [0.5, 2, 1]) };
     accuracy.add({ variant: half, reference: single, labels: [1], count: 1, batch: 1 });
     expect(accuracy.result().reading).toMatchObject({ top1Percent: 100, maxAbsError: 0 });
+  });
+});
+
+describe('comparable', () => {
+  const reference = { boxes: fromNumbers('float32', [1, 2], [1, 2]), picked: fromNumbers('float32', [1], [1]) };
+  const header = (precision: Precision) => ({
+    outputs: [{ name: 'boxes', dtype: 'float32', dims: [1, 2] }, { name: 'picked', dtype: 'float32', dims: [9], dynamic: true }] as const,
+    options: buildOptions({ precision }),
+  });
+
+  it('leaves out what a lower precision may select otherwise', () => {
+    expect(Object.keys(comparable(reference, header('fp32'), { kind: 'raw' }))).toEqual(['boxes', 'picked']);
+    expect(Object.keys(comparable(reference, header('int8'), { kind: 'raw' }))).toEqual(['boxes']);
+    expect(comparable(reference, header('fp16'), { kind: 'embedding', output: 0 })).toBe(reference);
+  });
+
+  it('refuses by name where nothing is left', () => {
+    const { picked } = reference;
+    for (const [given, task] of [[reference, { kind: 'embedding', output: 1 }], [{ picked }, { kind: 'raw' }]] as const) {
+      expect(() => comparable(given, header('int8'), task)).toThrow(expect.objectContaining({ code: 'SUITE_INVALID', message: expect.stringMatching(/length of 'picked'.* int8 .*outputs of the model too$/) as string }));
+    }
   });
 });
 

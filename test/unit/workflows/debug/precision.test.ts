@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import onnxProto from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
 import { resolveConfig } from '../../../../src/config.ts';
 import type { Graph } from '../../../../src/ir/graph.ts';
@@ -7,8 +8,11 @@ import { fromNumbers, toNumbers } from '../../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../../src/onnx/export.ts';
 import { parseCalibration } from '../../../../src/quantize/calibration.ts';
 import { debugPrecision, type PrecisionRequest } from '../../../../src/workflows/debug/precision.ts';
+import { node, value } from '../../onnx/models.ts';
 import { temporaryFolder } from '../../../helpers/folder.ts';
 import { net } from '../../quantize/networks.ts';
+
+const { onnx } = onnxProto;
 
 /**
  * Six convolutions. One of them has huge weights for an input channel that is always zero: the function is what it was, and
@@ -32,16 +36,25 @@ function withCulprit(): { readonly graph: Graph; readonly culprit: string } {
   return { graph: { ...graph, constants }, culprit: convs[3]!.name };
 }
 
-async function prepare(minSnrDb: number): Promise<{ readonly request: PrecisionRequest; readonly culprit: string; readonly progress: string[] }> {
+/** The net with what the data select of its output behind it. */
+function withSelection(bytes: Uint8Array): Uint8Array {
+  const model = onnx.ModelProto.decode(bytes);
+  model.graph!.node!.push(onnx.NodeProto.create(node('NonZero', ['y'], ['found'])), onnx.NodeProto.create(node('Transpose', ['found'], ['picked'])));
+  model.graph!.output!.unshift(onnx.ValueInfoProto.create(value('picked', 'int64', ['n', 4])));
+  return onnx.ModelProto.encode(model).finish();
+}
+
+async function prepare(minSnrDb: number, more: { readonly change?: (bytes: Uint8Array) => Uint8Array; readonly task?: object } = {}): Promise<{ readonly request: PrecisionRequest; readonly culprit: string; readonly progress: string[] }> {
   const folder = await temporaryFolder();
   const { graph, culprit } = withCulprit();
-  await writeFile(join(folder, 'net.onnx'), exportGraph(graph));
+  const { change = (bytes: Uint8Array) => bytes, task = { kind: 'raw' } } = more;
+  await writeFile(join(folder, 'net.onnx'), change(exportGraph(graph)));
   const suite = {
     name: 'planted',
     description: 'a net with one bad layer',
     model: { name: 'net', file: 'net.onnx' },
     inputs: [{ kind: 'synthetic', values: { distribution: 'uniform', low: -1, high: 1 } }],
-    task: { kind: 'raw' },
+    task,
     variants: [{ backend: 'onnxruntime', precision: 'mixed' }],
     accuracy: { minSnrDb },
     quantization: { samples: 8 },
@@ -69,6 +82,13 @@ describe('debug precision', () => {
     expect(result.kept!.evaluation.snrDb).toBeGreaterThan(22);
     const written = parseCalibration(await readFile(request.out, 'utf8'), request.out);
     expect(written.quantization.keep).toEqual([culprit]);
+  });
+
+  it('judges a model whose end a fallback runs by what that reads', async () => {
+    const { request, culprit } = await prepare(22, { change: withSelection });
+    expect((await debugPrecision(request)).kept?.keep).toEqual([culprit]);
+    const { request: asked } = await prepare(22, { change: withSelection, task: { kind: 'embedding', output: 0 } });
+    await expect(debugPrecision(asked)).rejects.toMatchObject({ code: 'SUITE_INVALID', message: expect.stringContaining("'picked'") as string });
   });
 
   it('goes on where it was cut off, and begins again for another budget', async () => {
