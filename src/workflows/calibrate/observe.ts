@@ -144,7 +144,8 @@ function outputsOf(names: readonly string[], { types }: Graph, declared: readonl
 function withoutRanges({ nodes }: Tail): string {
   const names = nodes.slice(0, NAMED).map(({ op, name }) => `${op} '${name}'`).join(', ');
   const more = nodes.length > NAMED ? ` and ${nodes.length - NAMED} more` : '';
-  return `Ranges are of what comes before the last ${nodes.length} nodes of the model, which a fallback runs in onnxruntime as they are: ${names}${more}.`;
+  const last = nodes.length === 1 ? 'node' : `${nodes.length} nodes`;
+  return `Ranges are of what comes before the last ${last} of the model, which a fallback runs in onnxruntime as they are: ${names}${more}.`;
 }
 
 function unquantizable(name: string, reason: string): TsrtError {

@@ -56,5 +56,6 @@ export function describeTail({ nodes, reasons }: CompositeTail, inputs: readonly
   const first = reasons.slice(0, 3).map(({ node, op, reason }) => `${op} '${node}': ${reason}`);
   const more = reasons.length > first.length ? ` and ${reasons.length - first.length} more` : '';
   const bytes = inputs.reduce((sum, binding) => sum + tensorBytes(binding), 0);
-  return `The last ${nodes.length} nodes of the model run in onnxruntime on the processor (--fallback), unchanged and in the types that it has, with ${inputs.length} ${inputs.length === 1 ? 'value' : 'values'} (at most ${bytes} bytes) copied for them: ${first.join('; ')}${more}, and what depends on ${reasons.length === 1 ? 'it' : 'them'}.`;
+  const what = nodes.length === 1 ? 'The last node of the model runs' : `The last ${nodes.length} nodes of the model run`;
+  return `${what} in onnxruntime on the processor (--fallback), unchanged and in the types that it has, with ${inputs.length} ${inputs.length === 1 ? 'value' : 'values'} (at most ${bytes} bytes) copied for them: ${first.join('; ')}${more}, and what depends on ${reasons.length === 1 ? 'it' : 'them'}.`;
 }
