@@ -1,6 +1,6 @@
 /** Composite engines: networks of which a part runs in onnxruntime, against onnxruntime alone; and broken ones, refused. */
 import { beforeAll, describe, expect, it } from 'vitest';
-import { compileModel } from '../../src/backends/compile.ts';
+import { compileModel, type CompileRequest } from '../../src/backends/compile.ts';
 import { createCompositeSession } from '../../src/backends/webgpu/composite/session.ts';
 import { webgpuBackend } from '../../src/backends/webgpu/webgpu.ts';
 import type { CompositePlan, CompositeSegment } from '../../src/engine/composite.ts';
@@ -52,9 +52,9 @@ const OPTIONS: BuildOptions = {
 };
 
 /** A convolution whose channels are scaled by the roots of their means, in a type that the device lacks, and another one. */
-function gated(): Graph {
+function gated(channels = 16): Graph {
   const { b, conv } = net();
-  const x = b.input('x', { dtype: 'float32', dims: [1, 16, 4, 4] });
+  const x = b.input('x', { dtype: 'float32', dims: [1, channels, 4, 4] });
   const first = b.node('Relu', [conv(x, 16, 3)], {});
   const wide = b.node('Cast', [b.node('GlobalAveragePool', [first], {})], { saturate: 1, to: 'float64' });
   const gate = b.node('Cast', [b.node('Sqrt', [wide], {}, { name: 'root' })], { saturate: 1, to: 'float32' });
@@ -75,9 +75,10 @@ async function calibrationOf(graph: Graph, choices: Partial<Calibration['quantiz
 /** Kind and type of what matters in {@link gated}. */
 const productsOf = ({ header }: Engine): readonly string[] => header.layers.map(({ kind, precision }) => `${kind} ${precision}`).filter((text) => /Conv|Sqrt/.test(text));
 
-function build(graph: Graph, options: Partial<BuildOptions> = {}, calibration?: BuildInput['calibration']): Promise<Engine> {
+function build(graph: Graph, options: Partial<BuildOptions> = {}, calibration?: BuildInput['calibration'], pixels?: CompileRequest['pixels']): Promise<Engine> {
   return compileModel({
     ...(calibration && { calibration }),
+    ...(pixels && { pixels }),
     modelBytes: exportGraph(graph),
     modelName: graph.name,
     folder: undefined,
@@ -214,6 +215,21 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
   it('in int8 need a calibration, as a model without a fallback does', async () => {
     const error = await errorOf(build(mixed(), { precision: 'int8' }));
     expect([error.code, error.details]).toEqual(['MODEL_UNSUPPORTED', [expect.stringMatching(/^int8 needs a calibration/)]]);
+  });
+
+  it('take pictures as bytes, in integers too', async () => {
+    const graph = gated(3);
+    const pixels = () => [{ input: 'x', layout: 'NCHW', dtype: 'float32', scale: [1 / 128, 1 / 128, 1 / 128], shift: [-1, -1, -1] }] as const;
+    const picture = fromNumbers('uint8', [1, 4, 4, 3], Array.from({ length: 48 }, (_, i) => (i * 37) % 256));
+    const numbers = toNumbers(picture);
+    const x = fromNumbers('float32', [1, 3, 4, 4], Array.from({ length: 48 }, (_, i) => numbers[(i % 16) * 3 + Math.floor(i / 16)]! / 128 - 1));
+    const engine = await build(graph, { precision: 'int8', backendOptions: { fallback: 'onnxruntime', preprocess: 'device' } }, await calibrationOf(graph), pixels);
+    expect(engine.header.inputs).toEqual([{ name: 'x', dtype: 'uint8', dims: [1, 4, 4, 3] }]);
+    expect(productsOf(engine)).toEqual(['QuantizedConv int8', 'onnxruntime Sqrt float64', 'QuantizedConv int8']);
+    const session = await webgpuBackend.load(engine, { device: undefined, signal: undefined });
+    const [y] = Object.values(await session.run({ x: picture }));
+    await session.dispose();
+    expect(toNumbers(y!)).toEqual(toNumbers([...(await runGraph((await quantizeNet(graph)).graph, new Map([['x', x]]))).values()][0]!));
   });
 
   it('need the option: without it the build says what it can not do', async () => {
