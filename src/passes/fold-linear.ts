@@ -49,7 +49,9 @@ function isLinear(node: AnyNode): node is AnyNode & { op: LinearOp } {
 
 /** What `node` does to each channel of input `side`; undefined where it is not the same for a whole channel. */
 function affineOf(node: AnyNode, side: number, axis: number, dims: Dims, edit: GraphEditor): Affine | undefined {
-  const channels = dims[axis]!;
+  const channels = dims[axis];
+  // The product of two vectors is a scalar.
+  if (channels === undefined) return undefined;
   if (node.op === 'BatchNormalization') return axis === 1 ? batchNormAffine(node, edit) : undefined;
   const operand = perChannel(edit.constant(node.inputs[1 - side]), axis, dims);
   if (!operand) return undefined;

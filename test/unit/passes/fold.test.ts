@@ -31,6 +31,7 @@ describe('affine into weights', () => {
     ['conv + c, conv − c, c − conv', (s) => s.b.node('Sub', [s.n(2), s.b.node('Sub', [s.b.node('Add', [conv(s), s.w(4, 1, 1)], {}), s.n(3)], {})], {}), 'Conv'],
     ['matmul · c per column', (s) => s.b.node('Mul', [s.b.node('MatMul', [s.x(2, 3, 5), s.w(5, 4)], {}), s.w(4)], {}), 'MatMul'],
     ['matmul + c has no bias to go to', (s) => s.b.node('Add', [s.b.node('MatMul', [s.x(2, 3, 5), s.w(5, 4)], {}), s.w(4)], {}), 'MatMul Add'],
+    ['a product of vectors has no channels', (s) => s.b.node('Add', [s.b.node('Div', [s.b.node('MatMul', [s.x(5), s.w(5)], {}), s.n(2)], {}), s.n(3)], {}), 'MatMul Div Add'],
     ['c / conv is not affine', (s) => s.b.node('Div', [s.n(2), conv(s)], {}), 'Conv Div'],
     ['c differs within a channel', (s) => s.b.node('Mul', [conv(s), s.w(3, 3)], {}), 'Conv Mul'],
     ['c broadcasts the result', (s) => s.b.node('Mul', [conv(s), s.w(2, 1, 1, 1)], {}), 'Conv Mul'],
