@@ -34,8 +34,14 @@ function withoutAxes(dims: Dims, axes: readonly number[], keepdims: 0 | 1): numb
   return dims.filter((_, axis) => !axes.includes(axis));
 }
 
+/** How two elements become one, and what no element gives; undefined where that is the type's business. */
+interface Fold {
+  readonly fn: (a: number, b: number) => number;
+  readonly none?: number;
+}
+
 /** Folds known integers over the reduced axes; the value of a floating sum is its runtime's, who chooses the order. */
-function reduceKnown(attrs: ReduceAttrs, context: InferContext, fn: (a: number, b: number) => number): Known {
+function reduceKnown(attrs: ReduceAttrs, context: InferContext, { fn, none }: Fold): Known {
   const { dims, dtype } = context.type(0);
   const values = isInteger(dtype) ? operandValues(context, 0) : undefined;
   if (!values || (context.optionalType(1) && !context.ints(1))) return undefined;
@@ -43,19 +49,17 @@ function reduceKnown(attrs: ReduceAttrs, context: InferContext, fn: (a: number, 
   const strides = rowMajorStrides(dims);
   const kept = dims.map((_, axis) => axis).filter((axis) => !axes.includes(axis));
   const inner = offsets(axes.map((axis) => dims[axis]!), axes.map((axis) => strides[axis]!));
-  if (inner.length === 0) return undefined;
+  if (inner.length === 0 && none === undefined) return undefined;
   const outer = offsets(kept.map((axis) => dims[axis]!), kept.map((axis) => strides[axis]!));
-  return roundAll(
-    dtype,
-    outer.map((base) => inner.map((offset) => values[base + offset]!).reduce(fn)),
-  );
+  const folded = (list: readonly number[]): number => (none === undefined ? list.reduce(fn) : list.reduce(fn, none));
+  return roundAll(dtype, outer.map((base) => folded(inner.map((offset) => values[base + offset]!))));
 }
 
 function reduce(
   since: number,
   flopsPerElement: number,
   dtypes: DTypeSet = NUMBER,
-  fn?: (a: number, b: number) => number,
+  fold?: Fold,
 ): OpDef<'ReduceSum'> {
   return {
     since,
@@ -67,7 +71,7 @@ function reduce(
       const x = input(context, 0, 'data', { dtypes });
       return [{ dtype: x.dtype, dims: withoutAxes(x.dims, reducedAxes(attrs, context), attrs.keepdims) }];
     },
-    ...(fn && { propagate: (attrs: ReduceAttrs, context: InferContext) => [reduceKnown(attrs, context, fn)] }),
+    ...(fold && { propagate: (attrs: ReduceAttrs, context: InferContext) => [reduceKnown(attrs, context, fold)] }),
     cost: perInput(flopsPerElement),
   };
 }
@@ -120,11 +124,11 @@ export const REDUCE: Pick<OpTable, ReduceOp> = {
   ReduceL2: reduce(1, 2),
   ReduceLogSum: reduce(1, 1),
   ReduceLogSumExp: reduce(1, 4),
-  ReduceMax: reduce(1, 1, NUMBER_OR_BOOL, (a, b) => Math.max(a, b)),
+  ReduceMax: reduce(1, 1, NUMBER_OR_BOOL, { fn: (a, b) => Math.max(a, b) }),
   ReduceMean: reduce(1, 1),
-  ReduceMin: reduce(1, 1, NUMBER_OR_BOOL, (a, b) => Math.min(a, b)),
-  ReduceProd: reduce(1, 1, NUMBER, (a, b) => a * b),
-  ReduceSum: reduce(1, 1, NUMBER, (a, b) => a + b),
+  ReduceMin: reduce(1, 1, NUMBER_OR_BOOL, { fn: (a, b) => Math.min(a, b) }),
+  ReduceProd: reduce(1, 1, NUMBER, { fn: (a, b) => a * b, none: 1 }),
+  ReduceSum: reduce(1, 1, NUMBER, { fn: (a, b) => a + b, none: 0 }),
   ReduceSumSquare: reduce(1, 2),
   TopK: {
     since: 1,

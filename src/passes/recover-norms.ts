@@ -73,6 +73,8 @@ function normalizedAxis(match: Match, edit: GraphEditor): number | undefined {
   const means = ['mean', 'moment'].filter((name) => match.optional(name)).map((name) => match.node(name));
   if (!means.every((node) => node.op === 'ReduceMean' && node.attrs.keepdims === 1)) return undefined;
   const first = Number(axes.split(',')[0]);
+  // The primitive ops take rows of no elements, and onnxruntime's normalization refuses them.
+  if (elementCount(type.dims.slice(first)) === 0) return undefined;
   const trailing = Array.from({ length: rank - first }, (_, index) => first + index).join();
   return axes !== '' && axes === trailing ? first : undefined;
 }

@@ -93,6 +93,7 @@ describe('LayerNormalization', () => {
       },
       'LayerNormalization',
     ],
+    ['over no elements, stays', (s) => torch(s, s.x(2, 0)), 'ReduceMean Sub Pow ReduceMean Add Sqrt Div'],
     [
       'over an axis that is not last, stays',
       (s) => { const { difference } = centered(s, s.x(2, 4, 8), 1); return s.b.node('Div', [difference, s.b.node('Sqrt', [deviation(s, difference, 'Pow', 1)], {})], {}); },
