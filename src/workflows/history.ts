@@ -28,7 +28,9 @@ const SEED = 1;
 /** Reads the runs, oldest first. A run that can't be read is a notice. Throws RESULTS_NOT_FOUND where there is none. */
 export async function readHistory({ results, suite, metric, caseFilter, last }: HistoryRequest): Promise<HistoryResult> {
   const all = await listRuns(results, suite);
-  const chosen = all.filter((run) => run.suite === (suite ?? all.at(-1)?.suite)).slice(-last);
+  // By the folder, which may be spelled otherwise than the suite is.
+  const folder = all.at(-1)?.suite;
+  const chosen = all.filter((run) => run.suite === folder).slice(-last);
   const notices: string[] = [];
   const records = [];
   for (const run of chosen) {
