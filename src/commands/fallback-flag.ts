@@ -10,7 +10,9 @@ export const FALLBACK_FLAG = {
   }),
 } as const;
 
-/** Backend options with the flag among them; `none` is what holds without it. */
+/** Backend options with the flag among them; `none` is what holds without the option. */
 export function withFallback(options: Options, fallback: string | undefined): Options {
-  return fallback === undefined || fallback === 'none' ? options : { ...options, fallback };
+  if (fallback === undefined) return options;
+  const { fallback: _given, ...others } = options;
+  return fallback === 'none' ? others : { ...others, fallback };
 }

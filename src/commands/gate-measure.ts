@@ -70,6 +70,10 @@ export function wantsMeasurement(flags: MeasuredFlags): boolean {
   return selfTest || against !== undefined;
 }
 
+/** What a gate between two measured sides has no use for, and what a self-test, which gives no verdict, has none for besides. */
+export const STORED_ONLY = ['baseline', 'candidate', 'store', 'allow-different-device'] as const;
+export const VERDICT_ONLY = ['format', 'output', 'inconclusive'] as const;
+
 /** `5%` or `5`. Throws USAGE. */
 export function parseDetect(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;

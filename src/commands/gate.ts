@@ -7,7 +7,8 @@ import { BaseCommand, formatError } from './base.ts';
 import type { UpdateOutcome } from '../workflows/gate-update.ts';
 import { CONFIG_FLAGS, settings, STORE_FLAG } from './config-flags.ts';
 import { checkUpdateFlags, judgeStored, type StoredFlags, type StoredJudgement, storeUpdate, UPDATE_FLAGS } from './gate-stored.ts';
-import { MEASURED_FLAGS, measureGate, parseDetect, wantsMeasurement } from './gate-measure.ts';
+import { MEASURED_FLAGS, measureGate, parseDetect, STORED_ONLY, VERDICT_ONLY, wantsMeasurement } from './gate-measure.ts';
+import { refuseStray } from './stray-flags.ts';
 
 /** The verdict, and what `--update` made of the baseline or why it did not. */
 type UpdatedReport = GateReport & { readonly update?: UpdateOutcome; readonly refusal?: ErrorReport };
@@ -50,10 +51,13 @@ export default class Gate extends BaseCommand {
   };
 
   async run(): Promise<UpdatedReport | SelfTestResult> {
-    const { args, flags } = await this.parse(Gate);
+    const parsed = await this.parse(Gate);
+    const { args, flags } = parsed;
     const detect = parseDetect(flags.detect);
     const measured = wantsMeasurement(flags);
     checkUpdateFlags(flags, measured);
+    if (measured) refuseStray(parsed, STORED_ONLY, 'is for a stored baseline, and both sides are measured now');
+    if (flags['self-test']) refuseStray(parsed, VERDICT_ONLY, 'is for a verdict, and --self-test gives none', 'leave it out; --json prints its answer for programs');
     const { plugin, results, cache, store } = flags;
     if (flags.measure && flags.candidate !== 'latest') throw new TsrtError('USAGE', '--measure makes the run that is judged; --candidate names another', { fix: 'leave out one of them' });
     const resolved = await settings({ plugin, results, cache, store });

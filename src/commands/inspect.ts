@@ -5,6 +5,7 @@ import { BaseCommand } from './base.ts';
 import { BUILD_FLAGS, buildOptions } from './build-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
+import { BUILT_ALREADY, refuseStray } from './stray-flags.ts';
 
 export default class Inspect extends BaseCommand {
   static override summary = 'Show what an ONNX or engine file holds, what it costs, what fused and what is unsupported';
@@ -28,7 +29,8 @@ export default class Inspect extends BaseCommand {
   };
 
   async run(): Promise<Inspection & { readonly tactics?: Readonly<Record<string, string>> }> {
-    const { args, flags } = await this.parse(Inspect);
+    const parsed = await this.parse(Inspect);
+    const { args, flags } = parsed;
     const options = buildOptions(flags);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const [{ inspect, writeModelOf }, { openRegistry }, { describeInspection }, { frozenOf }, { tuningContext }] = await Promise.all([
@@ -39,6 +41,7 @@ export default class Inspect extends BaseCommand {
       import('../workflows/tuning.ts'),
     ]);
     const inspection = await inspect(args.file, options, await openRegistry(config.plugins), { device: flags.device, tuning: await tuningContext({}, config.cache), rebatch: flags.batch !== undefined });
+    if (inspection.kind === 'engine') refuseStray(parsed, [...Object.keys(BUILD_FLAGS), ...Object.keys(DEVICE_FLAG)], BUILT_ALREADY);
     if (flags.onnx !== undefined) await writeModelOf(args.file, flags.onnx);
     const engine = inspection.kind === 'engine' ? inspection.header : inspection.engine;
     for (const line of describeInspection(inspection, engine, { passes: flags.passes, layers: flags.layers, tactics: flags.tactics })) this.log(line);

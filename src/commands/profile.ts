@@ -5,11 +5,12 @@ import type { EngineProfile } from '../workflows/profile.ts';
 import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
+import { BUILT_ALREADY, refuseStray } from './stray-flags.ts';
 import { SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
 import { watched } from './watched.ts';
 
-const { limit: _limit, rounds: _rounds, time: _time, ...VARIANT_FLAGS } = SUITE_FLAGS;
+const { limit: _limit, rounds: _rounds, time: _time, seed, ...VARIANT_FLAGS } = SUITE_FLAGS;
 
 export default class Profile extends BaseCommand {
   static override summary = "Time every layer of an engine, beside what the device could do at best";
@@ -25,6 +26,7 @@ export default class Profile extends BaseCommand {
   static override flags = {
     ...CONFIG_FLAGS,
     ...VARIANT_FLAGS,
+    seed,
     ...DEVICE_FLAG,
     ...TUNE_FLAGS,
     runs: Flags.integer({ description: 'times that every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
@@ -35,14 +37,17 @@ export default class Profile extends BaseCommand {
   };
 
   async run(): Promise<readonly EngineProfile[]> {
-    const { args, flags } = await this.parse(Profile);
+    const parsed = await this.parse(Profile);
+    const { args, flags } = parsed;
+    const isEngine = args.target.endsWith('.engine');
+    if (isEngine) refuseStray(parsed, [...Object.keys(VARIANT_FLAGS), ...Object.keys(TUNE_FLAGS)], BUILT_ALREADY);
     const asked = suiteOverrides(flags);
     const resolved = await settings({ ...flags, batch: asked.batch, precision: asked.precision });
     const { config } = resolved;
     const [{ profileFile, profileSuite }, { openRegistry }, { renderRoofline }] = await Promise.all([import('../workflows/profile.ts'), import('../workflows/registry.ts'), import('../report/roofline-text.ts')]);
     const profiles = await watched({ quiet: flags.quiet, json: this.jsonEnabled() }, async (watch) => {
       const common = { runs: flags.runs, seed: config.seed, signal: watch.signal };
-      if (args.target.endsWith('.engine')) return [await profileFile(args.target, { ...common, registry: await openRegistry(config.plugins), device: flags.device })];
+      if (isEngine) return [await profileFile(args.target, { ...common, registry: await openRegistry(config.plugins), device: flags.device })];
       const overrides = { ...asked, backend: config.backend };
       return profileSuite({ suite: args.target, settings: resolved, overrides, modelFile: flags.model, limit: undefined, tuning: tuningRequest(flags), device: flags.device, resume: false, ...watch }, common);
     });

@@ -6,6 +6,7 @@ import { BaseCommand, formatError } from './base.ts';
 import { CONFIG_FLAGS, describeSettings, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { RUN_ENGINE_FLAGS } from './engine-flags.ts';
+import { refuseStray } from './stray-flags.ts';
 import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
 import { watched } from './watched.ts';
@@ -37,7 +38,10 @@ export default class Run extends BaseCommand {
   };
 
   async run(): Promise<RunResult | unknown> {
-    const { args, flags } = await this.parse(Run);
+    const parsed = await this.parse(Run);
+    const { args, flags } = parsed;
+    if (!flags.engine) refuseStray(parsed, ['rebuild'], 'goes with --engine');
+    if (!flags.accuracy) refuseStray(parsed, ['limit'], 'bounds the accuracy run, and --no-accuracy leaves that out');
     const asked = suiteOverrides(flags);
     const resolved = await settings({ ...flags, timeMs: asked.timeMs, batch: asked.batch, precision: asked.precision });
     if (flags['print-config']) {

@@ -80,9 +80,9 @@ export function suiteOverrides(flags: ParsedSuiteFlags): SuiteOverrides {
   };
 }
 
-/** Options of the webgpu backend that have a flag of their own; a suite that tunes does not with `--tune none`. */
+/** Options of the webgpu backend that have a flag of their own; a suite that tunes does not with `--tune none`, and one with a fallback has none with `--fallback none`. */
 function webgpuOptions({ fallback, tune }: ParsedSuiteFlags): SuiteOverrides['ownOptions'] {
-  const options = { ...(fallback !== undefined && fallback !== 'none' && { fallback: [fallback] }), ...(tune !== undefined && { tune: [tune] }) };
+  const options = { ...(fallback !== undefined && { fallback: fallback === 'none' ? [] : [fallback] }), ...(tune !== undefined && { tune: [tune] }) };
   return Object.keys(options).length === 0 ? undefined : { webgpu: options };
 }
 

@@ -9,8 +9,12 @@ import { DEVICE_FLAG } from './device-flag.ts';
 import { REBUILD_FLAG } from './engine-flags.ts';
 import { FALLBACK_FLAG, withFallback } from './fallback-flag.ts';
 import { onInterrupt } from './interrupt.ts';
+import { BUILT_ALREADY, refuseStray } from './stray-flags.ts';
 import { parseDuration } from './suite-flags.ts';
 import { parsePairs, parseShapes, parseSizes, parseTolerance } from './values.ts';
+
+/** What an engine file says itself. */
+const BUILD_FLAGS = ['backend', 'precision', 'fusion', 'fallback', 'option', 'batch', 'dim', 'shape'] as const;
 
 interface VerifyReport {
   readonly summary: VerifySummary;
@@ -55,7 +59,9 @@ export default class Verify extends BaseCommand {
   };
 
   async run(): Promise<VerifyReport> {
-    const { args, flags } = await this.parse(Verify);
+    const parsed = await this.parse(Verify);
+    const { args, flags } = parsed;
+    if (args.path.endsWith('.engine')) refuseStray(parsed, BUILD_FLAGS, BUILT_ALREADY);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const [{ verify }, { summarize }, text] = await Promise.all([
       import('../workflows/verify.ts'),

@@ -14,7 +14,7 @@ export interface SuiteOverrides {
   readonly fusion?: readonly Fusion[] | undefined;
   readonly batch?: readonly number[] | undefined;
   readonly backendOptions?: Readonly<Record<string, readonly (string | number | boolean)[]>> | undefined;
-  /** Options of single backends, by its name: `{ webgpu: { fallback: ['onnxruntime'] } }`. */
+  /** Options of single backends, by its name: `{ webgpu: { fallback: ['onnxruntime'] } }`; an empty list takes the suite's option away. */
   readonly ownOptions?: Readonly<Record<string, Readonly<Record<string, readonly (string | number | boolean)[]>>>> | undefined;
   /** Sizes of symbolic dimensions, over the suite's. */
   readonly dims?: Readonly<Record<string, number>> | undefined;
@@ -86,7 +86,10 @@ function splitOwnOptions(axes: VariantAxes, own: SuiteOverrides['ownOptions'] = 
   if (!axes.backend.some((backend) => Object.hasOwn(own, backend))) return [axes];
   return axes.backend.map((backend): VariantAxes => {
     const backendOptions = { ...axes.backendOptions };
-    for (const [key, values] of Object.entries(own[backend] ?? {})) backendOptions[key] = [...values];
+    for (const [key, values] of Object.entries(own[backend] ?? {})) {
+      if (values.length > 0) backendOptions[key] = [...values];
+      else delete backendOptions[key];
+    }
     return { ...axes, backend: [backend], backendOptions };
   });
 }

@@ -45,10 +45,11 @@ export async function prebuiltCases(files: readonly string[], suite: Suite, over
   return { cases: [...casesOf(suite, variants), ...built], prebuilt };
 }
 
-function checkOverrides({ backend, precision, fusion, batch, backendOptions, ownOptions }: SuiteOverrides): void {
+function checkOverrides({ backend, precision, fusion, batch, backendOptions, ownOptions, dims, inputShapes }: SuiteOverrides): void {
   if (backend !== undefined) return;
   const own = Object.fromEntries(Object.values(ownOptions ?? {}).flatMap((options) => Object.entries(options).map(([key, values]) => [`--${key}`, values])));
-  const given = Object.entries({ '--precision': precision, '--fusion': fusion, '--batch': batch, '--option': backendOptions, ...own });
+  const named = (sizes: Readonly<Record<string, unknown>> = {}) => (Object.keys(sizes).length > 0 ? sizes : undefined);
+  const given = Object.entries({ '--dim': named(dims), '--shape': named(inputShapes), '--precision': precision, '--fusion': fusion, '--batch': batch, '--option': backendOptions, ...own });
   const flags = given.flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
   if (flags.length === 0) return;
   throw new TsrtError('USAGE', `${flags.join(', ')} ${flags.length === 1 ? 'says' : 'say'} how to build an engine, and --engine gives engines that are built`, {

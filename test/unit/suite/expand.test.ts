@@ -37,6 +37,11 @@ describe('expandCases', () => {
     ]);
   });
 
+  it('takes an option of the suite away by an empty list', () => {
+    const suite = suiteWith({ variants: [{ backend: 'webgpu', backendOptions: { fallback: 'onnxruntime' } }] });
+    expect(idsOf(suite, { ownOptions: { webgpu: { fallback: [] } } }, machine)).toEqual(['webgpu/fp32/fusion-on/b1/single-stream']);
+  });
+
   it('drops duplicates: on one core, 1 thread is all threads', () => {
     expect(idsOf(suiteWith(sweep), {}, { cores: 1 })).toHaveLength(4);
   });

@@ -106,8 +106,9 @@ describe('calibrate', () => {
   });
 
   it.each([
-    [{ percentile: '0' }, 'USAGE'],
-    [{ percentile: 'most' }, 'USAGE'],
+    [{ method: 'percentile', percentile: '0' }, 'USAGE'],
+    [{ method: 'percentile', percentile: 'most' }, 'USAGE'],
+    [{ percentile: '99.9' }, 'USAGE'],
     [{ check: 'nowhere.json' }, 'CALIBRATION_INVALID'],
     [{ suite: 'no-such-suite' }, 'SUITE_NOT_FOUND'],
   ] as const)('%j is an error to mend', async (over, code) => {

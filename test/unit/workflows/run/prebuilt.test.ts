@@ -131,6 +131,8 @@ describe('run --engine', () => {
     const { engine, run } = await place();
     const error = await errorOf(run({ engineFiles: [await engine('a.engine')], overrides: { fusion: ['off'], batch: [8] } }));
     expect(error).toMatchObject({ code: 'USAGE', message: expect.stringContaining('--fusion, --batch say') });
+    const sizes = await errorOf(run({ engineFiles: [await engine('b.engine')], overrides: { dims: { sequence: 64 }, inputShapes: {} } }));
+    expect(sizes).toMatchObject({ code: 'USAGE', message: expect.stringContaining('--dim says') });
   });
 
   it('does not resume with another engine', async () => {
