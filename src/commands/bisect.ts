@@ -6,7 +6,7 @@ import { BaseCommand } from './base.ts';
 import { BISECT_FLAGS, parseMetric, parseSubject, parseThreshold } from './bisect-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
-import { parseDuration } from './suite-flags.ts';
+import { parseDuration, withConfig } from './suite-flags.ts';
 import { watched } from './watched.ts';
 
 export default class Bisect extends BaseCommand {
@@ -30,14 +30,13 @@ export default class Bisect extends BaseCommand {
     const { args, flags } = await this.parse(Bisect);
     const asked = { subject: parseSubject(flags), metric: parseMetric(flags.metric), threshold: parseThreshold(flags.threshold) };
     const resolved = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
-    const { backend, precision, batch } = resolved.config;
     const [{ bisect }, { renderBisect }, { parseConfidence }] = await Promise.all([import('../workflows/bisect/bisect.ts'), import('../report/bisect.ts'), import('../gate/policy.ts')]);
     const report = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'finished comparisons are kept, the same command goes on' }, (watch) =>
       bisect({
         ...asked,
         suite: args.suite,
         settings: resolved,
-        overrides: { backend, precision, batch, timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time) },
+        overrides: { ...withConfig({}, resolved.config), timeMs: flags.time === undefined ? resolved.config.timeMs : parseDuration('--time', flags.time) },
         modelFile: flags.model,
         device: flags.device,
         confidence: parseConfidence(flags.confidence),

@@ -8,7 +8,7 @@ import { buildOptions } from './build-flags.ts';
 import { ofOneEngine, refuseModelFlags, refuseSuiteFlags, TARGET_FLAGS } from './build-target.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
-import { suiteOverrides } from './suite-flags.ts';
+import { suiteOverrides, withConfig } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest, withTune } from './tune-flags.ts';
 import { watched, type Watch } from './watched.ts';
 
@@ -76,7 +76,7 @@ async function buildOfSuite(suite: string, flags: BuildFlags, watch: Watch): Pro
   const asked = suiteOverrides({ ...flags, option: flags.option?.flatMap((words) => words.split(',')) });
   const resolved = await settings({ ...flags, batch: asked.batch, precision: asked.precision });
   const { config } = resolved;
-  const overrides = { ...asked, backend: config.backend, precision: asked.precision ?? config.precision, batch: config.batch };
+  const overrides = withConfig(asked, config);
   const { buildSuite } = await import('../workflows/build-suite.ts');
   const { variant, output, device, model, 'export-tactics': exportTactics } = flags;
   const run = { suite, settings: resolved, overrides, modelFile: model, limit: undefined, tuning: tuningRequest(flags), device, resume: false, ...watch };

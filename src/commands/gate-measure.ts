@@ -11,7 +11,7 @@ import type { Judged } from '../workflows/gate-update.ts';
 import type { SelfTestResult } from '../workflows/paired/self-test.ts';
 import type { RunRequest } from '../workflows/run/request.ts';
 import { DEVICE } from './device-flag.ts';
-import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
+import { parseDuration, SUITE_FLAGS, suiteOverrides, withConfig } from './suite-flags.ts';
 import { watched } from './watched.ts';
 
 const GROUP = { helpGroup: 'MEASURED' } as const;
@@ -117,11 +117,10 @@ async function measuring<T>(suite: string | undefined, flags: MeasuredFlags, set
       suite,
       settings,
       overrides: {
-        ...asked,
+        // What a configuration file says of variants is for engines that are built.
+        ...(flags.engine === undefined ? withConfig(asked, config) : asked),
         timeMs: asked.timeMs ?? config.timeMs,
         budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),
-        // What a configuration file says of variants is for engines that are built.
-        ...(flags.engine === undefined && { backend: asked.backend ?? config.backend, precision: asked.precision ?? config.precision, batch: asked.batch ?? config.batch }),
       },
       modelFile: flags.model,
       engineFiles: flags.engine ?? [],

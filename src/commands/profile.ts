@@ -6,7 +6,7 @@ import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { BUILT_ALREADY, refuseStray } from './stray-flags.ts';
-import { SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
+import { SUITE_FLAGS, suiteOverrides, withConfig } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
 import { watched } from './watched.ts';
 
@@ -48,7 +48,7 @@ export default class Profile extends BaseCommand {
     const profiles = await watched({ quiet: flags.quiet, json: this.jsonEnabled() }, async (watch) => {
       const common = { runs: flags.runs, seed: config.seed, signal: watch.signal };
       if (isEngine) return [await profileFile(args.target, { ...common, registry: await openRegistry(config.plugins), device: flags.device })];
-      const overrides = { ...asked, backend: config.backend };
+      const overrides = withConfig(asked, config);
       return profileSuite({ suite: args.target, settings: resolved, overrides, modelFile: flags.model, limit: undefined, tuning: tuningRequest(flags), device: flags.device, resume: false, ...watch }, common);
     });
     const view = { format: flags.format as RooflineFormat, sort: flags.sort as RooflineOrder, top: flags.top };

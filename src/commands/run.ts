@@ -7,7 +7,7 @@ import { CONFIG_FLAGS, describeSettings, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { RUN_ENGINE_FLAGS } from './engine-flags.ts';
 import { refuseStray } from './stray-flags.ts';
-import { parseDuration, SUITE_FLAGS, suiteOverrides } from './suite-flags.ts';
+import { parseDuration, SUITE_FLAGS, suiteOverrides, withConfig } from './suite-flags.ts';
 import { TUNE_FLAGS, tuningRequest } from './tune-flags.ts';
 import { watched } from './watched.ts';
 
@@ -50,9 +50,8 @@ export default class Run extends BaseCommand {
     }
     const { config } = resolved;
     const overrides = {
-      ...asked,
       // What a configuration file says of variants is for engines that are built.
-      ...(flags.engine === undefined && { backend: config.backend, precision: asked.precision ?? config.precision, batch: config.batch }),
+      ...(flags.engine === undefined ? withConfig(asked, config) : asked),
       rounds: config.rounds,
       timeMs: config.timeMs,
       budgetMs: flags.budget === undefined ? undefined : parseDuration('--budget', flags.budget),

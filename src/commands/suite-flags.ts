@@ -1,6 +1,7 @@
 /** Flags that replace what a suite says, and the step from them to overrides. */
 import { resolve } from 'node:path';
 import { Flags } from '@oclif/core';
+import type { Config } from '../config.ts';
 import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engine.ts';
 import { TsrtError } from '../errors.ts';
 import type { SuiteOverrides } from '../suite/expand.ts';
@@ -78,6 +79,11 @@ export function suiteOverrides(flags: ParsedSuiteFlags): SuiteOverrides {
     rounds: flags.rounds,
     timeMs: flags.time === undefined ? undefined : parseDuration('--time', flags.time),
   };
+}
+
+/** With what a configuration file says of variants, where no flag does. */
+export function withConfig(asked: SuiteOverrides, { backend, precision, batch }: Pick<Config, 'backend' | 'precision' | 'batch'>): SuiteOverrides {
+  return { ...asked, backend: asked.backend ?? backend, precision: asked.precision ?? precision, batch: asked.batch ?? batch };
 }
 
 /** Options of the webgpu backend that have a flag of their own; a suite that tunes does not with `--tune none`, and one with a fallback has none with `--fallback none`. */

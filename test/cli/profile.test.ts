@@ -14,6 +14,9 @@ describe('profile', { timeout: 60_000 }, () => {
     expect(profile).toMatchObject({ title: 'null/fp32/fusion-on/b2', device: { slug: 'null' }, runs: 3, roofline: { kernelNs: 1e6, wallNs: 1e6, residualNs: 0 } });
     const csv = await place.run('profile', 'smoke', '--backend', 'null', '--fusion', 'on', '--format', 'csv');
     expect(csv.stdout).toContain('everything,Null,float32,,1000000,1,0,0,,,');
+    await place.write('.tsrt-benchrc.json', '{ "backend": "null", "batch": 3 }');
+    const configured = JSON.parse((await place.run('profile', 'smoke', '--fusion', 'on', '--json')).stdout) as EngineProfile[];
+    expect(configured.map((one) => one.title)).toEqual(['null/fp32/fusion-on/b3']);
   });
 
   it('says what is no engine and no suite', async () => {
