@@ -213,6 +213,29 @@ export function matchesVariant(match: VariantMatch, options: BuildOptions, machi
   );
 }
 
+/** What the suite's file says to no effect, as sentences: most often a slip, and no mistake, since machines differ in their cores. */
+export function idleParts(suite: Suite, machine: Machine): readonly string[] {
+  const variants = suite.variants.flatMap((axes) => expandAxes(suite, axes, machine));
+  const excluded = suite.exclude.flatMap((match, index) =>
+    variants.some(({ options }) => matchesVariant(match, options, machine)) ? [] : [`exclude[${index}] of the suite (${describeMatch(match)}) takes no variant away`],
+  );
+  const scenarios = suite.scenarios.flatMap(({ name, batches }, index) =>
+    batches === undefined || batches.some((batch) => suite.batches.includes(batch)) ? [] : [`scenarios[${index}] of the suite (${name}) is for batch ${batches.join(', ')}, and the suite has ${suite.batches.join(', ')}`],
+  );
+  return [...excluded, ...scenarios];
+}
+
+/** `backend onnxruntime, fusion off, threads 1`. */
+function describeMatch({ backendOptions, ...fields }: VariantMatch): string {
+  return Object.entries({ ...fields, ...backendOptions }).map(([key, value]) => `${key} ${value}`).join(', ') || 'any variant';
+}
+
+/** That another variant stands in for the one that speed-ups were to be stated against, as a sentence; undefined where none does. */
+export function standInForBaseline(suite: Suite, measured: readonly Case[], machine: Machine): string | undefined {
+  if (suite.baselineVariant === undefined || measured.length === 0 || measured.some((entry) => isBaseline(suite, entry, machine))) return undefined;
+  return `the suite's baselineVariant (${describeMatch(suite.baselineVariant)}) has no result here: speed-ups are against ${measured[0]!.variant.id}`;
+}
+
 /** Id of the variant that speed-ups are stated against: the first of `cases` that matches, or the first of all. */
 export function baselineVariantId(suite: Suite, cases: readonly Case[], machine: Machine): string | undefined {
   return (cases.find((entry) => isBaseline(suite, entry, machine)) ?? cases[0])?.variant.id;

@@ -6,7 +6,7 @@ import { TsrtError } from '../../errors.ts';
 import type { Registry } from '../../registry.ts';
 import { newRunId } from '../../results/names.ts';
 import type { Case } from '../../results/record.ts';
-import { expandCases, type Machine, overrideSuite } from '../../suite/expand.ts';
+import { expandCases, idleParts, type Machine, overrideSuite } from '../../suite/expand.ts';
 import { loadSuite } from '../../suite/load.ts';
 import { type ResolvedModel, resolveModel } from '../../suite/models.ts';
 import type { Suite } from '../../suite/schema.ts';
@@ -43,8 +43,10 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const { settings, signal, onEvent } = request;
   const { plugins, results, seed } = settings.config;
   const registry = await openRegistry(plugins);
-  const given = overrideSuite(await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites }), request.overrides);
+  const written = await loadSuite(request.suite, { cwd: process.cwd(), plugins: registry.suites });
+  const given = overrideSuite(written, request.overrides);
   const machine = { cores: availableCores() };
+  for (const text of idleParts(written, machine)) onEvent({ kind: 'notice', text });
   const { engineFiles = [], overrides, rebuild = false, choose = (all: readonly Case[]) => all } = request;
   const { cases: all, prebuilt: engines } =
     engineFiles.length > 0 ? await prebuiltCases(engineFiles, given, overrides, machine) : { cases: expandCases(given, {}, machine), prebuilt: new Map() as PrebuiltEngines };

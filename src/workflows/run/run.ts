@@ -8,7 +8,7 @@ import { inSuiteOrder } from '../../results/reader.ts';
 import type { BenchRecord, SuitePlace } from '../../results/record.ts';
 import { measuredCases } from '../../results/store.ts';
 import { openRunWriter, type RunWriter } from '../../results/writer.ts';
-import { baselineVariantId, isBaseline } from '../../suite/expand.ts';
+import { baselineVariantId, isBaseline, standInForBaseline } from '../../suite/expand.ts';
 import { withEngineFolder } from '../engine-folder.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
@@ -57,12 +57,16 @@ export async function runSuite(asked: RunRequest): Promise<RunResult> {
     });
   }
   const ordered = inSuiteOrder(records);
+  const measured = measuredCases(ordered);
+  // Files take the place of the suite's variants, the baseline's among them.
+  const standIn = prepared.prebuilt.size > 0 ? undefined : standInForBaseline(suite, measured, prepared.machine);
+  if (standIn !== undefined) onEvent({ kind: 'notice', text: standIn });
   return {
     suite: suite.name,
     runId: facts.runId,
     files: [...new Set([...(resumed?.files ?? []), ...writer.paths])],
     records: ordered,
-    baselineVariant: baselineVariantId(suite, measuredCases(ordered), prepared.machine),
+    baselineVariant: baselineVariantId(suite, measured, prepared.machine),
     notices,
     stagesMs: times.end(),
     interrupted: signal.aborted,

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { baselineVariantId, expandCases, overrideSuite, variantId } from '../../../src/suite/expand.ts';
+import { baselineVariantId, expandCases, idleParts, overrideSuite, standInForBaseline, variantId } from '../../../src/suite/expand.ts';
 import { parseSuite } from '../../../src/suite/load.ts';
 import { minimalSuite } from './helpers.ts';
 
@@ -105,6 +105,24 @@ describe('expandCases', () => {
       'null/fp32/fusion-off/without-fold-linear/b1/single-stream',
     ]);
     expect(() => expandCases(suiteWith({ exclude: [{ backend: 'null' }] }), {}, machine)).toThrow('no cases');
+  });
+
+  it('names what the file says to no effect', () => {
+    const idle = { exclude: [{ fusion: 'off', backendOptions: { threads: 'all' } }, { backend: 'onnxruntime', fusion: 'off', backendOptions: { threads: 2 } }], scenarios: [{ name: 'single-stream' }, { name: 'offline', batches: [32, 64] }] };
+    expect(idleParts(suiteWith({ ...sweep, ...idle }), machine)).toEqual([
+      'exclude[1] of the suite (backend onnxruntime, fusion off, threads 2) takes no variant away',
+      'scenarios[1] of the suite (offline) is for batch 32, 64, and the suite has 1, 8',
+    ]);
+    expect(idleParts(suiteWith({ ...sweep, ...idle, scenarios: [{ name: 'offline', batches: [8] }], exclude: [] }), machine)).toEqual([]);
+  });
+
+  it('says which variant stands in for the baseline', () => {
+    const suite = suiteWith({ ...sweep, baselineVariant: { backend: 'onnxrutime', backendOptions: { threads: 1 } } });
+    const cases = expandCases(suite, {}, machine);
+    expect(standInForBaseline(suite, cases, machine)).toBe("the suite's baselineVariant (backend onnxrutime, threads 1) has no result here: speed-ups are against onnxruntime/fp32/fusion-off/threads-1");
+    expect(standInForBaseline(suiteWith({ ...sweep, baselineVariant: { fusion: 'on' } }), cases, machine)).toBeUndefined();
+    expect(standInForBaseline(suiteWith(sweep), cases, machine)).toBeUndefined();
+    expect(standInForBaseline(suite, [], machine)).toBeUndefined();
   });
 
   it('refuses two variants that an id cannot tell apart', () => {
