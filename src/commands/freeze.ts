@@ -1,6 +1,7 @@
 /** `tsrt-bench freeze MODEL`. */
 import { Args, Flags } from '@oclif/core';
 import { formatBytes } from '../report/units.ts';
+import { shellWord } from '../text.ts';
 import type { FreezeResult } from '../workflows/freeze.ts';
 import { BaseCommand } from './base.ts';
 
@@ -25,7 +26,7 @@ export default class Freeze extends BaseCommand {
     for (const { name, dtype, dims, values } of result.frozen) this.log(`frozen   ${name} ${dtype}[${dims.join(',')}] = ${values.join(', ')}`);
     this.log(`inputs   ${result.inputs.join(', ')}`);
     this.log(`written  ${result.output} (${formatBytes(result.bytes)})`);
-    this.log(`next     tsrt-bench build ${result.output}`);
+    this.log(`next     tsrt-bench build ${shellWord(result.output)}`);
     return result;
   }
 }

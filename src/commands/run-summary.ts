@@ -1,18 +1,18 @@
 /** What `run` prints at its end: the table, what to know about it, where the records are, and what to do next. */
 import { relative } from 'node:path';
-import { BASELINE_ROUNDS, DEFAULT_ROUNDS } from '../gate/sequential.ts';
+import { BASELINE_ROUNDS } from '../gate/sequential.ts';
 import { buildReport } from '../report/rows.ts';
 import { tableReporter } from '../report/table.ts';
 import { foldWords } from '../report/units.ts';
 import { shellWord } from '../text.ts';
 import type { RunResult } from '../workflows/run/request.ts';
-import { shipCommands } from './ship.ts';
+import { engineWords, type NextCalls, nextCalls, shipCommands } from './ship.ts';
 
 interface AskedRun {
   /** As it was called for: what a path found, its name alone need not. */
   readonly suite: string;
-  /** What the run was told of the engines that it built; undefined where it measured files. */
-  readonly engineWords: readonly string[] | undefined;
+  /** Its flags, as they were given. */
+  readonly flags: Readonly<Record<string, unknown>>;
 }
 
 export function describeRun(result: RunResult, asked: AskedRun, terminal: { readonly color: boolean; readonly width: number }): string {
@@ -26,8 +26,8 @@ export function describeRun(result: RunResult, asked: AskedRun, terminal: { read
   const files = result.files.length === 0 ? ['none: no case had ended'] : result.files.map(nearPath);
   lines.push(...files.map((file, index) => `${(index === 0 ? 'records' : '').padEnd(8)} ${file}`));
   // Each in one line, however long: folded it would not paste.
-  if (asked.engineWords) lines.push(...shipCommands(buildReport(input), called, asked.engineWords).map((command) => `ship     ${command}`));
-  lines.push(...labelled('next', nextCommand(result, called), width));
+  if (!asked.flags['engine']) lines.push(...shipCommands(buildReport(input), called, engineWords(asked.flags)).map((command) => `ship     ${command}`));
+  lines.push(...nextLines(result, nextCalls(called, asked.flags)));
   return lines.join('\n');
 }
 
@@ -47,13 +47,12 @@ function nearPath(path: string): string {
   return near.startsWith('..') ? path : near;
 }
 
-function nextCommand({ records, interrupted }: RunResult, suite: string): string {
-  if (interrupted && records.length === 0) return `tsrt-bench run ${suite}`;
-  if (interrupted) return `tsrt-bench run ${suite} --resume   (with the same flags: goes on with the cases that are left)`;
+function nextLines({ records, interrupted }: RunResult, { resume, longer, save, gate }: NextCalls): string[] {
+  if (interrupted) return [`next     ${records.length === 0 ? resume.replace(/ --resume$/, '') : `${resume}   (goes on with the cases that are left)`}`];
   const rounds = records.flatMap((record) => (record.status === 'completed' ? [record.rounds.length] : []));
   if (rounds.length > 0) {
-    const longer = Math.min(...rounds) < BASELINE_ROUNDS ? `tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS} && ` : '';
-    return `${longer}tsrt-bench baseline save main   (then, after a change: \`tsrt-bench gate ${suite} --measure\`)`;
+    const isThin = Math.min(...rounds) < BASELINE_ROUNDS;
+    return [`next     ${isThin ? `${longer} && ` : ''}${save}`, `then     ${gate}   (after a change)`];
   }
-  return 'tsrt-bench doctor   (shows which backends are there and what is missing)';
+  return ['next     tsrt-bench doctor   (shows which backends are there and what is missing)'];
 }

@@ -73,9 +73,9 @@ export default class Run extends BaseCommand {
         ...watch,
       }),
     );
-    const [{ describeRun }, { engineWords }] = await Promise.all([import('./run-summary.ts'), import('./ship.ts')]);
+    const { describeRun } = await import('./run-summary.ts');
     const color = process.stdout.isTTY === true && !process.env['NO_COLOR'];
-    this.log(describeRun(result, { suite: args.suite, engineWords: flags.engine ? undefined : engineWords(flags) }, { color, width: process.stdout.columns || 120 }));
+    this.log(describeRun(result, { suite: args.suite, flags }, { color, width: process.stdout.columns || 120 }));
     if (result.unsaved) for (const line of formatError(result.unsaved)) this.logToStderr(line);
     if (result.unsaved) this.exitWith(EXIT.usage);
     else if (result.interrupted) this.exitWith(EXIT.interrupted);

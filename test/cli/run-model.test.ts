@@ -19,7 +19,7 @@ describe('run of a model', () => {
     expect(run.stdout).toMatch(/suite my-nets · model my-nets/);
     expect(run.stdout).toMatch(/onnxruntime\/fp32\/fusion-on +2 /);
     expect(run.stdout).toMatch(/onnxruntime\/fp32\/fusion-on +3 /);
-    expect(run.stdout).toMatch(/next +tsrt-bench run 'my nets\/model.onnx' --rounds 24/);
+    expect(run.stdout).toMatch(/next +tsrt-bench run 'my nets\/model.onnx' --backend onnxruntime --dim 'length=5' --batch 2 --batch 3 --time 20ms --rounds 24 && tsrt-bench baseline save main\n/);
     expect((await place.run('baseline', 'save', 'main')).status).toBe(0);
     const gated = await place.run('gate', 'my nets/model.onnx');
     expect(gated.stdout + gated.stderr).toMatch(/my-nets/);

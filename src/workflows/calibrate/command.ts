@@ -11,6 +11,7 @@ import { overrideSuite, type SuiteOverrides } from '../../suite/expand.ts';
 import { loadSuite } from '../../suite/load.ts';
 import { resolveModel } from '../../suite/models.ts';
 import type { QuantizationSettings, Suite } from '../../suite/schema.ts';
+import { shellWord } from '../../text.ts';
 import type { OnRunEvent } from '../events.ts';
 import { readModelFile } from '../model-file.ts';
 import { openRegistry } from '../registry.ts';
@@ -153,7 +154,7 @@ export function describeCalibration(result: CalibrateCommandResult): string[] {
       `ranges       ${plural(tensors, 'tensor')} by ${method}, from ${plural(samples, 'sample')} of ${dataset}`,
       ...(mostClipped && mostClipped.share > 0 ? [`clipped      at most ${percent(mostClipped.share)}, of ${mostClipped.tensor}`] : []),
       ...notices.map((text) => `note         ${text}`),
-      `next         tsrt-bench build MODEL --precision int8 --calibration ${file}`,
+      `next         tsrt-bench build MODEL --precision int8 --calibration ${shellWord(file)}`,
     ];
   }
   const rows = result.tensors.slice(0, SHOWN).map((row) => [row.suspicious ? '!' : '', row.tensor, percent(row.clippedShare), percent(row.calibratedClippedShare), `${Math.round(100 * row.drift)} %`]);
