@@ -2,6 +2,7 @@
 import type { CaseComparison, Comparison } from '../gate/compare.ts';
 import { changeCells } from './gate-reporter.ts';
 import { alignedGrid, escapeMarkdown, pipeGrid, type Grid } from './grid.ts';
+import { jsonText } from './json.ts';
 import { createPaint } from './paint.ts';
 
 export const COMPARISON_FORMATS = ['table', 'markdown', 'json'] as const;
@@ -23,7 +24,7 @@ export function renderComparison(comparison: Comparison, format: ComparisonForma
       return `${parts.join('\n\n')}\n`;
     }
     case 'json':
-      return `${JSON.stringify(comparisonData(comparison), null, 2)}\n`;
+      return jsonText(comparisonData(comparison));
     default:
       return format satisfies never;
   }

@@ -3,6 +3,7 @@ import type { CaseVerdict } from '../gate/judge.ts';
 import { renderAnnotations, renderGroup, type Annotation } from './annotations.ts';
 import { byVerdict, headlineOf, type GateReporter } from './gate-reporter.ts';
 import { gateTableReporter } from './gate-text.ts';
+import { jsonText } from './json.ts';
 import { junitDocument } from './junit.ts';
 import { renderXml, type XmlElement } from './xml.ts';
 
@@ -29,7 +30,7 @@ export const gateJsonReporter: GateReporter = {
   name: 'json',
   description: 'the whole answer as JSON: every metric with ratio, interval, threshold and reason',
   fileExtension: 'json',
-  render: (report) => `${JSON.stringify(report, null, 2)}\n`,
+  render: jsonText,
 };
 
 function testCase(one: CaseVerdict): XmlElement {

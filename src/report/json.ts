@@ -6,8 +6,13 @@ export const jsonReporter: Reporter = {
   name: 'json',
   description: 'the rows of the table as JSON, with intervals',
   fileExtension: 'json',
-  render: (input) => `${JSON.stringify(buildReport(input), finite, 2)}\n`,
+  render: (input) => jsonText(buildReport(input)),
 };
+
+/** Indented, with a line feed at its end; numbers that JSON lacks are the strings `NaN`, `Infinity` and `-Infinity`, as in records. */
+export function jsonText(value: unknown): string {
+  return `${JSON.stringify(value, finite, 2)}\n`;
+}
 
 /** JSON has no NaN and no infinities; `null` would not say which it was. */
 function finite(_key: string, value: unknown): unknown {

@@ -203,6 +203,12 @@ describe('compare', () => {
     `);
   });
 
+  it('json says that an end is infinite, which one round leaves it', () => {
+    const one = { label: 'a', suite: 'resnet50', records: [completed({ latencyMs: [[10, 11, 12]] })], paths: [], notices: [] };
+    const text = renderComparison(comparePairs(pairCases(one, one, { allowDifferentDevice: false }), { baseline: 'a', candidate: 'b' }, { ...DEFAULT_POLICY, metrics: ['latency-p50'] }), 'json', false);
+    expect(JSON.parse(text)).toMatchObject({ cases: [{ changes: [{ ratio: { low: 0, point: 1, high: 'Infinity' } }] }] });
+  });
+
   it('json has no raw samples', () => {
     const data = JSON.parse(renderComparison(comparison, 'json', false)) as { readonly cases: readonly Record<string, unknown>[] };
     expect(data.cases.map((one) => one['state'])).toEqual(['both', 'both', 'both', 'both', 'broken', 'new', 'missing']);
