@@ -34,18 +34,17 @@ const BACKENDS: ReadonlyMap<string, () => Promise<Backend>> = new Map([
 export type OpenOptions = Partial<LoadOptions>;
 
 /**
- * Opens an engine: a file by its path, the bytes of one, or what {@link deserializeEngine} made of them. `device` is one of its backend's, by name, part of it or index, as for `--device`. The
+ * Opens an engine: a file by its path, the bytes of one, a blob or a stream of them, or what {@link deserializeEngine} made of them. `device` is one of its backend's, by name, part of it or index, as for `--device`. The
  * session holds the device until it is disposed of. `signal` stops it: then it rejects with the signal's reason, and no session is left behind.
  *
  * Throws TsrtError MODEL_NOT_FOUND, ENGINE_INVALID for anything but an intact file, ENGINE_INCOMPATIBLE for engines of another version, device or of
  * a plugin's backend, with what differs in `details`; BACKEND_UNAVAILABLE without a device, USAGE for a name that none has.
  */
-export async function openEngine(source: string | URL | Uint8Array | ArrayBuffer | Engine, { device, signal }: OpenOptions = {}): Promise<Session> {
+export async function openEngine(source: string | URL | Uint8Array | ArrayBuffer | Blob | ReadableStream<Uint8Array> | Engine, { device, signal }: OpenOptions = {}): Promise<Session> {
   signal?.throwIfAborted();
   if (typeof source !== 'string' && !(source instanceof URL)) return load('header' in source ? source : await deserializeEngine(source), device, signal);
   const file = typeof source === 'string' ? source : fileURLToPath(source);
-  const { engine } = await readEngine(file, signal);
-  return load(engine, device, signal).catch((error: unknown) => {
+  return load(await readEngine(file, signal), device, signal).catch((error: unknown) => {
     throw error instanceof TsrtError && error.code.startsWith('ENGINE_') ? withPlace(error, file) : error;
   });
 }

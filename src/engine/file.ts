@@ -11,13 +11,16 @@
  * Numbers are little-endian. Every byte of a file is determined by the engine and covered by a check: the same engine gives
  * the same bytes, and a flipped bit anywhere is found. 256 bytes is WebGPU's largest default buffer-offset alignment
  * (minStorageBufferOffsetAlignment), so that parts can be bound as they lie.
+ *
+ * A file may have any size; a part has less than 2 GiB, which is what Node reads and WebCrypto hashes in one piece. Files are written and read from first
+ * to last, part by part, so that nobody needs the whole of one in memory.
  */
 import { TsrtError } from '../errors.ts';
-import { unshared } from '../ir/tensor.ts';
 import { canonicalJson, parseBoundedJson } from './canonical.ts';
-import type { Engine } from './engine.ts';
+import type { Engine, EngineHeader } from './engine.ts';
 import { HeaderError, readHeader } from './header.ts';
 import { sha256, sha256Hex, toHex } from './sha256.ts';
+import { type ByteSource, bytesSource, streamSource } from './source.ts';
 
 export const ENGINE_FORMAT_VERSION = 1;
 export const PART_ALIGNMENT = 256;
@@ -43,51 +46,95 @@ export function isEngineFile(bytes: Uint8Array): boolean {
 }
 
 /** What Node reads of a file in one piece, and WebCrypto hashes. */
-const MAX_ENGINE_BYTES = 2 ** 31 - 1;
+export const MAX_PART_BYTES = 2 ** 31 - 1;
 
 /**
- * The bytes of an engine file. Deterministic: equal engines, with parts in equal order, give equal bytes. Throws TsrtError MODEL_UNSUPPORTED for an engine
- * of 2 GiB and more.
+ * The bytes of an engine file, in pieces: parts are given as they are, without a copy. Deterministic: equal engines, with parts in equal order, give equal
+ * bytes. Throws TsrtError MODEL_UNSUPPORTED, before the first piece, for a part of 2 GiB and more.
  */
-export async function serializeEngine(engine: Engine): Promise<Uint8Array> {
-  const bytes = [...engine.parts.values()].reduce((sum, part) => sum + part.length + PART_ALIGNMENT, PRELUDE_BYTES + MAX_HEADER_BYTES);
-  if (bytes > MAX_ENGINE_BYTES) {
-    throw new TsrtError('MODEL_UNSUPPORTED', `the engine would take ${(bytes / 2 ** 30).toFixed(1)} GiB, and an engine file holds less than 2`, {
-      fix: 'build it in fp16, which takes half of fp32, or in int8, which takes a quarter',
-    });
-  }
-  const hashes = await Promise.all([...engine.parts.values()].map(sha256Hex));
+export async function* engineBytes(engine: Engine): AsyncGenerator<Uint8Array> {
+  for (const [name, { length }] of engine.parts) if (length > MAX_PART_BYTES) throw tooLarge(name, length);
+  const hashes: string[] = [];
+  // One after the other: WebCrypto copies what it hashes.
+  for (const part of engine.parts.values()) hashes.push(await sha256Hex(part));
   const names = [...engine.parts.keys()];
   const lengths = [...engine.parts.values()].map((part) => part.length);
   const header = settleHeader(engine, names, lengths, hashes);
-  const end = header.entries.at(-1);
-  const file = new Uint8Array(end ? end.offset + end.length : PRELUDE_BYTES + header.bytes.length);
-  const view = new DataView(file.buffer);
-  file.set(MAGIC, 0);
-  view.setUint32(8, ENGINE_FORMAT_VERSION, true);
-  view.setUint32(12, header.bytes.length, true);
-  file.set(await sha256(header.bytes), 16);
-  file.set(header.bytes, PRELUDE_BYTES);
-  for (const entry of header.entries) file.set(engine.parts.get(entry.name)!, entry.offset);
+  yield await preludeOf(header.bytes);
+  let end = PRELUDE_BYTES + header.bytes.length;
+  for (const { name, offset, length } of header.entries) {
+    yield new Uint8Array(offset - end);
+    yield engine.parts.get(name)!;
+    end = offset + length;
+  }
+}
+
+/** {@link engineBytes} in one array, for engines that are known to be small. */
+export async function serializeEngine(engine: Engine): Promise<Uint8Array> {
+  const pieces: Uint8Array[] = [];
+  for await (const piece of engineBytes(engine)) pieces.push(piece);
+  const file = new Uint8Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    file.set(piece, at);
+    at += piece.length;
+  }
   return file;
 }
 
+/** Magic, version, length and hash of the header, and the header. */
+async function preludeOf(header: Uint8Array): Promise<Uint8Array> {
+  const bytes = new Uint8Array(PRELUDE_BYTES + header.length);
+  const view = new DataView(bytes.buffer);
+  bytes.set(MAGIC, 0);
+  view.setUint32(8, ENGINE_FORMAT_VERSION, true);
+  view.setUint32(12, header.length, true);
+  bytes.set(await sha256(header), 16);
+  bytes.set(header, PRELUDE_BYTES);
+  return bytes;
+}
+
+function tooLarge(part: string, bytes: number): TsrtError {
+  return new TsrtError('MODEL_UNSUPPORTED', `the engine's part '${part}' takes ${(bytes / 2 ** 30).toFixed(1)} GiB, and a part of an engine file, which holds a tensor whole, has less than 2`, {
+    fix: 'build it in fp16, which takes half of fp32, or in int8, which takes a quarter; or export the model with its largest tensor split',
+  });
+}
+
 /**
- * Reads an engine file from an untrusted source: bytes, or the buffer that a page's `response.arrayBuffer()` gives. Parts of the result are views of it,
- * or of a copy where it is in shared memory.
+ * Reads an engine file from an untrusted source: bytes, the buffer that a page's `response.arrayBuffer()` gives, a file that a user chose, or a stream such
+ * as `response.body`. Of bytes and buffers the parts of the result are views, or views of a copy where they are in shared memory; a stream
+ * or a file is read part by part, and a part is all that is held twice.
  * Throws TsrtError ENGINE_INVALID for anything but an intact file, ENGINE_INCOMPATIBLE for another format version.
  */
-export async function deserializeEngine(file: Uint8Array | ArrayBuffer): Promise<Engine> {
-  const bytes = unshared(ArrayBuffer.isView(file) ? file : new Uint8Array(file));
-  const headerBytes = await readPrelude(bytes);
-  const { header, entries } = readEnvelope(headerBytes);
-  checkLayout(bytes, PRELUDE_BYTES + headerBytes.length, entries);
-  const parts = entries.map((entry) => [entry.name, bytes.subarray(entry.offset, entry.offset + entry.length)] as const);
-  const hashes = await Promise.all(parts.map(([, part]) => sha256Hex(part)));
-  entries.forEach((entry, index) => {
-    if (hashes[index] !== entry.sha256) throw invalid(`part '${entry.name}' does not match its SHA-256`);
-  });
-  return { header, parts: new Map(parts) };
+export async function deserializeEngine(file: Uint8Array | ArrayBuffer | Blob | ReadableStream<Uint8Array>): Promise<Engine> {
+  if ('getReader' in file) return readEngineFrom(streamSource(file));
+  if ('stream' in file) return readEngineFrom(streamSource(file.stream(), file.size));
+  return readEngineFrom(bytesSource(ArrayBuffer.isView(file) ? file : new Uint8Array(file)));
+}
+
+/** As {@link deserializeEngine}; closes the source. */
+export async function readEngineFrom(source: ByteSource): Promise<Engine> {
+  const parts = new Map<string, Uint8Array>();
+  const { header } = await examineEngine(source, (name, part) => parts.set(name, part));
+  return { header, parts };
+}
+
+/**
+ * The header of an engine file and the sizes of its parts in bytes, all of it checked as {@link deserializeEngine} does; `take` is given every part in turn, and
+ * nothing else holds it. Closes the source.
+ */
+export async function examineEngine(
+  source: ByteSource,
+  take: (name: string, part: Uint8Array) => void = () => undefined,
+): Promise<{ readonly header: EngineHeader; readonly parts: readonly { readonly name: string; readonly bytes: number }[] }> {
+  try {
+    const headerBytes = await readPrelude(source);
+    const { header, entries } = readEnvelope(headerBytes);
+    await readAll(source, PRELUDE_BYTES + headerBytes.length, entries, take);
+    return { header, parts: entries.map(({ name, length }) => ({ name, bytes: length })) };
+  } finally {
+    await source.close();
+  }
 }
 
 /** Offsets stand in the header and depend on its length; they are repeated until they agree, which two or three turns do. */
@@ -122,7 +169,8 @@ function partOffsets(start: number, lengths: readonly number[]): number[] {
   });
 }
 
-async function readPrelude(bytes: Uint8Array): Promise<Uint8Array> {
+async function readPrelude(source: ByteSource): Promise<Uint8Array> {
+  const bytes = await source.take(PRELUDE_BYTES);
   if (!MAGIC.every((byte, index) => bytes[index] === byte)) throw invalid('it does not start as an engine file does');
   if (bytes.length < PRELUDE_BYTES) throw invalid(`it is cut off after ${bytes.length} bytes`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -136,8 +184,8 @@ async function readPrelude(bytes: Uint8Array): Promise<Uint8Array> {
   }
   const length = view.getUint32(12, true);
   if (length > MAX_HEADER_BYTES) throw invalid(`its header claims ${length} bytes, more than ${MAX_HEADER_BYTES}`);
-  if (PRELUDE_BYTES + length > bytes.length) throw invalid(`it is cut off inside its header`);
-  const header = bytes.subarray(PRELUDE_BYTES, PRELUDE_BYTES + length);
+  const header = await source.take(length);
+  if (header.length < length) throw invalid(`it is cut off inside its header`);
   if ((await sha256Hex(header)) !== toHex(bytes.subarray(16, 48))) throw invalid('its header does not match its SHA-256');
   return header;
 }
@@ -174,16 +222,30 @@ function readParts(value: unknown): PartEntry[] {
 }
 
 /** Parts must lie exactly where the writer puts them: no overlap, no gap that hides data, nothing after the last. */
-function checkLayout(bytes: Uint8Array, headerEnd: number, entries: readonly PartEntry[]): void {
-  const offsets = partOffsets(headerEnd, entries.map((entry) => entry.length));
+async function readAll(source: ByteSource, headerEnd: number, entries: readonly PartEntry[], take: (name: string, part: Uint8Array) => void): Promise<void> {
+  checkTable(source, headerEnd, entries);
   let end = headerEnd;
-  entries.forEach((entry, index) => {
-    if (entry.offset !== offsets[index]) throw invalid(`part '${entry.name}' is not where its table says`);
-    if (entry.offset + entry.length > bytes.length) throw invalid(`it is cut off inside part '${entry.name}'`);
-    for (let i = end; i < entry.offset; i++) if (bytes[i] !== 0) throw invalid(`byte ${i}, between parts, is not zero`);
-    end = entry.offset + entry.length;
-  });
-  if (bytes.length !== end) throw invalid(`it goes on for ${bytes.length - end} bytes after its last part`);
+  for (const { name, offset, length, sha256: hash } of entries) {
+    const gap = await source.take(offset - end);
+    const hidden = gap.findIndex((byte) => byte !== 0);
+    if (hidden >= 0) throw invalid(`byte ${end + hidden}, between parts, is not zero`);
+    const part = await source.take(length);
+    if (gap.length < offset - end || part.length < length) throw invalid(`it is cut off inside part '${name}'`);
+    if ((await sha256Hex(part)) !== hash) throw invalid(`part '${name}' does not match its SHA-256`);
+    take(name, part);
+    end = offset + length;
+  }
+  if ((await source.take(1)).length > 0) throw invalid('it goes on after its last part');
+}
+
+/** Before memory is taken for parts: what no file could have, and what this one is too short for. */
+function checkTable({ size = Infinity }: ByteSource, headerEnd: number, entries: readonly PartEntry[]): void {
+  const offsets = partOffsets(headerEnd, entries.map((entry) => entry.length));
+  for (const [index, { name, offset, length }] of entries.entries()) {
+    if (offset !== offsets[index]) throw invalid(`part '${name}' is not where its table says`);
+    if (length > MAX_PART_BYTES) throw invalid(`part '${name}' claims ${length} bytes, more than ${MAX_PART_BYTES}`);
+    if (offset + length > size) throw invalid(`it is cut off inside part '${name}'`);
+  }
 }
 
 function invalid(what: string, cause?: unknown): TsrtError {

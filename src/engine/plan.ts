@@ -8,7 +8,7 @@
 import { DTYPE_BITS, type DType, elementCount } from '../ir/tensor.ts';
 
 /** Bumped when the meaning of a plan changes; an engine with another version is refused. */
-export const PLAN_VERSION = 1;
+export const PLAN_VERSION = 2;
 
 /** Offsets of storage bindings are multiples of this (WebGPU's default minStorageBufferOffsetAlignment). */
 export const BINDING_ALIGNMENT = 256;
@@ -26,8 +26,8 @@ export type Storage = 'f32' | 'f16' | 'i32' | 'u32' | 'i8' | 'u8';
 export const STORAGE_BYTES = { f32: 4, f16: 2, i32: 4, u32: 4, i8: 1, u8: 1 } as const satisfies Record<Storage, number>;
 
 export type PlanBuffer =
-  /** Filled at load from `[offset, offset + bytes)` of the engine's part 'weights'. */
-  | { readonly kind: 'weights'; readonly bytes: number; readonly offset: number }
+  /** Filled at load from the part of the engine that has this name and as many bytes. */
+  | { readonly kind: 'weights'; readonly bytes: number; readonly part: string }
   /** Activations and scratch, shared by all requests in flight: the queue runs in order. */
   | { readonly kind: 'arena'; readonly bytes: number }
   | { readonly kind: 'input'; readonly bytes: number }
@@ -122,12 +122,12 @@ export function stagingBytes(plan: Plan): number {
   return streamsOf(plan) * (staged + planBytes(plan, 'output'));
 }
 
-/** Checks an untrusted value and returns it as a plan. Throws {@link PlanError}. */
-export function readPlan(value: unknown, weightBytes: number): Plan {
+/** Checks an untrusted value, with the parts of the engine that it comes from, and returns it as a plan. Throws {@link PlanError}. */
+export function readPlan(value: unknown, parts: ReadonlyMap<string, Uint8Array>): Plan {
   const plan = object(value, 'plan');
   if (plan['version'] !== PLAN_VERSION) throw new PlanError(`plan version ${String(plan['version'])}, this runtime reads ${PLAN_VERSION}`);
   const layerCount = integer(plan['layerCount'], 'layerCount');
-  const buffers = list(plan['buffers'], 'buffers', (item, at) => readBuffer(item, at, weightBytes));
+  const buffers = list(plan['buffers'], 'buffers', (item, at) => readBuffer(item, at, parts));
   const shaders = list(plan['shaders'], 'shaders', readShader);
   const range = (item: unknown, at: string) => readRange(item, at, buffers);
   const steps = list(plan['steps'], 'steps', (item, at) => readStep(item, at, shaders, range, layerCount));
@@ -144,15 +144,16 @@ function readStreams(value: unknown): number {
   return streams;
 }
 
-function readBuffer(value: unknown, at: string, weightBytes: number): PlanBuffer {
+function readBuffer(value: unknown, at: string, parts: ReadonlyMap<string, Uint8Array>): PlanBuffer {
   const item = object(value, at);
   const kind = oneOf(item['kind'], ['weights', 'arena', 'input', 'output'] as const, `${at}.kind`);
   const bytes = integer(item['bytes'], `${at}.bytes`);
   if (bytes === 0 || bytes % 16 !== 0) throw new PlanError(`${at}.bytes is ${bytes}, not a positive multiple of 16`);
   if (kind !== 'weights') return { kind, bytes };
-  const offset = integer(item['offset'], `${at}.offset`);
-  if (offset + bytes > weightBytes) throw new PlanError(`${at} reaches byte ${offset + bytes} of ${weightBytes} weight bytes`);
-  return { kind, bytes, offset };
+  const part = text(item['part'], `${at}.part`);
+  const found = parts.get(part)?.byteLength;
+  if (found !== bytes) throw new PlanError(`${at} takes ${bytes} bytes from the part '${part}', which ${found === undefined ? 'is not there' : `has ${found}`}`);
+  return { kind, bytes, part };
 }
 
 function readShader(value: unknown, at: string): PlanShader {

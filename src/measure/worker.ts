@@ -4,9 +4,8 @@
  * A process of its own gives a case its own heap, its own driver state and a peak of memory that is its own; and a driver that
  * takes the process down takes nothing else.
  */
-import { readFile } from 'node:fs/promises';
 import { BACKENDS } from '../backends/built-in.ts';
-import { deserializeEngine } from '../engine/file.ts';
+import { readEngine } from '../engine/read.ts';
 import { reportError } from '../errors.ts';
 import { loadRegistry } from '../registry.ts';
 import { TOOL_VERSION } from '../version.ts';
@@ -20,7 +19,7 @@ const services: WorkerServices = {
     const builtIn = { name: 'tsrt-bench', version: TOOL_VERSION, backends: BACKENDS };
     return (await loadRegistry({ builtIn, plugins })).backend(name);
   },
-  readEngine: async (path) => deserializeEngine(await readFile(path)),
+  readEngine,
 };
 
 /** Resolves when the message is out, or when there is nobody to read it. */

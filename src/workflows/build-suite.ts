@@ -1,5 +1,5 @@
 /** `build` of a suite: the engines that `run` measures, written where they stay. */
-import { readFile } from 'node:fs/promises';
+import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { EngineHeader } from '../engine/engine.ts';
 import { type ErrorReport, TsrtError } from '../errors.ts';
@@ -66,7 +66,7 @@ export function buildSuite({ run, variants, output, exportTactics }: SuiteBuildR
       }
       const { path, sha256, bytes, buildMs, header } = outcome;
       const file = output.endsWith('.engine') ? output : join(output, fileName(name, outcome.variant));
-      await writeWhole(file, await readFile(path));
+      await writeWhole(file, (part) => copyFile(path, part));
       if (exportTactics !== undefined) await writeTactics(exportTactics, header.tactics);
       engines.push({ variant, batch, file, sha256, bytes, buildMs, header });
     }

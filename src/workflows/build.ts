@@ -1,12 +1,11 @@
 /** `build` of a model: one engine file of one ONNX file. */
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import type { BuildContext, TuningContext } from '../backends/backend.ts';
 import { compileModel, type CompileStep } from '../backends/compile.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
-import { serializeEngine } from '../engine/file.ts';
 import { precisionMismatch, precisionShares } from '../engine/precision.ts';
-import { sha256Hex } from '../engine/sha256.ts';
+import { writeEngine } from '../engine/write.ts';
 import { TsrtError } from '../errors.ts';
 import type { Registry } from '../registry.ts';
 import { readCalibration } from './calibrate/suite.ts';
@@ -81,13 +80,12 @@ export async function buildEngineFile(request: BuildRequest): Promise<BuildResul
   );
   const buildStepsMs = times.end();
   const startMs = performance.now();
-  const bytes = await serializeEngine(engine);
   const file = output.endsWith('.engine') ? output : join(output, `${engineFileName(modelName, engine.header.options)}.engine`);
-  await writeWhole(file, bytes);
+  const { bytes, sha256 } = await writeWhole(file, (part) => writeEngine(part, engine));
   stepsMs.write = performance.now() - startMs;
   const { user, system } = process.cpuUsage(cpuBefore);
   if (request.exportTactics !== undefined) await exportTactics(request.exportTactics, engine.header.tactics);
-  return { file, sha256: await sha256Hex(bytes), bytes: bytes.length, stepsMs, buildStepsMs, cpuMs: (user + system) / 1000, unproven: unproven(engine.header), header: engine.header };
+  return { file, sha256, bytes, stepsMs, buildStepsMs, cpuMs: (user + system) / 1000, unproven: unproven(engine.header), header: engine.header };
 }
 
 function unproven({ options: { precision }, layers }: EngineHeader): string | undefined {
@@ -100,14 +98,17 @@ export function engineFileName(model: string, options: BuildOptions): string {
   return [model, options.backend, options.precision, `fusion-${options.fusion}`, ...extras, `b${options.batch}`].join('-').replace(/[^A-Za-z0-9._-]+/g, '_');
 }
 
-/** An engine's file, which appears under its name only when it is whole. Throws RESULTS_UNWRITABLE. */
-export async function writeWhole(file: string, bytes: Uint8Array): Promise<void> {
+/** An engine's file, which appears under its name only when `write` has made the whole of it under another one. Throws RESULTS_UNWRITABLE. */
+export async function writeWhole<T>(file: string, write: (part: string) => Promise<T>): Promise<T> {
   const part = `${file}.${process.pid}.part`;
   try {
     await mkdir(dirname(file), { recursive: true });
-    await writeFile(part, bytes);
+    const written = await write(part);
     await rename(part, file);
+    return written;
   } catch (cause) {
+    await rm(part, { force: true }).catch(() => undefined);
+    if (cause instanceof TsrtError) throw cause;
     throw new TsrtError('RESULTS_UNWRITABLE', `the engine can't be written: ${cause instanceof Error ? cause.message : String(cause)}`, {
       place: file,
       fix: 'choose another place with --output, or make room',

@@ -60,8 +60,8 @@ export interface NodeCompareRequest extends ProfileSettings {
 export async function compareEngines({ baseline, candidate, ...request }: NodeCompareRequest): Promise<NodeComparison> {
   const stray = [baseline, candidate].find((file) => !file.endsWith('.engine'));
   if (stray !== undefined) throw new TsrtError('USAGE', 'nodes are compared between two engine files', { place: stray, fix: 'tsrt-bench build MODEL writes one; give two of them to compare --by node' });
-  const { header } = (await readEngineFile(baseline)).engine;
-  const { header: otherHeader } = (await readEngineFile(candidate)).engine;
+  const { header } = await readEngineFile(baseline);
+  const { header: otherHeader } = await readEngineFile(candidate);
   if (header.model.sha256 !== otherHeader.model.sha256) throw new TsrtError('USAGE', `the engines are of different models, ${header.model.name} and ${otherHeader.model.name}`, { fix: 'give two engines of the same file' });
   // A device is usually one backend's: the other side's takes its first.
   const backends = [header.backend, otherHeader.backend].map((name) => request.registry.backend(name));

@@ -4,25 +4,20 @@
  */
 import { basename } from 'node:path';
 import type { Availability } from '../backends/backend.ts';
-import type { Engine } from '../engine/engine.ts';
 import { differences } from '../engine/fingerprint.ts';
-import { readEngine } from '../engine/read.ts';
-import { sha256Hex } from '../engine/sha256.ts';
+import { type ExaminedEngine, examineEngineFile } from '../engine/read.ts';
 import { TsrtError } from '../errors.ts';
 import type { PluginStamp } from '../ir/custom.ts';
 import { missingPlugins } from '../plugin-guard.ts';
 
-export interface EngineFile {
+/** What is known of a file; the engine itself is read where it is loaded. */
+export interface EngineFile extends ExaminedEngine {
   readonly file: string;
-  readonly bytes: Uint8Array;
-  readonly sha256: string;
-  readonly engine: Engine;
 }
 
 /** Throws TsrtError MODEL_NOT_FOUND, ENGINE_INVALID or ENGINE_INCOMPATIBLE (of another format version), with the file's name. */
 export async function readEngineFile(file: string): Promise<EngineFile> {
-  const { bytes, engine } = await readEngine(file);
-  return { file, bytes, sha256: await sha256Hex(bytes), engine };
+  return { file, ...(await examineEngineFile(file)) };
 }
 
 /**
@@ -30,7 +25,7 @@ export async function readEngineFile(file: string): Promise<EngineFile> {
  * may be a plugin's. Throws TsrtError ENGINE_INCOMPATIBLE.
  */
 export function requireLoaded(files: readonly EngineFile[], loaded: readonly PluginStamp[]): void {
-  const needs = files.map(({ file, engine: { header } }) => ({ file, names: (header.plugins ?? []).map(({ name }) => name).filter((name) => !loaded.some((stamp) => stamp.name === name)) }));
+  const needs = files.map(({ file, header }) => ({ file, names: (header.plugins ?? []).map(({ name }) => name).filter((name) => !loaded.some((stamp) => stamp.name === name)) }));
   const lacking = needs.filter(({ names }) => names.length > 0);
   if (lacking.length === 0) return;
   const names = [...new Set(lacking.flatMap((entry) => entry.names))];
@@ -45,7 +40,7 @@ export function requireLoaded(files: readonly EngineFile[], loaded: readonly Plu
  * plugins. Throws TsrtError
  * BACKEND_UNAVAILABLE.
  */
-export function whyNotHere({ file, engine: { header } }: EngineFile, availability: Availability, loaded: readonly PluginStamp[]): string[] {
+export function whyNotHere({ file, header }: EngineFile, availability: Availability, loaded: readonly PluginStamp[]): string[] {
   if (availability.status === 'unavailable') {
     throw new TsrtError('BACKEND_UNAVAILABLE', `the engine can't run here: ${availability.reason}`, { place: file, fix: availability.fix });
   }

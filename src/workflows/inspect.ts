@@ -3,7 +3,7 @@ import { basename, dirname } from 'node:path';
 import { type CompileRequest, readBuildInput } from '../backends/compile.ts';
 import type { Backend, BuildContext, Unsupported } from '../backends/backend.ts';
 import type { BuildOptions, EngineHeader } from '../engine/engine.ts';
-import { deserializeEngine, isEngineFile } from '../engine/file.ts';
+import { examineEngineFile, isEngineAt, readEngine } from '../engine/read.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from '../backends/onnxruntime/parts.ts';
 import { reportError, TsrtError, type ErrorReport } from '../errors.ts';
 import type { Graph } from '../ir/graph.ts';
@@ -70,8 +70,9 @@ export type BuildWishes = Pick<BuildContext, 'device' | 'tuning'> & Pick<Compile
 
 /** Tells model and engine apart by their first bytes. Throws MODEL_NOT_FOUND, MODEL_INVALID or ENGINE_INVALID. */
 export async function inspect(file: string, options: BuildOptions, registry: Registry, wishes: BuildWishes = {}): Promise<Inspection> {
+  if (await isEngineAt(file)) return inspectEngine(file);
   const bytes = await readModelFile(file);
-  return isEngineFile(bytes) ? inspectEngine(file, bytes) : inModelFile(file, () => inspectModel(file, bytes, options, registry, wishes));
+  return inModelFile(file, () => inspectModel(file, bytes, options, registry, wishes));
 }
 
 /**
@@ -79,8 +80,7 @@ export async function inspect(file: string, options: BuildOptions, registry: Reg
  * Throws USAGE for an engine of another backend, or of a model with weights in files of their own.
  */
 export async function writeModelOf(file: string, output: string): Promise<void> {
-  const bytes = await readModelFile(file);
-  const parts: ReadonlyMap<string, Uint8Array> = isEngineFile(bytes) ? (await deserializeEngine(bytes)).parts : new Map();
+  const parts: ReadonlyMap<string, Uint8Array> = (await isEngineAt(file)) ? (await readEngine(file)).parts : new Map();
   const model = parts.get(MODEL_PART);
   if (!model) {
     throw new TsrtError('USAGE', 'only engines of the onnxruntime backend hold an ONNX file', {
@@ -94,9 +94,9 @@ export async function writeModelOf(file: string, output: string): Promise<void> 
   await writeOutput(output, model);
 }
 
-async function inspectEngine(file: string, bytes: Uint8Array): Promise<EngineInspection> {
-  const { header, parts } = await deserializeEngine(bytes);
-  return { kind: 'engine', file, fileBytes: bytes.length, header, parts: [...parts].map(([name, part]) => ({ name, bytes: part.byteLength })) };
+async function inspectEngine(file: string): Promise<EngineInspection> {
+  const { bytes, header, parts } = await examineEngineFile(file);
+  return { kind: 'engine', file, fileBytes: bytes, header, parts };
 }
 
 async function inspectModel(file: string, bytes: Uint8Array, options: BuildOptions, registry: Registry, wanted: BuildWishes): Promise<ModelInspection> {

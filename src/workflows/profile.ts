@@ -8,6 +8,7 @@
 import { basename } from 'node:path';
 import type { Backend, DevicePeaks, LayerTime, Session, TensorMap } from '../backends/backend.ts';
 import type { Engine, EngineHeader } from '../engine/engine.ts';
+import { readEngine } from '../engine/read.ts';
 import { TsrtError } from '../errors.ts';
 import { createSessionClock, createSystemClock, type TimeSource } from '../measure/clock.ts';
 import { seededInputs } from '../measure/inputs.ts';
@@ -42,11 +43,11 @@ export interface EngineProfile {
 export async function profileFile(file: string, request: ProfileSettings & { readonly registry: Registry; readonly device: string | undefined }): Promise<EngineProfile> {
   const read = await readEngineFile(file);
   requireLoaded([read], request.registry.stamps);
-  const backend = request.registry.backend(read.engine.header.backend);
+  const backend = request.registry.backend(read.header.backend);
   const device = (await chooseDevices(request.device, [backend])).get(backend.name);
   const reasons = whyNotHere(read, await probeBackend(backend, device), request.registry.stamps);
   if (reasons.length > 0) throw refusedEngines([{ file, reasons }], 'build it again for this device, with tsrt-bench build');
-  return profileEngine(basename(file), read.engine, backend, device, request);
+  return profileEngine(basename(file), await readEngine(file), backend, device, request);
 }
 
 /** Profiles every variant of a suite that can be built. Throws TsrtError where none can. */
@@ -55,7 +56,7 @@ export async function profileSuite(run: RunRequest, settings: ProfileSettings): 
     const profiles: EngineProfile[] = [];
     const missing: string[] = [];
     for (const [title, outcome] of outcomes) {
-      if (outcome.status === 'built') profiles.push(await profileEngine(title, (await readEngineFile(outcome.path)).engine, outcome.backend, deviceOf(await probe(outcome.backend)), settings));
+      if (outcome.status === 'built') profiles.push(await profileEngine(title, await readEngine(outcome.path), outcome.backend, deviceOf(await probe(outcome.backend)), settings));
       else missing.push(`${title}: ${outcome.status === 'skipped' ? outcome.reason : outcome.error.message}`);
     }
     for (const text of missing) run.onEvent({ kind: 'notice', text });

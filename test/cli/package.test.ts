@@ -96,7 +96,7 @@ describe('the package', () => {
 
   it.each<[string, readonly string[], string]>([
     ['for Node alone', ['es2023'], CONSUMER],
-    ['with the DOM', ['es2023', 'dom'], `${CONSUMER}export const open = async (gpu: GPU) => openDevice(await gpu.requestAdapter());\nexport const read = async (response: Response) => deserializeEngine(await response.arrayBuffer());\n`],
+    ['with the DOM', ['es2023', 'dom'], `${CONSUMER}export const open = async (gpu: GPU) => openDevice(await gpu.requestAdapter());\nexport const read = async (response: Response) => deserializeEngine(response.body ?? (await response.blob()));\n`],
   ])('has types that resolve under strict and nodenext, %s', async (_, lib, consumer) => {
     await writeFile(join(folder, 'package.json'), '{ "type": "module" }');
     await writeFile(join(folder, 'tsconfig.json'), JSON.stringify(tsconfig(lib)));

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import { serializeEngine } from '../../src/engine/file.ts';
+import { fromNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { engineOf } from '../device/helpers.ts';
 import { temporaryFolder } from '../helpers/folder.ts';
@@ -15,7 +16,7 @@ const path = (file: string): string => fileURLToPath(new URL(file, import.meta.u
 it('loads without Node and reads an engine', async () => {
   const graph = newGraphBuilder('small');
   graph.input('x', { dtype: 'float32', dims: [4] });
-  const engine = engineOf(graph.finish([graph.node('Relu', ['x'], {})]));
+  const engine = engineOf(graph.finish([graph.node('Add', ['x', graph.constant(fromNumbers('float32', [4], [1, 2, 3, 4]))], {})]));
   const file = join(await temporaryFolder(), 'small.engine');
   await writeFile(file, await serializeEngine(engine));
   const { stdout } = await promisify(execFile)(process.execPath, [

@@ -66,7 +66,7 @@ export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE,
       // As it comes out of an engine file.
       backendData: JSON.parse(JSON.stringify(built.plan)) as unknown,
     },
-    parts: new Map([['weights', built.weights]]),
+    parts: built.weights,
   };
 }
 

@@ -11,7 +11,7 @@ import type { Graph } from '../../src/ir/graph.ts';
 import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { countingDevice } from './counting.ts';
-import { engineOf, noDevice, noise, swiftshader, testDevice, validatingDevice } from './helpers.ts';
+import { COMPACT_PROFILE, engineOf, noDevice, noise, swiftshader, testDevice, validatingDevice, withSession } from './helpers.ts';
 
 const CONV = { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [1, 1] } as const;
 
@@ -184,5 +184,23 @@ describe.skipIf(noDevice)('outputs that are larger together than a buffer may be
       await session.dispose();
       expect(counted.live().buffers).toBe(0);
     }
+  });
+});
+
+describe.skipIf(noDevice)('weights that are larger together than a buffer may be (skipped without SwiftShader)', () => {
+  it('are read from several', async () => {
+    const graph = newGraphBuilder('weights');
+    const [x, first, second] = [noise(16), noise(256), noise(256)];
+    graph.input('x', { dtype: 'float32', dims: [1, 16] });
+    const product = (input: string, values: Float64Array, name: string) => graph.node('MatMul', [input, graph.constant(fromNumbers('float32', [16, 16], values))], {}, { outputs: [name] });
+    const whole = graph.finish([product(product('x', first, 'h'), second, 'y')]);
+    const profile = { ...COMPACT_PROFILE, maxBufferBytes: 1024 };
+    expect([...engineOf(whole, profile).parts.keys()]).toEqual(['weights', 'weights-1']);
+    const times = (row: readonly number[], matrix: Float64Array) => row.map((_, column) => row.reduce((sum, value, k) => sum + value * matrix[k * 16 + column]!, 0));
+    const expected = times(times([...x], first), second);
+    await withSession(whole, async (session) => {
+      const found = toNumbers((await session.run({ x: fromNumbers('float32', [1, 16], x) }))['y']!);
+      expected.forEach((value, i) => expect(found[i]).toBeCloseTo(value, 4));
+    }, profile);
   });
 });

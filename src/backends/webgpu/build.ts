@@ -14,7 +14,8 @@ import type { DeviceProfile } from './profile.ts';
 
 export interface Built {
   readonly plan: Plan;
-  readonly weights: Uint8Array;
+  /** Parts of the engine, by the names that the plan has for them. */
+  readonly weights: ReadonlyMap<string, Uint8Array>;
   readonly layers: readonly EngineLayer[];
   readonly memory: MemoryLedger;
   readonly inPlace: InPlace;

@@ -118,7 +118,7 @@ interface Lowered {
 
 function plainContent(built: Planned, { graph, wanted, reports, windows }: Lowered): Content {
   const passes = windows ? [...reports, windowsReport(built.inPlace, graph)] : reports;
-  return { ...built, parts: new Map([['weights', built.weights]]), passes, notices: [], wanted: [wanted], elsewhere: [] };
+  return { ...built, parts: built.weights, passes, notices: [], wanted: [wanted], elsewhere: [] };
 }
 
 /** The graph as it can be written to ONNX, whole custom ops where there are kernels for them. */

@@ -39,8 +39,8 @@ const COMPUTE_STAGE = 0x4;
 /** One upload; larger weights go in several, so that the driver's staging memory stays small. */
 const UPLOAD_BYTES = 16 * 2 ** 20;
 
-/** Throws TsrtError OUT_OF_MEMORY where the device can't hold the plan, DEVICE_LOST where it goes away meanwhile. */
-export async function createResources(open: WebgpuDevice, plan: Plan, weights: Uint8Array): Promise<Resources> {
+/** `parts` are the engine's. Throws TsrtError OUT_OF_MEMORY where the device can't hold the plan, DEVICE_LOST where it goes away meanwhile. */
+export async function createResources(open: WebgpuDevice, plan: Plan, parts: ReadonlyMap<string, Uint8Array>): Promise<Resources> {
   const { device } = open;
   open.check();
   checkFits(plan, open.profile);
@@ -50,7 +50,7 @@ export async function createResources(open: WebgpuDevice, plan: Plan, weights: U
   );
   const destroy = (): void => buffers.forEach((buffer) => buffer.destroy());
   try {
-    uploadWeights(device, plan, buffers, weights);
+    uploadWeights(device, plan, buffers, parts);
     const uploadedMs = performance.now();
     const binder = await createBinder(device, plan);
     const steps = await validated(device, () => plan.steps.map((step) => binder(step, buffers)));
@@ -68,12 +68,13 @@ export async function createResources(open: WebgpuDevice, plan: Plan, weights: U
   }
 }
 
-function uploadWeights(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffer[], weights: Uint8Array): void {
+function uploadWeights(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffer[], parts: ReadonlyMap<string, Uint8Array>): void {
   for (const [i, buffer] of plan.buffers.entries()) {
     if (buffer.kind !== 'weights') continue;
+    const weights = parts.get(buffer.part) as Uint8Array<ArrayBuffer>;
     for (let at = 0; at < buffer.bytes; at += UPLOAD_BYTES) {
       const length = Math.min(UPLOAD_BYTES, buffer.bytes - at);
-      device.queue.writeBuffer(buffers[i]!, at, weights as Uint8Array<ArrayBuffer>, buffer.offset + at, length);
+      device.queue.writeBuffer(buffers[i]!, at, weights, at, length);
     }
   }
 }

@@ -38,9 +38,8 @@ const TIMED_NS = 50e6;
 
 /** Loads an engine of the webgpu backend on a device. `release` is called once, after `dispose`. */
 export async function createSession(engine: Engine, open: WebgpuDevice, release: () => void = () => undefined): Promise<Session> {
-  const weights = engine.parts.get('weights') ?? new Uint8Array();
-  const plan = checkPlan(engine, weights.byteLength);
-  const resources = await createResources(open, plan, weights);
+  const plan = checkPlan(engine);
+  const resources = await createResources(open, plan, engine.parts);
   try {
     // Grids and ranges are looked at where commands are finished: beyond the device's limits they would be the device's error at the first request.
     await validated(open.device, () => encodeExecutions(open.device, resources, 1));
@@ -52,9 +51,9 @@ export async function createSession(engine: Engine, open: WebgpuDevice, release:
   }
 }
 
-function checkPlan(engine: Engine, weightBytes: number): Plan {
+function checkPlan(engine: Engine): Plan {
   try {
-    const plan = readPlan(engine.header.backendData, weightBytes);
+    const plan = readPlan(engine.header.backendData, engine.parts);
     const { layers, inputs, outputs } = engine.header;
     if (plan.layerCount !== layers.length) throw new PlanError(`the plan has ${plan.layerCount} layers, the header ${layers.length}`);
     checkBindings('inputs', plan.inputs, inputs);

@@ -2,19 +2,18 @@
  * Builds the engines of a sweep: one per variant and batch, whatever the number of scenarios that use it. A variant that
  * can't be built is an outcome, not an error.
  */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { compileModel, type CompileRequest } from '../../backends/compile.ts';
 import type { Availability, Backend, BuildInput, TuningContext } from '../../backends/backend.ts';
 import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts';
 import { precisionMismatch, precisionShares } from '../../engine/precision.ts';
-import { serializeEngine } from '../../engine/file.ts';
-import { sha256Hex } from '../../engine/sha256.ts';
+import { writeEngine } from '../../engine/write.ts';
 import { reportError, TsrtError, type ErrorReport } from '../../errors.ts';
 import type { Registry } from '../../registry.ts';
 import { quantile, sortSamples } from '../../stats/samples.ts';
 import type { Case, Variant } from '../../results/record.ts';
-import type { EngineFile } from '../engine-file.ts';
+import { type EngineFile, readEngineFile } from '../engine-file.ts';
 import type { OnRunEvent } from '../events.ts';
 import { inModelFile } from '../model-file.ts';
 import { deviceOf } from '../probe.ts';
@@ -97,22 +96,30 @@ export async function buildEngines(request: EngineRequest): Promise<ReadonlyMap<
 
 /** A copy, so that what is measured stays what was checked, whatever becomes of the file. */
 async function takeOver(
-  { file, bytes, sha256, engine: { header } }: EngineFile,
+  given: EngineFile,
   backend: Backend,
   availability: Availability,
   variant: Variant,
   path: string,
 ): Promise<EngineOutcome> {
   try {
+    const { file, header, bytes, sha256 } = given;
     checkRequest(header.inputs, header.options.batch);
     checkPrecision(header);
-    await writeFile(path, bytes);
+    await copyUnchanged(given, path);
     const device = deviceOf(availability);
     const environment = (await backend.workerEnvironment?.(device)) ?? {};
-    return { status: 'built', variant, backend, path, sha256, bytes: bytes.length, device, buildMs: 0, prebuilt: basename(file), header, environment };
+    return { status: 'built', variant, backend, path, sha256, bytes, device, buildMs: 0, prebuilt: basename(file), header, environment };
   } catch (error) {
     return { status: 'failed', variant, error: reportError(error) };
   }
+}
+
+/** Throws TsrtError ENGINE_INVALID where the file is no longer what it was when it was looked at. */
+async function copyUnchanged({ file, sha256 }: EngineFile, path: string): Promise<void> {
+  await copyFile(file, path);
+  if ((await readEngineFile(path)).sha256 === sha256) return;
+  throw new TsrtError('ENGINE_INVALID', 'the engine file was changed while it was taken over', { place: file, fix: 'run again when nobody writes to it' });
 }
 
 async function buildOne(
@@ -131,9 +138,10 @@ async function buildOne(
     const environment = (await backend.workerEnvironment?.(device)) ?? {};
     const before = await kept?.take(variant, availability);
     if (before) {
-      const { read: { bytes, sha256, engine: { header } }, buildMs, buildsMs } = before;
-      await writeFile(path, bytes);
-      return { status: 'built', variant, backend, path, sha256, bytes: bytes.length, device, buildMs, buildsMs, header, environment };
+      const { read, buildMs, buildsMs } = before;
+      const { bytes, sha256, header } = read;
+      await copyUnchanged(read, path);
+      return { status: 'built', variant, backend, path, sha256, bytes, device, buildMs, buildsMs, header, environment };
     }
     const ranges = precision === 'fp32' ? undefined : await calibration(variant.options);
     const onProgress = (step: string, done: number, total: number): void => {
@@ -155,9 +163,8 @@ async function buildOne(
     checkRequest(engine.header.inputs, engine.header.options.batch);
     checkPrecision(engine.header);
     const buildMs = quantile(sortSamples(buildsMs), 0.5);
-    const bytes = await serializeEngine(engine);
-    await writeFile(path, bytes);
-    return { status: 'built', variant, backend, path, sha256: await sha256Hex(bytes), bytes: bytes.length, device, buildMs, buildsMs, header: engine.header, environment };
+    const { bytes, sha256 } = await writeEngine(path, engine);
+    return { status: 'built', variant, backend, path, sha256, bytes, device, buildMs, buildsMs, header: engine.header, environment };
   } catch (error) {
     signal.throwIfAborted();
     if (error instanceof TsrtError && error.code === 'MODEL_UNSUPPORTED') {

@@ -33,7 +33,7 @@ export async function prebuiltCases(files: readonly string[], suite: Suite, over
   const variants: Variant[] = [];
   for (const file of files) {
     const read = await readEngineFile(file);
-    const { options } = read.engine.header;
+    const { options } = read.header;
     const plain: Variant = { id: variantId(options), options };
     const variant = taken.has(engineKey(plain)) ? { id: `${plain.id}/${basename(file).replace(/[^A-Za-z0-9._-]+/g, '_')}`, options } : plain;
     const key = engineKey(variant);
@@ -72,7 +72,7 @@ export async function admitEngines(
   const admitted = new Map<string, EngineFile>();
   const refused: { readonly file: string; readonly reasons: readonly string[] }[] = [];
   for (const [key, read] of engines) {
-    const { header } = read.engine;
+    const { header } = read;
     const foreign = header.model.sha256 === about.modelSha256 ? [] : [`model: engine ${short(header.model.sha256)}, here ${short(about.modelSha256)}`];
     const reasons = [...foreign, ...whyNotHere(read, await about.probe(about.registry.backend(header.backend)), about.registry.stamps)];
     if (reasons.length === 0) admitted.set(key, read);

@@ -7,7 +7,7 @@ import type { Backend, BuildInput, TensorMap, Unsupported } from '../../backends
 import { readBuildInput, refusal } from '../../backends/compile.ts';
 import type { BuildOptions, Engine } from '../../engine/engine.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
-import { deserializeEngine } from '../../engine/file.ts';
+import { readEngine } from '../../engine/read.ts';
 import { reportError, TsrtError } from '../../errors.ts';
 import { DTYPES, elementCount, formatType, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
@@ -73,7 +73,7 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
   try {
     const bytes = new Uint8Array(await readFile(modelFile));
     const model = readModel(bytes, { folder: dirname(modelFile) });
-    const engine = testCase.engineFile === undefined ? undefined : await deserializeEngine(new Uint8Array(await readFile(testCase.engineFile)));
+    const engine = testCase.engineFile === undefined ? undefined : await readEngine(testCase.engineFile);
     const trials = testCase.arrays === undefined ? fittingTrials(await readTrials(testCase, model), engine) : [await givenTrial(testCase.arrays, model, engine)];
     const comparedWith: Yardstick = trials.some(({ expected }) => expected) ? 'expected outputs' : 'reference';
     const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine?.header ?? settings).options.precision);

@@ -30,7 +30,7 @@ export interface EngineCase {
 /** Throws TsrtError: USAGE without a model, ENGINE_INVALID, ENGINE_INCOMPATIBLE by the name of what differs. */
 export async function engineCase({ engineFile, against, rebuild, device, registry }: EngineQuestion): Promise<EngineCase> {
   const read = await readEngineFile(engineFile);
-  const { header } = read.engine;
+  const { header } = read;
   requireLoaded([read], registry.stamps);
   if (against === undefined) {
     throw new TsrtError('USAGE', 'an engine file holds no answers to compare with', {

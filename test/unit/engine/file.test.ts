@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { canonicalJson } from '../../../src/engine/canonical.ts';
-import { deserializeEngine, PART_ALIGNMENT, serializeEngine } from '../../../src/engine/file.ts';
+import { deserializeEngine, engineBytes, PART_ALIGNMENT, serializeEngine } from '../../../src/engine/file.ts';
 import { TsrtError } from '../../../src/errors.ts';
 import { sampleEngine, sampleHeader } from '../../helpers/engine.ts';
 import { seededRandom } from '../../helpers/random.ts';
@@ -13,6 +13,16 @@ async function refusal(bytes: Uint8Array | ArrayBuffer): Promise<TsrtError> {
   const error: unknown = await deserializeEngine(bytes).catch((error: unknown) => error);
   if (!(error instanceof TsrtError)) throw new Error(`not refused with a TsrtError: ${String(error)}`);
   return error;
+}
+
+function streamOf(bytes: Uint8Array, pieceBytes: number): ReadableStream<Uint8Array> {
+  let at = 0;
+  return new ReadableStream({
+    pull(controller) {
+      if (at < bytes.length) controller.enqueue(bytes.subarray(at, (at += pieceBytes)));
+      else controller.close();
+    },
+  });
 }
 
 /** A file that a hostile writer made: any envelope, with the right hash over it. */
@@ -45,10 +55,34 @@ describe('engine file', () => {
     expect((await refusal(new ArrayBuffer(3))).code).toBe('ENGINE_INVALID');
   });
 
-  it('is refused before it is hashed where it would be larger than Node reads', async () => {
+  it('takes a stream and a blob, whatever the pieces that they come in', async () => {
+    for (const pieceBytes of [1, 7, 300, file.length]) expect(await deserializeEngine(streamOf(file, pieceBytes))).toEqual(sampleEngine());
+    expect(await deserializeEngine(new Blob([file.subarray(0, 100) as Uint8Array<ArrayBuffer>, file.subarray(100) as Uint8Array<ArrayBuffer>]))).toEqual(sampleEngine());
+  });
+
+  it('refuses a stream as soon as it shows damage, and wants no more of it', async () => {
+    let cancelled = false;
+    const endless = new ReadableStream<Uint8Array>({ pull: (controller) => controller.enqueue(Uint8Array.of(0x89, 0x54, 0, 0)), cancel: () => void (cancelled = true) });
+    await expect(deserializeEngine(endless)).rejects.toMatchObject({ code: 'ENGINE_INVALID' });
+    expect(cancelled).toBe(true);
+    for (const length of [20, 60, file.length - 300, file.length - 1]) await expect(deserializeEngine(streamOf(file.subarray(0, length), 64))).rejects.toMatchObject({ code: 'ENGINE_INVALID' });
+    const longer = new Uint8Array(file.length + 1);
+    longer.set(file);
+    await expect(deserializeEngine(streamOf(longer, 64))).rejects.toMatchObject({ message: expect.stringContaining('after its last part') });
+  });
+
+  it('comes in pieces that are the parts themselves, and are the file together', async () => {
+    const engine = sampleEngine();
+    const pieces: Uint8Array[] = [];
+    for await (const piece of engineBytes(engine)) pieces.push(piece);
+    expect(Buffer.concat(pieces).equals(file)).toBe(true);
+    for (const part of engine.parts.values()) expect(pieces).toContain(part);
+  });
+
+  it('is refused before it is hashed where a part would be larger than Node reads', async () => {
     // Pages that nobody writes to take no memory.
-    const large = { ...sampleEngine(), parts: new Map([['weights', new Uint8Array(2 ** 30)], ['more', new Uint8Array(2 ** 30)]]) };
-    await expect(serializeEngine(large)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: 'the engine would take 2.1 GiB, and an engine file holds less than 2', fix: expect.stringContaining('fp16') });
+    const large = { ...sampleEngine(), parts: new Map([['weights', new Uint8Array(2 ** 31)]]) };
+    await expect(serializeEngine(large)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: expect.stringContaining("part 'weights' takes 2.0 GiB"), fix: expect.stringContaining('fp16') });
   });
 
   it('hands parts out as views, without copying', async () => {
@@ -133,6 +167,11 @@ describe('a damaged engine file', () => {
 describe('a forged engine file with right hashes', () => {
   const part = (overrides: object) => ({ name: 'p', offset: 0, length: 0, sha256: emptyHash, ...overrides });
   const parts = (...entries: readonly object[]) => forgeHeader(sampleHeader(), entries);
+  /** Where the writer would put it. */
+  const lyingPart = (length: number) => {
+    const at = (offset: number) => parts(part({ length, offset }));
+    return at(Math.ceil(at(1024).length / PART_ALIGNMENT) * PART_ALIGNMENT);
+  };
 
   it.each<[string, Uint8Array, string]>([
     ['no JSON', forge('{'), 'header is wrong'],
@@ -154,6 +193,7 @@ describe('a forged engine file with right hashes', () => {
     ['a fractional offset', parts(part({ offset: 0.5 })), 'whole numbers'],
     ['a part inside the header', parts(part({ offset: 0 })), 'not where its table says'],
     ['a part of 2^53 bytes', parts(part({ length: Number.MAX_SAFE_INTEGER })), "part 'p'"],
+    ['a part of 2 GiB', lyingPart(2 ** 31), 'claims 2147483648 bytes'],
     ['too many parts', forge(`{"engine":{},"parts":[${'0,'.repeat(70_000)}0]}`), 'header is wrong'],
   ])('is refused: %s', async (_, bytes, message) => {
     const error = await refusal(bytes);

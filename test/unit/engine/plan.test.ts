@@ -5,7 +5,7 @@ import { type Plan, PLAN_VERSION, PlanError, readPlan } from '../../../src/engin
 const plan: Plan = {
   version: PLAN_VERSION,
   buffers: [
-    { kind: 'weights', bytes: 256, offset: 0 },
+    { kind: 'weights', bytes: 256, part: 'weights' },
     { kind: 'arena', bytes: 1024 },
     { kind: 'input', bytes: 16 },
     { kind: 'output', bytes: 16 },
@@ -32,7 +32,7 @@ const plan: Plan = {
   streams: 4,
 };
 
-const WEIGHT_BYTES = 256;
+const PARTS = new Map([['weights', new Uint8Array(256)]]);
 
 /** The plan as JSON with one place replaced. */
 function broken(path: readonly (string | number)[], value: unknown): unknown {
@@ -45,12 +45,13 @@ function broken(path: readonly (string | number)[], value: unknown): unknown {
 
 describe('readPlan', () => {
   it('takes a plan through JSON unchanged', () => {
-    expect(readPlan(JSON.parse(JSON.stringify(plan)), WEIGHT_BYTES)).toEqual(plan);
+    expect(readPlan(JSON.parse(JSON.stringify(plan)), PARTS)).toEqual(plan);
   });
 
   it.each<readonly [string, readonly (string | number)[], unknown, RegExp]>([
     ['another version', ['version'], 99, /version 99/],
-    ['weights beyond the part', ['buffers', 0, 'bytes'], 512, /512 of 256 weight bytes/],
+    ['weights of another size', ['buffers', 0, 'bytes'], 512, /512 bytes from the part 'weights', which has 256/],
+    ['weights that are not there', ['buffers', 0, 'part'], 'weights-1', /part 'weights-1', which is not there/],
     ['a buffer of odd size', ['buffers', 1, 'bytes'], 1000, /multiple of 16/],
     ['a buffer that does not exist', ['steps', 0, 'bindings', 0, 'buffer'], 9, /beyond the last of 4/],
     ['a range beyond its buffer', ['steps', 0, 'bindings', 2, 'bytes'], 1024, /reaches beyond its buffer/],
@@ -71,8 +72,8 @@ describe('readPlan', () => {
     ['an output larger than its buffer', ['outputs', 0, 'dims'], [5], /larger than its buffer/],
     ['an unknown type', ['inputs', 0, 'dtype'], 'complex64', /not one of/],
   ])('refuses %s', (_, path, value, message) => {
-    expect(() => readPlan(broken(path, value), WEIGHT_BYTES)).toThrow(PlanError);
-    expect(() => readPlan(broken(path, value), WEIGHT_BYTES)).toThrow(message);
+    expect(() => readPlan(broken(path, value), PARTS)).toThrow(PlanError);
+    expect(() => readPlan(broken(path, value), PARTS)).toThrow(message);
   });
 
   it('answers any JSON with a plan or a PlanError', () => {
@@ -80,7 +81,7 @@ describe('readPlan', () => {
     fc.assert(
       fc.property(fc.constantFrom(...leaves), fc.jsonValue(), (key, value) => {
         try {
-          readPlan(broken([key], value), WEIGHT_BYTES);
+          readPlan(broken([key], value), PARTS);
         } catch (error) {
           expect(error).toBeInstanceOf(PlanError);
         }

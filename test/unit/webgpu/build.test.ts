@@ -24,11 +24,29 @@ function tower(depth: number, channels = 64, size = 7) {
 describe('buildPlan', () => {
   it('gives a plan that its own reader takes', () => {
     const { plan, weights } = buildPlan(tower(3), PORTABLE_PROFILE);
-    expect(readPlan(JSON.parse(JSON.stringify(plan)), weights.byteLength)).toEqual(plan);
+    expect(readPlan(JSON.parse(JSON.stringify(plan)), weights)).toEqual(plan);
   });
 
   it('is deterministic', () => {
     expect(JSON.stringify(buildPlan(tower(3), PORTABLE_PROFILE).plan)).toBe(JSON.stringify(buildPlan(tower(3), PORTABLE_PROFILE).plan));
+  });
+
+  it('divides the weights where a buffer of the device is too small for all of them', () => {
+    const whole = buildPlan(tower(3), PORTABLE_PROFILE).weights;
+    const [bytes] = [...whole.values()].map(({ length }) => length);
+    const { plan, weights } = buildPlan(tower(3), { ...PORTABLE_PROFILE, maxBufferBytes: bytes! / 2 });
+    expect([...whole.keys()]).toEqual(['weights']);
+    expect([...weights.keys()]).toEqual(['weights', 'weights-1', 'weights-2']);
+    expect(readPlan(JSON.parse(JSON.stringify(plan)), weights)).toEqual(plan);
+    expect([...weights.values()].reduce((sum, { length }) => sum + length, 0)).toBe(bytes);
+  });
+
+  it('gives large weights as they lie in the model, without a copy', () => {
+    const graph = newGraphBuilder('product');
+    const large = zeros([4096, 2048]);
+    const x = graph.input('x', { dtype: 'float32', dims: [1, 4096] });
+    const { weights } = buildPlan(graph.finish([graph.node('MatMul', [x, graph.constant(large)], {}, { outputs: ['y'] })]), PORTABLE_PROFILE);
+    expect([...weights.values()].map(({ buffer }) => buffer)).toEqual([large.data.buffer]);
   });
 
   it('shares the shaders of equal layers, and keeps one layout between them', () => {

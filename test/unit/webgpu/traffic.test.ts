@@ -1,7 +1,7 @@
 /** What layers must move, from plans. */
 import { describe, expect, it } from 'vitest';
 import { trafficOf } from '../../../src/backends/webgpu/traffic.ts';
-import type { BufferRange, Plan, PlanStep } from '../../../src/engine/plan.ts';
+import { type BufferRange, type Plan, PLAN_VERSION, type PlanStep } from '../../../src/engine/plan.ts';
 
 const range = (buffer: number, bytes: number): BufferRange => ({ buffer, offset: 0, bytes });
 
@@ -10,7 +10,7 @@ const dispatch = (layer: number, ...bindings: readonly BufferRange[]): PlanStep 
 
 function planOf(steps: readonly PlanStep[]): Plan {
   const shaders = [['read', 'read_write'], ['read', 'read', 'read_write']] as const;
-  return { version: 1, buffers: [], shaders: shaders.map((access) => ({ label: '', wgsl: '', access })), steps, inputs: [], outputs: [], layerCount: 2 };
+  return { version: PLAN_VERSION, buffers: [], shaders: shaders.map((access) => ({ label: '', wgsl: '', access })), steps, inputs: [], outputs: [], layerCount: 2 };
 }
 
 describe('trafficOf', () => {

@@ -78,7 +78,7 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
   const parts = new Map<string, Uint8Array>();
   for (const [index, piece] of pieces.entries()) {
     const prefix = segmentPrefix(index);
-    if (piece.runner === 'webgpu') parts.set(`${prefix}weights`, piece.built.weights);
+    if (piece.runner === 'webgpu') for (const [name, part] of piece.built.weights) parts.set(prefix + name, part);
     else parts.set(prefix + MODEL_PART, await exportChecked(piece.graph, request.modelName, reasons));
   }
   const bound = withBytes(graph, pixels).graph;

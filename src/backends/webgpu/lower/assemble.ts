@@ -20,10 +20,15 @@ import type { Program } from './context.ts';
 
 export interface Assembled {
   readonly plan: Plan;
-  /** The engine's part 'weights'. */
-  readonly weights: Uint8Array;
+  /** Parts of the engine, by the names that the plan has for them. */
+  readonly weights: ReadonlyMap<string, Uint8Array>;
   readonly memory: MemoryLedger;
 }
+
+/** Smaller constants share buffers of at most so many bytes: a part is held, hashed and read in one piece on the host. */
+const SHARED_BYTES = 2 ** 29;
+/** From this size on a constant has a buffer of its own, so that a large model's weights are not held twice while it is built. */
+const ALONE_BYTES = 2 ** 25;
 
 /** Where every tensor of the program lies, by tensor id. */
 type Addresses = ReadonlyMap<number, BufferRange>;
@@ -64,36 +69,40 @@ function align(bytes: number): number {
   return Math.ceil(bytes / BINDING_ALIGNMENT) * BINDING_ALIGNMENT;
 }
 
-/** Constants that a step reads, packed into as few buffers as the device's limit allows. */
-function placeWeights(program: Program, profile: DeviceProfile, buffers: PlanBuffer[], addresses: Map<number, BufferRange>): Uint8Array {
+/**
+ * Constants that a step reads: large ones in buffers of their own, the others packed into few. Each buffer is filled from a part of its own, and where
+ * it is one constant, the part is the constant's bytes without a copy.
+ */
+function placeWeights(program: Program, profile: DeviceProfile, buffers: PlanBuffer[], addresses: Map<number, BufferRange>): ReadonlyMap<string, Uint8Array> {
   const used = new Set(program.steps.flatMap((step) => step.call.operands.map((tensor) => tensor.id)));
-  const ids = [...program.constants.keys()].filter((id) => used.has(id));
-  let partBytes = 0;
-  let open: { readonly index: number; readonly offset: number; bytes: number } | undefined;
-  const close = (): void => {
-    if (open) buffers[open.index] = { kind: 'weights', offset: open.offset, bytes: open.bytes };
-  };
-  for (const id of ids) {
+  const limit = Math.min(profile.maxBufferBytes, SHARED_BYTES);
+  const base = buffers.length;
+  const sizes: number[] = [];
+  let shared: number | undefined;
+  for (const id of program.constants.keys()) {
+    if (!used.has(id)) continue;
     const bytes = program.tensorBytes[id]!;
-    if (!open || align(open.bytes) + bytes > profile.maxBufferBytes) {
-      close();
-      partBytes = align(partBytes);
-      open = { index: buffers.push({ kind: 'weights', offset: partBytes, bytes: 0 }) - 1, offset: partBytes, bytes: 0 };
-    }
-    const offset = align(open.bytes);
-    addresses.set(id, { buffer: open.index, offset, bytes });
-    open.bytes = offset + bytes;
-    partBytes = open.offset + open.bytes;
+    const alone = bytes >= ALONE_BYTES;
+    const fits = shared !== undefined && align(sizes[shared]!) + bytes <= limit;
+    const at = !alone && fits ? shared! : sizes.push(0) - 1;
+    if (!alone) shared = at;
+    const offset = align(sizes[at]!);
+    addresses.set(id, { buffer: base + at, offset, bytes });
+    sizes[at] = offset + bytes;
   }
-  close();
-  const part = new Uint8Array(partBytes);
-  for (const id of ids) {
-    const { buffer, offset } = addresses.get(id)!;
-    const values = program.constants.get(id)!;
-    const base = buffers[buffer] as Extract<PlanBuffer, { kind: 'weights' }>;
-    part.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), base.offset + offset);
+  const names = sizes.map((_, i) => (i === 0 ? 'weights' : `weights-${i}`));
+  for (const [i, bytes] of sizes.entries()) buffers.push({ kind: 'weights', bytes, part: names[i]! });
+  const parts: Uint8Array[] = [];
+  for (const [id, make] of program.constants) {
+    const place = addresses.get(id);
+    if (!place) continue;
+    const { buffer, byteOffset, byteLength } = make();
+    const bytes = new Uint8Array(buffer, byteOffset, byteLength);
+    const at = place.buffer - base;
+    if (byteLength === sizes[at]) parts[at] = bytes;
+    else (parts[at] ??= new Uint8Array(sizes[at]!)).set(bytes, place.offset);
   }
-  return part;
+  return new Map(names.map((name, i) => [name, parts[i]!]));
 }
 
 function placeBindings(program: Program, buffers: PlanBuffer[], addresses: Map<number, BufferRange>): void {

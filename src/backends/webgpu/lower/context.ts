@@ -173,8 +173,8 @@ export interface Program {
   readonly tensorBytes: readonly number[];
   /** Ids of the tensors that are memory between the kernels of one node. */
   readonly scratch: ReadonlySet<number>;
-  /** Contents of constant tensors, by tensor id. */
-  readonly constants: ReadonlyMap<number, HostArray>;
+  /** Makes the contents of constant tensors, by tensor id: all of them at once would be the weights a second time. */
+  readonly constants: ReadonlyMap<number, () => HostArray>;
   readonly inputs: readonly { readonly name: string; readonly tensor: DeviceTensor }[];
   /** With the length along the axis of which the tensor's dims are an upper bound. */
   readonly outputs: readonly { readonly name: string; readonly tensor: DeviceTensor; readonly length?: { readonly tensor: DeviceTensor; readonly axis: number } }[];

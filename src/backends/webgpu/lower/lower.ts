@@ -150,7 +150,7 @@ class ProgramBuilder implements LowerContext {
       return axis === undefined ? { name, tensor } : { name, tensor, length: { tensor: this.length(name), axis } };
     });
     const read = new Set(this.#steps.flatMap(({ call }) => call.operands.map(({ id }) => id)));
-    const constants = new Map([...this.#constants].flatMap(([id, make]) => (read.has(id) ? [[id, make()]] : [])));
+    const constants = new Map([...this.#constants].filter(([id]) => read.has(id)));
     return {
       inPlace: this.#inPlace,
       steps: this.#steps,
