@@ -1,7 +1,8 @@
 /**
  * Export: a Graph to the bytes of an ONNX model, deterministically and with every name kept.
  *
- * Written at the reference opset, or the newest that one of its ops needs. Weights are inline raw_data, little-endian.
+ * Written at the reference opset, or the newest that one of its ops needs. Weights are raw_data, little-endian: inline, or in files of their own where
+ * they are more than one message should hold (onnx.proto3, TensorProto.external_data).
  */
 import onnxProto from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
@@ -13,7 +14,7 @@ import { boundedAxis } from '../ops/bounded.ts';
 import type { AttrSpec, RawAttribute } from '../ops/def.ts';
 import { ONNX_DTYPE } from '../ops/specs.ts';
 import { OPS } from '../ops/table.ts';
-import { encodeTensor } from './tensor.ts';
+import { encodeOutside, encodeTensor } from './tensor.ts';
 
 const { onnx } = onnxProto;
 type IAttribute = onnxProto.onnx.IAttributeProto;
@@ -25,6 +26,21 @@ const IR_VERSION = 10;
 /** Protobuf's limit for one message. */
 const MAX_BYTES = 2 ** 31 - 1;
 
+/** Weights beyond `inlineBytes` together are divided: tensors of `tensorBytes` and more lie outside. */
+export interface ExportLimits {
+  readonly inlineBytes: number;
+  readonly tensorBytes: number;
+}
+
+/** Half of protobuf's limit, because a reader holds an inline weight twice while it parses. */
+const LIMITS: ExportLimits = { inlineBytes: 2 ** 30, tensorBytes: 2 ** 20 };
+
+/** A model and the files that its tensors lie in, by the names that it has for them. */
+export interface ExportedModel {
+  readonly bytes: Uint8Array;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+}
+
 /**
  * Ops for which onnxruntime (1.30) has no kernel at the reference opset. Opset 22 changed nothing but element types
  * (bfloat16), so a graph with one of them is written at the opset before.
@@ -35,14 +51,36 @@ type AttributeKind = Exclude<AttrSpec<unknown>['type'], 'internal'>;
 
 /** The graph as an ONNX file. Throws TsrtError MODEL_UNSUPPORTED for weights beyond 2 GiB; a plain Error for internal ops. */
 export function exportGraph(graph: Graph): Uint8Array {
-  let weightBytes = 0;
-  for (const tensor of graph.constants.values()) weightBytes += tensor.data.byteLength;
+  const weightBytes = bytesOf(graph);
   if (weightBytes > MAX_BYTES) {
     throw new TsrtError('MODEL_UNSUPPORTED', `the weights take ${weightBytes} bytes, and one ONNX file holds less than 2 GiB`, {
       place: `graph ${graph.name}`,
-      fix: 'choose a smaller precision, or a backend that does not write ONNX',
+      fix: 'choose a smaller precision, or a backend that takes weights of any size (onnxruntime, webgpu)',
     });
   }
+  return encodeGraph(graph, encodeTensor);
+}
+
+/** The graph as an ONNX file of any size. Each file is one tensor's bytes without a copy. Throws a plain Error for internal ops. */
+export function exportDivided(graph: Graph, { inlineBytes, tensorBytes }: ExportLimits = LIMITS): ExportedModel {
+  const files = new Map<string, Uint8Array>();
+  if (bytesOf(graph) <= inlineBytes) return { bytes: exportGraph(graph), files };
+  const bytes = encodeGraph(graph, (tensor, name) => {
+    if (tensor.data.byteLength < tensorBytes) return encodeTensor(tensor, name);
+    const location = `tensor-${files.size}`;
+    files.set(location, tensor.data);
+    return encodeOutside(tensor, name, location);
+  });
+  return { bytes, files };
+}
+
+function bytesOf({ constants }: Graph): number {
+  let bytes = 0;
+  for (const tensor of constants.values()) bytes += tensor.data.byteLength;
+  return bytes;
+}
+
+function encodeGraph(graph: Graph, encodeWeight: (tensor: Tensor, name: string) => onnxProto.onnx.ITensorProto): Uint8Array {
   const model = onnx.ModelProto.create({
     irVersion: IR_VERSION,
     producerName: 'tsrt-bench',
@@ -53,7 +91,7 @@ export function exportGraph(graph: Graph): Uint8Array {
       output: graph.outputs.map((id) => valueInfo(graph, id)),
       // Only these can't be inferred by a reader.
       valueInfo: graph.nodes.filter((node) => node.op === 'Custom').flatMap((node) => node.outputs.filter(Boolean).map((id) => valueInfo(graph, id))),
-      initializer: [...graph.constants].map(([name, tensor]) => encodeTensor(tensor, name)),
+      initializer: [...graph.constants].map(([name, tensor]) => encodeWeight(tensor, name)),
       node: graph.nodes.map(encodeNode),
     },
   });

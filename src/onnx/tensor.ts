@@ -152,3 +152,9 @@ function plainBytes(bytes: Uint8Array): Uint8Array {
 export function encodeTensor(tensor: Tensor, name = ''): onnxProto.onnx.TensorProto {
   return onnx.TensorProto.create({ name, dims: [...tensor.dims], dataType: ONNX_DTYPE[tensor.dtype], rawData: tensor.data });
 }
+
+/** A tensor as a message whose bytes are all of the file `location`. */
+export function encodeOutside({ dtype, dims, data }: Tensor, name: string, location: string): onnxProto.onnx.TensorProto {
+  const externalData = Object.entries({ location, offset: '0', length: String(data.byteLength) }).map(([key, value]) => ({ key, value }));
+  return onnx.TensorProto.create({ name, dims: [...dims], dataType: ONNX_DTYPE[dtype], dataLocation: EXTERNAL, externalData });
+}

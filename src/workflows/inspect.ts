@@ -77,7 +77,7 @@ export async function inspect(file: string, options: BuildOptions, registry: Reg
 
 /**
  * Writes the ONNX file that an onnxruntime engine holds: optimized, and with Q/DQ where it is int8, to be run by anything that reads ONNX.
- * Throws USAGE for an engine of another backend, or of a model with weights in files of their own.
+ * Throws USAGE for an engine of another backend, or of a model with weights in files of their own: one that came so and runs unchanged, or a large one.
  */
 export async function writeModelOf(file: string, output: string): Promise<void> {
   const parts: ReadonlyMap<string, Uint8Array> = (await isEngineAt(file)) ? (await readEngine(file)).parts : new Map();
@@ -89,7 +89,7 @@ export async function writeModelOf(file: string, output: string): Promise<void> 
     });
   }
   if ([...parts.keys()].some((name) => name.startsWith(EXTERNAL_PREFIX))) {
-    throw new TsrtError('USAGE', 'the engine holds the model as it came, with its weights in files of their own', { place: file, fix: 'take the model itself' });
+    throw new TsrtError('USAGE', 'the engine holds an ONNX file whose weights are in files of their own', { place: file, fix: 'take the model itself, or for an optimized file below 2 GiB build it in int8' });
   }
   await writeOutput(output, model);
 }

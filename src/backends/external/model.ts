@@ -12,7 +12,7 @@ import { readModel } from '../../onnx/model.ts';
 import { PASSES } from '../../passes/pipeline.ts';
 import type { BuildInput } from '../backend.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
-import { externalFiles } from '../onnxruntime/external.ts';
+import { externalPaths } from '../onnxruntime/external.ts';
 
 export const GRAPH_FORMAT = 1;
 
@@ -97,7 +97,7 @@ export function toolModel(input: BuildInput): ToolModel {
   const declared = readModel(model.bytes, { folder: model.folder });
   const bound = graph.ok ? new Map(graph.graph.inputs.map((id) => [id, typeOf(graph.graph, id).dims])) : new Map((model.inputs ?? []).map(({ name, dims }) => [name, dims]));
   const shapes = new Map<string, readonly number[]>();
-  let fits = externalFiles(model.bytes, model.folder).length === 0;
+  let fits = externalPaths(model.bytes).length === 0;
   for (const { name, type } of declared.inputs) {
     const dims = bound.get(name);
     if (type.kind !== 'tensor' || !dims) fits = false;

@@ -8,7 +8,7 @@ import { TsrtError } from '../../errors.ts';
 import { pluginWayOut } from '../compile.ts';
 import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
 import { formatType, sameDims, tensorBytes } from '../../ir/tensor.ts';
-import { exportGraph } from '../../onnx/export.ts';
+import { exportDivided, type ExportedModel } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { unsignedActivations } from '../../passes/complete-qdq.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
@@ -28,7 +28,7 @@ import { checkFits } from './fits.ts';
 import { reasonOf, loadOrt, type OrtSession, type SessionOptions } from './library.ts';
 import { optimizedNodes } from './optimized.ts';
 import { buildSessionOptions, ortOptions, sessionOptions } from './options.ts';
-import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
+import { EXTERNAL_PREFIX, externalData, MODEL_PART, modelParts } from './parts.ts';
 import { fromOrt, isOrtDtype, toOrt } from './tensors.ts';
 
 /** What differs between an engine of ours and a model passed through. */
@@ -82,18 +82,18 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
   const precise = own ? asKernelsWant(graph, input) : inPrecision(graph, input);
   const pixels = wantedPixels(input);
   const { graph: final, reports: bytesReports } = withBytes(precise, pixels);
-  const bytes = exportGraph(final);
+  const exported = exportDivided(final);
   onProgress?.('check', 2, 3);
-  const refusal = await loadError(bytes, input);
+  const refusal = await loadError(exported, input);
   if (refusal !== undefined) {
     if (final !== graph) throw new Error(`onnxruntime does not take the graph that was changed for it: ${refusal}`);
     return passedThrough(input, `onnxruntime does not take the compiled graph (${refusal})`);
   }
   const bind = (name: string): Binding => bindingOf(final, name);
   const [inputs, outputs] = [final.inputs.map(bind), final.outputs.map(bind)];
-  const proven = own || precise !== graph ? await provenLayers(final, bytes, input, own) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
+  const proven = own || precise !== graph ? await provenLayers(final, exported, input, own) : { layers: final.nodes.map((node) => layerOf(final, node)), notices: [] };
   return {
-    parts: new Map([[MODEL_PART, bytes]]),
+    parts: modelParts(exported),
     inputs,
     outputs,
     memory: ledger(final, inputs, outputs),
@@ -122,8 +122,8 @@ function inPrecision(graph: Graph, { options, calibration, model }: BuildInput):
  * Layers as onnxruntime executes them, and what to say of their precision. A model's own scales may ask for what onnxruntime has no integer
  * kernel for: that is named. What we chose must run as chosen.
  */
-async function provenLayers(graph: Graph, bytes: Uint8Array, { options }: BuildInput, own: boolean): Promise<Pick<Content, 'layers' | 'notices'>> {
-  const layers = executedLayers(graph, await optimizedNodes(bytes, sessionOptions(options)));
+async function provenLayers(graph: Graph, exported: ExportedModel, { options }: BuildInput, own: boolean): Promise<Pick<Content, 'layers' | 'notices'>> {
+  const layers = executedLayers(graph, await optimizedNodes(exported, sessionOptions(options)));
   const products = quantizedProducts(graph);
   const { share, float } = int8Proof(layers, products);
   if (float.length > 0 && options.precision !== 'fp32' && (!own || float.length === products.size)) {
@@ -192,10 +192,10 @@ function whyNot({ graph }: BuildInput): string {
 }
 
 /** What onnxruntime says against a model, or undefined where it loads. */
-async function loadError(bytes: Uint8Array, input: BuildInput): Promise<string | undefined> {
+async function loadError({ bytes, files }: ExportedModel, input: BuildInput): Promise<string | undefined> {
   const ort = await loadOrt();
   try {
-    const session = await ort.InferenceSession.create(bytes, buildSessionOptions(input.options));
+    const session = await ort.InferenceSession.create(bytes, { ...buildSessionOptions(input.options), externalData: externalData(files) });
     await session.release();
     return undefined;
   } catch (error) {

@@ -7,7 +7,7 @@ import type { Graph, ValueId } from '../../ir/graph.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import type { ReferenceModel, ReferenceSource } from '../backend.ts';
-import { externalFiles } from './external.ts';
+import { mappedFiles } from './external.ts';
 import { openEarly, readEarly } from './early-reference.ts';
 import { loadOrt, reasonOf, SILENT, type OrtSession } from './library.ts';
 import { fromOrt, valueFromOrt, valueToOrt } from './tensors.ts';
@@ -33,10 +33,10 @@ export async function evaluateConstants(graph: Graph): Promise<ReadonlyMap<Value
 export async function openReference(model: ReferenceSource): Promise<ReferenceModel> {
   const ort = await loadOrt();
   const options = { ...PLAIN, intraOpNumThreads: referenceThreads(model) };
-  const externalData = externalFiles(model.bytes, model.folder);
+  const outside = mappedFiles(model.bytes, model.folder);
   let session: OrtSession;
   try {
-    session = await ort.InferenceSession.create(model.bytes, { ...options, externalData });
+    session = await ort.InferenceSession.create(model.bytes, { ...options, ...outside });
   } catch (cause) {
     const early = readEarly(model);
     if (early) return openEarly(early, options);

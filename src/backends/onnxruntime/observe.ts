@@ -4,10 +4,11 @@
  */
 import type { Graph, ValueId } from '../../ir/graph.ts';
 import type { Tensor } from '../../ir/tensor.ts';
-import { exportGraph } from '../../onnx/export.ts';
+import { exportDivided } from '../../onnx/export.ts';
 import type { TensorMap } from '../backend.ts';
 import { loadOrt, SILENT } from './library.ts';
 import { AS_WRITTEN } from './options.ts';
+import { externalData } from './parts.ts';
 import { fromOrt, toOrt } from './tensors.ts';
 import { sessionThreads } from './threads.ts';
 
@@ -19,7 +20,8 @@ export interface GraphRunner {
 
 export async function openGraph(graph: Graph): Promise<GraphRunner> {
   const ort = await loadOrt();
-  const session = await ort.InferenceSession.create(exportGraph(graph), { ...SILENT, ...AS_WRITTEN, graphOptimizationLevel: 'all', intraOpNumThreads: sessionThreads(0) });
+  const { bytes, files } = exportDivided(graph);
+  const session = await ort.InferenceSession.create(bytes, { ...SILENT, externalData: externalData(files), ...AS_WRITTEN, graphOptimizationLevel: 'all', intraOpNumThreads: sessionThreads(0) });
   return {
     async run(inputs) {
       const feeds = Object.fromEntries(graph.inputs.map((name) => [name, toOrt(ort, inputs[name]!)]));

@@ -5,8 +5,10 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
+import type { ExportedModel } from '../../onnx/export.ts';
 import { makeTemporaryFolder } from '../../temporary.ts';
 import { loadOrt, openSession, type SessionOptions } from './library.ts';
+import { externalData } from './parts.ts';
 
 export interface OptimizedNode {
   readonly name: string;
@@ -17,12 +19,12 @@ export interface OptimizedNode {
 }
 
 /** The nodes in execution order. Rejects with onnxruntime's error where it can't load the model. */
-export async function optimizedNodes(bytes: Uint8Array, options: SessionOptions): Promise<readonly OptimizedNode[]> {
+export async function optimizedNodes({ bytes, files }: ExportedModel, options: SessionOptions): Promise<readonly OptimizedNode[]> {
   const ort = await loadOrt();
   const folder = await makeTemporaryFolder('optimized');
   try {
     const path = join(folder, 'model.onnx');
-    const session = await openSession(ort, bytes, { ...options, optimizedModelFilePath: path });
+    const session = await openSession(ort, bytes, { ...options, ...(files.size > 0 && weightsOutside(options, files)), optimizedModelFilePath: path });
     await session.release();
     const { graph } = onnxProto.onnx.ModelProto.decode(await readFile(path));
     return (graph?.node ?? []).map(({ name, opType, domain, input, output }) => ({
@@ -35,4 +37,10 @@ export async function optimizedNodes(bytes: Uint8Array, options: SessionOptions)
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Nor can the optimized model be one message then. */
+function weightsOutside({ extra = {} }: SessionOptions, files: ExportedModel['files']): SessionOptions {
+  const { session, ...others } = extra as { readonly session?: object };
+  return { externalData: externalData(files), extra: { ...others, session: { ...session, optimized_model_external_initializers_file_name: 'weights' } } };
 }

@@ -12,7 +12,7 @@ export interface GivenArrays {
 }
 
 /** Whole requests by the names of the model's inputs and outputs; an array alone in its file is a model's only input. Throws DATASET_INVALID. */
-export async function readGivenArrays(path: string, model: OnnxModel): Promise<GivenArrays> {
+export async function readGivenArrays(path: string, model: Pick<OnnxModel, 'inputs' | 'outputs'>): Promise<GivenArrays> {
   const inputNames = model.inputs.map(({ name }) => name);
   const outputNames = model.outputs.map(({ name }) => name);
   const arrays = await readArrays(path);

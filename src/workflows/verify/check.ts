@@ -5,9 +5,9 @@ import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Backend, BuildInput, TensorMap, Unsupported } from '../../backends/backend.ts';
 import { readBuildInput, refusal } from '../../backends/compile.ts';
-import type { BuildOptions, Engine } from '../../engine/engine.ts';
+import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
-import { readEngine } from '../../engine/read.ts';
+import { examineEngineFile, readEngine } from '../../engine/read.ts';
 import { reportError, TsrtError } from '../../errors.ts';
 import { DTYPES, elementCount, formatType, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
@@ -46,6 +46,14 @@ const MAX_SHAPE_ELEMENTS = 32;
 
 type Values = ReadonlyMap<string, TensorValue>;
 
+/** What is kept of a model while it is checked: not its weights, which the engine and the reference have already. */
+type Declared = Pick<OnnxModel, 'inputs' | 'outputs'>;
+
+function declaredBy(bytes: Uint8Array, folder: string): Declared {
+  const { inputs, outputs } = readModel(bytes, { folder });
+  return { inputs, outputs };
+}
+
 /** Inputs and expected outputs. `expected` undefined: ask the reference. */
 interface Trial {
   readonly inputs: Values;
@@ -72,12 +80,12 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
   const { name, modelFile } = testCase;
   try {
     const bytes = new Uint8Array(await readFile(modelFile));
-    const model = readModel(bytes, { folder: dirname(modelFile) });
-    const engine = testCase.engineFile === undefined ? undefined : await readEngine(testCase.engineFile);
+    const model = declaredBy(bytes, dirname(modelFile));
+    const engine = testCase.engineFile === undefined ? undefined : (await examineEngineFile(testCase.engineFile)).header;
     const trials = testCase.arrays === undefined ? fittingTrials(await readTrials(testCase, model), engine) : [await givenTrial(testCase.arrays, model, engine)];
     const comparedWith: Yardstick = trials.some(({ expected }) => expected) ? 'expected outputs' : 'reference';
-    const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine?.header ?? settings).options.precision);
-    const { outputs, notices } = await checkTrials({ testCase, bytes, engine, model, trials, tolerance, settings, tools });
+    const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine ?? settings).options.precision);
+    const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, tolerance, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };
   } catch (error) {
@@ -98,9 +106,7 @@ async function orUnfit<T>(work: Promise<T>): Promise<T> {
 interface Work {
   readonly testCase: VerifyCase;
   readonly bytes: Uint8Array;
-  /** Built before; undefined: one is built of the model. */
-  readonly engine: Engine | undefined;
-  readonly model: OnnxModel;
+  readonly model: Declared;
   readonly trials: readonly Trial[];
   readonly tolerance: Tolerance;
   readonly settings: CheckSettings;
@@ -134,41 +140,55 @@ async function checkReference({ bytes, trials, tolerance, tools, testCase }: Wor
 }
 
 async function checkEngine(work: Work): Promise<Checked> {
-  const { settings, tolerance, tools } = work;
   const outputs: OutputComparison[] = [];
   const notices = new Set<string>();
   // Without data there is one trial, whose inputs follow from the bindings.
   for (const trial of work.trials.length > 0 ? work.trials : [undefined]) {
-    const { engine, frozen } = await engineFor(work, trial?.inputs ?? new Map<string, TensorValue>());
-    if (!trial) checkRequest(engine.header.inputs, engine.header.options.batch);
-    const session = await tools.backend.load(engine, { device: settings.device, signal: undefined });
-    try {
-      for (const notice of engine.header.notices) notices.add(notice);
-      if (frozen.length > 0) notices.add(`Shapes depend on the values of ${frozen.join(', ')}: built in as constants.`);
-      const inputs = trial?.inputs ?? fromTensors(seededInputs(session.inputs, settings.seed));
-      const given = new Map([...inputs].filter(([name]) => !frozen.includes(name)));
-      const found = fromTensors(await orUnfit(session.run(toTensors(given))));
-      const expected = trial?.expected ?? (await runReference(work, inputs, engine));
-      outputs.push(...compareAll(found, expected, tolerance));
-    } finally {
-      await session.dispose();
-    }
+    const { header, frozen, inputs, found } = await engineAnswers(work, trial);
+    for (const notice of header.notices) notices.add(notice);
+    if (frozen.length > 0) notices.add(`Shapes depend on the values of ${frozen.join(', ')}: built in as constants.`);
+    const expected = trial?.expected ?? (await runReference(work, inputs, header));
+    outputs.push(...compareAll(found, expected, work.tolerance));
   }
   return { outputs, notices: [...notices] };
 }
 
+interface EngineAnswers {
+  readonly header: EngineHeader;
+  readonly frozen: readonly string[];
+  readonly inputs: Values;
+  readonly found: Values;
+}
+
+/** What an engine gives. It is gone before the reference is loaded: a large model need not be in memory for both. */
+async function engineAnswers(work: Work, trial: Trial | undefined): Promise<EngineAnswers> {
+  const { settings, tools } = work;
+  const { engine, frozen } = await engineFor(work, trial?.inputs ?? new Map<string, TensorValue>());
+  const { header } = engine;
+  if (!trial) checkRequest(header.inputs, header.options.batch);
+  const session = await tools.backend.load(engine, { device: settings.device, signal: undefined });
+  try {
+    const inputs = trial?.inputs ?? fromTensors(seededInputs(session.inputs, settings.seed));
+    const given = new Map([...inputs].filter(([name]) => !frozen.includes(name)));
+    return { header, frozen, inputs, found: fromTensors(await orUnfit(session.run(toTensors(given)))) };
+  } finally {
+    await session.dispose();
+  }
+}
+
 /** The engine that was given, or one built for these inputs. */
 async function engineFor(work: Work, inputs: Values): Promise<{ readonly engine: Engine; readonly frozen: readonly string[] }> {
-  if (work.engine) return { engine: work.engine, frozen: [] };
+  const { engineFile } = work.testCase;
+  if (engineFile !== undefined) return { engine: await readEngine(engineFile), frozen: [] };
   const { input, frozen } = await buildable(work, inputs);
   return { engine: await orUnfit(work.tools.backend.build(input, { device: work.settings.device, signal: undefined, onProgress: undefined })), frozen };
 }
 
 /** An engine has one shape per input: test data of others says nothing about it. */
-function fittingTrials(trials: readonly Trial[], engine: Engine | undefined): readonly Trial[] {
+function fittingTrials(trials: readonly Trial[], engine: EngineHeader | undefined): readonly Trial[] {
   if (!engine) return trials;
   return trials.filter(({ inputs }) =>
-    engine.header.inputs.every(({ name, dims }) => {
+    engine.inputs.every(({ name, dims }) => {
       const value = inputs.get(name);
       return value?.kind === 'tensor' && sameDims(value.tensor.dims, dims);
     }),
@@ -176,14 +196,14 @@ function fittingTrials(trials: readonly Trial[], engine: Engine | undefined): re
 }
 
 /** The user's own inputs: sizes that an engine does not take are a mistake, not data for another one. Throws DATASET_INVALID. */
-async function givenTrial(path: string, model: OnnxModel, engine: Engine | undefined): Promise<Trial> {
+async function givenTrial(path: string, model: Declared, engine: EngineHeader | undefined): Promise<Trial> {
   const { inputs, outputs } = await readGivenArrays(path, model);
   const trial: Trial = {
     inputs: checkDeclared(fromTensors(Object.fromEntries(inputs)), model.inputs, path),
     expected: outputs.size > 0 ? fromTensors(Object.fromEntries(outputs)) : undefined,
   };
   if (fittingTrials([trial], engine).length > 0) return trial;
-  const taken = engine!.header.inputs.map((binding) => `${binding.name} ${formatType(binding)}`).join(', ');
+  const taken = engine!.inputs.map((binding) => `${binding.name} ${formatType(binding)}`).join(', ');
   const given = [...inputs].map(([name, tensor]) => `${name} ${formatType(tensor)}`).join(', ');
   throw new TsrtError('DATASET_INVALID', `the engine takes ${taken}, and the arrays are ${given}`, { place: path, fix: 'save arrays of the sizes that the engine was built for, or build it for these' });
 }
@@ -229,12 +249,12 @@ function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, Tens
 }
 
 /** What the model gives; one that fixes its batch gives it for the samples of an engine of another in portions. */
-async function runReference({ tools, bytes, testCase, model }: Work, inputs: Values, engine: Engine): Promise<Values> {
+async function runReference({ tools, bytes, testCase, model }: Work, inputs: Values, header: EngineHeader): Promise<Values> {
   const { referenceBackend } = tools;
   if (!referenceBackend.reference) throw new Error(`the backend ${referenceBackend.name} has no reference`);
   const reference = await orUnfit(referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) }));
   try {
-    const [own, batch] = [fixedBatch(model.inputs), engine.header.inputs[0]?.dims[0]];
+    const [own, batch] = [fixedBatch(model.inputs), header.inputs[0]?.dims[0]];
     if (own === undefined || batch === undefined || batch === own) return await orUnfit(reference.run(inputs));
     return fromTensors(await orUnfit(runInPortions(reference, toTensors(inputs), batch, own)));
   } finally {
@@ -250,7 +270,7 @@ function compareAll(found: Values, expected: Values, tolerance: Tolerance): Outp
   });
 }
 
-async function readTrials(testCase: VerifyCase, model: OnnxModel): Promise<Trial[]> {
+async function readTrials(testCase: VerifyCase, model: Declared): Promise<Trial[]> {
   return Promise.all(
     testCase.dataSets.map(async (set) => ({
       inputs: checkDeclared(await readValues(set.inputs, model.inputs), model.inputs, set.name),

@@ -7,6 +7,7 @@ import { compileModel } from '../../../src/backends/compile.ts';
 import { cpuDevice } from '../../../src/backends/cpu.ts';
 import { evaluateConstants } from '../../../src/backends/onnxruntime/evaluate.ts';
 import { checkFits } from '../../../src/backends/onnxruntime/fits.ts';
+import { externalFiles } from '../../../src/backends/onnxruntime/external.ts';
 import { onnxruntimeBackend } from '../../../src/backends/onnxruntime/onnxruntime.ts';
 import type { BuildOptions, Engine } from '../../../src/engine/engine.ts';
 import { deserializeEngine, serializeEngine } from '../../../src/engine/file.ts';
@@ -272,6 +273,16 @@ describe('external data', () => {
     const { y, sum } = await session.run({ x: floats([-10, 1, 2, -40], [1, 4]) });
     expect(toNumbers(sum!)).toEqual([0, 21, 32, 0]);
     expect(toNumbers(y!)).toEqual([0, 0, -1, -2]);
+  });
+
+  it('is mapped by the reference, and refused where it is no part of an engine file', async () => {
+    const folder = await temporaryFolder();
+    await writeFile(join(folder, 'w.bin'), Buffer.concat([new Uint8Array(4), offsets.data]));
+    const reference = await onnxruntimeBackend.reference!({ bytes: external('w.bin'), folder });
+    const outputs = await reference.run(new Map([['x', { kind: 'tensor', tensor: floats([-10, 1, 2, -40], [1, 4]) }]]));
+    expect(outputs.get('sum')).toMatchObject({ tensor: { data: floats([0, 21, 32, 0]).data } });
+    await reference.dispose();
+    expect(() => externalFiles(external('w.bin'), folder, 19)).toThrow('its data file w.bin takes 20 bytes: a part of an engine file has at most 19');
   });
 
   it.each(['../secret.bin', '/etc/hostname', 'link/secret.bin'])('is refused outside the model’s folder: %s', async (location) => {

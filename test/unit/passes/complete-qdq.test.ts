@@ -5,7 +5,7 @@ import { sessionOptions } from '../../../src/backends/onnxruntime/options.ts';
 import { evaluateConstants } from '../../../src/backends/onnxruntime/evaluate.ts';
 import type { Graph, ValueId } from '../../../src/ir/graph.ts';
 import { fromNumbers, toNumbers } from '../../../src/ir/tensor.ts';
-import { exportGraph } from '../../../src/onnx/export.ts';
+import { exportDivided } from '../../../src/onnx/export.ts';
 import { newGraphBuilder } from '../../../src/ops/builder.ts';
 import { unsignedActivations } from '../../../src/passes/complete-qdq.ts';
 import { runPasses } from '../../../src/passes/pipeline.ts';
@@ -83,7 +83,7 @@ describe('complete-qdq', () => {
     // A bias that comes to the grid of the sums may tip a value to the next step, 1/8.
     for (const [i, value] of expected!.entries()) expect(Math.abs(value - actual![i]!)).toBeLessThan(0.126);
     const options = { backend: 'onnxruntime', precision: 'int8', fusion: 'on', batch: 1, dims: {}, inputShapes: {}, disabledPasses: [], workspaceBytes: undefined, backendOptions: {} } as const;
-    const kinds = (await optimizedNodes(exportGraph(ready), sessionOptions(options))).map(({ op }) => op);
+    const kinds = (await optimizedNodes(exportDivided(ready), sessionOptions(options))).map(({ op }) => op);
     expect(kinds.filter((kind) => kind === 'QLinearConv')).toHaveLength(3);
     expect(kinds.filter((kind) => kind === 'Conv')).toEqual([]);
   });

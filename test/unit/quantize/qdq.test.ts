@@ -3,7 +3,7 @@ import { optimizedNodes } from '../../../src/backends/onnxruntime/optimized.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
 import { fromNumbers, toNumbers } from '../../../src/ir/tensor.ts';
 import { verifyGraph } from '../../../src/ir/verify.ts';
-import { exportGraph } from '../../../src/onnx/export.ts';
+import { exportDivided } from '../../../src/onnx/export.ts';
 import { OP_RULES } from '../../../src/ops/builder.ts';
 import { CALIBRATION_METHODS } from '../../../src/quantize/calibrators.ts';
 import { runGraph } from '../../helpers/ort.ts';
@@ -12,7 +12,7 @@ import { everyOp, GEMM, net, pictures, quantizeNet, snrDb } from './networks.ts'
 /** How many nodes of each op onnxruntime executes, without its own quantization of float nodes between int8 ones. */
 async function executed(graph: Graph): Promise<Record<string, number>> {
   const counts: Record<string, number> = {};
-  for (const { op } of await optimizedNodes(exportGraph(graph), { executionProviders: ['cpu'], graphOptimizationLevel: 'all', logSeverityLevel: 4, extra: { optimization: { disable_specified_optimizers: 'WeightBiasQuantization' } } })) {
+  for (const { op } of await optimizedNodes(exportDivided(graph), { executionProviders: ['cpu'], graphOptimizationLevel: 'all', logSeverityLevel: 4, extra: { optimization: { disable_specified_optimizers: 'WeightBiasQuantization' } } })) {
     counts[op] = (counts[op] ?? 0) + 1;
   }
   return counts;

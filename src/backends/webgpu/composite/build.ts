@@ -12,7 +12,7 @@ import { TsrtError } from '../../../errors.ts';
 import type { AnyNode, Graph, ValueId } from '../../../ir/graph.ts';
 import { partition, segmentGraphs } from '../../../ir/partition.ts';
 import type { PixelInput } from '../../../ir/pixels.ts';
-import { exportGraph } from '../../../onnx/export.ts';
+import { exportDivided, type ExportedModel } from '../../../onnx/export.ts';
 import { withBytes } from '../../../passes/input-bytes.ts';
 import type { PassReport } from '../../../passes/pass.ts';
 import { type PipelineOptions, runPasses } from '../../../passes/pipeline.ts';
@@ -22,7 +22,7 @@ import { unsupportedError } from '../../compile.ts';
 import { layerOf, ledger } from '../../onnxruntime/build.ts';
 import { wantsWindows, windowsReport } from '../build.ts';
 import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
-import { MODEL_PART } from '../../onnxruntime/parts.ts';
+import { externalData, modelParts } from '../../onnxruntime/parts.ts';
 import { unsupportedNodes } from '../lower/lower.ts';
 import { gridsBeyondHalf, type InPrecision } from '../precision.ts';
 import type { Planned } from '../tune/planner.ts';
@@ -78,8 +78,8 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
   const parts = new Map<string, Uint8Array>();
   for (const [index, piece] of pieces.entries()) {
     const prefix = segmentPrefix(index);
-    if (piece.runner === 'webgpu') for (const [name, part] of piece.built.weights) parts.set(prefix + name, part);
-    else parts.set(prefix + MODEL_PART, await exportChecked(piece.graph, request.modelName, reasons));
+    const own = piece.runner === 'webgpu' ? piece.built.weights : modelParts(await exportChecked(piece.graph, request.modelName, reasons));
+    for (const [name, part] of own) parts.set(prefix + name, part);
   }
   const bound = withBytes(graph, pixels).graph;
   const bind = (name: string): Binding => bindingOf(bound, name);
@@ -168,12 +168,12 @@ function withConstantOutputs(graph: Graph, graphs: readonly Graph[], kinds: read
 }
 
 /** The segment as an ONNX file that onnxruntime has been seen to load. */
-async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<string, Unsupported>): Promise<Uint8Array> {
-  const bytes = exportGraph(graph);
+async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<string, Unsupported>): Promise<ExportedModel> {
+  const exported = exportDivided(graph);
   const ort = await loadOrt();
   try {
-    await (await ort.InferenceSession.create(bytes, { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1 })).release();
-    return bytes;
+    await (await ort.InferenceSession.create(exported.bytes, { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1, externalData: externalData(exported.files) })).release();
+    return exported;
   } catch (error) {
     const here = graph.nodes.flatMap(({ name }) => reasons.get(name) ?? []);
     const why = reasonOf(error);
