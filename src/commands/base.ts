@@ -2,6 +2,7 @@
 import { Command, Errors, Flags } from '@oclif/core';
 import { EXIT, reportError, TsrtError, type ErrorReport, type ExitStatus } from '../errors.ts';
 import { nearest } from '../nearest.ts';
+import { shellWord } from '../text.ts';
 import { asInterruption } from './interrupt.ts';
 
 /** Flags that decide which plugins are loaded and how much is said. */
@@ -33,6 +34,11 @@ export abstract class BaseCommand extends Command {
   override logJson(json: unknown): void {
     if (this.#write) process.stdout.write = this.#write;
     super.logJson(json);
+  }
+
+  /** The command line as a shell takes it back. */
+  protected get commandLine(): string {
+    return ['tsrt-bench', ...(this.id?.split(':') ?? []), ...this.argv].map(shellWord).join(' ');
   }
 
   /** Sets the exit status without cutting off output that is still being written. */

@@ -70,6 +70,7 @@ export default class Run extends BaseCommand {
         device: flags.device,
         tuning: tuningRequest(flags),
         resume: flags.resume,
+        command: this.commandLine,
         ...watch,
       }),
     );

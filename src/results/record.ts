@@ -158,6 +158,8 @@ export interface Provenance {
   readonly model: { readonly name: string; readonly sha256: string; readonly source: string };
   readonly suiteSha256: string;
   readonly seed: number;
+  /** What made the run, as a shell takes it in the folder where it was given; absent where it was no `run`. */
+  readonly command?: string;
   readonly environment: Environment;
 }
 

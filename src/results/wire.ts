@@ -54,6 +54,7 @@ const provenance = z.strictObject({
   model: z.strictObject({ name: z.string(), sha256, source: z.string() }),
   suiteSha256: sha256,
   seed: z.number().int(),
+  command: z.string().exactOptional().describe('What made the run, as a shell takes it in the folder where it was given'),
   environment: z.strictObject({
     device: z.strictObject({
       slug: z.string().min(1).describe('Records of one slug are comparable'),

@@ -55,6 +55,7 @@ include:
     ]);
     const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
     expect(lines).toHaveLength(records.length);
+    expect(lines.map((line) => (JSON.parse(line) as { readonly provenance: { readonly command?: string } }).provenance.command)).toEqual(records.map(() => 'tsrt-bench run suites/nulls --json --rounds 2'));
   });
 
   it('skips a backend that is not there, with the reason, and says nothing on standard error when quiet', async () => {

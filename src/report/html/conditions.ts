@@ -44,7 +44,7 @@ function conditionsOf(records: readonly BenchRecord[]): readonly Fact[] {
     ['Cores kept busy by other programs', range(rounds.map(({ cpuLoad }) => cpuLoad), '')],
     ['Processor clock', range(rounds.flatMap(({ clockMhz }) => clockMhz ?? []), ' MHz')],
     ...yardsticksOf(rounds),
-    ['Measure again', each(records, ({ case: { suite }, provenance: { seed } }) => `tsrt-bench run ${suite} --seed ${seed}, and the flags of then, which records do not keep`)],
+    ['Measure again', each(records, ({ case: { suite }, provenance: { command, seed } }) => command ?? `tsrt-bench run ${suite} --seed ${seed}, and the flags of then, which these records do not have`)],
   ];
 }
 

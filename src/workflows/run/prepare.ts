@@ -75,7 +75,7 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const startedAt = resumed?.startedAt ?? new Date().toISOString();
   const runId = resumed?.runId ?? newRunId(new Date(startedAt), `${process.pid} ${performance.now()}`);
   const { name, sha256, source } = model;
-  const facts: RunFacts = { runId, startedAt, model: { name, sha256, source }, suiteSha256, seed };
+  const facts: RunFacts = { runId, startedAt, model: { name, sha256, source }, suiteSha256, seed, ...(request.command !== undefined && { command: request.command }) };
   return { suite, registry, probe, machine, cases, prebuilt, backends, model, facts, resumed };
 }
 

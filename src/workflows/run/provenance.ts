@@ -21,6 +21,7 @@ export interface RunFacts {
   readonly model: Provenance['model'];
   readonly suiteSha256: string;
   readonly seed: number;
+  readonly command?: string;
 }
 
 /** The provenance of every record of a run, by device; the machine is read once per device. */

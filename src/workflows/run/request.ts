@@ -37,6 +37,8 @@ export interface RunRequest {
   readonly device: string | undefined;
   /** Where somebody judges the cases while they are measured, and ends those that are decided. */
   readonly watch?: RunWatch;
+  /** The command line, for the records. */
+  readonly command?: string;
   /** Goes on with the latest unfinished run of this suite and device. */
   readonly resume: boolean;
   readonly signal: AbortSignal;

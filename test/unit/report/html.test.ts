@@ -113,6 +113,13 @@ describe('html', () => {
     expect(engines[3]).toEqual([`${INT8}/b1/single-stream`, 'int8', '98.7 % int8, 1.3 % float32', '100 MiB', '812', '95.0', '33.0', '40.0']);
   });
 
+  it('says how each run is measured again, by its command line where the records have it', async () => {
+    const [first, ...others] = RECORDS;
+    const called = { ...first!, provenance: { ...first!.provenance, command: "tsrt-bench run suites/resnet50 --model 'my net.onnx'" } };
+    const facts = (await page([called, ...others])).all('div').find(({ childNodes }) => childNodes[0] !== undefined && textOf(childNodes[0]) === 'Measure again')!;
+    expect(facts.childNodes.slice(1).map(textOf)).toEqual(["tsrt-bench run suites/resnet50 --model 'my net.onnx'", 'tsrt-bench run resnet50 --seed 1, and the flags of then, which these records do not have']);
+  });
+
   it('fetches nothing, and its policy lets its own style and script alone through', async () => {
     const found = await page(RECORDS);
     const outside = found.elements.flatMap(({ tagName, attrs }) => attrs.filter(({ name, value }) => ['src', 'srcset', 'data', 'xlink:href', 'style'].includes(name) || (name === 'href' && !value.startsWith('#')) || /url\(|https?:/.test(value)).map(({ name }) => `${tagName} ${name}`));
