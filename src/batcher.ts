@@ -12,7 +12,7 @@ import type { Session, TensorMap } from './backends/backend.ts';
 import { checkInputs } from './backends/inputs.ts';
 import type { Binding } from './engine/engine.ts';
 import { TsrtError } from './errors.ts';
-import { formatType, sameDims, type Tensor, tensorBytes } from './ir/tensor.ts';
+import { DTYPE_BITS, elementCount, formatType, sameDims, type Tensor, tensorBytes } from './ir/tensor.ts';
 
 /** How long requests wait for each other, how many may, and how many batches run at once. */
 export interface BatcherOptions {
@@ -213,8 +213,9 @@ function sessionsByBatch(sessions: readonly Session[]): ReadonlyMap<number, Sess
     const { batch } = session.header.options;
     for (const [kind, bindings] of [['input', session.inputs], ['output', session.outputs]] as const) {
       for (const binding of bindings) {
-        if (binding.dims[0] === batch && !binding.dynamic) continue;
-        const why = binding.dynamic ? 'has as many rows as the data give' : `has no first axis of ${batch}, the engine's batch`;
+        const isWhole = Number.isInteger((elementCount(binding.dims.slice(1)) * DTYPE_BITS[binding.dtype]) / 8);
+        if (binding.dims[0] === batch && !binding.dynamic && (isWhole || batch === 1)) continue;
+        const why = binding.dims[0] === batch && !isWhole ? 'has items that end within a byte' : binding.dynamic ? 'has as many rows as the data give' : `has no first axis of ${batch}, the engine's batch`;
         throw new TsrtError('USAGE', `requests can't be joined: ${kind} '${binding.name}' ${formatType(binding)} ${why}`, { fix: 'run the sessions of such a model by themselves' });
       }
     }

@@ -74,7 +74,7 @@ export { externalBackend, type ExternalBackendOptions } from './backends/externa
 export { engineFrom, type ExternalBuild } from './backends/external/engine.ts';
 export { createProgramClock, type ProgramClock } from './backends/external/clock.ts';
 export { runTool, type ToolResult, type ToolRun } from './backends/external/tool.ts';
-export { exportModel, graphFiles, layersOf, moduleGraph, toolModel, type GraphFiles, type ModuleGraphOptions, type ToolModel } from './backends/external/model.ts';
+export { exportModel, foreignTypes, graphFiles, layersOf, moduleGraph, toolModel, type GraphFiles, type ModuleGraphOptions, type ToolModel } from './backends/external/model.ts';
 export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision, TacticsReport } from './engine/engine.ts';
 export type { PassReport } from './passes/pass.ts';
 export type { AnyNode, Graph } from './ir/graph.ts';

@@ -12,6 +12,7 @@ import {
   cpuDevice,
   definePlugin,
   externalBackend,
+  foreignTypes,
   graphFiles,
   layersOf,
   moduleGraph,
@@ -73,6 +74,7 @@ function supports({ graph, options, model }: BuildInput): readonly Unsupported[]
   const reasons: Unsupported[] =
     precision === 'fp32' || precision === 'fp16' ? [] : [{ node: model.name, op: 'precision', reason: `PyTorch runs fp32 and fp16 here, not ${precision}` }];
   if (!graph.ok) return [...reasons, ...graph.unsupported];
+  reasons.push(...foreignTypes(graph.graph));
   const known = knownOps();
   const fixed = new Set(graph.graph.constants.keys());
   for (const node of graph.graph.nodes) {

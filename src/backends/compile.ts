@@ -5,10 +5,11 @@ import type { Binding, BuildOptions, Engine } from '../engine/engine.ts';
 import { sha256Hex } from '../engine/sha256.ts';
 import { TsrtError } from '../errors.ts';
 import type { RegisteredOp } from '../ir/custom.ts';
+import { isFewBits, isFewBitsInteger } from '../ir/few-bits.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
 import { batchSaid, bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
-import { wideOf } from '../onnx/four-bits.ts';
+import { fewBitsFloats } from '../onnx/few-bits-floats.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import { hasFewBits } from '../onnx/upgrade.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
@@ -81,7 +82,9 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
     ...(request.customOps && { customOps: request.customOps }),
     ...(request.calibration && { calibration: request.calibration }),
   };
-  return { input, notices: unusedDims(model, bindOptions) };
+  const floats = fewBitsFloats(model);
+  const rounded = floats.length > 0 ? [`Values quantized to ${floats.join(', ')} are rounded as these types ask; the products behind run in wider floats.`] : [];
+  return { input, notices: [...unusedDims(model, bindOptions), ...rounded] };
 }
 
 /** The options with the batch that given sizes say, or that the model fixes, where they do. */
@@ -114,9 +117,11 @@ function ownBindings(model: OnnxModel, options: BindOptions): Pick<BuildInput['m
   };
 }
 
-/** Whether weights of few bits are in a file whose own sizes are those asked for. */
-function isPacked({ nodes, inputs, initializers }: OnnxModel, options: BindOptions): boolean {
-  return (nodes.some(hasFewBits) || [...initializers.values()].some((value) => wideOf(value) !== undefined)) && !bindInputs(inputs.filter(isBindable), options).overridden;
+/** Whether weights of few bits are in a file that onnxruntime runs as it is: of sizes that are those asked for, and with inputs and outputs of types that it takes. */
+function isPacked({ nodes, inputs, outputs, initializers }: OnnxModel, options: BindOptions): boolean {
+  const hasWeights = nodes.some(hasFewBits) || [...initializers.values()].some((value) => value.kind === 'tensor' && isFewBitsInteger(value.tensor.dtype));
+  const isBound = [...inputs, ...outputs].some(({ type }) => type.kind === 'tensor' && isFewBits(type.dtypeName));
+  return hasWeights && !isBound && !bindInputs(inputs.filter(isBindable), options).overridden;
 }
 
 const WAYS_OUT: Readonly<Record<string, string>> = {

@@ -3,6 +3,7 @@
  *
  * A small tree language, so that a fusion is data that prints itself, costs itself and generates code for any backend.
  */
+import type { Overflow } from './few-bits.ts';
 import type { DType } from './tensor.ts';
 
 export type UnaryFn =
@@ -21,7 +22,8 @@ export type Expr =
   | { readonly kind: 'unary'; readonly fn: UnaryFn; readonly x: Expr }
   | { readonly kind: 'binary'; readonly fn: BinaryFn; readonly a: Expr; readonly b: Expr }
   | { readonly kind: 'select'; readonly condition: Expr; readonly a: Expr; readonly b: Expr }
-  | { readonly kind: 'cast'; readonly to: DType; readonly x: Expr };
+  /** `overflow`: of a cast to a float of few bits, where it is not ONNX's usual one. */
+  | { readonly kind: 'cast'; readonly to: DType; readonly x: Expr; readonly overflow?: Overflow };
 
 /** The expression with other expressions in place of its inputs. */
 export function replaceInputs(expr: Expr, replacement: (index: number, dtype: DType) => Expr): Expr {

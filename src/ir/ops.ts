@@ -6,6 +6,7 @@
  * stays an input here. An op without attributes has `None`.
  */
 import type { CustomDefinition } from './custom.ts';
+import type { RoundMode } from './few-bits.ts';
 import type { DType, TensorType } from './tensor.ts';
 import type { Expr } from './expr.ts';
 
@@ -96,7 +97,8 @@ export interface OpAttrs {
   Shrink: { readonly bias: number; readonly lambd: number };
   Swish: { readonly alpha: number };
   ThresholdedRelu: { readonly alpha: number };
-  Cast: { readonly to: DType; readonly saturate: 0 | 1 };
+  /** `round_mode`: of a cast to float8e8m0. */
+  Cast: { readonly to: DType; readonly saturate: 0 | 1; readonly round_mode?: RoundMode };
   CastLike: { readonly saturate: 0 | 1 };
   Clip: None;
 

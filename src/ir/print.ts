@@ -87,7 +87,7 @@ const INFIX: Partial<Record<string, string>> = {
   ge: '>=',
 };
 
-/** `max((x0 + x1), 0)`; inputs are `x<index>`, casts name their type. */
+/** `max((x0 + x1), 0)`; inputs are `x<index>`, casts name their type, and how they overflow where that is not the usual way. */
 export function formatExpr(expr: Expr): string {
   switch (expr.kind) {
     case 'input':
@@ -104,7 +104,7 @@ export function formatExpr(expr: Expr): string {
     case 'select':
       return `select(${formatExpr(expr.condition)}, ${formatExpr(expr.a)}, ${formatExpr(expr.b)})`;
     case 'cast':
-      return `${expr.to}(${formatExpr(expr.x)})`;
+      return `${expr.to}${expr.overflow ? `<${expr.overflow.saturate},${expr.overflow.round_mode}>` : ''}(${formatExpr(expr.x)})`;
     default:
       return expr satisfies never;
   }

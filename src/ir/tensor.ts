@@ -5,6 +5,7 @@
  * model file (zero-copy) and engine files can be written without conversion. ONNX stores `raw_data` the same way
  * (onnx.proto3, TensorProto.raw_data).
  */
+import { decodeFewBits, encodeFewBits, FEW_BITS, isFewBits } from './few-bits.ts';
 
 /** Bits per element of every element type that the project can hold. Names are ONNX's, in lower case. */
 export const DTYPE_BITS = {
@@ -21,6 +22,7 @@ export const DTYPE_BITS = {
   int64: 64,
   uint64: 64,
   bool: 8,
+  ...FEW_BITS,
 } as const;
 
 /** An element type. `bool` takes one byte per element, 0 or 1. */
@@ -40,7 +42,10 @@ export interface TensorType {
   readonly dims: Dims;
 }
 
-/** A tensor value. `data` holds exactly `tensorBytes(type)` bytes, little-endian, row-major; it may be unaligned. */
+/**
+ * A tensor value. `data` holds exactly `tensorBytes(type)` bytes, little-endian, row-major; it may be unaligned. Types of few bits lie as in
+ * ONNX's raw data: one float8 a byte; two of 4 bits or four of 2 bits, the first in the lowest, without gaps between rows.
+ */
 export interface Tensor extends TensorType {
   readonly data: Uint8Array;
 }
@@ -52,9 +57,9 @@ export function elementCount(dims: Dims): number {
   return count;
 }
 
-/** Bytes that a tensor of this type takes, without padding. */
+/** Bytes that a tensor of this type takes, without padding but for the last byte of elements of 4 or 2 bits. */
 export function tensorBytes(type: TensorType): number {
-  return (elementCount(type.dims) * DTYPE_BITS[type.dtype]) / 8;
+  return Math.ceil((elementCount(type.dims) * DTYPE_BITS[type.dtype]) / 8);
 }
 
 export function sameDims(a: Dims, b: Dims): boolean {
@@ -76,9 +81,13 @@ export function unshared(bytes: Uint8Array): Uint8Array {
 
 type NumberArray = Float32Array | Float64Array | Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array;
 
-/** The bytes of `data` as a typed array, copied only where the alignment demands it. Float16 and bfloat16 come as their bits. */
+/**
+ * The bytes of `data` as a typed array, copied only where the alignment demands it. Float16 and bfloat16 come as their bits, types of few bits as
+ * the bytes that hold their codes.
+ */
 export function typedView(tensor: Tensor): NumberArray | BigInt64Array | BigUint64Array {
   const { dtype, data } = tensor;
+  if (isFewBits(dtype)) return data;
   const width = DTYPE_BITS[dtype] / 8;
   // Not data.slice(): a Node Buffer's slice is a view, as unaligned as the Buffer.
   const aligned = data.byteOffset % width === 0 ? data : new Uint8Array(data);
@@ -115,14 +124,19 @@ export function typedView(tensor: Tensor): NumberArray | BigInt64Array | BigUint
 
 /** The elements as JavaScript numbers. 64-bit integers beyond ±2^53 lose their low bits; callers that care use `typedView`. */
 export function toNumbers(tensor: Tensor): number[] {
+  if (isFewBits(tensor.dtype)) return Array.from(decodeFewBits(tensor.dtype, tensor.data, elementCount(tensor.dims)));
   const view = typedView(tensor);
   if (tensor.dtype === 'float16') return Array.from(view as Uint16Array, float16ToNumber);
   if (tensor.dtype === 'bfloat16') return Array.from(view as Uint16Array, bfloat16ToNumber);
   return Array.from(view as ArrayLike<number | bigint>, Number);
 }
 
-/** A tensor of `dtype` from JavaScript numbers; rounds to nearest even for the floating types, truncates for integers. */
+/**
+ * A tensor of `dtype` from JavaScript numbers; rounds to nearest even for the floating types, truncates for integers. Floats of few bits saturate (an
+ * infinity stays one where the type has it), and float8e8m0 takes the next greater power of two.
+ */
 export function fromNumbers(dtype: DType, dims: Dims, values: ArrayLike<number>): Tensor {
+  if (isFewBits(dtype)) return { dtype, dims, data: encodeFewBits(dtype, values) };
   const data = new Uint8Array((values.length * DTYPE_BITS[dtype]) / 8);
   const view = typedView({ dtype, dims, data });
   if (view instanceof BigInt64Array || view instanceof BigUint64Array) {

@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check';
 import type { AttributeSpec, AttributeValues, CustomOp, OpInput } from '../ir/custom.ts';
-import { DTYPE_BITS, elementCount, formatType, fromNumbers, toNumbers, type Dims, type DType, type Tensor } from '../ir/tensor.ts';
+import { elementCount, formatType, fromNumbers, tensorBytes, toNumbers, type Dims, type DType, type Tensor } from '../ir/tensor.ts';
 import { readCustomAttributes } from '../ops/custom.ts';
 
 /** What is put among the values of the floating-point inputs. */
@@ -185,7 +185,8 @@ export function describeMaterial(op: CustomOp, { attrs, inputs }: Material): str
   const operands = op.inputs.map(({ name }, index) => {
     const tensor = inputs[index];
     if (!tensor) return `${name} absent`;
-    const shown = toNumbers({ ...tensor, dims: [], data: tensor.data.subarray(0, (SHOWN_VALUES * DTYPE_BITS[tensor.dtype]) / 8) }).map((value) => Number(value.toPrecision(4)));
+    const count = Math.min(SHOWN_VALUES, elementCount(tensor.dims));
+    const shown = toNumbers({ ...tensor, dims: [count], data: tensor.data.subarray(0, tensorBytes({ dtype: tensor.dtype, dims: [count] })) }).map((value) => Number(value.toPrecision(4)));
     const values = shown.length === 0 ? 'empty' : `${shown.join(', ')}${elementCount(tensor.dims) > SHOWN_VALUES ? ', …' : ''}`;
     return `${name} ${formatType(tensor)} = ${values}`;
   });

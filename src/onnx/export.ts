@@ -8,7 +8,7 @@ import onnxProto from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
 import { REFERENCE_OPSET, type AnyNode, type Graph, typeOf, type ValueId } from '../ir/graph.ts';
 import type { CustomAttribute, OpKind } from '../ir/ops.ts';
-import type { Tensor } from '../ir/tensor.ts';
+import type { DType, Tensor } from '../ir/tensor.ts';
 import { writeAttributes } from '../ops/attributes.ts';
 import { boundedAxis } from '../ops/bounded.ts';
 import type { AttrSpec, RawAttribute } from '../ops/def.ts';
@@ -20,8 +20,11 @@ const { onnx } = onnxProto;
 type IAttribute = onnxProto.onnx.IAttributeProto;
 type INode = onnxProto.onnx.INodeProto;
 
-/** IR version of ONNX 1.17, the first with the reference opset. */
+/** IR version of ONNX 1.17, the first with the reference opset; each of the three opsets after it has one of its own. */
 const IR_VERSION = 10;
+
+/** Opsets of types that are newer than the reference opset. Between these opsets the vocabulary's ops gained types and kept their meaning. */
+const TYPES_SINCE: { readonly [D in DType]?: number } = { float4e2m1: 23, float8e8m0: 24, int2: 25, uint2: 25 };
 
 /** Protobuf's limit for one message. */
 const MAX_BYTES = 2 ** 31 - 1;
@@ -81,10 +84,12 @@ function bytesOf({ constants }: Graph): number {
 }
 
 function encodeGraph(graph: Graph, encodeWeight: (tensor: Tensor, name: string) => onnxProto.onnx.ITensorProto): Uint8Array {
+  const imports = opsets(graph);
+  const newest = Math.max(0, ...[...graph.types.values()].map(({ dtype }) => TYPES_SINCE[dtype] ?? 0));
   const model = onnx.ModelProto.create({
-    irVersion: IR_VERSION,
+    irVersion: IR_VERSION + Math.max(0, newest - REFERENCE_OPSET),
     producerName: 'tsrt-bench',
-    opsetImport: opsets(graph).map(([domain, version]) => ({ domain, version })),
+    opsetImport: imports.map(([domain, version]) => ({ domain, version: domain === '' ? Math.max(version, newest) : version })),
     graph: {
       name: graph.name,
       input: graph.inputs.map((id) => valueInfo(graph, id)),

@@ -12,7 +12,6 @@ import { bindInputs, isBindable, resolveType, type Binding, type BindOptions } f
 import type { RegisteredOp } from '../ir/custom.ts';
 import { defineNode, findOp } from '../ops/custom.ts';
 import { customAttributes, keptOpset, reasonFor, type CustomOps } from './custom.ts';
-import { withoutFourBits } from './four-bits.ts';
 import { inlineFunctions } from './functions.ts';
 import { inlineBranch, readsOf, type Inlined, type Names } from './branches.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
@@ -81,8 +80,7 @@ interface Importer {
  */
 export function importGraph(model: OnnxModel, options: ImportOptions = {}): ImportResult {
   const outputs = new Set(model.outputs.map(({ name }) => name));
-  const { nodes: given, initializers } = withoutFourBits({ nodes: inlineFunctions(model), initializers: model.initializers }, outputs);
-  const nodes = nameNodes(withOwnOutputNames(given, outputs));
+  const nodes = nameNodes(withOwnOutputNames(inlineFunctions(model), outputs));
   const open = openInputs(model, options);
   const inputs = open.filter(isBindable);
   if (inputs.length < open.length) return { ok: false, unsupported: [...foreignInputs(open), ...foreignNodes(nodes, options)] };
@@ -94,7 +92,7 @@ export function importGraph(model: OnnxModel, options: ImportOptions = {}): Impo
   const importer: Importer = { model, options, binding, rebatch, ...createScope(model, nodes), sequences: new Map(), unsupported: [], unknown: new Set(), left: new Set() };
   for (const [name, type] of binding.inputs) importer.scope.types.set(name, type);
   for (const [name, tensor] of options.inputValues ?? []) importer.scope.addConstant(tensor, name);
-  for (const [name, value] of initializers) addInitializer(importer, name, value);
+  for (const [name, value] of model.initializers) addInitializer(importer, name, value);
   for (const node of nodes) importNode(importer, node);
   if (importer.unsupported.length > 0) return { ok: false, unsupported: importer.unsupported, ...heldBy(importer) };
   if (rebatch) checkRebatched(model.outputs.map((output) => output.name), binding.inputs.keys(), importer.scope, rebatch);

@@ -4,6 +4,7 @@
  * that the data decide, control flow and sequences stay inside the tail.
  */
 import onnxProto from 'onnx-proto';
+import { isFewBits } from '../ir/few-bits.ts';
 import type { Graph, ValueId } from '../ir/graph.ts';
 import { boundedAxis } from '../ops/bounded.ts';
 import { ONNX_DTYPE } from '../ops/specs.ts';
@@ -42,6 +43,8 @@ export function cutTail(bytes: Uint8Array, held: Held): Tail | undefined {
   const computed = new Set(held.graph.nodes.flatMap((node) => node.outputs));
   const crossing = (name: string): boolean => read.has(name) && !made.has(name);
   const inputs = [...held.graph.inputs, ...computed].filter(crossing);
+  // The tail is the file's own nodes, to which onnxruntime-node can't give such values.
+  if (inputs.some((name) => isFewBits(held.graph.types.get(name)!.dtype))) return undefined;
   const outputs = (graph.output ?? []).filter(({ name }) => made.has(name ?? ''));
   const kept = (graph.output ?? []).flatMap(({ name }) => (name && !made.has(name) ? [name] : []));
   const headOutputs = [...new Set([...kept, ...inputs.filter((name) => computed.has(name))])];

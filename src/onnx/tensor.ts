@@ -2,10 +2,11 @@
  * TensorProto to and from tensor values, in every form that the format has: raw bytes, typed fields, external files.
  *
  * Raw bytes stay views of the file's bytes. The typed fields follow onnx.proto3: small integers, bool, float16 and bfloat16
- * bits in int32_data; uint32 and uint64 in uint64_data.
+ * bits in int32_data, of types of few bits the bytes that hold them; uint32 and uint64 in uint64_data.
  */
 import onnxProto from 'onnx-proto';
-import { DTYPE_BITS, elementCount, tensorBytes, typedView, type DType, type Tensor, type TensorType } from '../ir/tensor.ts';
+import { type FewBits, isFewBits } from '../ir/few-bits.ts';
+import { DTYPE_BITS, elementCount, tensorBytes, typedView, type DType, type Tensor } from '../ir/tensor.ts';
 import { dtypeOfOnnx, ONNX_DTYPE } from '../ops/specs.ts';
 import { elementName } from './dtype.ts';
 import { externalReader, type ExternalRange, type ExternalReader } from './external.ts';
@@ -27,9 +28,7 @@ export function decodeTensor(proto: TensorProto, place: string, external: Extern
   const number = proto.dataType ?? 0;
   if (number === 0) throw invalid('a tensor has no element type', place);
   const dtype = dtypeOfOnnx(number);
-  const wider = FOUR_BITS[number];
   if (proto.segment) return { kind: 'unsupported', dtype: `${elementName(number)} in segments`, dims };
-  if (wider) return { kind: 'unsupported', dtype: elementName(number), dims, wide: decodeFourBits(proto, { dtype: wider, dims }, place, external) };
   if (dtype === undefined) {
     return elementName(number) === 'string' ? decodeStrings(proto, dims, place) : { kind: 'unsupported', dtype: elementName(number), dims };
   }
@@ -38,30 +37,12 @@ export function decodeTensor(proto: TensorProto, place: string, external: Extern
   let data: Uint8Array;
   if (proto.dataLocation === EXTERNAL) data = external.read(externalRange(proto, place), expectedBytes, place);
   else if (proto.rawData && proto.rawData.length > 0) data = plainBytes(proto.rawData);
+  else if (isFewBits(dtype)) data = Uint8Array.from(proto.int32Data ?? []);
   else data = decodeTyped(proto, dtype, elementCount(dims), place);
   if (data.length !== expectedBytes) {
     throw invalid(`a tensor of type ${dtype}[${dims.join(',')}] needs ${expectedBytes} bytes and has ${data.length}`, place);
   }
   return { kind: 'tensor', tensor: { dtype, dims, data: dtype === 'bool' ? normalizeBools(data) : data } };
-}
-
-/** 4-bit integers by their numbers in TensorProto.DataType, and the type of 8 bits that holds them. */
-const FOUR_BITS: Readonly<Record<number, 'uint8' | 'int8'>> = { 21: 'uint8', 22: 'int8' };
-
-/** Two to a byte, the first in the low half, each byte an element of int32_data where it is not raw. */
-function decodeFourBits(proto: TensorProto, type: TensorType, place: string, external: ExternalReader): Tensor {
-  const count = elementCount(type.dims);
-  const expectedBytes = Math.ceil(count / 2);
-  let packed: Uint8Array;
-  if (proto.dataLocation === EXTERNAL) packed = external.read(externalRange(proto, place), expectedBytes, place);
-  else packed = proto.rawData && proto.rawData.length > 0 ? proto.rawData : Uint8Array.from(proto.int32Data ?? []);
-  if (packed.length !== expectedBytes) throw invalid(`a tensor of ${count} integers of 4 bits needs ${expectedBytes} bytes and has ${packed.length}`, place);
-  const data = new Uint8Array(count);
-  for (let i = 0; i < count; i++) {
-    const bits = (packed[i >> 1]! >> (4 * (i & 1))) & 15;
-    data[i] = type.dtype === 'int8' && bits > 7 ? bits - 16 : bits;
-  }
-  return { ...type, data };
 }
 
 /** Dimensions checked one by one and in their product, which must stay an exact integer. */
@@ -90,7 +71,7 @@ function externalRange(proto: TensorProto, place: string): ExternalRange {
   return { location: entries.get('location') ?? '', offset: integer('offset') ?? 0, length: integer('length') };
 }
 
-function decodeTyped(proto: TensorProto, dtype: DType, count: number, place: string): Uint8Array {
+function decodeTyped(proto: TensorProto, dtype: Exclude<DType, FewBits>, count: number, place: string): Uint8Array {
   const field = typedField(proto, dtype);
   if (field.length !== count) throw invalid(`a tensor of ${count} ${dtype} elements has ${field.length} values`, place);
   const data = new Uint8Array((count * DTYPE_BITS[dtype]) / 8);
@@ -106,7 +87,7 @@ function decodeTyped(proto: TensorProto, dtype: DType, count: number, place: str
   return data;
 }
 
-function typedField(proto: TensorProto, dtype: DType): readonly unknown[] {
+function typedField(proto: TensorProto, dtype: Exclude<DType, FewBits>): readonly unknown[] {
   switch (dtype) {
     case 'float32':
       return proto.floatData ?? [];

@@ -38,7 +38,7 @@ function write(expr: Expr, inputs: readonly string[], graph: Decomposer, go: (ex
     case 'select':
       return graph.op('Where', [go(expr.condition), go(expr.a), go(expr.b)]);
     case 'cast':
-      return graph.op('Cast', [go(expr.x)], { to: ONNX_DTYPE[expr.to] });
+      return graph.op('Cast', [go(expr.x)], { to: ONNX_DTYPE[expr.to], ...expr.overflow });
     default:
       return expr satisfies never;
   }

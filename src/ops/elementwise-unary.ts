@@ -1,6 +1,7 @@
 /**
  * Elementwise ops of one tensor: functions, activations, casts, Clip.
  */
+import { isFewBits } from '../ir/few-bits.ts';
 import type { OpAttrs, OpKind } from '../ir/ops.ts';
 import type { DType } from '../ir/tensor.ts';
 import { movement, perOutput, view } from './cost.ts';
@@ -8,7 +9,7 @@ import type { InferContext, OpDef, OpTable } from './def.ts';
 import { ANY, BOOL, FLOAT, INTEGER, isInteger, NUMBER, SIGNED_NUMBER } from './dtypes.ts';
 import type { DTypeSet } from './dtypes.ts';
 import { expectScalar, input } from './shapes.ts';
-import { dtype, flag, float, oneOf } from './specs.ts';
+import { dtype, flag, float, oneOf, roundMode } from './specs.ts';
 import { mapKnown, operandValues, roundAll } from './values.ts';
 import type { Known } from './values.ts';
 
@@ -47,10 +48,11 @@ function unary<K extends OpKind>(since: number, attrs: OpDef<K>['attrs'], option
   };
 }
 
-/** Values cast to `to`: toward zero for integers, to 0 or 1 for bool, unchanged where they only move. */
+/** Values cast to `to`: toward zero for integers, to 0 or 1 for bool, unchanged where they only move. Nobody computes shapes in few bits. */
 function castKnown(context: InferContext, to: DType): Known {
   const from = context.type(0).dtype;
   if (from === to) return context.numbers(0);
+  if (isFewBits(from) || isFewBits(to)) return undefined;
   const values = operandValues(context, 0);
   if (!values) return undefined;
   if (to === 'bool') return values.map((value) => (value === 0 ? 0 : 1));
@@ -88,7 +90,7 @@ export const UNARY: Pick<OpTable, UnaryOp> = {
     domain: '',
     inputs: ONE,
     outputs: ONE,
-    attrs: { to: dtype, saturate: flag(1) },
+    attrs: { to: dtype, saturate: flag(1), round_mode: roundMode },
     infer: (attrs, context) => [{ dtype: attrs.to, dims: input(context, 0, 'input', { dtypes: ANY }).dims }],
     propagate: (attrs, context) => [castKnown(context, attrs.to)],
     cost: movement,

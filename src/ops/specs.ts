@@ -3,6 +3,7 @@
  *
  * Float defaults are rounded to float32, the type that ONNX stores them in and that runtimes compute with.
  */
+import type { RoundMode } from '../ir/few-bits.ts';
 import { DTYPES, fromNumbers, toNumbers } from '../ir/tensor.ts';
 import type { DType } from '../ir/tensor.ts';
 import { ShapeError, UnsupportedError } from './def.ts';
@@ -23,9 +24,19 @@ export const ONNX_DTYPE: Readonly<Record<DType, number>> = {
   uint32: 12,
   uint64: 13,
   bfloat16: 16,
+  float8e4m3fn: 17,
+  float8e4m3fnuz: 18,
+  float8e5m2: 19,
+  float8e5m2fnuz: 20,
+  uint4: 21,
+  int4: 22,
+  float4e2m1: 23,
+  float8e8m0: 24,
+  uint2: 25,
+  int2: 26,
 };
 
-/** The element type of one of ONNX's numbers, undefined for those the project does not hold (strings, float8, int4 …). */
+/** The element type of one of ONNX's numbers, undefined for those the project does not hold (strings, complex numbers …). */
 export function dtypeOfOnnx(number: number): DType | undefined {
   return DTYPES.find((dtype) => ONNX_DTYPE[dtype] === number);
 }
@@ -100,6 +111,11 @@ export function oneOf<const T extends string>(words: readonly T[], ...value: [] 
     },
   };
 }
+
+const ROUND_MODES = ['up', 'down', 'nearest'] as const satisfies readonly RoundMode[];
+
+/** How a cast makes a power of two; left out where it makes none. */
+export const roundMode: AttrSpec<RoundMode | undefined> = { type: 'string', default: undefined, decode: oneOf(ROUND_MODES).decode! };
 
 /** An integer of a small set. */
 export function oneOfInts<const T extends number>(numbers: readonly T[], value: NoInfer<T>): AttrSpec<T> {

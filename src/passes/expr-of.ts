@@ -5,6 +5,7 @@
  * arithmetic, Softplus is not), the stable form with the same value is written.
  */
 import type { BinaryFn, Expr, UnaryFn } from '../ir/expr.ts';
+import { isFewBitsFloat } from '../ir/few-bits.ts';
 import type { AnyNode, Node } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import type { DType } from '../ir/tensor.ts';
@@ -45,7 +46,7 @@ export function exprChildren(expr: Expr): readonly Expr[] {
 const unary = (fn: UnaryFn, x: Expr): Expr => ({ kind: 'unary', fn, x });
 const binary = (fn: BinaryFn, a: Expr, b: Expr): Expr => ({ kind: 'binary', fn, a, b });
 const select = (condition: Expr, a: Expr, b: Expr): Expr => ({ kind: 'select', condition, a, b });
-const cast = (to: DType, x: Expr): Expr => ({ kind: 'cast', to, x });
+const cast = (to: DType, x: Expr): Extract<Expr, { kind: 'cast' }> => ({ kind: 'cast', to, x });
 /** A number in the type of another expression. */
 const like = (x: Expr, value: number): Expr => ({ kind: 'const', value, dtype: exprDtype(x) });
 const add = (a: Expr, b: Expr | number): Expr => binary('add', a, typeof b === 'number' ? like(a, b) : b);
@@ -129,7 +130,7 @@ const FORMULAS = {
   BitwiseNot: simple('bitnot'),
   BitwiseOr: pairwise('bitor'),
   BitwiseXor: pairwise('bitxor'),
-  Cast: ([x], node) => cast(node.attrs.to, x!),
+  Cast: ([x], { attrs: { to, saturate, round_mode = 'up' } }) => (isFewBitsFloat(to) && !(saturate && round_mode === 'up') ? { ...cast(to, x!), overflow: { saturate, round_mode } } : cast(to, x!)),
   CastLike: ([x, y]) => cast(exprDtype(y!), x!),
   Ceil: simple('ceil'),
   Celu: ([x], { attrs: { alpha } }) => add(max(x!, 0), min(mul(expm1(mul(x!, 1 / alpha)), alpha), 0)),

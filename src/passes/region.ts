@@ -22,8 +22,13 @@ const MAX_EXPR_SIZE = 160;
 /** A Sum of more has more inputs than any kernel has bindings. */
 const MAX_OPERANDS = 8;
 
-/** Element types whose arithmetic is the same in a register as in memory; narrower integers would have to wrap at each step. */
-const REGISTER_DTYPES: ReadonlySet<DType> = new Set(['float32', 'float16', 'int32', 'uint32', 'int64', 'bool']);
+/**
+ * Element types whose arithmetic is the same in a register as in memory; narrower integers would have to wrap at each step. Nothing computes with
+ * floats of few bits, which a cast makes and another reads.
+ */
+const REGISTER_DTYPES: ReadonlySet<DType> = new Set([
+  'float32', 'float16', 'int32', 'uint32', 'int64', 'bool', 'float8e4m3fn', 'float8e4m3fnuz', 'float8e5m2', 'float8e5m2fnuz', 'float8e8m0', 'float4e2m1',
+]);
 
 const NARROW_INTEGERS: ReadonlySet<DType> = new Set(['int8', 'uint8', 'int16', 'uint16']);
 

@@ -2,7 +2,7 @@
  * Seeded inputs for when there is no data. Sample i is the same whatever the batch, so that variants of different batch see
  * the same inputs.
  */
-import { DTYPE_BITS, elementCount, fromNumbers, type DType, type Tensor } from '../ir/tensor.ts';
+import { DTYPE_BITS, elementCount, fromNumbers, toNumbers, type DType, type Tensor } from '../ir/tensor.ts';
 import { normalizePixels, type Pixels } from './preprocess.ts';
 import { randomNormal, randomUint32, randomUniform, streamKey } from './random.ts';
 import type { ImageInput, SyntheticInput } from './schema.ts';
@@ -92,6 +92,8 @@ export function stack(samples: readonly Tensor[], dims: readonly number[]): Tens
   const [first] = samples;
   if (!first) throw new Error('nothing to stack');
   const bytes = (elementCount(first.dims) * DTYPE_BITS[first.dtype]) / 8;
+  // Elements of 4 or 2 bits that end within a byte.
+  if (!Number.isInteger(bytes)) return fromNumbers(first.dtype, dims, samples.flatMap(toNumbers));
   const data = new Uint8Array(bytes * samples.length);
   for (const [index, sample] of samples.entries()) data.set(sample.data, index * bytes);
   return { dtype: first.dtype, dims, data };

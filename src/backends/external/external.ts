@@ -9,6 +9,7 @@ import type { Engine } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { Availability, Backend, BuildContext, BuildInput, LoadOptions, Session, Unsupported } from '../backend.ts';
 import { readOptions, type OptionSpecs } from '../options.ts';
+import { foreignTypes } from './model.ts';
 import { engineFrom, type ExternalBuild } from './engine.ts';
 import { createExchange, type Exchange } from './exchange.ts';
 import type { ReplyBody } from './protocol.ts';
@@ -24,7 +25,7 @@ export interface ExternalBackendOptions {
   readonly command: () => { readonly command: string; readonly args?: readonly string[]; readonly env?: Readonly<Record<string, string>> };
   /** Build options of the backend; unknown ones and wrong values are refused before anything starts. */
   readonly options?: OptionSpecs;
-  /** Why an input can't be built, as far as that is known without the program. Default: a graph that the IR can't hold. */
+  /** Why an input can't be built, as far as that is known without the program. Default: a graph that the IR can't hold, and types of few bits. */
   readonly supports?: (input: BuildInput) => readonly Unsupported[];
   /** Builds in this process. Default: the program is asked to `build`, with the model as ONNX and as a graph. */
   readonly build?: (input: BuildInput, context: BuildContext) => Promise<ExternalBuild>;
@@ -38,7 +39,7 @@ export function externalBackend(options: ExternalBackendOptions): Backend {
   const timeouts: Timeouts = { ...DEFAULT_TIMEOUTS_MS, ...options.timeoutsMs };
   const supports = (input: BuildInput): readonly Unsupported[] => {
     readOptions(options.options ?? {}, input.options);
-    return options.supports ? options.supports(input) : input.graph.ok ? [] : input.graph.unsupported;
+    return options.supports ? options.supports(input) : input.graph.ok ? foreignTypes(input.graph.graph) : input.graph.unsupported;
   };
   return {
     name,

@@ -5,12 +5,13 @@
  * meaning per op. {@link moduleGraph} is for frameworks that bring modules of their own.
  */
 import type { EngineLayer } from '../../engine/engine.ts';
+import { isFewBits } from '../../ir/few-bits.ts';
 import { REFERENCE_OPSET, typeOf, type Graph } from '../../ir/graph.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { readModel } from '../../onnx/model.ts';
 import { PASSES } from '../../passes/pipeline.ts';
-import type { BuildInput } from '../backend.ts';
+import type { BuildInput, Unsupported } from '../backend.ts';
 import { evaluateConstants } from '../onnxruntime/evaluate.ts';
 import { externalPaths } from '../onnxruntime/external.ts';
 
@@ -105,6 +106,16 @@ export function toolModel(input: BuildInput): ToolModel {
     if (type.kind === 'tensor' && type.dims?.some((dim, axis) => typeof dim === 'number' && dim !== dims?.[axis])) fits = false;
   }
   return fits || !graph.ok ? { bytes: model.bytes, shapes } : { bytes: exportGraph(graph.graph), shapes: new Map() };
+}
+
+/** Values of few bits: the graph's form for programs has none that lie several to a byte, or that NumPy lacks. */
+export function foreignTypes(graph: Graph): readonly Unsupported[] {
+  const bound = [...graph.inputs, ...graph.outputs].map((id) => ({ node: id, op: 'binding', id }));
+  const made = graph.nodes.flatMap(({ name, op, outputs }) => outputs.filter(Boolean).map((id) => ({ node: name, op: String(op), id })));
+  return [...bound, ...made].flatMap(({ node, op, id }) => {
+    const { dtype } = typeOf(graph, id);
+    return isFewBits(dtype) ? [{ node, op, reason: `programs are given no ${dtype} tensors` }] : [];
+  });
 }
 
 /** One layer per node, for an engine's header. */

@@ -6,6 +6,7 @@ import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
 import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { pluginWayOut } from '../compile.ts';
+import { isFewBits } from '../../ir/few-bits.ts';
 import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
 import { formatType, sameDims, tensorBytes } from '../../ir/tensor.ts';
 import { exportDivided, type ExportedModel } from '../../onnx/export.ts';
@@ -24,12 +25,13 @@ import type { BuildContext, BuildInput } from '../backend.ts';
 import { evaluateConstants } from './evaluate.ts';
 import { executedLayers, int8Proof } from './executed.ts';
 import { externalFiles } from './external.ts';
+import { inCarriers } from './few-bits.ts';
 import { checkFits } from './fits.ts';
 import { reasonOf, loadOrt, type OrtSession, type SessionOptions } from './library.ts';
 import { optimizedNodes } from './optimized.ts';
 import { buildSessionOptions, ortOptions, sessionOptions } from './options.ts';
 import { EXTERNAL_PREFIX, externalData, MODEL_PART, modelParts } from './parts.ts';
-import { fromOrt, isOrtDtype, toOrt } from './tensors.ts';
+import { fromOrt, isOrtDtype, refuseForeignOutputs, toOrt } from './tensors.ts';
 
 /** What differs between an engine of ours and a model passed through. */
 interface Content {
@@ -82,7 +84,7 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
   const precise = own ? asKernelsWant(graph, input) : inPrecision(graph, input);
   const pixels = wantedPixels(input);
   const { graph: final, reports: bytesReports } = withBytes(precise, pixels);
-  const exported = exportDivided(final);
+  const exported = exportDivided(inCarriers(final));
   onProgress?.('check', 2, 3);
   const refusal = await loadError(exported, input);
   if (refusal !== undefined) {
@@ -145,6 +147,7 @@ async function provenLayers(graph: Graph, exported: ExportedModel, { options }: 
 async function passedThrough(input: BuildInput, why: string): Promise<Content> {
   const { model } = input;
   if (!model.inputs) throw new Error('build was called for a model that supports() refuses');
+  checkOwnBindings([...model.inputs, ...(model.outputs ?? [])], why);
   const files = externalFiles(model.bytes, model.folder);
   const session = await openOrRefuse(model.bytes, { ...buildSessionOptions(input.options), externalData: files }, model.name);
   try {
@@ -165,9 +168,20 @@ async function passedThrough(input: BuildInput, why: string): Promise<Content> {
   }
 }
 
+/** A few bits' numbers lie in a wider type only in a graph of ours. Throws TsrtError MODEL_UNSUPPORTED. */
+function checkOwnBindings(bindings: readonly Binding[], why: string): void {
+  const foreign = bindings.find(({ dtype }) => isFewBits(dtype));
+  if (!foreign) return;
+  throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime-node has no ${foreign.dtype} tensors, as '${foreign.name}' is, and the model would have to run unchanged`, {
+    details: [why],
+    fix: 'export the model without what is named, or with casts of its own at its inputs and outputs',
+  });
+}
+
 /** What a session gives: as declared, unless a trial shows otherwise; what is not declared, as seen on the trial. */
 export async function outputBindings(session: OrtSession, inputs: readonly Binding[], declared: readonly Binding[]): Promise<readonly Binding[]> {
   const ort = await loadOrt();
+  refuseForeignOutputs(session);
   const feeds = Object.fromEntries(inputs.map((binding) => [binding.name, toOrt(ort, zeros(binding))]));
   // Zeros may be no valid input; then shapes that depend on data stay unknown.
   const trial = await session.run(feeds).catch(() => undefined);

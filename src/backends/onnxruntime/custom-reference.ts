@@ -4,15 +4,16 @@
  */
 import { TsrtError } from '../../errors.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
-import { type Graph, type ValueId } from '../../ir/graph.ts';
+import { typeOf, type Graph, type ValueId } from '../../ir/graph.ts';
 import { partition, segmentGraphs } from '../../ir/partition.ts';
 import type { Tensor } from '../../ir/tensor.ts';
-import { exportGraph } from '../../onnx/export.ts';
 import { importGraph } from '../../onnx/import.ts';
 import { readModel, type OnnxModel } from '../../onnx/model.ts';
 import { findOp } from '../../ops/custom.ts';
 import { runReference } from '../../ops/custom-reference.ts';
 import type { ReferenceModel, ReferenceSource } from '../backend.ts';
+import { exportGraph } from '../../onnx/export.ts';
+import { inCarriers } from './few-bits.ts';
 import { loadOrt, SILENT } from './library.ts';
 import { fromOrt, toOrt } from './tensors.ts';
 import { referenceThreads } from './threads.ts';
@@ -94,13 +95,13 @@ function missingOutput(node: string, index: number): never {
 
 async function ortStep(graph: Graph, threads: number): Promise<Step> {
   const ort = await loadOrt();
-  const session = await ort.InferenceSession.create(exportGraph(graph), { ...PLAIN, intraOpNumThreads: threads });
+  const session = await ort.InferenceSession.create(exportGraph(inCarriers(graph)), { ...PLAIN, intraOpNumThreads: threads });
   return {
     inputs: graph.inputs,
     async run(values) {
       const feeds = Object.fromEntries(graph.inputs.map((id) => [id, toOrt(ort, values.get(id)!)]));
       const outputs = await session.run(feeds);
-      return graph.outputs.map((id) => [id, fromOrt(outputs[id]!)]);
+      return graph.outputs.map((id) => [id, fromOrt(outputs[id]!, typeOf(graph, id).dtype)]);
     },
     dispose: () => session.release(),
   };

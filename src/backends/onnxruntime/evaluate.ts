@@ -3,24 +3,25 @@
  * the reference that every numerical check compares with. Never timed.
  */
 import { TsrtError } from '../../errors.ts';
-import type { Graph, ValueId } from '../../ir/graph.ts';
+import { typeOf, type Graph, type ValueId } from '../../ir/graph.ts';
 import type { Tensor } from '../../ir/tensor.ts';
-import { exportGraph } from '../../onnx/export.ts';
 import type { ReferenceModel, ReferenceSource } from '../backend.ts';
 import { mappedFiles } from './external.ts';
 import { openEarly, readEarly } from './early-reference.ts';
+import { exportGraph } from '../../onnx/export.ts';
+import { inCarriers } from './few-bits.ts';
 import { loadOrt, reasonOf, SILENT, type OrtSession } from './library.ts';
-import { fromOrt, valueFromOrt, valueToOrt } from './tensors.ts';
+import { fromOrt, refuseForeignOutputs, valueFromOrt, valueToOrt } from './tensors.ts';
 import { referenceThreads } from './threads.ts';
 
 const PLAIN = { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1, enableCpuMemArena: false } as const;
 
 /** The outputs of a graph without inputs. Rejects where onnxruntime lacks an op or a type. */
 export async function evaluateConstants(graph: Graph): Promise<ReadonlyMap<ValueId, Tensor>> {
-  const session = await (await loadOrt()).InferenceSession.create(exportGraph(graph), PLAIN);
+  const session = await (await loadOrt()).InferenceSession.create(exportGraph(inCarriers(graph)), PLAIN);
   try {
     const outputs = await session.run({});
-    return new Map(graph.outputs.map((id) => [id, fromOrt(outputs[id]!)]));
+    return new Map(graph.outputs.map((id) => [id, fromOrt(outputs[id]!, typeOf(graph, id).dtype)]));
   } finally {
     await session.release();
   }
@@ -46,6 +47,7 @@ export async function openReference(model: ReferenceSource): Promise<ReferenceMo
       cause,
     });
   }
+  refuseForeignOutputs(session);
   return {
     inputNames: session.inputNames,
     outputNames: session.outputNames,

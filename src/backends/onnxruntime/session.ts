@@ -27,7 +27,7 @@ export async function openOrtSession(engine: Engine, device: DeviceInfo): Promis
     return Object.fromEntries(header.inputs.map((binding, index) => [binding.name, toOrt(ort, tensors[index]!)]));
   };
   const toOutputs = (results: Readonly<Record<string, OrtTensor>>): TensorMap =>
-    Object.fromEntries(header.outputs.map(({ name }) => [name, fromOrt(results[name]!)]));
+    Object.fromEntries(header.outputs.map(({ name, dtype }) => [name, fromOrt(results[name]!, dtype)]));
   const open = (): OrtSession => {
     if (session) return session;
     throw new TsrtError('USAGE', 'the session was disposed of', { fix: 'load the engine again' });

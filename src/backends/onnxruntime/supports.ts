@@ -1,12 +1,13 @@
 /** What onnxruntime can't build as asked, known before anything is built. */
 import { opTitle } from '../../ir/custom.ts';
+import { isFewBits } from '../../ir/few-bits.ts';
 import { type Graph, typeOf } from '../../ir/graph.ts';
 import { decomposes } from '../../ops/custom-routes.ts';
 import { isQuantized } from '../../quantize/detect.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
 import { unsupportedPixels } from '../pixels.ts';
 import { ortOptions } from './options.ts';
-import { isOrtDtype } from './tensors.ts';
+import { isBoundDtype } from './tensors.ts';
 
 export function supportsInput(input: BuildInput): readonly Unsupported[] {
   const { graph, model } = input;
@@ -16,10 +17,13 @@ export function supportsInput(input: BuildInput): readonly Unsupported[] {
   if (graph.ok) {
     for (const id of [...graph.graph.inputs, ...graph.graph.outputs]) {
       const { dtype } = typeOf(graph.graph, id);
-      if (!isOrtDtype(dtype)) reasons.push({ node: id, op: 'binding', reason: `onnxruntime-node has no ${dtype} tensors` });
+      if (!isBoundDtype(dtype)) reasons.push({ node: id, op: 'binding', reason: `onnxruntime-node has no ${dtype} tensors` });
     }
     reasons.push(...withoutDecomposition(graph.graph));
-  } else if (!model.inputs) reasons.push(...graph.unsupported);
+  } else if (!model.inputs || [...model.inputs, ...(model.outputs ?? [])].some(({ dtype }) => isFewBits(dtype))) {
+    // Nor can the model run unchanged: a few bits' numbers lie in a wider type only in a graph of ours.
+    reasons.push(...graph.unsupported);
+  }
   return reasons;
 }
 

@@ -2,9 +2,11 @@
  * Tensors to and from onnxruntime's. Elements are shared, not copied, in both directions (but for unaligned ones).
  */
 import { TsrtError } from '../../errors.ts';
-import { typedView, type DType, type Tensor } from '../../ir/tensor.ts';
+import { isFewBits } from '../../ir/few-bits.ts';
+import { fromNumbers, typedView, type DType, type Tensor } from '../../ir/tensor.ts';
 import type { TensorValue } from '../../onnx/value.ts';
-import type { Ort, OrtTensor } from './library.ts';
+import { carried, carrierOf } from './carriers.ts';
+import type { Ort, OrtSession, OrtTensor } from './library.ts';
 
 /** What onnxruntime-node's tensors can be. It has no bfloat16; float16 is its bits. */
 const ORT_DTYPES: ReadonlySet<string> = new Set<DType>([
@@ -15,17 +17,24 @@ export function isOrtDtype(dtype: string): boolean {
   return ORT_DTYPES.has(dtype);
 }
 
-/** Throws TsrtError MODEL_UNSUPPORTED for bfloat16. */
-export function toOrt(ort: Ort, tensor: Tensor): OrtTensor {
-  if (!isOrtDtype(tensor.dtype)) throw unsupportedDtype(tensor.dtype);
-  const make = ort.Tensor as unknown as new (type: string, data: unknown, dims: readonly number[]) => OrtTensor;
-  return new make(tensor.dtype, typedView(tensor), tensor.dims);
+/** Whether an engine's input or output can be of a type: types of few bits lie in wider ones. */
+export function isBoundDtype(dtype: DType): boolean {
+  return isOrtDtype(carrierOf(dtype));
 }
 
-/** Throws TsrtError MODEL_UNSUPPORTED for strings and 4-bit integers. */
-export function fromOrt(tensor: OrtTensor): Tensor {
+/** Throws TsrtError MODEL_UNSUPPORTED for bfloat16. */
+export function toOrt(ort: Ort, tensor: Tensor): OrtTensor {
+  if (!isBoundDtype(tensor.dtype)) throw unsupportedDtype(tensor.dtype);
+  const make = ort.Tensor as unknown as new (type: string, data: unknown, dims: readonly number[]) => OrtTensor;
+  const { dtype, dims, data } = carried(tensor);
+  return new make(dtype, typedView({ dtype, dims, data }), dims);
+}
+
+/** As the type that was exported, of which a few bits' numbers come in a wider one. Throws TsrtError MODEL_UNSUPPORTED for strings and 4-bit integers. */
+export function fromOrt(tensor: OrtTensor, exported?: DType): Tensor {
   const { type, dims, data } = tensor;
   if (!isOrtDtype(type) || !ArrayBuffer.isView(data)) throw unsupportedDtype(type);
+  if (exported && isFewBits(exported) && type === carrierOf(exported)) return fromNumbers(exported, [...dims], data as ArrayLike<number> & ArrayBufferView);
   return { dtype: type as DType, dims: [...dims], data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) };
 }
 
@@ -46,6 +55,16 @@ export function valueToOrt(ort: Ort, value: TensorValue): OrtTensor {
 export function valueFromOrt(tensor: OrtTensor): TensorValue {
   if (tensor.type === 'string') return { kind: 'strings', dims: [...tensor.dims], strings: tensor.data as string[] };
   return { kind: 'tensor', tensor: fromOrt(tensor) };
+}
+
+/**
+ * Throws TsrtError MODEL_UNSUPPORTED where a session gives tensors that onnxruntime-node has no JavaScript form for: it ends the process with one of 4-bit
+ * integers.
+ */
+export function refuseForeignOutputs(session: OrtSession): void {
+  for (const output of session.outputMetadata) {
+    if (output.isTensor && output.type !== 'string' && !isOrtDtype(output.type)) throw unsupportedDtype(output.type);
+  }
 }
 
 function unsupportedDtype(dtype: string): TsrtError {

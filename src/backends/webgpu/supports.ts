@@ -5,7 +5,7 @@ import { headOf } from '../head.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import { splitVariadicNodes } from '../../passes/split-variadic.ts';
 import { unsupportedPixels } from '../pixels.ts';
-import { isOrtDtype } from '../onnxruntime/tensors.ts';
+import { isBoundDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { webgpuOptions } from './options.ts';
 import { precisionProblem } from './precision.ts';
@@ -27,7 +27,7 @@ export function supportsInput(input: BuildInput): readonly Unsupported[] {
 function foreignBindings(graph: Graph): Unsupported[] {
   return [...graph.inputs, ...graph.outputs].flatMap((id) => {
     const { dtype } = typeOf(graph, id);
-    return isOrtDtype(dtype) ? [] : [{ node: id, op: 'binding', reason: `neither the device nor onnxruntime-node has ${dtype} tensors` }];
+    return isBoundDtype(dtype) ? [] : [{ node: id, op: 'binding', reason: `neither the device nor onnxruntime-node has ${dtype} tensors` }];
   });
 }
 

@@ -1,5 +1,5 @@
 /**
- * Tensors between the host's types and the device's: int64 as i32, narrow integers and bool as words, float16 as f32.
+ * Tensors between the host's types and the device's: int64 as i32, narrow integers and bool as words, float16 and floats of few bits as f32.
  */
 import type { PlanBinding } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';

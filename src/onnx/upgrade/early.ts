@@ -5,8 +5,9 @@
 import type { OpKind } from '../../ir/ops.ts';
 import { elementCount } from '../../ir/tensor.ts';
 import { ShapeError, UnsupportedError } from '../../ops/def.ts';
-import { ONNX_DTYPE } from '../../ops/specs.ts';
+import { dtypeOfOnnx, ONNX_DTYPE } from '../../ops/specs.ts';
 import type { Scope, SourceNode } from '../scope.ts';
+import { castTo } from './few-bit-types.ts';
 import { attributesOf, emitAs, inputOf, int64Input, intsAttribute, normalizeAxis, numberAttribute, type Rule } from './rule.ts';
 
 /** `id` as [dims…, 1…], so that its axes meet those of `rank` dimensions from `axis` on. */
@@ -40,11 +41,13 @@ const prelu: Rule = (node, scope) => {
 
 const gemm: Rule = (node, scope) => emitAs('Gemm', node, scope, { attributes: node.opset < 7 ? attributesOf(node, 'broadcast') : attributesOf(node) });
 
-/** Before opset 6, the type was given by its name in TensorProto; from 23 on an attribute says nothing where it has its default. */
+/** Before opset 6, the type was given by its name in TensorProto. */
 const cast: Rule = (node, scope) => {
-  const to = node.attributes.get('to');
-  const attributes = attributesOf(node, ...(node.attributes.get('round_mode') === 'up' ? ['round_mode'] : []));
-  emitAs('Cast', node, scope, { attributes: typeof to === 'string' ? { ...attributes, to: numberOf(to) } : attributes });
+  const given = node.attributes.get('to');
+  const number = typeof given === 'string' ? numberOf(given) : numberAttribute(node, 'to');
+  const to = dtypeOfOnnx(number);
+  if (to === undefined) throw new UnsupportedError(`attribute 'to' names ONNX element type ${number}, which is not supported`);
+  castTo(node, scope, to);
 };
 
 function numberOf(name: string): number {

@@ -138,7 +138,5 @@ export const MEANING_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['Scatter', scatter],
   ['Constant', constant],
   // Attributes of opsets after the reference one, at the value that keeps its meaning.
-  ['DequantizeLinear', without('DequantizeLinear', { output_dtype: 0 })],
-  ['QuantizeLinear', without('QuantizeLinear', { precision: 0 })],
   ['SpaceToDepth', without('SpaceToDepth', { mode: 'DCR' })],
 ]);

@@ -15,6 +15,7 @@
  * 10 % on noise). How good an answer is, accuracy runs say.
  */
 import type { Precision } from '../../engine/engine.ts';
+import { isFewBitsInteger } from '../../ir/few-bits.ts';
 import { formatType, toNumbers, typedView, type Tensor } from '../../ir/tensor.ts';
 import type { TensorValue } from '../../onnx/value.ts';
 
@@ -73,6 +74,7 @@ export function compareValues(output: string, found: TensorValue, expected: Tens
 
 export function compareTensors(output: string, found: Tensor, expected: Tensor, tolerance: Tolerance): OutputComparison {
   if (formatType(found) !== formatType(expected)) return typesDiffer(output, formatType(found), formatType(expected));
+  if (isFewBitsInteger(expected.dtype)) return compareExact(output, toNumbers(found), toNumbers(expected));
   if (!expected.dtype.includes('float')) {
     return compareExact(output, Array.from<number | bigint>(typedView(found)), Array.from<number | bigint>(typedView(expected)));
   }

@@ -5,6 +5,8 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { openGraph } from '../../../src/backends/onnxruntime/observe.ts';
+import { isFewBits } from '../../../src/ir/few-bits.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
 import type { Tensor } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
@@ -54,6 +56,15 @@ function importCase(model: OnnxModel, inputs: Record<string, Tensor>): Graph | u
   return again.ok ? again.graph : undefined;
 }
 
+async function runGraph(graph: Graph, inputs: Record<string, Tensor>): Promise<Record<string, Tensor>> {
+  const runner = await openGraph(graph);
+  try {
+    return Object.fromEntries(await runner.run(inputs));
+  } finally {
+    await runner.dispose();
+  }
+}
+
 async function outcomeOf(modelPath: string, dataFolder: string): Promise<Outcome> {
   const bytes = readFileSync(modelPath);
   const model = readModel(bytes);
@@ -68,14 +79,18 @@ async function outcomeOf(modelPath: string, dataFolder: string): Promise<Outcome
   expect(structure(back.graph)).toEqual(structure(graph));
   expect(Buffer.from(exportGraph(back.graph)).equals(written)).toBe(true);
   let outputs: Record<string, Tensor>;
+  // What onnxruntime-node lacks runs as engines run it; it would end the process with an output of such a type.
+  const hasFewBits = [...graph.types.values()].some(({ dtype }) => isFewBits(dtype));
   try {
-    outputs = await runOnnx(written, inputs);
+    outputs = hasFewBits ? await runGraph(graph, inputs) : await runOnnx(written, inputs);
   } catch (error) {
+    if (hasFewBits) return `failed: ${String(error)}`;
     const runs = await runOnnx(bytes, inputs).then(() => true, () => false);
     return runs ? `failed: ${String(error)}` : 'refused';
   }
   for (const [name, tensor] of Object.entries(expected)) {
     if (disagreement(outputs[name]!, tensor) > 1) {
+      if (hasFewBits) return `failed: output ${name} is wrong`;
       // onnxruntime's own faults are not the importer's.
       const original = await runOnnx(bytes, inputs).catch(() => undefined);
       if (original && disagreement(outputs[name]!, original[name]!, 0, 0) === 0) return 'refused';
@@ -96,9 +111,9 @@ describe.skipIf(!nodeFolder)(`operator tests, imported and written again${reason
       else failures.push(`${name} ${outcome}`);
     }
     expect(failures).toEqual([]);
-    // Measured: 843 passed, 174 hold what the IR does not, 58 are beyond onnxruntime 1.30's CPU provider.
-    expect(counts.passed).toBeGreaterThanOrEqual(840);
-    expect(counts.refused).toBeLessThanOrEqual(62);
+    // Measured: 942 passed, 88 hold what the IR does not, 45 are beyond onnxruntime 1.30's CPU provider.
+    expect(counts.passed).toBeGreaterThanOrEqual(940);
+    expect(counts.refused).toBeLessThanOrEqual(48);
   }, 120_000);
 });
 

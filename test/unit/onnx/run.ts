@@ -41,7 +41,17 @@ function toOrt(tensor: Tensor): ort.Tensor {
       case 'float16':
         return new Uint16Array(buffer);
       case 'bfloat16':
-        throw new Error('onnxruntime-node has no bfloat16');
+      case 'float8e4m3fn':
+      case 'float8e4m3fnuz':
+      case 'float8e5m2':
+      case 'float8e5m2fnuz':
+      case 'float8e8m0':
+      case 'float4e2m1':
+      case 'int4':
+      case 'uint4':
+      case 'int2':
+      case 'uint2':
+        throw new Error(`onnxruntime-node has no ${tensor.dtype}`);
       default:
         return tensor.dtype satisfies never;
     }

@@ -21,6 +21,7 @@ import { bindingOf } from '../../binding.ts';
 import { unsupportedError } from '../../compile.ts';
 import { layerOf, ledger } from '../../onnxruntime/build.ts';
 import { wantsWindows, windowsReport } from '../build.ts';
+import { inCarriers } from '../../onnxruntime/few-bits.ts';
 import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
 import { externalData, modelParts } from '../../onnxruntime/parts.ts';
 import { unsupportedNodes } from '../lower/lower.ts';
@@ -169,7 +170,7 @@ function withConstantOutputs(graph: Graph, graphs: readonly Graph[], kinds: read
 
 /** The segment as an ONNX file that onnxruntime has been seen to load. */
 async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<string, Unsupported>): Promise<ExportedModel> {
-  const exported = exportDivided(graph);
+  const exported = exportDivided(inCarriers(graph));
   const ort = await loadOrt();
   try {
     await (await ort.InferenceSession.create(exported.bytes, { ...SILENT, graphOptimizationLevel: 'disabled', intraOpNumThreads: 1, externalData: externalData(exported.files) })).release();

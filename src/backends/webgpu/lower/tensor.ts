@@ -2,7 +2,8 @@
  * Tensors as the device holds them.
  *
  * Elements: floating types as f32; int64 as i32 (values beyond 32 bits are refused where they are known, at build for
- * constants and at upload for inputs); narrower signed integers as i32, unsigned ones and bool as u32, one element a word.
+ * constants and at upload for inputs); narrower signed integers as i32, unsigned ones and bool as u32, one element a word. Types of few bits are their
+ * numbers, too: the host packs and unpacks them, and a cast rounds to what the type has.
  *
  * Layouts: `linear` is row-major. `channels-last` stores [N, C, spatial…] as [N, spatial…, C] with C padded so that every
  * access is one 16-byte vector; padding lanes hold zero, so that sums over them are harmless.
@@ -46,15 +47,25 @@ export function storageOf(dtype: DType): Storage | undefined {
   switch (dtype) {
     case 'float32':
     case 'float16':
+    case 'float8e4m3fn':
+    case 'float8e4m3fnuz':
+    case 'float8e5m2':
+    case 'float8e5m2fnuz':
+    case 'float8e8m0':
+    case 'float4e2m1':
       return 'f32';
     case 'int64':
     case 'int32':
     case 'int16':
     case 'int8':
+    case 'int4':
+    case 'int2':
       return 'i32';
     case 'uint32':
     case 'uint16':
     case 'uint8':
+    case 'uint4':
+    case 'uint2':
     case 'bool':
       return 'u32';
     case 'float64':

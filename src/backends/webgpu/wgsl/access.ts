@@ -18,12 +18,22 @@ export function registerType(dtype: DType): Scalar {
     case 'float16':
     case 'bfloat16':
     case 'float64':
+    case 'float8e4m3fn':
+    case 'float8e4m3fnuz':
+    case 'float8e5m2':
+    case 'float8e5m2fnuz':
+    case 'float8e8m0':
+    case 'float4e2m1':
       return 'f32';
+    case 'int2':
+    case 'int4':
     case 'int8':
     case 'int16':
     case 'int32':
     case 'int64':
       return 'i32';
+    case 'uint2':
+    case 'uint4':
     case 'uint8':
     case 'uint16':
     case 'uint32':

@@ -5,9 +5,11 @@
  * operation that can leave their range. Equal subtrees are computed once.
  */
 import type { Expr, UnaryFn } from '../../../ir/expr.ts';
+import { type FewBitsFloat, isFewBitsFloat } from '../../../ir/few-bits.ts';
 import { exprDtype } from '../../../ops/internal.ts';
 import { DTYPE_BITS, type DType } from '../../../ir/tensor.ts';
 import { type Precision, registerType } from './access.ts';
+import { fewBitsHelper } from './few-bits.ts';
 import { type Block, type ModuleBuilder, type Scalar, typeName, type Width } from './module.ts';
 import { wrapInteger } from './narrow.ts';
 
@@ -81,7 +83,7 @@ export class ExprEmitter {
       case 'select':
         return { code: `select(${this.emit(expr.b)}, ${this.emit(expr.a)}, ${this.emit(expr.condition)})`, dtype };
       case 'cast':
-        return { code: this.#cast(this.emit(expr.x), exprDtype(expr.x), expr.to), dtype };
+        return { code: isFewBitsFloat(dtype) ? this.#toFewBits(this.emit(expr.x), exprDtype(expr.x), dtype, expr) : this.#cast(this.emit(expr.x), exprDtype(expr.x), dtype), dtype };
       default:
         return expr satisfies never;
     }
@@ -207,6 +209,13 @@ export class ExprEmitter {
       return `${typeName('u32', this.#width)}(${typeName('i32', this.#width)}(${x}))`;
     }
     return `${typeName(target, this.#width)}(${x})`;
+  }
+
+  /** Rounds to a float of few bits, whose numbers an f32 holds. */
+  #toFewBits(x: string, from: DType, to: FewBitsFloat, { overflow }: Extract<Expr, { kind: 'cast' }>): string {
+    if (from === to) return x;
+    const f32 = registerType(from) === 'f32' ? x : this.#cast(x, from, 'float32');
+    return `${this.#module.helper(`${fewBitsHelper(to, overflow)}${this.#width === 1 ? '' : '4'}`)}(${f32})`;
   }
 
   /** Rounds to binary16; beyond its range, where `quantizeToF16` is indeterminate, gives infinity. */

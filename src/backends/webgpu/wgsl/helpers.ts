@@ -4,24 +4,22 @@
  * WGSL lets an implementation assume that no NaN or infinity occurs (section 15.7, "Floating Point Evaluation") and makes
  * constant expressions that give one an error, so both are made and recognized from bits, through a `var`.
  */
+import { FEW_BITS_HELPERS, type FewBitsHelper } from './few-bits.ts';
+import { lanes } from './lanes.ts';
+
 interface Helper {
   readonly code: string;
   readonly needs: readonly HelperName[];
 }
 
 export type HelperName =
+  | FewBitsHelper
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'erf_byte' | 'erf_byte4' | 'exp_half' | 'exp_half4' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
   | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
-/** A helper whose vec4 form applies it to each lane. */
-function lanes(name: string, params: readonly string[], scalar: string, result: string): string {
-  const declared = params.map((p) => `${p}: vec4<${scalar}>`).join(', ');
-  const call = ['x', 'y', 'z', 'w'].map((lane) => `${name}(${params.map((p) => `${p}.${lane}`).join(', ')})`).join(', ');
-  return `fn ${name}4(${declared}) -> vec4<${result}> { return vec4<${result}>(${call}); }\n`;
-}
-
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
+  ...FEW_BITS_HELPERS,
   half_at: { code: 'fn half_at(word: u32, index: u32) -> f32 { let pair = unpack2x16float(word); return select(pair.x, pair.y, (index & 1u) == 1u); }\n', needs: [] },
   halves_to_f32: { code: 'fn halves_to_f32(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y)); }\n', needs: [] },
   // Four floats as their halves and the halves of what these leave; both saturate.
