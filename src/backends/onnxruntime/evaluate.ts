@@ -6,6 +6,7 @@ import { TsrtError } from '../../errors.ts';
 import { typeOf, type Graph, type ValueId } from '../../ir/graph.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import type { ReferenceModel, ReferenceSource } from '../backend.ts';
+import { castBindings } from './cast-bindings.ts';
 import { mappedFiles } from './external.ts';
 import { openEarly, readEarly } from './early-reference.ts';
 import { exportGraph } from '../../onnx/export.ts';
@@ -35,9 +36,10 @@ export async function openReference(model: ReferenceSource): Promise<ReferenceMo
   const ort = await loadOrt();
   const options = { ...PLAIN, intraOpNumThreads: referenceThreads(model) };
   const outside = mappedFiles(model.bytes, model.folder);
+  const cast = castBindings(model.bytes);
   let session: OrtSession;
   try {
-    session = await ort.InferenceSession.create(model.bytes, { ...options, ...outside });
+    session = await ort.InferenceSession.create(cast?.bytes ?? model.bytes, { ...options, ...outside });
   } catch (cause) {
     const early = readEarly(model);
     if (early) return openEarly(early, options);
@@ -54,7 +56,7 @@ export async function openReference(model: ReferenceSource): Promise<ReferenceMo
     async run(inputs) {
       const feeds = Object.fromEntries([...inputs].map(([name, value]) => [name, valueToOrt(ort, value)]));
       const outputs = await session.run(feeds);
-      return new Map(session.outputNames.map((name) => [name, valueFromOrt(outputs[name]!)]));
+      return new Map(session.outputNames.map((name) => [name, valueFromOrt(outputs[name]!, cast?.outputs.get(name))]));
     },
     dispose: () => session.release(),
   };

@@ -52,9 +52,9 @@ export function valueToOrt(ort: Ort, value: TensorValue): OrtTensor {
   }
 }
 
-export function valueFromOrt(tensor: OrtTensor): TensorValue {
+export function valueFromOrt(tensor: OrtTensor, exported?: DType): TensorValue {
   if (tensor.type === 'string') return { kind: 'strings', dims: [...tensor.dims], strings: tensor.data as string[] };
-  return { kind: 'tensor', tensor: fromOrt(tensor) };
+  return { kind: 'tensor', tensor: fromOrt(tensor, exported) };
 }
 
 /**
