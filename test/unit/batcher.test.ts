@@ -222,6 +222,7 @@ describe('a batcher', () => {
   it.each<[string, readonly Session[], BatcherOptions, RegExp]>([
     ['no session', [], {}, /needs a session/],
     ['an input for all items', [fakeSession(4, { inputs: [{ name: 'x', dtype: 'float32', dims: [4, 2] }, shared] }).session], {}, /input 'rate' int64\[1\] has no first axis of 4/],
+    ['items that share a byte', [fakeSession(4, { inputs: [{ name: 'x', dtype: 'int4', dims: [4, 3] }] }).session], {}, /input 'x' int4\[4,3\] has items that end within a byte/],
     ['an output of any length', [fakeSession(4, { outputs: [{ name: 'y', dtype: 'float32', dims: [4, 2], dynamic: true }] }).session], {}, /output 'y' float32\[4,2\] has as many rows as the data give/],
     ['two sessions of a batch', [fakeSession(4).session, fakeSession(4).session], {}, /two of the sessions are for batch 4/],
     ['two models', [fakeSession(4).session, fakeSession(2, { inputs: [{ name: 'x', dtype: 'float32', dims: [2, 3] }] }).session], {}, /of different models/],
