@@ -84,7 +84,8 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     const engine = testCase.engineFile === undefined ? undefined : (await examineEngineFile(testCase.engineFile)).header;
     const trials = testCase.arrays === undefined ? fittingTrials(await readTrials(testCase, model), engine) : [await givenTrial(testCase.arrays, model, engine)];
     const comparedWith: Yardstick = trials.some(({ expected }) => expected) ? 'expected outputs' : 'reference';
-    const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine ?? settings).options.precision);
+    const dtypes = trials.flatMap(({ expected }) => [...(expected?.values() ?? [])].flatMap((value) => (value.kind === 'tensor' ? [value.tensor.dtype] : [])));
+    const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine ?? settings).options.precision, dtypes);
     const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, tolerance, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };

@@ -73,7 +73,8 @@ function tolerances(results: readonly CaseResult[]): string[] {
   const lines = results.map((result) => {
     if (result.status !== 'passed' && result.status !== 'failed') return undefined;
     const { comparedWith, tolerance } = result;
-    const bound = `${tolerance.atol.toExponential()} × the output's scale + ${tolerance.rtol.toExponential()} × |expected|`;
+    const coarse = tolerance.bfloat16Rtol === undefined ? '' : ` (of bfloat16 ${tolerance.bfloat16Rtol.toExponential()} ×)`;
+    const bound = `${tolerance.atol.toExponential()} × the output's scale + ${tolerance.rtol.toExponential()} × |expected|${coarse}`;
     const outliers = tolerance.outlierShare > 0 ? `, exceeded by up to ten times in at most ${tolerance.outlierShare * 100} % of the elements` : '';
     return `compared with ${comparedWith}: tolerance ${bound}${outliers}`;
   });

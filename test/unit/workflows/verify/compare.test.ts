@@ -41,6 +41,16 @@ describe('comparison of floats', () => {
     expect(of('fp16', { rtol: 1e-4 })).toEqual({ rtol: 1e-4, atol: 2e-2, outlierShare: 0 });
   });
 
+  it('is two units of the last place for bfloat16, and for no other output beside one', () => {
+    const of = (asked = {}) => toleranceFor('expected outputs', { rtol: undefined, atol: undefined, ...asked }, 'fp32', ['float32', 'bfloat16']);
+    const next = 1 + 2 ** -7;
+    expect(compare([next + 2 ** -7], [next], 'bfloat16', of()).passed).toBe(true);
+    expect(compare([next + 3 * 2 ** -7], [next], 'bfloat16', of()).passed).toBe(false);
+    expect(compare([next], [1], 'float32', of()).passed).toBe(false);
+    expect(compare([next], [1], 'bfloat16', of({ rtol: 1e-3 })).passed).toBe(false);
+    expect(DEFAULT_TOLERANCE.bfloat16Rtol).toBeUndefined();
+  });
+
   it('bears a few near misses of a whole network, no far one, and none where a bound was asked for', () => {
     const tolerance = toleranceFor('reference', { rtol: undefined, atol: undefined });
     const zeros = Array.from({ length: 20_000 }, () => 0);
