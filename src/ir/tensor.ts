@@ -151,6 +151,34 @@ export function fromNumbers(dtype: DType, dims: Dims, values: ArrayLike<number>)
   return { dtype, dims, data };
 }
 
+const INT32_MIN = -(2n ** 31n);
+const INT32_MAX = 2n ** 31n - 1n;
+const UINT32_MAX = 2n ** 32n - 1n;
+
+/** Whether 32 bits hold a number of a 64-bit type: an int32, a uint32, or a float32 that is neither infinite nor zero for another number. */
+export function is32Bits(value: number | bigint, dtype: DType): boolean {
+  if (dtype === 'int64') return value >= INT32_MIN && value <= INT32_MAX;
+  if (dtype === 'uint64') return value <= UINT32_MAX;
+  if (dtype !== 'float64') return true;
+  const rounded = Math.fround(Number(value));
+  return Number.isFinite(rounded) === Number.isFinite(value) && (rounded === 0) === (value === 0);
+}
+
+/** The first element of a 64-bit type that 32 bits don't hold. */
+export function beyond32Bits(tensor: Tensor): number | bigint | undefined {
+  const { dtype } = tensor;
+  if (DTYPE_BITS[dtype] < 64) return undefined;
+  return (typedView(tensor) as BigInt64Array | BigUint64Array | Float64Array).find((value: number | bigint) => !is32Bits(value, dtype));
+}
+
+/** The numbers of a tensor in another type. */
+export function retyped(tensor: Tensor, dtype: DType): Tensor {
+  if (tensor.dtype !== 'bfloat16' || dtype !== 'float32') return fromNumbers(dtype, tensor.dims, toNumbers(tensor));
+  // The upper half of a float32; weights of language models are hundreds of millions of them.
+  const words = Uint32Array.from(typedView(tensor) as Uint16Array, (bits) => bits << 16);
+  return { dtype, dims: tensor.dims, data: new Uint8Array(words.buffer) };
+}
+
 const scratch = new DataView(new ArrayBuffer(8));
 
 /** IEEE 754 binary16 bits to a number. */

@@ -12,6 +12,7 @@ import { completeQdq } from './complete-qdq.ts';
 import { customPatterns } from './custom-patterns.ts';
 import { deadCode } from './dead-code.ts';
 import { decomposeCustom } from './decompose-custom.ts';
+import { bfloat16AsFloat32, narrowTypes } from './device-types.ts';
 import { dynamicProducts } from './dynamic-products.ts';
 import { earlyAddends } from './early-addends.ts';
 import { foldLinear } from './fold-linear.ts';
@@ -41,7 +42,9 @@ export const PASSES: readonly Pass[] = [
   deadCode,
   shapeConstants,
   splitVariadic,
+  bfloat16AsFloat32,
   constantFolding,
+  narrowTypes,
   identities,
   reshapes,
   transposes,

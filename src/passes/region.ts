@@ -6,6 +6,7 @@ import type { Expr } from '../ir/expr.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import { elementCount, sameDims, toNumbers, type DType, type Dims } from '../ir/tensor.ts';
 import { exprOf, exprSize, isElementwiseNode } from './expr-of.ts';
+import { CAST_ONLY } from './device-types.ts';
 import { dequantizedExpr, gridOf, quantizedExpr } from './linear-grid.ts';
 
 export interface Region {
@@ -38,8 +39,11 @@ export function isFusable(node: AnyNode, edit: GraphEditor): boolean {
   if (gridOf(node, edit)) return node.op === 'QuantizeLinear';
   if (!isElementwiseNode(node) || node.outputs.length !== 1 || node.inputs.length > MAX_OPERANDS) return false;
   const inRegisters = (id: ValueId): boolean => !id || REGISTER_DTYPES.has(edit.type(id).dtype);
-  // What a cast reads is not computed with before it is cast: any integer will do.
-  if (node.op === 'Cast') return inRegisters(node.outputs[0]!) && (inRegisters(node.inputs[0]!) || NARROW_INTEGERS.has(edit.type(node.inputs[0]!).dtype));
+  // What a cast reads is not computed with before it is cast: any integer will do. Nor is what it gives, in a type that only casts know.
+  if (node.op === 'Cast') {
+    const [from, to] = [edit.type(node.inputs[0]!).dtype, edit.type(node.outputs[0]!).dtype];
+    return (REGISTER_DTYPES.has(to) || CAST_ONLY.has(to)) && (REGISTER_DTYPES.has(from) || CAST_ONLY.has(from) || NARROW_INTEGERS.has(from));
+  }
   return [...node.inputs, ...node.outputs].every(inRegisters);
 }
 

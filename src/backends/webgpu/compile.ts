@@ -5,6 +5,7 @@ import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import type { Graph, ValueId } from '../../ir/graph.ts';
+import { narrowTypes } from '../../passes/device-types.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
 import type { PassReport } from '../../passes/pass.ts';
 import { type PipelineOptions, type PipelineResult, runPasses } from '../../passes/pipeline.ts';
@@ -20,7 +21,7 @@ import type { CompositeTail } from './composite/tail.ts';
 import { chooseDevice, describeChosen, knownMemory } from './devices.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { isUnchecked, webgpuOptions } from './options.ts';
-import { beyondHalf, gridsBeyondHalf, halfNotices, type InPrecision, planPrecision, precisionElsewhere, provePrecision, together } from './precision.ts';
+import { beyondHalf, gridsBeyondHalf, halfNotices, type InPrecision, planPrecision, precisionElsewhere, provePrecision, together, typeNotices } from './precision.ts';
 import { type DeviceProfile, matricesOf, PORTABLE_PROFILE, profileOf } from './profile.ts';
 import { type Planned, Planner } from './tune/planner.ts';
 
@@ -38,8 +39,11 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { imported, tail } = buildable(input);
   onProgress?.('passes', 0, 2);
   const { options, model } = input;
+  const { fallback, tune, streams, f32Products, fp16Accumulation } = webgpuOptions(options);
   const seen = beyondHalf(input.calibration?.cache);
-  const asked = { fusion: options.fusion, disabled: options.disabledPasses, fold: evaluateConstants, signal, customOps: input.customOps, wide: seen };
+  // Where onnxruntime runs what the device can't, doubles stay doubles.
+  const disabled = fallback === 'none' ? options.disabledPasses : [...options.disabledPasses, narrowTypes.name];
+  const asked = { fusion: options.fusion, disabled, fold: evaluateConstants, signal, customOps: input.customOps, wide: seen };
   const precision = await planPrecision(imported, input, asked);
   const whole = precision.of(precision.named?.graph ?? imported);
   const wide = new Set([...seen, ...gridsBeyondHalf(whole.graph)]);
@@ -50,7 +54,6 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
   const { graph, reports: own } = await runPasses(bytes.graph, { ...passes, target: 'webgpu' });
   const reports = [...bytes.reports, ...own];
   const unsupported = unsupportedNodes(graph);
-  const { fallback, tune, streams, f32Products, fp16Accumulation } = webgpuOptions(options);
   if (unsupported.length > 0 && fallback === 'none') throw unsupportedError(model.name, 'webgpu', unsupported);
   onProgress?.('kernels', 1, 2);
   const target = await targetOf(input, device);
@@ -85,7 +88,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     ...(tactics && { tactics }),
     requires: target.requires,
     ...((precision.named || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
-    notices: [...target.notices, ...content.notices, ...notices, ...(fp16Accumulation ? accumulationNotices(options, profile) : []), ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof, ...precisionElsewhere(content.elsewhere, precision.products)],
+    notices: [...target.notices, ...content.notices, ...notices, ...typeNotices(imported, content.passes), ...(fp16Accumulation ? accumulationNotices(options, profile) : []), ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof, ...precisionElsewhere(content.elsewhere, precision.products)],
     backendData: content.plan,
   };
   return { header, parts: content.parts };

@@ -7,13 +7,14 @@
 import type { EngineLayer, Precision } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
+import type { PassReport } from '../../passes/pass.ts';
 import { type PipelineOptions, type PipelineResult, runPasses } from '../../passes/pipeline.ts';
 import type { Calibration } from '../../quantize/calibration.ts';
 import { checkCalibration } from '../../quantize/calibration.ts';
 import { isQuantized, quantizedProducts, stayedFloat } from '../../quantize/detect.ts';
 import { productsOf } from '../../quantize/placement.ts';
 import { calibrationPlacement, forParts, quantizeGraph } from '../../quantize/quantize-graph.ts';
-import { HALF_MAX, typedView } from '../../ir/tensor.ts';
+import { type DType, HALF_MAX, typedView } from '../../ir/tensor.ts';
 import { hasIntegerKernel } from '../../passes/integer-products.ts';
 import type { BuildInput } from '../backend.ts';
 
@@ -118,6 +119,22 @@ export function precisionElsewhere(elsewhere: readonly string[], products: Reado
 
 /** Kinds of layers whose kernels multiply 8-bit integers. */
 const INTEGER_PRODUCTS: ReadonlySet<string> = new Set(['ConvInteger', 'MatMulInteger', 'QLinearConv', 'QLinearMatMul', 'QuantizedConv', 'QuantizedMatMul', 'QuantizedShortcut']);
+
+/** What a user should know of values that are computed in another type than the model's, of which the passes tell how many there are. */
+export function typeNotices({ types, constants }: Graph, passes: readonly PassReport[]): readonly string[] {
+  const counts = new Map(passes.flatMap(({ rewrites }) => Object.entries(rewrites)));
+  const say = (dtype: DType, how: (ids: string) => string): string[] => {
+    const ids = [...types].flatMap(([id, type]) => (type.dtype === dtype ? [id] : []));
+    return counts.has(dtype) && ids.length > 0 ? [how(named(ids.toSorted((a, b) => Number(constants.has(a)) - Number(constants.has(b)))))] : [];
+  };
+  const rounded = [...constants].flatMap(([id, tensor]) => (tensor.dtype === 'float64' && (typedView(tensor) as Float64Array).some((value) => Number.isInteger(value) && Math.fround(value) !== value) ? [id] : []));
+  return [
+    ...say('bfloat16', (ids) => `What is bfloat16 in the model (${ids}) is computed in float32, and rounded to bfloat16 where the model casts to it and in outputs.`),
+    ...say('float64', (ids) => `What is float64 in the model (${ids}) is computed in float32: 24 bits of precision, up to 3.4e38.`),
+    ...(counts.has('float64') && rounded.length > 0 ? [`Of ${named(rounded)} whole numbers are rounded to 24 bits.`] : []),
+    ...say('uint64', (ids) => `What is uint64 in the model (${ids}) is computed in 32 bits: a result beyond 4294967295 is wrong.`),
+  ];
+}
 
 /**
  * What a user should know of an engine that stores halves: the values that stay f32, by name, or the bound that was taken for granted;

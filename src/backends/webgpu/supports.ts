@@ -1,11 +1,11 @@
 /** Whether a model can be built, before the passes have run. */
-import { type AnyNode, type Graph, typeOf, type ValueId } from '../../ir/graph.ts';
+import type { AnyNode, Graph, ValueId } from '../../ir/graph.ts';
 import type { BuildInput, Unsupported } from '../backend.ts';
 import { headOf } from '../head.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
+import { inDeviceTypes } from '../../passes/device-types.ts';
 import { splitVariadicNodes } from '../../passes/split-variadic.ts';
 import { unsupportedPixels } from '../pixels.ts';
-import { isBoundDtype } from '../onnxruntime/tensors.ts';
 import { unsupportedNodes } from './lower/lower.ts';
 import { webgpuOptions } from './options.ts';
 import { precisionProblem } from './precision.ts';
@@ -19,16 +19,8 @@ export function supportsInput(input: BuildInput): readonly Unsupported[] {
   if (problem !== undefined) reasons.push({ node: model.name, op: 'precision', reason: problem });
   reasons.push(...unsupportedPixels(input));
   if (!graph.ok) return head ? reasons : [...reasons, ...graph.unsupported];
-  if (falls) return [...reasons, ...foreignBindings(graph.graph)];
-  return [...reasons, ...unsupportedNodes(withoutKnown(splitVariadicNodes(decomposeCustomNodes(graph.graph, 'webgpu').graph)))];
-}
-
-/** Inputs and outputs that not even onnxruntime binds. Which nodes it takes shows in the build. */
-function foreignBindings(graph: Graph): Unsupported[] {
-  return [...graph.inputs, ...graph.outputs].flatMap((id) => {
-    const { dtype } = typeOf(graph, id);
-    return isBoundDtype(dtype) ? [] : [{ node: id, op: 'binding', reason: `neither the device nor onnxruntime-node has ${dtype} tensors` }];
-  });
+  if (falls) return reasons;
+  return [...reasons, ...unsupportedNodes(withoutKnown(inDeviceTypes(splitVariadicNodes(decomposeCustomNodes(graph.graph, 'webgpu').graph))))];
 }
 
 /**

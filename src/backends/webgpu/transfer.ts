@@ -1,18 +1,15 @@
 /**
- * Tensors between the host's types and the device's: int64 as i32, narrow integers and bool as words, float16 and floats of few bits as f32.
+ * Tensors between the host's types and the device's: 64-bit types in 32 bits, narrow integers and bool as words, float16, bfloat16 and floats of few bits as f32.
  */
 import type { PlanBinding } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
-import { fromNumbers, type Tensor, toNumbers, typedView } from '../../ir/tensor.ts';
-
-const INT32_MIN = -(2n ** 31n);
-const INT32_MAX = 2n ** 31n - 1n;
+import { beyond32Bits, type DType, fromNumbers, type Tensor, toNumbers, typedView } from '../../ir/tensor.ts';
 
 /** The tensor's elements as the device stores them; a view of its bytes where they are the same. Throws TsrtError USAGE. */
 export function toDevice(binding: PlanBinding, tensor: Tensor): Uint8Array<ArrayBuffer> {
   const view = typedView(tensor);
   if (view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array) return bytesOf(view);
-  if (view instanceof BigInt64Array) checkRange(binding.name, view);
+  checkRange(binding.name, tensor);
   const numbers = toNumbers(tensor);
   switch (binding.storage) {
     case 'f32':
@@ -78,10 +75,16 @@ function wholeWords(data: Uint8Array): Uint8Array<ArrayBuffer> {
   return padded;
 }
 
-function checkRange(name: string, values: BigInt64Array): void {
-  const beyond = values.find((value) => value < INT32_MIN || value > INT32_MAX);
+const RANGES: Readonly<Partial<Record<DType, string>>> = {
+  int64: 'between -2147483648 and 2147483647',
+  uint64: 'up to 4294967295',
+  float64: 'that float32 holds',
+};
+
+function checkRange(name: string, tensor: Tensor): void {
+  const beyond = beyond32Bits(tensor);
   if (beyond === undefined) return;
-  throw new TsrtError('USAGE', `input ${name} holds ${beyond}, and the webgpu backend keeps int64 in 32 bits`, {
-    fix: 'use values between -2147483648 and 2147483647, or the onnxruntime backend',
+  throw new TsrtError('USAGE', `input ${name} holds ${beyond}, and the webgpu backend keeps ${tensor.dtype} in 32 bits`, {
+    fix: `use values ${RANGES[tensor.dtype]}, or the onnxruntime backend`,
   });
 }

@@ -26,7 +26,9 @@ describe('pipeline', () => {
         "dead-code: drop nodes, constants and optional outputs that nothing reads",
         "shape-constants: compute what follows from static shapes",
         "split-variadic: sums and extremes of many operands in steps that a kernel can bind",
+        "bfloat16-as-float32: compute bfloat16 in float32, rounded where the model casts to it",
         "constant-folding: evaluate subgraphs of constants that do not grow the weights",
+        "narrow-types: compute float64 in float32 and uint64 in uint32",
         "identities: drop nodes that give their input unchanged",
         "reshapes: one Reshape for a chain of views",
         "transposes: cancel, compose and sink transposes",
@@ -63,7 +65,7 @@ describe('pipeline', () => {
       selectPasses({ target, fusion, disabled }).map((pass) => pass.name);
     expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name).filter((name) => name !== 'complete-qdq'));
     expect(names('onnx', 'on')).not.toContain('fuse-conv');
-    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'qlinear-products', 'integer-products', 'fold-dequantized']);
+    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'bfloat16-as-float32', 'narrow-types', 'qlinear-products', 'integer-products', 'fold-dequantized']);
     expect(names('onnx', 'on')).not.toContain('integer-products');
     expect(names('onnx', 'on', ['transposes'])).not.toContain('transposes');
   });

@@ -94,7 +94,7 @@ describe('unsupportedNodes', () => {
     const large = graph.constant(fromNumbers('int64', [1], [2 ** 40]), 'large');
     const b = graph.node('Add', ['n', large], {}, { name: 'second' });
     const found = unsupportedNodes(graph.finish([a, b]));
-    expect(found.map(({ node }) => node)).toEqual(expect.arrayContaining(['first', 'second', 'x', a]));
+    expect(found.map(({ node }) => node)).toEqual(['first', 'second']);
     expect(found.find(({ node }) => node === 'second')!.reason).toBe('constant large has int64 values beyond 32 bits');
     expect(found.find(({ node }) => node === 'first')!.reason).toMatch(/no device type holds float64/);
   });

@@ -9,10 +9,12 @@
 import { COMPOSITE_VERSION, type CompositePlan, type CompositeSegment, type Runner, segmentPrefix } from '../../../engine/composite.ts';
 import type { Binding, EngineLayer, MemoryLedger, TacticChoice } from '../../../engine/engine.ts';
 import { TsrtError } from '../../../errors.ts';
-import type { AnyNode, Graph, ValueId } from '../../../ir/graph.ts';
+import { type AnyNode, type Graph, typeOf, type ValueId } from '../../../ir/graph.ts';
 import { partition, segmentGraphs } from '../../../ir/partition.ts';
 import type { PixelInput } from '../../../ir/pixels.ts';
+import type { DType } from '../../../ir/tensor.ts';
 import { exportDivided, type ExportedModel } from '../../../onnx/export.ts';
+import { withoutBfloat16 } from '../../../passes/device-types.ts';
 import { withBytes } from '../../../passes/input-bytes.ts';
 import type { PassReport } from '../../../passes/pass.ts';
 import { type PipelineOptions, runPasses } from '../../../passes/pipeline.ts';
@@ -24,6 +26,7 @@ import { wantsWindows, windowsReport } from '../build.ts';
 import { inCarriers } from '../../onnxruntime/few-bits.ts';
 import { loadOrt, reasonOf, SILENT } from '../../onnxruntime/library.ts';
 import { externalData, modelParts } from '../../onnxruntime/parts.ts';
+import { isBoundDtype, isOrtDtype } from '../../onnxruntime/tensors.ts';
 import { unsupportedNodes } from '../lower/lower.ts';
 import { gridsBeyondHalf, type InPrecision } from '../precision.ts';
 import type { Planned } from '../tune/planner.ts';
@@ -85,6 +88,7 @@ export async function buildComposite(request: CompositeRequest): Promise<BuiltCo
   const bound = withBytes(graph, pixels).graph;
   const bind = (name: string): Binding => bindingOf(bound, name);
   const { tail } = request;
+  if (tail) refuseForeign(isOrtDtype, tail.inputs, graph, request.modelName, tail.reasons);
   const end = tail && (await buildTail(tail, pieces.length, tail.inputs.map(bind), request.modelName));
   for (const [name, part] of end?.parts ?? []) parts.set(name, part);
   const { segments, layers } = describeSegments(pieces, end);
@@ -117,8 +121,9 @@ interface Pieces {
 }
 
 async function buildPieces({ graph, modelName, passes, inPrecision, pixels, plan }: CompositeRequest): Promise<Pieces> {
-  // Bindings without a device type are no obstacle here: only nodes that can't run on the device read or make them.
-  const reasons = new Map(unsupportedNodes(graph).flatMap((entry) => (entry.op === 'binding' ? [] : [[entry.node, entry] as const])));
+  // Outputs are no obstacle here: one that is a constant comes from onnxruntime.
+  const found = [...unsupportedNodes(withoutBfloat16(graph)).filter(({ op }) => op !== 'binding'), ...wideNodes(graph)];
+  const reasons = new Map(found.map((entry) => [entry.node, entry] as const));
   for (;;) {
     const runnerOf = (node: AnyNode): Runner => (reasons.has(node.name) ? 'onnxruntime' : 'webgpu');
     const cut = partition(graph, runnerOf);
@@ -151,6 +156,16 @@ async function buildPieces({ graph, modelName, passes, inPrecision, pixels, plan
   }
 }
 
+/** Nodes on numbers that the device would round, casts too: onnxruntime holds them as they are. */
+function wideNodes({ nodes, types }: Graph): Unsupported[] {
+  return nodes.flatMap(({ name, op, inputs, outputs }) => {
+    const id = [...inputs, ...outputs].find((value) => WIDE_TYPES.has(types.get(value)?.dtype));
+    return id === undefined ? [] : [{ node: name, op, reason: `no device type holds ${types.get(id)!.dtype} (value ${id})` }];
+  });
+}
+
+const WIDE_TYPES: ReadonlySet<DType | undefined> = new Set<DType>(['float64', 'uint64']);
+
 /** The nodes of a segment that a fused one without a kernel came from. */
 function originsOf(entry: Unsupported, fused: Graph, nodes: readonly AnyNode[]): readonly AnyNode[] {
   const origins = new Set(fused.nodes.find(({ name }) => name === entry.node)?.origins);
@@ -170,6 +185,7 @@ function withConstantOutputs(graph: Graph, graphs: readonly Graph[], kinds: read
 
 /** The segment as an ONNX file that onnxruntime has been seen to load. */
 async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<string, Unsupported>): Promise<ExportedModel> {
+  refuseForeign(isBoundDtype, [...graph.inputs, ...graph.outputs], graph, model, graph.nodes.flatMap(({ name }) => reasons.get(name) ?? []));
   const exported = exportDivided(inCarriers(graph));
   const ort = await loadOrt();
   try {
@@ -180,6 +196,14 @@ async function exportChecked(graph: Graph, model: string, reasons: ReadonlyMap<s
     const why = reasonOf(error);
     throw unsupportedError(model, 'webgpu', here.map((entry) => ({ ...entry, reason: `${entry.reason}; nor does onnxruntime take it: ${why}` })), false);
   }
+}
+
+/** Throws TsrtError MODEL_UNSUPPORTED where onnxruntime, which is to run something for these reasons, would bind a type that it lacks. */
+function refuseForeign(binds: (dtype: DType) => boolean, ids: readonly ValueId[], graph: Graph, model: string, reasons: readonly Unsupported[]): void {
+  const foreign = ids.find((id) => !binds(typeOf(graph, id).dtype));
+  if (foreign === undefined) return;
+  const why = `onnxruntime-node has no ${typeOf(graph, foreign).dtype} tensors, and would bind '${foreign}'`;
+  throw unsupportedError(model, 'webgpu', reasons.map((entry) => ({ ...entry, reason: `${entry.reason}; ${why}` })), false);
 }
 
 function describeSegments(pieces: readonly Piece[], end: BuiltTail | undefined): { readonly segments: readonly CompositeSegment[]; readonly layers: readonly EngineLayer[] } {

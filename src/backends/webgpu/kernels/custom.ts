@@ -7,6 +7,7 @@
  */
 import { opTitle, type CustomDefinition, type KernelBuffer, type KernelCode, type Operands, type Tile, type WgslKernel } from '../../../ir/custom.ts';
 import { elementCount, type DType, type TensorType } from '../../../ir/tensor.ts';
+import { CAST_ONLY } from '../../../passes/device-types.ts';
 import { inOp } from '../../../ops/custom.ts';
 import { KERNEL_NAMES } from '../../../ops/custom-faults.ts';
 import type { KernelCall } from '../lower/call.ts';
@@ -17,6 +18,7 @@ import { flatWorkgroup, foldWorkgroups } from './grid.ts';
 
 /** A type that a kernel can read or write; the element type of its array. */
 export function kernelScalar(dtype: DType): KernelBuffer['scalar'] | undefined {
+  if (CAST_ONLY.has(dtype)) return undefined;
   const storage = storageOf(dtype);
   return storage === 'f32' || storage === 'f16' || storage === 'i32' || storage === 'u32' ? storage : undefined;
 }

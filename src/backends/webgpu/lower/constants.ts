@@ -1,16 +1,7 @@
 /** Constants as the device stores them. */
-import { fromNumbers, HALF_MAX, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
+import { type DType, fromNumbers, HALF_MAX, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
 import type { HostArray } from './context.ts';
 import { storageOf } from './tensor.ts';
-
-const INT32_MIN = -(2n ** 31n);
-const INT32_MAX = 2n ** 31n - 1n;
-
-/** Whether every element has a value in the device's 32-bit types. */
-export function fitsDevice(tensor: Tensor): boolean {
-  if (tensor.dtype !== 'int64') return true;
-  return (typedView(tensor) as BigInt64Array).every((value) => value >= INT32_MIN && value <= INT32_MAX);
-}
 
 /** A value made when it is first asked for, and kept. */
 export function once<T>(make: () => T): () => T {
@@ -28,15 +19,17 @@ export function asStored(values: Float32Array, half: boolean): Float32Array | Ui
 /** The elements in row-major order, converted to the device's type; a view of the constant's bytes where they are the same. */
 export function constantArray(tensor: Tensor): HostArray {
   const view = typedView(tensor);
-  if (view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array) return view;
-  switch (storageOf(tensor.dtype)) {
-    case 'f32':
-      return Float32Array.from(toNumbers(tensor));
+  return view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array ? view : hostArray(tensor.dtype, toNumbers(tensor));
+}
+
+/** Numbers as the device stores those of a type. */
+export function hostArray(dtype: DType, values: readonly number[]): HostArray {
+  switch (storageOf(dtype)) {
     case 'i32':
-      return Int32Array.from(toNumbers(tensor));
+      return Int32Array.from(values);
     case 'u32':
-      return Uint32Array.from(toNumbers(tensor));
+      return Uint32Array.from(values);
     default:
-      throw new Error(`no device type holds ${tensor.dtype}`);
+      return Float32Array.from(values);
   }
 }

@@ -7,8 +7,10 @@ import { unionOrigins } from '../../../ir/edit.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../../../ir/graph.ts';
 import { typeOf } from '../../../ir/graph.ts';
 import type { OpKind } from '../../../ir/ops.ts';
-import { type Dims, type DType, sameDims, toNumbers } from '../../../ir/tensor.ts';
+import { INTERNAL_OPS } from '../../../ir/verify.ts';
+import { beyond32Bits, type Dims, type DType, sameDims, toNumbers } from '../../../ir/tensor.ts';
 import { boundedAxis } from '../../../ops/bounded.ts';
+import { CAST_ONLY } from '../../../passes/device-types.ts';
 import { nodeCost } from '../../../ops/infer.ts';
 import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.ts';
 import type { Unsupported } from '../../backend.ts';
@@ -18,7 +20,7 @@ import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
 import type { HostArray, LeftNormalization, LeftToReader, LowerContext, Lowering, LowerOptions, Program, ProgramStep, StorageWish, TacticChooser } from './context.ts';
 import { hasMatrices } from './candidates.ts';
-import { constantArray, fitsDevice } from './constants.ts';
+import { constantArray } from './constants.ts';
 import { Homes } from './homes.ts';
 import { leftToReader } from './left-to-reader.ts';
 import { leftNormalization } from './normalizations.ts';
@@ -34,12 +36,15 @@ export function unsupportedNodes(graph: Graph): Unsupported[] {
     const reason = unsupportedReason(node, graph);
     if (reason !== undefined) found.push({ node: node.name, op: opName(node), reason });
   }
-  for (const id of [...graph.inputs, ...graph.outputs]) {
-    const type = typeOf(graph, id);
-    if (!storageOf(type.dtype)) found.push({ node: id, op: 'binding', reason: `no device type holds ${type.dtype}` });
+  for (const id of graph.outputs) {
+    const constant = graph.constants.get(id);
+    if (constant && beyond32Bits(constant) !== undefined) found.push({ node: id, op: 'binding', reason: `it has ${constant.dtype} values beyond 32 bits` });
   }
   return found;
 }
+
+/** What reads and writes the types that only casts know: casts, and the fused nodes that have taken some in. */
+const TAKES_CASTS: ReadonlySet<OpKind> = new Set<OpKind>(['Cast', ...INTERNAL_OPS]);
 
 function opName(node: AnyNode): string {
   return node.op === 'Custom' ? opTitle({ domain: node.attrs.domain, name: node.attrs.opType }) : node.op;
@@ -53,13 +58,12 @@ function loweringOf(op: OpKind): Lowering<OpKind> | undefined {
 function unsupportedReason(node: AnyNode, graph: Graph): string | undefined {
   const lowering = loweringOf(node.op);
   if (!lowering) return 'the webgpu backend has no kernel for this op';
-  for (const id of [...node.inputs, ...node.outputs]) {
-    if (id === '') continue;
-    const type = typeOf(graph, id);
-    if (!storageOf(type.dtype)) return `no device type holds ${type.dtype} (value ${id})`;
-    const constant = lowering.hostInputs?.includes(node.inputs.indexOf(id)) ? undefined : graph.constants.get(id);
-    if (constant && !fitsDevice(constant)) return `constant ${id} has ${type.dtype} values beyond 32 bits`;
+  for (const [index, id] of node.inputs.entries()) {
+    const constant = lowering.hostInputs?.includes(index) ? undefined : graph.constants.get(id);
+    if (constant && beyond32Bits(constant) !== undefined) return `constant ${id} has ${constant.dtype} values beyond 32 bits`;
   }
+  const foreign = TAKES_CASTS.has(node.op) ? undefined : [...node.inputs, ...node.outputs].find((id) => id !== '' && CAST_ONLY.has(typeOf(graph, id).dtype));
+  if (foreign !== undefined) return `no device type holds ${typeOf(graph, foreign).dtype} (value ${foreign})`;
   return givesNothing(node, graph) ? undefined : lowering.unsupported?.(node as Node<OpKind>, graph);
 }
 
@@ -141,7 +145,7 @@ class ProgramBuilder implements LowerContext {
     this.#node = undefined;
     const taken = new Set(this.#inputs.map(({ tensor }) => tensor.id));
     const outputs = this.graph.outputs.map((name) => {
-      const found = this.#tensorAs(name, this.source(name), 'linear', requireStorage(this.type(name).dtype));
+      const found = this.#tensorAs(name, this.source(name), 'linear', storageOf(this.type(name).dtype));
       const lies = found.window ? this.#copied(name, found, 'linear', found.storage) : found;
       // An output needs a buffer of its own: inputs, constants and values that are outputs twice are copied.
       const tensor = taken.has(lies.id) || this.#constants.has(lies.id) ? this.#convert(name, lies, 'linear', lies.storage) : lies;
@@ -192,7 +196,7 @@ class ProgramBuilder implements LowerContext {
     const constant = this.constant(id);
     if (!constant) throw new Error(`value '${id}' is read before it is written`);
     const { dtype, dims } = constant;
-    const tensor = this.pack(`${id}:linear`, { dtype, dims, storage: requireStorage(dtype) }, () => constantArray(constant));
+    const tensor = this.pack(`${id}:linear`, { dtype, dims, storage: storageOf(dtype) }, () => constantArray(constant));
     this.#values.set(id, tensor);
     return tensor;
   }
@@ -231,7 +235,7 @@ class ProgramBuilder implements LowerContext {
   /** The storage of a value, with a wish granted where it can be. */
   #storage(id: ValueId, dims: Dims, layout: Layout, wish: StorageWish): Storage {
     const { dtype } = this.type(id);
-    const canonical = requireStorage(dtype);
+    const canonical = storageOf(dtype);
     // Outputs of the graph leave in their own type, and inputs of halves would only be converted back.
     if (wish === 'canonical' || (layout === 'linear' && this.graph.outputs.includes(id))) return canonical;
     const { half = false, keepFloat } = this.#options;
@@ -373,7 +377,7 @@ class ProgramBuilder implements LowerContext {
     return this.#values.get(output)?.storage === 'f16' ? 'float16' : dtype;
   }
 
-  #allocate(dtype: DType, dims: Dims, layout: Layout, storage: Storage = requireStorage(dtype)): DeviceTensor {
+  #allocate(dtype: DType, dims: Dims, layout: Layout, storage: Storage = storageOf(dtype)): DeviceTensor {
     const id = this.#bytes.length;
     const tensor: DeviceTensor = { id, dtype, dims, storage, layout };
     this.#bytes.push(paddedBytes(storedElements(tensor) * STORAGE_BYTES[storage]));
@@ -413,17 +417,11 @@ function checkAliasing({ source, operands }: KernelCall): void {
 
 /** Without a wish the storage stays, where rows of the other layout are whole vectors of it. */
 function keptStorage({ dtype, dims, storage, layout: own }: DeviceTensor, layout: Layout): Storage {
-  const canonical = requireStorage(dtype);
+  const canonical = storageOf(dtype);
   return own === layout || narrowStorage(dtype, dims, layout) === storage ? storage : canonical;
 }
 
 /** Of a copy with memory of its own: rows of a window may end within a vector, where only f32 and words can be written. */
 function copiedStorage({ dtype, dims, storage, layout }: DeviceTensor): Storage {
-  return narrowStorage(dtype, dims, layout) === storage ? storage : requireStorage(dtype);
-}
-
-function requireStorage(dtype: DType): Storage {
-  const storage = storageOf(dtype);
-  if (!storage) throw new Error(`no device type holds ${dtype}`);
-  return storage;
+  return narrowStorage(dtype, dims, layout) === storage ? storage : storageOf(dtype);
 }

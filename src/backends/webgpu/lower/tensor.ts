@@ -1,8 +1,8 @@
 /**
  * Tensors as the device holds them.
  *
- * Elements: floating types as f32; int64 as i32 (values beyond 32 bits are refused where they are known, at build for
- * constants and at upload for inputs); narrower signed integers as i32, unsigned ones and bool as u32, one element a word. Types of few bits are their
+ * Elements: floating types as f32; int64 as i32 and uint64 as u32 (values beyond 32 bits, of float64 too, are refused where they are known, at
+ * build for constants and at upload for inputs); narrower signed integers as i32, unsigned ones and bool as u32, one element a word. Types of few bits are their
  * numbers, too: the host packs and unpacks them, and a cast rounds to what the type has.
  *
  * Layouts: `linear` is row-major. `channels-last` stores [N, C, spatial…] as [N, spatial…, C] with C padded so that every
@@ -42,11 +42,13 @@ export interface View {
   readonly strides: readonly number[];
 }
 
-/** How elements of a type are stored; undefined for those that the device has no number for. */
-export function storageOf(dtype: DType): Storage | undefined {
+/** How elements of a type are stored. */
+export function storageOf(dtype: DType): Storage {
   switch (dtype) {
     case 'float32':
     case 'float16':
+    case 'bfloat16':
+    case 'float64':
     case 'float8e4m3fn':
     case 'float8e4m3fnuz':
     case 'float8e5m2':
@@ -61,6 +63,7 @@ export function storageOf(dtype: DType): Storage | undefined {
     case 'int4':
     case 'int2':
       return 'i32';
+    case 'uint64':
     case 'uint32':
     case 'uint16':
     case 'uint8':
@@ -68,10 +71,6 @@ export function storageOf(dtype: DType): Storage | undefined {
     case 'uint2':
     case 'bool':
       return 'u32';
-    case 'float64':
-    case 'bfloat16':
-    case 'uint64':
-      return undefined;
     default:
       return dtype satisfies never;
   }

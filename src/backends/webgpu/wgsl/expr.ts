@@ -97,7 +97,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'erf_byte' | 'exp_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'erf_byte' | 'exp_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1' | 'round_bfloat16'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -203,6 +203,7 @@ export class ExprEmitter {
     // What equals zero, negated: compilers make a comparison that NaN fails of `!=`.
     if (target === 'bool') return source === 'bool' ? x : `!(${x} == ${this.#constant(0, source)})`;
     if (to === 'float16' && from !== 'float16') return this.#toFloat16(source === 'f32' ? x : `${typeName('f32', this.#width)}(${x})`);
+    if (to === 'bfloat16' && from !== 'bfloat16') return `${this.#help('round_bfloat16')}(${source === 'f32' ? x : `${typeName('f32', this.#width)}(${x})`})`;
     if (source === target) return x;
     // Negative numbers wrap on their way to an unsigned type, as in C; WGSL alone would clamp them to zero.
     if (source === 'f32' && target === 'u32' && DTYPE_BITS[to] < 32) {

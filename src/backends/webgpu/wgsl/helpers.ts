@@ -16,10 +16,20 @@ export type HelperName =
   | FewBitsHelper
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'erf_byte' | 'erf_byte4' | 'exp_half' | 'exp_half4' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
-  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
+  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'round_bfloat16' | 'round_bfloat164' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
   ...FEW_BITS_HELPERS,
+  // The upper half of the bits, to nearest even; a carry goes into the exponent, as far as infinity.
+  round_bfloat16: {
+    code: `fn round_bfloat16(x: f32) -> f32 {
+  let bits = bitcast<u32>(x);
+  return select(bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u), x, is_nan(x));
+}
+`,
+    needs: ['is_nan'],
+  },
+  round_bfloat164: { code: lanes('round_bfloat16', ['x'], 'f32', 'f32'), needs: ['round_bfloat16'] },
   half_at: { code: 'fn half_at(word: u32, index: u32) -> f32 { let pair = unpack2x16float(word); return select(pair.x, pair.y, (index & 1u) == 1u); }\n', needs: [] },
   halves_to_f32: { code: 'fn halves_to_f32(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y)); }\n', needs: [] },
   // Four floats as their halves and the halves of what these leave; both saturate.

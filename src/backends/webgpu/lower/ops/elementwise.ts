@@ -3,12 +3,12 @@ import type { Expr } from '../../../../ir/expr.ts';
 import type { AnyNode, Graph, Node } from '../../../../ir/graph.ts';
 import { typeOf } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
-import { type Dims, sameDims } from '../../../../ir/tensor.ts';
+import { type Dims, type DType, sameDims } from '../../../../ir/tensor.ts';
 import { type ElementwiseOp, ELEMENTWISE_OPS, exprOf } from '../../../../passes/expr-of.ts';
 import { mapKernel } from '../../kernels/map.ts';
 import { PORTABLE_PROFILE } from '../../profile.ts';
 import type { Computed, LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { broadcastView, type Layout } from '../tensor.ts';
+import { broadcastView, type Layout, storageOf } from '../tensor.ts';
 
 /** The layout that a result of these dims takes: channels-last where an input of the same shape has it. */
 function inheritedLayout(inputs: readonly string[], dims: Dims, context: LowerContext): Layout {
@@ -75,6 +75,30 @@ const fused: Lowering<'FusedElementwise'> = {
   compute: (node: Node<'FusedElementwise'>, context) => (node.outputs.length === 1 ? computed(node as AnyNode, node.attrs.exprs[0], context) : undefined),
 };
 
+/** Types that have every number of another, and lie in memory as it does: a cast between them has no kernel. */
+const SAME_WORDS: Readonly<Partial<Record<DType, readonly DType[]>>> = {
+  bfloat16: ['float32', 'float64'],
+  float16: ['float32', 'float64'],
+  float32: ['float64'],
+  float64: ['float32'],
+  int32: ['int64'],
+  int64: ['int32'],
+  uint32: ['uint64'],
+  uint64: ['uint32'],
+};
+
+const cast: Lowering<OpKind> = {
+  ...elementwise,
+  lower(node, context) {
+    const [input, output] = [node.inputs[0]!, node.outputs[0]!];
+    const from = context.type(input).dtype;
+    const source = context.source(input);
+    const isSame = source.storage === storageOf(from) && (SAME_WORDS[from]?.includes(context.type(output).dtype) ?? false);
+    if (isSame) context.alias(output, source, source.layout);
+    else elementwise.lower(node, context);
+  },
+};
+
 const singles = Object.fromEntries(ELEMENTWISE_OPS.map((op) => [op, elementwise])) as { readonly [K in ElementwiseOp]: Lowering<K> };
 
-export const ELEMENTWISE_LOWERINGS: LoweringTable = { ...singles, FusedElementwise: fused };
+export const ELEMENTWISE_LOWERINGS: LoweringTable = { ...singles, Cast: cast, FusedElementwise: fused };

@@ -1,29 +1,19 @@
 /** Ops whose values follow from shapes or from constants alone: Shape, Size, ConstantOfShape, Range, EyeLike. */
 import type { Graph, Node } from '../../../../ir/graph.ts';
-import { type DType, elementCount } from '../../../../ir/tensor.ts';
+import { elementCount, is32Bits } from '../../../../ir/tensor.ts';
 import { elementKernel } from '../../kernels/pointwise.ts';
 import { mapKernel } from '../../kernels/map.ts';
 import { registerType } from '../../wgsl/access.ts';
-import type { HostArray, LowerContext, Lowering, LoweringTable } from '../context.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { hostArray } from '../constants.ts';
 import { mustBeConstant } from '../support.ts';
 import { rowMajorStrides, storageOf } from '../tensor.ts';
 
 /** Gives an output values that are known now. */
 export function known(context: LowerContext, id: string, values: readonly number[]): void {
   const { dtype, dims } = context.type(id);
-  const tensor = context.pack(`${id}:known`, { dtype, dims, storage: storageOf(dtype)! }, () => hostArray(dtype, values));
+  const tensor = context.pack(`${id}:known`, { dtype, dims, storage: storageOf(dtype) }, () => hostArray(dtype, values));
   context.alias(id, tensor, 'linear');
-}
-
-function hostArray(dtype: DType, values: readonly number[]): HostArray {
-  switch (storageOf(dtype)) {
-    case 'i32':
-      return Int32Array.from(values);
-    case 'u32':
-      return Uint32Array.from(values);
-    default:
-      return Float32Array.from(values);
-  }
 }
 
 const shape: Lowering<'Shape'> = {
@@ -37,11 +27,9 @@ const size: Lowering<'Size'> = {
   lower: (node, context) => known(context, node.outputs[0]!, [elementCount(context.type(node.inputs[0]!).dims)]),
 };
 
-const MAX_INT32 = 2 ** 31 - 1;
-
 function beyond32Bits(node: Node<'ConstantOfShape'>): string | undefined {
   const { dtype, value } = node.attrs.value;
-  return dtype === 'int64' && (value > MAX_INT32 || value < -MAX_INT32 - 1) ? `the value ${value} is beyond 32 bits` : undefined;
+  return is32Bits(value, dtype) ? undefined : `the value ${value} is beyond 32 bits`;
 }
 
 const constantOfShape: Lowering<'ConstantOfShape'> = {
