@@ -15,7 +15,7 @@ import { customAttributes, keptOpset, reasonFor, type CustomOps } from './custom
 import { inlineFunctions } from './functions.ts';
 import { inlineBranch, readsOf, type Inlined, type Names } from './branches.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
-import { unroll } from './loops.ts';
+import { unroll, unrollScan } from './loops.ts';
 import type { OnnxBranch, OnnxModel, OnnxNode, OnnxValue } from './model.ts';
 import { nodePlace } from './order.ts';
 import { withOwnOutputNames } from './output-names.ts';
@@ -156,7 +156,8 @@ function importBranch(importer: Importer, node: OnnxNode, branch: OnnxBranch): v
 function importLoop(importer: Importer, node: OnnxNode, body: OnnxBranch): void {
   const { scope, names, unknown } = importer;
   if (readsOf(node).some((name) => unknown.has(name))) return leave(importer, node);
-  const held = unroll(node, body, { names, known: scope.known, addConstant: scope.addConstant, add: (inlined) => importInlined(importer, inlined) });
+  const unrolled = node.opType === 'Scan' ? unrollScan : unroll;
+  const held = unrolled(node, body, { names, known: scope.known, dims: (id) => scope.type(id).dims, addConstant: scope.addConstant, add: (inlined) => importInlined(importer, inlined) });
   if (!held) leave(importer, node);
 }
 

@@ -53,7 +53,7 @@ export interface OnnxNode {
   readonly attributes: ReadonlyMap<string, OnnxAttribute>;
   /** Of an If: what it computes either way. */
   readonly branches?: { readonly yes: OnnxBranch; readonly no: OnnxBranch };
-  /** Of a Loop: what it computes each time. */
+  /** Of a Loop or a Scan: what it computes each time. */
   readonly body?: OnnxBranch;
 }
 
@@ -212,10 +212,10 @@ function decodeNodes(protos: readonly NodeProto[], place: string, context: Conte
   });
 }
 
-/** The graphs inside of an If or a Loop; none where one is missing, or is more than nodes and tensors. */
+/** The graphs inside of an If, a Loop or a Scan; none where one is missing, or is more than nodes and tensors. */
 function decodeInner(proto: NodeProto, opType: string, place: string, context: Context): Pick<OnnxNode, 'branches' | 'body'> {
   if ((context.depth ?? 0) >= MAX_DEPTH) return {};
-  if (opType === 'Loop') {
+  if (opType === 'Loop' || opType === 'Scan') {
     const body = decodeBranch(proto, 'body', place, context);
     return body ? { body } : {};
   }

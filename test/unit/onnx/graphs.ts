@@ -21,6 +21,13 @@ export const repeat = (inputs: string[], outputs: string[], bodyInputs: readonly
   attribute: [{ name: 'body', type: GRAPH, g: { ...body, input: bodyInputs.map((name) => ({ name })) } }],
 });
 
+/** `inputs` of the scan: what is carried, then what it runs over; so are those of the body, which are floats. */
+export const scan = (inputs: string[], outputs: string[], attributes: Parameters<typeof node>[3], bodyInputs: readonly string[], body: Branch): INode => {
+  const plain = node('Scan', inputs, outputs, attributes);
+  const untyped = (name: string): NonNullable<Branch['input']>[number] => ({ name, type: { tensorType: { elemType: 1 } } });
+  return { ...plain, attribute: [...(plain.attribute ?? []), { name: 'body', type: GRAPH, g: { ...body, input: bodyInputs.map(untyped) } }] };
+};
+
 /** Boxes picked by their scores: how many is for the data to decide. */
 export const detector: ModelParts = {
   opset: 13,

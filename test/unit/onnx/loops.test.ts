@@ -6,7 +6,7 @@ import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph, type ImportOptions, type ImportResult } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
 import { encodeTensor } from '../../../src/onnx/tensor.ts';
-import { branch, choose, repeat } from './graphs.ts';
+import { branch, choose, repeat, scan } from './graphs.ts';
 import { floats, ints, modelBytes, node, value, type ModelParts } from './models.ts';
 import { disagreement, runOnnx } from './run.ts';
 
@@ -20,7 +20,8 @@ function imported(parts: ModelParts, options?: ImportOptions): ImportResult {
 
 /** onnxruntime asks for the types of a body's inputs. */
 function typed(parts: ModelParts): Uint8Array {
-  for (const { attribute } of parts.nodes ?? []) {
+  for (const { opType, attribute } of parts.nodes ?? []) {
+    if (opType === 'Scan') continue;
     for (const { g } of attribute ?? []) for (const [index, input] of (g?.input ?? []).entries()) input.type = value('', index === 0 ? 'int64' : index === 1 ? 'bool' : 'float32', []).type!;
   }
   for (const { attribute } of parts.nodes ?? []) for (const { g } of attribute ?? []) for (const input of g?.input?.slice(2) ?? []) delete input.type?.tensorType?.shape;
@@ -125,5 +126,37 @@ describe('loops', () => {
     expect(reasonsOf(loop(['many', '', 'x'], [exp]))).toEqual(['Loop: unrolled, it would be more than 20000 nodes']);
     expect(reasonsOf(loop(['', 'yes', 'x'], [], ['on', 'carried']))).toEqual(['Loop: unrolled, it would be more than 20000 nodes']);
     expect(reasonsOf(loop(['two', '', 'x'], [node('Frobnicate', ['carried'], ['e'])]))).toEqual(['Frobnicate: not in the op vocabulary (opset 22)']);
+  });
+});
+
+describe('scans', () => {
+  /** A sum that is carried over the columns of x from the front and its rows from the back, and what each place gave. */
+  const over = (attributes: Parameters<typeof scan>[2], opset = 16): ModelParts => ({
+    opset,
+    inputs: [value('x', 'float32', [3, 3])],
+    outputs: ['last', 'all'].map((name) => value(name, 'float32', [])),
+    initializers: { start: floats([0.25, 0.5, 0.75]) },
+    nodes: [
+      scan(['start', 'x', 'x'], ['last', 'all'], { num_scan_inputs: 2, ...attributes }, ['carried', 'a', 'b'], branch(
+        [node('Mul', ['carried', 'a'], ['scaled']), node('Add', ['scaled', 'b'], ['sum']), node('Sub', ['sum', 'start'], ['given'])],
+        ['sum', 'given'],
+      )),
+    ],
+  });
+
+  it.each<[string, Parameters<typeof scan>[2], readonly number[]]>([
+    ['along the first axis', {}, [3, 3]],
+    ['along other axes, from both ends', { scan_input_axes: [1, -2], scan_input_directions: [0, 1], scan_output_axes: [1], scan_output_directions: [1] }, [3, 3]],
+    ['with places counted from the end', { scan_input_axes: [-1, 0], scan_output_axes: [-1] }, [3, 3]],
+  ])('%s', async (_, attributes, dims) => {
+    const graph = await expectSame(over(attributes), dims);
+    expect(graph.nodes.filter(({ op }) => op === 'Mul')).toHaveLength(3);
+  });
+
+  it('are refused where lengths come with them, where axes disagree, and where they grow without bound', () => {
+    expect(reasonsOf(over({}, 8))).toEqual(['Scan: a Scan of opset 8, with lengths, is not supported']);
+    expect(() => reasonsOf({ ...over({ scan_input_axes: [0, 1] }), inputs: [value('x', 'float32', [3, 4])] })).toThrow('it runs over axes of 3, 4 elements');
+    expect(reasonsOf({ ...over({}), inputs: [value('x', 'float32', [9000, 3])] })).toEqual(['Scan: unrolled, it would be more than 20000 nodes']);
+    expect(() => reasonsOf(over({ scan_input_axes: [2, 0] }))).toThrow('axis 2 is out of range for [3,3]');
   });
 });
