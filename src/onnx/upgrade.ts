@@ -11,16 +11,19 @@ import { EARLY_RULES, withoutConsumed } from './upgrade/early.ts';
 import { EXPERIMENTAL_RULES } from './upgrade/experimental.ts';
 import { FEW_BITS_RULES } from './upgrade/few-bits.ts';
 import { FEW_BIT_TYPE_RULES } from './upgrade/few-bit-types.ts';
+import { GEOMETRY_RULES } from './upgrade/geometry.ts';
 import { GROUPED_RULES } from './upgrade/grouped-query.ts';
+import { LINEAR_ATTENTION_RULES } from './upgrade/linear-attention.ts';
 import { LOSS_RULES } from './upgrade/losses.ts';
 import { MEANING_RULES } from './upgrade/meaning.ts';
 import { OPERAND_RULES } from './upgrade/operands.ts';
 import { QUANTIZED_RULES } from './upgrade/quantized.ts';
+import { RECENT_RULES } from './upgrade/recent.ts';
 import { emitAs, type Rule } from './upgrade/rule.ts';
 import { SIGNAL_RULES } from './upgrade/signal.ts';
 import { TRANSFORMER_RULES } from './upgrade/transformers.ts';
 
-const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...EARLY_RULES, ...OPERAND_RULES, ...MEANING_RULES, ...FEW_BIT_TYPE_RULES, ...ATTENTION_RULES, ...SIGNAL_RULES, ...LOSS_RULES, ...DETERMINANT_RULES, ...EXPERIMENTAL_RULES]);
+const ONNX_RULES: ReadonlyMap<string, Rule> = new Map([...EARLY_RULES, ...OPERAND_RULES, ...MEANING_RULES, ...FEW_BIT_TYPE_RULES, ...ATTENTION_RULES, ...SIGNAL_RULES, ...LOSS_RULES, ...DETERMINANT_RULES, ...GEOMETRY_RULES, ...LINEAR_ATTENTION_RULES, ...RECENT_RULES, ...EXPERIMENTAL_RULES]);
 const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ...QUANTIZED_RULES, ...FEW_BITS_RULES, ...TRANSFORMER_RULES, ...GROUPED_RULES]);
 
 /** The rule that imports a node, or undefined where the vocabulary lacks its op. */

@@ -1,7 +1,7 @@
 /** What an upgrade rule is, and the small tools that rules share. */
 import type { OpKind } from '../../ir/ops.ts';
 import { fromNumbers, type DType, type Tensor } from '../../ir/tensor.ts';
-import { ShapeError, type RawAttribute } from '../../ops/def.ts';
+import { NotStaticError, ShapeError, type RawAttribute } from '../../ops/def.ts';
 import { int64, type RawRecord, type Scope, type SourceNode } from '../scope.ts';
 
 /**
@@ -25,6 +25,13 @@ export function inputOf(node: SourceNode, index: number): string {
   const id = node.inputs[index];
   if (!id) throw new ShapeError(`input ${index} is required`);
   return id;
+}
+
+/** Numbers that the result's shape depends on. Throws NotStaticError where the data decide them. */
+export function knownInts(node: SourceNode, scope: Scope, index: number, name: string): readonly number[] {
+  const values = scope.known(inputOf(node, index));
+  if (!values) throw new NotStaticError(`input ${index} (${name}) is not known at build`);
+  return values;
 }
 
 export function intsAttribute(node: SourceNode, name: string): readonly number[] | undefined {

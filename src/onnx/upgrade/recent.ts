@@ -1,0 +1,37 @@
+/** Ops of recent opsets that older ones say. */
+import { UnsupportedError } from '../../ops/def.ts';
+import { inputOf, int64Input, knownInts, normalizeAxis, numberAttribute, scalarInput, type Rule } from './rule.ts';
+
+/** By doubling: after each step an element has the product of twice as many before it. */
+const cumProd: Rule = (node, scope) => {
+  const data = inputOf(node, 0);
+  const { dtype, dims } = scope.type(data);
+  const axis = normalizeAxis(knownInts(node, scope, 1, 'axis')[0]!, dims.length);
+  const extent = dims[axis]!;
+  const isReverse = numberAttribute(node, 'reverse', 0) !== 0;
+  const one = scalarInput(scope, dtype, 1);
+  /** Each element in the place of the one `by` behind it, with ones in front. */
+  const shifted = (id: string, by: number, outputs?: readonly string[]): string => {
+    const at = int64Input(scope, [axis]);
+    const [from, to] = isReverse ? [by, extent] : [0, extent - by];
+    const [kept] = scope.emit(node, 'Slice', [id, int64Input(scope, [from]), int64Input(scope, [to]), at], {});
+    const pads = dims.flatMap(() => [0, 0]).with(isReverse ? dims.length + axis : axis, by);
+    return scope.emit(node, 'Pad', [kept!, int64Input(scope, pads), one], {}, outputs)[0]!;
+  };
+  if (extent === 0) throw new UnsupportedError('products of nothing are not supported');
+  const isExclusive = numberAttribute(node, 'exclusive', 0) !== 0;
+  let product = isExclusive ? shifted(data, 1, extent === 1 ? node.outputs : undefined) : data;
+  for (let by = 1; by < extent; by *= 2) [product] = scope.emit(node, 'Mul', [product, shifted(product, by)], {}, 2 * by >= extent ? node.outputs : undefined) as [string];
+  if (extent === 1 && !isExclusive) scope.emit(node, 'Identity', [data], {}, node.outputs);
+};
+
+/** Swish of the first times the second. */
+const swiGlu: Rule = (node, scope) => {
+  const [gate] = scope.emit(node, 'Swish', [inputOf(node, 0)], { alpha: numberAttribute(node, 'alpha', 1) });
+  scope.emit(node, 'Mul', [gate!, inputOf(node, 1)], {}, node.outputs);
+};
+
+export const RECENT_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
+  ['CumProd', cumProd],
+  ['SwiGLU', swiGlu],
+]);
