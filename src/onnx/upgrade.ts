@@ -4,7 +4,7 @@
 import type { OpKind } from '../ir/ops.ts';
 import { OPS } from '../ops/table.ts';
 import type { SourceNode } from './scope.ts';
-import { ATTENTION_RULES } from './upgrade/attention.ts';
+import { ATTENTION_RULES, PREVIEW_RULES } from './upgrade/attention.ts';
 import { CONTRIB_RULES } from './upgrade/contrib.ts';
 import { DETERMINANT_RULES } from './upgrade/determinant.ts';
 import { EARLY_RULES, withoutConsumed } from './upgrade/early.ts';
@@ -29,6 +29,7 @@ const MICROSOFT_RULES: ReadonlyMap<string, Rule> = new Map([...CONTRIB_RULES, ..
 /** The rule that imports a node, or undefined where the vocabulary lacks its op. */
 export function ruleFor({ domain, opType }: Pick<SourceNode, 'domain' | 'opType'>): Rule | undefined {
   if (domain === 'com.microsoft') return MICROSOFT_RULES.get(opType);
+  if (domain === 'ai.onnx.preview') return PREVIEW_RULES.get(opType);
   if (domain !== '') return undefined;
   const rule = ONNX_RULES.get(opType) ?? (isOnnxOp(opType) ? (node, scope) => emitAs(opType, node, scope) : undefined);
   return rule && withoutConsumed(rule);
@@ -42,7 +43,7 @@ export function hasFewBits({ domain, opType }: Pick<SourceNode, 'domain' | 'opTy
 /** Ops outside of the vocabulary that are read as ops of it, with their domain where that is not ONNX's own. */
 export function translatedOps(): readonly string[] {
   const own = [...ONNX_RULES.keys()].filter((opType) => !isOnnxOp(opType));
-  return [...own.sort(), ...[...MICROSOFT_RULES.keys()].sort().map((opType) => `com.microsoft.${opType}`)];
+  return [...own.sort(), ...[...PREVIEW_RULES.keys()].map((opType) => `ai.onnx.preview.${opType}`), ...[...MICROSOFT_RULES.keys()].sort().map((opType) => `com.microsoft.${opType}`)];
 }
 
 function isOnnxOp(opType: string): opType is OpKind {

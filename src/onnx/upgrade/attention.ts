@@ -170,6 +170,16 @@ const attention: Rule = (node, scope) => {
   if (isFlat) joinHeads(node, scope, result);
 };
 
+/** Without graphs of its own that change scores or weights: attention to all keys. */
+const flexAttention: Rule = (node, scope) => {
+  const other = [...node.attributes.keys()].find((name) => name !== 'scale' && name !== 'softmax_precision');
+  if (other !== undefined) throw new UnsupportedError(`attribute '${other}' is not supported`);
+  attention(node, scope);
+};
+
+/** Of the domain ai.onnx.preview. */
+export const PREVIEW_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([['FlexAttention', flexAttention]]);
+
 export const ATTENTION_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['Attention', attention],
   ['RotaryEmbedding', onnxRotary],

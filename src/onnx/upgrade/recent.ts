@@ -1,5 +1,8 @@
 /** Ops of recent opsets that older ones say. */
-import { UnsupportedError } from '../../ops/def.ts';
+import { DTYPE_BITS } from '../../ir/tensor.ts';
+import { ShapeError, UnsupportedError } from '../../ops/def.ts';
+import { INTEGER, isInteger } from '../../ops/dtypes.ts';
+import { dtypeOfOnnx, ONNX_DTYPE } from '../../ops/specs.ts';
 import { inputOf, int64Input, knownInts, normalizeAxis, numberAttribute, scalarInput, type Rule } from './rule.ts';
 
 /** By doubling: after each step an element has the product of twice as many before it. */
@@ -31,7 +34,19 @@ const swiGlu: Rule = (node, scope) => {
   scope.emit(node, 'Mul', [gate!, inputOf(node, 1)], {}, node.outputs);
 };
 
+/** Integers of one width, whose bits a cast keeps: numbers wrap. Bits of floats have no op in the vocabulary, those of 64 bits no device. */
+const bitCast: Rule = (node, scope) => {
+  const data = inputOf(node, 0);
+  const { dtype: from } = scope.type(data);
+  const to = dtypeOfOnnx(numberAttribute(node, 'to'));
+  if (!to || DTYPE_BITS[to] !== DTYPE_BITS[from]) throw new ShapeError(`${from} has not the bits of ${to ?? 'the type asked for'}`);
+  const keeps = from === to || (isInteger(from) && INTEGER.members.has(to) && DTYPE_BITS[to] < 64);
+  if (!keeps) throw new UnsupportedError(`the bits of ${from} as ${to} are not supported`);
+  scope.emit(node, 'Cast', [data], { to: ONNX_DTYPE[to] }, node.outputs);
+};
+
 export const RECENT_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
+  ['BitCast', bitCast],
   ['CumProd', cumProd],
   ['SwiGLU', swiGlu],
 ]);

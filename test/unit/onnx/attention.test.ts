@@ -99,6 +99,18 @@ describe('Attention looks where it may', () => {
     for (const mode of [0, 1, 2, 3]) await expect(expectReference(problem, mode)).resolves.toBeUndefined();
   });
 
+  it('at all, as FlexAttention without graphs of its own', async () => {
+    const inputs = { q: sample([BATCH, HEADS, 3, SIZE]), k: sample([BATCH, HEADS, 5, SIZE]), v: sample([BATCH, HEADS, 5, SIZE]) };
+    const imported = importGraph(readModel(modelBytes({
+      opset: 24, domains: { 'ai.onnx.preview': 1 }, nodes: [node('FlexAttention', ['q', 'k', 'v'], ['y'], { scale: { float: 0.5 } }, { domain: 'ai.onnx.preview' })],
+      inputs: Object.entries(inputs).map(([name, { dtype, dims }]) => value(name, dtype, dims)), outputs: [value('y', 'float32', [BATCH, HEADS, 3, SIZE])],
+    })));
+    if (!imported.ok) throw new Error(JSON.stringify(imported.unsupported));
+    const found = toNumbers((await runOnnx(exportGraph(imported.graph), inputs))['y']!);
+    const wanted = reference({})[4]!;
+    expect(Math.max(...found.map((number, at) => Math.abs(number - wanted[at]!)))).toBeLessThan(1e-5);
+  });
+
   it.each<[string, string[], Record<string, number>, RegExp]>([
     ['a window of a negative size', ['q', 'q', 'q'], { left_window_size: -2 }, /'left_window_size' must be -1 or more/],
     ['an output of no mode', ['q', 'q', 'q'], { qk_matmul_output_mode: 4 }, /'qk_matmul_output_mode' must be 0, 1, 2 or 3, found 4/],

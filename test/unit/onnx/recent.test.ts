@@ -1,9 +1,10 @@
 /** Ops of opsets that onnxruntime does not have yet, against their definitions in float64; it runs what they were imported as. */
 import { describe, expect, it } from 'vitest';
-import { elementCount, type Tensor, toNumbers } from '../../../src/ir/tensor.ts';
+import { type DType, elementCount, fromNumbers, type Tensor, toNumbers } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { importGraph } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
+import { ONNX_DTYPE } from '../../../src/ops/specs.ts';
 import { ints, modelBytes, node, value, type AttributeValue } from './models.ts';
 import { runOnnx } from './run.ts';
 import { sample } from './upgraded.ts';
@@ -51,6 +52,25 @@ describe('CumProd', () => {
       return indices(dims[along]!).filter(isTaken).reduce((product, other) => product * numbers[at + (other - place) * stride]!, 1);
     });
     expect(difference((await outputsOf('CumProd', 26, [x, ints([axis], [])], { exclusive, reverse }, [dims]))[0]!, wanted)).toBeLessThan(NEAR);
+  });
+});
+
+describe('BitCast', () => {
+  const cast = (from: DType, to: DType, values: number[]) => async (): Promise<number[]> => {
+    const bytes = modelBytes({ opset: 26, nodes: [node('BitCast', ['x'], ['y'], { to: ONNX_DTYPE[to] })], inputs: [value('x', from, [values.length])], outputs: [value('y', to, [values.length])] });
+    const imported = importGraph(readModel(bytes));
+    if (!imported.ok || imported.graph.nodes[0]!.op === 'Custom') throw new Error('it stays as it is');
+    return toNumbers((await runOnnx(exportGraph(imported.graph), { x: fromNumbers(from, [values.length], values) }))['y']!);
+  };
+  it.each<[DType, DType, number[], number[]]>([
+    ['int8', 'uint8', [-1, 5, -128], [255, 5, 128]],
+    ['uint16', 'int16', [65535, 7], [-1, 7]],
+    ['int32', 'uint32', [-2, 3], [4294967294, 3]],
+    ['bool', 'uint8', [0, 1], [0, 1]],
+  ])('%s to %s', async (from, to, values, wanted) => expect(await cast(from, to, values)()).toEqual(wanted));
+
+  it.each<[DType, DType]>([['float32', 'int32'], ['int64', 'uint64'], ['uint8', 'bool']])('%s to %s is left to who has it', async (from, to) => {
+    await expect(cast(from, to, [1])()).rejects.toThrow('it stays as it is');
   });
 });
 
