@@ -409,6 +409,17 @@ export async function runKernels(device: GPUDevice, problem: Problem, tactic: Pa
   return runCalls(device, calls, held, problem.spec.output.tensor);
 }
 
+const pipelines = new WeakMap<GPUDevice, Map<string, GPUComputePipeline>>();
+
+/** Equal code is compiled once: SwiftShader takes tenths of a second for a kernel. */
+async function pipelineOf(device: GPUDevice, code: string): Promise<GPUComputePipeline> {
+  const known = pipelines.get(device) ?? new Map<string, GPUComputePipeline>();
+  pipelines.set(device, known);
+  const pipeline = known.get(code) ?? (await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code }), entryPoint: 'main' } }));
+  known.set(code, pipeline);
+  return pipeline;
+}
+
 /** Runs kernels on memory that begins with the given bytes; gives those of one tensor afterwards. */
 export async function runCalls(device: GPUDevice, calls: readonly KernelCall[], held: readonly Held[], output: DeviceTensor): Promise<Uint8Array> {
   const usage = 0x80 | 0x4 | 0x8;
@@ -420,8 +431,7 @@ export async function runCalls(device: GPUDevice, calls: readonly KernelCall[], 
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
   for (const { source, operands, workgroups } of calls) {
-    const module = device.createShaderModule({ code: source.wgsl });
-    const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
+    const pipeline = await pipelineOf(device, source.wgsl);
     const entries = operands.map((tensor, binding) => ({ binding, resource: { buffer: buffers.get(tensor.id)! } }));
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries }));

@@ -27,20 +27,28 @@ export function convDims({ x, w, strides, pads, dilations }: ConvCase): number[]
 
 export function conv(test: ConvCase, x: ArrayLike<number>, w: ArrayLike<number>, bias?: ArrayLike<number>): number[] {
   const { group, strides, pads, dilations } = test;
-  const perGroup = { inputs: test.w[1]!, outputs: test.w[0]! / group };
+  const [inputs, outputs] = [test.w[1]!, test.w[0]! / group];
+  const extents = test.x.slice(2);
   const taps = eachCoordinate(test.w.slice(2));
-  return eachCoordinate(convDims(test)).map(([n, o, ...at]) => {
-    let sum = bias?.[o!] ?? 0;
-    for (let c = 0; c < perGroup.inputs; c++) {
-      const channel = Math.floor(o! / perGroup.outputs) * perGroup.inputs + c;
-      for (const tap of taps) {
-        const pixel = at.map((p, i) => p * strides[i]! - pads[i]! + tap[i]! * dilations[i]!);
-        if (pixel.some((p, i) => p < 0 || p >= test.x[i + 2]!)) continue;
-        sum += x[broadcastIndex([n!, channel, ...pixel], test.x)]! * w[broadcastIndex([o!, c, ...tap], test.w)]!;
+  const pixels = elementCount(extents);
+  // Where each tap of a window lies in a channel, by the output's place; outside of the image: nowhere.
+  const windows = eachCoordinate(convDims(test).slice(2)).map((at) =>
+    taps.flatMap((tap, t) => {
+      const pixel = at.map((p, i) => p * strides[i]! - pads[i]! + tap[i]! * dilations[i]!);
+      return pixel.some((p, i) => p < 0 || p >= extents[i]!) ? [] : [{ t, pixel: pixel.reduce((index, p, i) => index * extents[i]! + p, 0) }];
+    }),
+  );
+  return eachCoordinate([test.x[0]!, test.w[0]!]).flatMap(([n, o]) =>
+    windows.map((window) => {
+      let sum = bias?.[o!] ?? 0;
+      for (let c = 0; c < inputs; c++) {
+        const image = (n! * test.x[1]! + Math.floor(o! / outputs) * inputs + c) * pixels;
+        const filter = (o! * inputs + c) * taps.length;
+        for (const { t, pixel } of window) sum += x[image + pixel]! * w[filter + t]!;
       }
-    }
-    return sum;
-  });
+      return sum;
+    }),
+  );
 }
 
 /** Transposed convolution by scattering, as ONNX defines it; weights [input, output of the group, taps…]. */
