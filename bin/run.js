@@ -7,7 +7,7 @@ if (version[0] < 20 || (version[0] === 20 && version[1] < 19)) {
   process.stderr.write('  fix: install a newer Node, from https://nodejs.org or with a version manager\n');
   process.exitCode = 2;
 } else {
-  import('../dist/src/cli.js').then(
+  import('../dist/bundle/cli.js').then(
     function (cli) {
       return cli.run(process.argv.slice(2), import.meta.url);
     },

@@ -42,7 +42,7 @@ function isBare(name: string): boolean {
   return /^[a-z0-9][a-z0-9-]*$/.test(name);
 }
 
-/** `plugins` of the package that this module belongs to: beside `src` in the repository, beside `dist/src` when built. */
+/** `plugins` of the package that this module belongs to: beside `src` in the repository, beside `dist/src` and `dist/bundle` when built. */
 function shippedFolder(): string {
   return join(dirname(dirname(fileURLToPath(import.meta.url))), 'plugins');
 }

@@ -1,6 +1,6 @@
 /** The kit's worker process as something to ask: started again after a crash or a hang, which becomes the answer. */
 import { fork, type ChildProcess } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { builtEntry } from '../entries.ts';
 import { TsrtError } from '../errors.ts';
 import type { KitReply, KitRequest } from './messages.ts';
 
@@ -68,7 +68,7 @@ export class Lane {
 
   async #open(timeoutMs: number): Promise<void> {
     this.#stderr = '';
-    this.#child = fork(entry(), [], {
+    this.#child = fork(builtEntry('kit-worker'), [], {
       env: { ...process.env, ...this.#settings.environment },
       execArgv: [],
       serialization: 'advanced',
@@ -128,9 +128,4 @@ function fromReport({ error }: Broken): Error {
   const thrown = new Error(message);
   if (stack !== undefined) thrown.stack = stack;
   return thrown;
-}
-
-/** Workers run the built code, also under a test runner that reads TypeScript. */
-function entry(): string {
-  return fileURLToPath(new URL(import.meta.url.endsWith('.ts') ? '../../dist/src/kit/worker.js' : './worker.js', import.meta.url));
 }

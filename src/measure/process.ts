@@ -2,7 +2,7 @@
  * The parent's side of a worker process: start, ask, wait no longer than allowed, and tell from its end what went wrong.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { builtEntry } from '../entries.ts';
 import type { FailureStage } from '../results/record.ts';
 import { readText } from '../system.ts';
 import { WorkerFailure, exitFailure, reportedFailure, timeoutFailure } from './failure.ts';
@@ -27,7 +27,7 @@ export interface WorkerLaunch {
   readonly environment: Readonly<Record<string, string>>;
   /** More arguments for Node, such as a heap limit. */
   readonly nodeArguments?: readonly string[];
-  /** The worker's module; default: the one beside this file, or its built form where this file runs as TypeScript. */
+  /** The worker's module; default: the project's own. */
   readonly entry?: string;
   /** Folder in which it runs; default: this process'. */
   readonly folder?: string;
@@ -53,7 +53,7 @@ interface Pending {
 }
 
 export const startWorker: StartWorker = (launch) => {
-  const child = fork(launch.entry ?? defaultEntry(), [], {
+  const child = fork(launch.entry ?? builtEntry('measure-worker'), [], {
     env: { ...process.env, ...launch.environment },
     cwd: launch.folder,
     execArgv: ['--expose-gc', ...(launch.nodeArguments ?? [])],
@@ -125,11 +125,6 @@ export const startWorker: StartWorker = (launch) => {
     },
   };
 };
-
-function defaultEntry(): string {
-  const runsAsTypeScript = import.meta.url.endsWith('.ts');
-  return fileURLToPath(new URL(runsAsTypeScript ? '../../dist/src/measure/worker.js' : './worker.js', import.meta.url));
-}
 
 function collectOutput(child: ChildProcess): () => string {
   let text = '';

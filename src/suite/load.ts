@@ -144,7 +144,7 @@ async function searchRoots(lookup: SuiteLookup): Promise<readonly string[]> {
   return bundled === undefined || bundled === local ? [local] : [local, bundled];
 }
 
-/** `suites` of the package that this module belongs to; it runs from `src` and from `dist/src`. */
+/** `suites` of the package that this module belongs to; it runs from `src`, `dist/src` and `dist/bundle`. */
 async function bundledSuites(): Promise<string | undefined> {
   for (let folder = dirname(fileURLToPath(import.meta.url)); dirname(folder) !== folder; folder = dirname(folder)) {
     const entries: readonly string[] = await readdir(folder).catch(() => []);

@@ -1,5 +1,5 @@
 /**
- * The built runtime in a real browser: headless Chromium with WebGPU on SwiftShader loads `dist/src/runtime.js` and an engine over
+ * The built runtime in a real browser: headless Chromium with WebGPU on SwiftShader loads `dist/bundle/runtime.js` and an engine over
  * HTTP as a user's page would, runs it, and posts the answer back, which must be onnxruntime's.
  */
 import { existsSync } from 'node:fs';
@@ -17,7 +17,7 @@ import { noise } from '../device/helpers.ts';
 import { browser, openPage, serve } from '../helpers/browser.ts';
 import { runModel } from '../helpers/ort.ts';
 
-const DIST = fileURLToPath(new URL('../../dist/src/', import.meta.url));
+const DIST = fileURLToPath(new URL('../../dist/bundle/', import.meta.url));
 const BUILT = existsSync(join(DIST, 'runtime.js'));
 
 /** What the page posts. */

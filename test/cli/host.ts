@@ -57,7 +57,7 @@ export function runShared(order: Order): Promise<Outcome> {
 function startHost(): Host {
   const child = fork(
     fileURLToPath(new URL('host.mjs', import.meta.url)),
-    [JSON.stringify({ entry: new URL('bin/run.js', root).href, cli: new URL('dist/src/cli.js', root).href, end: END })],
+    [JSON.stringify({ entry: new URL('bin/run.js', root).href, cli: new URL('dist/bundle/cli.js', root).href, end: END })],
     // What libraries ask of the environment when they are loaded must be as it is for a command of its own.
     { env: { ...process.env, NODE_ENV: undefined, NO_COLOR: '1', CI: '1' }, execArgv: [], stdio: ['ignore', 'pipe', 'pipe', 'ipc'] },
   );

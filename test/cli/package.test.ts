@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { modulesIn } from '../helpers/bundle.ts';
 import { installPacked, type Packed } from '../helpers/packed.ts';
 
 const run = promisify(execFile);
@@ -72,10 +73,10 @@ describe('the package', () => {
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   it('holds the built code, the suites, the plugins and the documents, and nothing else', () => {
-    const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(src|plugins)\/[\w./-]+\.(js|d\.ts)$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/(suite\.(yaml|js|json)|targets\.yaml)$/];
+    const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(bundle\/([\w-]+\.js|LICENSE-zod)|src\/[\w./-]+\.d\.ts|plugins\/[\w./-]+\.(js|d\.ts))$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/(suite\.(yaml|js|json)|targets\.yaml)$/];
     expect(packed.files.filter((file) => !known.some((pattern) => pattern.test(file)))).toEqual([]);
     expect(packed.files.filter((file) => /\.test\.|\.map$|(^|\/)test\//.test(file))).toEqual([]);
-    for (const wanted of ['dist/src/index.d.ts', 'dist/src/node.js', 'dist/src/runtime.js', 'dist/src/kit/worker.js', 'dist/src/measure/worker.js', 'dist/plugins/rotary/index.js', 'plugins/pytorch/driver.py', 'docs/plugins/wave.onnx', 'bin/run.js']) {
+    for (const wanted of ['dist/src/index.d.ts', 'dist/bundle/index.js', 'dist/bundle/node.js', 'dist/bundle/runtime.js', 'dist/bundle/kit-worker.js', 'dist/bundle/measure-worker.js', 'dist/bundle/side-worker.js', 'dist/bundle/verify-worker.js', 'dist/bundle/typescript-hooks.js', 'dist/plugins/rotary/index.js', 'plugins/pytorch/driver.py', 'docs/plugins/wave.onnx', 'bin/run.js']) {
       expect(packed.files).toContain(wanted);
     }
   });
@@ -92,6 +93,32 @@ describe('the package', () => {
       }
     }
     expect([...foreign]).toEqual([]);
+  });
+
+  it.each([
+    { entry: 'measure-worker', packages: ['env-paths', 'fastest-levenshtein', 'tinybench'] },
+    { entry: 'commands', packages: ['@oclif/core', 'fastest-levenshtein'] },
+    { entry: 'node', packages: [] },
+  ])('starts $entry from few files, and from no package that its sources do without', async ({ entry, packages }) => {
+    const files = new Set<string>();
+    const found = new Set<string>();
+    const modules = new Set<string>();
+    const visit = async (file: string): Promise<void> => {
+      if (files.has(file)) return;
+      files.add(file);
+      const text = await readFile(join(packed.folder, 'dist/bundle', file), 'utf8');
+      for (const module of modulesIn(text)) modules.add(module);
+      // In double quotes, as the bundler writes them: single ones are in the text of plugins to be written.
+      for (const [, specifier] of text.matchAll(/^(?:import|export)\b(?:[^'"\n]*\bfrom)? ?"([^"]+)";$/gm)) {
+        if (specifier!.startsWith('./')) await visit(specifier!.slice(2));
+        else if (!specifier!.startsWith('node:')) found.add(specifier!);
+      }
+    };
+    await visit(`${entry}.js`);
+    expect([...found].sort()).toEqual(packages);
+    expect(files.size).toBeLessThan(40);
+    // zod lies in the bundle, for those that read what users wrote; the compiler, for those that compile.
+    expect([...modules].filter((module) => /^node_modules\/|^dist\/src\/(onnx|ops|backends\/webgpu\/lower)\//.test(module))).toEqual([]);
   });
 
   it.each<[string, readonly string[], string]>([

@@ -23,7 +23,7 @@ it('loads without Node and reads an engine', async () => {
     '--experimental-vm-modules',
     '--no-warnings',
     path('../helpers/web-realm.mjs'),
-    path('../../dist/src/runtime.js'),
+    path('../../dist/bundle/runtime.js'),
     file,
   ]);
   expect(JSON.parse(stdout)).toEqual({

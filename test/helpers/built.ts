@@ -4,6 +4,6 @@ import { fileURLToPath } from 'node:url';
 
 /** Throws where the project was not built: such tests would say nothing about this code. */
 export function builtWorkers(): void {
-  const worker = fileURLToPath(new URL('../../dist/src/kit/worker.js', import.meta.url));
+  const worker = fileURLToPath(new URL('../../dist/bundle/kit-worker.js', import.meta.url));
   if (!existsSync(worker)) throw new Error('not built: npm run build');
 }

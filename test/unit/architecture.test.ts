@@ -9,7 +9,7 @@ const src = join(root, 'src');
 
 /** Low to high. A file may import from its own layer and from lower ones. */
 const LAYERS: readonly (readonly string[])[] = [
-  ['errors.ts', 'nearest.ts', 'version.ts', 'load-module.ts', 'system.ts', 'temporary.ts', 'text.ts'],
+  ['errors.ts', 'entries.ts', 'nearest.ts', 'version.ts', 'load-module.ts', 'system.ts', 'temporary.ts', 'text.ts'],
   ['stats'],
   ['ir'],
   ['ops'],

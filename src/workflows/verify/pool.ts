@@ -1,6 +1,6 @@
 /** Worker processes that check cases: started again after a crash or a hang, which becomes the result of its case. */
 import { fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { builtEntry } from '../../entries.ts';
 import { TsrtError, type ErrorReport } from '../../errors.ts';
 import type { VerifyCase } from './cases.ts';
 import type { Reply, Request } from './messages.ts';
@@ -125,7 +125,7 @@ interface WorkerProcess {
 }
 
 function startProcess({ entry, environment, goodbyeMs = GOODBYE_MS }: PoolSettings): WorkerProcess {
-  const child = fork(entry ?? defaultEntry(), [], {
+  const child = fork(entry ?? builtEntry('verify-worker'), [], {
     env: { ...process.env, ...environment },
     execArgv: [],
     serialization: 'advanced',
@@ -191,9 +191,4 @@ function fromReport({ code, message, stack, ...rest }: ErrorReport): Error {
   const error = new Error(message);
   if (stack !== undefined) error.stack = stack;
   return error;
-}
-
-function defaultEntry(): string {
-  const runsAsTypeScript = import.meta.url.endsWith('.ts');
-  return fileURLToPath(new URL(runsAsTypeScript ? '../../../dist/src/workflows/verify/worker.js' : './worker.js', import.meta.url));
 }

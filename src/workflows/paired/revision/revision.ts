@@ -101,8 +101,8 @@ function inCheckout(path: string, { cwd, root, checkout }: { readonly cwd: strin
 }
 
 /** Of a built tool, in its folder. */
-const SIDE_WORKER = join('dist', 'src', 'workflows', 'paired', 'revision', 'side-worker.js');
-const WORKER = join('dist', 'src', 'measure', 'worker.js');
+const SIDE_WORKER = join('dist', 'bundle', 'side-worker.js');
+const WORKER = join('dist', 'bundle', 'measure-worker.js');
 
 interface Tool {
   readonly side: string;
