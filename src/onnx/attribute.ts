@@ -1,12 +1,12 @@
 /** AttributeProto to plain data: one union, integers as numbers, tensors decoded. */
-import onnxProto from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
 import type { ExternalReader } from './external.ts';
 import { toBigInt, toInteger, toSaturated } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
 import { decodeTensor } from './tensor.ts';
 import type { OnnxAttribute } from './value.ts';
 
-type AttributeProto = onnxProto.onnx.IAttributeProto;
+type AttributeProto = Onnx.IAttributeProto;
 
 const TYPE_NAMES = [
   'undefined', 'float', 'int', 'string', 'tensor', 'subgraph', 'floats', 'ints', 'strings', 'list of tensors', 'list of subgraphs',

@@ -4,7 +4,7 @@
  * Written at the reference opset, or the newest that one of its ops needs. Weights are raw_data, little-endian: inline, or in files of their own where
  * they are more than one message should hold (onnx.proto3, TensorProto.external_data).
  */
-import onnxProto from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
 import { REFERENCE_OPSET, type AnyNode, type Graph, typeOf, type ValueId } from '../ir/graph.ts';
 import type { CustomAttribute, OpKind } from '../ir/ops.ts';
@@ -14,11 +14,11 @@ import { boundedAxis } from '../ops/bounded.ts';
 import type { AttrSpec, RawAttribute } from '../ops/def.ts';
 import { ONNX_DTYPE } from '../ops/specs.ts';
 import { OPS } from '../ops/table.ts';
+import { onnx } from './proto.ts';
 import { encodeOutside, encodeTensor } from './tensor.ts';
 
-const { onnx } = onnxProto;
-type IAttribute = onnxProto.onnx.IAttributeProto;
-type INode = onnxProto.onnx.INodeProto;
+type IAttribute = Onnx.IAttributeProto;
+type INode = Onnx.INodeProto;
 
 /** IR version of ONNX 1.17, the first with the reference opset; each of the three opsets after it has one of its own. */
 const IR_VERSION = 10;
@@ -83,7 +83,7 @@ function bytesOf({ constants }: Graph): number {
   return bytes;
 }
 
-function encodeGraph(graph: Graph, encodeWeight: (tensor: Tensor, name: string) => onnxProto.onnx.ITensorProto): Uint8Array {
+function encodeGraph(graph: Graph, encodeWeight: (tensor: Tensor, name: string) => Onnx.ITensorProto): Uint8Array {
   const imports = opsets(graph);
   const newest = Math.max(0, ...[...graph.types.values()].map(({ dtype }) => TYPES_SINCE[dtype] ?? 0));
   const model = onnx.ModelProto.create({
@@ -160,7 +160,7 @@ function encodeAttribute(name: string, kind: AttributeKind, value: RawAttribute)
   }
 }
 
-function valueInfo(graph: Graph, id: ValueId): onnxProto.onnx.IValueInfoProto {
+function valueInfo(graph: Graph, id: ValueId): Onnx.IValueInfoProto {
   const { dtype, dims } = typeOf(graph, id);
   const open = boundedAxis(graph, id);
   const shape = { dim: dims.map((dimValue, axis) => (axis === open ? { dimParam: `${id}_length` } : { dimValue })) };

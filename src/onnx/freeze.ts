@@ -2,9 +2,9 @@
  * Inputs of a model file made constants of it: what TensorRT calls shape tensors has to be known when an engine is built. The file is changed
  * field by field (onnx.proto3), so that what no schema here knows stays in it byte for byte.
  */
-import onnxProto from 'onnx-proto';
 import protobuf from 'protobufjs/minimal.js';
 import type { Tensor } from '../ir/tensor.ts';
+import { onnx } from './proto.ts';
 import { boundedReader } from './reader.ts';
 import { encodeTensor } from './tensor.ts';
 
@@ -33,7 +33,7 @@ function withoutInputs(graph: Uint8Array, names: ReadonlySet<string>): Uint8Arra
 }
 
 function initializers(values: ReadonlyMap<string, Tensor>): Uint8Array[] {
-  return [...values].flatMap(([name, tensor]) => delimited(GRAPH_INITIALIZER, [onnxProto.onnx.TensorProto.encode(encodeTensor(tensor, name)).finish()]));
+  return [...values].flatMap(([name, tensor]) => delimited(GRAPH_INITIALIZER, [onnx.TensorProto.encode(encodeTensor(tensor, name)).finish()]));
 }
 
 /** A text field of a message, of which nothing else is decoded: a model is made of its weights. */

@@ -5,7 +5,7 @@
  * nothing in the file is trusted. A file that is wrong gives one TsrtError MODEL_INVALID; one that is right and uses what
  * the IR can't hold is read in full, so that the importer can list all of it.
  */
-import onnxProto from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
 import { decodeAttributes } from './attribute.ts';
 import { elementName } from './dtype.ts';
@@ -14,6 +14,7 @@ import { readFunctionDefaults, type FunctionDefaults } from './functiondefaults.
 import { toInteger } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
 import { nodePlace, orderNodes } from './order.ts';
+import { onnx } from './proto.ts';
 import { boundedReader } from './reader.ts';
 import { sniffForeign } from './sniff.ts';
 import { decodeTensor, MAX_ELEMENTS } from './tensor.ts';
@@ -21,11 +22,11 @@ import type { OnnxAttribute, TensorValue } from './value.ts';
 import type { DType } from '../ir/tensor.ts';
 import { dtypeOfOnnx } from '../ops/specs.ts';
 
-type Proto = typeof onnxProto.onnx;
+type Proto = typeof onnx;
 type ModelProto = InstanceType<Proto['ModelProto']>;
-type GraphProto = onnxProto.onnx.IGraphProto;
-type NodeProto = onnxProto.onnx.INodeProto;
-type ValueInfoProto = onnxProto.onnx.IValueInfoProto;
+type GraphProto = Onnx.IGraphProto;
+type NodeProto = Onnx.INodeProto;
+type ValueInfoProto = Onnx.IValueInfoProto;
 
 /** A dimension of a declared type: a size, or the name of a symbol; `''` for one that the model leaves open. */
 export type OnnxDim = number | string;
@@ -135,7 +136,7 @@ export function functionKey(domain: string, name: string): string {
 
 function decodeModel(bytes: Uint8Array): { readonly proto: ModelProto; readonly functionDefaults: FunctionDefaults } {
   try {
-    const proto = onnxProto.onnx.ModelProto.decode(boundedReader(bytes));
+    const proto = onnx.ModelProto.decode(boundedReader(bytes));
     return { proto, functionDefaults: proto.functions.length > 0 ? readFunctionDefaults(bytes) : [] };
   } catch (error) {
     if (error instanceof TsrtError) throw error;
@@ -267,7 +268,7 @@ function decodeValues(protos: readonly ValueInfoProto[], what: string): OnnxValu
   });
 }
 
-function decodeType(proto: onnxProto.onnx.ITypeProto | null | undefined, place: string): OnnxType {
+function decodeType(proto: Onnx.ITypeProto | null | undefined, place: string): OnnxType {
   if (proto?.sequenceType) return { kind: 'other', what: 'sequence' };
   if (proto?.optionalType) return { kind: 'other', what: 'optional' };
   if (proto?.mapType) return { kind: 'other', what: 'map' };
@@ -279,7 +280,7 @@ function decodeType(proto: onnxProto.onnx.ITypeProto | null | undefined, place: 
 }
 
 /** Some exporters write −1 for a dimension that they leave open. */
-function decodeDim(dim: onnxProto.onnx.TensorShapeProto.IDimension, place: string): OnnxDim {
+function decodeDim(dim: Onnx.TensorShapeProto.IDimension, place: string): OnnxDim {
   if (dim.dimParam !== null && dim.dimParam !== undefined && dim.dimParam !== '') return dim.dimParam;
   if (dim.dimValue === null || dim.dimValue === undefined || !Object.hasOwn(dim, 'dimValue')) return '';
   const value = toInteger(dim.dimValue, place);

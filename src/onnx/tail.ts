@@ -3,17 +3,18 @@
  * it, as an ONNX model with the nodes of the file. Nothing leads from the tail back into the head, so that one cut is enough; sizes
  * that the data decide, control flow and sequences stay inside the tail.
  */
-import onnxProto from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
 import { isFewBits } from '../ir/few-bits.ts';
 import type { Graph, ValueId } from '../ir/graph.ts';
 import { boundedAxis } from '../ops/bounded.ts';
 import { ONNX_DTYPE } from '../ops/specs.ts';
 import type { Held } from './import.ts';
+import { onnx } from './proto.ts';
 import { boundedReader } from './reader.ts';
 import { encodeTensor } from './tensor.ts';
 
-type GraphProto = onnxProto.onnx.IGraphProto;
-type NodeProto = onnxProto.onnx.INodeProto;
+type GraphProto = Onnx.IGraphProto;
+type NodeProto = Onnx.INodeProto;
 
 export interface Tail {
   /** Its outputs are what the tail reads of it, and the model's outputs that it makes. */
@@ -31,7 +32,7 @@ export interface Tail {
 
 /** Cuts the file that `held` was imported from; undefined where the head would have nothing to compute. */
 export function cutTail(bytes: Uint8Array, held: Held): Tail | undefined {
-  const model = onnxProto.onnx.ModelProto.decode(boundedReader(bytes));
+  const model = onnx.ModelProto.decode(boundedReader(bytes));
   const { graph } = model;
   if (!graph) return undefined;
   const nodes = (graph.node ?? []).filter((node) => node.output?.some((name) => held.left.has(name)));
@@ -59,7 +60,7 @@ export function cutTail(bytes: Uint8Array, held: Held): Tail | undefined {
       // Types that were declared for other sizes.
       valueInfo: [],
     };
-    return onnxProto.onnx.ModelProto.encode(onnxProto.onnx.ModelProto.create({ ...model, graph: tail })).finish().slice();
+    return onnx.ModelProto.encode(onnx.ModelProto.create({ ...model, graph: tail })).finish().slice();
   };
   return {
     head: withOutputs(held.graph, headOutputs),
@@ -82,7 +83,7 @@ function graphReads(graph: GraphProto): string[] {
 }
 
 /** A length that the data decide is left open. */
-function declare(graph: Graph, name: ValueId, sizes: 'bound' | 'open'): onnxProto.onnx.IValueInfoProto {
+function declare(graph: Graph, name: ValueId, sizes: 'bound' | 'open'): Onnx.IValueInfoProto {
   const { dtype, dims } = graph.types.get(name)!;
   const open = boundedAxis(graph, name);
   const dim = dims.map((size, axis) => (sizes === 'open' || axis === open ? {} : { dimValue: size }));

@@ -4,7 +4,7 @@
  * Raw bytes stay views of the file's bytes. The typed fields follow onnx.proto3: small integers, bool, float16 and bfloat16
  * bits in int32_data, of types of few bits the bytes that hold them; uint32 and uint64 in uint64_data.
  */
-import onnxProto from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
 import { type FewBits, isFewBits } from '../ir/few-bits.ts';
 import { DTYPE_BITS, elementCount, tensorBytes, typedView, type DType, type Tensor } from '../ir/tensor.ts';
 import { dtypeOfOnnx, ONNX_DTYPE } from '../ops/specs.ts';
@@ -12,10 +12,10 @@ import { elementName } from './dtype.ts';
 import { externalReader, type ExternalRange, type ExternalReader } from './external.ts';
 import { toBigInt, toInteger } from './integers.ts';
 import { invalid, quote } from './invalid.ts';
+import { onnx } from './proto.ts';
 import type { TensorValue } from './value.ts';
 
-const { onnx } = onnxProto;
-type TensorProto = onnxProto.onnx.ITensorProto;
+type TensorProto = Onnx.ITensorProto;
 
 /** Elements beyond this many fit nowhere; a shape that claims them is taken for damage. */
 export const MAX_ELEMENTS = 2 ** 33;
@@ -130,12 +130,12 @@ function plainBytes(bytes: Uint8Array): Uint8Array {
 }
 
 /** A tensor as a message, its bytes as raw_data. */
-export function encodeTensor(tensor: Tensor, name = ''): onnxProto.onnx.TensorProto {
+export function encodeTensor(tensor: Tensor, name = ''): Onnx.TensorProto {
   return onnx.TensorProto.create({ name, dims: [...tensor.dims], dataType: ONNX_DTYPE[tensor.dtype], rawData: tensor.data });
 }
 
 /** A tensor as a message whose bytes are all of the file `location`. */
-export function encodeOutside({ dtype, dims, data }: Tensor, name: string, location: string): onnxProto.onnx.TensorProto {
+export function encodeOutside({ dtype, dims, data }: Tensor, name: string, location: string): Onnx.TensorProto {
   const externalData = Object.entries({ location, offset: '0', length: String(data.byteLength) }).map(([key, value]) => ({ key, value }));
   return onnx.TensorProto.create({ name, dims: [...dims], dataType: ONNX_DTYPE[dtype], dataLocation: EXTERNAL, externalData });
 }

@@ -2,9 +2,9 @@
  * The `.pb` files of ONNX's test data: a TensorProto, SequenceProto or OptionalProto (onnx-data.proto), by the type that the
  * model gives the value. onnx-proto lacks the last two; their fields are read here.
  */
-import onnxProto from 'onnx-proto';
 import { TsrtError } from '../errors.ts';
 import { invalid } from './invalid.ts';
+import { onnx } from './proto.ts';
 import { boundedReader } from './reader.ts';
 import { decodeTensor } from './tensor.ts';
 import type { TensorValue } from './value.ts';
@@ -34,7 +34,7 @@ export function readTensorFile(bytes: Uint8Array, as: TestValueKind = 'tensor', 
 
 function decodeValue(bytes: Uint8Array, as: TestValueKind, place: string, depth: number): TestValue {
   if (depth > MAX_DEPTH) throw invalid(`values are nested deeper than ${MAX_DEPTH}`, place);
-  if (as === 'tensor') return decodeTensor(onnxProto.onnx.TensorProto.decode(boundedReader(bytes)), place);
+  if (as === 'tensor') return decodeTensor(onnx.TensorProto.decode(boundedReader(bytes)), place);
   const items = messages(bytes).map(({ kind, content }) => decodeValue(content, kind, place, depth + 1));
   return as === 'sequence' ? { kind: 'sequence', items } : { kind: 'optional', value: items[0] };
 }

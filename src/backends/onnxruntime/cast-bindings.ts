@@ -2,18 +2,18 @@
  * A model whose inputs and outputs are of types of few bits, for the reference: onnxruntime runs the file's own nodes, and casts to and from the wider types that
  * its JavaScript tensors have stand at the borders. The casts are exact, as what comes in has one of the type's numbers.
  */
-import onnxProto from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
 import { freshName } from '../../ir/build.ts';
 import { isFewBitsFloat } from '../../ir/few-bits.ts';
 import type { DType } from '../../ir/tensor.ts';
+import { onnx } from '../../onnx/proto.ts';
 import { boundedReader } from '../../onnx/reader.ts';
 import { dtypeOfOnnx, ONNX_DTYPE } from '../../ops/specs.ts';
 import { carrierOf } from './carriers.ts';
 
-const { onnx } = onnxProto;
-type GraphProto = onnxProto.onnx.IGraphProto;
-type NodeProto = onnxProto.onnx.INodeProto;
-type ValueInfo = onnxProto.onnx.IValueInfoProto;
+type GraphProto = Onnx.IGraphProto;
+type NodeProto = Onnx.INodeProto;
+type ValueInfo = Onnx.IValueInfoProto;
 
 export interface CastModel {
   readonly bytes: Uint8Array;

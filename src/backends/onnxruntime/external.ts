@@ -4,16 +4,17 @@
  */
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
-import onnxProto from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
 import { MAX_PART_BYTES } from '../../engine/file.ts';
 import { TsrtError } from '../../errors.ts';
 import { type ExternalReader, externalReader } from '../../onnx/external.ts';
+import { onnx } from '../../onnx/proto.ts';
 import type { SessionOptions } from './library.ts';
 
-type TensorProto = onnxProto.onnx.ITensorProto;
-type GraphProto = onnxProto.onnx.IGraphProto;
+type TensorProto = Onnx.ITensorProto;
+type GraphProto = Onnx.IGraphProto;
 
-const EXTERNAL = onnxProto.onnx.TensorProto.DataLocation.EXTERNAL;
+const EXTERNAL = onnx.TensorProto.DataLocation.EXTERNAL;
 
 export interface ExternalFile {
   /** As the model names it. */
@@ -38,7 +39,7 @@ export function mappedFiles(model: Uint8Array, folder: string | undefined): Sess
 
 /** Their names alone, as the model has them. */
 export function externalPaths(model: Uint8Array): string[] {
-  const { graph, functions } = onnxProto.onnx.ModelProto.decode(model);
+  const { graph, functions } = onnx.ModelProto.decode(model);
   const tensors = [...(graph ? graphTensors(graph) : []), ...nodeTensors(functions.flatMap((fn) => fn.node ?? []))];
   return [...new Set(tensors.flatMap(locationOf))];
 }
@@ -48,7 +49,7 @@ function* graphTensors(graph: GraphProto): Generator<TensorProto> {
   yield* nodeTensors(graph.node ?? []);
 }
 
-function* nodeTensors(nodes: readonly onnxProto.onnx.INodeProto[]): Generator<TensorProto> {
+function* nodeTensors(nodes: readonly Onnx.INodeProto[]): Generator<TensorProto> {
   for (const attribute of nodes.flatMap((node) => node.attribute ?? [])) {
     if (attribute.t) yield attribute.t;
     yield* attribute.tensors ?? [];

@@ -4,8 +4,8 @@
  */
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import onnxProto from 'onnx-proto';
 import type { ExportedModel } from '../../onnx/export.ts';
+import { onnx } from '../../onnx/proto.ts';
 import { makeTemporaryFolder } from '../../temporary.ts';
 import { loadOrt, openSession, type SessionOptions } from './library.ts';
 import { externalData } from './parts.ts';
@@ -26,7 +26,7 @@ export async function optimizedNodes({ bytes, files }: ExportedModel, options: S
     const path = join(folder, 'model.onnx');
     const session = await openSession(ort, bytes, { ...options, ...(files.size > 0 && weightsOutside(options, files)), optimizedModelFilePath: path });
     await session.release();
-    const { graph } = onnxProto.onnx.ModelProto.decode(await readFile(path));
+    const { graph } = onnx.ModelProto.decode(await readFile(path));
     return (graph?.node ?? []).map(({ name, opType, domain, input, output }) => ({
       name: name ?? '',
       op: opType ?? '',

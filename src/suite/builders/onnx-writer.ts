@@ -5,10 +5,9 @@
  * Protocol buffers need the length of a message before its bytes. Names and shapes give every length beforehand, and the
  * fields of a message may come in any order, so the initializers are put last and streamed.
  */
-import onnxProto, { type onnx as Onnx } from 'onnx-proto';
+import type { onnx as Onnx } from 'onnx-proto';
+import { onnx } from '../../onnx/proto.ts';
 import { randomNormal, streamKey } from '../random.ts';
-
-const { onnx } = onnxProto;
 
 /** Last opset without the ops that exporters rarely write yet; has LayerNormalization. */
 const OPSET = 17;
