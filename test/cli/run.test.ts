@@ -3,7 +3,8 @@ import { execFile } from 'node:child_process';
 import { appendFile, readdir, readFile, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { groupFolder } from '../helpers/folder.ts';
 import { NULL_SUITE, workplace, type Workplace } from './cli.ts';
 
 interface RunJson {
@@ -25,6 +26,20 @@ async function runJson(place: Workplace, ...words: string[]): Promise<RunJson> {
 }
 
 describe('run', () => {
+  // A hang takes fifteen seconds of waiting: this run is under way while the others are tested.
+  const folder = groupFolder();
+  let faulty: ReturnType<Workplace['start']>;
+  beforeAll(async () => {
+    const place = await workplace(undefined, await folder());
+    await place.write('suites/nulls/suite.yaml', `${NULL_SUITE}
+include:
+  - backend: 'null'
+    backendOptions: { fault: [crash, error, hang, out-of-memory], faultAfter: 5 }
+`.replace('timeoutMs: 20000', 'timeoutMs: 3000'));
+    faulty = place.runApart('run', 'suites/nulls', '--json', '--rounds', '2');
+  });
+  afterAll(() => faulty);
+
   it('prints one table, where the records are, and what to do next', async () => {
     const place = await suitePlace();
     const { status, stdout, stderr } = await place.runApart('run', 'suites/nulls');
@@ -34,28 +49,6 @@ describe('run', () => {
     expect(stdout).toMatch(/^records {2}results\/nulls\/null\/\S+\.jsonl$/m);
     expect(stdout).toMatch(/^next {5}tsrt-bench /m);
     expect(stderr).toMatch(/^\[2\/2\] /m);
-  });
-
-  it('writes one line per case, whatever became of it', async () => {
-    const place = await suitePlace(`${NULL_SUITE}
-include:
-  - backend: 'null'
-    backendOptions: { fault: [crash, error, hang, out-of-memory], faultAfter: 5 }
-`.replace('timeoutMs: 20000', 'timeoutMs: 3000'));
-    const { stdout, status: exit } = await place.runApart('run', 'suites/nulls', '--json', '--rounds', '2');
-    expect(exit).toBe(1);
-    const { records, files: [file] } = JSON.parse(stdout) as RunJson;
-    expect(records.map(({ status, cause }) => cause ?? status)).toEqual([
-      'completed',
-      'completed',
-      'crashed',
-      'error',
-      'timed-out',
-      'out-of-memory',
-    ]);
-    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
-    expect(lines).toHaveLength(records.length);
-    expect(lines.map((line) => (JSON.parse(line) as { readonly provenance: { readonly command?: string } }).provenance.command)).toEqual(records.map(() => 'tsrt-bench run suites/nulls --json --rounds 2'));
   });
 
   it('skips a backend that is not there, with the reason, and says nothing on standard error when quiet', async () => {
@@ -127,6 +120,23 @@ include:
     expect(status).toBe(2);
     expect(stderr).toContain(file);
     expect(stderr).toMatch(/fix: /);
+  });
+
+  it('writes one line per case, whatever became of it', async () => {
+    const { stdout, status: exit } = await faulty;
+    expect(exit).toBe(1);
+    const { records, files: [file] } = JSON.parse(stdout) as RunJson;
+    expect(records.map(({ status, cause }) => cause ?? status)).toEqual([
+      'completed',
+      'completed',
+      'crashed',
+      'error',
+      'timed-out',
+      'out-of-memory',
+    ]);
+    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
+    expect(lines).toHaveLength(records.length);
+    expect(lines.map((line) => (JSON.parse(line) as { readonly provenance: { readonly command?: string } }).provenance.command)).toEqual(records.map(() => 'tsrt-bench run suites/nulls --json --rounds 2'));
   });
 });
 
