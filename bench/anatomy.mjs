@@ -42,12 +42,12 @@ else await anatomy(target);
 /** In a process of its own: from the file to the first answer. */
 async function timeLoad(file) {
   const start = performance.now();
-  const { readEngineFile } = await import('../dist/src/workflows/engine-file.js');
+  const { readEngine } = await import('../dist/src/engine/read.js');
   const { webgpuBackend } = await import('../dist/src/backends/webgpu/webgpu.js');
   const { seededInputs } = await import('../dist/src/measure/inputs.js');
   const importMs = performance.now() - start;
   const read = performance.now();
-  const { engine } = await readEngineFile(file);
+  const engine = await readEngine(file);
   const session = await webgpuBackend.load(engine, { device: flags.device });
   const loadMs = performance.now() - read;
   const inputs = seededInputs(session.inputs, 1);

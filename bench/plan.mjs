@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util';
 import { readBuildInput } from '../dist/src/backends/compile.js';
 import { evaluateConstants } from '../dist/src/backends/onnxruntime/evaluate.js';
 import { buildPlan } from '../dist/src/backends/webgpu/build.js';
-import { inPrecision } from '../dist/src/backends/webgpu/precision.js';
+import { planPrecision } from '../dist/src/backends/webgpu/precision.js';
 import { H200 } from '../dist/src/backends/webgpu/tactics/packed-model.js';
 import { runPasses } from '../dist/src/passes/pipeline.js';
 import { parseCalibration } from '../dist/src/quantize/calibration.js';
@@ -49,7 +49,8 @@ for (const batch of flags.batch.split(',').map(Number)) {
   const input = await readBuildInput({ modelBytes, modelName: model, folder: undefined, options, calibration });
   if (!input.graph.ok) throw new Error(JSON.stringify(input.graph));
   const passes = { fusion: 'on', disabled: disabledPasses, fold: evaluateConstants };
-  const { graph: wanted } = await inPrecision(input.graph.graph, input, passes);
+  const precise = await planPrecision(input.graph.graph, input, passes);
+  const { graph: wanted } = precise.of(precise.named?.graph ?? input.graph.graph);
   const { graph } = await runPasses(wanted, { ...passes, target: 'webgpu' });
   const { plan, layers, memory } = buildPlan(graph, H200_PROFILE, { half: precision !== 'fp32', split: flags.split, halfSums: flags['half-sums'], windows: !disabledPasses.includes('windows') });
   const steps = plan.steps.map((step, at) => ({ batch, precision, at, ...describe(step, plan, layers) }));

@@ -13,7 +13,7 @@ import { readFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { readBuildInput } from '../dist/src/backends/compile.js';
 import { evaluateConstants } from '../dist/src/backends/onnxruntime/evaluate.js';
-import { inPrecision } from '../dist/src/backends/webgpu/precision.js';
+import { planPrecision } from '../dist/src/backends/webgpu/precision.js';
 import { contestOf, isTimed } from '../dist/src/backends/webgpu/tune/contest.js';
 import { ProblemIds, survey } from '../dist/src/backends/webgpu/tune/survey.js';
 import { runPasses } from '../dist/src/passes/pipeline.js';
@@ -46,7 +46,8 @@ for (const batch of flags.batch.split(',').map(Number)) {
   const input = await readBuildInput({ modelBytes: readFileSync(model), modelName: model, folder: undefined, options, calibration });
   if (!input.graph.ok) throw new Error(JSON.stringify(input.graph));
   const passes = { fusion: 'on', disabled: [], fold: evaluateConstants };
-  const { graph: wanted } = await inPrecision(input.graph.graph, input, passes);
+  const precise = await planPrecision(input.graph.graph, input, passes);
+  const { graph: wanted } = precise.of(precise.named?.graph ?? input.graph.graph);
   const { graph } = await runPasses(wanted, { ...passes, target: 'webgpu' });
   const { problems } = survey(graph, H200_PROFILE, { half: precision !== 'fp32', halfSums: flags['half-sums'] }, new ProblemIds());
   report(batch, problems.map((problem) => contestOf(problem, ALL)).flatMap(({ problem, names, forms }) => forms.map((form) => judged(problem.id, names, form))));

@@ -15,7 +15,7 @@ import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { encodeExecutions, partEnds } from '../dist/src/backends/webgpu/encode.js';
 import { createResources } from '../dist/src/backends/webgpu/resources.js';
 import { readPlan } from '../dist/src/engine/plan.js';
-import { readEngineFile } from '../dist/src/workflows/engine-file.js';
+import { readEngine } from '../dist/src/engine/read.js';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -29,10 +29,9 @@ const { values: flags, positionals } = parseArgs({
 });
 const [file] = positionals;
 if (!file) throw new Error('which engine?');
-const { engine } = await readEngineFile(file);
+const engine = await readEngine(file);
 const open = await chooseDevice({ wanted: flags.device, unchecked: true });
-const weights = engine.parts.get('weights') ?? new Uint8Array();
-const { steps, buffers } = await createResources(open, readPlan(engine.header.backendData, weights.byteLength), weights);
+const { steps, buffers } = await createResources(open, readPlan(engine.header.backendData, engine.parts), engine.parts);
 const { device } = open;
 const kinds = flags.parts.split(',').map((kind) => {
   const [parts, growth] = kind.split('x').map(Number);

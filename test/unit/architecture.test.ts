@@ -163,3 +163,26 @@ describe('architecture', () => {
     expect(TOOL_VERSION).toBe(manifest.version);
   });
 });
+
+describe('benchmarks and scripts', () => {
+  const IMPORTED = /import\s+\{([^}]+)\}\s+from\s+['"]\.\.\/(?:\.\.\/)?dist\/src\/([^'"]+)\.js['"]|\{([^{}]+)\}\s+=\s+await\s+import\(['"]\.\.\/(?:\.\.\/)?dist\/src\/([^'"]+)\.js['"]\)/g;
+  const files = ['bench', 'scripts'].flatMap((folder) => readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.mjs')).map((file) => join(folder, file)));
+
+  // They run by hand, on machines that are dear: not there should it show that a name is gone.
+  it('import names that the built code has', () => {
+    const missing: string[] = [];
+    let found = 0;
+    for (const file of files) {
+      for (const [, names, path, awaited, dynamic] of readFileSync(join(root, file), 'utf8').matchAll(IMPORTED)) {
+        const source = readFileSync(join(src, `${path ?? dynamic}.ts`), 'utf8');
+        for (const name of (names ?? awaited)!.split(',').map((part) => part.trim().split(/\s+as\s+|\s*:\s*/)[0]!).filter(Boolean)) {
+          found++;
+          const isExported = new RegExp(`export\\s+(?:async\\s+)?(?:const|let|function\\*?|class)\\s+${name}\\b|export\\s+\\{[^}]*\\b${name}\\b`).test(source);
+          if (!isExported) missing.push(`${file}: ${name} of ${path ?? dynamic}`);
+        }
+      }
+    }
+    expect(missing).toEqual([]);
+    expect(found).toBeGreaterThan(80);
+  });
+});
