@@ -5,13 +5,18 @@ import { passNames } from '../passes/names.ts';
 import { FALLBACK_FLAG, withFallback } from './fallback-flag.ts';
 import { parseBytes, parsePairs, parseShapes, parseSizes } from './values.ts';
 
+/** Sizes that a model leaves open, wherever one is given without a suite. */
+export const MODEL_SIZE_FLAGS = {
+  dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
+  shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
+} as const;
+
 export const BUILD_FLAGS = {
   backend: Flags.string({ description: 'backend to build for', default: 'onnxruntime', helpValue: 'NAME' }),
   precision: Flags.string({ description: 'precision', options: [...PRECISIONS], default: 'fp32' }),
   fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
   batch: Flags.integer({ description: "the model's batch, also in place of one that it fixes (default: that one, else 1)", min: 1, helpValue: 'N' }),
-  dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
-  shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
+  ...MODEL_SIZE_FLAGS,
   'disable-pass': Flags.string({ description: 'leave out passes by their names, as inspect lists them; comma-separated or repeated', helpValue: 'NAME', multiple: true, delimiter: ',' }),
   workspace: Flags.string({ description: 'upper bound for scratch memory, such as 256MiB', helpValue: 'SIZE' }),
   ...FALLBACK_FLAG,

@@ -4,6 +4,7 @@ import { EXIT } from '../errors.ts';
 import { FUSIONS, PRECISIONS, type Fusion, type Precision } from '../engine/engine.ts';
 import type { CaseResult, VerifySummary } from '../workflows/verify/result.ts';
 import { BaseCommand } from './base.ts';
+import { MODEL_SIZE_FLAGS } from './build-flags.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 import { REBUILD_FLAG } from './engine-flags.ts';
@@ -48,8 +49,7 @@ export default class Verify extends BaseCommand {
     }),
     inputs: Flags.string({ description: "arrays to run instead of test data or seeded numbers, by the inputs' names (.npz, or a folder of .npy); those named as outputs are what is expected", helpValue: 'PATH' }),
     batch: Flags.integer({ description: 'batch of models without test data [default: 1, or what the model fixes]', min: 1, helpValue: 'N' }),
-    dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
-    shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
+    ...MODEL_SIZE_FLAGS,
     seed: Flags.integer({ description: 'seed of the inputs of models without test data', default: 0, min: 0, helpValue: 'N' }),
     jobs: Flags.integer({ char: 'j', description: 'cases at a time, each in a process of its own', default: 1, min: 1, helpValue: 'N' }),
     timeout: Flags.string({ description: 'end a case that takes longer', default: '5m', helpValue: 'TIME' }),

@@ -7,6 +7,7 @@ import { formatNumber, plural } from '../../report/units.ts';
 import type { LayersResult } from '../../workflows/debug/layers.ts';
 import type { ValueReading } from '../../workflows/debug/readings.ts';
 import { BaseCommand } from '../base.ts';
+import { MODEL_SIZE_FLAGS } from '../build-flags.ts';
 import { CONFIG_FLAGS, settings } from '../config-flags.ts';
 import { DEVICE_FLAG } from '../device-flag.ts';
 import { parsePairs, parseShapes, parseSizes } from '../values.ts';
@@ -31,8 +32,7 @@ export default class DebugLayers extends BaseCommand {
     ...DEVICE_FLAG,
     inputs: Flags.string({ description: "arrays to run instead of seeded numbers, by the inputs' names (.npz, or a folder of .npy)", helpValue: 'PATH' }),
     batch: Flags.integer({ description: 'batch [default: 1, or what the model fixes]', min: 1, helpValue: 'N' }),
-    dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
-    shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
+    ...MODEL_SIZE_FLAGS,
     seed: Flags.integer({ description: 'seed of the inputs', default: 0, min: 0, helpValue: 'N' }),
     'min-snr': Flags.string({ description: 'decibels that every value is to have [default: 80, in halves 30, but for errors below 1e-6 and 1e-3]', helpValue: 'DB' }),
     top: Flags.integer({ description: 'show so many values, those that add the most', min: 1, default: 10, helpValue: 'N' }),

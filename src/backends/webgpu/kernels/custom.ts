@@ -18,9 +18,7 @@ import { flatWorkgroup, foldWorkgroups } from './grid.ts';
 
 /** A type that a kernel can read or write; the element type of its array. */
 export function kernelScalar(dtype: DType): KernelBuffer['scalar'] | undefined {
-  if (CAST_ONLY.has(dtype)) return undefined;
-  const storage = storageOf(dtype);
-  return storage === 'f32' || storage === 'f16' || storage === 'i32' || storage === 'u32' ? storage : undefined;
+  return CAST_ONLY.has(dtype) ? undefined : storageOf(dtype);
 }
 
 export interface CustomKernelSpec {

@@ -13,6 +13,7 @@
  */
 import { STORAGE_BYTES, type Storage, paddedBytes } from '../../../engine/plan.ts';
 import { type DType, type Dims, elementCount } from '../../../ir/tensor.ts';
+import { registerType } from '../wgsl/access.ts';
 
 export type Layout = 'linear' | 'channels-last';
 
@@ -42,38 +43,10 @@ export interface View {
   readonly strides: readonly number[];
 }
 
-/** How elements of a type are stored. */
-export function storageOf(dtype: DType): Storage {
-  switch (dtype) {
-    case 'float32':
-    case 'float16':
-    case 'bfloat16':
-    case 'float64':
-    case 'float8e4m3fn':
-    case 'float8e4m3fnuz':
-    case 'float8e5m2':
-    case 'float8e5m2fnuz':
-    case 'float8e8m0':
-    case 'float4e2m1':
-      return 'f32';
-    case 'int64':
-    case 'int32':
-    case 'int16':
-    case 'int8':
-    case 'int4':
-    case 'int2':
-      return 'i32';
-    case 'uint64':
-    case 'uint32':
-    case 'uint16':
-    case 'uint8':
-    case 'uint4':
-    case 'uint2':
-    case 'bool':
-      return 'u32';
-    default:
-      return dtype satisfies never;
-  }
+/** How elements of a type are stored: as registers hold them, a bool as a word. */
+export function storageOf(dtype: DType): 'f32' | 'i32' | 'u32' {
+  const register = registerType(dtype);
+  return register === 'bool' ? 'u32' : register;
 }
 
 /** The narrow storage of a type, where the innermost stored extent is whole 16-byte vectors of it. */

@@ -12,7 +12,7 @@ import type { DType } from '../../../ir/tensor.ts';
 import { type ModuleBuilder, type Scalar, typeName, type Width } from './module.ts';
 
 /** The register type that holds a value of an element type. */
-export function registerType(dtype: DType): Scalar {
+export function registerType(dtype: DType): Exclude<Scalar, 'f16'> {
   switch (dtype) {
     case 'float32':
     case 'float16':
