@@ -10,13 +10,13 @@ const STATES = { helpGroup: 'STATES' } as const;
 
 export const BISECT_FLAGS = {
   good: Flags.string({ description: 'git revision before the change', helpValue: 'REF', ...STATES }),
-  bad: Flags.string({ description: 'git revision that has it [default: HEAD]', helpValue: 'REF', ...STATES }),
-  prepare: Flags.string({ description: 'command that makes a fresh checkout ready, such as "npm run build"', helpValue: 'COMMAND', ...STATES }),
+  bad: Flags.string({ description: 'git revision that has the change [default: HEAD]', helpValue: 'REF', ...STATES }),
+  prepare: Flags.string({ description: 'command that prepares a fresh checkout, such as "npm run build"', helpValue: 'COMMAND', ...STATES }),
   models: Flags.string({ multiple: true, delimiter: ',', description: 'ONNX files, oldest first', helpValue: 'FILE', ...STATES }),
   engines: Flags.string({ multiple: true, delimiter: ',', description: 'engine files, oldest first', helpValue: 'ENGINE', ...STATES }),
   change: Flags.string({
     multiple: true,
-    description: "a change of the suite's options on top of those before it: a backend's option, precision=, fusion=, without=PASS, workspace=BYTES; repeatable",
+    description: "a change of the suite's options, on top of the changes before it: a backend's option, precision=, fusion=, without=PASS, workspace=BYTES; repeatable",
     helpValue: 'KEY=VALUE',
     ...STATES,
   }),
@@ -24,11 +24,11 @@ export const BISECT_FLAGS = {
   threshold: Flags.string({ description: "change that counts, in percent, points or dB [default: the suite's]", helpValue: 'NUMBER' }),
   confidence: Flags.string({ description: 'confidence of the intervals, such as 0.99', helpValue: 'NUMBER' }),
   case: Flags.string({ description: 'case to follow [default: the one that differs most]', helpValue: 'ID' }),
-  model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
-  rounds: Flags.integer({ default: DEFAULT_ROUNDS, min: 3, description: 'most rounds of a comparison', helpValue: 'N' }),
-  time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME' }),
-  fresh: Flags.boolean({ description: 'begin anew, whatever an earlier search of the same question found' }),
-  quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+  model: Flags.string({ description: "ONNX file to use instead of the suite's model", helpValue: 'FILE' }),
+  rounds: Flags.integer({ default: DEFAULT_ROUNDS, min: 3, description: 'largest number of rounds of a comparison', helpValue: 'N' }),
+  time: Flags.string({ description: 'time to measure one case in one round, such as 500ms or 2s', helpValue: 'TIME' }),
+  fresh: Flags.boolean({ description: 'start from the beginning, and ignore an earlier search of the same question' }),
+  quiet: Flags.boolean({ char: 'q', description: 'print no progress' }),
 } as const;
 
 interface SubjectFlags {

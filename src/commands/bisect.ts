@@ -12,14 +12,14 @@ import { watched } from './watched.ts';
 export default class Bisect extends BaseCommand {
   static override summary = 'Find the model, option or commit that changed a metric';
   static override description =
-    'Compares states with the first one, interleaved in fresh processes, as gate --against does, and halves what is left. A state that stays undecided is skipped; the answer may then be a range. Ctrl-C keeps the finished comparisons, and the same command goes on. Exit status: 0 found, 1 the ends do not differ, 2 usage or broken input, 3 the first state can not be made, 4 undecided or a range, 130 interrupted.';
+    'Compares states with the first one, interleaved in fresh processes, as gate --against does, and halves the range that is left. A state that stays undecided is skipped; the answer may then be a range. Ctrl-C keeps the finished comparisons, and the same command continues. Exit status: 0 found, 1 the ends do not differ, 2 usage or broken input, 3 the first state cannot be built, 4 undecided or a range, 130 interrupted.';
   static override examples = [
     '<%= config.bin %> bisect suites/resnet50 --good v1.0 --bad HEAD --prepare "npm run build"',
     '<%= config.bin %> bisect suites/resnet50 --models monday.onnx,tuesday.onnx,friday.onnx --metric snr',
     '<%= config.bin %> bisect suites/resnet50 --change threads=2 --change fusion=off --change without=fuse-epilogue',
     '<%= config.bin %> bisect suites/resnet50 --engines a.engine,b.engine,c.engine --metric memory-peak',
   ];
-  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name" }) };
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file or name" }) };
   static override flags = {
     ...CONFIG_FLAGS,
     ...DEVICE_FLAG,

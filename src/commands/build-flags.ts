@@ -7,7 +7,7 @@ import { parseBytes, parsePairs, parseShapes, parseSizes } from './values.ts';
 
 /** Sizes that a model leaves open, wherever one is given without a suite. */
 export const MODEL_SIZE_FLAGS = {
-  dim: Flags.string({ description: 'size of another symbolic dimension; repeatable', helpValue: 'NAME=N', multiple: true }),
+  dim: Flags.string({ description: 'size of a symbolic dimension other than the batch; repeatable', helpValue: 'NAME=N', multiple: true }),
   shape: Flags.string({ description: 'whole shape of an input; repeatable', helpValue: 'INPUT=1x3x224x224', multiple: true }),
 } as const;
 
@@ -15,10 +15,10 @@ export const BUILD_FLAGS = {
   backend: Flags.string({ description: 'backend to build for', default: 'onnxruntime', helpValue: 'NAME' }),
   precision: Flags.string({ description: 'precision', options: [...PRECISIONS], default: 'fp32' }),
   fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
-  batch: Flags.integer({ description: "the model's batch, also in place of one that it fixes (default: that one, else 1)", min: 1, helpValue: 'N' }),
+  batch: Flags.integer({ description: "batch, which replaces one that the model fixes [default: the model's, or 1]", min: 1, helpValue: 'N' }),
   ...MODEL_SIZE_FLAGS,
-  'disable-pass': Flags.string({ description: 'leave out passes by their names, as inspect lists them; comma-separated or repeated', helpValue: 'NAME', multiple: true, delimiter: ',' }),
-  workspace: Flags.string({ description: 'upper bound for scratch memory, such as 256MiB', helpValue: 'SIZE' }),
+  'disable-pass': Flags.string({ description: 'passes to leave out, by the names that inspect lists; as a,b or repeated', helpValue: 'NAME', multiple: true, delimiter: ',' }),
+  workspace: Flags.string({ description: 'upper limit of scratch memory, such as 256MiB', helpValue: 'SIZE' }),
   ...FALLBACK_FLAG,
   option: Flags.string({ description: 'backend option, such as threads=2; repeatable', helpValue: 'KEY=VALUE', multiple: true }),
 } as const;

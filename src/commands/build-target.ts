@@ -11,12 +11,12 @@ const list = (description: string, helpValue: string, options: Record<string, un
 
 export const TARGET_FLAGS = {
   ...BUILD_FLAGS,
-  backend: list('backend to build for [default: onnxruntime]; of a suite several, as a,b or repeated [default: its own]', 'NAME'),
-  precision: list(`precision: ${PRECISIONS.join(', ')} [default: fp32]; of a suite several [default: its own]`, 'NAME', { options: [...PRECISIONS] }),
-  fusion: list('fuse operators [default: on]; of a suite off,on for both [default: its own]', 'on|off', { options: [...FUSIONS] }),
-  batch: list("the model's batch, also in place of one that it fixes [default: that one, else 1]; of a suite several [default: its own]", 'N'),
-  calibration: Flags.string({ description: 'ranges, as calibrate writes them: for int8 and mixed, and for fp16 to find values that no half holds', helpValue: 'FILE' }),
-  variant: list("only these variants of the suite, by the names in run's table", 'ID', { helpGroup: 'SUITE' }),
+  backend: list("backend to build for [default: onnxruntime]; for a suite several, as a,b or repeated [default: the suite's]", 'NAME'),
+  precision: list(`precision: ${PRECISIONS.join(', ')} [default: fp32]; for a suite several [default: the suite's]`, 'NAME', { options: [...PRECISIONS] }),
+  fusion: list("fuse operators [default: on]; for a suite off,on for both [default: the suite's]", 'on|off', { options: [...FUSIONS] }),
+  batch: list("batch, which replaces one that the model fixes [default: the model's, or 1]; for a suite several [default: the suite's]", 'N'),
+  calibration: Flags.string({ description: 'ranges, as calibrate writes them; for int8 and mixed, and for fp16 to find values beyond what a half holds', helpValue: 'FILE' }),
+  variant: list("build only these variants of the suite, by their names in run's table", 'ID', { helpGroup: 'SUITE' }),
   model,
   dataset,
   seed,

@@ -17,7 +17,7 @@ type BuildFlags = Interfaces.InferredFlags<typeof Build.flags>;
 export default class Build extends BaseCommand {
   static override summary = 'Compile a model, or the variants of a suite, into engine files';
   static override description =
-    'An engine file needs neither the model nor the compiler to run. `inspect` shows what is in it. Of a suite, every variant that the flags leave is built as `run` builds it, with the same calibration and the same pixels.';
+    'An engine file needs neither the model nor the compiler to run. `inspect` shows what is in it. From a suite, every variant that the flags select is built as `run` builds it, with the same calibration and the same pixels.';
   static override examples = [
     '<%= config.bin %> build resnet50.onnx',
     '<%= config.bin %> build resnet50.onnx --batch 8 --option threads=2 --output engines/',
@@ -35,8 +35,8 @@ export default class Build extends BaseCommand {
     ...DEVICE_FLAG,
     ...TUNE_FLAGS,
     'export-tactics': Flags.string({ description: 'write the tactics of the engine to this file, for --frozen-tactics', helpValue: 'FILE', helpGroup: 'TUNING' }),
-    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
-    output: Flags.string({ char: 'o', description: 'file ending in .engine, or a folder', default: '.', helpValue: 'PATH' }),
+    quiet: Flags.boolean({ char: 'q', description: 'print no progress' }),
+    output: Flags.string({ char: 'o', description: 'file whose name ends in .engine, or a folder', default: '.', helpValue: 'PATH' }),
   };
 
   async run(): Promise<BuildResult | SuiteBuildResult> {

@@ -18,20 +18,20 @@ export default class Compare extends BaseCommand {
     '<%= config.bin %> compare fp32.engine int8.engine --by node',
   ];
   static override args = {
-    baseline: Args.string({ required: true, description: 'what to compare with: a run, a baseline, a .jsonl file, or `latest`; with --by node an engine file' }),
-    candidate: Args.string({ default: 'latest', description: 'what is compared: likewise' }),
+    baseline: Args.string({ required: true, description: 'what to compare with: a run, a baseline, a .jsonl file or `latest`; with --by node, an engine file' }),
+    candidate: Args.string({ default: 'latest', description: 'what to compare, in the same forms' }),
   };
   static override flags = {
     ...CONFIG_FLAGS,
     ...STORE_FLAG,
     ...DEVICE_FLAG,
-    by: Flags.option({ options: ['case', 'node'] as const, default: 'case', description: 'node: the layers of two engine files, timed now and joined by the ONNX nodes that they came from' })(),
-    runs: Flags.integer({ description: 'with --by node: times that every layer is timed, of which the median counts [default: 20]', min: 1, helpValue: 'N' }),
-    format: Flags.option({ char: 'f', options: ['table', 'markdown', 'json'] as const, default: 'table', description: 'form of the answer' })(),
-    metric: Flags.option({ char: 'm', options: METRIC_NAMES, multiple: true, description: 'only this metric; repeatable: intervals allow for as many as are looked at', helpValue: 'METRIC' })(),
-    case: Flags.string({ description: 'only cases whose id holds this text', helpValue: 'TEXT' }),
-    suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
-    'allow-different-device': Flags.boolean({ description: 'compare although the two sides were measured on different devices' }),
+    by: Flags.option({ options: ['case', 'node'] as const, default: 'case', description: 'case: two runs; node: the layers of two engine files, timed now and joined by the ONNX nodes that they came from' })(),
+    runs: Flags.integer({ description: 'with --by node: how often every layer is timed; the median counts [default: 20]', min: 1, helpValue: 'N' }),
+    format: Flags.option({ char: 'f', options: ['table', 'markdown', 'json'] as const, default: 'table', description: 'format of the answer' })(),
+    metric: Flags.option({ char: 'm', options: METRIC_NAMES, multiple: true, description: 'only this metric; repeatable; intervals allow for the number of metrics', helpValue: 'METRIC' })(),
+    case: Flags.string({ description: 'only cases whose id contains this text', helpValue: 'TEXT' }),
+    suite: Flags.string({ description: 'use only runs and baselines of this suite', helpValue: 'NAME' }),
+    'allow-different-device': Flags.boolean({ description: 'compare even if the two sides were measured on different devices' }),
   };
 
   async run(): Promise<unknown> {

@@ -7,7 +7,7 @@ import { CONFIG_FLAGS, settings } from './config-flags.ts';
 import { DEVICE_FLAG } from './device-flag.ts';
 
 export default class Doctor extends BaseCommand {
-  static override summary = 'Show which devices and backends are there, what is missing and how to get it';
+  static override summary = 'Show which devices and backends are available, what is missing and how to get it';
   static override examples = ['<%= config.bin %> doctor', '<%= config.bin %> doctor --device swiftshader', '<%= config.bin %> doctor --json'];
   static override flags = { ...CONFIG_FLAGS, ...DEVICE_FLAG };
 

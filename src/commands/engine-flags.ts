@@ -2,12 +2,12 @@
 import { Flags } from '@oclif/core';
 
 export const REBUILD_FLAG = {
-  rebuild: Flags.boolean({ description: 'build an engine file that does not fit this device or version again, from the model, for this command' }),
+  rebuild: Flags.boolean({ description: 'if an engine file does not fit this device or version, build it again from the model, for this command only' }),
 } as const;
 
 export const RUN_ENGINE_FLAGS = {
   engine: Flags.string({
-    description: "engine files to measure in place of the suite's variants; with --backend also those",
+    description: "engine files to measure instead of the suite's variants; with --backend, in addition to those",
     multiple: true,
     delimiter: ',',
     helpGroup: 'SUITE',

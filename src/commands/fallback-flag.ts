@@ -5,7 +5,7 @@ type Options = Readonly<Record<string, string | number | boolean>>;
 
 export const FALLBACK_FLAG = {
   fallback: Flags.string({
-    description: 'where the webgpu backend runs nodes that it has no kernel for; copies between are counted and shown',
+    description: 'where the webgpu backend runs nodes that it has no kernel for; copies between the two are counted and shown',
     options: ['none', 'onnxruntime'],
   }),
 } as const;

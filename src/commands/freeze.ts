@@ -8,7 +8,7 @@ import { BaseCommand } from './base.ts';
 export default class Freeze extends BaseCommand {
   static override summary = 'Write a model with some of its inputs made constants';
   static override description =
-    'For models whose shapes depend on the value of an input (a sampling rate, the size of an image, a number of steps), which has to be known when an engine is built. The rest of the file stays as it is.';
+    'For models whose shapes depend on the value of an input (a sampling rate, the size of an image, a number of steps). Such a value must be known when an engine is built. The rest of the file stays as it is.';
   static override examples = [
     '<%= config.bin %> freeze silero_vad.onnx --value sr=16000 --output silero_vad-16k.onnx',
     '<%= config.bin %> freeze decoder.onnx --value orig_im_size=684,1024 --value has_mask_input=0 --output decoder-fixed.onnx',

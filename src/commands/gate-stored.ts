@@ -11,8 +11,8 @@ import { type MeasuredFlags, measureStored } from './gate-measure.ts';
 const GROUP = { helpGroup: 'BASELINE' } as const;
 
 export const UPDATE_FLAGS = {
-  update: Flags.boolean({ ...GROUP, description: 'make the judged run the new baseline; refused where a case did not pass, unless it is accepted' }),
-  accept: Flags.string({ ...GROUP, multiple: true, description: 'with --update: take cases whose ids hold this text although they did not pass; repeatable', helpValue: 'CASE' }),
+  update: Flags.boolean({ ...GROUP, description: 'make the judged run the new baseline; refused if a case did not pass, unless it is accepted' }),
+  accept: Flags.string({ ...GROUP, multiple: true, description: 'with --update: take cases whose ids contain this text even if they did not pass; repeatable', helpValue: 'CASE' }),
   force: Flags.boolean({ ...GROUP, description: 'with --update: take all cases, passed or not' }),
 } as const;
 

@@ -16,7 +16,7 @@ type UpdatedReport = GateReport & { readonly update?: UpdateOutcome; readonly re
 export default class Gate extends BaseCommand {
   static override summary = 'Say whether a run got worse than a baseline';
   static override description =
-    'Exit status: 0 passed, 1 regressed, 2 usage or broken input, 3 no comparable baseline, 4 inconclusive. A case passes only where its interval lies within the threshold, and regressed only where the change is beyond chance over all cases together; what is neither is inconclusive.';
+    'Exit status: 0 passed, 1 regressed, 2 usage or broken input, 3 no comparable baseline, 4 inconclusive. A case has passed only if its interval lies within the threshold. It has regressed only if the change is beyond chance over all cases together. Otherwise it is inconclusive.';
   static override examples = [
     '<%= config.bin %> gate',
     '<%= config.bin %> gate suites/resnet50 --baseline main --format junit --output gate.xml',
@@ -35,19 +35,19 @@ export default class Gate extends BaseCommand {
     ...UPDATE_FLAGS,
     baseline: Flags.string({ char: 'b', default: 'main', description: 'baseline, run or .jsonl file to compare with', helpValue: 'NAME' }),
     candidate: Flags.string({ char: 'c', default: 'latest', description: 'run or .jsonl file to judge', helpValue: 'NAME' }),
-    threshold: Flags.string({ multiple: true, description: "worsening that must not pass unseen, over the suite's; repeatable", helpValue: 'METRIC=NUMBER|off' }),
+    threshold: Flags.string({ multiple: true, description: "largest worsening of a metric that may pass, instead of the suite's threshold; repeatable", helpValue: 'METRIC=NUMBER|off' }),
     confidence: Flags.string({ description: 'confidence of the intervals, such as 0.99', helpValue: 'NUMBER' }),
     format: Flags.option({
       char: 'f',
       options: ['table', 'markdown', 'json', 'junit', 'github', 'gitlab', 'sarif'] as const,
       default: 'table',
-      description: "form of the answer; github also adds to the job's summary",
+      description: "format of the answer; github also adds to the job's summary",
     })(),
-    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
-    output: Flags.string({ char: 'o', description: 'write to this file as well as one line to the terminal', helpValue: 'FILE' }),
-    inconclusive: Flags.option({ options: ['fail', 'pass'] as const, default: 'fail', description: 'what an undecided gate exits with: 4 or 0' })(),
-    'ignore-missing': Flags.boolean({ description: 'pass cases that the baseline has and the run did not try' }),
-    'allow-different-device': Flags.boolean({ description: 'compare although the baseline is of another device' }),
+    quiet: Flags.boolean({ char: 'q', description: 'print no progress' }),
+    output: Flags.string({ char: 'o', description: 'write the answer to this file, and one line to the terminal', helpValue: 'FILE' }),
+    inconclusive: Flags.option({ options: ['fail', 'pass'] as const, default: 'fail', description: 'exit status of an undecided gate: 4 (fail) or 0 (pass)' })(),
+    'ignore-missing': Flags.boolean({ description: 'let cases pass that the baseline has and the run did not try' }),
+    'allow-different-device': Flags.boolean({ description: 'compare even if the baseline is from another device' }),
   };
 
   async run(): Promise<UpdatedReport | SelfTestResult> {

@@ -6,15 +6,15 @@ import { BaseCommand } from './base.ts';
 import { CONFIG_FLAGS, settings } from './config-flags.ts';
 
 export default class History extends BaseCommand {
-  static override summary = 'Show how each case went over the stored runs, and where its level changed';
-  static override description = 'A change of level is found by a permutation test on ranks, at 1 % of false changes per case where runs are independent of each other; how much each run follows the one before is estimated and allowed for, and up to 6 % have a false one where that correlation is a half. A single outlier is none.';
+  static override summary = 'Show each case over the stored runs, and where its level changed';
+  static override description = 'Changes of level are found by a permutation test on ranks. If runs are independent of each other, 1 % of cases have a false change. The correlation of each run with the one before is estimated and allowed for; if it is a half, up to 6 % have a false change. A single outlier is not a change.';
   static override examples = ['<%= config.bin %> history', '<%= config.bin %> history resnet50 --metric throughput --case b8', '<%= config.bin %> history resnet50 --metric top1', '<%= config.bin %> history resnet50 --last 50 --json'];
   static override args = { suite: Args.string({ description: "a suite's name [default: that of the newest run]" }) };
   static override flags = {
     ...CONFIG_FLAGS,
-    metric: Flags.option({ options: METRIC_NAMES, default: 'latency-p50', description: 'what is shown' })(),
-    case: Flags.string({ description: 'only cases whose id holds this text', helpValue: 'TEXT' }),
-    last: Flags.integer({ description: 'the newest so many runs', default: 200, min: 1, helpValue: 'N' }),
+    metric: Flags.option({ options: METRIC_NAMES, default: 'latency-p50', description: 'metric to show' })(),
+    case: Flags.string({ description: 'only cases whose id contains this text', helpValue: 'TEXT' }),
+    last: Flags.integer({ description: 'only this many of the newest runs', default: 200, min: 1, helpValue: 'N' }),
   };
 
   async run(): Promise<HistoryResult> {

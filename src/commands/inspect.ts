@@ -8,8 +8,8 @@ import { DEVICE_FLAG } from './device-flag.ts';
 import { BUILT_ALREADY, refuseStray } from './stray-flags.ts';
 
 export default class Inspect extends BaseCommand {
-  static override summary = 'Show what an ONNX or engine file holds, what it costs, what fused and what is unsupported';
-  static override description = 'An ONNX file is built in memory for the backend, so that what the passes do to it can be shown. Nothing is written, but for --onnx.';
+  static override summary = 'Show what an ONNX or engine file holds, what it costs, what was fused and what is unsupported';
+  static override description = 'An ONNX file is built in memory for the backend, to show what the passes do to it. Only --onnx writes a file.';
   static override examples = [
     '<%= config.bin %> inspect resnet50.onnx',
     '<%= config.bin %> inspect resnet50.onnx --batch 8 --passes',
@@ -22,10 +22,10 @@ export default class Inspect extends BaseCommand {
     ...CONFIG_FLAGS,
     ...BUILD_FLAGS,
     ...DEVICE_FLAG,
-    passes: Flags.boolean({ description: 'what each pass did' }),
-    tactics: Flags.boolean({ description: 'which kernel each product got, and what was measured beside it; with --json the list for --frozen-tactics' }),
-    layers: Flags.boolean({ description: 'every layer of the engine, with the ONNX nodes it came from' }),
-    onnx: Flags.string({ description: 'write the ONNX file of an onnxruntime engine here: optimized, with Q/DQ where it is int8', helpValue: 'FILE' }),
+    passes: Flags.boolean({ description: 'show what each pass did' }),
+    tactics: Flags.boolean({ description: 'show the kernel of each product, and the others that were measured; with --json the list for --frozen-tactics' }),
+    layers: Flags.boolean({ description: 'show every layer of the engine, with the ONNX nodes that it came from' }),
+    onnx: Flags.string({ description: 'write the ONNX file of an onnxruntime engine to this path: optimized, with Q/DQ where it is int8', helpValue: 'FILE' }),
   };
 
   async run(): Promise<Inspection & { readonly tactics?: Readonly<Record<string, string>> }> {

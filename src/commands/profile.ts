@@ -13,9 +13,9 @@ import { watched } from './watched.ts';
 const { limit: _limit, rounds: _rounds, time: _time, seed, ...VARIANT_FLAGS } = SUITE_FLAGS;
 
 export default class Profile extends BaseCommand {
-  static override summary = "Time every layer of an engine, beside what the device could do at best";
+  static override summary = 'Time every layer of an engine, and compare with the best that the device could do';
   static override description =
-    "An engine file, or every variant of a suite. The device's peaks are measured on it first: a layer's floor is the longer of its arithmetic and its memory traffic at those rates. The layers' sum is held against the wall clock. The first engine that fails ends the command.";
+    "Profiles an engine file, or every variant of a suite. The device's peak rates are measured first: a layer's floor is the longer of its arithmetic and its memory traffic at those rates. The sum of the layers is compared with the wall clock. The first engine that fails ends the command.";
   static override examples = [
     '<%= config.bin %> profile resnet50.engine',
     '<%= config.bin %> profile resnet50.engine --top 10 --sort share',
@@ -29,10 +29,10 @@ export default class Profile extends BaseCommand {
     seed,
     ...DEVICE_FLAG,
     ...TUNE_FLAGS,
-    runs: Flags.integer({ description: 'times that every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
-    sort: Flags.string({ description: 'order of the layers; share: the farthest from its floor first', options: [...ROOFLINE_ORDERS], default: 'time' }),
-    top: Flags.integer({ description: 'show so many layers', min: 1, helpValue: 'N' }),
-    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+    runs: Flags.integer({ description: 'how often every layer is timed; the median counts', default: 20, min: 1, helpValue: 'N' }),
+    sort: Flags.string({ description: 'order of the layers; share puts the one farthest from its floor first', options: [...ROOFLINE_ORDERS], default: 'time' }),
+    top: Flags.integer({ description: 'show only this many layers', min: 1, helpValue: 'N' }),
+    quiet: Flags.boolean({ char: 'q', description: 'print no progress' }),
     format: Flags.string({ char: 'f', description: 'format of the text', options: [...ROOFLINE_FORMATS], default: 'table' }),
   };
 

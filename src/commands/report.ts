@@ -21,8 +21,8 @@ export default class Report extends BaseCommand {
     ...STORE_FLAG,
     format: Flags.string({ char: 'f', default: 'table', description: 'table, markdown, html, csv, json, junit, github, or a plugin\'s', helpValue: 'FORMAT' }),
     output: Flags.string({ char: 'o', description: 'write to this file instead of the terminal', helpValue: 'FILE' }),
-    suite: Flags.string({ description: 'take runs and baselines of this suite only', helpValue: 'NAME' }),
-    'baseline-variant': Flags.string({ description: "variant that speed-ups are stated against [default: the suite's]", helpValue: 'ID' }),
+    suite: Flags.string({ description: 'use only runs and baselines of this suite', helpValue: 'NAME' }),
+    'baseline-variant': Flags.string({ description: "variant that speed-ups are relative to [default: the suite's]", helpValue: 'ID' }),
     list: Flags.boolean({ description: 'list the stored runs instead', exclusive: ['format', 'output'] }),
   };
 

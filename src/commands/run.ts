@@ -14,7 +14,7 @@ import { watched } from './watched.ts';
 export default class Run extends BaseCommand {
   static override summary = "Compile a suite's model into engine variants, measure them, and print one table";
   static override description =
-    'Each case is measured in worker processes of its own, in interleaved rounds; its record is on disk as soon as it ends. Ctrl-C keeps what is finished, and --resume goes on.';
+    'Each case is measured in worker processes of its own, in interleaved rounds; its record is on disk as soon as it ends. Ctrl-C keeps the finished cases, and --resume continues the run.';
   static override examples = [
     '<%= config.bin %> run suites/resnet50',
     '<%= config.bin %> run resnet50 --model resnet50.onnx --dataset ./photos --batch 1,8',
@@ -23,7 +23,7 @@ export default class Run extends BaseCommand {
     '<%= config.bin %> run suites/resnet50 --resume',
     '<%= config.bin %> run suites/resnet50 --engine resnet50-b1.engine,resnet50-b8.engine',
   ];
-  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name; or an ONNX file, with seeded numbers for inputs" }) };
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file or name; or an ONNX file, which gets seeded inputs" }) };
   static override flags = {
     ...CONFIG_FLAGS,
     ...SUITE_FLAGS,
@@ -31,10 +31,10 @@ export default class Run extends BaseCommand {
     budget: Flags.string({ description: 'start no round after this time, such as 3m', helpValue: 'TIME' }),
     ...DEVICE_FLAG,
     ...TUNE_FLAGS,
-    accuracy: Flags.boolean({ allowNo: true, default: true, description: 'assess every variant on the dataset; without, one answer of each case is checked before its timing' }),
-    resume: Flags.boolean({ description: 'go on with the latest unfinished run of this suite' }),
-    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
-    'print-config': Flags.boolean({ description: 'show the settings in force and where each came from, and end' }),
+    accuracy: Flags.boolean({ allowNo: true, default: true, description: 'assess every variant on the dataset; with --no-accuracy only one answer of each case is checked, before its timing' }),
+    resume: Flags.boolean({ description: 'continue the latest unfinished run of this suite' }),
+    quiet: Flags.boolean({ char: 'q', description: 'print no progress' }),
+    'print-config': Flags.boolean({ description: 'print the settings in force and where each came from, and exit' }),
   };
 
   async run(): Promise<RunResult | unknown> {

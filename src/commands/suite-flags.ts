@@ -20,22 +20,22 @@ export const SIZE_FLAGS = {
 
 /** Where the samples are. */
 export const DATASET_FLAG = {
-  dataset: Flags.string({ description: "in place of the suite's dataset: a folder of images, or arrays by the inputs' names (.npz, or a folder of .npy)", helpValue: 'PATH', helpGroup: 'SUITE' }),
+  dataset: Flags.string({ description: "dataset instead of the suite's: a folder of images, or arrays named after the inputs (.npz, or a folder of .npy)", helpValue: 'PATH', helpGroup: 'SUITE' }),
 } as const;
 
 export const SUITE_FLAGS = {
-  model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE', helpGroup: 'SUITE' }),
+  model: Flags.string({ description: "ONNX file to use instead of the suite's model", helpValue: 'FILE', helpGroup: 'SUITE' }),
   ...DATASET_FLAG,
-  limit: Flags.integer({ description: 'at most this many inputs for the accuracy run', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
-  backend: list('backends to run, as a,b or repeated', 'NAME'),
+  limit: Flags.integer({ description: 'largest number of inputs for the accuracy run', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
+  backend: list('backends to run, as a,b; repeatable', 'NAME'),
   precision: list(`precisions to run: ${PRECISIONS.join(', ')}`, 'NAME', { options: [...PRECISIONS] }),
   fusion: list('fusion on, off, or on,off for both', 'on|off', { options: [...FUSIONS] }),
   batch: list('batch sizes, such as 1,8', 'N'),
-  option: list('backend option, such as threads=1; repeat a key to try several values', 'KEY=VALUE'),
+  option: list('backend option, such as threads=1; repeat a key to measure several values', 'KEY=VALUE'),
   ...SIZE_FLAGS,
   ...FALLBACK_FLAG,
-  rounds: Flags.integer({ description: 'rounds over all cases', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
-  time: Flags.string({ description: 'timed part of one case in one round, such as 500ms or 2s', helpValue: 'TIME', helpGroup: 'SUITE' }),
+  rounds: Flags.integer({ description: 'number of rounds over all cases', helpValue: 'N', min: 1, helpGroup: 'SUITE' }),
+  time: Flags.string({ description: 'time to measure one case in one round, such as 500ms or 2s', helpValue: 'TIME', helpGroup: 'SUITE' }),
   seed: Flags.integer({ description: 'seed of orders, synthetic inputs and resampling', helpValue: 'N', min: 0, helpGroup: 'SUITE' }),
 } as const;
 

@@ -7,14 +7,14 @@ import { parseDuration } from './suite-flags.ts';
 
 export const TUNE_FLAGS = {
   tune: Flags.string({
-    description: 'choose kernels of the webgpu backend by timing them on the device: the most promising few (fast) or all that are worth it (full)',
+    description: 'choose kernels of the webgpu backend by timing them on the device: a few promising ones (fast) or all that are worth it (full)',
     options: [...TUNE_LEVELS],
     helpGroup: 'TUNING',
   }),
-  'tune-budget': Flags.string({ description: 'time no more candidates for one engine after this time, such as 60s', helpValue: 'TIME', helpGroup: 'TUNING' }),
+  'tune-budget': Flags.string({ description: 'stop timing candidates for one engine after this time, such as 60s', helpValue: 'TIME', helpGroup: 'TUNING' }),
   'timing-cache': Flags.string({ description: 'file of measured times [default: timing-cache.json in the cache folder]', helpValue: 'FILE', helpGroup: 'TUNING' }),
   'frozen-tactics': Flags.string({
-    description: 'file of tactics that are taken as they are, so that the same engine comes out byte for byte',
+    description: 'file of tactics to use without timing, so that the same engine is built byte for byte',
     helpValue: 'FILE',
     helpGroup: 'TUNING',
   }),

@@ -33,7 +33,7 @@ export default class Verify extends BaseCommand {
     '<%= config.bin %> verify model.onnx --backend webgpu --precision fp16 --inputs samples.npz',
     '<%= config.bin %> verify model.onnx --batch 4 --dim sequence=128 --rtol 1e-2',
   ];
-  static override args = { path: Args.string({ required: true, description: 'an .onnx file, a folder that holds some, or an engine file' }) };
+  static override args = { path: Args.string({ required: true, description: 'an .onnx file, a folder that contains some, or an engine file' }) };
   static override flags = {
     ...CONFIG_FLAGS,
     backend: Flags.string({ description: 'backend to run on', default: 'onnxruntime', helpValue: 'NAME' }),
@@ -44,16 +44,16 @@ export default class Verify extends BaseCommand {
     ...DEVICE_FLAG,
     rtol: Flags.string({ description: 'relative tolerance [default: 1e-3; 1e-2 in fp16, 0.1 in int8 and mixed]', helpValue: 'X' }),
     atol: Flags.string({
-      description: "absolute tolerance, times the output's scale [default: 1e-5; 1e-4 against the reference; 2e-2 in fp16, 0.2 in int8 and mixed]",
+      description: "absolute tolerance, multiplied by the output's scale [default: 1e-5; 1e-4 against the reference; 2e-2 in fp16, 0.2 in int8 and mixed]",
       helpValue: 'X',
     }),
-    inputs: Flags.string({ description: "arrays to run instead of test data or seeded numbers, by the inputs' names (.npz, or a folder of .npy); those named as outputs are what is expected", helpValue: 'PATH' }),
-    batch: Flags.integer({ description: 'batch of models without test data [default: 1, or what the model fixes]', min: 1, helpValue: 'N' }),
+    inputs: Flags.string({ description: "arrays to run instead of test data or seeded inputs, named after the inputs (.npz, or a folder of .npy); arrays named after outputs are the expected values", helpValue: 'PATH' }),
+    batch: Flags.integer({ description: "batch of models without test data [default: the model's, or 1]", min: 1, helpValue: 'N' }),
     ...MODEL_SIZE_FLAGS,
-    seed: Flags.integer({ description: 'seed of the inputs of models without test data', default: 0, min: 0, helpValue: 'N' }),
-    jobs: Flags.integer({ char: 'j', description: 'cases at a time, each in a process of its own', default: 1, min: 1, helpValue: 'N' }),
-    timeout: Flags.string({ description: 'end a case that takes longer', default: '5m', helpValue: 'TIME' }),
-    against: Flags.string({ description: 'model that an engine file is compared with', helpValue: 'MODEL' }),
+    seed: Flags.integer({ description: 'seed of the inputs, for models without test data', default: 0, min: 0, helpValue: 'N' }),
+    jobs: Flags.integer({ char: 'j', description: 'number of cases at a time, each in a process of its own', default: 1, min: 1, helpValue: 'N' }),
+    timeout: Flags.string({ description: 'stop a case that takes longer', default: '5m', helpValue: 'TIME' }),
+    against: Flags.string({ description: 'model to compare an engine file with', helpValue: 'MODEL' }),
     ...REBUILD_FLAG,
     'fail-fast': Flags.boolean({ description: 'stop at the first case that fails' }),
   };

@@ -12,7 +12,7 @@ export default class BaselineRm extends BaseCommand {
     ...STORE_FLAG,
     suite: Flags.string({ description: 'only its part for this suite', helpValue: 'NAME' }),
     device: Flags.string({ description: 'only its part for this device', helpValue: 'NAME' }),
-    force: Flags.boolean({ description: 'delete; without it, say what would be deleted' }),
+    force: Flags.boolean({ description: 'delete; without this flag, only say what would be deleted' }),
   };
 
   async run(): Promise<{ readonly deleted: readonly string[] }> {

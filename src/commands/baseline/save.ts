@@ -5,7 +5,7 @@ import { CONFIG_FLAGS, openBaselines, settings, STORE_FLAG } from '../config-fla
 import type { SaveResult } from '../../workflows/baseline.ts';
 
 export default class BaselineSave extends BaseCommand {
-  static override summary = 'Keep the completed cases of a run under a name, to compare with';
+  static override summary = 'Keep the completed cases of a run under a name, to compare with later';
   static override examples = [
     '<%= config.bin %> baseline save main',
     '<%= config.bin %> baseline save v1.2 20260131T080509Z-a1b2c3',
@@ -18,8 +18,8 @@ export default class BaselineSave extends BaseCommand {
   static override flags = {
     ...CONFIG_FLAGS,
     ...STORE_FLAG,
-    suite: Flags.string({ description: 'take runs of this suite only', helpValue: 'NAME' }),
-    force: Flags.boolean({ description: 'overwrite what the name holds for the same suite and device' }),
+    suite: Flags.string({ description: 'use only runs of this suite', helpValue: 'NAME' }),
+    force: Flags.boolean({ description: 'overwrite what is stored under the name for the same suite and device' }),
   };
 
   async run(): Promise<SaveResult> {

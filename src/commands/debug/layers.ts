@@ -14,9 +14,9 @@ import { parsePairs, parseShapes, parseSizes } from '../values.ts';
 import { watched } from '../watched.ts';
 
 export default class DebugLayers extends BaseCommand {
-  static override summary = 'Compare every value inside a model with onnxruntime, and name the first that is off';
+  static override summary = 'Compare every value inside a model with onnxruntime, and name the first one that is off';
   static override description =
-    "Builds the model with its inner values as outputs, runs it on the backend, and compares each value with what onnxruntime computes from the model's own file, unoptimized. A value that is read can't be fused away: the model's outputs are compared as they are, too, and where these alone are off, a fusion is wrong (tsrt-bench bisect finds the pass). Exits with 1 if a value is off.";
+    "Builds the model with its inner values as outputs, runs it on the backend, and compares each value with what onnxruntime computes from the model's own file, unoptimized. A value that is an output cannot be fused away, so the outputs of the unchanged model are compared too. If only these are off, a fusion is wrong (tsrt-bench bisect finds the pass). Exits with 1 if a value is off.";
   static override examples = [
     '<%= config.bin %> debug layers model.onnx --precision fp16',
     '<%= config.bin %> debug layers model.onnx --inputs request.npz --min-snr 60 --top 30',
@@ -30,13 +30,13 @@ export default class DebugLayers extends BaseCommand {
     fusion: Flags.string({ description: 'fuse operators', options: [...FUSIONS], default: 'on' }),
     option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
     ...DEVICE_FLAG,
-    inputs: Flags.string({ description: "arrays to run instead of seeded numbers, by the inputs' names (.npz, or a folder of .npy)", helpValue: 'PATH' }),
-    batch: Flags.integer({ description: 'batch [default: 1, or what the model fixes]', min: 1, helpValue: 'N' }),
+    inputs: Flags.string({ description: "arrays to run instead of seeded inputs, named after the inputs (.npz, or a folder of .npy)", helpValue: 'PATH' }),
+    batch: Flags.integer({ description: "batch [default: the model's, or 1]", min: 1, helpValue: 'N' }),
     ...MODEL_SIZE_FLAGS,
     seed: Flags.integer({ description: 'seed of the inputs', default: 0, min: 0, helpValue: 'N' }),
-    'min-snr': Flags.string({ description: 'decibels that every value is to have [default: 80, in halves 30, but for errors below 1e-6 and 1e-3]', helpValue: 'DB' }),
-    top: Flags.integer({ description: 'show so many values, those that add the most', min: 1, default: 10, helpValue: 'N' }),
-    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+    'min-snr': Flags.string({ description: 'decibels that every value must reach [default: 80, or 30 in halves; errors below 1e-6, or 1e-3 in halves, are ignored]', helpValue: 'DB' }),
+    top: Flags.integer({ description: 'show this many values, those that add the most error', min: 1, default: 10, helpValue: 'N' }),
+    quiet: Flags.boolean({ char: 'q', description: 'print no progress' }),
   };
 
   async run(): Promise<LayersResult> {

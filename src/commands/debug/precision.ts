@@ -12,25 +12,25 @@ import { watched } from '../watched.ts';
 const SHOWN = 10;
 
 export default class DebugPrecision extends BaseCommand {
-  static override summary = 'Rank nodes by what int8 costs, and find the few to keep in fp32';
+  static override summary = 'Rank nodes by what int8 costs in accuracy, and find the few to keep in fp32';
   static override description =
-    "Quantizes each convolution and matrix product alone, then searches a small set to keep that meets the suite's accuracy budget. The result is a calibration for precision mixed: name it in the suite (quantization.calibration). Run again to go on with a search that was cut off.";
+    "Quantizes each convolution and matrix product alone, then searches for a small set to keep so that the suite's accuracy budget is met. The result is a calibration for precision mixed: name it in the suite (quantization.calibration). Run the command again to continue a search that was interrupted.";
   static override examples = [
     '<%= config.bin %> debug precision suites/mobilenetv2 --model model.onnx --dataset ./photos --out mixed.json',
     '<%= config.bin %> debug precision resnet50 --dataset ./photos --min-snr 30',
     '<%= config.bin %> debug precision tagger.onnx --dataset samples.npz --min-snr 30',
   ];
-  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file, or name; or an ONNX file, with --dataset" }) };
+  static override args = { suite: Args.string({ required: true, description: "a suite's folder, file or name; or an ONNX file, with --dataset" }) };
   static override flags = {
     ...CONFIG_FLAGS,
-    model: Flags.string({ description: "an ONNX file in place of the suite's model", helpValue: 'FILE' }),
+    model: Flags.string({ description: "ONNX file to use instead of the suite's model", helpValue: 'FILE' }),
     ...DATASET_FLAG,
     ...SIZE_FLAGS,
-    calibration: Flags.string({ description: 'ranges to start from; default: calibrated now', helpValue: 'FILE' }),
-    samples: Flags.integer({ description: 'samples to judge by; calibration sees none of them', helpValue: 'N', min: 1, default: 32 }),
-    'min-snr': Flags.string({ description: "decibels to reach, in place of the suite's accuracy budget", helpValue: 'DB' }),
-    out: Flags.string({ char: 'o', description: 'the calibration for precision mixed to write', helpValue: 'FILE', default: 'mixed.calibration.json' }),
-    quiet: Flags.boolean({ char: 'q', description: 'no progress' }),
+    calibration: Flags.string({ description: 'ranges to start from [default: calibrated now]', helpValue: 'FILE' }),
+    samples: Flags.integer({ description: 'number of samples to judge by; calibration uses none of them', helpValue: 'N', min: 1, default: 32 }),
+    'min-snr': Flags.string({ description: "decibels to reach, instead of the suite's accuracy budget", helpValue: 'DB' }),
+    out: Flags.string({ char: 'o', description: 'calibration to write, for precision mixed', helpValue: 'FILE', default: 'mixed.calibration.json' }),
+    quiet: Flags.boolean({ char: 'q', description: 'print no progress' }),
   };
 
   async run(): Promise<PrecisionResult> {

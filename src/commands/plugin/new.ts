@@ -5,16 +5,16 @@ import { TEMPLATES, type Template } from '../../workflows/plugin-template.ts';
 import { BaseCommand } from '../base.ts';
 
 export default class PluginNew extends BaseCommand {
-  static override summary = 'Start a plugin: an op that works, its test, README, package.json and tsconfig, in a folder of its own';
+  static override summary = 'Start a plugin in a folder of its own: an op that works, its test, README, package.json and tsconfig';
   static override examples = [
     '<%= config.bin %> plugin new fast-gelu',
     '<%= config.bin %> plugin new fast-gelu --op com.acme.FastGelu --from model.onnx --template kernel',
   ];
   static override args = { name: Args.string({ required: true, description: 'lower-case letters, digits and dashes' }) };
   static override flags = {
-    op: Flags.string({ description: 'the op, as an error names it [default: local.NAME]', helpValue: 'DOMAIN.OP' }),
-    from: Flags.string({ description: 'a model that has the op: inputs and attributes are taken over', helpValue: 'MODEL' }),
-    template: Flags.string({ description: 'what the op gives: one formula, or a decomposition and a WGSL kernel', options: [...TEMPLATES], default: 'expression' }),
+    op: Flags.string({ description: 'the op, as the error message names it [default: local.NAME]', helpValue: 'DOMAIN.OP' }),
+    from: Flags.string({ description: 'a model that has the op; its inputs and attributes are copied', helpValue: 'MODEL' }),
+    template: Flags.string({ description: 'what the op has: one formula (expression), or a decomposition and a WGSL kernel (kernel)', options: [...TEMPLATES], default: 'expression' }),
   };
 
   async run(): Promise<NewPlugin> {

@@ -9,7 +9,7 @@ import { parseDuration } from '../suite-flags.ts';
 import type { PluginReport } from '../../workflows/plugin-test.ts';
 
 export default class PluginTest extends BaseCommand {
-  static override summary = "Check a plugin: its ops by random inputs, canaries around buffers and every route against the reference, its other parts by their contracts";
+  static override summary = "Check a plugin: its ops with random inputs, with canaries around buffers and on every route against the reference; its other parts against their contracts";
   static override examples = ['<%= config.bin %> plugin test ./fast-gelu', '<%= config.bin %> plugin test ./fast-gelu --device swiftshader --effort 5'];
   static override args = { plugin: Args.string({ required: true, description: 'path or name of the plugin' }) };
   static override flags = {
@@ -17,8 +17,8 @@ export default class PluginTest extends BaseCommand {
     ...DEVICE_FLAG,
     dataset: Flags.string({ description: "folder for the plugin's datasets", helpValue: 'DIR' }),
     seed: Flags.integer({ description: 'seed of the inputs', default: 1, min: 0, helpValue: 'N' }),
-    effort: Flags.string({ description: 'times the usual number of inputs', default: '1', helpValue: 'X' }),
-    timeout: Flags.string({ description: 'an input that takes longer hangs', default: '30s', helpValue: 'TIME' }),
+    effort: Flags.string({ description: 'how many times the usual number of inputs', default: '1', helpValue: 'X' }),
+    timeout: Flags.string({ description: 'an input that takes longer counts as a hang', default: '30s', helpValue: 'TIME' }),
   };
 
   async run(): Promise<PluginReport> {
