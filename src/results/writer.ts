@@ -2,9 +2,11 @@
  * Writes the records of a run as its cases end: one line each, on the disk (fsync) before the next case starts, so that a
  * crash later loses nothing. What can't be written is kept, and tried again with the next record.
  */
+import { fsync } from 'node:fs';
 import { access, appendFile, constants, mkdir, open, readFile, rm, statfs, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { TsrtError } from '../errors.ts';
 import { encodeRecord } from './codec.ts';
 import { errnoOf, unwritable } from './errors.ts';
@@ -13,6 +15,8 @@ import { checkRunId, folderName } from './names.ts';
 import { parseRecordFile } from './reader.ts';
 import type { BenchRecord } from './record.ts';
 import { runFilePath } from './store.ts';
+
+const flush = promisify(fsync);
 
 export interface RunTarget {
   /** The results folder; made where it is absent. */
@@ -183,7 +187,8 @@ async function appendLine(file: OpenFile, line: string): Promise<void> {
   const bytes = Buffer.from(`${line}\n`);
   try {
     await file.handle.writeFile(bytes);
-    await file.handle.sync();
+    // By its descriptor: the handles of Yarn's Plug'n'Play have no sync.
+    await flush(file.handle.fd);
     file.wholeBytes += bytes.length;
   } catch (error) {
     // The reader copes with a cut line too, so a failure to cut back must not hide why the write failed.

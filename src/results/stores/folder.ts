@@ -2,7 +2,7 @@
  * Baselines in a folder: `<name>/<suite>/<device>.jsonl`, small in number and made to be committed. A file is written beside and
  * renamed. What it replaced is kept in `<device>.previous/<run>.jsonl`, the newest few, beside the history of all.
  */
-import { appendFile, copyFile, mkdir, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
+import { appendFile, copyFile, mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf, unreadable, unwritable } from '../errors.ts';
 import { takeLock } from '../lock.ts';
@@ -91,13 +91,7 @@ async function replaceFiles(targets: readonly Target[]): Promise<void> {
 
 async function writeWhole(path: string, text: string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const handle = await open(path, 'w');
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await writeFile(path, text, { flush: true });
 }
 
 async function lastRun(path: string): Promise<string | undefined> {

@@ -42,6 +42,14 @@ function fullDisk(bytes: number): { readonly open: typeof open; readonly free: (
   };
 }
 
+/** `open`, but a handle lacks what it lacks under Yarn's Plug'n'Play. */
+const plugAndPlay: typeof open = async (...args) =>
+  Object.assign(await open(...args), {
+    sync() {
+      throw new Error('Method not implemented.');
+    },
+  });
+
 describe('openRunWriter', () => {
   it('has each record on the disk, whole, when append resolves', async () => {
     const results = await temporaryFolder();
@@ -54,6 +62,12 @@ describe('openRunWriter', () => {
       expect(lines).toHaveLength(i + 2);
       expect(decodeLine(lines[i]!, 'x')).toEqual(record);
     }
+    await writer.close();
+  });
+
+  it('writes under Yarn\'s Plug\'n\'Play', async () => {
+    const writer = await openRunWriter(target(await temporaryFolder(), { open: plugAndPlay }));
+    expect(await readRecordFile(await writer.append(completed()))).toMatchObject({ records: [completed()] });
     await writer.close();
   });
 
