@@ -27,7 +27,10 @@ export function toOrt(ort: Ort, tensor: Tensor): OrtTensor {
   if (!isBoundDtype(tensor.dtype)) throw unsupportedDtype(tensor.dtype);
   const make = ort.Tensor as unknown as new (type: string, data: unknown, dims: readonly number[]) => OrtTensor;
   const { dtype, dims, data } = carried(tensor);
-  return new make(dtype, typedView({ dtype, dims, data }), dims);
+  const view = typedView({ dtype, dims, data });
+  // Where JavaScript has a Float16Array (Node 24) the constructor makes one of halves, whose bytes the binding counts as none: microsoft/onnxruntime#32323.
+  if (dtype === 'float16') return Object.assign(new make('uint16', view, dims), { type: dtype });
+  return new make(dtype, view, dims);
 }
 
 /** As the type that was exported, of which a few bits' numbers come in a wider one. Throws TsrtError MODEL_UNSUPPORTED for strings and 4-bit integers. */

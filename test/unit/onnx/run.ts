@@ -1,6 +1,7 @@
 /** onnxruntime as the oracle: runs ONNX bytes on tensors. */
 import * as ort from 'onnxruntime-node';
 import { DTYPE_BITS, toNumbers, type DType, type Tensor } from '../../../src/ir/tensor.ts';
+import { ortTensor } from '../../helpers/ort.ts';
 
 /** The outputs of a model, in its order. Throws what onnxruntime throws for models that it does not take. */
 export async function runOnnx(bytes: Uint8Array, inputs: Readonly<Record<string, Tensor>>, optimized = false): Promise<Record<string, Tensor>> {
@@ -16,7 +17,7 @@ export async function runOnnx(bytes: Uint8Array, inputs: Readonly<Record<string,
 
 function toOrt(tensor: Tensor): ort.Tensor {
   const { buffer } = tensor.data.slice();
-  const data = (): unknown => {
+  const data = (): ArrayBufferView => {
     switch (tensor.dtype) {
       case 'float32':
         return new Float32Array(buffer);
@@ -56,7 +57,7 @@ function toOrt(tensor: Tensor): ort.Tensor {
         return tensor.dtype satisfies never;
     }
   };
-  return new ort.Tensor(tensor.dtype as 'float32', data() as Float32Array, tensor.dims);
+  return ortTensor(tensor.dtype, data(), tensor.dims);
 }
 
 function fromOrt(tensor: ort.Tensor): Tensor {
