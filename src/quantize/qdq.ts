@@ -11,8 +11,8 @@ import { consumers, typeOf, type AnyNode, type Graph, type ValueId } from '../ir
 import { fromNumbers, typedView, type Tensor } from '../ir/tensor.ts';
 import { newGraphBuilder } from '../ops/builder.ts';
 import { coveredRange, paramsOf, quantize, type QuantParams, type Range, type Scheme } from './params.ts';
+import type { OffGrid } from './off-grid.ts';
 import { dataInputs, type Placement } from './placement.ts';
-import { type JointSums } from './sums.ts';
 import { biasShift, quantizeBias, type QuantizedWeights, quantizeWeights, quantizeWith, weightScales } from './weights.ts';
 
 export interface QdqOptions {
@@ -23,8 +23,8 @@ export interface QdqOptions {
   readonly grids: ReadonlyMap<ValueId, QuantParams>;
   /** Means of a value's channels (axis 1, or the last of a matrix), for bias correction; none: no correction. */
   readonly channelMeans: ReadonlyMap<ValueId, ArrayLike<number>>;
-  /** Products whose sums are to have one scale. */
-  readonly sums: JointSums;
+  /** What stays off the grids that the placement has. */
+  readonly offGrid: OffGrid;
 }
 
 export interface QdqResult {
@@ -117,11 +117,11 @@ class Writer {
 
   #dataInputs(node: AnyNode): ValueId[] {
     const data = dataInputs(node);
-    return node.inputs.map((id) => (id && data.includes(id) && !this.#options.sums.values.has(id) ? this.#dequantize(id) : id && this.#float(id)));
+    return node.inputs.map((id) => (id && data.includes(id) && !this.#options.offGrid.unrounded.has(id) ? this.#dequantize(id) : id && this.#float(id)));
   }
 
   #isOnGrid(id: ValueId): boolean {
-    return this.#options.placement.quantized.has(id) && !this.#options.sums.values.has(id);
+    return this.#options.placement.quantized.has(id) && !this.#options.offGrid.unrounded.has(id);
   }
 
   /** The dequantized form of a value, quantizing it first where it comes from a float node. */
@@ -205,7 +205,7 @@ class Writer {
   #quantizedWeights(node: AnyNode, axis: number): QuantizedWeights {
     const [x = '', w = '', b = ''] = node.inputs;
     const inputScale = this.#grid(x).scale;
-    const partner = this.#options.sums.partners.get(node.name);
+    const partner = this.#options.offGrid.partners.get(node.name);
     if (!partner) return quantizeWeights(this.#graph.constants.get(w)!, axis, inputScale, this.#bias(b));
     const [own, other] = [node, partner].map((each) => this.#sumScales(each)) as [Float64Array, Float64Array];
     return quantizeWith(this.#graph.constants.get(w)!, axis, Float32Array.from(own, (scale, channel) => Math.max(scale, other[channel]!) / inputScale));
@@ -229,10 +229,10 @@ class Writer {
 
   /** The activation after a node that the grid of its output performs by saturating. */
   #absorbable(node: AnyNode): AnyNode | undefined {
-    const { activations, quantized } = this.#options.placement;
+    const { activations } = this.#options.placement;
     const activation = (this.#readers.get(node.outputs[0]!) ?? []).find((reader) => activations.has(reader.name));
     const output = activation?.outputs[0];
-    if (!activation || !output || !quantized.has(output)) return undefined;
+    if (!activation || !output || !this.#isOnGrid(output)) return undefined;
     return isWithin(coveredRange(this.#grid(output)), activations.get(activation.name)!) ? activation : undefined;
   }
 }

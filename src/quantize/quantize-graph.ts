@@ -9,7 +9,7 @@ import { gridsFor } from './grids.ts';
 import { DEFAULT_POLICY, placeInt8, type Placement, productsOf } from './placement.ts';
 import { writeQdq, type QdqResult } from './qdq.ts';
 import type { Scheme } from './params.ts';
-import { jointSums, NO_SUMS } from './sums.ts';
+import { offGrid, ON_GRID } from './off-grid.ts';
 
 export interface QuantizedGraph extends QdqResult {
   readonly placement: Placement;
@@ -18,20 +18,22 @@ export interface QuantizedGraph extends QdqResult {
 export interface QuantizeOptions {
   /** Nodes that stay float in any case, by name. */
   readonly without?: ReadonlySet<string>;
-  /** Two convolutions that are added get one scale, for a runtime that adds their sums; one that adds integers needs a grid for each. */
-  readonly joinSums?: boolean;
+  /**
+   * For a runtime whose products compute what follows them before they write: two convolutions that are added get one scale, and what stays in
+   * registers no grid. One that passes integers from op to op needs a grid for each.
+   */
+  readonly fused?: boolean;
 }
 
 /** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names. */
-export function quantizeGraph(given: Graph, calibration: Calibration, precision: 'int8' | 'mixed', { without = new Set(), joinSums = false }: QuantizeOptions = {}): QuantizedGraph {
+export function quantizeGraph(given: Graph, calibration: Calibration, precision: 'int8' | 'mixed', { without = new Set(), fused = false }: QuantizeOptions = {}): QuantizedGraph {
   const { scheme, quantization, tensors } = calibration;
   const { firstLayer, lastLayer, keep, biasCorrection } = quantization;
   const graph = quantization.equalization ? equalize(given).graph : given;
   const placement = placeInt8(graph, { scheme, firstLayer, lastLayer, keep: new Set([...(precision === 'mixed' ? keep : []), ...without]) });
   const channelMeans = new Map<ValueId, readonly number[]>();
   if (biasCorrection) for (const [id, { channelMeans: means }] of Object.entries(tensors)) if (means) channelMeans.set(id, means);
-  const sums = joinSums ? jointSums(graph, placement) : NO_SUMS;
-  return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans, sums }), placement };
+  return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans, offGrid: fused ? offGrid(graph, placement) : ON_GRID }), placement };
 }
 
 /** A graph that is quantized part by part: what only the whole of it shows is settled. */

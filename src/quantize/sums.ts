@@ -16,8 +16,6 @@ export interface JointSums {
   readonly values: ReadonlySet<ValueId>;
 }
 
-export const NO_SUMS: JointSums = { partners: new Map(), values: new Set() };
-
 /** Additions of two int8 convolutions that nothing else reads. */
 export function jointSums(graph: Graph, { roles, sharedWith }: Placement): JointSums {
   const producer = producers(graph);

@@ -12,7 +12,7 @@ import { runPasses } from '../../src/passes/pipeline.ts';
 import type { Scheme } from '../../src/quantize/params.ts';
 import { runGraph as runOrt } from '../helpers/ort.ts';
 import { seededRandom } from '../helpers/random.ts';
-import { everyOp, net, pictures, POOL, quantizeNet } from '../unit/quantize/networks.ts';
+import { everyOp, gates, net, pictures, POOL, quantizeNet } from '../unit/quantize/networks.ts';
 import { PROFILES } from '../helpers/profiles.ts';
 import { bertLayer, vitBlock } from '../helpers/transformer.ts';
 import { COMPACT_PROFILE, noDevice, runGraph, validatingDevice } from './helpers.ts';
@@ -76,7 +76,7 @@ const VIT = [
 
 describe('integers kept from kernel to kernel', () => {
   it('adds two convolutions as one sum of integers where their scales are alike', async () => {
-    const ready = await forDevice((await quantizeNet(await folded(projection(32, 3)), { joinSums: true })).graph);
+    const ready = await forDevice((await quantizeNet(await folded(projection(32, 3)), { fused: true })).graph);
     const { QuantizedConv = 0, QuantizedShortcut = 0, QuantizedMatMul = 0, Conv = 0, FusedConv = 0 } = kinds(ready);
     expect({ QuantizedConv, QuantizedShortcut, QuantizedMatMul, Conv, FusedConv }).toEqual({ QuantizedConv: 3, QuantizedShortcut: 1, QuantizedMatMul: 1, Conv: 0, FusedConv: 0 });
     const layer = buildPlan(ready, COMPACT_PROFILE, { half: true }).layers.find(({ kind }) => kind === 'QuantizedShortcut');
@@ -140,7 +140,7 @@ describe('integers kept from kernel to kernel', () => {
 
   it.each(['NVIDIA', 'default limits'])('joined sums are valid WGSL for %s', async (vendor) => {
     const open = await validatingDevice();
-    const ready = await forDevice((await quantizeNet(await folded(projection(24, 3)), { joinSums: true })).graph);
+    const ready = await forDevice((await quantizeNet(await folded(projection(24, 3)), { fused: true })).graph);
     const names = new Set<string>();
     for (let at = 0; at < 12; at += 2) {
       const { plan } = buildPlan(ready, PROFILES[vendor]!, { half: true, choose: (_, candidates) => candidates[at % candidates.length]! });
@@ -213,7 +213,7 @@ describe.skipIf(noDevice)('quantized networks on a device (skipped without Swift
     ['affine, weights 50 times as large on the shortcut', 'affine', 32, 3, 50],
   ] as const)('a projection shortcut as one sum: %s', { timeout: 120_000 }, async (_, scheme, channels, kernel, wide) => {
     const net = await folded(projection(channels, kernel, wide));
-    const { graph } = await quantizeNet(net, { policy: { scheme }, joinSums: true });
+    const { graph } = await quantizeNet(net, { policy: { scheme }, fused: true });
     const ready = await forDevice(graph);
     expect(kinds(ready)['QuantizedShortcut']).toBe(1);
     const inputs = pictures(graph, 100);
@@ -224,6 +224,15 @@ describe.skipIf(noDevice)('quantized networks on a device (skipped without Swift
     }
     // The common scale costs no more than the grids that it spares.
     expect(snrDb(real.get('y')!, expected.get('y')!)).toBeGreaterThan(snrDb(real.get('y')!, apart.get('y')!) - 2);
+  });
+
+  it('gates are computed by the products before them', async () => {
+    const { graph } = await quantizeNet(await folded(gates()), { fused: true });
+    const ready = await forDevice(graph);
+    expect(kinds(ready)).toEqual({ QuantizeLinear: 1, QuantizedConv: 3 });
+    const inputs = pictures(graph, 100);
+    const [expected, actual] = [await runOrt(graph, inputs), await runGraph(ready, Object.fromEntries(inputs), COMPACT_PROFILE)];
+    for (const id of graph.outputs) expect(snrDb(expected.get(id)!, actual[id]!)).toBeGreaterThan(40);
   });
 
   it.each(cases)('%s', { timeout: 120_000 }, async (_, make, scheme, fusion) => {

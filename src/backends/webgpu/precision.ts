@@ -61,7 +61,7 @@ export async function planPrecision(imported: Graph, { options, calibration, mod
     products: productsOf(calibrationPlacement(graph, ranges.scheme)),
     of(part) {
       const without = part.nodes.filter((node) => !hasIntegerKernel(node, part)).map(({ name }) => name);
-      const quantized = quantizeGraph(part, ranges, precision, { without: new Set([...without, ...kept]), joinSums: true });
+      const quantized = quantizeGraph(part, ranges, precision, { without: new Set([...without, ...kept]), fused: true });
       return { ...marked(quantized.graph), own: false, without };
     },
   };

@@ -6,9 +6,9 @@ import { newGraphBuilder } from '../../../src/ops/builder.ts';
 import type { CalibrationMethod } from '../../../src/quantize/calibrators.ts';
 import { createCollector, observedValues, productInputs } from '../../../src/quantize/collect.ts';
 import { gridsFor } from '../../../src/quantize/grids.ts';
+import { offGrid, ON_GRID } from '../../../src/quantize/off-grid.ts';
 import { DEFAULT_POLICY, placeInt8, type Placement, type PlacementPolicy } from '../../../src/quantize/placement.ts';
 import { writeQdq } from '../../../src/quantize/qdq.ts';
-import { jointSums, NO_SUMS } from '../../../src/quantize/sums.ts';
 import type { TensorCalibration } from '../../../src/quantize/calibration.ts';
 import { runGraph } from '../../helpers/ort.ts';
 import { seededRandom } from '../../helpers/random.ts';
@@ -73,6 +73,16 @@ export function everyOp(): Graph {
   return b.finish([b.node('Gemm', [flat, weight(10, 24), weight(10)], GEMM, { outputs: ['y'] })]);
 }
 
+/** Convolution, x·σ(x), depthwise, HardSwish, convolution. */
+export function gates(): Graph {
+  const { b, weight, conv } = net();
+  const x = b.input('x', { dtype: 'float32', dims: [2, 3, 8, 8] });
+  const sums = b.node('Conv', [x, weight(16, 3, 3, 3)], { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [1, 1] }, { outputs: ['sums'] });
+  const swish = b.node('Mul', [sums, b.node('Sigmoid', [sums], {}, { outputs: ['gate'] })], {}, { outputs: ['swish'] });
+  const hard = b.node('HardSwish', [conv(swish, 16, 3, { group: 16 })], {}, { outputs: ['hard'] });
+  return b.finish([conv(hard, 8, 1)]);
+}
+
 /** Seeded pictures. */
 export function pictures(graph: Graph, seed: number, size = 1): Map<ValueId, Tensor> {
   const random = seededRandom(seed);
@@ -94,7 +104,7 @@ export interface Quantized {
 /** The whole way: placement, calibration on seeded pictures, Q/DQ. */
 export async function quantizeNet(
   graph: Graph,
-  options: { readonly policy?: Partial<PlacementPolicy>; readonly method?: CalibrationMethod; readonly biasCorrection?: boolean; readonly joinSums?: boolean } = {},
+  options: { readonly policy?: Partial<PlacementPolicy>; readonly method?: CalibrationMethod; readonly biasCorrection?: boolean; readonly fused?: boolean } = {},
 ): Promise<Quantized> {
   const policy = { ...DEFAULT_POLICY, ...options.policy };
   const placement = placeInt8(graph, policy);
@@ -107,8 +117,7 @@ export async function quantizeNet(
   const tensors = collector.result({ method: options.method ?? 'minmax', scheme: policy.scheme, percentile: 99.99 });
   const channelMeans = new Map(Object.entries(tensors).flatMap(([id, { channelMeans: means }]) => (options.biasCorrection && means ? [[id, means] as const] : [])));
   const grids = gridsFor(graph, placement, { tensors, scheme: policy.scheme });
-  const sums = options.joinSums ? jointSums(graph, placement) : NO_SUMS;
-  return { ...writeQdq(graph, { scheme: policy.scheme, placement, grids, channelMeans, sums }), placement, tensors };
+  return { ...writeQdq(graph, { scheme: policy.scheme, placement, grids, channelMeans, offGrid: options.fused ? offGrid(graph, placement) : ON_GRID }), placement, tensors };
 }
 
 /** Signal-to-noise ratio in decibels over pictures that calibration did not see. */
