@@ -290,6 +290,12 @@ export interface OpAttrs {
   /** Product of 8-bit integers (A, B int8 [K,N] or [N,K], scale [N], C [N]?, extra…), as QuantizedConv. */
   QuantizedMatMul: { readonly zeroPoint: number; readonly transB: 0 | 1; readonly epilogue: Expr };
   /**
+   * Product whose weights alone are integers (A, B int8 or uint8 [K,N] or [N,K], scale, zero?, C?, extra…), all three constants: y = epilogue(alpha ·
+   * A·((B − zero) ∘ scale) + C, extra…), as FusedMatMul. Scales are one, one by column, or one by block of `block_size` depths and column, laid out as B is;
+   * zero points as many, of B's type, or the one of the attribute. The integers fit `bits`, unsigned or signed.
+   */
+  WeightOnlyMatMul: { readonly bits: 2 | 4 | 8; readonly block_size: number; readonly zeroPoint: number; readonly alpha: number; readonly transB: 0 | 1; readonly epilogue: Expr };
+  /**
    * Scaled dot-product attention: softmax(scale · Q Kᵀ + mask) V over q [B,H,S,D], k [B,H,L,D] (or [B,H,D,L] where
    * `transposedK`), v [B,H,L,E]; mask, where given, broadcasts to [B,H,S,L].
    */

@@ -17,7 +17,7 @@ import { matMulDims, matMulFlops } from './matmul.ts';
 import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
 import { internal } from './specs.ts';
 
-type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut';
+type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut' | 'WeightOnlyMatMul';
 
 const ONE = { min: 1, max: 1 };
 const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
@@ -258,6 +258,30 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
       const output = outputs[0]?.dims ?? [];
       const flops = convFlops(inputs[1]?.dims ?? [], output, false) + convFlops(inputs[5]?.dims ?? [], output, false);
       return withEpilogue(flops, attrs.epilogue, inputs, outputs);
+    },
+  },
+  WeightOnlyMatMul: {
+    since: 1,
+    domain: 'internal',
+    inputs: THREE_OR_MORE,
+    outputs: ONE,
+    attrs: { bits: internal, block_size: internal, zeroPoint: internal, alpha: internal, transB: internal, epilogue: internal },
+    infer(attrs, context) {
+      const a = input(context, 0, 'A', { dtypes: FLOAT });
+      const b = input(context, 1, 'B', { dtypes: BYTE, rank: 2 });
+      const scale = input(context, 2, 'scale', { dtypes: FLOAT });
+      optionalInput(context, 3, 'zero', { dtype: b.dtype });
+      const dims = matMulDims(a.dims, b.dims, false, attrs.transB === 1);
+      if (attrs.block_size > 0) expectDims(context, 2, 'scale', b.dims.map((dim, axis) => (axis === attrs.transB ? Math.ceil(dim / attrs.block_size) : dim)), 'to have one for each block and column');
+      expectDims(context, 3, 'zero', scale.dims, 'to match the scales');
+      checkExtras(context, 4, dims);
+      return [{ dtype: exprDtype(attrs.epilogue), dims }];
+    },
+    cost(attrs, inputs, outputs) {
+      const [a, b, ...others] = inputs;
+      const { flops, bytes } = withEpilogue(matMulFlops(a?.dims ?? [], outputs[0]?.dims ?? []), attrs.epilogue, [a, others[0], others[2]], outputs);
+      const more = bytesMoved([others[1], ...others.slice(3)], []);
+      return { flops, bytes: bytes + more + Math.ceil((elementCount(b?.dims ?? []) * attrs.bits) / 8) };
     },
   },
 };

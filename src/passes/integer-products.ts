@@ -8,6 +8,7 @@ import type { Expr } from '../ir/expr.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../ir/graph.ts';
 import { type DType, type Dims, elementCount, fromNumbers, type Tensor, toNumbers } from '../ir/tensor.ts';
 import { foldConstants } from './constant-folding.ts';
+import { dequantizeConstants } from './dequantize-blocks.ts';
 import { type Grid, gridOf } from './linear-grid.ts';
 import { applyRules, type Pass } from './pass.ts';
 
@@ -159,11 +160,15 @@ export const integerProducts: Pass = {
     ]),
 };
 
-/** DequantizeLinear of constants that no product took: the same evaluator as for every constant. */
+/** DequantizeLinear of constants that no product took: the same evaluator as for every constant, but for scales by block, which make large floats of small integers. */
 export const foldDequantized: Pass = {
   name: 'fold-dequantized',
   summary: 'weights that no integer kernel reads are dequantized at build',
   targets: ['webgpu'],
   basic: true,
-  run: async (graph, { fold }) => (fold ? foldConstants(graph, fold, new Set(['Custom'])) : { graph, rewrites: {} }),
+  async run(given, { fold }) {
+    const { graph, rewrites } = dequantizeConstants(given, () => false);
+    const folded = fold ? await foldConstants(graph, fold, new Set(['Custom'])) : { graph, rewrites: {} };
+    return { graph: folded.graph, rewrites: { ...rewrites, ...folded.rewrites } };
+  },
 };

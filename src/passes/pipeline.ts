@@ -13,6 +13,7 @@ import { customPatterns } from './custom-patterns.ts';
 import { deadCode } from './dead-code.ts';
 import { decomposeCustom } from './decompose-custom.ts';
 import { bfloat16AsFloat32, narrowTypes } from './device-types.ts';
+import { dequantizeBlocks } from './dequantize-blocks.ts';
 import { dynamicProducts } from './dynamic-products.ts';
 import { earlyAddends } from './early-addends.ts';
 import { foldLinear } from './fold-linear.ts';
@@ -35,6 +36,7 @@ import { reshapes } from './reshapes.ts';
 import { shapeConstants } from './shape-constants.ts';
 import { splitVariadic } from './split-variadic.ts';
 import { transposes } from './transposes.ts';
+import { weightOnly } from './weight-only.ts';
 
 /** Every pass, in the order in which they run. Names are unique: they are what `--disable-pass` takes. */
 export const PASSES: readonly Pass[] = [
@@ -43,6 +45,7 @@ export const PASSES: readonly Pass[] = [
   shapeConstants,
   splitVariadic,
   bfloat16AsFloat32,
+  dequantizeBlocks,
   constantFolding,
   narrowTypes,
   identities,
@@ -69,6 +72,7 @@ export const PASSES: readonly Pass[] = [
   fuseMatMulEpilogues,
   fuseElementwise,
   integerProducts,
+  weightOnly,
   foldDequantized,
   fuseShortcuts,
   fuseSiblings,

@@ -6,13 +6,13 @@ import { consumers, producers, type Graph, type ValueId } from '../ir/graph.ts';
 /** Products of integers by their operators: scales are beside them, fixed (QLinear…) or found in each run (DynamicQuantizeLinear before …Integer). */
 export const INTEGER_OPS: ReadonlySet<string> = new Set(['QLinearConv', 'QLinearMatMul', 'ConvInteger', 'MatMulInteger']);
 
-/** Whether a graph comes with scales of its own: a product of integers, or one that reads dequantized values. */
+/** Whether a graph comes with scales of its own: a product of integers, or one that reads dequantized values. Scales by block are of weights alone. */
 export function isQuantized(graph: Graph): boolean {
   const readers = consumers(graph);
   return graph.nodes.some(
     (node) =>
       INTEGER_OPS.has(node.op) ||
-      (node.op === 'DequantizeLinear' && (readers.get(node.outputs[0]!) ?? []).some(({ op }) => op === 'Conv' || op === 'Gemm' || op === 'MatMul')),
+      (node.op === 'DequantizeLinear' && node.attrs.block_size === 0 && (readers.get(node.outputs[0]!) ?? []).some(({ op }) => op === 'Conv' || op === 'Gemm' || op === 'MatMul')),
   );
 }
 

@@ -71,6 +71,6 @@ describe.skipIf(noDevice)('a model with scales of its own on webgpu (skipped wit
   it('refuses int8 of which nothing would be left, and gives fp16', async () => {
     await expect(build(product(10, true), 'int8')).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', details: [expect.stringContaining('MatMul_of_y')] });
     await expect(build(product(16, false), 'int8')).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: expect.stringMatching(/^nothing of the model can run in int8/) });
-    for (const isData of [true, false]) expect((await build(product(10, isData), 'fp16')).header.layers.map(({ kind }) => kind)).toContain('MatMul');
+    for (const isData of [true, false]) expect((await build(product(10, isData), 'fp16')).header.layers.map(({ kind }) => kind)).toContain('WeightOnlyMatMul');
   });
 });

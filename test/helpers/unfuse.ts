@@ -8,7 +8,7 @@ import type { BinaryFn, Expr, UnaryFn } from '../../src/ir/expr.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../../src/ir/graph.ts';
 import { typeOf } from '../../src/ir/graph.ts';
 import type { OpAttrs, OpKind } from '../../src/ir/ops.ts';
-import { fromNumbers, type DType } from '../../src/ir/tensor.ts';
+import { elementCount, fromNumbers, type DType } from '../../src/ir/tensor.ts';
 import { OP_RULES } from '../../src/ops/builder.ts';
 
 type Plain<K extends OpKind = OpKind> = readonly [op: K, attrs: OpAttrs[K]];
@@ -73,6 +73,17 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
       const sum = emit(builder, 'Cast', [emit(builder, 'MatMulInteger', [a, swap(b, node.attrs.transB, graph, builder), zero], {})], { to: 'float32', saturate: 1 });
       const scaled = emit(builder, 'Mul', [sum, scale], {});
       finish(node.attrs.epilogue, [bias ? emit(builder, 'Add', [scaled, bias], {}) : scaled, ...extras], writer);
+      return;
+    }
+    case 'WeightOnlyMatMul': {
+      const [a, b, scale, zero, bias, ...extras] = node.inputs as [ValueId, ValueId, ValueId, ValueId?, ValueId?, ...ValueId[]];
+      const { alpha, block_size, epilogue, transB, zeroPoint } = node.attrs;
+      const { dtype } = typeOf(graph, b);
+      const zeros = zero || builder.constant(fromNumbers(dtype, typeOf(graph, scale).dims, Array.from({ length: elementCount(typeOf(graph, scale).dims) }, () => zeroPoint)), builder.fresh(PREFIX));
+      const weights = emit(builder, 'DequantizeLinear', [b, scale, zeros], { axis: (block_size === 0) === (transB === 1) ? 0 : 1, block_size });
+      const product = emit(builder, 'MatMul', [a, transB ? emit(builder, 'Transpose', [weights], { perm: [1, 0] }) : weights], {});
+      const scaled = emit(builder, 'Mul', [product, number(builder, builder.type(product).dtype, alpha)], {});
+      finish(epilogue, [bias ? emit(builder, 'Add', [scaled, bias], {}) : scaled, ...extras], writer);
       return;
     }
     case 'FusedAttention':

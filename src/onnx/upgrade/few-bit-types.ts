@@ -3,11 +3,11 @@
  * types is Cast.
  *
  * Floats of few bits are a division or a product beside a cast; no kernel multiplies them, and a pass that looks for integers finds none. Integers of few
- * bits are integers of 8 bits, clipped. Constants are dequantized here, or widened where a scale for each channel leaves them weights of integer
- * kernels; with a scale for each block no such kernel could multiply them.
+ * bits are integers of 8 bits, clipped; constants of them are widened, for the kernels that multiply integers or read them packed.
  */
-import { decodeFewBits, encodeFewBits, type FewBitsFloat, type FewBitsInteger, isFewBits, isFewBitsFloat, isFewBitsInteger, type RoundMode } from '../../ir/few-bits.ts';
-import { elementCount, fromNumbers, type Dims, type DType, type Tensor, toNumbers, typedView } from '../../ir/tensor.ts';
+import { encodeFewBits, type FewBitsFloat, type FewBitsInteger, isFewBits, isFewBitsFloat, isFewBitsInteger, type RoundMode } from '../../ir/few-bits.ts';
+import { elementCount, fromNumbers, type DType, type Tensor, toNumbers } from '../../ir/tensor.ts';
+import { dequantized, type ScaleGrid, scaleIndex, valuesOf } from '../../ops/block-scales.ts';
 import { NotStaticError, ShapeError, UnsupportedError } from '../../ops/def.ts';
 import { isInteger } from '../../ops/dtypes.ts';
 import { dtypeOfOnnx, ONNX_DTYPE } from '../../ops/specs.ts';
@@ -36,13 +36,6 @@ function cast(node: SourceNode, scope: Scope, id: string, to: DType, { outputs, 
   if (known) return scope.addConstant(castConstant(known, to, saturate, mode), outputs?.[0]);
   const power = to === 'float8e8m0' ? { round_mode: mode } : {};
   return scope.emit(node, 'Cast', [id], { to: ONNX_DTYPE[to], saturate, ...power }, outputs)[0]!;
-}
-
-/** A constant's numbers. Weights are many: no list of numbers where it can be helped. */
-function valuesOf(tensor: Tensor): ArrayLike<number> {
-  if (isFewBits(tensor.dtype)) return decodeFewBits(tensor.dtype, tensor.data, elementCount(tensor.dims));
-  const view = typedView(tensor);
-  return view instanceof Float32Array || view instanceof Int8Array || (view instanceof Uint8Array && tensor.dtype === 'uint8') ? view : toNumbers(tensor);
 }
 
 function castConstant(tensor: Tensor, to: DType, saturate: 0 | 1, mode: RoundMode): Tensor {
@@ -77,17 +70,8 @@ const castLike: Rule = (node, scope) => {
   emitAs('CastLike', node, scope, { attributes: attributesOf(node, 'round_mode') });
 };
 
-/** How scales lie along a tensor. */
-interface Grid {
-  readonly axis: number;
-  /** Elements of the axis that share a scale; 0 where each has its own, or all have one. */
-  readonly block: number;
-  readonly dims: Dims;
-  readonly single: boolean;
-}
-
 /** Throws ShapeError for scales that are not one, one by index of the axis, or one by block along it. */
-function gridOf(node: SourceNode, scope: Scope): Grid {
+function gridOf(node: SourceNode, scope: Scope): ScaleGrid {
   const [{ dims }, scale] = [scope.type(inputOf(node, 0)), scope.type(inputOf(node, 1))];
   const block = numberAttribute(node, 'block_size', 0);
   if (block < 0) throw new ShapeError(`attribute 'block_size' must be 0 or more, found ${block}`);
@@ -99,7 +83,7 @@ function gridOf(node: SourceNode, scope: Scope): Grid {
 }
 
 /** The scales as floats that broadcast to the tensor. */
-function spreadScales(node: SourceNode, scope: Scope, { axis, block, dims, single }: Grid): string {
+function spreadScales(node: SourceNode, scope: Scope, { axis, block, dims, single }: ScaleGrid): string {
   const scale = cast(node, scope, inputOf(node, 1), 'float32');
   const shaped = (id: string, to: readonly number[]): string => scope.emit(node, 'Reshape', [id, int64Input(scope, to)], { allowzero: 1 })[0]!;
   if (single) return scope.type(scale).dims.length === 0 ? scale : shaped(scale, []);
@@ -111,16 +95,6 @@ function spreadScales(node: SourceNode, scope: Scope, { axis, block, dims, singl
   const whole = shaped(repeated!, [...before, blocks * block, ...behind]);
   if (blocks * block === dims[axis]) return whole;
   return scope.emit(node, 'Slice', [whole, int64Input(scope, [0]), int64Input(scope, [dims[axis]!]), int64Input(scope, [axis])], {})[0]!;
-}
-
-/** For each element, the index of its scale. */
-function scaleIndex({ axis, block, dims, single }: Grid): (element: number) => number {
-  if (single) return () => 0;
-  const [length, inner] = [dims[axis]!, elementCount(dims.slice(axis + 1))];
-  const along = (element: number): number => Math.floor(element / inner) % length;
-  if (block === 0) return along;
-  const blocks = Math.ceil(length / block);
-  return (element) => (Math.floor(element / (length * inner)) * blocks + Math.floor(along(element) / block)) * inner + (element % inner);
 }
 
 /** ONNX has the zero point of such floats for its type. Throws where it is more. */
@@ -183,11 +157,6 @@ const dequantize: Rule = (node, scope) => {
   const last = scope.type(scale).dtype === to ? node.outputs : undefined;
   const attributes = attributesOf(node, 'output_dtype');
   const inputs = isFewBitsInteger(from) ? dequantizedInputs(node, scope, WIDE[from].dtype, scale) : [inputOf(node, 0), scale, node.inputs[2] ?? ''];
-  const constant = isFewBitsInteger(from) ? dequantizedConstant(node, scope, inputs, to) : undefined;
-  if (constant) {
-    scope.addConstant(constant, node.outputs[0]);
-    return;
-  }
   const [result] = scope.emit(node, 'DequantizeLinear', inputs, attributes, last);
   if (!last) cast(node, scope, result!, to, { outputs: node.outputs });
 };
@@ -197,23 +166,6 @@ function dequantizedInputs(node: SourceNode, scope: Scope, wide: DType, scale: s
   return [cast(node, scope, inputOf(node, 0), wide), scale, zero ? cast(node, scope, zero, wide) : ''];
 }
 
-/** (q − zero)·scale of constants by blocks; undefined where there are none, or where what it reads is not constant. */
-function dequantizedConstant(node: SourceNode, scope: Scope, [data, scale, zero]: readonly string[], to: DType): Tensor | undefined {
-  const [integers, steps, zeros] = [scope.constant(data!), scope.constant(scale!), zero ? scope.constant(zero) : undefined];
-  const grid = gridOf(node, scope);
-  if (grid.block === 0 || !integers || !steps || (zero && !zeros)) return undefined;
-  if (zeros && zeros.dims.join() !== steps.dims.join()) throw new ShapeError(`the zero points of [${zeros.dims.join(',')}] are not as many as the scales of [${steps.dims.join(',')}]`);
-  return scaled(integers, steps, grid, to, zeros);
-}
-
-function scaled(data: Tensor, scale: Tensor, grid: Grid, to: DType, zero?: Tensor): Tensor {
-  const [values, steps, zeros] = [valuesOf(data), valuesOf(scale), zero && valuesOf(zero)];
-  const at = scaleIndex(grid);
-  const products = new Float32Array(values.length);
-  for (let i = 0; i < products.length; i++) products[i] = (values[i]! - (zeros?.[at(i)] ?? 0)) * steps[at(i)]!;
-  return to === 'float32' ? { dtype: to, dims: grid.dims, data: new Uint8Array(products.buffer) } : fromNumbers(to, grid.dims, products);
-}
-
 /** cast(x · scale), with the product in float32. */
 function dequantizeFloat(node: SourceNode, scope: Scope, to: DType): void {
   refuseOthers(node, 'axis', 'block_size', 'output_dtype');
@@ -221,7 +173,7 @@ function dequantizeFloat(node: SourceNode, scope: Scope, to: DType): void {
   const grid = gridOf(node, scope);
   const [data, scale] = [scope.constant(inputOf(node, 0)), scope.constant(inputOf(node, 1))];
   if (data && scale) {
-    scope.addConstant(scaled(data, scale, grid, to), node.outputs[0]);
+    scope.addConstant(dequantized(data, scale, grid, to), node.outputs[0]);
     return;
   }
   const operands = [cast(node, scope, inputOf(node, 0), 'float32'), spreadScales(node, scope, grid)];

@@ -1,6 +1,7 @@
 /**
  * Weights of few bits, several to a byte and with a scale for each block of a row, as onnxruntime's quantizers write language
- * models: dequantized at build, so that everything behind sees a product or a table as any other.
+ * models. A product reads them behind a DequantizeLinear, where DequantizeLinear can say what they are; else they are dequantized here, as tables are, so
+ * that everything behind sees a product or a table as any other.
  */
 import { elementCount, fromNumbers, type Tensor, toNumbers } from '../../ir/tensor.ts';
 import { NotStaticError, ShapeError, UnsupportedError } from '../../ops/def.ts';
@@ -50,13 +51,17 @@ function zeroPoints(tensor: Tensor | undefined, { rows, bits }: Layout, blocks: 
   return (row, at) => values[row * blocks + at]!;
 }
 
+function checkWeights(integers: Tensor, scales: Tensor, { rows, columns, block, pitch }: Layout): void {
+  if (integers.dtype !== 'uint8') throw new UnsupportedError(`weights of few bits in ${integers.dtype} are not supported`);
+  checkCount('weights', integers, rows * pitch);
+  checkCount('scales', scales, rows * Math.ceil(columns / block));
+}
+
 /** (q − zero)·scale by rows, or by columns where the matrix is to be transposed. */
 function dequantize(integers: Tensor, scales: Tensor, zeros: Tensor | undefined, layout: Layout, isTransposed: boolean): Tensor {
   const { rows, columns, bits, block, pitch, groups } = layout;
   const blocks = Math.ceil(columns / block);
-  if (integers.dtype !== 'uint8') throw new UnsupportedError(`weights of few bits in ${integers.dtype} are not supported`);
-  checkCount('weights', integers, rows * pitch);
-  checkCount('scales', scales, rows * blocks);
+  checkWeights(integers, scales, layout);
   const [read, zero, steps] = [unpacked(integers.data, bits), zeroPoints(zeros, layout, blocks), toNumbers(scales)];
   const values = new Float32Array(rows * columns);
   const [rowStep, columnStep] = isTransposed ? [1, rows] : [columns, 1];
@@ -95,13 +100,36 @@ function groupsOf(node: SourceNode, scope: Scope, columns: number, blocks: numbe
   return groups;
 }
 
+/** The integers as bytes, [columns, rows], with scales and zero points by [block, row], behind a DequantizeLinear. */
+function blocksByColumn(node: SourceNode, scope: Scope, [integers, scales, zeros]: readonly [Tensor, Tensor, Tensor | undefined], layout: Layout): string {
+  const { rows, columns, bits, block, pitch } = layout;
+  const blocks = Math.ceil(columns / block);
+  checkWeights(integers, scales, layout);
+  const [read, zero, steps] = [unpacked(integers.data, bits), zeroPoints(zeros, layout, blocks), toNumbers(scales)];
+  const transposed = (count: number, value: (row: number, at: number) => number): Uint8Array => {
+    const bytes = new Uint8Array(count * rows);
+    for (let row = 0; row < rows; row++) for (let at = 0; at < count; at++) bytes[at * rows + row] = value(row, at);
+    return bytes;
+  };
+  const byBlock = Array.from({ length: blocks * rows }, (_, i) => steps[(i % rows) * blocks + Math.floor(i / rows)]!);
+  const inputs = [
+    scope.addConstant({ dtype: 'uint8', dims: [columns, rows], data: transposed(columns, (row, column) => read(row, column, pitch)) }),
+    scope.addConstant(fromNumbers(scales.dtype, [blocks, rows], byBlock)),
+    scope.addConstant({ dtype: 'uint8', dims: [blocks, rows], data: transposed(blocks, zero) }),
+  ];
+  return scope.emit(node, 'DequantizeLinear', inputs, { axis: 0, block_size: block })[0]!;
+}
+
 /** A·Bᵀ + bias, where row n of B is column n of the product. */
 const matMulNBits: Rule = (node, scope) => {
   const [rows, columns] = [numberAttribute(node, 'N'), numberAttribute(node, 'K')];
   const [bits, block] = [bitsOf(node), blockOf(node)];
   const blocks = Math.ceil(columns / block);
   const layout = { rows, columns, bits, block, pitch: (blocks * block * bits) / 8, groups: groupsOf(node, scope, columns, blocks) };
-  const weights = scope.addConstant(dequantize(constantInput(node, scope, 1), constantInput(node, scope, 2), optional(node, scope, 3), layout, true));
+  const packed = [constantInput(node, scope, 1), constantInput(node, scope, 2), optional(node, scope, 3)] as const;
+  // DequantizeLinear has zero points of the integers' type, and blocks of neighbours.
+  const isLinear = !layout.groups && (packed[2]?.dtype ?? 'uint8') === 'uint8';
+  const weights = isLinear ? blocksByColumn(node, scope, packed, layout) : scope.addConstant(dequantize(...packed, layout, true));
   const bias = node.inputs[5] ?? '';
   const [product] = scope.emit(node, 'MatMul', [inputOf(node, 0), weights], {}, bias === '' ? node.outputs : undefined);
   if (bias !== '') scope.emit(node, 'Add', [product!, bias], {}, node.outputs);

@@ -45,9 +45,9 @@ const steps = (...dims: number[]): Tensor => floats(Array.from({ length: dims.re
 
 describe('weights of 4 bits', () => {
   it.each(Object.entries({
-    'by blocks': [{ scales: steps(3, 3), attributes: { axis: 0, block_size: 4 }, hasZeros: true }, 'MatMul'],
-    'by blocks, signed, in typed data': [{ type: INT4, scales: steps(3, 3), attributes: { axis: 0, block_size: 4 }, isTyped: true }, 'MatMul'],
-    'by blocks of rows': [{ dims: [3, 10], scales: steps(3, 2), attributes: { axis: -1, block_size: 5 }, hasZeros: true, nodes: [node('Transpose', ['v'], ['t'], { perm: [1, 0] }), node('MatMul', ['x', 't'], ['y'])] }, 'Transpose MatMul'],
+    'by blocks': [{ scales: steps(3, 3), attributes: { axis: 0, block_size: 4 }, hasZeros: true }, 'DequantizeLinear MatMul'],
+    'by blocks, signed, in typed data': [{ type: INT4, scales: steps(3, 3), attributes: { axis: 0, block_size: 4 }, isTyped: true }, 'DequantizeLinear MatMul'],
+    'by blocks of rows': [{ dims: [3, 10], scales: steps(3, 2), attributes: { axis: -1, block_size: 5 }, hasZeros: true, nodes: [node('Transpose', ['v'], ['t'], { perm: [1, 0] }), node('MatMul', ['x', 't'], ['y'])] }, 'DequantizeLinear Transpose MatMul'],
     'by columns': [{ type: INT4, scales: steps(3), attributes: { axis: 1 }, hasZeros: true }, 'DequantizeLinear MatMul'],
   } satisfies Record<string, [Weights, string]>))('%s', async (_, [weights, left]) => {
     const bytes = model(weights);

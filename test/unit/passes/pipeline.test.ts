@@ -27,6 +27,7 @@ describe('pipeline', () => {
         "shape-constants: compute what follows from static shapes",
         "split-variadic: sums and extremes of many operands in steps that a kernel can bind",
         "bfloat16-as-float32: compute bfloat16 in float32, rounded where the model casts to it",
+        "dequantize-blocks: constants with a scale for each block are dequantized at build, where no product reads them packed",
         "constant-folding: evaluate subgraphs of constants that do not grow the weights",
         "narrow-types: compute float64 in float32 and uint64 in uint32",
         "identities: drop nodes that give their input unchanged",
@@ -53,6 +54,7 @@ describe('pipeline', () => {
         "fuse-matmul: matrix product, bias, activation and residual as one kernel",
         "fuse-elementwise: chains and trees of elementwise ops as one kernel",
         "integer-products: products of dequantized operands multiply the 8-bit integers themselves",
+        "weight-only: products whose weights alone are quantized read them packed",
         "fold-dequantized: weights that no integer kernel reads are dequantized at build",
         "fuse-shortcuts: a convolution and the one whose result it adds as one product",
         "fuse-siblings: convolutions of one image that differ in their weights alone as one",
@@ -65,7 +67,7 @@ describe('pipeline', () => {
       selectPasses({ target, fusion, disabled }).map((pass) => pass.name);
     expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name).filter((name) => name !== 'complete-qdq'));
     expect(names('onnx', 'on')).not.toContain('fuse-conv');
-    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'bfloat16-as-float32', 'narrow-types', 'qlinear-products', 'integer-products', 'fold-dequantized']);
+    expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'bfloat16-as-float32', 'dequantize-blocks', 'narrow-types', 'qlinear-products', 'integer-products', 'fold-dequantized']);
     expect(names('onnx', 'on')).not.toContain('integer-products');
     expect(names('onnx', 'on', ['transposes'])).not.toContain('transposes');
   });

@@ -15,11 +15,13 @@ import { type MatmulTactic, tacticInvocations, tacticName } from '../tactics/mat
 import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
+import { columnGroups, type FewBitColumns, FewBitLoader, fewBitOperands, packedVectors, wordDepth } from './few-bits/weights.ts';
 import { flatWorkgroup, foldWorkgroups, independentThreads } from './grid.ts';
 import type { RowLoader } from './row-loader.ts';
 
 /** The right operand: B[batch, k, column] as a view over [batch axes…, k, column]. */
 export interface ColumnOperand {
+  readonly kind?: undefined;
   readonly tensor: DeviceTensor;
   readonly view: View;
 }
@@ -28,7 +30,7 @@ export interface MatmulSpec extends EpilogueSpec {
   readonly label: string;
   readonly depth: number;
   readonly a: RowLoader;
-  readonly b: ColumnOperand;
+  readonly b: ColumnOperand | FewBitColumns;
 }
 
 /** The kernels of one product, in order: one, or two where the depth is split (`partial` is the memory between them). */
@@ -61,7 +63,7 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
   const isFlat = batches * tactic.splitK > profile.maxWorkgroupsPerDimension;
   const grid = foldWorkgroups(isFlat ? tiles * batches : tiles, profile);
   spec.a.bind(module);
-  const b = new ColumnLoader(module, spec);
+  const b = spec.b.kind === 'few-bits' ? new FewBitLoader(module, spec.b) : new ColumnLoader(module, spec, spec.b);
   const sink = parts ? new PartialSink(module, spec, parts) : new Epilogue(module, spec);
   const tile = new Tile(module, spec, tactic, b);
   module.main(tacticInvocations(tactic), (block) => {
@@ -87,7 +89,7 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
   const ends = parts ? [parts] : epilogueOperands(spec).map((operand) => operand.tensor);
   return {
     source: module.finish(),
-    operands: [spec.a.tensor, spec.b.tensor, ...ends],
+    operands: [spec.a.tensor, ...(spec.b.kind === 'few-bits' ? fewBitOperands(spec.b) : [spec.b.tensor]), ...ends],
     workgroups: isFlat ? grid : [grid[0], grid[1], batches * tactic.splitK],
     tactic: tacticName(tactic),
   };
@@ -142,8 +144,7 @@ class ColumnLoader {
   readonly #access: ElementAccess;
   readonly #columns: number;
 
-  constructor(module: ModuleBuilder, spec: MatmulSpec) {
-    const { tensor, view } = spec.b;
+  constructor(module: ModuleBuilder, spec: MatmulSpec, { tensor, view }: ColumnOperand) {
     const batches = spec.batch.length;
     const space = collapse({ extents: spec.batch, views: [{ offset: view.offset, strides: view.strides.slice(0, batches) }] });
     this.#view = { offset: 0, strides: view.strides.slice(batches) };
@@ -179,13 +180,13 @@ class ColumnLoader {
 class Tile {
   readonly #spec: MatmulSpec;
   readonly #tactic: MatmulTactic;
-  readonly #b: ColumnLoader;
+  readonly #b: ColumnLoader | FewBitLoader;
   readonly #threads: number;
   /** Threads along columns and rows. */
   readonly #tx: number;
   readonly #ty: number;
 
-  constructor(module: ModuleBuilder, spec: MatmulSpec, tactic: MatmulTactic, b: ColumnLoader) {
+  constructor(module: ModuleBuilder, spec: MatmulSpec, tactic: MatmulTactic, b: ColumnLoader | FewBitLoader) {
     this.#spec = spec;
     this.#tactic = tactic;
     this.#b = b;
@@ -208,7 +209,7 @@ class Tile {
     block.let('k_begin', part ? `${part} * ${perPart}u` : '0u');
     block.let('k_end', part ? `min(k_begin + ${perPart}u, ${depth}u)` : `${depth}u`);
     const a = this.#stageA(block);
-    const b = this.#stageB(block);
+    const b = this.#b instanceof FewBitLoader ? this.#stageWords(block, this.#b) : this.#stageB(block, this.#b);
     this.#accumulators((name) => block.var(name, 'vec4<f32>()'));
     for (const stage of [a, b]) stage.load(block, 'k_begin', 'var');
     block.for('k', 'k_begin', 'k_end', `${bk}u`, (loop) => {
@@ -252,14 +253,14 @@ class Tile {
     };
   }
 
-  #stageB(block: Block): Stage {
+  #stageB(block: Block, columns: ColumnLoader): Stage {
     const { bn, bk } = this.#tactic;
     const perRow = bn / 4;
     const loads = (bk * perRow) / this.#threads;
     const rowStep = this.#threads / perRow;
     block.let('b_lane', `lid % ${perRow}u`);
     block.let('b_row', loads < 1 ? `(lid / ${perRow}u) % ${bk}u` : `lid / ${perRow}u`);
-    this.#b.begin(block, 'tile_column + b_lane * 4u');
+    columns.begin(block, 'tile_column + b_lane * 4u');
     const count = Math.max(1, Math.ceil(loads));
     const guard = loads < 1 ? `lid < ${bk * perRow}u` : undefined;
     const { depth } = this.#spec;
@@ -267,13 +268,47 @@ class Tile {
       load: (into, k, how) => {
         for (let i = 0; i < count; i++) {
           const at = into.let(`${how === 'var' ? 'bk' : 'bk_next'}${i}`, `${k} + b_row + ${i * rowStep}u`);
-          const value = this.#b.load(this.#tail() ? `min(${at}, ${depth - 1}u)` : at);
+          const value = columns.load(this.#tail() ? `min(${at}, ${depth - 1}u)` : at);
           assign(into, `b${i}`, this.#tail() ? `select(vec4<f32>(), ${value}, ${at} < k_end)` : value, how);
         }
       },
       store: (into) => {
         const write = (inside: Block): void => {
           for (let i = 0; i < count; i++) inside.line(`tile_b[(b_row + ${i * rowStep}u) * ${perRow}u + b_lane] = b${i}`);
+        };
+        if (guard) into.if(guard, write);
+        else write(into);
+      },
+    };
+  }
+
+  /** Vectors of few bits come as they lie, and are dequantized on their way into workgroup memory. Beyond the depth A is zero. */
+  #stageWords(block: Block, words: FewBitLoader): Stage {
+    const { bn, bk } = this.#tactic;
+    const spec = this.#spec.b as FewBitColumns;
+    const [perRow, depth] = [bn / 4, wordDepth(spec)];
+    const vectors = bk / depth;
+    const loads = (vectors * perRow) / this.#threads;
+    const rowStep = this.#threads / perRow;
+    block.let('b_lane', `lid % ${perRow}u`);
+    block.let('b_row', loads < 1 ? `(lid / ${perRow}u) % ${vectors}u` : `lid / ${perRow}u`);
+    block.let('b_group', `min(tile_column / 4u + b_lane, ${columnGroups(spec) - 1}u)`);
+    const count = Math.max(1, Math.ceil(loads));
+    const guard = loads < 1 ? `lid < ${vectors * perRow}u` : undefined;
+    return {
+      load: (into, k, how) => {
+        for (let i = 0; i < count; i++) {
+          const vector = `${k} / ${depth}u + b_row + ${i * rowStep}u`;
+          const at = into.let(`${how === 'var' ? 'bv' : 'bv_next'}${i}`, this.#tail() ? `min(${vector}, ${packedVectors(spec) - 1}u)` : vector);
+          assign(into, `b${i}`, words.load(at, 'b_group'), how);
+          words.block(into, `b${i}`, at, 'b_group', how);
+        }
+      },
+      store: (into) => {
+        const write = (inside: Block): void => {
+          for (let i = 0; i < count; i++) {
+            for (let lane = 0; lane < depth; lane++) inside.line(`tile_b[((b_row + ${i * rowStep}u) * ${depth}u + ${lane}u) * ${perRow}u + b_lane] = b${i}_s * ${words.weights(`b${i}`, lane, `b${i}`)}`);
+          }
         };
         if (guard) into.if(guard, write);
         else write(into);

@@ -1,6 +1,7 @@
 /** The kernels that can compute a product, as candidates for the choice of a tactic. */
 import type { DType } from '../../../ir/tensor.ts';
 import { matmulKernels, type MatmulSpec } from '../kernels/matmul.ts';
+import { wordDepth } from '../kernels/few-bits/weights.ts';
 import { packedKernels } from '../kernels/packed/kernel.ts';
 import { overlapOf } from '../kernels/packed/slide.ts';
 import { product, type PackedSpec } from '../kernels/packed/spec.ts';
@@ -18,7 +19,9 @@ type KernelContext = Pick<LowerContext, 'pack' | 'profile' | 'scratch' | 'halfSu
 
 /** Register tiles in f32, which serve every storage. */
 export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: KernelContext): Candidate[] {
-  return matmulTactics(shape, context.profile).map((tactic) => ({
+  const { b } = spec;
+  const unit = b.kind === 'few-bits' ? wordDepth(b) : 1;
+  return matmulTactics(shape, context.profile).filter(({ bk }) => bk % unit === 0).map((tactic) => ({
     name: tacticName(tactic),
     scratchBytes: tacticScratchBytes(shape, tactic),
     kernels: () => matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements])),

@@ -405,7 +405,7 @@ class ProgramBuilder implements LowerContext {
 }
 
 /** Products whose kernels multiply floats, whatever their fused end makes of the sums. */
-const FLOAT_PRODUCTS: ReadonlySet<OpKind> = new Set<OpKind>(['Conv', 'ConvTranspose', 'FusedConv', 'FusedMatMul', 'Gemm', 'MatMul']);
+const FLOAT_PRODUCTS: ReadonlySet<OpKind> = new Set<OpKind>(['Conv', 'ConvTranspose', 'FusedConv', 'FusedMatMul', 'Gemm', 'MatMul', 'WeightOnlyMatMul']);
 
 /** WebGPU's rule: no dispatch writes a buffer that it binds in another place too. */
 function checkAliasing({ source, operands }: KernelCall): void {

@@ -47,6 +47,7 @@ import { ROW_LOWERINGS } from './ops/rows.ts';
 import { SAMPLE_LOWERINGS } from './ops/sample.ts';
 import { SCATTER_LOWERINGS } from './ops/scatter.ts';
 import { SHORTCUT_LOWERINGS } from './ops/shortcut.ts';
+import { WEIGHT_ONLY_LOWERINGS } from './ops/weight-only.ts';
 
 /** The fast kernels. */
 const FAST: LoweringTable = {
@@ -76,6 +77,7 @@ const FAST: LoweringTable = {
   ...QUANTIZED_SHORTCUT_LOWERINGS,
   ...EINSUM_LOWERINGS,
   ...RECURRENT_LOWERINGS,
+  ...WEIGHT_ONLY_LOWERINGS,
 };
 
 /** Kernels that take what the fast ones of the same op refuse. */

@@ -50,7 +50,7 @@ function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta'
 }
 
 /** The expression and its operands; what is a normalization without a kernel is computed by the expression. */
-function endOf(epilogue: Expr | undefined, extras: readonly ValueId[], context: LowerContext): Pick<Product, 'epilogue' | 'extras'> {
+export function endOf(epilogue: Expr | undefined, extras: readonly ValueId[], context: LowerContext): Pick<Product, 'epilogue' | 'extras'> {
   const operands = extras.map((id): Operand => {
     const normalization = context.normalization(id);
     if (normalization) return normalizedElements(normalization, context);
@@ -121,7 +121,7 @@ const fusedMatMul: Lowering<'FusedMatMul'> = {
 };
 
 /** A product as [batch…] × [rows, depth] · [depth, columns]; vectors are matrices of one row or column. */
-interface Shape {
+export interface Shape {
   readonly batch: Dims;
   readonly rows: number;
   readonly columns: number;
@@ -130,7 +130,7 @@ interface Shape {
   readonly b: Dims;
 }
 
-function shapeOf(aDims: Dims, bDims: Dims, transA: boolean, transB: boolean): Shape {
+export function shapeOf(aDims: Dims, bDims: Dims, transA: boolean, transB: boolean): Shape {
   const a = aDims.length === 1 ? [1, aDims[0]!] : aDims;
   const b = bDims.length === 1 ? [bDims[0]!, 1] : bDims;
   const rank = Math.max(a.length, b.length) - 2;
@@ -166,10 +166,10 @@ interface Right {
   readonly normalization?: { readonly epsilon: number; readonly count: number; readonly sums: DeviceTensor | undefined; readonly moments: DeviceTensor | undefined };
 }
 
-function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization }: Right, context: ProductContext): void {
+/** What a product's kernels have in common; `lead` is a view over its axes, of one over [batch…, row, column] or [batch…, row, k]. */
+export function frameOf(product: Omit<Product, 'b'>, shape: Shape, isShared: boolean) {
   const outer = [...shape.batch, shape.rows, shape.columns];
   // A right matrix that all batches share makes their rows one: one tall product in place of many flat ones.
-  const isShared = !columns || columns.view.strides.slice(0, -2).every((stride) => stride === 0);
   const isTall = isShared && !product.transA && elementCount(shape.a) === elementCount(shape.batch) * shape.rows * shape.depth;
   const axes = isTall ? { batch: [1], rows: [...shape.batch, shape.rows] } : { batch: shape.batch, rows: [shape.rows] };
   const lead = (view: View): View => (isTall ? { offset: view.offset, strides: [0, ...view.strides] } : view);
@@ -188,6 +188,12 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights,
     epilogue: product.epilogue,
     output: { tensor: product.output, view: lead(product.output.window ?? { offset: 0, strides: rowMajorStrides(outer) }) },
   };
+  return { end, axes, problem, left, operand, isTall };
+}
+
+function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization }: Right, context: ProductContext): void {
+  const isShared = !columns || columns.view.strides.slice(0, -2).every((stride) => stride === 0);
+  const { end, axes, problem, left, operand, isTall } = frameOf(product, shape, isShared);
   const { depth } = shape;
   if (!columns) {
     const { epsilon, count, sums, moments } = normalization!;
@@ -203,7 +209,7 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights,
   context.choose(productProblem(end.label, context.half && halves.length > 0 ? 'f16' : 'f32', problem), candidates);
 }
 
-type ProductEnd = EpilogueSpec & { readonly label: string; readonly normalization?: RowNormalization };
+export type ProductEnd = EpilogueSpec & { readonly label: string; readonly normalization?: RowNormalization };
 
 /** On halves, where both operands lie in whole vectors. */
 function halfProduct(end: ProductEnd, tensor: DeviceTensor, view: View, b: PackedRight | undefined, depth: number, context: ProductContext): Candidate[] {
@@ -212,7 +218,7 @@ function halfProduct(end: ProductEnd, tensor: DeviceTensor, view: View, b: Packe
 }
 
 /** On f32 split into halves, for weights that were packed so. */
-function splitProduct(end: ProductEnd, tensor: DeviceTensor, { offset, strides }: View, b: PackedRight | undefined, depth: number, context: ProductContext): Candidate[] {
+export function splitProduct(end: ProductEnd, tensor: DeviceTensor, { offset, strides }: View, b: PackedRight | undefined, depth: number, context: ProductContext): Candidate[] {
   const unit = channelAlignment('f32');
   const rows = [offset, ...strides.slice(0, -1)];
   if (!b || tensor.storage !== 'f32' || strides.at(-1) !== 1 || depth % unit !== 0 || rows.some((stride) => stride % unit !== 0)) return [];
@@ -221,12 +227,12 @@ function splitProduct(end: ProductEnd, tensor: DeviceTensor, { offset, strides }
 }
 
 /** Halves in 16 bytes. */
-const VECTOR = channelAlignment('f16');
+export const VECTOR = channelAlignment('f16');
 
 const isWhole = ({ offset, strides }: View): boolean => [offset, ...strides].every((stride) => stride % VECTOR === 0);
 
 /** A left matrix of halves whose rows are whole vectors along the depth; the view is over [batch…, rows…, k]. */
-function halfRows(tensor: DeviceTensor, { offset, strides }: View, depth: number): PackedLeft | undefined {
+export function halfRows(tensor: DeviceTensor, { offset, strides }: View, depth: number): PackedLeft | undefined {
   const rows = { offset, strides: strides.slice(0, -1) };
   const whole = tensor.storage === 'f16' && strides.at(-1) === 1 && depth % VECTOR === 0 && isWhole(rows);
   return whole ? { kind: 'matrix', tensor, view: inUnits(rows, VECTOR) } : undefined;
@@ -254,7 +260,7 @@ function packedWeights(id: ValueId, transB: boolean, context: LowerContext): Pac
   return packedMatrix(`${id}:packed${transB ? ' transposed' : ''}`, depth, columns, (k, column) => values[transB ? column * depth + k : k * columns + column]!, context);
 }
 
-function packedMatrix(key: string, depth: number, columns: number, at: (k: number, column: number) => number, context: Pick<LowerContext, 'pack' | 'split'>): PackedRight {
+export function packedMatrix(key: string, depth: number, columns: number, at: (k: number, column: number) => number, context: Pick<LowerContext, 'pack' | 'split'>): PackedRight {
   const shape = { groups: 1, taps: 1, channels: depth, columns };
   const { split } = context;
   const bytes = packedBytes(split ? splitShape(shape) : shape, 'f16');

@@ -1,0 +1,152 @@
+/** Products whose weights alone are quantized: they stay packed in memory. */
+import type { Node } from '../../../../ir/graph.ts';
+import { float16ToNumber, HALF_MAX, numberToFloat16, type Tensor } from '../../../../ir/tensor.ts';
+import { valuesOf } from '../../../../ops/block-scales.ts';
+import { unsignedShift } from '../../../../passes/few-bit-weights.ts';
+import { dequantizeKernel } from '../../kernels/few-bits/dequantize.ts';
+import { fewRowsKernel, type FewRowsSpec } from '../../kernels/few-bits/few-rows.ts';
+import { columnGroups, type FewBitColumns, packedVectors, RUN, wordDepth } from '../../kernels/few-bits/weights.ts';
+import { matrixRows } from '../../kernels/row-loader.ts';
+import { FEW_ROWS, fewRowsName, fewRowsTactics } from '../../tactics/few-rows.ts';
+import type { MatmulShape } from '../../tactics/matmul.ts';
+import { type Candidate, productProblem } from '../../tactics/tactic.ts';
+import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
+import { asStored } from '../constants.ts';
+import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { inUnits } from '../space.ts';
+import { floatReason, mustBeConstant } from '../support.ts';
+import { type DeviceTensor, storedBytes, type View } from '../tensor.ts';
+import { endOf, frameOf, halfRows, matrixOperand, packedMatrix, type ProductEnd, shapeOf, splitProduct, VECTOR } from './matmul.ts';
+
+type WeightOnly = Node<'WeightOnlyMatMul'>;
+
+/** The operands on the host, by depth (or block of depths) and column; integers and zero points are unsigned. */
+interface HostWeights extends Pick<FewBitColumns, 'bits' | 'depth' | 'columns' | 'block'> {
+  readonly blocks: number;
+  integer(k: number, column: number): number;
+  scale(block: number, column: number): number;
+  /** Undefined where all are one. */
+  readonly zero: ((block: number, column: number) => number) | undefined;
+  readonly zeroPoint: number;
+}
+
+function hostWeights({ inputs, attrs }: WeightOnly, context: LowerContext): HostWeights {
+  const { bits, block_size, transB } = attrs;
+  const weights = context.constant(inputs[1]!)!;
+  const [depth, columns] = transB ? [weights.dims[1]!, weights.dims[0]!] : (weights.dims as [number, number]);
+  const block = block_size === 0 ? depth : block_size;
+  const blocks = Math.ceil(depth / block);
+  const shift = unsignedShift(weights.dtype, bits);
+  const integers = valuesOf(weights);
+  const byBlock = (tensor: Tensor): ((at: number, column: number) => number) => {
+    const values = valuesOf(tensor);
+    if (values.length === 1) return () => values[0]!;
+    return transB ? (at, column) => values[column * blocks + at]! : (at, column) => values[at * columns + column]!;
+  };
+  const zeros = context.constant(inputs[3] ?? '');
+  const zero = zeros && byBlock(zeros);
+  return {
+    bits, depth, columns, block, blocks,
+    integer: transB ? (k, column) => integers[column * depth + k]! + shift : (k, column) => integers[k * columns + column]! + shift,
+    scale: byBlock(context.constant(inputs[2]!)!),
+    zero: zero && ((at, column) => zero(at, column) + shift),
+    zeroPoint: attrs.zeroPoint + shift,
+  };
+}
+
+/** The weights as kernels of few bits read them. */
+function fewBitColumns(key: string, host: HostWeights, context: LowerContext): FewBitColumns {
+  const { bits, depth, columns, block, blocks, zero, zeroPoint } = host;
+  const stored = columnGroups(host) * 4;
+  const vectors = packedVectors(host);
+  const words = context.pack(`${key}:words`, { dtype: 'uint8', dims: [vectors, stored, 4], storage: 'u8' }, () => new Uint8Array(packWords(host, vectors, stored).buffer));
+  const table = <T extends Float32Array | Uint8Array>(values: T, value: (at: number, column: number) => number): T => {
+    for (let at = 0; at < blocks; at++) for (let column = 0; column < columns; column++) values[at * stored + column] = value(at, column);
+    return values;
+  };
+  const scales = table(new Float32Array(blocks * stored), host.scale);
+  const half = fitHalves(scales, context.half);
+  return {
+    kind: 'few-bits', bits, depth, columns, block, words,
+    scales: context.pack(`${key}:scales`, { dtype: 'float32', dims: [blocks, stored], storage: half ? 'f16' : 'f32' }, () => asStored(scales, half)),
+    zeros: zero ? context.pack(`${key}:zeros`, { dtype: 'uint8', dims: [blocks, stored], storage: 'u8' }, () => table(new Uint8Array(blocks * stored), zero)) : zeroPoint,
+  };
+}
+
+function packWords(host: HostWeights, vectors: number, stored: number): Uint32Array {
+  const { bits, depth, columns, integer } = host;
+  const perWord = wordDepth(host);
+  const words = new Uint32Array(vectors * stored);
+  for (let k = 0; k < depth; k++) {
+    const [row, shift] = [Math.floor(k / perWord) * stored, bits * (k % perWord)];
+    for (let column = 0; column < columns; column++) words[row + column]! |= integer(k, column) << shift;
+  }
+  return words;
+}
+
+const SMALLEST_NORMAL_HALF = 2 ** -14;
+
+/** Whether halves hold all scales exactly; where the build stores halves anyway, as well as they hold weights: none is so small that it would lose bits. */
+function fitHalves(scales: Float32Array, half: boolean): boolean {
+  return scales.every((scale) => {
+    const size = Math.abs(scale);
+    return float16ToNumber(numberToFloat16(scale)) === scale ? size <= HALF_MAX : half && size >= SMALLEST_NORMAL_HALF && size <= HALF_MAX;
+  });
+}
+
+function fewRowsCandidates(spec: FewRowsSpec, { rows, columns }: MatmulShape, context: LowerContext): Candidate[] {
+  const { b } = spec;
+  const shape = { rows, columns, vectors: Math.ceil(b.depth / wordDepth(b)), blockVectors: b.block === b.depth ? RUN : b.block / wordDepth(b) };
+  return fewRowsTactics(shape, context.profile).map((tactic) => ({ name: fewRowsName(tactic), scratchBytes: 0, kernels: () => [fewRowsKernel(spec, tactic, context.profile)] }));
+}
+
+/** The weights as halves in scratch memory, for the kernels of halves: where operands lie in whole vectors. */
+function dequantizedCandidates(end: ProductEnd, a: DeviceTensor, left: View, b: FewBitColumns, context: LowerContext): Candidate[] {
+  const { depth, columns } = b;
+  const rows = halfRows(a, left, depth);
+  if (!context.half || !rows || columns % VECTOR !== 0) return [];
+  const weights = context.scratch('float32', [depth, columns], 'f16');
+  const right = { kind: 'columns-contiguous', tensor: weights, view: inUnits({ offset: 0, strides: [...end.batch.map(() => 0), columns] }, VECTOR), depth } as const;
+  return packedCandidates({ ...end, element: 'f16', depth: depth / VECTOR, a: rows, b: right }, context).map((candidate) => ({
+    name: `dequantized ${candidate.name}`,
+    scratchBytes: candidate.scratchBytes + storedBytes(weights),
+    kernels: () => [dequantizeKernel(b, weights, context.profile), ...candidate.kernels()],
+  }));
+}
+
+/** Whoever has f32 products made of halves wants their speed: those weights are dequantized at build. */
+function splitCandidates(key: string, end: ProductEnd, a: DeviceTensor, left: View, host: HostWeights, context: LowerContext): Candidate[] {
+  if (!context.split) return [];
+  const { block, zeroPoint, zero = () => zeroPoint } = host;
+  const at = (k: number, column: number): number => {
+    const own = Math.floor(k / block);
+    return Math.fround((host.integer(k, column) - zero(own, column)) * host.scale(own, column));
+  };
+  return splitProduct(end, a, left, packedMatrix(`${key}:packed`, host.depth, host.columns, at, context), host.depth, context);
+}
+
+const weightOnlyMatMul: Lowering<'WeightOnlyMatMul'> = {
+  hostInputs: [1, 2, 3],
+  unsupported: (node, graph) => floatReason(node, graph) ?? mustBeConstant(node, graph, { 1: 'B', 2: 'scale', 3: 'zero' }),
+  lower(node, context) {
+    const [aId, weightsId, , , c = '', ...extras] = node.inputs as [string, string, string, string?, string?, ...string[]];
+    const { alpha, transB, bits } = node.attrs;
+    const output = context.target(node.outputs[0]!, 'linear', 'narrow');
+    const a = matrixOperand(aId, context);
+    const addend: DeviceTensor | undefined = c === '' ? undefined : context.sourceIn(c, 'linear');
+    const product = { ...endOf(node.attrs.epilogue, extras, context), a, c: addend, alpha, beta: 1, transA: false, transB: transB === 1, output };
+    const shape = shapeOf(a.dims, context.type(weightsId).dims, false, product.transB);
+    const { end, axes, problem, left } = frameOf(product, shape, true);
+    const host = hostWeights(node, context);
+    const key = `${node.inputs.slice(1, 4).join(':')}:${host.block}${transB ? ' transposed' : ''}`;
+    const b = fewBitColumns(key, host, context);
+    const spec = { ...end, depth: shape.depth, a: matrixRows({ tensor: a, ...axes, depth: shape.depth, view: left }), b };
+    const form = `${end.label} w${bits}${host.blocks > 1 ? `/${host.block}` : ''}`;
+    const tiled = tiledCandidates(spec, problem, context);
+    const halves = [...dequantizedCandidates(end, a, left, b, context), ...(problem.rows > FEW_ROWS ? splitCandidates(key, end, a, left, host, context) : [])];
+    const many = hasMatrices(context.profile, 'f16') && problem.rows > FEW_ROWS ? [...halves, ...tiled] : [...tiled, ...halves];
+    context.choose(productProblem(form, context.half ? 'f16' : 'f32', problem), [...fewRowsCandidates(spec, problem, context), ...many]);
+  },
+};
+
+export const WEIGHT_ONLY_LOWERINGS: LoweringTable = { WeightOnlyMatMul: weightOnlyMatMul };
