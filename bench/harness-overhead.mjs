@@ -20,7 +20,7 @@ import { openLanes } from '../dist/src/measure/lanes.js';
 import { DEFAULT_TIMING } from '../dist/src/measure/plan.js';
 import { shortestSampleNs } from '../dist/src/measure/round.js';
 import { timeLoad } from '../dist/src/measure/scenarios.js';
-import { warmUp, warmupPolicy } from '../dist/src/measure/warmup.js';
+import { WarmUps, warmupPolicy } from '../dist/src/measure/warmup.js';
 import { quantileInterval } from '../dist/src/stats/interval.js';
 import { createRandom } from '../dist/src/stats/random.js';
 import { sortSamples } from '../dist/src/stats/samples.js';
@@ -100,7 +100,7 @@ async function compare(label, { session, inputs }, transfers, bare) {
   const scenario = { name: 'single-stream', streams: 1, targetQps: undefined, transfers };
   const lanes = await openLanes(session, inputs, 1, transfers);
   const minSampleNs = shortestSampleNs(measureQuantum(clock.nowNs));
-  const { executionNs } = await warmUp((repeat) => lanes.request(repeat), clock, warmupPolicy('cpu', 3000), minSampleNs);
+  const { executionNs } = await new WarmUps().run({ step: (repeat) => lanes.request(repeat), clock, minStepNs: minSampleNs }, warmupPolicy('cpu', 3000));
   const repeat = Math.max(1, Math.ceil(minSampleNs / executionNs));
   const samples = Math.max(DEFAULT_TIMING.minSamples, Math.round(blockNs / executionNs / repeat));
   const policy = { sampleMs: 0, minSamples: samples, maxSamples: samples };

@@ -6,7 +6,7 @@ import { openBatchedLanes, openLanes } from './lanes.ts';
 import { readClockMhz, watchCpuLoad } from './machine.ts';
 import type { RoundReading, RoundReply, SliceOrder, TimingPolicy } from './messages.ts';
 import { timeLoad, type Timings } from './scenarios.ts';
-import { warmUp, warmupPolicy } from './warmup.ts';
+import { warmupPolicy, type WarmUps } from './warmup.ts';
 
 /** A sample is at least this many quanta of the clock, so that the quantum is at most 0.1 % of it. */
 const QUANTA_PER_SAMPLE = 1000;
@@ -30,6 +30,8 @@ export interface RoundOptions {
   readonly quantumNs: number;
   readonly scenario: Scenario;
   readonly timing: TimingPolicy;
+  /** Of this process. */
+  readonly warmUps: WarmUps;
   /** Of arrival times. */
   readonly seed: number;
   /** The warm-up is over. */
@@ -72,11 +74,11 @@ export async function openRound(options: RoundOptions): Promise<OpenRound> {
   const step = async (repeat: number): Promise<void> => {
     await Promise.all(Array.from({ length: lanes.count }, () => lanes.request(repeat)));
   };
-  const { warmup, yardstick } = await orDispose(async () => {
+  const { yardstick, ...warmup } = await orDispose(() => {
     collectGarbage();
-    const warmup = await warmUp(step, clock, warmupPolicy(session.device.kind, timing.maxWarmupMs), minSampleNs);
-    // After the warm-up: a device that idled would show its resting clock here and not what the samples will see.
-    return { warmup, yardstick: await session.yardstick?.() };
+    // The yardstick comes at its end: a device that idled would show its resting clock before and not what the samples will see.
+    const load = { step, clock, minStepNs: minSampleNs, yardstick: session.yardstick && (() => session.yardstick!()) };
+    return options.warmUps.run(load, warmupPolicy(session.device.kind, timing.maxWarmupMs));
   });
   // The device is warmed up by whole batches either way.
   const offered = await orDispose(async () => (scenario.maxQueueDelayMs === undefined ? lanes : openBatchedLanes(session, options.inputs, streams, scenario.maxQueueDelayMs)));

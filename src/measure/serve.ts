@@ -7,7 +7,7 @@ import { readResident } from './memory.ts';
 import type { AnsweredReply, LoadedReply, MemoryReply, Reply, Request, WorkerTask } from './messages.ts';
 import { timeToRest } from './rest.ts';
 import { collectGarbage, measureRound, type OpenRound, openRound, type RoundOptions } from './round.ts';
-import { WARMUP_BEFORE_TURNS_MS } from './warmup.ts';
+import { WARMUP_BEFORE_TURNS_MS, WarmUps } from './warmup.ts';
 
 /** What a worker finds outside of itself. */
 export interface WorkerServices {
@@ -25,6 +25,7 @@ interface Bench {
   readonly inputs: TensorMap;
   readonly clock: TimeSource;
   readonly quantumNs: number;
+  readonly warmUps: WarmUps;
 }
 
 /** A server of one task: `load` comes first, `bye` last. Rejects with whatever the backend raises. */
@@ -92,7 +93,7 @@ async function load(services: WorkerServices, task: WorkerTask): Promise<Bench &
   const quantumNs = measureQuantum(() => clock.nowNs());
   const { device, memory: planned, loadSteps } = session;
   const reply = { kind: 'loaded', loadMs, residentBaselineBytes, residentAfterLoadBytes, device, planned, quantumNs, ...(loadSteps && { loadSteps }) } as const;
-  return { task, session, inputs, clock, quantumNs, reply };
+  return { task, session, inputs, clock, quantumNs, warmUps: new WarmUps(), reply };
 }
 
 /** In a function of its own, so that the engine's bytes are garbage once the session has what it needs of them. */

@@ -1,6 +1,6 @@
 /** Warm-up, scenarios and lanes on simulated time. */
 import { describe, expect, test } from 'vitest';
-import type { Session, TensorMap } from '../../../src/backends/backend.ts';
+import type { DeviceYardstick, Session, TensorMap } from '../../../src/backends/backend.ts';
 import { openNullSession } from '../../../src/backends/null/session.ts';
 import { fromNumbers, toNumbers } from '../../../src/ir/tensor.ts';
 import { createSessionClock, createSystemClock, measureQuantum } from '../../../src/measure/clock.ts';
@@ -8,7 +8,7 @@ import { seededInputs } from '../../../src/measure/inputs.ts';
 import { openLanes } from '../../../src/measure/lanes.ts';
 import { measureRound, shortestSampleNs } from '../../../src/measure/round.ts';
 import { type Timings, timeLoad } from '../../../src/measure/scenarios.ts';
-import { type WarmupPolicy, warmUp, warmupPolicy } from '../../../src/measure/warmup.ts';
+import { WarmUps, type WarmupPolicy, warmupPolicy } from '../../../src/measure/warmup.ts';
 import type { Scenario } from '../../../src/results/record.ts';
 import { createRandom, exponential } from '../../../src/stats/random.ts';
 import { sampleHeader } from '../../helpers/engine.ts';
@@ -60,17 +60,24 @@ describe('clock', () => {
   });
 });
 
-describe('warmUp', () => {
+describe('WarmUps', () => {
   const policy: WarmupPolicy = { minMs: 100, minExecutions: 3, maxMs: 1000, blockMs: 25, tolerance: 0.03 };
 
-  async function warm(times: (execution: number) => number, overrides: Partial<WarmupPolicy> = {}, minStepNs = 0) {
+  /** A process on a clock of its own; `times` is of its executions, the first warm-up's and all after it. */
+  function process(times: (execution: number) => number, minStepNs = 0) {
     let nowNs = 0;
     let executions = 0;
     const clock = { nowNs: () => nowNs, waitUntil: () => Promise.reject(new Error('nobody waits')) };
     const step = async (repeat: number): Promise<void> => {
       for (let i = 0; i < repeat; i++) nowNs += times(executions++);
     };
-    return { ...(await warmUp(step, clock, { ...policy, ...overrides }, minStepNs)), executions };
+    const warmUps = new WarmUps();
+    return { warmUp: (own: WarmupPolicy, yardstick?: () => Promise<DeviceYardstick>) => warmUps.run({ step, clock, minStepNs, yardstick }, own), executions: () => executions };
+  }
+
+  async function warm(times: (execution: number) => number, overrides: Partial<WarmupPolicy> = {}, minStepNs = 0) {
+    const { warmUp, executions } = process(times, minStepNs);
+    return { ...(await warmUp({ ...policy, ...overrides })), executions: executions() };
   }
 
   test('a steady load ends at the minimum', async () => {
@@ -113,6 +120,77 @@ describe('warmUp', () => {
   test('a GPU gets 500 ms of continuous load before anything is believed', () => {
     expect(warmupPolicy('gpu', 3000).minMs).toBe(500);
     expect(warmupPolicy('cpu', 3000)).toMatchObject({ minMs: 100, minExecutions: 3, maxMs: 3000 });
+  });
+
+  describe('a later one of the same process', () => {
+    const gpu = warmupPolicy('gpu', 3000);
+    const yardstick = (durationNs: number, clock: DeviceYardstick['clock'] = 'device') => () => Promise.resolve({ durationNs, clock });
+
+    /** The second of two on a GPU: the first is steady at 1 ms after 500. */
+    async function later(times: (execution: number) => number, first?: () => Promise<DeviceYardstick>, second = first) {
+      const { warmUp } = process((execution) => (execution < 500 ? MS : times(execution - 500)));
+      expect(await warmUp(gpu, first)).toMatchObject({ reading: { executions: 500, durationMs: 500, steady: true }, executionNs: MS });
+      return warmUp(gpu, second);
+    }
+
+    test('a GPU that is as it was shows so in a fifth of the time, whatever the host does', async () => {
+      for (const factor of [1.02, 1.3]) {
+        const { reading, yardstick: shown } = await later(() => factor * MS, yardstick(1000), yardstick(1020));
+        expect(reading).toMatchObject({ steady: true });
+        expect(reading.durationMs).toBeLessThan(120);
+        expect(shown).toEqual({ durationNs: 1020, clock: 'device' });
+      }
+    });
+
+    test('by its executions alone: one that is slower or faster than it was takes all of it', async () => {
+      expect((await later(() => 1.02 * MS)).reading.durationMs).toBeLessThan(120);
+      for (const factor of [1.05, 0.95]) {
+        const { reading, executionNs } = await later(() => factor * MS);
+        expect(reading.durationMs).toBeGreaterThanOrEqual(500);
+        expect(reading.durationMs).toBeLessThan(520);
+        expect(executionNs).toBe(factor * MS);
+      }
+    });
+
+    test('one that rested goes on until its clock is up', async () => {
+      const { reading, executionNs } = await later((execution) => MS * (execution < 75 ? 4 : 1));
+      expect(reading.durationMs).toBeGreaterThanOrEqual(500);
+      expect(executionNs).toBe(MS);
+    });
+
+    test('what the host hides shows in the yardstick, by the device’s clock alone', async () => {
+      const { reading } = await later(() => MS, yardstick(1000), yardstick(1900));
+      expect(reading).toEqual({ executions: 500, durationMs: 500, steady: true });
+      expect((await later(() => MS, yardstick(1000, 'host'), yardstick(1900, 'host'))).reading.durationMs).toBe(100);
+    });
+
+    test('levels are of warm-ups that took all of it: small steps do not add up', async () => {
+      const { warmUp } = process((execution) => MS * (execution < 500 ? 1 : execution < 600 ? 1.02 : 1.04));
+      const durations: number[] = [];
+      for (let round = 0; round < 3; round++) durations.push(Math.round((await warmUp(gpu)).reading.durationMs / 50) * 50);
+      expect(durations).toEqual([500, 100, 500]);
+    });
+
+    test('a neighbour who comes and goes makes two levels, each shown once', async () => {
+      const { warmUp } = process((execution) => MS * (execution < 500 ? 1 : execution < 917 ? 1.2 : execution < 1017 ? 1 : 1.2));
+      const durations: number[] = [];
+      for (let round = 0; round < 4; round++) durations.push(Math.round((await warmUp(gpu)).reading.durationMs / 50) * 50);
+      expect(durations).toEqual([500, 500, 100, 100]);
+    });
+
+    test('after one that never became steady nothing is shown', async () => {
+      // Its last block is of other executions than those before and after it.
+      const { warmUp } = process((execution) => (execution < 400 || execution >= 450 ? MS : 2 * MS));
+      const bounded = { ...gpu, maxMs: 500 };
+      expect(await warmUp(bounded)).toMatchObject({ reading: { executions: 450, steady: false }, executionNs: MS });
+      expect((await warmUp(bounded)).reading).toEqual({ executions: 500, durationMs: 500, steady: true });
+    });
+
+    test('three executions that take longer than the proof may are no proof', async () => {
+      const { warmUp } = process(() => 80 * MS);
+      expect((await warmUp(gpu)).reading).toEqual({ executions: 8, durationMs: 640, steady: true });
+      expect((await warmUp(gpu)).reading).toEqual({ executions: 8, durationMs: 640, steady: true });
+    });
   });
 });
 
@@ -194,7 +272,7 @@ describe('measureRound', () => {
     const timing = { sampleMs: 1, minSamples: 50, maxSamples: 50, maxWarmupMs: 200 };
     const scenario = { ...SINGLE_STREAM, name: 'server' as const, streams: 2, targetQps: 5000, maxQueueDelayMs: 1 };
     const inputs = { x: fromNumbers('float32', [4, 1], [10, 20, 30, 40]) };
-    const round = { session, inputs, scenario, timing, quantumNs: 0, seed: 1, clock: createSystemClock() };
+    const round = { session, inputs, scenario, timing, quantumNs: 0, seed: 1, clock: createSystemClock(), warmUps: new WarmUps() };
     const { reading } = await measureRound({ ...round, onSampling: () => void seen.splice(0) });
     expect(reading.requests).toBe(50);
     expect(reading.samplesNs).toHaveLength(50);
@@ -223,17 +301,17 @@ describe('measureRound', () => {
     const timing = { sampleMs: 1, minSamples: 5, maxSamples: 20, maxWarmupMs: 200 };
     const scenario = { ...SINGLE_STREAM, transfers: false };
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario };
-    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 500, seed: 1, onSampling: () => {} });
+    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 500, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
     expect(reading.executionsPerSample).toBe(500);
     expect(reading.samplesNs).toEqual(Array.from({ length: 5 }, () => 500_000));
     expect(reading.requests).toBe(500 * 5);
   });
 
-  test('reads a device’s own yardstick before the warm-up', async () => {
+  test('reads a device’s own yardstick after the warm-up', async () => {
     const session: Session = { ...(await nullSession()), yardstick: () => Promise.resolve({ durationNs: 1234, clock: 'device' as const }) };
     const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
-    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
+    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
     expect(reading.yardstick).toEqual([{ workload: 'gpu-clock', durationNs: 1234 }]);
     expect(reading.deviceNs).toBeUndefined();
   });
@@ -242,7 +320,7 @@ describe('measureRound', () => {
     const session: Session = { ...(await nullSession()), deviceTime: () => Promise.resolve(900) };
     const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
     const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
-    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
+    const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
     expect(reading.deviceNs).toBe(900);
   });
 
@@ -251,7 +329,7 @@ describe('measureRound', () => {
       const session: Session = { ...(await nullSession()), deviceTime: () => Promise.resolve(ns), yardstick: () => Promise.resolve({ durationNs: ns, clock: 'host' as const }) };
       const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
       const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
-      const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, onSampling: () => {} });
+      const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
       expect([reading.deviceNs, reading.yardstick]).toEqual([undefined, []]);
     }
   });
