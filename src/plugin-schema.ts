@@ -79,7 +79,7 @@ const opSchema = z
 
 /** Parts that may be objects of a class, with fields of its own; of plain ones, all keys are known. */
 const PART_KEYS = {
-  backends: ['name', 'description', 'options', 'probe', 'supports', 'build', 'load', 'reference', 'workerEnvironment'] satisfies readonly (keyof Backend)[],
+  backends: ['name', 'description', 'options', 'probe', 'supports', 'build', 'load', 'reference', 'compilesAtLoad', 'workerEnvironment'] satisfies readonly (keyof Backend)[],
   datasets: ['name', 'description', 'images', 'open'] satisfies readonly (keyof DatasetSource)[],
   reporters: ['name', 'description', 'fileExtension', 'render'] satisfies readonly (keyof Reporter)[],
 } as const;
@@ -101,7 +101,7 @@ const pluginSchema = z.strictObject({
   name,
   version: z.string().min(1),
   ops: z.array(opSchema).optional(),
-  backends: z.array(part('backends', { ...named, probe: fn, supports: fn, build: fn, load: fn })).optional(),
+  backends: z.array(part('backends', { ...named, probe: fn, supports: fn, build: fn, load: fn, compilesAtLoad: z.boolean().optional() })).optional(),
   datasets: z.array(dataset).optional(),
   calibrators: z.array(calibrator).optional(),
   reporters: z.array(part('reporters', { ...named, fileExtension: z.string(), render: fn })).optional(),

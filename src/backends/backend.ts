@@ -259,6 +259,11 @@ export interface Backend {
    * that this one has the machine.
    */
   reference?(model: ReferenceSource): Promise<ReferenceModel>;
+  /**
+   * A GPU's driver compiles an engine's kernels as it is loaded, and keeps them for later processes when the one that compiled them exits. Processes that
+   * load an engine side by side would each compile it.
+   */
+  readonly compilesAtLoad?: boolean;
   /** Environment that a worker process must have before it starts (driver paths, say), for the device that it will open. */
   workerEnvironment?(device?: string): Promise<Readonly<Record<string, string>>>;
 }

@@ -9,7 +9,7 @@
 import { performance } from 'node:perf_hooks';
 import type { Round, YardstickReading } from '../results/record.ts';
 import { createRandom, deriveSeed, shuffle } from '../stats/random.ts';
-import { type Sitting, openSitting } from './sitting.ts';
+import { type Sitting, loadAndLeave, openSitting } from './sitting.ts';
 import { WorkerFailure } from './failure.ts';
 import { completedOutcome } from './outcome.ts';
 import type { CaseOutcome, CasePlan, MeasureEvent, MeasurePlan, OpenCase } from './plan.ts';
@@ -50,6 +50,7 @@ export async function* measureCases(
   const cases = plan.cases.map((casePlan, index): Progress => {
     return { plan: casePlan, index, rounds: [], sittings: [], lastRoundMs: 0, over: false };
   });
+  const firstLoads = new Map<string, number>();
   const finish = (progress: Progress, outcome: CaseOutcome): MeasureEvent => {
     progress.over = true;
     return { kind: 'case-done', case: progress.plan.case, outcome };
@@ -62,11 +63,11 @@ export async function* measureCases(
         if (signal?.aborted) break;
         const startMs = nowMs();
         if (startMs + progress.lastRoundMs > endMs) {
-          yield finish(progress, await outOfBudget(plan, progress));
+          yield finish(progress, await outOfBudget(plan, progress, firstLoads));
           continue;
         }
         yield { kind: 'round-started', case: progress.plan.case, round, rounds: plan.rounds };
-        const failed = await attempt(plan, progress, { round, position, services, signal });
+        const failed = await attempt(plan, progress, { round, position, services, signal, firstLoads });
         if (signal?.aborted && failed) break;
         if (failed) {
           yield finish(progress, failed);
@@ -74,14 +75,14 @@ export async function* measureCases(
         }
         progress.lastRoundMs = nowMs() - startMs;
         yield { kind: 'round-done', case: progress.plan.case, round: progress.rounds.at(-1)!, rounds: plan.rounds };
-        if (round === plan.rounds - 1) yield finish(progress, await complete(plan, progress));
+        if (round === plan.rounds - 1) yield finish(progress, await complete(plan, progress, firstLoads));
       }
       const look = signal?.aborted ? -1 : (plan.looks ?? []).indexOf(round + 1);
       if (look < 0) continue;
       const settled = new Set<string>();
       yield { kind: 'look', look, open: cases.filter(({ over }) => !over).map(openCase), settled };
       for (const progress of cases) {
-        if (!progress.over && settled.has(progress.plan.case.id)) yield finish(progress, await complete({ rounds: progress.rounds.length }, progress));
+        if (!progress.over && settled.has(progress.plan.case.id)) yield finish(progress, await complete({ rounds: progress.rounds.length }, progress, firstLoads));
       }
     }
     for (const progress of cases) {
@@ -97,20 +98,28 @@ interface Attempt {
   readonly position: number;
   readonly services: MeasureServices;
   readonly signal: AbortSignal | undefined;
+  readonly firstLoads: FirstLoads;
 }
 
+/** How long the loads took that came before all others, by the engine's path. */
+type FirstLoads = Map<string, number>;
+
 /** One round of one case, its process included. Undefined: it went well and the round is in `progress`. */
-async function attempt(plan: MeasurePlan, progress: Progress, { round, position, services, signal }: Attempt): Promise<CaseOutcome | undefined> {
+async function attempt(plan: MeasurePlan, progress: Progress, { round, position, services, signal, firstLoads }: Attempt): Promise<CaseOutcome | undefined> {
   try {
     const kept = plan.isolation === 'case' ? progress.sittings.at(-1) : undefined;
-    const sitting = kept ?? (await openSitting(plan, progress.plan, services.start ?? startWorker, signal));
+    const start = services.start ?? startWorker;
+    const { enginePath, loadFirst } = progress.plan;
+    // Without a kept process there is one that has left, from the second round on.
+    if (loadFirst && plan.isolation === 'case' && !firstLoads.has(enginePath)) firstLoads.set(enginePath, await loadAndLeave(plan, progress.plan, start, signal));
+    const sitting = kept ?? (await openSitting(plan, progress.plan, start, signal));
     if (!kept) progress.sittings.push(sitting);
     const seed = deriveSeed(deriveSeed(plan.seed, progress.index), round);
     // A fake device's time is not this machine's, so nothing of this machine explains it.
     const yardstick = sitting.loaded.device.kind === 'fake' ? [] : services.yardstick();
     const reading = await sitting.measure(seed);
-    const start = kept ? {} : { start: { loadMs: sitting.loaded.loadMs, firstRunMs: sitting.answered.firstRunMs } };
-    progress.rounds.push({ ...reading, ...start, index: round, position, yardstick: [...yardstick, ...reading.yardstick] });
+    const started = kept ? {} : { start: { loadMs: sitting.loaded.loadMs, firstRunMs: sitting.answered.firstRunMs } };
+    progress.rounds.push({ ...reading, ...started, index: round, position, yardstick: [...yardstick, ...reading.yardstick] });
     if (plan.isolation === 'round') await sitting.close();
     return undefined;
   } catch (error) {
@@ -124,12 +133,13 @@ function openCase({ plan, rounds, sittings }: Progress): OpenCase {
   return { case: plan.case, device: sittings[0]!.loaded.device, rounds };
 }
 
-async function complete(plan: Pick<MeasurePlan, 'rounds'>, progress: Progress): Promise<CaseOutcome> {
+async function complete(plan: Pick<MeasurePlan, 'rounds'>, progress: Progress, firstLoads: FirstLoads): Promise<CaseOutcome> {
   for (const sitting of progress.sittings) await sitting.close();
-  return completedOutcome({ case: progress.plan.case, plannedRounds: plan.rounds }, progress.rounds, progress.sittings);
+  const loadFirstMs = firstLoads.get(progress.plan.enginePath);
+  return completedOutcome({ case: progress.plan.case, plannedRounds: plan.rounds, ...(loadFirstMs !== undefined && { loadFirstMs }) }, progress.rounds, progress.sittings);
 }
 
-async function outOfBudget(plan: MeasurePlan, progress: Progress): Promise<CaseOutcome> {
-  if (progress.rounds.length >= plan.minRounds) return complete(plan, progress);
+async function outOfBudget(plan: MeasurePlan, progress: Progress, firstLoads: FirstLoads): Promise<CaseOutcome> {
+  if (progress.rounds.length >= plan.minRounds) return complete(plan, progress, firstLoads);
   return { status: 'aborted', reason: 'budget', rounds: progress.rounds };
 }

@@ -11,7 +11,7 @@ type Ended = Pick<Sitting, 'loaded' | 'answered' | 'memory'>;
 
 /** `rounds` and `sittings` hold at least one each. */
 export function completedOutcome(
-  about: { readonly case: Case; readonly plannedRounds: number },
+  { loadFirstMs, ...about }: { readonly case: Case; readonly plannedRounds: number; readonly loadFirstMs?: number },
   rounds: readonly Round[],
   sittings: readonly Ended[],
 ): CompletedOutcome {
@@ -22,6 +22,7 @@ export function completedOutcome(
     device: sittings[0]!.loaded.device,
     loadMs: median(sittings.map(({ loaded }) => loaded.loadMs)),
     ...medianSteps(sittings),
+    ...(loadFirstMs !== undefined && { loadFirstMs }),
     firstRunMs: median(sittings.map(({ answered }) => answered.firstRunMs)),
     memory: medianMemory(sittings),
     warnings: warningsOf({ ...about, rounds, quantumNs: sittings[0]!.loaded.quantumNs, cores: availableCores() }),

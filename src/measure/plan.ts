@@ -43,6 +43,8 @@ export interface CasePlan {
   readonly inputs: InputSource;
   /** How the outputs for `inputs` differ from what they should be; undefined where they are right. Asked in every process. */
   readonly checkAnswer?: (outputs: TensorMap) => string | undefined;
+  /** With isolation by case the engine is loaded beforehand by a process that leaves, so that the driver has its kernels for all others (`compilesAtLoad`). */
+  readonly loadFirst?: boolean;
   /** What the backend's `workerEnvironment` gives. */
   readonly environment: Readonly<Record<string, string>>;
   /** Whose worker it is, where it is not this tool's own: another version's, which speaks the same WORKER_PROTOCOL. */
@@ -75,6 +77,8 @@ export interface CompletedOutcome {
   /** Medians over the processes. */
   readonly loadMs: number;
   readonly loadSteps?: LoadSteps;
+  /** Of the process that loaded the engine before all others and left. */
+  readonly loadFirstMs?: number;
   readonly firstRunMs: number;
   /** Of the process with the median peak. */
   readonly memory: MemoryReading;

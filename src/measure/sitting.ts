@@ -30,6 +30,27 @@ export type SittingPlan = Pick<MeasurePlan, 'plugins' | 'timing' | 'timeoutMs' |
  * WorkerFailure, the process ended. When `signal` fires the process is killed.
  */
 export async function openSitting(plan: SittingPlan, casePlan: CasePlan, start: StartWorker, signal: AbortSignal | undefined): Promise<Sitting> {
+  const { timeoutMs } = plan;
+  const open = await startLoaded(plan, casePlan, start, signal);
+  try {
+    const answered = await askAnswer(open.worker, casePlan, timeoutMs);
+    return converse({ ...open, answered, roundTimeoutMs: timeoutMs + roundLimitMs(plan, casePlan, answered.firstRunMs) });
+  } catch (error) {
+    await open.kill();
+    throw error;
+  }
+}
+
+/** Loads the engine in a process that leaves; resolves with how long loading took. Rejects with WorkerFailure, the process ended. */
+export async function loadAndLeave(plan: SittingPlan, casePlan: CasePlan, start: StartWorker, signal: AbortSignal | undefined): Promise<number> {
+  const { loaded, leave } = await startLoaded(plan, casePlan, start, signal);
+  await leave();
+  return loaded.loadMs;
+}
+
+type Loaded = Pick<Conversation, 'worker' | 'loaded' | 'leave' | 'kill'>;
+
+async function startLoaded(plan: SittingPlan, casePlan: CasePlan, start: StartWorker, signal: AbortSignal | undefined): Promise<Loaded> {
   const { nodeArguments = [], timeoutMs } = plan;
   const { environment, worker: home } = casePlan;
   const worker = start({ environment, nodeArguments, ...(home && { entry: home.entry, folder: home.folder }) });
@@ -45,9 +66,7 @@ export async function openSitting(plan: SittingPlan, casePlan: CasePlan, start: 
     await worker.kill();
   };
   try {
-    const loaded = await worker.ask<'load'>({ kind: 'load', task: taskOf(plan, casePlan) }, timeoutMs);
-    const answered = await askAnswer(worker, casePlan, timeoutMs);
-    return converse({ worker, loaded, answered, leave, kill, roundTimeoutMs: timeoutMs + roundLimitMs(plan, casePlan, answered.firstRunMs) });
+    return { worker, leave, kill, loaded: await worker.ask<'load'>({ kind: 'load', task: taskOf(plan, casePlan) }, timeoutMs) };
   } catch (error) {
     await kill();
     throw error;

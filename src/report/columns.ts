@@ -37,7 +37,7 @@ export function columnsOf(report: Report): Column[] {
     rows.some((row) => row.deviceBytes !== undefined) &&
       number('device MiB', (row) => row.deviceBytes, formatMib, 1),
     rows.some((row) => row.pipelinesMs !== undefined) &&
-      number('load ms', (row) => row.loadMs, describeLoad, 6, 'Load is from the engine file to a session that is ready; after the +, the part in which the driver compiles kernels.'),
+      number('load ms', (row) => row.loadMs, describeLoad, 6, loadLegend(rows)),
     rows.some((row) => row.accuracy?.top1Percent !== undefined) && number('top-1', (row) => row.accuracy?.top1Percent, (_, row) => describeTop1(row.accuracy), 2),
     rows.some((row) => row.accuracy !== undefined) &&
       number('vs fp32', (row) => agreementOf(row.accuracy), (_, row) => describeAgreement(row.accuracy), 0, 'vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio.'),
@@ -49,6 +49,16 @@ export function columnsOf(report: Report): Column[] {
 /** `310 + 1240`: the load without the driver's compilation of kernels, and that. */
 function describeLoad(loadMs: number, { pipelinesMs }: MeasuredRow): string {
   return pipelinesMs === undefined ? formatNumber(loadMs) : `${formatNumber(loadMs - pipelinesMs)} + ${formatNumber(pipelinesMs)}`;
+}
+
+/** Says whether the driver had the kernels: a first load may take ten times as long. */
+function loadLegend(rows: readonly MeasuredRow[]): string {
+  const load = 'Load is from the engine file to a session that is ready; after the +, the part in which the driver compiles kernels';
+  const firstMs = rows.flatMap((row) => row.loadFirstMs ?? []);
+  if (firstMs.length === 0) return `${load}.`;
+  const [least, most] = [Math.min(...firstMs), Math.max(...firstMs)].map(formatNumber);
+  const range = least === most ? least : `${least} to ${most}`;
+  return `${load}, or takes those that it kept from a load before all others, which took ${range} ms.`;
 }
 
 /** What a reader must know to read these columns, as sentences. */

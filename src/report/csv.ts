@@ -27,6 +27,7 @@ const COLUMNS: readonly (readonly [head: string, cell: (row: ReportRow) => Cell]
   ['build_ms', (row) => measured(row)?.buildMs],
   ['load_ms', (row) => measured(row)?.loadMs],
   ['load_pipelines_ms', (row) => measured(row)?.pipelinesMs],
+  ['load_first_ms', (row) => measured(row)?.loadFirstMs],
   ['top1_percent', (row) => measured(row)?.accuracy?.top1Percent],
   ['top5_percent', (row) => measured(row)?.accuracy?.top5Percent],
   ['agreement_percent', (row) => measured(row)?.accuracy?.agreementPercent],

@@ -34,6 +34,8 @@ export interface MeasuredRow extends RowBase {
   readonly loadMs: number;
   /** Part of loadMs in which the driver compiled kernels; undefined where the backend does not tell. */
   readonly pipelinesMs: number | undefined;
+  /** Of the load before all others, in a process that left; undefined where there was none. */
+  readonly loadFirstMs: number | undefined;
   readonly accuracy: AccuracyReading | undefined;
   /** Less accurate than the suite allows. */
   readonly overBudget: boolean;
@@ -191,6 +193,7 @@ function measuredRow(record: CompletedRecord, base: RowBase): ReportRow {
     buildMs: record.build.buildMs,
     loadMs: record.build.loadMs,
     pipelinesMs: record.build.loadSteps?.pipelinesMs,
+    loadFirstMs: record.build.loadFirstMs,
     accuracy: record.accuracy,
     overBudget: record.warnings.some(({ kind }) => kind === 'over-budget'),
     speedup: undefined,

@@ -212,6 +212,8 @@ export interface BuildReading {
   readonly loadMs: number;
   /** Parts of it, where the backend tells them; the rest is the engine file and the opening of the device. */
   readonly loadSteps?: LoadSteps;
+  /** Of the load before all others, in a process that left: `loadMs` finds what the driver compiled in it. Absent where there was none. */
+  readonly loadFirstMs?: number;
   readonly firstRunMs: number;
   /** How the engine's kernels were chosen by timing them; absent where they were not. */
   readonly tuning?: Tuning;

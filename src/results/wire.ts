@@ -109,6 +109,7 @@ const build = z.strictObject({
     .strictObject({ uploadMs: amount, pipelinesMs: amount.describe('Kernels compiled by the driver') })
     .exactOptional()
     .describe('Parts of loadMs, where the backend tells them'),
+  loadFirstMs: amount.exactOptional().describe('The load before all others, in a process that left: loadMs finds what the driver compiled in it'),
   firstRunMs: amount,
   tuning: z
     .strictObject({

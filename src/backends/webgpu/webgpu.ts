@@ -33,6 +33,7 @@ export const webgpuBackend: Backend = {
       throw error;
     }
   },
+  compilesAtLoad: true,
   async workerEnvironment(device) {
     const swiftshader = (device ?? defaultDevice()) === SWIFTSHADER ? await findSwiftshader() : undefined;
     return swiftshader ? swiftshaderEnvironment(swiftshader) : {};

@@ -2,7 +2,7 @@
 import { reportError } from '../../errors.ts';
 import { DEFAULT_TIMING, type MeasurePlan } from '../../measure/plan.ts';
 import type { Case } from '../../results/record.ts';
-import type { TensorMap } from '../../backends/backend.ts';
+import type { Availability, Backend, TensorMap } from '../../backends/backend.ts';
 import { comparable, selectedOutputs } from '../../suite/accuracy.ts';
 import { answerCheck } from './answers.ts';
 import { type BuiltEngine, engineKey, type EngineOutcome } from './engines.ts';
@@ -13,6 +13,13 @@ export interface PlanWithRemarks {
   readonly plan: MeasurePlan;
   /** What a case's record must say of how it was measured. */
   readonly remarks: (entry: Case) => readonly string[];
+}
+
+/** Whether the driver of the engine's device compiles kernels that it keeps for later processes: a GPU's does. */
+export function loadsFirst({ compilesAtLoad = false }: Backend, device: string | undefined, availability: Availability): boolean {
+  if (!compilesAtLoad || availability.status === 'unavailable') return false;
+  const meant = availability.devices.find(({ slug }) => slug === device) ?? availability.devices[0];
+  return meant?.kind === 'gpu';
 }
 
 /** What the fp32 reference answers, of outputs that this engine's can be compared with. Rejects, with why, where there is nothing. */
@@ -45,6 +52,7 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
       inputs: { kind: 'file', path },
       ...(checkAnswer && { checkAnswer }),
       environment: engine.environment,
+      ...(loadsFirst(engine.backend, engine.device, await sweep.probe(engine.backend)) && { loadFirst: true }),
     });
   }
   const plan: MeasurePlan = {

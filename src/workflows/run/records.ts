@@ -75,6 +75,7 @@ export function measuredRecord(
           ...(engine.prebuilt !== undefined && { engineFile: engine.prebuilt }),
           loadMs: outcome.loadMs,
           ...(outcome.loadSteps && { loadSteps: outcome.loadSteps }),
+          ...(outcome.loadFirstMs !== undefined && { loadFirstMs: outcome.loadFirstMs }),
           firstRunMs: outcome.firstRunMs,
           ...(engine.header.tactics?.tuning && { tuning: engine.header.tactics.tuning }),
           ...(shares && { precision: shares }),

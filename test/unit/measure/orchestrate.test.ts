@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { type MeasureServices, measureCases } from '../../../src/measure/orchestrate.ts';
-import type { CaseOutcome, MeasureEvent, MeasurePlan } from '../../../src/measure/plan.ts';
+import type { CaseOutcome, CompletedOutcome, MeasureEvent, MeasurePlan } from '../../../src/measure/plan.ts';
 import { inProcessWorkers } from '../../helpers/in-process.ts';
 import { nullCase, plan } from '../../helpers/measure.ts';
 
@@ -76,6 +76,31 @@ describe('isolation', () => {
     expect(log.filter((line) => line === 'round a.engine')).toHaveLength(3);
     expect(log.filter((line) => line.startsWith('leave'))).toHaveLength(4);
     expect([...outcomes.values()].map(({ status }) => status)).toEqual(Array.from(IDS, () => 'completed'));
+  });
+});
+
+describe('an engine whose driver keeps kernels', () => {
+  const shared = ['one', 'two'].map((id) => nullCase({ id, plan: { enginePath: 'shared.engine', loadFirst: true } }));
+
+  test('by case: is loaded once by a process that leaves, before any that stays', async () => {
+    const { log, outcomes } = await sweep({ cases: [...shared, cases[0]!], isolation: 'case', rounds: 2 });
+    const ofShared = log.filter((line) => /^(load|leave) shared/.test(line)).map((line) => line.split(' ')[0]);
+    expect(ofShared).toEqual(['load', 'leave', 'load', 'load', 'leave', 'leave']);
+    expect(log.filter((line) => line === 'load a.engine')).toHaveLength(1);
+    const firstLoads = ['one', 'two', 'a'].map((id) => (outcomes.get(id) as CompletedOutcome).loadFirstMs);
+    expect(firstLoads).toEqual([expect.any(Number), firstLoads[0], undefined]);
+  });
+
+  test('by round: the process of the first round leaves anyway', async () => {
+    const { log, outcomes } = await sweep({ cases: shared, rounds: 2 });
+    expect(log.filter((line) => line === 'load shared.engine')).toHaveLength(4);
+    expect(outcomes.get('one')).not.toHaveProperty('loadFirstMs');
+  });
+
+  test('one that does not load fails as any other', async () => {
+    const { log, outcomes } = await sweep({ cases: shared, isolation: 'case' }, { faulty: { shared: { fault: 'error', faultAt: 'load' } } });
+    for (const { id } of shared.map((entry) => entry.case)) expect(outcomes.get(id)).toMatchObject({ status: 'failed', stage: 'load', rounds: [] });
+    expect(log.filter((line) => line.startsWith('kill'))).toHaveLength(2);
   });
 });
 

@@ -15,6 +15,13 @@ describe('load time', () => {
     expect(tableReporter.render(input([record]))).not.toContain('load ms');
   });
 
+  it('says what a load before all others took', () => {
+    const after = (loadFirstMs: number) => ({ ...split, build: { ...split.build, loadFirstMs } });
+    expect(tableReporter.render(input([split]))).not.toContain('before all others');
+    expect(tableReporter.render(input([after(4700)]))).toMatch(/before all others, which took 4700\s+ms\./);
+    expect(tableReporter.render(input([after(4700), after(510)]))).toMatch(/which took 510 to\s+4700\s+ms\./);
+  });
+
   it('has columns of the CSV', () => {
     const [head, line] = csvReporter.render(input([split])).split('\r\n').map((text) => text.split(','));
     const cell = (name: string) => line![head!.indexOf(name)];

@@ -232,13 +232,13 @@ describe('golden texts', () => {
 
   it('csv', () => {
     expect(render('csv').replaceAll('\r\n', '\n')).toMatchInlineSnapshot(`
-      "case,status,variant,backend,precision,batch,scenario,device,latency_p50_ms,latency_p50_low_ms,latency_p50_high_ms,latency_p95_ms,latency_p99_ms,device_ms,items_per_second,items_per_batch,memory_bytes,device_bytes,engine_bytes,build_ms,load_ms,load_pipelines_ms,top1_percent,top5_percent,agreement_percent,snr_db,cosine_min,max_abs_error,speedup,rounds,samples,reason
-      onnxruntime/fp32/fusion-on/b1/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,1,single-stream,cpu-test-2c,31.505,31.488078000728134,31.521931093318805,31.595,31.602050000000002,,31.740993493096333,,199229440,,104857600,812,95,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
-      onnxruntime/fp32/fusion-on/b8/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,8,single-stream,cpu-test-2c,215.105,215.0880741206302,215.12192721131433,215.195,215.20204999999999,,37.19113921108296,,199229440,,104857600,812,95,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
-      onnxruntime/int8/fusion-on/b1/single-stream,completed,onnxruntime/int8/fusion-on,onnxruntime,int8,1,single-stream,cpu-test-2c,12.905,12.888084549531767,12.921937651786314,12.995,13.00205,,77.48934521503293,,199229440,,104857600,812,95,,78.8,94.6,98.4,96.5,0.9999,0.001,2.4413018209996125,3,60,
-      onnxruntime/int8/fusion-on/b8/single-stream,failed,onnxruntime/int8/fusion-on,onnxruntime,int8,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,,out-of-memory at measure: the worker ran out of memory
-      webgpu/fp32/fusion-on/b1/single-stream,skipped,webgpu/fp32/fusion-on,webgpu,fp32,1,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,,no adapter
-      webgpu/fp32/fusion-on/b8/single-stream,aborted,webgpu/fp32/fusion-on,webgpu,fp32,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,,"cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)"
+      "case,status,variant,backend,precision,batch,scenario,device,latency_p50_ms,latency_p50_low_ms,latency_p50_high_ms,latency_p95_ms,latency_p99_ms,device_ms,items_per_second,items_per_batch,memory_bytes,device_bytes,engine_bytes,build_ms,load_ms,load_pipelines_ms,load_first_ms,top1_percent,top5_percent,agreement_percent,snr_db,cosine_min,max_abs_error,speedup,rounds,samples,reason
+      onnxruntime/fp32/fusion-on/b1/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,1,single-stream,cpu-test-2c,31.505,31.488078000728134,31.521931093318805,31.595,31.602050000000002,,31.740993493096333,,199229440,,104857600,812,95,,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
+      onnxruntime/fp32/fusion-on/b8/single-stream,completed,onnxruntime/fp32/fusion-on,onnxruntime,fp32,8,single-stream,cpu-test-2c,215.105,215.0880741206302,215.12192721131433,215.195,215.20204999999999,,37.19113921108296,,199229440,,104857600,812,95,,,79.2,94.6,100,96.5,0.9999,0.001,1,3,60,
+      onnxruntime/int8/fusion-on/b1/single-stream,completed,onnxruntime/int8/fusion-on,onnxruntime,int8,1,single-stream,cpu-test-2c,12.905,12.888084549531767,12.921937651786314,12.995,13.00205,,77.48934521503293,,199229440,,104857600,812,95,,,78.8,94.6,98.4,96.5,0.9999,0.001,2.4413018209996125,3,60,
+      onnxruntime/int8/fusion-on/b8/single-stream,failed,onnxruntime/int8/fusion-on,onnxruntime,int8,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,,,out-of-memory at measure: the worker ran out of memory
+      webgpu/fp32/fusion-on/b1/single-stream,skipped,webgpu/fp32/fusion-on,webgpu,fp32,1,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,,,no adapter
+      webgpu/fp32/fusion-on/b8/single-stream,aborted,webgpu/fp32/fusion-on,webgpu,fp32,8,single-stream,cpu-test-2c,,,,,,,,,,,,,,,,,,,,,,,,,"cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)"
       "
     `);
   });
@@ -399,7 +399,7 @@ describe('hostile messages', () => {
 
   it('csv keeps its lines and columns', () => {
     const tables = messages.map((message) => parseCsv(render('csv', hostile(message))));
-    expect(tables.map((rows) => rows.map((row) => row.length))).toEqual(messages.map(() => [32, 32, 32]));
+    expect(tables.map((rows) => rows.map((row) => row.length))).toEqual(messages.map(() => [33, 33, 33]));
     expect(tables.map((rows) => rows[2]?.at(-1))).toEqual(messages.map((message) => `out-of-memory at measure: ${message}`));
   });
 

@@ -209,6 +209,13 @@ describe('runSuite', () => {
     expect(files.map((file) => basename(dirname(file))).sort()).toEqual(['null', 'odd-chip']);
   });
 
+  it('loads an engine first where a GPU’s driver compiles it', async () => {
+    const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'odd' }], measure: { ...SUITE.measure, rounds: 1 } });
+    const path = await plugin(folder, "compilesAtLoad: true, probe: async () => ({ status: 'available', version: '1', devices: [{ slug: 'null', kind: 'gpu', description: '', properties: {} }] })");
+    const { records } = await run({ accuracy: false }, [path]);
+    expect(records).toMatchObject([{ status: 'completed', build: { loadFirstMs: expect.any(Number) } }]);
+  });
+
   it('states speed-ups against what was measured, where the first variant was not', async () => {
     const { folder, run } = await place({ ...SUITE, variants: [{ backend: 'odd' }, { backend: 'null' }] });
     const path = await plugin(folder, "probe: async () => { throw new Error('no driver'); }");
