@@ -8,6 +8,7 @@ import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
 import { DTYPE_BITS, elementCount, fromNumbers, type Tensor, toNumbers } from '../ir/tensor.ts';
+import { fewBitWeights } from './few-bit-weights.ts';
 import { rulePass } from './pass.ts';
 import { addInts, FLOATS, positiveAxis } from './tensors.ts';
 
@@ -20,13 +21,23 @@ const READERS: ReadonlySet<OpKind> = new Set(['FusedAttention', 'MatMul', 'Resha
 /** x·w, and the sum with a vector where one follows. */
 interface Projection {
   readonly product: AnyNode;
-  /** The constant matrix, or the 8-bit integers that it is dequantized from. */
+  /** The constant matrix, or the integers that it is dequantized from. */
   readonly weights: Tensor;
-  /** Of integers: their step by column. */
-  readonly steps: Tensor | undefined;
+  readonly grid: WeightGrid | undefined;
   readonly bias: Tensor | undefined;
   /** The node whose output becomes a part. */
   readonly last: AnyNode;
+}
+
+/** Of integers: their steps, by column or by block and column. */
+interface WeightGrid {
+  readonly steps: Tensor;
+  /** As many zero points; undefined where all are 0. */
+  readonly zeros: Tensor | undefined;
+  /** Depths that share a step; 0 where a column has one. */
+  readonly block: number;
+  /** Bits that blocks of integers take in memory: joined ones take the most of any. */
+  readonly bits: number | undefined;
 }
 
 // x·w1 + b1, x·w2 + b2 = parts of x·[w1 w2] + [b1 b2]
@@ -37,12 +48,16 @@ function fuse(node: AnyNode, edit: GraphEditor): boolean {
   const [depth] = first.weights.dims;
   const alike = edit.consumers(x).flatMap((reader) => {
     const other = reader.op === 'MatMul' && reader.inputs[0] === x ? projectionOf(reader, edit) : undefined;
-    const isAlike = other && other.weights.dims[0] === depth && other.weights.dtype === first.weights.dtype && !other.steps === !first.steps && !other.bias === !first.bias;
+    const isAlike = other && other.weights.dims[0] === depth && other.weights.dtype === first.weights.dtype && areAlike(other.grid, first.grid) && !other.bias === !first.bias;
     return isAlike ? [other] : [];
   });
   if (alike.length < 2) return false;
   replace(x, alike, edit);
   return true;
+}
+
+function areAlike(a: WeightGrid | undefined, b: WeightGrid | undefined): boolean {
+  return a?.steps.dtype === b?.steps.dtype && a?.block === b?.block && a?.bits === b?.bits && !a?.zeros === !b?.zeros;
 }
 
 function projectionOf(product: AnyNode, edit: GraphEditor): Projection | undefined {
@@ -58,19 +73,24 @@ function projectionOf(product: AnyNode, edit: GraphEditor): Projection | undefin
   const output = last.outputs[0]!;
   const readers = edit.consumers(output);
   const isPart = !edit.isOutput(output) && readers.length > 0 && readers.every((reader) => READERS.has(reader.op));
-  return isPart ? { product, weights, steps: quantized?.steps, bias, last } : undefined;
+  return isPart ? { product, weights, grid: quantized?.grid, bias, last } : undefined;
 }
 
-/** Constant int8 weights around 0, with one step for all or one for each column. */
-function quantizedWeights(node: AnyNode | undefined, edit: GraphEditor): { readonly weights: Tensor; readonly steps: Tensor } | undefined {
-  if (node?.op !== 'DequantizeLinear' || node.attrs.block_size !== 0) return undefined;
+/** Constant int8 weights around 0, with one step for all or one for each column; or weights that kernels read packed, with one for each block and column. */
+function quantizedWeights(node: AnyNode | undefined, edit: GraphEditor): { readonly weights: Tensor; readonly grid: WeightGrid } | undefined {
+  if (node?.op !== 'DequantizeLinear') return undefined;
   const [weights, scale, zero] = node.inputs.map((id) => edit.constant(id));
+  if (node.attrs.block_size > 0) {
+    const bits = fewBitWeights(node, 0, edit)?.bits;
+    return bits && { weights: weights!, grid: { steps: scale!, zeros: zero, block: node.attrs.block_size, bits } };
+  }
   const isCentred = !node.inputs[2] || (zero !== undefined && toNumbers(zero).every((value) => value === 0));
   if (weights?.dtype !== 'int8' || weights.dims.length !== 2 || scale?.dtype !== 'float32' || !isCentred) return undefined;
   const columns = weights.dims[1]!;
-  if (elementCount(scale.dims) === 1) return { weights, steps: fromNumbers('float32', [columns], Array.from({ length: columns }, () => toNumbers(scale)[0]!)) };
+  const byColumn = (steps: Tensor) => ({ weights, grid: { steps, zeros: undefined, block: 0, bits: undefined } });
+  if (elementCount(scale.dims) === 1) return byColumn(fromNumbers('float32', [columns], Array.from({ length: columns }, () => toNumbers(scale)[0]!)));
   const isByColumn = scale.dims[0] === columns && positiveAxis(node.attrs.axis, 2) === 1;
-  return isByColumn ? { weights, steps: scale } : undefined;
+  return isByColumn ? byColumn(scale) : undefined;
 }
 
 function replace(x: ValueId, parts: readonly Projection[], edit: GraphEditor): void {
@@ -80,7 +100,7 @@ function replace(x: ValueId, parts: readonly Projection[], edit: GraphEditor): v
   const widths = parts.map(({ weights }) => weights.dims[1]!);
   const type = { dtype, dims: [...dims.slice(0, -1), widths.reduce((sum, width) => sum + width, 0)] };
   const stored = edit.addConstant(sideBySide(parts.map((part) => part.weights)), `${name}_weights`);
-  const weights = parts[0]!.steps ? dequantized(stored, parts.map((part) => part.steps!), name, origins, edit) : stored;
+  const weights = parts[0]!.grid ? dequantized(stored, parts.map((part) => part.grid!), name, origins, edit) : stored;
   let joined = edit.add({ op: 'MatMul', inputs: [x, weights], attrs: {}, origins, name: `${name}_joined`, type });
   if (parts[0]!.bias) {
     const bias = edit.addConstant(sideBySide(parts.map((part) => part.bias!)), `${name}_bias`);
@@ -94,11 +114,13 @@ function replace(x: ValueId, parts: readonly Projection[], edit: GraphEditor): v
   }
 }
 
-/** int8 weights with a step for each column, as the product's operand. */
-function dequantized(weights: ValueId, steps: readonly Tensor[], name: string, origins: readonly string[], edit: GraphEditor): ValueId {
-  const scale = edit.addConstant(sideBySide(steps), `${name}_steps`);
-  const type = { dtype: 'float32' as const, dims: edit.type(weights).dims };
-  return edit.add({ op: 'DequantizeLinear', inputs: [weights, scale], attrs: { axis: 1, block_size: 0 }, origins, name: `${name}_dequantized`, type });
+/** Integers with a step for each column, or for each block of it, as the product's operand. */
+function dequantized(weights: ValueId, grids: readonly WeightGrid[], name: string, origins: readonly string[], edit: GraphEditor): ValueId {
+  const scale = edit.addConstant(sideBySide(grids.map(({ steps }) => steps)), `${name}_steps`);
+  const { block, zeros } = grids[0]!;
+  const zero = zeros ? edit.addConstant(sideBySide(grids.map((grid) => grid.zeros!)), `${name}_zeros`) : '';
+  const type = { dtype: edit.type(scale).dtype, dims: edit.type(weights).dims };
+  return edit.add({ op: 'DequantizeLinear', inputs: [weights, scale, zero], attrs: { axis: block > 0 ? 0 : 1, block_size: block }, origins, name: `${name}_dequantized`, type });
 }
 
 /** Matrices of one height (or vectors) joined along their last axis. */

@@ -26,6 +26,8 @@ interface Network {
   readonly dtype?: DType;
   readonly nodes: readonly INode[];
   readonly constants: Readonly<Record<string, Tensor>>;
+  /** Default: the product alone. */
+  readonly layers?: readonly string[];
 }
 
 function modelOf({ x, y, dtype = 'float32', nodes, constants }: Network): Uint8Array {
@@ -66,14 +68,28 @@ function behind(dtype: keyof typeof RANGES, rows: readonly number[], [depth, col
   };
 }
 
-/** How far the engine is from onnxruntime, in tolerances. Its only product reads packed weights. */
+/** Queries and keys of one input, which are one product. */
+function projections(): Network {
+  const [q, k] = [nBits([3], [64, 16], 4, 32, { zeros: true }), nBits([3], [64, 16], 4, 32, { zeros: true })];
+  const named = (network: Network, suffix: string) => Object.fromEntries(Object.entries(network.constants).map(([name, tensor]) => [`${name}${suffix}`, tensor]));
+  const part = (suffix: string): INode[] => [
+    node('MatMulNBits', ['x', `w${suffix}`, `s${suffix}`, `z${suffix}`], [`p${suffix}`], { K: 64, N: 16, bits: 4, block_size: 32 }, { domain: 'com.microsoft' }),
+    node('Reshape', [`p${suffix}`, 'heads'], [`h${suffix}`]), node('Transpose', [`h${suffix}`], [`t${suffix}`], { perm: suffix === 'q' ? [1, 0, 2] : [1, 2, 0] }),
+  ];
+  return {
+    x: [3, 64], y: [2, 3, 3], constants: { ...named(q, 'q'), ...named(k, 'k'), heads: fromNumbers('int64', [3], [3, 2, 8]) },
+    nodes: [...part('q'), ...part('k'), node('MatMul', ['tq', 'tk'], ['y'])], layers: ['WeightOnlyMatMul', 'Transpose', 'Transpose', 'MatMul'],
+  };
+}
+
+/** How far the engine is from onnxruntime, in tolerances. */
 async function disagreementOf(network: Network, precision: 'fp32' | 'fp16', tolerance: number): Promise<number> {
   const modelBytes = modelOf(network);
   const engine = await compileModel({
     modelBytes, modelName: 'm', folder: undefined, rebatch: false, backend: webgpuBackend, context: { signal: undefined, onProgress: undefined },
     options: buildOptions({ backend: 'webgpu', precision, batch: network.x[0]! }),
   });
-  expect(engine.header.layers.map(({ kind }) => kind).filter((kind) => kind !== 'Reformat')).toEqual(['WeightOnlyMatMul']);
+  expect(engine.header.layers.map(({ kind }) => kind).filter((kind) => kind !== 'Reformat')).toEqual(network.layers ?? ['WeightOnlyMatMul']);
   const session = await webgpuBackend.load(engine, { device: undefined, signal: undefined });
   try {
     const x = fromNumbers(network.dtype ?? 'float32', network.x, draw(network.x, -1, 1));
@@ -96,6 +112,7 @@ describe.skipIf(noDevice)('products with weights of few bits (skipped without Sw
     'MatMulNBits, tiles of 8 bits': nBits([2, 20], [72, 36], 8, 32),
     'uint4 by blocks, zero points': behind('uint4', [4], [80, 10], { block: 16, zeros: true }),
     'int4 by blocks of rows, a transpose between': behind('int4', [3], [72, 11], { block: 24, transposed: true }),
+    'queries and keys by MatMulNBits': projections(),
     'int4 by columns': behind('int4', [2], [50, 12], { zeros: true }),
     'int8 by columns, a Gemm of the transpose': behind('int8', [2], [52, 14], { transposed: true, nodes: [node('Gemm', ['x', 'v', 'b'], ['g'], { transB: 1, alpha: { float: 0.5 } }), node('Relu', ['g'], ['y'])] }),
     'uint8 by columns, tiles': behind('uint8', [19], [33, 17], { zeros: true }),

@@ -118,7 +118,14 @@ describe('projections', () => {
     const weights = b.constant(fromNumbers('int8', [rows, 8], Array.from({ length: rows * 8 }, (_, i) => ((i * 37) % 255) - 127)));
     return b.node('DequantizeLinear', [weights, b.constant(fromNumbers('float32', steps.length === 1 ? [] : [8], steps))], { axis, block_size: 0 });
   };
+  /** Integers below `range`, with a step and a zero point for each block of 8 depths of 16. */
+  const blocked = ({ b }: Sketch, range: number): string => {
+    const integers = (dims: readonly number[], factor: number): string => b.constant(fromNumbers('uint8', dims, Array.from({ length: dims[0]! * dims[1]! }, (_, i) => (i * factor) % range)));
+    return b.node('DequantizeLinear', [integers([16, 8], 37), b.constant(fromNumbers('float32', [2, 8], Array.from({ length: 16 }, (_, i) => (i + 1) / 64))), integers([2, 8], 5)], { axis: 0, block_size: 8 });
+  };
   testRows(fuseProjections, [
+    ['two of weights with steps by block', (s) => { const x = s.x(2, 3, 16); return [0, 1].map(() => view(s, s.b.node('MatMul', [x, blocked(s, 16)], {}))); }, 'DequantizeLinear MatMul Slice Reshape Slice Reshape'],
+    ['weights of 4 and of 8 bits stay', (s) => { const x = s.x(2, 3, 16); return [16, 256].map((range) => view(s, s.b.node('MatMul', [x, blocked(s, range)], {}))); }, 'DequantizeLinear MatMul Reshape DequantizeLinear MatMul Reshape'],
     ['three with biases', (s) => { const x = s.x(2, 3, 5); return [0, 1, 2].map(() => view(s, dense(s, x))); }, 'MatMul Add Slice Reshape Slice Reshape Slice Reshape'],
     ['two of dequantized weights, a step for all and one for each column', (s) => { const x = s.x(2, 3, 5); return [0, 1].map((axis) => view(s, s.b.node('MatMul', [x, quantized(s, axis)], {}))); }, 'DequantizeLinear MatMul Slice Reshape Slice Reshape'],
     ['one of dequantized weights and one of floats stay', (s) => { const x = s.x(2, 3, 5); return [view(s, s.b.node('MatMul', [x, quantized(s, 1)], {})), view(s, s.b.node('MatMul', [x, s.w(5, 8)], {}))]; }, 'DequantizeLinear MatMul Reshape MatMul Reshape'],
