@@ -2,6 +2,7 @@
  * Calibrators: from the distribution of a tensor's values to the range that its grid should cover.
  */
 import { ENTROPY_BINS, entropyThreshold } from './entropy.ts';
+import type { Gate } from './gates.ts';
 import type { Distribution } from './observer.ts';
 import { fakeQuantize, paramsOf, type Range, type Scheme } from './params.ts';
 
@@ -24,8 +25,8 @@ export interface CalibratorOptions {
 
 export const DEFAULT_PERCENTILE = 99.99;
 
-/** The range for a distribution: zero lies in it, and it lies within the values seen. */
-export function calibrateRange(distribution: Distribution, options: CalibratorOptions): Range {
+/** The range for a distribution: zero lies in it, and it lies within the values seen. `mse` takes the error behind a gate, where one alone reads the values. */
+export function calibrateRange(distribution: Distribution, options: CalibratorOptions, gate?: Gate): Range {
   const whole: Range = { low: Math.min(0, distribution.min), high: Math.max(0, distribution.max) };
   const { method, custom } = options;
   if (custom) return checkedRange(custom(distribution, { scheme: options.scheme }), whole, method);
@@ -38,7 +39,7 @@ export function calibrateRange(distribution: Distribution, options: CalibratorOp
     case 'percentile':
       return percentileRange(distribution, whole, options);
     case 'mse':
-      return mseRange(distribution, whole, options.scheme);
+      return mseRange(distribution, whole, options.scheme, gate);
     default:
       return method satisfies never;
   }
@@ -118,9 +119,10 @@ function magnitudeAbove(counts: Float64Array, limit: number, outside: number): n
 const MSE_STEPS = 100;
 
 /** The range of least mean squared error over the histogram: both ends together, then each alone while that still helps. */
-function mseRange(distribution: Distribution, whole: Range, scheme: Scheme): Range {
+function mseRange(distribution: Distribution, whole: Range, scheme: Scheme, gate: Gate | undefined): Range {
   const points = occupiedBins(distribution);
-  const cost = (range: Range) => squaredError(points, range, scheme);
+  const exact = gate ? points.values.map(gate) : points.values;
+  const cost = (range: Range) => squaredError(points, exact, range, scheme, gate);
   let best = { range: whole, error: cost(whole) };
   const consider = (range: Range): void => {
     const error = cost(range);
@@ -162,9 +164,13 @@ function occupiedBins({ positive, negative, limit }: Distribution): Points {
   return { values, counts };
 }
 
-function squaredError({ values, counts }: Points, range: Range, scheme: Scheme): number {
+/** Of what the quantized values become; `exact` is what the values themselves become. */
+function squaredError({ values, counts }: Points, exact: readonly number[], range: Range, scheme: Scheme, gate: Gate | undefined): number {
   const params = paramsOf(range, scheme);
   let error = 0;
-  for (let i = 0; i < values.length; i++) error += counts[i]! * (values[i]! - fakeQuantize(values[i]!, params)) ** 2;
+  for (let i = 0; i < values.length; i++) {
+    const rounded = fakeQuantize(values[i]!, params);
+    error += counts[i]! * (exact[i]! - (gate ? gate(rounded) : rounded)) ** 2;
+  }
   return error;
 }

@@ -5,6 +5,7 @@ import { typeOf, type Graph, type ValueId } from '../ir/graph.ts';
 import { elementCount, sameDims, typedView, type Dims, type Tensor } from '../ir/tensor.ts';
 import type { TensorCalibration } from './calibration.ts';
 import { calibrateRange, type CalibratorOptions } from './calibrators.ts';
+import { type Gate, gatesBehind } from './gates.ts';
 import { createObserver, type Distribution } from './observer.ts';
 import type { Range } from './params.ts';
 import type { Placement } from './placement.ts';
@@ -31,6 +32,7 @@ export function productInputs(graph: Graph, { roles }: Placement): ReadonlySet<V
 
 export function createCollector(graph: Graph, placement: Placement): Collector {
   const means = productInputs(graph, placement);
+  const gates = gatesBehind(graph);
   const observers = new Map(observedValues(graph, placement).map((id) => [id, createObserver()]));
   const channels = new Map<ValueId, ChannelSums>();
   return {
@@ -42,7 +44,7 @@ export function createCollector(graph: Graph, placement: Placement): Collector {
       }
     },
     result: (options) =>
-      Object.fromEntries([...observers].map(([id, observer]) => [id, describe(observer.distribution(), channels.get(id), options)])),
+      Object.fromEntries([...observers].map(([id, observer]) => [id, describe(observer.distribution(), channels.get(id), options, gates.get(id))])),
     distributions: () => new Map([...observers].map(([id, observer]) => [id, observer.distribution()])),
   };
 }
@@ -76,8 +78,8 @@ function addChannels(all: Map<ValueId, ChannelSums>, id: ValueId, data: Float32A
   entry.perChannel += data.length / channels;
 }
 
-function describe(distribution: Distribution, channels: ChannelSums | undefined, options: CalibratorOptions): TensorCalibration {
-  const range = calibrateRange(distribution, options);
+function describe(distribution: Distribution, channels: ChannelSums | undefined, options: CalibratorOptions, gate: Gate | undefined): TensorCalibration {
+  const range = calibrateRange(distribution, options, gate);
   return {
     range,
     seen: { low: distribution.min, high: distribution.max },
