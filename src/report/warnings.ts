@@ -1,4 +1,5 @@
 /** Warnings of records as sentences with advice that fits what the user already did. */
+import type { Precision } from '../engine/engine.ts';
 import type { BenchRecord, RecordWarning } from '../results/record.ts';
 import { formatNumber, formatPercent } from './units.ts';
 
@@ -43,6 +44,13 @@ function keyOf(warning: RecordWarning): string {
       return warning.kind;
   }
 }
+
+const BUDGET_ADVICE: Readonly<Record<Precision, string>> = {
+  fp32: 'see where it goes wrong with tsrt-bench debug layers',
+  fp16: 'see where it goes wrong with tsrt-bench debug layers --precision fp16, or take a variant within the budget',
+  int8: 'find the few nodes to keep with tsrt-bench debug precision and run in mixed, calibrate otherwise (quantization in the suite), or take a variant within the budget',
+  mixed: 'keep more nodes by tsrt-bench debug precision with as many --samples as the run judges by, or take a variant within the budget',
+};
 
 /** One warning of one record, as a sentence without a full stop and an advice. */
 export function describeWarning(warning: RecordWarning, record: BenchRecord): { readonly sentence: string; readonly advice: string | undefined } {
@@ -90,7 +98,7 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
         advice: 'give real weights with --model FILE',
       };
     case 'over-budget':
-      return { sentence: `over the accuracy budget: ${warning.text}`, advice: 'calibrate otherwise (quantization in the suite), or take a variant within the budget' };
+      return { sentence: `over the accuracy budget: ${warning.text}`, advice: BUDGET_ADVICE[record.case.variant.options.precision] };
     case 'notice':
     case 'note':
       return { sentence: warning.text, advice: undefined };

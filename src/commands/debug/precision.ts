@@ -4,6 +4,7 @@ import { EXIT } from '../../errors.ts';
 import type { Grid } from '../../report/grid.ts';
 import { formatNumber, plural } from '../../report/units.ts';
 import type { PrecisionResult } from '../../workflows/debug/precision.ts';
+import { shellWord } from '../../text.ts';
 import { BaseCommand } from '../base.ts';
 import { CONFIG_FLAGS, settings } from '../config-flags.ts';
 import { DATASET_FLAG, SIZE_FLAGS, dataOverrides } from '../suite-flags.ts';
@@ -53,13 +54,17 @@ export default class DebugPrecision extends BaseCommand {
       }),
     );
     const { alignedGrid } = await import('../../report/grid.ts');
-    for (const line of describe(result, alignedGrid)) this.log(line);
+    const { namesModel } = await import('../../suite/load.ts');
+    const next = (await namesModel(args.suite))
+      ? `tsrt-bench build ${shellWord(args.suite)} --precision mixed --calibration ${shellWord(flags.out)}`
+      : 'name the file in the suite (quantization.calibration), and run with --precision mixed';
+    for (const line of describe(result, next, alignedGrid)) this.log(line);
     if (!result.kept) this.exitWith(EXIT.failed);
     return result;
   }
 }
 
-function describe({ ranking, int8, kept, file, samples, dataset, nodes }: PrecisionResult, grid: (grid: Grid) => string): string[] {
+function describe({ ranking, int8, kept, file, samples, dataset, nodes }: PrecisionResult, next: string, grid: (grid: Grid) => string): string[] {
   const keep = new Set(kept?.keep);
   const decibels = (value: number) => (Number.isFinite(value) ? `${formatNumber(value)} dB` : 'exact');
   const rows = ranking.slice(0, SHOWN).map(({ node, snrDb }) => [node, decibels(snrDb), keep.has(node) ? 'fp32' : 'int8']);
@@ -68,6 +73,6 @@ function describe({ ranking, int8, kept, file, samples, dataset, nodes }: Precis
     grid({ heads: ['node', 'alone in int8', 'mixed'], aligns: ['left', 'right', 'left'], rows }),
     `int8     all ${nodes} nodes: ${decibels(int8.snrDb)}, ${int8.withinBudget ? 'within' : 'over'} the budget`,
     ...(kept ? [`mixed    ${keep.size} in fp32: ${decibels(kept.evaluation.snrDb)}, within the budget (${plural(kept.tried, 'set')} tried)`, `file     ${file}`] : []),
-    kept ? 'next     name the file in the suite (quantization.calibration), and run with --precision mixed' : 'no set of nodes meets the budget, fp32 throughout included: loosen it',
+    kept ? `next     ${next}` : 'no set of nodes meets the budget, fp32 throughout included: loosen it',
   ];
 }

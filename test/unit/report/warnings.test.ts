@@ -1,6 +1,7 @@
 /** Every kind of warning has a sentence, and its advice fits what the user did. */
 import { describe, expect, it } from 'vitest';
 import { formatBytes, formatChange, formatNumber, formatPercent } from '../../../src/report/units.ts';
+import type { Precision } from '../../../src/engine/engine.ts';
 import { collectWarnings, describeWarning } from '../../../src/report/warnings.ts';
 import type { RecordWarning } from '../../../src/results/record.ts';
 import { completed } from '../../helpers/records.ts';
@@ -80,5 +81,16 @@ describe('units', () => {
     expect([0, 812, 1536, 102_583_340, 5 * 2 ** 40].map(formatBytes)).toEqual(['0 B', '812 B', '1.50 KiB', '97.8 MiB', '5.00 TiB']);
     expect([100, 99.96, 79.2, 0].map(formatPercent)).toEqual(['100 %', '100.0 %', '79.2 %', '0 %']);
     expect([1, 1.052, 0.997, 1.0001, Infinity].map(formatChange)).toEqual(['0.0 %', '+5.2 %', '−0.3 %', '0.0 %', 'n/a']);
+  });
+
+  it('advises on a broken budget by the precision that broke it', () => {
+    const adviceFor = (precision: Precision) => {
+      const record = completed();
+      const variant = { ...record.case.variant, options: { ...record.case.variant.options, precision } };
+      return describeWarning({ kind: 'over-budget', text: 'SNR is 8 dB, required are 20' }, { ...record, case: { ...record.case, variant } }).advice;
+    };
+    expect(adviceFor('int8')).toContain('tsrt-bench debug precision');
+    expect(adviceFor('mixed')).toContain('--samples');
+    expect(adviceFor('fp16')).toContain('tsrt-bench debug layers --precision fp16');
   });
 });
