@@ -14,7 +14,20 @@ import type { Binding } from './engine/engine.ts';
 import { TsrtError } from './errors.ts';
 import { DTYPE_BITS, elementCount, formatType, sameDims, type Tensor, tensorBytes } from './ir/tensor.ts';
 
-/** How long requests wait for each other, how many may, and how many batches run at once. */
+/** What is asked of a session: one that runs elsewhere, in a worker thread say, need not have more. */
+export type BatchSession = Pick<Session, 'header' | 'inputs' | 'outputs' | 'maxInFlight' | 'run'>;
+
+/** A batch that was answered. */
+export interface BatchReport {
+  /** Of the engine that it ran on. */
+  readonly batch: number;
+  /** For each request in it, milliseconds from its coming until the batch went. */
+  readonly queuedMs: readonly number[];
+  /** Milliseconds from then until the session's answer. */
+  readonly tookMs: number;
+}
+
+/** How long requests wait for each other, how many may, how many batches run at once, and who is told of them. */
 export interface BatcherOptions {
   /**
    * Milliseconds that a request waits at most for others to fill its batch while an engine is free; timers may add one. Default 0: what has come goes
@@ -25,6 +38,8 @@ export interface BatcherOptions {
   readonly maxQueueSize?: number;
   /** Batches under way at once. Default, and at most: what each of the sessions bears. */
   readonly maxInFlight?: number;
+  /** Called for each batch that was answered, before its requests are: for metrics. It must not throw. */
+  readonly onBatch?: (report: BatchReport) => void;
 }
 
 /** A queue of requests before one or several sessions of one model. */
@@ -36,6 +51,8 @@ export interface Batcher {
   run(inputs: TensorMap): Promise<TensorMap>;
   /** Requests answered, and batches that it took. */
   readonly counts: { readonly requests: number; readonly batches: number };
+  /** Requests that wait now; those in a batch under way do not. */
+  readonly waiting: number;
   /** Refuses further requests and resolves when those before are answered. The sessions stay the caller's. */
   close(): Promise<void>;
 }
@@ -57,13 +74,13 @@ export function fillBatch(waiting: number, ascending: readonly number[]): { read
 }
 
 /** Throws TsrtError USAGE where the sessions are not one model's at different batches, or options make no sense. */
-export function createBatcher(sessions: Session | readonly Session[], options: BatcherOptions = {}): Batcher {
+export function createBatcher(sessions: BatchSession | readonly BatchSession[], options: BatcherOptions = {}): Batcher {
   const byBatch = sessionsByBatch('run' in sessions ? [sessions] : sessions);
   return new DynamicBatcher(byBatch, checkedOptions(options, [...byBatch.values()]));
 }
 
 class DynamicBatcher implements Batcher {
-  readonly #sessions: ReadonlyMap<number, Session>;
+  readonly #sessions: ReadonlyMap<number, BatchSession>;
   readonly #options: Required<BatcherOptions>;
   readonly #batches: readonly number[];
   readonly #inputs: readonly Binding[];
@@ -76,7 +93,7 @@ class DynamicBatcher implements Batcher {
   #looks = false;
   #closed: { readonly idle: Promise<void>; done(): void } | undefined;
 
-  constructor(sessions: ReadonlyMap<number, Session>, options: Required<BatcherOptions>) {
+  constructor(sessions: ReadonlyMap<number, BatchSession>, options: Required<BatcherOptions>) {
     this.#sessions = sessions;
     this.#options = options;
     this.#batches = [...sessions.keys()].toSorted((a, b) => a - b);
@@ -85,6 +102,10 @@ class DynamicBatcher implements Batcher {
 
   get counts(): Batcher['counts'] {
     return { ...this.#counts };
+  }
+
+  get waiting(): number {
+    return this.#queue.length;
   }
 
   async run(inputs: TensorMap): Promise<TensorMap> {
@@ -156,8 +177,9 @@ class DynamicBatcher implements Batcher {
     return Math.max(0, this.#queue[0]!.cameMs + this.#options.maxQueueDelayMs - performance.now());
   }
 
-  async #serve(session: Session, batch: number, requests: readonly Waiting[]): Promise<void> {
+  async #serve(session: BatchSession, batch: number, requests: readonly Waiting[]): Promise<void> {
     this.#underWay++;
+    const wentMs = performance.now();
     const spare = this.#spare.get(batch) ?? [];
     this.#spare.set(batch, spare);
     const inputs = batch === 1 ? alone(session.inputs, requests[0]!) : (spare.pop() ?? blank(session.inputs));
@@ -166,6 +188,7 @@ class DynamicBatcher implements Batcher {
       const outputs = await session.run(inputs);
       this.#counts.requests += requests.length;
       this.#counts.batches++;
+      this.#options.onBatch({ batch, queuedMs: requests.map(({ cameMs }) => wentMs - cameMs), tookMs: performance.now() - wentMs });
       for (const [i, { resolve }] of requests.entries()) resolve(itemOf(outputs, batch, i));
       // Not that of a batch that failed, which the session may read still.
       if (batch > 1) spare.push(inputs);
@@ -205,20 +228,14 @@ export function itemOf(outputs: TensorMap, batch: number, index: number): Tensor
 
 const ofOneItem = (bindings: readonly Binding[]): readonly Binding[] => bindings.map((binding) => ({ ...binding, dims: [1, ...binding.dims.slice(1)] }));
 
-function sessionsByBatch(sessions: readonly Session[]): ReadonlyMap<number, Session> {
+function sessionsByBatch(sessions: readonly BatchSession[]): ReadonlyMap<number, BatchSession> {
   const [first] = sessions;
   if (!first) throw new TsrtError('USAGE', 'a batcher needs a session', { fix: 'load an engine for each batch, such as 1, 8 and 32' });
-  const byBatch = new Map<number, Session>();
+  const byBatch = new Map<number, BatchSession>();
   for (const session of sessions) {
     const { batch } = session.header.options;
-    for (const [kind, bindings] of [['input', session.inputs], ['output', session.outputs]] as const) {
-      for (const binding of bindings) {
-        const isWhole = Number.isInteger((elementCount(binding.dims.slice(1)) * DTYPE_BITS[binding.dtype]) / 8);
-        if (binding.dims[0] === batch && !binding.dynamic && (isWhole || batch === 1)) continue;
-        const why = binding.dims[0] === batch && !isWhole ? 'has items that end within a byte' : binding.dynamic ? 'has as many rows as the data give' : `has no first axis of ${batch}, the engine's batch`;
-        throw new TsrtError('USAGE', `requests can't be joined: ${kind} '${binding.name}' ${formatType(binding)} ${why}`, { fix: 'run the sessions of such a model by themselves' });
-      }
-    }
+    const why = whyApart(session);
+    if (why !== undefined) throw new TsrtError('USAGE', `requests can't be joined: ${why}`, { fix: 'run the sessions of such a model by themselves' });
     if (byBatch.has(batch)) throw new TsrtError('USAGE', `two of the sessions are for batch ${batch}`, { fix: 'give one for each batch; streams of one session run several batches at once' });
     if (!alike(first.inputs, session.inputs) || !alike(first.outputs, session.outputs)) {
       throw new TsrtError('USAGE', 'the sessions are of different models: but for the batch their inputs and outputs have to be the same', { fix: 'build all of them from one model, with --batch' });
@@ -228,11 +245,25 @@ function sessionsByBatch(sessions: readonly Session[]): ReadonlyMap<number, Sess
   return byBatch;
 }
 
+/** Why requests to a session can't be joined; undefined where they can. */
+export function whyApart({ header, inputs, outputs }: BatchSession): string | undefined {
+  const { batch } = header.options;
+  for (const [kind, bindings] of [['input', inputs], ['output', outputs]] as const) {
+    for (const binding of bindings) {
+      const isWhole = Number.isInteger((elementCount(binding.dims.slice(1)) * DTYPE_BITS[binding.dtype]) / 8);
+      if (binding.dims[0] === batch && !binding.dynamic && (isWhole || batch === 1)) continue;
+      const why = binding.dims[0] === batch && !isWhole ? 'has items that end within a byte' : binding.dynamic ? 'has as many rows as the data give' : `has no first axis of ${batch}, the engine's batch`;
+      return `${kind} '${binding.name}' ${formatType(binding)} ${why}`;
+    }
+  }
+  return undefined;
+}
+
 function alike(some: readonly Binding[], others: readonly Binding[]): boolean {
   return some.length === others.length && some.every(({ name, dtype, dims }, i) => name === others[i]!.name && dtype === others[i]!.dtype && sameDims(dims.slice(1), others[i]!.dims.slice(1)));
 }
 
-function checkedOptions({ maxQueueDelayMs = 0, maxQueueSize = Number.POSITIVE_INFINITY, maxInFlight }: BatcherOptions, sessions: readonly Session[]): Required<BatcherOptions> {
+function checkedOptions({ maxQueueDelayMs = 0, maxQueueSize = Number.POSITIVE_INFINITY, maxInFlight, onBatch = () => {} }: BatcherOptions, sessions: readonly BatchSession[]): Required<BatcherOptions> {
   const borne = Math.min(...sessions.map((session) => session.maxInFlight));
   const wrong = (name: string, value: number, what: string): never => {
     throw new TsrtError('USAGE', `${name}: expected ${what}, found ${value}`);
@@ -240,7 +271,7 @@ function checkedOptions({ maxQueueDelayMs = 0, maxQueueSize = Number.POSITIVE_IN
   if (!(maxQueueDelayMs >= 0) || maxQueueDelayMs > MAX_DELAY_MS) wrong('maxQueueDelayMs', maxQueueDelayMs, `milliseconds from 0 to ${MAX_DELAY_MS}`);
   if (maxQueueSize !== Number.POSITIVE_INFINITY && !(Number.isInteger(maxQueueSize) && maxQueueSize > 0)) wrong('maxQueueSize', maxQueueSize, 'a positive number of requests');
   if (maxInFlight !== undefined && !(Number.isInteger(maxInFlight) && maxInFlight > 0)) wrong('maxInFlight', maxInFlight, 'a positive number of batches');
-  return { maxQueueDelayMs, maxQueueSize, maxInFlight: Math.min(maxInFlight ?? borne, borne) };
+  return { maxQueueDelayMs, maxQueueSize, maxInFlight: Math.min(maxInFlight ?? borne, borne), onBatch };
 }
 
 /** Whoever waits for a minute has gone; and timers of Node go wrong beyond 2³¹ ms. */

@@ -14,7 +14,7 @@ import { checkCompatible } from './engine/fingerprint.ts';
 import { readEngine } from './engine/read.ts';
 import { TsrtError, withPlace } from './errors.ts';
 
-export { createBatcher, type Batcher, type BatcherOptions } from './batcher.ts';
+export { createBatcher, type Batcher, type BatcherOptions, type BatchReport, type BatchSession } from './batcher.ts';
 export { deserializeEngine };
 export type { DeviceInfo, DevicePeaks, DeviceYardstick, Execution, LayerTime, LoadSteps, ObservedMemory, Session, TensorMap } from './backends/backend.ts';
 export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision, TacticsReport } from './engine/engine.ts';

@@ -1,7 +1,7 @@
 /** Requests collected into batches: on sessions that double their input, and on a clock of the test's own. */
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { type BatcherOptions, createBatcher, fillBatch } from '../../src/batcher.ts';
+import { type BatcherOptions, type BatchReport, createBatcher, fillBatch } from '../../src/batcher.ts';
 import type { Session, TensorMap } from '../../src/backends/backend.ts';
 import type { Binding } from '../../src/engine/engine.ts';
 import { fromNumbers, type Tensor, toNumbers } from '../../src/ir/tensor.ts';
@@ -98,6 +98,21 @@ describe('a batcher', () => {
     const [first, failed, again, fresh] = places;
     expect(again).toBe(first);
     expect(new Set([first, failed, fresh]).size).toBe(3);
+  });
+
+  it('tells of each batch that was answered how long its requests waited and how long it took, and how many wait', async () => {
+    const { session } = fakeSession(2, { latencyMs: 10, fails: [1] });
+    const reports: BatchReport[] = [];
+    const batcher = createBatcher(session, { onBatch: (report) => reports.push(report) });
+    const ask = (value: number) => batcher.run(item(value)).catch(() => undefined);
+    ask(1);
+    await vi.advanceTimersByTimeAsync(4);
+    const rest = [ask(2), ask(3), ask(4)];
+    expect(batcher.waiting).toBe(3);
+    await vi.runAllTimersAsync();
+    await Promise.all(rest);
+    expect(batcher.waiting).toBe(0);
+    expect(reports).toEqual([{ batch: 2, queuedMs: [0], tookMs: 10 }, { batch: 2, queuedMs: [16], tookMs: 10 }]);
   });
 
   it('collects while all engines are busy, in the order of coming', async () => {
