@@ -17,6 +17,7 @@ const ENTRIES = {
   'measure-worker': 'measure/worker',
   'kit-worker': 'kit/worker',
   'verify-worker': 'workflows/verify/worker',
+  'serve-worker': 'serve/worker',
   'side-worker': 'workflows/paired/revision/side-worker',
   'typescript-hooks': 'typescript-hooks',
   'index': 'index',

@@ -117,7 +117,7 @@ export interface ErrorReport {
   readonly stack?: string;
 }
 
-/** Any thrown value as data. */
+/** Any thrown value as data, which crosses the border of a process or a thread; {@link errorFrom} makes an error of it again. */
 export function reportError(error: unknown): ErrorReport {
   if (error instanceof TsrtError) {
     return {
@@ -133,6 +133,14 @@ export function reportError(error: unknown): ErrorReport {
     return { code: 'INTERNAL', message: error.message, ...(error.stack !== undefined && { stack: error.stack }) };
   }
   return { code: 'INTERNAL', message: String(error) };
+}
+
+/** What {@link reportError} gave, as an error again: on the other side of a process' or a thread's border. */
+export function errorFrom({ code, message, stack, ...rest }: ErrorReport): Error {
+  if (code !== 'INTERNAL') return new TsrtError(code, message, rest);
+  const error = new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
 }
 
 /** Where a plugin's code was when it threw: the innermost frame that is neither Node's nor ours; undefined where there is none. */

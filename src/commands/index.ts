@@ -20,6 +20,7 @@ import Plugins from './plugins.ts';
 import Profile from './profile.ts';
 import Report from './report.ts';
 import Run from './run.ts';
+import Serve from './serve.ts';
 import Verify from './verify.ts';
 
 export const COMMANDS = {
@@ -44,5 +45,6 @@ export const COMMANDS = {
   profile: Profile,
   report: Report,
   run: Run,
+  serve: Serve,
   verify: Verify,
 };

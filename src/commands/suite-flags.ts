@@ -113,6 +113,11 @@ export function parseDuration(flag: string, value: string): number {
   throw new TsrtError('USAGE', `${flag} takes a length of time, found '${value}'`, { fix: `for example: ${flag} 500ms, ${flag} 2s, ${flag} 1m` });
 }
 
+/** As {@link parseDuration}, and 0, with a unit or without, for none. Throws USAGE. */
+export function parseDelay(flag: string, value: string): number {
+  return /^0(ms|s|m|h)?$/.test(value.trim()) ? 0 : parseDuration(flag, value);
+}
+
 function parseOptions(words: readonly string[]): Record<string, (string | number | boolean)[]> {
   const options: Record<string, (string | number | boolean)[]> = {};
   for (const word of words) {

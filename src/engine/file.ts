@@ -137,6 +137,15 @@ export async function examineEngine(
   }
 }
 
+/** The header of an engine file, checked by its SHA-256; the parts are not read. Closes the source. Throws what {@link deserializeEngine} throws of a header. */
+export async function readHeaderFrom(source: ByteSource): Promise<EngineHeader> {
+  try {
+    return readEnvelope(await readPrelude(source)).header;
+  } finally {
+    await source.close();
+  }
+}
+
 /** Offsets stand in the header and depend on its length; they are repeated until they agree, which two or three turns do. */
 function settleHeader(engine: Engine, names: readonly string[], lengths: readonly number[], hashes: readonly string[]) {
   let headerLength = 0;

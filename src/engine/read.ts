@@ -3,7 +3,7 @@ import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { TsrtError, withPlace } from '../errors.ts';
 import type { Engine, EngineHeader } from './engine.ts';
-import { examineEngine, isEngineFile, readEngineFrom } from './file.ts';
+import { examineEngine, isEngineFile, readEngineFrom, readHeaderFrom } from './file.ts';
 import type { ByteSource } from './source.ts';
 
 /** A file with what its header says; its parts are not held. */
@@ -19,6 +19,11 @@ export interface ExaminedEngine {
 export async function readEngine(file: string, signal?: AbortSignal): Promise<Engine> {
   signal?.throwIfAborted();
   return readEngineFrom(await openSource(file, { signal })).catch(named(file));
+}
+
+/** What a file says of itself; whether its parts are whole is not looked at. Throws what {@link readEngine} throws. */
+export async function readEngineHeader(file: string): Promise<EngineHeader> {
+  return readHeaderFrom(await openSource(file, {})).catch(named(file));
 }
 
 /** Reads and checks a file to its end, a part at a time. Throws what {@link readEngine} throws. */

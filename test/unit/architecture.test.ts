@@ -22,6 +22,7 @@ const LAYERS: readonly (readonly string[])[] = [
   ['runtime.ts', 'node.ts'],
   ['plugin.ts', 'plugin-guard.ts', 'plugin-answers.ts', 'plugin-schema.ts', 'plugin-import.ts', 'plugin-peer.ts', 'plugin-source.ts', 'plugin-typescript.ts', 'typescript-hooks.ts', 'registry.ts', 'config.ts'],
   ['suite'],
+  ['serve'],
   ['kit'],
   ['measure'],
   ['results'],

@@ -1,7 +1,7 @@
 /** Worker processes that check cases: started again after a crash or a hang, which becomes the result of its case. */
 import { fork } from 'node:child_process';
 import { builtEntry } from '../../entries.ts';
-import { TsrtError, type ErrorReport } from '../../errors.ts';
+import { errorFrom, TsrtError, type ErrorReport } from '../../errors.ts';
 import type { VerifyCase } from './cases.ts';
 import type { Reply, Request } from './messages.ts';
 import type { CaseResult } from './result.ts';
@@ -171,7 +171,7 @@ function startProcess({ entry, environment, goodbyeMs = GOODBYE_MS }: PoolSettin
         clearTimeout(timer);
         pending = undefined;
       });
-      if (reply.kind === 'failed') throw fromReport(reply.error);
+      if (reply.kind === 'failed') throw errorFrom(reply.error);
       return reply;
     },
   };
@@ -184,11 +184,4 @@ class Dead extends Error {
     super(report.message);
     this.report = report;
   }
-}
-
-function fromReport({ code, message, stack, ...rest }: ErrorReport): Error {
-  if (code !== 'INTERNAL') return new TsrtError(code, message, rest);
-  const error = new Error(message);
-  if (stack !== undefined) error.stack = stack;
-  return error;
 }
