@@ -7,7 +7,7 @@ import type { CompositePlan, CompositeSegment } from '../../src/engine/composite
 import type { BuildOptions, Engine } from '../../src/engine/engine.ts';
 import { deserializeEngine, serializeEngine } from '../../src/engine/file.ts';
 import { TsrtError } from '../../src/errors.ts';
-import type { Graph } from '../../src/ir/graph.ts';
+import type { Graph, ValueId } from '../../src/ir/graph.ts';
 import { fromNumbers, toNumbers, type Tensor } from '../../src/ir/tensor.ts';
 import { exportGraph } from '../../src/onnx/export.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
@@ -70,6 +70,12 @@ async function calibrationOf(graph: Graph, choices: Partial<Calibration['quantiz
     quantization: { biasCorrection: false, equalization: false, firstLayer: 'int8', lastLayer: 'int8', keep: [], ...choices }, beyondHalf: [], tensors,
   };
   return { cache, stamp: { sha256: 'f'.repeat(64), method: 'minmax', dataset: 'seeded' } };
+}
+
+/** Grids and borders are those of the whole graph in onnxruntime; sums that are the output are stored as halves, once. */
+async function expectWholeOf(graph: Graph, inputs: Map<ValueId, Tensor>, actual: Tensor, absolute = 2 ** -25): Promise<void> {
+  const [expected] = (await runGraph((await quantizeNet(graph, { fused: true })).graph, inputs)).values();
+  expect(distance(actual, toNumbers(expected!), { absolute, relative: 1.001 * 2 ** -11 })).toBeLessThan(1);
 }
 
 /** Kind and type of what matters in {@link gated}. */
@@ -196,8 +202,7 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
     const inputs = pictures(graph, 100);
     const [y] = Object.values(await session.run(Object.fromEntries(inputs)));
     await session.dispose();
-    // Grids and borders are the same there.
-    expect(toNumbers(y!)).toEqual(toNumbers([...(await runGraph((await quantizeNet(graph)).graph, inputs)).values()][0]!));
+    await expectWholeOf(graph, inputs, y!);
   });
 
   it('in mixed keep what the calibration names, also behind a part in onnxruntime', async () => {
@@ -229,7 +234,8 @@ describe.skipIf(noDevice)('composite engines (skipped without SwiftShader)', () 
     const session = await webgpuBackend.load(engine, { device: undefined, signal: undefined });
     const [y] = Object.values(await session.run({ x: picture }));
     await session.dispose();
-    expect(toNumbers(y!)).toEqual(toNumbers([...(await runGraph((await quantizeNet(graph)).graph, new Map([['x', x]]))).values()][0]!));
+    // A pixel's number in another order of operations may tip one value to the next step of its grid; the output's own grid would have steps of 6e-3.
+    await expectWholeOf(graph, new Map([['x', x]]), y!, 1e-3);
   });
 
   it('need the option: without it the build says what it can not do', async () => {
