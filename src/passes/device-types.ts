@@ -127,8 +127,9 @@ class Holder {
   }
 
   #hold(node: AnyNode): void {
-    const outputs = node.outputs.map((id) => id && this.#in(id));
-    this.#nodes.push({ ...withTypes(node, this.#held, this.#graph), inputs: node.inputs.map((id) => id && this.#in(id)), outputs } as AnyNode);
+    const typed = withTypes(node, this.#held, this.#graph);
+    const named = (ids: readonly ValueId[]) => ids.map((id) => id && this.#in(id));
+    this.#nodes.push({ ...typed, inputs: named(typed.inputs), outputs: named(typed.outputs) } as AnyNode);
     for (const id of node.outputs) if (this.#computed.has(id)) this.#cast(this.#in(id), id, node.origins);
   }
 

@@ -43,6 +43,7 @@ describe('types that the device lacks', () => {
   it('go out of attributes too', () => {
     const shape = fromNumbers('int64', [1], [3]);
     expect(shown((b) => [b.node('Cast', [b.node('ConstantOfShape', [b.constant(shape)], { value: { dtype: 'float64', value: 2 } })], cast('float32'))])[0]).toBe('ConstantOfShape(int64) → float32');
+    expect(shown((b) => [b.node('Cast', [b.node('CastLike', [b.input('x', { dtype: 'float32', dims: [2] }), b.constant(fromNumbers('float64', [], [1]))], { saturate: 1 })], cast('float32'))])[0]).toBe('Cast(float32) → float32');
     expect(shown((b) => [b.node('Cast', [b.node('EyeLike', [b.input('x', { dtype: 'float32', dims: [2, 2] })], { dtype: 'uint64', k: 0 })], cast('float32'))])[0]).toBe('EyeLike(float32) → uint32');
   });
 
