@@ -173,10 +173,21 @@ export function beyond32Bits(tensor: Tensor): number | bigint | undefined {
 
 /** The numbers of a tensor in another type. */
 export function retyped(tensor: Tensor, dtype: DType): Tensor {
-  if (tensor.dtype !== 'bfloat16' || dtype !== 'float32') return fromNumbers(dtype, tensor.dims, toNumbers(tensor));
-  // The upper half of a float32; weights of language models are hundreds of millions of them.
-  const words = Uint32Array.from(typedView(tensor) as Uint16Array, (bits) => bits << 16);
+  if (dtype !== 'float32' || (tensor.dtype !== 'bfloat16' && tensor.dtype !== 'float16')) return fromNumbers(dtype, tensor.dims, toNumbers(tensor));
+  // Weights of language models are hundreds of millions, too many for an array of numbers. A bfloat16 is the upper half of a float32.
+  const halves = typedView(tensor) as Uint16Array;
+  const words = tensor.dtype === 'bfloat16' ? Uint32Array.from(halves, (bits) => bits << 16) : fromFloat16(halves);
   return { dtype, dims: tensor.dims, data: new Uint8Array(words.buffer) };
+}
+
+/** The numbers of all float16. */
+let float16Table: Float32Array | undefined;
+
+function fromFloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
+  const table = (float16Table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => float16ToNumber(bits)));
+  const numbers = new Float32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) numbers[i] = table[halves[i]!]!;
+  return numbers;
 }
 
 const scratch = new DataView(new ArrayBuffer(8));

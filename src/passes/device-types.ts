@@ -1,25 +1,42 @@
 /**
- * Types that a device has no arithmetic for, as the nearest that it has: bfloat16 and float64 as float32, uint64 as uint32.
+ * Types that a device has no arithmetic for, as the nearest that it has: bfloat16 and float64 as float32, uint64 as uint32. And halves as the
+ * float32 that int8 is made of.
  *
  * Inputs and outputs of the graph keep their types, and a cast stands between: bindings convert as they are uploaded and downloaded. Casts to
- * bfloat16 still round to it; what is computed between casts has the precision of float32, which bfloat16 never has less of.
+ * bfloat16 still round to it on a device; what is computed between casts has the precision of float32, which bfloat16 never has less of.
  * Prior art: XLA's FloatNormalization.
  */
 import { freshName } from '../ir/build.ts';
 import { prune } from '../ir/edit.ts';
 import type { AnyNode, Graph, ValueId } from '../ir/graph.ts';
 import { beyond32Bits, type DType, is32Bits, retyped, type Tensor, type TensorType } from '../ir/tensor.ts';
-import type { Pass, PassResult } from './pass.ts';
+import type { Pass, PassReport, PassResult } from './pass.ts';
 
 /** Types that values have between casts only, behind the passes: bindings, and what nodes read and write to which the type itself matters. */
 export const CAST_ONLY: ReadonlySet<DType> = new Set(['bfloat16', 'float64', 'uint64']);
 
 type Held = Readonly<Partial<Record<DType, DType>>>;
 
+/** Both are parts of float32, so that constants stay what they are. */
+const HALVES: Held = { float16: 'float32', bfloat16: 'float32' };
 /** Every bfloat16 is a float32, so that constants may be folded in it. */
 const BFLOAT16: Held = { bfloat16: 'float32' };
 /** These lose something, which what depends on constants alone should not: it is evaluated before. */
 const WIDE: Held = { float64: 'float32', uint64: 'uint32' };
+
+/**
+ * A cast to a half no longer rounds: it goes, as an identity. That is no loss. All ops of the graph leave out the same rounding, so a few casts would
+ * not bring the model's numbers back, and a grid of 8 bits is coarser than a half's 11 by far. What a cast would do is stand between a product
+ * and the next one's grid, and make infinities of numbers that float32 holds.
+ */
+export const halvesAsFloat32: Pass = {
+  name: 'halves-as-float32',
+  summary: 'for int8: compute float16 and bfloat16 in float32, without the rounding of casts',
+  targets: ['onnx'],
+  basic: true,
+  forInt8: true,
+  run: (graph) => holdTypes(graph, HALVES, 'exact'),
+};
 
 export const bfloat16AsFloat32: Pass = {
   name: 'bfloat16-as-float32',
@@ -41,15 +58,37 @@ export const narrowTypes: Pass = {
 export const withoutBfloat16 = (graph: Graph): Graph => holdTypes(graph, BFLOAT16).graph;
 export const inDeviceTypes = (graph: Graph): Graph => holdTypes(graph, { ...BFLOAT16, ...WIDE }).graph;
 
-function holdTypes(graph: Graph, held: Held): PassResult {
+/** Types that every half has the numbers of: all others may be rounded. */
+const IN_HALVES: ReadonlySet<DType> = new Set(['bool', 'int8', 'uint8']);
+/** Casts named in a notice. */
+const NAMED = 5;
+
+/** The notice of casts of the imported graph that {@link halvesAsFloat32} took the rounding of; none where it did not run or there are none. */
+export function droppedRounding({ nodes, types }: Graph, reports: readonly PassReport[]): readonly string[] {
+  if (!reports.some(({ pass }) => pass === halvesAsFloat32.name)) return [];
+  const casts = nodes.filter(({ op, inputs, outputs }) => {
+    if (op !== 'Cast' && op !== 'CastLike') return false;
+    const [from, to] = [types.get(inputs[0]!)!.dtype, types.get(outputs[0]!)!.dtype];
+    return HALVES[to] !== undefined && from !== to && !IN_HALVES.has(from);
+  });
+  if (casts.length === 0) return [];
+  const halves = [...new Set(casts.map(({ outputs }) => types.get(outputs[0]!)!.dtype))].join(' and ');
+  const names = casts.slice(0, NAMED).map(({ name }) => `'${name}'`).join(', ');
+  const more = casts.length > NAMED ? ` and ${casts.length - NAMED} more` : '';
+  return [`Casts to ${halves} do not round, as int8 is made of the model in float32: ${names}${more}.`];
+}
+
+/** `rounded`: casts to bfloat16 round to it; `exact`: no cast rounds to a type that is held in another. */
+function holdTypes(graph: Graph, held: Held, casts: 'rounded' | 'exact' = 'rounded'): PassResult {
   const isAny = [...graph.types.values()].some(({ dtype }) => held[dtype] !== undefined);
-  return isAny ? new Holder(graph, held).run() : { graph, rewrites: {} };
+  return isAny ? new Holder(graph, held, casts === 'rounded').run() : { graph, rewrites: {} };
 }
 
 /** A graph on its way into other types. A value keeps its name in the type that it is computed in; a binding keeps it in its own type. */
 class Holder {
   readonly #graph: Graph;
   readonly #held: Held;
+  readonly #rounds: boolean;
   readonly #types: Map<ValueId, TensorType>;
   readonly #constants: Map<ValueId, Tensor>;
   readonly #nodes: AnyNode[] = [];
@@ -63,9 +102,10 @@ class Holder {
   readonly #wide: ReadonlySet<ValueId>;
   readonly #counts: Record<string, number> = {};
 
-  constructor(graph: Graph, held: Held) {
+  constructor(graph: Graph, held: Held, rounds: boolean) {
     this.#graph = graph;
     this.#held = held;
+    this.#rounds = rounds;
     this.#types = new Map(graph.types);
     this.#constants = new Map(graph.constants);
     this.#values = new Set(graph.types.keys());
@@ -119,7 +159,7 @@ class Holder {
     if (node.op === 'Custom') return true;
     // All of the upper 32 bits would be ones.
     if (node.op === 'BitwiseNot') return true;
-    if ((node.op === 'Cast' || node.op === 'CastLike') && this.#graph.types.get(node.outputs[0]!)!.dtype === 'bfloat16') return true;
+    if (this.#rounds && (node.op === 'Cast' || node.op === 'CastLike') && this.#graph.types.get(node.outputs[0]!)!.dtype === 'bfloat16') return true;
     if (node.op === 'ConstantOfShape') {
       return !is32Bits(node.attrs.value.value, node.attrs.value.dtype);
     }
@@ -187,8 +227,8 @@ function withTypes(node: AnyNode, held: Held, graph: Graph): AnyNode {
     case 'GroupNormalization':
     case 'LayerNormalization':
     case 'RMSNormalization':
-      // Statistics of bfloat16 (16) are computed in float32 (1) too.
-      return { ...node, attrs: { ...node.attrs, stash_type: node.attrs.stash_type === 16 && held.bfloat16 ? 1 : node.attrs.stash_type } } as AnyNode;
+      // Statistics of float16 (10) and bfloat16 (16) are computed in float32 (1) too.
+      return { ...node, attrs: { ...node.attrs, stash_type: (node.attrs.stash_type === 10 && held.float16) || (node.attrs.stash_type === 16 && held.bfloat16) ? 1 : node.attrs.stash_type } } as AnyNode;
     default:
       return node;
   }

@@ -11,6 +11,7 @@ export const PASS_NAMES = [
   'dead-code',
   'shape-constants',
   'split-variadic',
+  'halves-as-float32',
   'bfloat16-as-float32',
   'dequantize-blocks',
   'constant-folding',

@@ -12,7 +12,7 @@ import { completeQdq } from './complete-qdq.ts';
 import { customPatterns } from './custom-patterns.ts';
 import { deadCode } from './dead-code.ts';
 import { decomposeCustom } from './decompose-custom.ts';
-import { bfloat16AsFloat32, narrowTypes } from './device-types.ts';
+import { bfloat16AsFloat32, halvesAsFloat32, narrowTypes } from './device-types.ts';
 import { dequantizeBlocks } from './dequantize-blocks.ts';
 import { dynamicProducts } from './dynamic-products.ts';
 import { earlyAddends } from './early-addends.ts';
@@ -44,6 +44,7 @@ export const PASSES: readonly Pass[] = [
   deadCode,
   shapeConstants,
   splitVariadic,
+  halvesAsFloat32,
   bfloat16AsFloat32,
   dequantizeBlocks,
   constantFolding,
@@ -84,6 +85,8 @@ export interface PipelineOptions {
   readonly fusion: 'on' | 'off';
   /** Names of passes to leave out. Names that no pass has are ignored here; what reads them from a user checks them (names.ts). */
   readonly disabled: readonly string[];
+  /** Whether a calibration is to quantize the result, or to be made of it; default not. */
+  readonly forInt8?: boolean | undefined;
   /** Without it, constant subgraphs stay. */
   readonly fold: Evaluator | undefined;
   /** Ops of plugins, for their patterns. */
@@ -102,9 +105,9 @@ export interface PipelineResult {
 }
 
 /** The passes that these options choose, in order. */
-export function selectPasses({ target, fusion, disabled }: Pick<PipelineOptions, 'target' | 'fusion' | 'disabled'>): readonly Pass[] {
+export function selectPasses({ target, fusion, disabled, forInt8 = false }: Pick<PipelineOptions, 'target' | 'fusion' | 'disabled' | 'forInt8'>): readonly Pass[] {
   return PASSES.filter(
-    (pass) => (fusion === 'on' || pass.basic) && (pass.targets?.includes(target) ?? true) && !disabled.includes(pass.name),
+    (pass) => (fusion === 'on' || pass.basic) && (forInt8 || !pass.forInt8) && (pass.targets?.includes(target) ?? true) && !disabled.includes(pass.name),
   );
 }
 

@@ -12,6 +12,7 @@ import { formatType, sameDims, tensorBytes } from '../../ir/tensor.ts';
 import { exportDivided, type ExportedModel } from '../../onnx/export.ts';
 import { nodeCost } from '../../ops/infer.ts';
 import { unsignedActivations } from '../../passes/complete-qdq.ts';
+import { droppedRounding } from '../../passes/device-types.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
 import type { PassReport } from '../../passes/pass.ts';
 import { runPasses } from '../../passes/pipeline.ts';
@@ -72,11 +73,13 @@ export async function buildOrtEngine(input: BuildInput, context: BuildContext): 
 
 async function compiled(input: BuildInput, imported: Graph, { signal, onProgress }: BuildContext): Promise<Content> {
   onProgress?.('passes', 0, 3);
+  const { precision, fusion, disabledPasses } = input.options;
   const { graph, reports } = await runPasses(imported, {
     target: 'onnx',
-    fusion: input.options.fusion,
-    disabled: input.options.disabledPasses,
+    fusion,
+    disabled: disabledPasses,
     fold: evaluateConstants,
+    forInt8: (precision === 'int8' || precision === 'mixed') && !isQuantized(imported),
   });
   signal?.throwIfAborted();
   onProgress?.('export', 1, 3);
@@ -103,6 +106,7 @@ async function compiled(input: BuildInput, imported: Graph, { signal, onProgress
     ...(pixels.length > 0 && { pixels }),
     ...(precise !== graph && !own && input.calibration && { calibration: input.calibration.stamp }),
     ...proven,
+    notices: [...proven.notices, ...droppedRounding(imported, reports)],
   };
 }
 

@@ -10,7 +10,7 @@ import { inCarriers } from './few-bits.ts';
 import { loadOrt, SILENT } from './library.ts';
 import { AS_WRITTEN } from './options.ts';
 import { externalData } from './parts.ts';
-import { fromOrt, toOrt } from './tensors.ts';
+import { fromOrt, refuseForeignBindings, toOrt } from './tensors.ts';
 import { sessionThreads } from './threads.ts';
 
 export interface GraphRunner {
@@ -19,7 +19,9 @@ export interface GraphRunner {
   dispose(): Promise<void>;
 }
 
+/** Throws TsrtError MODEL_UNSUPPORTED for an input or output of a type that onnxruntime-node does not bind. */
 export async function openGraph(graph: Graph): Promise<GraphRunner> {
+  refuseForeignBindings(graph);
   const ort = await loadOrt();
   const { bytes, files } = exportDivided(inCarriers(graph));
   const session = await ort.InferenceSession.create(bytes, { ...SILENT, externalData: externalData(files), ...AS_WRITTEN, graphOptimizationLevel: 'all', intraOpNumThreads: sessionThreads(0) });

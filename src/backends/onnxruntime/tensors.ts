@@ -3,6 +3,7 @@
  */
 import { TsrtError } from '../../errors.ts';
 import { isFewBits } from '../../ir/few-bits.ts';
+import type { Graph, ValueId } from '../../ir/graph.ts';
 import { fromNumbers, typedView, type DType, type Tensor } from '../../ir/tensor.ts';
 import type { TensorValue } from '../../onnx/value.ts';
 import { carried, carrierOf } from './carriers.ts';
@@ -20,6 +21,12 @@ export function isOrtDtype(dtype: string): boolean {
 /** Whether an engine's input or output can be of a type: types of few bits lie in wider ones. */
 export function isBoundDtype(dtype: DType): boolean {
   return isOrtDtype(carrierOf(dtype));
+}
+
+/** Throws TsrtError MODEL_UNSUPPORTED for a graph with an input or output in bfloat16. */
+export function refuseForeignBindings({ inputs, outputs, types }: Graph): void {
+  const foreign = [...inputs, ...outputs].find((id) => !isBoundDtype(types.get(id)!.dtype));
+  if (foreign !== undefined) throw unsupportedDtype(types.get(foreign)!.dtype, [foreign]);
 }
 
 /** Throws TsrtError MODEL_UNSUPPORTED for bfloat16. */
@@ -70,8 +77,9 @@ export function refuseForeignOutputs(session: OrtSession): void {
   }
 }
 
-function unsupportedDtype(dtype: string): TsrtError {
+function unsupportedDtype(dtype: string, details: readonly ValueId[] = []): TsrtError {
   return new TsrtError('MODEL_UNSUPPORTED', `onnxruntime-node has no ${dtype} tensors`, {
+    details,
     fix: 'convert the model’s inputs and outputs to another type, such as float32',
   });
 }

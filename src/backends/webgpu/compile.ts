@@ -5,7 +5,7 @@ import type { Plan } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { decomposeCustomNodes } from '../../passes/decompose-custom.ts';
 import type { Graph, ValueId } from '../../ir/graph.ts';
-import { narrowTypes } from '../../passes/device-types.ts';
+import { droppedRounding, narrowTypes } from '../../passes/device-types.ts';
 import { withBytes } from '../../passes/input-bytes.ts';
 import type { PassReport } from '../../passes/pass.ts';
 import { type PipelineOptions, type PipelineResult, runPasses } from '../../passes/pipeline.ts';
@@ -88,7 +88,7 @@ export async function compileWebgpu(input: BuildInput, context: BuildContext): P
     ...(tactics && { tactics }),
     requires: target.requires,
     ...((precision.named || options.precision === 'fp16') && input.calibration && { calibration: input.calibration.stamp }),
-    notices: [...target.notices, ...content.notices, ...notices, ...typeNotices(imported, content.passes), ...(fp16Accumulation ? accumulationNotices(options, profile) : []), ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof, ...precisionElsewhere(content.elsewhere, precision.products)],
+    notices: [...target.notices, ...content.notices, ...notices, ...typeNotices(precision.named?.graph ?? imported, content.passes), ...droppedRounding(imported, precision.named?.reports ?? []), ...(fp16Accumulation ? accumulationNotices(options, profile) : []), ...(lowering.half ? halfNotices(graph, input.calibration?.cache) : []), ...proof, ...precisionElsewhere(content.elsewhere, precision.products)],
     backendData: content.plan,
   };
   return { header, parts: content.parts };

@@ -54,7 +54,7 @@ export async function planPrecision(imported: Graph, { options, calibration, mod
   if ((precision !== 'int8' && precision !== 'mixed') || !calibration) {
     return { named: undefined, products: new Set(), of: (graph) => ({ graph, products: [], own: false, without: [] }) };
   }
-  const result = await runPasses(imported, { ...passes, target: 'onnx' });
+  const result = await runPasses(imported, { ...passes, target: 'onnx', forInt8: true });
   const { graph, ranges, kept } = forParts(result.graph, calibration.cache);
   return {
     named: { ...result, graph },
@@ -114,7 +114,7 @@ export function provePrecision(layers: readonly EngineLayer[], { products, own, 
 export function precisionElsewhere(elsewhere: readonly string[], products: ReadonlySet<string>): readonly string[] {
   const names = elsewhere.filter((name) => products.has(name));
   if (names.length === 0) return [];
-  return [`${names.length} of ${products.size} products run in onnxruntime, in the types that the model has: ${named(names)}.`];
+  return [`${names.length} of ${products.size} products run in onnxruntime, in floats: ${named(names)}.`];
 }
 
 /** Kinds of layers whose kernels multiply 8-bit integers. */
@@ -141,7 +141,8 @@ export function typeNotices({ types, constants }: Graph, passes: readonly PassRe
  * and constants that no half holds.
  */
 export function halfNotices(graph: Graph, calibration: Calibration | undefined): readonly string[] {
-  const kept = [...beyondHalf(calibration)].filter((id) => graph.types.has(id) && !graph.constants.has(id));
+  // The calibration of a model in halves knows its values in float32.
+  const kept = [...beyondHalf(calibration)].filter((id) => graph.types.get(id)?.dtype === 'float32' && !graph.constants.has(id));
   const ranges = calibration
     ? kept.length === 0 ? [] : [`${named(kept)} ${kept.length === 1 ? 'reaches' : 'reach'} beyond ±${HALF_MAX} in the calibration and stay${kept.length === 1 ? 's' : ''} f32.`]
     : [`Without a calibration every value is taken to lie within ±${HALF_MAX}; what does not becomes that bound.`];

@@ -11,6 +11,7 @@ import { TsrtError } from '../../errors.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
 import { typeOf, type Graph } from '../../ir/graph.ts';
 import type { Tail } from '../../onnx/tail.ts';
+import { halvesAsFloat32 } from '../../passes/device-types.ts';
 import { runPasses } from '../../passes/pipeline.ts';
 import { createCollector, type Collector, observedValues } from '../../quantize/collect.ts';
 import { equalize } from '../../quantize/equalize.ts';
@@ -63,8 +64,9 @@ export async function observeActivations(request: ObserveRequest): Promise<Obser
   const graph = equalization ? equalize(optimized).graph : optimized;
   const placement = calibrationPlacement(graph, scheme);
   if (placement.roles.size === 0) {
-    const isHalf = graph.nodes.some(({ op, inputs }) => PRODUCTS.has(op) && graph.constants.get(inputs[1] ?? '')?.dtype === 'float16');
-    throw unquantizable(request.model.name, isHalf ? 'its weights are halves: int8 is made of the model in float32 that it was converted from' : 'it has no convolution or matrix product with constant weights');
+    const types = graph.nodes.flatMap(({ op, inputs }) => (PRODUCTS.has(op) ? (graph.constants.get(inputs[1] ?? '')?.dtype ?? []) : []));
+    const half = types.find((dtype) => dtype === 'float16' || dtype === 'bfloat16');
+    throw unquantizable(request.model.name, half ? `its weights are ${half}, and int8 is made of float32: leave the pass ${halvesAsFloat32.name} in` : 'it has no convolution or matrix product with constant weights');
   }
   const bindings = (ids: readonly string[]) => ids.map((name): Binding => ({ name, ...typeOf(graph, name) }));
   checkRequest(bindings(graph.inputs), batch);
@@ -125,7 +127,7 @@ export async function optimizedGraph({ model, options, customOps, signal }: Pick
       }),
     readHead(BATCHES[0]),
   );
-  const { graph } = await runPasses(imported, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, signal });
+  const { graph } = await runPasses(imported, { target: 'onnx', fusion, disabled: disabledPasses, fold: evaluateConstants, forInt8: true, signal });
   const opaque = graph.nodes.find((node) => node.op === 'Custom' && node.attrs.definition !== undefined);
   if (opaque?.op === 'Custom') throw unquantizable(model.name, `calibrations run in onnxruntime, and the plugin gives no decomposition of ${opaque.attrs.domain}.${opaque.attrs.opType}`);
   if (isQuantized(graph)) throw unquantizable(model.name, 'it comes with scales of its own, and runs in int8 without a calibration');

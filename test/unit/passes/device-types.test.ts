@@ -2,11 +2,13 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { toDevice } from '../../../src/backends/webgpu/transfer.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
-import { beyond32Bits, type DType, fromNumbers, numberToBfloat16, retyped, toNumbers, typedView } from '../../../src/ir/tensor.ts';
+import { beyond32Bits, type DType, fromNumbers, numberToBfloat16, retyped, type Tensor, toNumbers, typedView } from '../../../src/ir/tensor.ts';
 import { verifyGraph } from '../../../src/ir/verify.ts';
 import { newGraphBuilder, OP_RULES } from '../../../src/ops/builder.ts';
 import { unsupportedNodes } from '../../../src/backends/webgpu/lower/lower.ts';
-import { inDeviceTypes, narrowTypes } from '../../../src/passes/device-types.ts';
+import { droppedRounding, halvesAsFloat32, inDeviceTypes, narrowTypes } from '../../../src/passes/device-types.ts';
+import { runPasses } from '../../../src/passes/pipeline.ts';
+import { fold, runGraph } from '../../helpers/ort.ts';
 import { testRows } from '../../helpers/rules.ts';
 
 const cast = (to: DType) => ({ to, saturate: 1 }) as const;
@@ -65,6 +67,51 @@ describe('types that the device lacks', () => {
     ['doubles, within what a float tells apart', ({ b, n }) => b.node('Mul', [b.input('x', { dtype: 'float64', dims: [3] }), n(0.1, 'float64')], {}), 'Cast Mul Cast'],
     ['none', ({ b, x }) => b.node('Neg', [x(2)], {}), 'Neg'],
   ]);
+});
+
+describe('halves for int8', () => {
+  /** Bindings in one type, a product in a half, a cast to it on the way. */
+  const network = (half: 'float16' | 'bfloat16', binding: DType = half) => {
+    const b = newGraphBuilder('half');
+    const x = b.node('Cast', [b.input('x', { dtype: binding, dims: [2, 3] })], cast(half), { name: 'in' });
+    const product = b.node('MatMul', [x, b.constant(fromNumbers(half, [3, 2], [1, -2, 0.5, 4, 8, 0.25]), 'w')], {}, { outputs: ['product'] });
+    const between = b.node('CastLike', [b.node('Cast', [product], cast('float32')), product], { saturate: 1 }, { name: 'back' });
+    return b.finish([b.node('Cast', [b.node('Relu', [between], {}, { outputs: ['relu'] })], cast(binding), { outputs: ['y'] }), product]);
+  };
+  const prepare = (graph: Graph) => runPasses(graph, { target: 'onnx', fusion: 'on', disabled: [], fold, forInt8: true, verify: true });
+
+  it.each([['float16', 'float16'], ['float16', 'float32'], ['bfloat16', 'bfloat16'], ['bfloat16', 'float32']] as const)('%s between bindings in %s', async (half, binding) => {
+    const before = network(half, binding);
+    const { graph, reports } = await prepare(before);
+    expect([graph.inputs, graph.outputs].map((ids) => ids.map((id) => [id, graph.types.get(id)]))).toEqual([before.inputs, before.outputs].map((ids) => ids.map((id) => [id, before.types.get(id)])));
+    expect([...graph.constants.values()].map((tensor) => [tensor.dtype, toNumbers(tensor)])).toEqual([['float32', [1, -2, 0.5, 4, 8, 0.25]]]);
+    const casts = binding === 'float32' ? [`Cast(float32) → ${half}`] : [`Cast(${half}) → float32`, `Cast(float32) → ${half}`, `Cast(float32) → ${half}`];
+    expect(lines(graph).filter((line) => line.startsWith('Cast')).sort()).toEqual(casts.sort());
+    expect(lines(graph)).toEqual(expect.arrayContaining(['MatMul(float32, float32) → float32', 'Relu(float32) → float32']));
+    // The one that gives what it reads rounds nothing in the model either.
+    const rounding = binding === 'float32' ? "'in', 'back'" : "'back'";
+    expect(droppedRounding(before, reports)).toEqual([`Casts to ${half} do not round, as int8 is made of the model in float32: ${rounding}.`]);
+    expect(droppedRounding(before, [])).toEqual([]);
+  });
+
+  it('computes what the model does, bit for bit where no half rounds', async () => {
+    const before = network('float16');
+    const inputs = new Map([['x', fromNumbers('float16', [2, 3], [1, 2, -3, 0.5, -4, 6])]]);
+    expect(await runGraph((await prepare(before)).graph, inputs)).toEqual(await runGraph(before, inputs));
+  });
+
+  it('are not what other precisions are made of', async () => {
+    const graph = network('float16');
+    expect((await runPasses(graph, { target: 'onnx', fusion: 'on', disabled: [], fold })).graph.types.get('product')?.dtype).toBe('float16');
+    expect(await halvesAsFloat32.run(inDeviceTypes(network('bfloat16', 'float32')), { target: 'onnx', fusion: 'on', fold })).toMatchObject({ rewrites: {} });
+  });
+
+  it.each(['float16', 'bfloat16'] as const)('are float32 exactly, every %s', async (dtype) => {
+    const all: Tensor = { dtype, dims: [1 << 16], data: new Uint8Array(Uint16Array.from({ length: 1 << 16 }, (_, bits) => bits).buffer) };
+    const b = newGraphBuilder('all');
+    const exact = (await fold(b.finish([b.node('Cast', [b.constant(all)], cast('float32'), { outputs: ['y'] })]))).get('y')!;
+    expect(typedView(retyped(all, 'float32'))).toEqual(typedView(exact));
+  });
 });
 
 describe('numbers in 32 bits', () => {

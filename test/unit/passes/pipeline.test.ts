@@ -26,6 +26,7 @@ describe('pipeline', () => {
         "dead-code: drop nodes, constants and optional outputs that nothing reads",
         "shape-constants: compute what follows from static shapes",
         "split-variadic: sums and extremes of many operands in steps that a kernel can bind",
+        "halves-as-float32: for int8: compute float16 and bfloat16 in float32, without the rounding of casts",
         "bfloat16-as-float32: compute bfloat16 in float32, rounded where the model casts to it",
         "dequantize-blocks: constants with a scale for each block are dequantized at build, where no product reads them packed",
         "constant-folding: evaluate subgraphs of constants that do not grow the weights",
@@ -65,7 +66,8 @@ describe('pipeline', () => {
   it('chooses by target, fusion and name', () => {
     const names = (target: 'onnx' | 'webgpu', fusion: 'on' | 'off', disabled: string[] = []): string[] =>
       selectPasses({ target, fusion, disabled }).map((pass) => pass.name);
-    expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name).filter((name) => name !== 'complete-qdq'));
+    expect(names('webgpu', 'on')).toEqual(PASSES.map((pass) => pass.name).filter((name) => name !== 'complete-qdq' && name !== 'halves-as-float32'));
+    expect(selectPasses({ target: 'onnx', fusion: 'off', disabled: [], forInt8: true }).map((pass) => pass.name)).toContain('halves-as-float32');
     expect(names('onnx', 'on')).not.toContain('fuse-conv');
     expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'bfloat16-as-float32', 'dequantize-blocks', 'narrow-types', 'qlinear-products', 'integer-products', 'fold-dequantized']);
     expect(names('onnx', 'on')).not.toContain('integer-products');

@@ -3,15 +3,19 @@ import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
 import sharp from 'sharp';
 import { describe, expect, it } from 'vitest';
+import { openGraph } from '../../../src/backends/onnxruntime/observe.ts';
+import { onnxruntimeBackend } from '../../../src/backends/onnxruntime/onnxruntime.ts';
 import { resolveConfig } from '../../../src/config.ts';
 import { parseCalibration } from '../../../src/quantize/calibration.ts';
 import { openDataset } from '../../../src/suite/datasets.ts';
 import { loadSuite } from '../../../src/suite/load.ts';
+import { observeActivations } from '../../../src/workflows/calibrate/observe.ts';
 import { setApartAsCalibrated } from '../../../src/workflows/calibrate/suite.ts';
 import { calibrateCommand, describeCalibration, type CalibrateCommandRequest } from '../../../src/workflows/calibrate/command.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { temporaryFolder } from '../../helpers/folder.ts';
+import { asHalves, ofHalves, runTwin } from '../../helpers/half-twins.ts';
 import { npzBytes } from '../../helpers/npy.ts';
 import { net } from '../quantize/networks.ts';
 
@@ -91,8 +95,30 @@ describe('calibrate', () => {
     expect(await calibrateCommand(await request(folder, { suite: folder, samples: 6 }))).toMatchObject({ kind: 'calibrated', samples: 6, tensors: expect.any(Number) });
   });
 
-  it.each([['float16', 'its weights are halves'], ['float64', 'no convolution or matrix product']] as const)('says why a model in %s is none for it', async (dtype, reason) => {
-    const folder = await temporaryFolder();
+  it('takes a model in float16, of which int8 is that of the same model in float32', async () => {
+    const [exact, rounded] = [await runTwin('float32', onnxruntimeBackend), await runTwin('float16', onnxruntimeBackend)];
+    expect([...rounded.header.inputs, ...rounded.header.outputs].map(({ dtype }) => dtype)).toEqual(['float16', 'float16']);
+    const { 'x/float32': x, ...others } = rounded.calibration.tensors;
+    expect({ x, ...others }).toEqual(exact.calibration.tensors);
+    expect(rounded.y).toEqual(asHalves(exact.y));
+  });
+
+  it('refuses weights in halves where the pass that widens them is left out', async () => {
+    const refused = observeActivations({
+      model: { name: 'half', bytes: exportGraph(ofHalves('float16')), folder: '' }, options: { fusion: 'on', disabledPasses: ['halves-as-float32'], dims: {}, inputShapes: {} },
+      scheme: 'affine', equalization: false, openDataset: () => Promise.reject(new Error('no samples are asked for')), signal: undefined, onProgress: () => {},
+    });
+    await expect(refused).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: "half can't be calibrated: its weights are float16, and int8 is made of float32: leave the pass halves-as-float32 in" });
+  });
+
+  it('names an input in bfloat16, which onnxruntime does not bind', async () => {
+    const { b } = net();
+    const graph = b.finish([b.node('Relu', [b.input('x', { dtype: 'bfloat16', dims: [2] })], {})]);
+    await expect(openGraph(graph)).rejects.toMatchObject({ code: 'MODEL_UNSUPPORTED', message: 'onnxruntime-node has no bfloat16 tensors', details: ['x'] });
+  });
+
+  it('says why a model in float64 is none for it', async () => {
+    const [folder, dtype, reason] = [await temporaryFolder(), 'float64', 'no convolution or matrix product'] as const;
     const { b } = net();
     const x = b.node('Cast', [b.input('x', { dtype: 'float32', dims: [1, 8] })], { to: dtype, saturate: 1 });
     const product = b.node('MatMul', [x, b.constant(fromNumbers(dtype, [8, 4], Array.from({ length: 32 }, (_, i) => i / 32)))], {});
