@@ -149,13 +149,13 @@ function sessionMistakes(found: Session): string[] {
   if (!isObject(found)) return [`expected a session, found ${kindOf(found)}`];
   const methods = (['run', 'prepare', 'observeMemory', 'dispose'] as const).flatMap((key) => (typeof found[key] === 'function' ? [] : [`${key}: expected a function, found ${kindOf(found[key])}`]));
   const lists = (['inputs', 'outputs'] as const).flatMap((key) => (Array.isArray(found[key]) ? [] : [`${key}: expected a list of bindings, found ${kindOf(found[key])}`]));
-  const most = Number.isSafeInteger(found.maxInFlight) && found.maxInFlight > 0 ? [] : [`maxInFlight: expected a number from 1, found ${shown(found.maxInFlight)}`];
+  const most = Number.isSafeInteger(found.maxInFlight) && found.maxInFlight > 0 ? [] : [`maxInFlight: expected a number of 1 or more, found ${shown(found.maxInFlight)}`];
   return [...methods, ...lists, ...most, ...(isObject(found.memory) ? [] : [`memory: expected an object, found ${kindOf(found.memory)}`])];
 }
 
 function folderMistakes(found: ImageFolder): string[] {
   if (!isObject(found)) return [`expected { ${FOLDER_KEYS.join(', ')} }, found ${kindOf(found)}`];
-  const source = LABEL_SOURCES.includes(found.labelSource) ? [] : [`labelSource: ${shown(found.labelSource)} is none of ${LABEL_SOURCES.join(', ')}`];
+  const source = LABEL_SOURCES.includes(found.labelSource) ? [] : [`labelSource: ${shown(found.labelSource)} is not one of ${LABEL_SOURCES.join(', ')}`];
   return [...unknownKeys(found, FOLDER_KEYS, ''), ...listMistakes(found.images, 'images', imageMistakes), ...source, ...listMistakes(found.notices, 'notices', textMistakes)];
 }
 

@@ -37,7 +37,7 @@ async function imported(source: string): Promise<PluginModule> {
  */
 async function guarded<T>(source: string, work: () => Promise<T>): Promise<T> {
   const onExit = (): void => {
-    process.stderr.write(`error: [plugin ${source}] the process ended while the plugin was loaded: its module calls process.exit, or awaits what never comes\n  fix: mend what the module does when it is imported\n`);
+    process.stderr.write(`error: [plugin ${source}] the process ended while the plugin was loaded: its module calls process.exit, or awaits something that never settles\n  fix: correct what the module does on import\n`);
     process.exitCode = EXIT.usage;
   };
   const { write } = process.stdout;

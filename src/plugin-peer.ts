@@ -9,10 +9,10 @@ export function checkPeer(source: string, version: string = TOOL_VERSION): void 
   const manifest = manifestOf(source);
   const range = manifest && peerRange(manifest);
   if (range === undefined || satisfies(version, range)) return;
-  throw new TsrtError('PLUGIN_INVALID', `the plugin asks for tsrt-bench ${range}; this is ${version}`, {
+  throw new TsrtError('PLUGIN_INVALID', `the plugin needs tsrt-bench ${range}, but this is ${version}`, {
     plugin: source,
     place: manifest!,
-    fix: 'install a version of the plugin for this tsrt-bench, or the tsrt-bench that it asks for; one of your own that works with both says so in its peerDependencies',
+    fix: 'install a version of the plugin for this tsrt-bench, or the tsrt-bench that it needs; if the plugin is yours and works with both, widen the range in its peerDependencies',
   });
 }
 

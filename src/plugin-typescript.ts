@@ -45,7 +45,7 @@ export function importFix(error: unknown, source: string): string | undefined {
   if (/strip-only mode|stripping types is currently unsupported/i.test(text)) return 'TypeScript is read by leaving the types out: no enums, parameter properties or namespaces (tsc --erasableSyntaxOnly finds them), and JavaScript in installed packages';
   if (/Unknown file extension/.test(text)) return 'a plugin is a module (.js, .mjs, .ts, .mts) or a folder with one';
   const [, module, name] = /requested module '([^']+)' does not provide an export named '([^']+)'/.exec(text) ?? [];
-  if (name !== undefined) return `'${module}' has no value '${name}': where it is a type, write import type { ${name} } (tsc --verbatimModuleSyntax finds these)`;
+  if (name !== undefined) return `'${module}' has no value '${name}': if it is a type, write import type { ${name} } (tsc --verbatimModuleSyntax finds these)`;
   const [, missing] = /Cannot find module '([^']+)'/.exec(text) ?? [];
   if (missing !== undefined && !/\.[cm]?[jt]s(on)?$/.test(missing)) return 'write relative imports with their extension, such as ./part.ts';
   return undefined;
@@ -54,7 +54,7 @@ export function importFix(error: unknown, source: string): string | undefined {
 /** `npm init` of today writes "type": "commonjs", by which Node reads every .js file below as CommonJS. */
 function moduleFix(source: string): string {
   const manifest = nearestManifest(dirname(source));
-  return `a plugin is an ES module, and ${manifest ?? 'no package.json'} makes it CommonJS: set "type": "module" there (npm pkg set type=module), or give the plugin's folder a package.json that says so, or call the file ${basename(source, '.js')}.mjs`;
+  return `a plugin is an ES module, and ${manifest ?? 'no package.json'} makes it CommonJS: set "type": "module" there (npm pkg set type=module), or give the plugin's folder a package.json that says so, or name the file ${basename(source, '.js')}.mjs`;
 }
 
 function nearestManifest(folder: string): string | undefined {

@@ -175,7 +175,7 @@ function collectSuites(plugins: readonly LoadedPlugin[]): ReadonlyMap<string, st
     return own.map((place) => {
       const folder = place instanceof URL || place.startsWith('file:') ? fileURLToPath(place) : resolve(dirname(source), place);
       if (!statSync(folder, { throwIfNoEntry: false })?.isDirectory()) {
-        throw new TsrtError('PLUGIN_INVALID', `a suite of the plugin is no folder`, { plugin: name, place: folder, fix: 'name folders that hold a suite.yaml each' });
+        throw new TsrtError('PLUGIN_INVALID', `a suite of the plugin is not a folder`, { plugin: name, place: folder, fix: 'name folders that hold a suite.yaml each' });
       }
       return { folder: folder.replace(/[\\/]+$/, '') };
     });

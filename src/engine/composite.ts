@@ -59,7 +59,7 @@ export function readComposite({ header, parts }: Engine): CompositePlan {
   if (data['composite'] !== COMPOSITE_VERSION) {
     throw new HeaderError(`composite plan: version ${String(data['composite'])}, this runtime reads ${COMPOSITE_VERSION}`);
   }
-  if (!Array.isArray(data['segments']) || Object.keys(data).length !== 2) throw new HeaderError('composite plan: expected segments, nothing else');
+  if (!Array.isArray(data['segments']) || Object.keys(data).length !== 2) throw new HeaderError('composite plan: expected segments, and nothing else');
   const segments = data['segments'].map((item: unknown, index) => readSegment(item, `segments[${index}]`, header));
   checkValues(header, segments);
   for (const name of parts.keys()) {

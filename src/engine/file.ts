@@ -95,7 +95,7 @@ async function preludeOf(header: Uint8Array): Promise<Uint8Array> {
 }
 
 function tooLarge(part: string, bytes: number): TsrtError {
-  return new TsrtError('MODEL_UNSUPPORTED', `the engine's part '${part}' takes ${(bytes / 2 ** 30).toFixed(1)} GiB, and a part of an engine file, which holds a tensor whole, has less than 2`, {
+  return new TsrtError('MODEL_UNSUPPORTED', `the engine's part '${part}' takes ${(bytes / 2 ** 30).toFixed(1)} GiB; a part holds whole tensors, and an engine file takes parts of less than 2 GiB`, {
     fix: 'build it in fp16, which takes half of fp32, or in int8, which takes a quarter; or export the model with its largest tensor split',
   });
 }
@@ -180,7 +180,7 @@ function partOffsets(start: number, lengths: readonly number[]): number[] {
 
 async function readPrelude(source: ByteSource): Promise<Uint8Array> {
   const bytes = await source.take(PRELUDE_BYTES);
-  if (!MAGIC.every((byte, index) => bytes[index] === byte)) throw invalid('it does not start as an engine file does');
+  if (!MAGIC.every((byte, index) => bytes[index] === byte)) throw invalid('it does not start with the signature of one');
   if (bytes.length < PRELUDE_BYTES) throw invalid(`it is cut off after ${bytes.length} bytes`);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const version = view.getUint32(8, true);
@@ -204,7 +204,7 @@ function readEnvelope(bytes: Uint8Array) {
     const envelope = parseBoundedJson(bytes);
     if (typeof envelope !== 'object' || envelope === null) throw new HeaderError('header: expected an object');
     const { engine, parts } = envelope as Readonly<Record<string, unknown>>;
-    if (Object.keys(envelope).length !== 2) throw new HeaderError('header: expected engine and parts, nothing else');
+    if (Object.keys(envelope).length !== 2) throw new HeaderError('header: expected engine and parts, and nothing else');
     return { header: readHeader(engine), entries: readParts(parts) };
   } catch (error) {
     throw invalid(`its header is wrong: ${error instanceof Error ? error.message : String(error)}`, error);
@@ -219,7 +219,7 @@ function readParts(value: unknown): PartEntry[] {
     const entry = (typeof item === 'object' && item !== null ? item : {}) as Readonly<Record<string, unknown>>;
     const { name, offset, length, sha256: hash } = entry;
     if (typeof name !== 'string' || name.length > MAX_NAME_LENGTH) throw new HeaderError(`parts[${index}].name: expected text`);
-    if (names.has(name)) throw new HeaderError(`parts[${index}].name: '${name}' is there twice`);
+    if (names.has(name)) throw new HeaderError(`parts[${index}].name: '${name}' appears twice`);
     names.add(name);
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || (length as number) < 0) {
       throw new HeaderError(`parts[${index}]: expected offset and length as whole numbers`);
@@ -244,7 +244,7 @@ async function readAll(source: ByteSource, headerEnd: number, entries: readonly 
     take(name, part);
     end = offset + length;
   }
-  if ((await source.take(1)).length > 0) throw invalid('it goes on after its last part');
+  if ((await source.take(1)).length > 0) throw invalid('it continues after its last part');
 }
 
 /** Before memory is taken for parts: what no file could have, and what this one is too short for. */
@@ -258,5 +258,5 @@ function checkTable({ size = Infinity }: ByteSource, headerEnd: number, entries:
 }
 
 function invalid(what: string, cause?: unknown): TsrtError {
-  return new TsrtError('ENGINE_INVALID', `this is no intact engine file: ${what}`, { fix: REBUILD, cause });
+  return new TsrtError('ENGINE_INVALID', `this is not a valid engine file: ${what}`, { fix: REBUILD, cause });
 }

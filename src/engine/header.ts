@@ -169,7 +169,7 @@ const count: Reader<number> = (field) =>
 
 /** FLOPs and bytes are estimates and may exceed 2^53. */
 const amount: Reader<number> = (field) =>
-  typeof field.value === 'number' && field.value >= 0 ? field.value : fail(field, 'a number from 0');
+  typeof field.value === 'number' && field.value >= 0 ? field.value : fail(field, 'a number of 0 or more');
 
 const finite: Reader<number> = (field) => (typeof field.value === 'number' && Number.isFinite(field.value) ? field.value : fail(field, 'a number'));
 

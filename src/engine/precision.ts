@@ -30,7 +30,7 @@ export function precisionMismatch(precision: Precision, shares: PrecisionShares 
   if (precision === 'fp32' || !shares) return undefined;
   const share = TYPES[precision].reduce((sum, dtype) => sum + (shares[dtype] ?? 0), 0);
   const enough = precision === 'fp16' ? share >= 0.5 : share > 0;
-  return enough ? undefined : `the engine was asked for in ${precision} and runs ${describeShares(shares)}`;
+  return enough ? undefined : `the engine was requested in ${precision}, but runs ${describeShares(shares)}`;
 }
 
 /** `99.8 % float16, 0.2 % float32`. */

@@ -88,7 +88,7 @@ export class Lane {
     if (reply.kind === 'broken') throw fromReport(reply);
     throw new TsrtError('PLUGIN_FAILED', reply.kind === 'hung' ? `loading it takes longer than ${timeoutMs / 1000} s` : 'the worker process died while it loaded the plugin', {
       ...(reply.kind === 'died' && { details: [reply.message] }),
-      fix: 'mend what the module does when it is imported',
+      fix: 'correct what the module does on import',
     });
   }
 

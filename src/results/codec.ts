@@ -62,7 +62,7 @@ function parseJson(line: string, place: string): unknown {
 
 function checkVersion(value: unknown, place: string): void {
   if (typeof value !== 'object' || value === null || !('schemaVersion' in value)) {
-    throw new TsrtError('RESULTS_INVALID', 'a line of the results file is no record: it has no schemaVersion', {
+    throw new TsrtError('RESULTS_INVALID', 'a line of the results file is not a record: it has no schemaVersion', {
       place,
       fix: 'check that the file is one that `tsrt-bench run` or `tsrt-bench baseline save` wrote',
     });

@@ -10,13 +10,13 @@ const WRITE_FIXES: Readonly<Record<string, readonly [sentence: string, fix: stri
   ENOSPC: ['the disk is full', 'free some space, or write elsewhere with --results FOLDER'],
   EDQUOT: ['the disk quota is used up', 'free some space, or write elsewhere with --results FOLDER'],
   EROFS: ['the file system is read-only', 'write elsewhere with --results FOLDER'],
-  EACCES: ['the folder may not be written to', 'give yourself write permission, or write elsewhere with --results FOLDER'],
-  EPERM: ['the folder may not be written to', 'give yourself write permission, or write elsewhere with --results FOLDER'],
+  EACCES: ['there is no permission to write to the folder', 'give yourself write permission, or write elsewhere with --results FOLDER'],
+  EPERM: ['there is no permission to write to the folder', 'give yourself write permission, or write elsewhere with --results FOLDER'],
   ENOTDIR: ['a part of the path is a file, not a folder', 'move that file away, or write elsewhere with --results FOLDER'],
   EEXIST: ['something else already has that name', 'move it away, or write elsewhere with --results FOLDER'],
-  EISDIR: ['a folder has the name of the file', 'move it away, or write elsewhere with --results FOLDER'],
+  EISDIR: ['a folder already has that name', 'move it away, or write elsewhere with --results FOLDER'],
   EMFILE: ['too many files are open', 'raise the limit of open files (ulimit -n)'],
-  EFBIG: ['the file would be larger than allowed', 'raise the limit (ulimit -f), or write elsewhere with --results FOLDER'],
+  EFBIG: ['the file would exceed the size limit', 'raise the limit (ulimit -f), or write elsewhere with --results FOLDER'],
   ENAMETOOLONG: ['the path is too long', 'write to a folder with a shorter path with --results FOLDER'],
 };
 
@@ -39,6 +39,6 @@ export function unreadable(error: unknown, path: string): unknown {
       cause: error,
     });
   }
-  const sentence = errno === 'EISDIR' ? 'a folder stands where a results file was expected' : `a results file can't be read (${errno})`;
+  const sentence = errno === 'EISDIR' ? 'a folder was found where a results file was expected' : `a results file can't be read (${errno})`;
   return new TsrtError('RESULTS_INVALID', sentence, { place: path, fix: 'name a .jsonl file, a run id or a baseline', cause: error });
 }

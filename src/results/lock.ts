@@ -43,7 +43,7 @@ export async function takeLock(path: string, what: string, retries = 0): Promise
     if (errnoOf(error) !== 'ELOCKED') throw unwritable(error, path);
     throw new TsrtError('RESULTS_LOCKED', `${what} is being written by another process`, {
       place: path,
-      fix: `wait until it has ended; if it died, its lock is free after ${STALE_MS / 1000} s`,
+      fix: `wait until it has ended; if it crashed, its lock expires after ${STALE_MS / 1000} s`,
       cause: error,
     });
   }

@@ -44,7 +44,7 @@ export function parseRecordFile(bytes: Buffer, path: string): RecordFile {
     const line = withoutMark(bytes.toString('utf8', start, feed === -1 ? bytes.length : feed));
     const place = `${path}:${number}`;
     if (feed === -1 && isCut(line)) {
-      const before = records.length === 0 ? 'no whole record before it was' : records.length === 1 ? 'the whole record before it was' : `the ${records.length} whole records before it were`;
+      const before = records.length === 0 ? 'no complete record before it was' : records.length === 1 ? 'the complete record before it was' : `the ${records.length} complete records before it were`;
       return { path, records, notices: [`${place} is cut off in the middle; ${before} read`], cut: true, wholeBytes: start };
     }
     if (line.trim() !== '') records.push(decodeLine(line, place));

@@ -70,7 +70,7 @@ const SHOWN_IDS = 8;
 
 /** No case has the text in its id. */
 export function noCase(suite: string, text: string, ids: readonly string[]): TsrtError {
-  return new TsrtError('USAGE', `no case of suite ${suite} has '${text}' in its id`, { details: [...new Set(ids)].slice(0, SHOWN_IDS), fix: 'give a part of one, such as a variant or b8' });
+  return new TsrtError('USAGE', `no case of suite ${suite} has '${text}' in its id`, { details: [...new Set(ids)].slice(0, SHOWN_IDS), fix: 'give a part of an id, such as a variant or b8' });
 }
 
 async function selectRun(runId: string, { results, suite }: Selection): Promise<RecordSet> {
@@ -95,7 +95,7 @@ async function isFile(path: string): Promise<boolean> {
 
 function notFound(source: string, known: readonly string[]): TsrtError {
   const guess = nearest(source, known);
-  return new TsrtError('RESULTS_NOT_FOUND', `'${source}' is no results file, run or baseline${guess ? `; did you mean '${guess}'?` : ''}`, {
+  return new TsrtError('RESULTS_NOT_FOUND', `'${source}' is not a results file, run or baseline${guess ? `; did you mean '${guess}'?` : ''}`, {
     fix: known.length > 0 ? `known: ${known.slice(-8).join(', ')}, latest` : 'measure first: `tsrt-bench run suites/resnet50`',
   });
 }

@@ -118,7 +118,7 @@ async function entries(path: string) {
     const errno = errnoOf(error);
     if (errno === 'ENOENT') return [];
     if (errno === 'ENOTDIR') {
-      throw new TsrtError('RESULTS_INVALID', 'a file stands where the results folder was expected', {
+      throw new TsrtError('RESULTS_INVALID', 'a file was found where the results folder was expected', {
         place: path,
         fix: 'name the folder with --results FOLDER',
         cause: error,

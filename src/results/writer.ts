@@ -122,7 +122,7 @@ async function writeRecord(
   waiting: number,
 ): Promise<string> {
   if (!held.held()) {
-    throw new TsrtError('RESULTS_LOCKED', `run ${target.runId} was taken over by another process while this one stood still`, {
+    throw new TsrtError('RESULTS_LOCKED', `run ${target.runId} was taken over by another process while this one was suspended`, {
       fix: 'start a new run',
     });
   }
@@ -134,7 +134,7 @@ async function writeRecord(
     await appendLine(file, encodeRecord(record));
     return path;
   } catch (error) {
-    throw unwritable(error, path, [`${waiting} ended case${waiting === 1 ? ' is' : 's are'} not saved yet`]);
+    throw unwritable(error, path, [`${waiting} finished case${waiting === 1 ? ' is' : 's are'} not saved yet`]);
   }
 }
 

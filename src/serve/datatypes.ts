@@ -66,13 +66,13 @@ interface ElementCheck {
   test(element: unknown): boolean;
 }
 
-const NUMBER: ElementCheck = { expected: 'a number', fix: 'NaN and infinities go as binary data', test: (element) => typeof element === 'number' };
+const NUMBER: ElementCheck = { expected: 'a number', fix: 'send NaN and infinities as binary data', test: (element) => typeof element === 'number' };
 const CHECKS: Readonly<Partial<Record<DType, ElementCheck>>> = {
   float16: NUMBER,
   bfloat16: NUMBER,
   float32: NUMBER,
   float64: NUMBER,
-  bool: { expected: 'true or false', fix: 'booleans are no numbers here', test: (element) => typeof element === 'boolean' },
+  bool: { expected: 'true or false', fix: 'numbers are not booleans here', test: (element) => typeof element === 'boolean' },
 };
 
 /** JSON's numbers are read as doubles, which hold every integer up to 2^53. */
@@ -82,7 +82,7 @@ function integerCheck(dtype: DType): ElementCheck {
   const end = isSigned ? 2 ** (bits - 1) : 2 ** bits;
   return {
     expected: bits === 64 ? 'an integer within ±2^53' : `an integer from ${isSigned ? -end : 0} to ${end - 1}`,
-    fix: bits === 64 ? 'larger ones go as binary data' : 'give numbers that the type holds',
+    fix: bits === 64 ? 'send larger ones as binary data' : 'give numbers that fit the type',
     test: (element) => Number.isSafeInteger(element) && (element as number) < end && (element as number) >= (isSigned ? -end : 0),
   };
 }
@@ -99,7 +99,7 @@ export function jsonOfTensor(output: string, tensor: Tensor): string {
   const isHalf = dtype === 'float16' || dtype === 'bfloat16';
   const elements: ArrayLike<number | bigint> & { join(by: string): string } = isHalf ? toNumbers(tensor) : typedView(tensor);
   if (NUMBER === CHECKS[dtype] && !Array.prototype.every.call(elements, Number.isFinite)) {
-    throw new TsrtError('USAGE', `${output}: the answer has NaN or infinities, which JSON can't say`, { fix: 'ask for it as binary data: "parameters": {"binary_data": true}' });
+    throw new TsrtError('USAGE', `${output}: the answer has NaN or infinities, which JSON can't represent`, { fix: 'ask for it as binary data: "parameters": {"binary_data": true}' });
   }
   return `[${elements.join(',')}]`;
 }

@@ -25,10 +25,10 @@ export function createMetrics(): Metrics {
   const requests = new Counter({ name: 'tsrt_bench_requests_total', help: 'Inference requests answered, by HTTP status.', labelNames: ['model', 'status'], registers });
   const errors = new Counter({ name: 'tsrt_bench_request_errors_total', help: 'Inference requests answered with an error.', labelNames: ['model'], registers });
   const duration = new Histogram({ name: 'tsrt_bench_request_duration_seconds', help: 'From the head of an inference request until its answer was written.', labelNames: ['model'], buckets: SECONDS, registers });
-  const items = new Histogram({ name: 'tsrt_bench_batch_items', help: 'Items of requests that went together in a batch, without what filled it up.', labelNames: ['model'], buckets: ITEMS, registers });
-  const queue = new Histogram({ name: 'tsrt_bench_queue_duration_seconds', help: 'From the coming of an item until its batch went.', labelNames: ['model'], buckets: SECONDS, registers });
-  const compute = new Histogram({ name: 'tsrt_bench_compute_duration_seconds', help: "From a batch's going to its engine until the answer was there; batch: the engine's.", labelNames: ['model', 'batch'], buckets: SECONDS, registers });
-  const waiting = new Gauge({ name: 'tsrt_bench_waiting_items', help: 'Items that wait for an engine.', labelNames: ['model'], registers });
+  const items = new Histogram({ name: 'tsrt_bench_batch_items', help: 'Items of requests that were run together in a batch, without its padding.', labelNames: ['model'], buckets: ITEMS, registers });
+  const queue = new Histogram({ name: 'tsrt_bench_queue_duration_seconds', help: 'From the arrival of an item until its batch was sent to an engine.', labelNames: ['model'], buckets: SECONDS, registers });
+  const compute = new Histogram({ name: 'tsrt_bench_compute_duration_seconds', help: "From sending a batch to its engine until its answer was there; batch: the engine's.", labelNames: ['model', 'batch'], buckets: SECONDS, registers });
+  const waiting = new Gauge({ name: 'tsrt_bench_waiting_items', help: 'Items waiting for an engine.', labelNames: ['model'], registers });
   return {
     contentType: registry.contentType,
     request(model, status, seconds) {

@@ -41,13 +41,13 @@ export function serveModel(name: string, engines: ModelEngines, options: Batcher
   const largest = engines.sessions.toSorted((a, b) => b.header.options.batch - a.header.options.batch)[0]!;
   const { header, inputs, outputs } = largest;
   for (const binding of [...inputs, ...outputs]) {
-    if (datatypeOf(binding.dtype) === undefined) throw new TsrtError('USAGE', `${name} can't be served: the protocol has no type for '${binding.name}' ${formatType(binding)}`, { fix: 'give the model inputs and outputs of other types, with a Cast' });
+    if (datatypeOf(binding.dtype) === undefined) throw new TsrtError('USAGE', `${name} can't be served: the protocol has no type for '${binding.name}' ${formatType(binding)}`, { fix: "change the types of the model's inputs and outputs with a Cast" });
   }
   const isBatched = engines.sessions.length > 1 || whyApart(largest) === undefined;
   const maxItems = isBatched ? header.options.batch : 1;
   const { maxQueueSize = Math.max(DEFAULT_QUEUE, maxItems) } = options;
   const batcher = createBatcher(isBatched ? engines.sessions : asOneItem(largest), { ...options, maxQueueSize });
-  if (maxQueueSize < maxItems) throw new TsrtError('USAGE', `${maxQueueSize} items may wait, and one request of ${name} may have ${maxItems}`, { fix: `--max-queue ${maxItems}, or more` });
+  if (maxQueueSize < maxItems) throw new TsrtError('USAGE', `only ${maxQueueSize} items may wait, but one request to ${name} may have ${maxItems}`, { fix: `--max-queue ${maxItems}, or more` });
   const bounds = { inputs, maxItems, maxQueueSize };
   return {
     name,
@@ -76,13 +76,13 @@ interface Bounds {
 
 /** All or none: an answer in part is of no use, and its work would be lost. */
 function checkRoom({ waiting }: Batcher, { maxQueueSize }: Bounds, items: number): void {
-  if (waiting + items > maxQueueSize) throw new TsrtError('OVERLOADED', `${waiting} items wait already`, { fix: 'try again later' });
+  if (waiting + items > maxQueueSize) throw new TsrtError('OVERLOADED', `${waiting} items are already waiting`, { fix: 'try again later' });
 }
 
 async function inferItems(batcher: Batcher, bounds: Bounds, request: TensorMap): Promise<TensorMap> {
   const { inputs, maxItems } = bounds;
   const items = itemsOf(inputs, request);
-  if (items > maxItems) throw new TsrtError('USAGE', `a request of ${items} items, and the largest engine takes ${maxItems}`, { fix: 'ask in parts, or serve an engine of a larger batch as well' });
+  if (items > maxItems) throw new TsrtError('USAGE', `the request has ${items} items, but the largest engine takes ${maxItems}`, { fix: 'split the request, or serve an engine with a larger batch as well' });
   const bindings = inputs.map((binding) => ({ ...binding, dims: [items, ...binding.dims.slice(1)] }));
   const tensors = checkInputs(bindings, request);
   checkRoom(batcher, bounds, items);

@@ -77,7 +77,7 @@ type RequestHeader = z.infer<typeof requestSchema>;
 /** Reads a body, whose JSON ends after `headerLength` bytes; undefined: all of it is JSON. Throws TsrtError USAGE for anything that is no request. */
 export function parseRequest(body: Uint8Array, headerLength: number | undefined): InferRequest {
   if (headerLength !== undefined && headerLength > body.byteLength) {
-    throw new TsrtError('USAGE', `${HEADER_LENGTH}: the JSON is said to have ${headerLength} bytes, and the body has ${body.byteLength}`);
+    throw new TsrtError('USAGE', `${HEADER_LENGTH}: the JSON should have ${headerLength} bytes, but the body has ${body.byteLength}`);
   }
   const end = headerLength ?? body.byteLength;
   const header = readHeader(body.subarray(0, end));
@@ -96,7 +96,7 @@ export function parseHeaderLength(text: string | undefined): number | undefined 
 function readHeader(bytes: Uint8Array): RequestHeader {
   const valid = validate(requestSchema, parseJson(bytes));
   if (valid.ok) return valid.value;
-  throw new TsrtError('USAGE', 'the request is not as the protocol has it', { details: valid.mistakes });
+  throw new TsrtError('USAGE', 'the request does not follow the protocol', { details: valid.mistakes });
 }
 
 function parseJson(bytes: Uint8Array): unknown {
@@ -104,10 +104,10 @@ function parseJson(bytes: Uint8Array): unknown {
   try {
     value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw new TsrtError('USAGE', `the request is no JSON: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    throw new TsrtError('USAGE', `the request is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   }
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value;
-  throw new TsrtError('USAGE', 'the request is no JSON object');
+  throw new TsrtError('USAGE', 'the request is not a JSON object');
 }
 
 function readInputs(inputs: RequestHeader['inputs'], rest: Uint8Array): TensorMap {
@@ -119,7 +119,7 @@ function readInputs(inputs: RequestHeader['inputs'], rest: Uint8Array): TensorMa
     if ((size === undefined) === (data === undefined)) throw new TsrtError('USAGE', `${name}: expected either data or parameters.binary_data_size, found ${size === undefined ? 'neither' : 'both'}`);
     if (size === undefined) return [name, tensorOfJson(name, dtype, dims, data)];
     const bytes = rest.subarray(at, at + size);
-    if (bytes.byteLength < size) throw new TsrtError('USAGE', `${name}: ${size} bytes are announced, and ${bytes.byteLength} follow the JSON`, { fix: `say in the header ${HEADER_LENGTH} where the JSON ends` });
+    if (bytes.byteLength < size) throw new TsrtError('USAGE', `${name}: ${size} bytes are announced, but ${bytes.byteLength} follow the JSON`, { fix: `give the length of the JSON in the header ${HEADER_LENGTH}` });
     at += size;
     return [name, { dtype, dims, data: bytes }];
   });

@@ -73,7 +73,7 @@ export async function groupFiles({ engines, name }: Pick<ServeRequest, 'engines'
     const called = own ?? name ?? model.name;
     const group = groups.get(called) ?? { name: called, files: [], sha256: model.sha256, model: model.name };
     if (group.sha256 !== model.sha256) {
-      throw new TsrtError('USAGE', `two models would be '${called}': ${group.model} of ${group.files[0]}, and another ${model.name} of ${file}`, { fix: `name them apart: NAME=${file}` });
+      throw new TsrtError('USAGE', `two different models would be called '${called}': ${group.model} from ${group.files[0]}, and ${model.name} from ${file}`, { fix: `give one of them another name: NAME=${file}` });
     }
     group.files.push(file);
     groups.set(called, group);

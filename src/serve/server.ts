@@ -29,7 +29,7 @@ const UPLOAD_MS = 2000;
 /** Of HTTP's time outs: a request has to be there whole within this time. */
 const REQUEST_TIMEOUT_MS = 120_000;
 const RETRY_AFTER_SECONDS = '1';
-const GOING_DOWN = 'the server is going down';
+const GOING_DOWN = 'the server is shutting down';
 
 interface State {
   draining: boolean;
@@ -62,7 +62,7 @@ export async function startServer(options: ServerOptions, { host, port }: { read
   addRoutes(app, options);
   addInference(app, options, state);
   const address = await app.listen({ host, port }).catch((cause: NodeJS.ErrnoException) => {
-    throw new TsrtError('USAGE', `can't listen on ${host}, port ${port}: ${cause.code === 'EADDRINUSE' ? 'another program does' : cause.message}`, { fix: 'name another with --port or --host', cause });
+    throw new TsrtError('USAGE', `can't listen on ${host}, port ${port}: ${cause.code === 'EADDRINUSE' ? 'another program is using it' : cause.message}`, { fix: 'name another with --port or --host', cause });
   });
   return {
     address,

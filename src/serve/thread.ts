@@ -38,7 +38,7 @@ export async function openThread(task: ThreadTask, signal: AbortSignal): Promise
   };
   const ended = new Promise<void>((resolve) => {
     worker.once('exit', (code) => {
-      fail(new TsrtError('BACKEND_FAILED', `the thread of the engines has ended (${code})`, { fix: 'start the server again' }));
+      fail(new TsrtError('BACKEND_FAILED', `the engine thread has ended (${code})`, { fix: 'start the server again' }));
       resolve();
     });
   });

@@ -126,7 +126,7 @@ export function comparable(reference: TensorMap, { outputs, options: { precision
   const asked = task.kind === 'raw' ? names : [outputName(task.output, names)];
   if (asked.every((name) => selected.has(name))) {
     const fix = 'make what they are selected from outputs of the model too';
-    throw new TsrtError('SUITE_INVALID', `the data decide the length of ${asked.map((name) => `'${name}'`).join(', ')}, and ${precision} may select others: ${fix}`, { fix });
+    throw new TsrtError('SUITE_INVALID', `the length of ${asked.map((name) => `'${name}'`).join(', ')} depends on the data, and ${precision} may select other elements: ${fix}`, { fix });
   }
   return task.kind === 'raw' ? Object.fromEntries(Object.entries(reference).filter(([name]) => !selected.has(name))) : reference;
 }
@@ -217,16 +217,16 @@ export function brokenBudget(budget: AccuracyBudget, { reading, referenceTop1Per
   const { maxTop1DropPoints, minSnrDb, minCosine, minAgreementPercent } = budget;
   if (maxTop1DropPoints !== undefined && reading.top1Percent !== undefined && referenceTop1Percent !== undefined) {
     const drop = referenceTop1Percent - reading.top1Percent;
-    if (drop > maxTop1DropPoints) broken.push(`top-1 is ${drop.toFixed(2)} points below fp32, allowed are ${maxTop1DropPoints}`);
+    if (drop > maxTop1DropPoints) broken.push(`top-1 is ${drop.toFixed(2)} points below fp32, more than the ${maxTop1DropPoints} allowed`);
   }
   if (minSnrDb !== undefined && reading.snrDb !== undefined && reading.snrDb < minSnrDb) {
-    broken.push(`signal-to-noise ratio is ${reading.snrDb.toFixed(1)} dB, at least ${minSnrDb} is asked`);
+    broken.push(`signal-to-noise ratio is ${reading.snrDb.toFixed(1)} dB, at least ${minSnrDb} is required`);
   }
   if (minCosine !== undefined && reading.cosineMin < minCosine) {
-    broken.push(`cosine falls to ${reading.cosineMin.toFixed(6)}, at least ${minCosine} is asked`);
+    broken.push(`cosine falls to ${reading.cosineMin.toFixed(6)}, at least ${minCosine} is required`);
   }
   if (minAgreementPercent !== undefined && reading.agreementPercent !== undefined && reading.agreementPercent < minAgreementPercent) {
-    broken.push(`top-1 agrees with fp32 in ${reading.agreementPercent.toFixed(1)} %, at least ${minAgreementPercent} is asked`);
+    broken.push(`top-1 agrees with fp32 in ${reading.agreementPercent.toFixed(1)} %, at least ${minAgreementPercent} is required`);
   }
   return broken;
 }

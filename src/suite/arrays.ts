@@ -51,24 +51,24 @@ function assign(arrays: readonly NamedArray[], path: string, slots: readonly Slo
   const labelsName = labelsFile?.replace(/\.npy$/i, '') ?? LABELS;
   const isLabels = ({ name }: NamedArray) => name === labelsName && !names.includes(name);
   const labels = arrays.find(isLabels);
-  if (labelsFile !== undefined && labels === undefined) throw invalid(`no array is called '${labelsName}', as the suite calls the labels`, path, `the arrays are ${listed(arrays)}`);
+  if (labelsFile !== undefined && labels === undefined) throw invalid(`no array is called '${labelsName}', the suite's name for the labels`, path, `the arrays are ${listed(arrays)}`);
   const data = arrays.filter((array) => !isLabels(array));
   const alone = slots.length === 1 && data.length === 1;
   const other = alone ? undefined : data.find(({ name }) => !names.includes(name));
   if (other) {
     const guess = nearest(other.name, names);
-    throw invalid(`the model has no input '${other.name}'; it has ${names.join(', ')}`, other.place, `${guess === undefined ? '' : `did you mean '${guess}'? `}name each array as the input that it is for, and the classes of the samples '${labelsName}'`);
+    throw invalid(`the model has no input '${other.name}'; it has ${names.join(', ')}`, other.place, `${guess === undefined ? '' : `did you mean '${guess}'? `}name each array after its input, and the classes of the samples '${labelsName}'`);
   }
   const feeds = slots.flatMap((slot) => {
     const array = alone ? data[0] : data.find(({ name }) => name === slot.binding.name);
     if (array) return [{ slot, array: checkType(slot, array) }];
     // What the suite describes is drawn; what it says nothing of would be made up beside data.
-    if (inputs.length === 0 || slot.input.kind === 'image') throw invalid(`no array is for the input '${slot.binding.name}'`, path, `add an array of that name, ${sampleType(slot)}; the arrays are ${listed(arrays)}`);
+    if (inputs.length === 0 || slot.input.kind === 'image') throw invalid(`there is no array for the input '${slot.binding.name}'`, path, `add an array of that name, ${sampleType(slot)}; the arrays are ${listed(arrays)}`);
     return [];
   });
-  if (feeds.length === 0) throw invalid('none of the arrays is for an input of the model', path, `name each array as the input that it is for: ${names.join(', ')}`);
+  if (feeds.length === 0) throw invalid('none of the arrays is for an input of the model', path, `name each array after its input: ${names.join(', ')}`);
   const picture = pictures === true ? feeds.find(({ slot }) => slot.input.kind === 'image') : undefined;
-  if (picture) throw invalid(`an engine takes '${picture.slot.binding.name}' as pictures, and an array holds none`, picture.array.place, 'give a folder of images, or leave out the variants that take pictures as bytes');
+  if (picture) throw invalid(`an engine takes '${picture.slot.binding.name}' as pictures, which an array can't hold`, picture.array.place, 'give a folder of images, or leave out the variants that take pictures as bytes');
   return { feeds, labels };
 }
 
@@ -86,7 +86,7 @@ function checkType(slot: Slot, array: NamedArray): NamedArray {
   const fits = sameDims(batched ? array.dims.slice(1) : array.dims, sampleDims) && (!batched || array.dims.length > 0);
   if (fits && array.dtype === binding.dtype) return array;
   throw invalid(
-    `the input '${binding.name}' takes ${sampleType(slot)}, and the array is ${formatType(array)}`,
+    `the input '${binding.name}' takes ${sampleType(slot)}, but the array is ${formatType(array)}`,
     array.place,
     fits ? `save array.astype('${binding.dtype}')` : 'save samples of these sizes, or give the sizes of the array: --dim NAME=N, --shape INPUT=…  (in a suite: `dims` and `inputShapes`)',
   );
@@ -99,7 +99,7 @@ function sampleCount(feeds: readonly Fed[], labels: NamedArray | undefined, path
   // Inputs without a batch are one sample, whole.
   const size = batched[0]?.dims[0] ?? 1;
   const other = counted.find(({ dims }) => dims[0] !== size);
-  if (other) throw invalid(`${batched[0]?.name ?? 'the inputs'} holds ${size} samples, ${other.name} ${other.dims[0] ?? 1}`, other.place, 'save as many of each, along the first axis');
+  if (other) throw invalid(`${batched[0]?.name ?? 'the inputs'} holds ${size} samples, but ${other.name} holds ${other.dims[0] ?? 1}`, other.place, 'save as many of each, along the first axis');
   if (size === 0) throw invalid('the arrays hold no samples', path, 'save at least one, along the first axis');
   return size;
 }
@@ -107,7 +107,7 @@ function sampleCount(feeds: readonly Fed[], labels: NamedArray | undefined, path
 /** Classes as the model counts. */
 async function readLabels(array: NamedArray, { classes, labelOffset }: DatasetRequest): Promise<readonly number[]> {
   if (array.dims.length !== 1 || !/int/.test(array.dtype)) {
-    throw invalid(`labels are a class index for each sample, and the array is ${formatType(array)}`, array.place, "save integers along one axis, such as scores.argmax(1)");
+    throw invalid(`labels are one class index for each sample, but the array is ${formatType(array)}`, array.place, "save integers along one axis, such as scores.argmax(1)");
   }
   const labels = toNumbers(await readWhole(array));
   return labels.map((label, index) => checkLabel({ label, name: `sample ${index}`, place: array.place, classes, labelOffset }));

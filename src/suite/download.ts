@@ -137,11 +137,11 @@ async function receive(transfer: Transfer, response: Dispatcher.ResponseData, of
   const start = statusCode === 206 ? rangeStart(headers['content-range']) : 0;
   if (start !== 0 && start !== offset) {
     await rm(part, { force: true });
-    return { status: 'retry', reason: 'the server sent another part than was asked for' };
+    return { status: 'retry', reason: 'the server sent a part that was not requested' };
   }
   const length = Number(headers['content-length'] ?? Number.NaN);
   if (Number.isFinite(length) && start + length !== pinned.bytes) {
-    return { status: 'mismatch', reason: `the file has ${start + length} bytes, ${pinned.bytes} are expected` };
+    return { status: 'mismatch', reason: `the file has ${start + length} bytes, but ${pinned.bytes} were expected` };
   }
   const etag = headers['etag'];
   // A weak validator must not be used with If-Range.

@@ -103,7 +103,7 @@ export function expandCases(suite: Suite, overrides: SuiteOverrides, machine: Ma
   const variants = [...fromAxes, ...asked.include.flatMap((axes) => expandAxes(asked, axes, machine))];
   const cases = casesOf(asked, variants);
   if (cases.length === 0) {
-    throw new TsrtError('SUITE_INVALID', 'the suite has no cases: exclude takes every variant away', {
+    throw new TsrtError('SUITE_INVALID', 'the suite has no cases: exclude removes every variant', {
       place: suite.file,
       fix: 'loosen exclude, or add variants',
     });
@@ -134,7 +134,7 @@ export function casesOf(suite: Suite, variants: readonly Variant[]): readonly Ca
       if (known && JSON.stringify(known) !== JSON.stringify(entry)) {
         throw new TsrtError('SUITE_INVALID', `two different cases have the id ${entry.id}`, {
           place: suite.file,
-          fix: 'make the option values differ in letters and digits: those are what an id keeps',
+          fix: 'make the option values differ in letters or digits: an id keeps only those',
         });
       }
       cases.set(entry.id, entry);
@@ -217,10 +217,10 @@ export function matchesVariant(match: VariantMatch, options: BuildOptions, machi
 export function idleParts(suite: Suite, machine: Machine): readonly string[] {
   const variants = suite.variants.flatMap((axes) => expandAxes(suite, axes, machine));
   const excluded = suite.exclude.flatMap((match, index) =>
-    variants.some(({ options }) => matchesVariant(match, options, machine)) ? [] : [`exclude[${index}] of the suite (${describeMatch(match)}) takes no variant away`],
+    variants.some(({ options }) => matchesVariant(match, options, machine)) ? [] : [`exclude[${index}] of the suite (${describeMatch(match)}) removes no variant`],
   );
   const scenarios = suite.scenarios.flatMap(({ name, batches }, index) =>
-    batches === undefined || batches.some((batch) => suite.batches.includes(batch)) ? [] : [`scenarios[${index}] of the suite (${name}) is for batch ${batches.join(', ')}, and the suite has ${suite.batches.join(', ')}`],
+    batches === undefined || batches.some((batch) => suite.batches.includes(batch)) ? [] : [`scenarios[${index}] of the suite (${name}) is for batch ${batches.join(', ')}, but the suite has ${suite.batches.join(', ')}`],
   );
   return [...excluded, ...scenarios];
 }

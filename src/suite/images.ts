@@ -122,7 +122,7 @@ function folderLabels(classNames: readonly string[], classes: number | undefined
   if (classes === undefined || classes === classNames.length) {
     return { source: 'folder names', labelOf: (name) => classNames.indexOf(folderOf(name)!), notices: [] };
   }
-  const notice = `the dataset has ${classNames.length} folders but the model ${classes} classes: labels are not used; name the folders by class index, or add labels.csv`;
+  const notice = `the dataset has ${classNames.length} folders but the model has ${classes} classes: labels are not used; name the folders by class index, or add labels.csv`;
   return { source: 'none', labelOf: () => undefined, notices: [notice] };
 }
 
@@ -135,7 +135,7 @@ async function readLabelsFile(path: string): Promise<ReadonlyMap<string, number>
   for (const { name, value, place } of path.endsWith('.json') ? jsonRows(content, path) : textRows(content, path)) {
     const label = Number(value);
     if (value === '' || !Number.isSafeInteger(label) || label < 0) {
-      throw new TsrtError('DATASET_INVALID', `'${value}' is no class index`, { place, fix: 'give each image the index of its class, from 0' });
+      throw new TsrtError('DATASET_INVALID', `'${value}' is not a class index`, { place, fix: 'give each image the index of its class, from 0' });
     }
     labels.set(name, label);
   }
@@ -153,10 +153,10 @@ function jsonRows(content: string, path: string): LabelRow[] {
   try {
     data = JSON.parse(content);
   } catch (cause) {
-    throw new TsrtError('DATASET_INVALID', `the labels file is no JSON: ${(cause as Error).message}`, { place: path, fix: 'mend its syntax', cause });
+    throw new TsrtError('DATASET_INVALID', `the labels file is not JSON: ${(cause as Error).message}`, { place: path, fix: 'mend its syntax', cause });
   }
   if (data === null || typeof data !== 'object' || Array.isArray(data)) {
-    throw new TsrtError('DATASET_INVALID', 'the labels file is no object', { place: path, fix: 'write {"image.jpg": 7, …}' });
+    throw new TsrtError('DATASET_INVALID', 'the labels file is not a JSON object', { place: path, fix: 'write {"image.jpg": 7, …}' });
   }
   return Object.entries(data).map(([name, value]) => ({ name, value: typeof value === 'number' ? String(value) : JSON.stringify(value), place: path }));
 }

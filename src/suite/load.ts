@@ -83,12 +83,12 @@ async function findSuite(nameOrPath: string, lookup: SuiteLookup): Promise<strin
   const here = info?.isDirectory() ? ((await suiteFileIn(path)) ?? (await modelAt(join(path, `model${MODEL_FILE}`)))) : undefined;
   if (here !== undefined) return here;
   if (info === undefined && extname(path) === MODEL_FILE) {
-    throw new TsrtError('MODEL_NOT_FOUND', `there is no file ${nameOrPath}`, { place: path, fix: 'check the path: it starts at the working folder' });
+    throw new TsrtError('MODEL_NOT_FOUND', `there is no file ${nameOrPath}`, { place: path, fix: 'check the path: it is relative to the working folder' });
   }
   if (info?.isFile() && path.endsWith('.engine')) {
     throw new TsrtError('SUITE_NOT_FOUND', `${nameOrPath} is an engine, not a suite`, {
       place: path,
-      fix: `a suite, or the model that the engine was built from, says with which inputs it runs: SUITE|MODEL.onnx --engine ${nameOrPath}`,
+      fix: `name a suite, or the model that the engine was built from, which says what its inputs are: SUITE|MODEL.onnx --engine ${nameOrPath}`,
     });
   }
 

@@ -97,7 +97,7 @@ async function readAt(file: FileHandle, position: number, length: number): Promi
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {
     const { bytesRead } = await file.read(bytes, done, length - done, position + done);
-    if (bytesRead === 0) throw new Error('the file became shorter while it was read');
+    if (bytesRead === 0) throw new Error('the file was truncated while it was being read');
     done += bytesRead;
   }
   return bytes;
@@ -109,7 +109,7 @@ async function arraysOfArchive(path: string): Promise<readonly NamedArray[]> {
   try {
     entries = unzipSync(await readFile(path), { filter: ({ name }) => name.endsWith('.npy') });
   } catch (cause) {
-    throw invalid(`the file is no .npz archive: ${reportError(cause).message}`, path, 'write it with numpy.savez, or save each array as .npy in a folder where together they are too large', cause);
+    throw invalid(`the file is not a .npz archive: ${reportError(cause).message}`, path, 'write it with numpy.savez, or, if the arrays are too large together, save each as .npy in one folder', cause);
   }
   return Object.entries(entries).map(([entry, content]) => {
     const place = `${path}, ${entry}`;
@@ -135,13 +135,13 @@ interface Header {
 function parseHeader(start: Uint8Array, size: number, place: string): Header {
   const wide = start[6] !== 1;
   const prefix = wide ? 12 : 10;
-  if (start.length < prefix || !MAGIC.every((byte, index) => start[index] === byte)) throw invalid('the file is no .npy array', place, 'write it with numpy.save');
+  if (start.length < prefix || !MAGIC.every((byte, index) => start[index] === byte)) throw invalid('the file is not a .npy array', place, 'write it with numpy.save');
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   const length = prefix + (wide ? view.getUint32(8, true) : view.getUint16(8, true));
   const text = new TextDecoder().decode(start.subarray(prefix, length));
   const descr = /'descr':\s*'([^']*)'/.exec(text)?.[1];
   const shape = /'shape':\s*\(([\d,\s]*)\)/.exec(text)?.[1];
-  if (length > start.length || shape === undefined) throw invalid('the header of the array can not be read', place, 'write it with numpy.save');
+  if (length > start.length || shape === undefined) throw invalid("the header of the array can't be read", place, 'write it with numpy.save');
   const dtype = descr === undefined ? undefined : DTYPE_OF[descr];
   if (dtype === undefined) {
     throw invalid(`its elements are ${descr === undefined ? 'records' : `'${descr}'`}, which no model reads`, place, "save numbers or bools in the machine's order, such as array.astype('float32')");
@@ -149,7 +149,7 @@ function parseHeader(start: Uint8Array, size: number, place: string): Header {
   if (/'fortran_order':\s*True/.test(text)) throw invalid('its elements are in Fortran order', place, 'save numpy.ascontiguousarray(array)');
   const type = { dtype, dims: shape.split(',').filter((part) => part.trim() !== '').map(Number) };
   const wanted = length + tensorBytes(type);
-  if (size !== wanted) throw invalid(`the array takes ${wanted} bytes by its header, and the file has ${size}`, place, 'write it again: it was cut off or changed');
+  if (size !== wanted) throw invalid(`the array takes ${wanted} bytes by its header, but the file has ${size}`, place, 'write it again: it was cut off or changed');
   return { type, length };
 }
 

@@ -29,8 +29,8 @@ export function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[]
   const listed = bindings.map((binding) => binding.name).join(', ');
   if (inputs.length === 0) return bindings.map((binding) => slotOf({ kind: 'synthetic', values: valuesByType(binding.dtype) }, binding, batch));
   if (inputs.length !== bindings.length) {
-    throw new TsrtError('SUITE_INVALID', `the suite describes ${inputs.length} inputs, the model has ${bindings.length} (${listed})`, {
-      fix: 'describe every input of the model under `inputs`, or none for seeded numbers by their types',
+    throw new TsrtError('SUITE_INVALID', `the suite describes ${inputs.length} inputs, but the model has ${bindings.length} (${listed})`, {
+      fix: 'describe every input of the model under `inputs`, or none, for seeded numbers of their types',
     });
   }
   return inputs.map((input, index) => {
@@ -41,14 +41,14 @@ export function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[]
       });
     }
     if (input.dtype !== undefined && input.dtype !== binding.dtype) {
-      throw new TsrtError('SUITE_INVALID', `input '${binding.name}' is ${binding.dtype} in the model, ${input.dtype} in the suite`, {
+      throw new TsrtError('SUITE_INVALID', `input '${binding.name}' is ${binding.dtype} in the model, but ${input.dtype} in the suite`, {
         fix: 'leave `dtype` out to take the model’s',
       });
     }
     const slot = slotOf(input, binding, batch);
     if (input.kind === 'image' && !(slot.batched && sameDims(slot.sampleDims, imageDims(input.preprocess)))) {
       const wanted = [batch, ...imageDims(input.preprocess)].join(',');
-      throw new TsrtError('SUITE_INVALID', `preprocessing gives [${wanted}], the model's input '${binding.name}' is [${binding.dims.join(',')}]`, {
+      throw new TsrtError('SUITE_INVALID', `preprocessing gives [${wanted}], but the model's input '${binding.name}' is [${binding.dims.join(',')}]`, {
         fix: 'set `preprocess.crop` and `preprocess.layout` to what the model takes',
       });
     }

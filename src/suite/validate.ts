@@ -29,12 +29,12 @@ function describe(schema: z.ZodType, data: unknown, issue: z.core.$ZodIssue): st
       const values = issue.values.map(String);
       const found = valueAt(data, issue.path);
       const guess = typeof found === 'string' ? nearest(found, values) : undefined;
-      return [`${place}: ${show(found)} is none of ${values.join(', ')}${guess === undefined ? '' : `; did you mean '${guess}'?`}`];
+      return [`${place}: ${show(found)} is not one of ${values.join(', ')}${guess === undefined ? '' : `; did you mean '${guess}'?`}`];
     }
     case 'invalid_union':
       return issue.discriminator === undefined
         ? [`${place}: ${lowerFirst(issue.message)}`]
-        : [`${place}: ${show(valueAt(data, issue.path))} is none of ${optionNames(schema, issue.path, data, issue.discriminator).join(', ')}`];
+        : [`${place}: ${show(valueAt(data, issue.path))} is not one of ${optionNames(schema, issue.path, data, issue.discriminator).join(', ')}`];
     case 'invalid_type':
       return [valueAt(data, issue.path) === undefined ? `${place}: missing, expected ${issue.expected}` : `${place}: ${lowerFirst(issue.message)}`];
     default:

@@ -47,7 +47,7 @@ export async function saveAsBaseline(request: SaveRequest): Promise<SaveResult> 
 async function thinNotice({ suite, records }: RecordSet): Promise<string[]> {
   const fewest = Math.min(...records.flatMap((record) => (record.status === 'completed' ? [record.rounds.length] : [])));
   if (!(fewest < BASELINE_ROUNDS)) return [];
-  return [`with ${plural(fewest, 'round')} a case, a gate against this baseline tells gross changes only: \`tsrt-bench run ${await suiteCall(suite, undefined)} --rounds ${DEFAULT_ROUNDS}\` makes one that decides`];
+  return [`with ${plural(fewest, 'round')} per case, a gate against this baseline finds only large changes: \`tsrt-bench run ${await suiteCall(suite, undefined)} --rounds ${DEFAULT_ROUNDS}\` makes a run that is enough for a verdict`];
 }
 
 /** What there is, unreadable files included. */
@@ -86,7 +86,7 @@ export async function deleteBaseline(choice: BaselineChoice, force: boolean): Pr
   if (!force) {
     throw new TsrtError('USAGE', `deleting baseline '${choice.name}' needs --force`, {
       details: wanted.map((part) => part.path),
-      fix: `say it again with --force to delete the file${wanted.length === 1 ? '' : 's'} above`,
+      fix: `run it again with --force to delete the file${wanted.length === 1 ? '' : 's'} above`,
     });
   }
   return removeBaseline(choice.home, choice.name, filterOf(choice));

@@ -101,7 +101,7 @@ function ofVariants(cases: readonly Case[], ids: readonly string[] | undefined):
 function requireOne(cases: readonly Case[], what: string, otherwise: string): void {
   const variants = new Map(cases.map(({ variant }) => [engineKey(variant), variant]));
   if (variants.size === 1) return;
-  throw new TsrtError('USAGE', `${what}, and the suite has ${variants.size} engines`, {
+  throw new TsrtError('USAGE', `${what}, but the suite has ${variants.size} engines`, {
     details: [...variants.keys()],
     fix: `narrow them by ${narrowing([...variants.values()]).join(', ')}, or ${otherwise}`,
   });

@@ -8,7 +8,7 @@ import { makeTemporaryFolder } from '../temporary.ts';
 /** Throws RESULTS_UNWRITABLE where no folder can be made. The folder also goes where the process is made to end at once, and with the next command where it was killed. */
 export async function withEngineFolder<T>(work: (folder: string) => Promise<T>): Promise<T> {
   const folder = await makeTemporaryFolder('engines').catch((cause: unknown) => {
-    throw new TsrtError('RESULTS_UNWRITABLE', 'no folder for the engines can be made', {
+    throw new TsrtError('RESULTS_UNWRITABLE', "the folder for the engines can't be made", {
       place: tmpdir(),
       fix: 'make room there, or name another with the environment variable TMPDIR',
       cause,

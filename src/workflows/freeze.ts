@@ -57,7 +57,7 @@ function parseValue(word: string, { inputs }: OnnxModel): [string, Tensor] {
 /** Of the input's own type; its open sizes are as many as there are values. */
 function tensorFor({ name, type }: OnnxValue, words: readonly string[]): Tensor {
   if (type.kind !== 'tensor' || type.dtype === undefined) {
-    throw misuse(`input '${name}' is ${type.kind === 'tensor' ? `of type ${type.dtypeName}` : `a ${type.what}`}, of which no value can be given here`, 'leave it open');
+    throw misuse(`input '${name}' is ${type.kind === 'tensor' ? `of type ${type.dtypeName}` : `a ${type.what}`}, whose values can't be given here`, 'leave it open');
   }
   const { dtype } = type;
   const declared = type.dims ?? (words.length === 1 ? [] : ['']);
@@ -70,7 +70,7 @@ function tensorFor({ name, type }: OnnxValue, words: readonly string[]): Tensor 
   const values = words.map((text) => numberOf(name, dtype, text));
   const tensor = fromNumbers(dtype, dims, values);
   const lost = toNumbers(tensor).findIndex((value, i) => (dtype.includes('float') ? Number.isFinite(values[i]!) && !Number.isFinite(value) : value !== values[i]));
-  if (lost >= 0) throw misuse(`${words[lost]} is no value of input '${name}', which is ${formatType(tensor)}`, `give a value that ${dtype} holds`);
+  if (lost >= 0) throw misuse(`${words[lost]} is not a value of input '${name}', which is ${formatType(tensor)}`, `give a value that ${dtype} can hold`);
   return tensor;
 }
 
@@ -79,6 +79,6 @@ const WORDS: Readonly<Record<string, number>> = { true: 1, false: 0, inf: Infini
 function numberOf(name: string, dtype: DType, text: string): number {
   const number = WORDS[text.toLowerCase()] ?? (text === '' ? NaN : Number(text));
   const fits = dtype.includes('float') ? !Number.isNaN(number) || text.toLowerCase() === 'nan' : dtype === 'bool' ? number === 0 || number === 1 : Number.isSafeInteger(number);
-  if (!fits) throw misuse(`'${text}' is no ${dtype}, which input '${name}' takes`, dtype === 'bool' ? 'give true or false' : 'give a number');
+  if (!fits) throw misuse(`'${text}' is not ${dtype}, the type of input '${name}'`, dtype === 'bool' ? 'give true or false' : 'give a number');
   return number;
 }

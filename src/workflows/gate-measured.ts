@@ -90,7 +90,7 @@ function pairOf({ case: entry, device, rounds }: OpenCase, { records }: RecordSe
 function nothingToCompare(open: readonly OpenCase[], { label, records }: RecordSet): TsrtError {
   const devices = (slugs: readonly string[]): string => [...new Set(slugs)].sort().join(', ');
   const [there, here] = [devices(records.map(({ provenance }) => provenance.environment.device.slug)), devices(open.map(({ device }) => device.slug))];
-  const message = there === here ? `no case of this run is in ${label}` : `${label} was measured on ${there}, this run is on ${here}`;
+  const message = there === here ? `no case of this run is in ${label}` : `${label} was measured on ${there}, but this run is on ${here}`;
   return new TsrtError('BASELINE_INCOMPARABLE', message, {
     details: open.slice(0, 5).map((one) => one.case.id),
     fix: 'record one here (`tsrt-bench run`, then `tsrt-bench baseline save NAME`), or name another with --baseline',

@@ -51,7 +51,7 @@ export async function updateBaseline({ report, baseline, candidate }: Judged, re
   if (identityOf(stored.records) !== identityOf(baseline.records)) {
     throw new TsrtError('RESULTS_LOCKED', `baseline '${name}' is no longer the one that this run was judged against`, {
       place: stored.paths.join(', '),
-      fix: 'gate again, against what it is now',
+      fix: 'gate again, against the new one',
     });
   }
   const kept = stored.records.filter((record) => report.cases.some((one) => one.state === 'missing' && one.caseId === record.case.id));
@@ -64,10 +64,10 @@ export async function updateBaseline({ report, baseline, candidate }: Judged, re
 
 /** A run that is no run, or no other one, is no baseline, whoever forces it. */
 function refuseInvalid({ cases, notices }: GateReport, baseline: RecordSet, candidate: RecordSet, name: string): void {
-  const save = `save it outright where that is meant: \`tsrt-bench baseline save ${name} --force\``;
+  const save = `to save it without a gate: \`tsrt-bench baseline save ${name} --force\``;
   const broken = cases.filter((one) => one.state === 'broken');
   if (broken.length > 0) {
-    throw new TsrtError('USAGE', `the baseline is not updated: ${broken.length === 1 ? 'a case' : `${broken.length} cases`} that it has did not complete in this run`, {
+    throw new TsrtError('USAGE', `the baseline is not updated: ${broken.length === 1 ? 'a case' : `${broken.length} cases`} of the baseline did not complete in this run`, {
       details: broken.slice(0, 12).map((one) => `${one.caseId}: ${one.reason}`),
       fix: `mend what fails and run again; ${save}`,
     });
@@ -76,19 +76,19 @@ function refuseInvalid({ cases, notices }: GateReport, baseline: RecordSet, cand
     throw new TsrtError('USAGE', 'the baseline is not updated: no case was compared with it', { details: notices.slice(0, 5), fix: save });
   }
   if (identityOf(baseline.records) === identityOf(candidate.records)) {
-    throw new TsrtError('USAGE', `there is nothing to update: baseline '${name}' is this run already`, { fix: 'measure first: `tsrt-bench run`' });
+    throw new TsrtError('USAGE', `there is nothing to update: baseline '${name}' is already this run`, { fix: 'measure first: `tsrt-bench run`' });
   }
 }
 
 function acceptedCases({ cases }: GateReport, { accept, force }: UpdateRequest): string[] {
   const unused = accept.filter((part) => !cases.some((one) => one.caseId.includes(part)));
-  if (unused.length > 0) throw new TsrtError('USAGE', `no case's id holds ${unused.map((part) => `'${part}'`).join(', ')}`, { details: cases.slice(0, 12).map((one) => one.caseId), fix: 'name cases with --accept by a part of their ids' });
+  if (unused.length > 0) throw new TsrtError('USAGE', `no case id contains ${unused.map((part) => `'${part}'`).join(', ')}`, { details: cases.slice(0, 12).map((one) => one.caseId), fix: 'name cases for --accept by a part of their ids' });
   const doubtful = cases.filter((one) => one.state !== 'missing' && (one.verdict === 'regressed' || one.verdict === 'inconclusive'));
   const left = force ? [] : doubtful.filter((one) => !accept.some((part) => one.caseId.includes(part)));
   if (left.length > 0) {
     throw new TsrtError('USAGE', `the baseline is not updated: ${left.length} of ${cases.length} cases did not pass`, {
       details: left.slice(0, 12).map((one) => `${one.verdict} ${one.caseId}: ${one.reason}`),
-      fix: 'where the change is meant, name the cases with --accept CASE, or take all with --force; measure the inconclusive ones longer',
+      fix: 'if the change is intended, accept cases with --accept CASE, or all with --force; measure inconclusive ones longer',
     });
   }
   return doubtful.map((one) => one.caseId);
@@ -96,7 +96,7 @@ function acceptedCases({ cases }: GateReport, { accept, force }: UpdateRequest):
 
 function changesOf(one: CaseVerdict): string[] {
   if (one.state === 'new') return [`${one.caseId}: new`];
-  if (one.state === 'missing') return [`${one.caseId}: kept as it was, the run did not try it`];
+  if (one.state === 'missing') return [`${one.caseId}: kept as it was, because the run did not include it`];
   return one.metrics.filter(({ verdict, watched }) => verdict !== 'passed' && !(watched && verdict === 'inconclusive')).map(({ verdict, reason }) => `${one.caseId}: ${verdict}: ${reason}`);
 }
 

@@ -62,7 +62,7 @@ export async function judgeRecords(request: GateRequest): Promise<Judged> {
   const baseline = await selectBaseline(request.baseline, { results, store, suite: candidate.suite, devices, called });
   const policy = policyOf(suite, { ...request, thresholds: overrides });
   const pairing = pairCases(baseline, candidate, request);
-  const notices = suite ? [] : [`suite ${candidate.suite} can't be found here: its policy is unknown, the defaults are in force`];
+  const notices = suite ? [] : [`suite ${candidate.suite} can't be found here, so its policy is unknown and the defaults apply`];
   notices.push(...sameRunNotices(baseline, candidate, called), ...baseline.notices, ...candidate.notices, ...pairing.notices);
   const metrics = METRIC_NAMES.filter((metric) => thresholdOf(policy, metric) !== undefined);
   const labels = { baseline: baseline.label, candidate: candidate.label };
@@ -90,8 +90,8 @@ function adviceOn({ cases }: GateReport, { suite, baseline, measured, sides }: A
   const before = Math.min(...pairs.map((pair) => pair.baseline.rounds.length));
   const after = Math.min(...pairs.map((pair) => pair.candidate.rounds.length));
   const against = `\`tsrt-bench gate ${suite} --against REF\` measures both sides in the same rounds and needs no baseline`;
-  if (before < BASELINE_ROUNDS) return [`the baseline holds ${plural(before, 'round')} a case, enough for gross changes only: where it was made, \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${baseline} --force\`; or ${against}`];
-  if (!measured && after < DEFAULT_ROUNDS) return [`the run holds ${plural(after, 'round')} a case: \`tsrt-bench gate ${suite} --measure\` measures until cases are decided; ${against}`];
+  if (before < BASELINE_ROUNDS) return [`the baseline has ${plural(before, 'round')} per case, enough only for large changes: where it was made, run \`tsrt-bench run ${suite} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${baseline} --force\`; or ${against}`];
+  if (!measured && after < DEFAULT_ROUNDS) return [`the run has ${plural(after, 'round')} per case: \`tsrt-bench gate ${suite} --measure\` measures until cases are decided; ${against}`];
   return [against];
 }
 
@@ -113,7 +113,7 @@ export async function selectBaseline(source: string, selection: Parameters<typeo
   } catch (error) {
     if (!(error instanceof TsrtError) || error.code !== 'RESULTS_NOT_FOUND') throw error;
     const known = await baselineNames(homeOf(selection));
-    const others = known.length > 0 ? `name one of ${known.join(', ')} with --baseline, or ` : '';
+    const others = known.length > 0 ? `choose one of ${known.join(', ')} with --baseline, or ` : '';
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no baseline '${source}'`, {
       ...(error.place !== undefined && { place: error.place }),
       fix: `${others}record it with \`tsrt-bench run ${selection.called ?? selection.suite ?? 'SUITE'} --rounds ${DEFAULT_ROUNDS}\` and \`tsrt-bench baseline save ${source}\``,

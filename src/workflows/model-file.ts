@@ -19,7 +19,7 @@ function whyUnreadable(code: unknown): string {
     case 'EISDIR':
       return 'the model is a folder, not a file';
     case 'ERR_FS_FILE_TOO_LARGE':
-      return 'the model file is larger than 2 GiB, which is the most that one ONNX file may have';
+      return 'the model file is larger than 2 GiB, the limit of one ONNX file';
     default:
       return "the model file can't be read";
   }

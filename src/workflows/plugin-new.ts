@@ -30,13 +30,13 @@ export interface NewPlugin {
 export async function newPlugin(request: NewPluginRequest): Promise<NewPlugin> {
   const { name, template, cwd, from } = request;
   if (!/^[a-z][a-z0-9-]*$/.test(name)) {
-    throw new TsrtError('USAGE', `'${name}' is no name for a plugin: lower-case letters, digits and dashes, a letter first`, { fix: 'for example: tsrt-bench plugin new fast-gelu' });
+    throw new TsrtError('USAGE', `'${name}' is not a valid plugin name: use lower-case letters, digits and dashes, with a letter first`, { fix: 'for example: tsrt-bench plugin new fast-gelu' });
   }
   const { domain, op } = splitOp(request.op ?? `local.${pascal(name)}`);
   const facts = from === undefined ? PLAIN : await factsFrom(from, domain, op);
   const folder = resolve(cwd, name);
   const there = await readdir(folder).catch(() => []);
-  if (there.length > 0) throw new TsrtError('USAGE', `the folder ${name} is there already, and not empty`, { place: folder, fix: 'choose another name, or move it away' });
+  if (there.length > 0) throw new TsrtError('USAGE', `the folder ${name} already exists and is not empty`, { place: folder, fix: 'choose another name, or move it away' });
   const files = pluginFiles({ name, domain, op, template, toolVersion: TOOL_VERSION, ...facts });
   for (const [file, content] of Object.entries(files)) await writeText(join(folder, file), content);
   return { folder, op: `${domain}.${op}`, files: Object.keys(files) };
@@ -70,7 +70,7 @@ async function factsFrom(file: string, domain: string, op: string): Promise<OpFa
     const foreign = [...new Set(model.nodes.filter((candidate) => candidate.domain !== '').map((candidate) => `${candidate.domain}.${candidate.opType}`))];
     throw new TsrtError('USAGE', `the model has no node of ${domain}.${op}`, { place: file, fix: foreign.length > 0 ? `it has ${foreign.join(', ')}` : 'it has standard ops only' });
   }
-  if (node.outputs.length !== 1) throw new TsrtError('USAGE', `${domain}.${op} has ${node.outputs.length} outputs, and the templates have one`, { place: file, fix: 'leave --from out, and write the op by hand: see docs/plugins.md' });
+  if (node.outputs.length !== 1) throw new TsrtError('USAGE', `${domain}.${op} has ${node.outputs.length} outputs, but the templates have one`, { place: file, fix: 'leave out --from, and write the op by hand: see docs/plugins.md' });
   return { attributes: specsOf(node), inputs: inputNames(node) };
 }
 

@@ -53,7 +53,7 @@ export async function testPlugin(request: PluginTestRequest): Promise<PluginRepo
     const folder = datasetFolder === undefined ? undefined : resolve(cwd, datasetFolder);
     const parts = await checkParts({ registry, plugin, lane, datasetFolder: folder, seed, timeoutMs, records: () => sampleRecords(signal) });
     const ops = plugin.ops?.length ? await checkConformance({ ...request, registry, lane, device, checked: [plugin.name] }) : { passed: true, device: undefined, seed, ops: [] };
-    if (ops.ops.length + parts.length === 0) throw new TsrtError('USAGE', 'the plugin gives nothing that could be tested', { plugin: plugin.name, fix: 'give it ops, backends, datasets, calibrators, reporters or suites' });
+    if (ops.ops.length + parts.length === 0) throw new TsrtError('USAGE', 'the plugin has nothing to test', { plugin: plugin.name, fix: 'give it ops, backends, datasets, calibrators, reporters or suites' });
     return { ...ops, passed: ops.passed && parts.every(({ status }) => status !== 'failed'), parts };
   } finally {
     lane.end();

@@ -26,7 +26,7 @@ export async function chooseDevices(wanted: string | undefined, backends: readon
   const chosen = new Map<string, string>();
   if (wanted === undefined) return chosen;
   if (/^\d+$/.test(wanted) && backends.length > 1) {
-    throw new TsrtError('USAGE', `the index ${wanted} could be a device of ${backends.map(({ name }) => name).join(' or ')}`, { fix: 'give the device by its name, as doctor shows it' });
+    throw new TsrtError('USAGE', `the index ${wanted} is ambiguous between ${backends.map(({ name }) => name).join(' and ')}`, { fix: 'give the device by its name, as doctor shows it' });
   }
   const refusals: string[] = [];
   for (const backend of backends) {

@@ -21,7 +21,7 @@ export async function publishGate(report: GateReport, publication: Publication):
   const { format, output, summaryFile } = publication;
   const reporter = GATE_REPORTERS.find((one) => one.name === format);
   if (!reporter) {
-    throw new TsrtError('USAGE', `the gate has no format '${format}'`, { fix: `known: ${GATE_REPORTERS.map((one) => one.name).join(', ')}` });
+    throw new TsrtError('USAGE', `the gate has no output format '${format}'`, { fix: `known: ${GATE_REPORTERS.map((one) => one.name).join(', ')}` });
   }
   const text = reporter.render(report, { color: publication.color && output === undefined });
   if (summaryFile !== undefined) await appendText(summaryFile, gateMarkdownReporter.render(report, { color: false }));

@@ -14,12 +14,12 @@ const MAX_INPUT_BYTES = 2 ** 31 - 2 ** 20;
 export function checkRequest(inputs: readonly Binding[], batch: number): void {
   const bytes = inputs.reduce((sum, input) => sum + tensorBytes(input), 0);
   if (inputs.length > 0 && inputs.every(({ dims }) => elementCount(dims) === 0)) {
-    throw new TsrtError('MODEL_UNSUPPORTED', `nothing goes into the model: ${inputs.map(({ name, dims }) => `'${name}' is [${dims.join(',')}]`).join(', ')}`, {
+    throw new TsrtError('MODEL_UNSUPPORTED', `the inputs of the model have no elements: ${inputs.map(({ name, dims }) => `'${name}' is [${dims.join(',')}]`).join(', ')}`, {
       fix: 'give sizes above 0 (--dim, --shape)',
     });
   }
   if (bytes <= MAX_INPUT_BYTES) return;
-  throw new TsrtError('OUT_OF_MEMORY', `the inputs of one request of batch ${batch} take ${(bytes / 2 ** 30).toFixed(1)} GiB; a request may have 2 GiB`, {
+  throw new TsrtError('OUT_OF_MEMORY', `the inputs of one request of batch ${batch} take ${(bytes / 2 ** 30).toFixed(1)} GiB, more than the 2 GiB that a request may have`, {
     fix: 'ask for a smaller --batch',
   });
 }

@@ -23,7 +23,7 @@ export function saysInputs({ inputs, dataset }: Suite): boolean {
 /** Throws SUITE_INVALID for a suite that says nothing of its inputs: ranges of made-up numbers would be taken for those of data. */
 export function requireInputs(suite: Suite): void {
   if (saysInputs(suite)) return;
-  throw new TsrtError('SUITE_INVALID', 'nothing says what the model reads, and ranges of made-up numbers are no ranges', {
+  throw new TsrtError('SUITE_INVALID', "nothing describes the model's inputs, and ranges from made-up numbers would mean nothing", {
     place: suite.file,
     fix: 'give samples: --dataset FILE.npz with an array for each input; or take a suite that describes the inputs, with --model FILE and --dataset DIR',
   });

@@ -43,6 +43,6 @@ export async function exportTactics(file: string, tactics: TacticsReport | undef
     await mkdir(dirname(file), { recursive: true });
     await writeFile(file, `${JSON.stringify(frozenOf(tactics.choices), undefined, 2)}\n`);
   } catch (cause) {
-    throw new TsrtError('RESULTS_UNWRITABLE', `the tactics can't be written: ${cause instanceof Error ? cause.message : String(cause)}`, { place: file, fix: 'choose another place', cause });
+    throw new TsrtError('RESULTS_UNWRITABLE', `the tactics can't be written: ${cause instanceof Error ? cause.message : String(cause)}`, { place: file, fix: 'choose another path', cause });
   }
 }

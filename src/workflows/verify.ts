@@ -70,7 +70,7 @@ export async function verify(request: VerifyRequest): Promise<Verification> {
 
 function withArrays(cases: readonly VerifyCase[], { arrays, path }: VerifyRequest): readonly VerifyCase[] {
   if (arrays === undefined) return cases;
-  if (cases.length > 1) throw new TsrtError('USAGE', `--inputs is for one model, and there are ${cases.length}`, { place: path, fix: 'give one .onnx file' });
+  if (cases.length > 1) throw new TsrtError('USAGE', `--inputs is for one model, but there are ${cases.length}`, { place: path, fix: 'give one .onnx file' });
   return cases.map((found) => ({ ...found, arrays: resolve(arrays) }));
 }
 

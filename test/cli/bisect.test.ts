@@ -19,7 +19,7 @@ describe('bisect', () => {
     const report = JSON.parse(stdout);
     expect(report).toMatchObject({ outcome: { kind: 'found', index: 2 }, direction: 'worse', subject: 'commits' });
     expect(report.states[2]).toBe(`${merge.slice(0, 7)} merge branch`);
-    expect(report.notices).toEqual(expect.arrayContaining([expect.stringContaining(`--good ${first.slice(0, 12)} --bad ${slow.slice(0, 12)}`), expect.stringContaining('not committed')]));
+    expect(report.notices).toEqual(expect.arrayContaining([expect.stringContaining(`--good ${first.slice(0, 12)} --bad ${slow.slice(0, 12)}`), expect.stringContaining('uncommitted changes')]));
     expect(status).toBe(0);
     expect(await leftovers()).toEqual({ cache: [], trees: 0, changes: 'M latency.mjs' });
   });

@@ -59,7 +59,7 @@ describe('build of a suite', { timeout: 120_000 }, () => {
     expect(one.stdout).toMatch(/^engine {3}one\.engine \(.*\nbuilt {4}null\/fp16\/fusion-on at batch 1: .*\ninput {4}input float32\[1,3,32,32\]\n/);
     const refused = await place.run('build', 'my suites', '--batch', '1,2', '--output', 'all.engine');
     expect(refused).toMatchObject({ status: 2, stdout: '' });
-    expect(refused.stderr).toBe(`error: --output all.engine names one file, and the suite has 4 engines
+    expect(refused.stderr).toBe(`error: --output all.engine names one file, but the suite has 4 engines
        null/fp32/fusion-on/b1
        null/fp32/fusion-on/b2
        null/fp16/fusion-on/b1
@@ -83,7 +83,7 @@ describe('build of a suite', { timeout: 120_000 }, () => {
     [['--variant', 'null/fp16/fusion-of'], /^error: the suite has no variant 'null\/fp16\/fusion-of'\n +null\/fp32\/fusion-on\n +null\/fp16\/fusion-on\n +fix: did you mean 'null\/fp16\/fusion-on'\?/],
     [['--calibration', 'ranges.json'], /^error: --calibration is for a model, and a suite was named\n +fix: say it in the suite, as quantization\.calibration/],
     [['--disable-pass', 'windows'], /^error: --disable-pass is for a model/],
-    [['--export-tactics', 't.json'], /^error: --export-tactics t\.json is for one, and the suite has 2 engines/],
+    [['--export-tactics', 't.json'], /^error: --export-tactics t\.json is for one, but the suite has 2 engines/],
   ])('refuses %s', async (words, message) => {
     const place = await suitePlace(NULL_SUITE);
     const { status, stderr } = await place.run('build', 'my suites', '--output', 'e', ...words);

@@ -41,7 +41,7 @@ describe('a baseline that is not what it should be', () => {
     { name: 'holds records of two suites', spoil: (text: string) => `${lines(text)[0]}\n${lines(text)[1]!.replace('"suite":"nulls"', '"suite":"others"')}\n`, status: 2, says: /several suites: nulls, others/, fix: /one suite in one file/ },
     { name: 'was measured on another device', spoil: (text: string) => text.replaceAll('"slug":"null"', '"slug":"nvidia-h200"'), at: 'results/baselines/main/nulls/nvidia-h200.jsonl', status: 3, says: /no records of null; it has nvidia-h200/, fix: /--allow-different-device/ },
     { name: 'is of another suite', spoil: (text: string) => text.replaceAll('"suite":"nulls"', '"suite":"others"'), at: 'results/baselines/main/others/null.jsonl', status: 3, says: /no records of suite nulls; it has others/, fix: /baseline save main/ },
-    { name: 'is not there', spoil: (text: string) => text, at: 'results/baselines/old/nulls/null.jsonl', status: 3, says: /there is no baseline 'main'/, fix: /name one of old with --baseline/ },
+    { name: 'is not there', spoil: (text: string) => text, at: 'results/baselines/old/nulls/null.jsonl', status: 3, says: /there is no baseline 'main'/, fix: /choose one of old with --baseline/ },
   ])('$name: status $status', async ({ spoil, at = BASELINE, status, says, fix }) => {
     const { run, runFile, good } = await (measured ??= measure());
     const place = await suitePlace();
@@ -77,7 +77,7 @@ describe('gate --update and --store', () => {
     expect(taken.stdout).toMatch(/^baseline main updated: 2 cases of nulls on null/m);
     expect(taken.stdout).toMatch(/regressed: latency p50 rose by 50 %/);
     const again = await place.run('gate', ...store, '--update');
-    expect([again.status, again.stderr]).toEqual([2, expect.stringContaining('is this run already')]);
+    expect([again.status, again.stderr]).toEqual([2, expect.stringContaining('is already this run')]);
     const shown = JSON.parse((await place.run('baseline', 'show', 'main', ...store, '--json')).stdout) as { parts: { updates: unknown[] }[] };
     expect(shown.parts[0]?.updates).toMatchObject([{ cases: 2 }, { cases: 2, verdict: 'regressed', forced: true }]);
   }, 120_000);
@@ -112,7 +112,7 @@ describe('gate --update and --store', () => {
     };
     const denied = await place.run('gate', ...store);
     expect(denied.status).toBe(5);
-    expect(denied.stderr).toMatch(/refuses \(403 to GET\)[\s\S]*fix: set TSRT_BENCH_STORE_TOKEN/);
+    expect(denied.stderr).toMatch(/refused the request \(403 to GET\)[\s\S]*fix: set TSRT_BENCH_STORE_TOKEN/);
   }, 120_000);
 });
 

@@ -42,7 +42,7 @@ describe('gate --against REF', () => {
 
   it.each([
     { words: ['--against', 'mian'], status: 3, says: /no revision 'mian'; did you mean 'main'/ },
-    { words: ['--against', 'main,other'], status: 2, says: /engine files or one git revision; main, other are no files/ },
+    { words: ['--against', 'main,other'], status: 2, says: /engine files or one git revision; main, other are not files/ },
     { words: ['--against', 'main', '--prepare', 'echo tried; exit 9'], status: 3, says: /fails at revision main .*status 9[^]*tried[^]*--prepare/ },
     { words: ['--prepare', 'true'], status: 2, says: /--prepare goes with --against REF/ },
   ])('refuses $words', async ({ words, status, says }) => {
@@ -78,7 +78,7 @@ describe('gate --against REF', () => {
   it('needs a repository', async () => {
     const { folder } = await untouched();
     const { status, stderr } = await startIn(join(folder, '..'), join(folder, 'cache'))([...GATE.slice(0, 1), join(folder, 'suites', 'nulls'), '--plugin', join(folder, 'plugin.mjs'), '--against', 'main'], () => {});
-    expect(stderr).toContain('this is no git repository');
+    expect(stderr).toContain('this is not a git repository');
     expect(status).toBe(2);
   });
 });

@@ -12,7 +12,7 @@ async function withBaseline(rounds: number): Promise<Workplace> {
   await place.write('suites/nulls/suite.yaml', NULL_SUITE);
   await place.run('run', 'suites/nulls', '--rounds', String(rounds));
   const saved = await place.run('baseline', 'save', 'main');
-  expect(saved.stderr.includes('gross changes only')).toBe(rounds < 12);
+  expect(saved.stderr.includes('only large changes')).toBe(rounds < 12);
   return place;
 }
 
@@ -66,7 +66,7 @@ describe('gate --measure', () => {
     await place.write('results/baselines/main/nulls/nvidia-h200.jsonl', text.replaceAll('"slug":"null"', '"slug":"nvidia-h200"'));
     await place.run('baseline', 'rm', 'main', '--device', 'null', '--force');
     const { status, stderr } = await place.run('gate', 'suites/nulls', '--measure');
-    expect(stderr).toMatch(/was measured on nvidia-h200, this run is on null/);
+    expect(stderr).toMatch(/was measured on nvidia-h200, but this run is on null/);
     expect(status).toBe(3);
   }, 120_000);
 

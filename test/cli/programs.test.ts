@@ -136,7 +136,7 @@ describe.each([
 
 it('refused.mjs says what is wrong and what to do', async () => {
   const { stderr } = await execute(process.execPath, ['refused.mjs'], { cwd: place.folder });
-  expect(stderr).toBe('ENGINE_INVALID\nthis is no intact engine file: it does not start as an engine file does\nBuild the engine again: tsrt-bench build.\n');
+  expect(stderr).toBe('ENGINE_INVALID\nthis is not a valid engine file: it does not start with the signature of one\nBuild the engine again: tsrt-bench build.\n');
 });
 
 it('an engine runs in a worker thread', async () => {

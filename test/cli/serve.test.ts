@@ -76,7 +76,7 @@ describe('a server', () => {
       const refused = await Promise.all([asJson(images(5, 1)), asJson(requests[0]!, { name: 'image' }), asJson(requests[0]!, { shape: [1, 3, 32, 31] }), asJson(requests[0]!, { datatype: 'FP64' }), asJson(requests[0]!, { data: [1] })].map((body) => askJson(address, body)));
       expect(refused.map((each) => each.status)).toEqual([400, 400, 400, 400, 400]);
       expect(refused.map((each) => each.answer.error)).toEqual([
-        'a request of 5 items, and the largest engine takes 4 (ask in parts, or serve an engine of a larger batch as well)',
+        'the request has 5 items, but the largest engine takes 4 (split the request, or serve an engine with a larger batch as well)',
         expect.stringContaining('input: expected float32[1,3,32,32], found nothing; image: no such input'),
         expect.stringContaining('input: expected float32[1,3,32,32], found float32[1,3,32,31]'),
         expect.stringContaining('input: expected float32[1,3,32,32], found float64[1,3,32,32]'),
@@ -108,7 +108,7 @@ describe('a server', () => {
   it('refuses engines that do not go together before it listens', async () => {
     const [two, mixed, none] = await Promise.all([place.runApart('serve', 'b1.engine', 'b1.engine'), place.runApart('serve', 'b1.engine', 'other.engine', '--name', 'm'), place.runApart('serve', 'a=none.engine', '--json')]);
     expect([two.status, two.stderr]).toEqual([2, expect.stringMatching(/^error: two of the sessions are for batch 1\n/)]);
-    expect([mixed.status, mixed.stderr]).toEqual([2, expect.stringMatching(/^error: two models would be 'm': pictures of b1\.engine, and another other of other\.engine\n {2}fix: name them apart: NAME=other\.engine\n/)]);
+    expect([mixed.status, mixed.stderr]).toEqual([2, expect.stringMatching(/^error: two different models would be called 'm': pictures from b1\.engine, and other from other\.engine\n {2}fix: give one of them another name: NAME=other\.engine\n/)]);
     expect([none.status, JSON.parse(none.stdout)]).toMatchObject([2, { error: { code: 'MODEL_NOT_FOUND', place: 'none.engine' } }]);
   });
 });

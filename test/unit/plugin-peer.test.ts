@@ -13,7 +13,7 @@ describe('importPlugin', () => {
     await writeFile(source, 'throw new Error("it ran");');
     const manifest = join(folder, 'package.json');
     await writeFile(manifest, JSON.stringify({ peerDependencies: { 'tsrt-bench': '^99.0.0' } }));
-    await expect(importPlugin(source)).rejects.toMatchObject({ code: 'PLUGIN_INVALID', message: expect.stringContaining('asks for tsrt-bench ^99.0.0') as string, place: manifest });
+    await expect(importPlugin(source)).rejects.toMatchObject({ code: 'PLUGIN_INVALID', message: expect.stringContaining('the plugin needs tsrt-bench ^99.0.0') as string, place: manifest });
     await writeFile(manifest, JSON.stringify({ peerDependencies: { 'tsrt-bench': '*' } }));
     await expect(importPlugin(source)).rejects.toMatchObject({ message: expect.stringContaining('it ran') as string });
   });

@@ -80,7 +80,7 @@ export function httpObjects(target: ObjectTarget, { timeoutMs = 15_000, retryPau
         else if (isPassing(answer.status)) trouble = `it answered ${answer.status}`;
         else return answer;
       }
-      throw new TsrtError('STORE_UNAVAILABLE', `the store of baselines can't be reached: ${trouble}, ${RETRIES + 1} times`, {
+      throw new TsrtError('STORE_UNAVAILABLE', `the baseline store can't be reached: ${trouble}, ${RETRIES + 1} times`, {
         place: url,
         fix: 'try again later, or check the address given with --store and the proxy settings of the environment',
       });
@@ -139,7 +139,7 @@ async function once(request: typeof Undici.request, agent: Undici.EnvHttpProxyAg
     let size = 0;
     for await (const chunk of stream as AsyncIterable<Buffer>) {
       size += chunk.length;
-      if (size > LARGEST_BODY_BYTES) return 'it sent more than any baseline holds';
+      if (size > LARGEST_BODY_BYTES) return 'it sent more than a baseline can hold';
       bytes.push(chunk);
     }
     const etag = headers['etag'];
@@ -158,16 +158,16 @@ function networkTrouble(error: unknown): string {
     case 'UND_ERR_HEADERS_TIMEOUT':
     case 'UND_ERR_BODY_TIMEOUT':
     case 'ETIMEDOUT':
-      return 'it does not answer in time';
+      return 'it did not answer in time';
     case 'ENOTFOUND':
     case 'EAI_AGAIN':
-      return 'its name is not known';
+      return "its host name can't be resolved";
     case 'ECONNREFUSED':
       return 'nothing listens there';
     case 'UND_ERR_SOCKET':
     case 'ECONNRESET':
     case 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH':
-      return 'it broke off the connection';
+      return 'it closed the connection';
     default:
       return code === '' ? 'the request failed' : `the request failed (${code})`;
   }
@@ -181,10 +181,10 @@ function refusal(target: ObjectTarget, method: Method, key: string, answer: Answ
   const place = target.urlOf(key);
   const { status } = answer;
   if (isMissingBucket(answer)) return new TsrtError('STORE_UNAVAILABLE', `there is no such bucket: ${target.label}`, { place, fix: 'make the bucket first, or check its name and AWS_ENDPOINT_URL' });
-  if (status === 401 || status === 403) return new TsrtError('STORE_UNAVAILABLE', `the store of baselines refuses (${status} to ${method})`, { place, fix: target.denied });
+  if (status === 401 || status === 403) return new TsrtError('STORE_UNAVAILABLE', `the baseline store refused the request (${status} to ${method})`, { place, fix: target.denied });
   if (status >= 300 && status < 400) {
-    return new TsrtError('STORE_UNAVAILABLE', `the store of baselines is elsewhere (${status})`, { place, fix: 'name its own address with --store; for S3, the region of the bucket with AWS_REGION' });
+    return new TsrtError('STORE_UNAVAILABLE', `the baseline store is at another address (${status})`, { place, fix: 'give its own address with --store; for S3, the region of the bucket with AWS_REGION' });
   }
   const fix = status === 404 || status === 405 || status === 501 ? 'check that the address given with --store takes GET and PUT' : 'check the address given with --store';
-  return new TsrtError('STORE_UNAVAILABLE', `the store of baselines answered ${status} to ${method}`, { place, fix });
+  return new TsrtError('STORE_UNAVAILABLE', `the baseline store answered ${status} to ${method}`, { place, fix });
 }

@@ -57,7 +57,7 @@ export function remoteStore(objects: Objects): BaselineStore {
       const { index } = await readIndex(objects);
       const entry = index.places[idOf(place)]?.at(-1);
       const found = entry && (await objects.get(entry.key));
-      if (!entry || !found) throw damaged(place, 'is not where the index says');
+      if (!entry || !found) throw damaged(place, 'is not where the index says it is');
       if (found.bytes.length !== entry.bytes || sha256(found.bytes) !== entry.sha256) throw damaged(place, `is not what was saved (${found.bytes.length} bytes of ${entry.bytes})`);
       return found.bytes;
     },
@@ -84,7 +84,7 @@ async function replace(objects: Objects, name: string, files: readonly BaselineF
     if (moved) {
       throw new TsrtError('RESULTS_LOCKED', `another process changed baseline '${name}' (${moved.id}) in the meantime`, {
         place: objects.placeOf(INDEX),
-        fix: 'look at what it is now (`tsrt-bench baseline list`), gate against that, and save again where it is still meant',
+        fix: 'look at the new one (`tsrt-bench baseline list`), gate against it, and save again if you still want to',
       });
     }
     const added = entries.map(({ id, entry }): [string, Entry[]] => [id, [...(index.places[id] ?? []).filter((old) => old.key !== entry.key), entry]]);
@@ -108,7 +108,7 @@ async function change(objects: Objects, edit: (index: Index) => Index): Promise<
     }
     // Somebody was faster, or a retry met what the first try had written after all: look again.
   }
-  throw new TsrtError('RESULTS_LOCKED', 'the index of the baselines changes all the time: other processes write it', { place: objects.placeOf(INDEX), fix: 'try again when they have ended' });
+  throw new TsrtError('RESULTS_LOCKED', 'the baseline index keeps changing: other processes are writing it', { place: objects.placeOf(INDEX), fix: 'try again when they have finished' });
 }
 
 async function readIndex(objects: Objects): Promise<ReadIndex> {
@@ -117,10 +117,10 @@ async function readIndex(objects: Objects): Promise<ReadIndex> {
   const place = objects.placeOf(INDEX);
   const parsed = indexSchema.safeParse(parseJson(found.bytes, place));
   if (!parsed.success) {
-    throw new TsrtError('RESULTS_INVALID', 'the index of the baselines is none that this version reads', {
+    throw new TsrtError('RESULTS_INVALID', "this version can't read the baseline index", {
       place,
       details: parsed.error.issues.slice(0, 3).map((issue) => `${issue.path.join('.') || 'index'}: ${issue.message}`),
-      fix: 'check the address given with --store; update tsrt-bench where a newer one wrote it, or restore index.json from a backup',
+      fix: 'check the address given with --store; update tsrt-bench if a newer one wrote it, or restore index.json from a backup',
     });
   }
   return { index: parsed.data, condition: found.etag === undefined ? undefined : { kind: 'etag', etag: found.etag } };
@@ -130,7 +130,7 @@ function parseJson(bytes: Buffer, place: string): unknown {
   try {
     return JSON.parse(bytes.toString('utf8'));
   } catch (cause) {
-    throw new TsrtError('RESULTS_INVALID', bytes.length === 0 ? 'the index of the baselines is empty' : 'the index of the baselines is not JSON', {
+    throw new TsrtError('RESULTS_INVALID', bytes.length === 0 ? 'the baseline index is empty' : 'the baseline index is not JSON', {
       place,
       fix: 'check the address given with --store, or restore index.json from a backup; the baselines beside it are untouched',
       cause,

@@ -13,7 +13,7 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 export function s3Target(store: string, environment: Environment): ObjectTarget {
   const [, bucket = '', path = ''] = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(\/[A-Za-z0-9._/-]*)?$/i.exec(store) ?? [];
   if (bucket === '') {
-    throw new TsrtError('USAGE', '--store is no S3 location', { fix: 'write s3://BUCKET/PREFIX; credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY' });
+    throw new TsrtError('USAGE', '--store is not an S3 location', { fix: 'write s3://BUCKET/PREFIX; credentials come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY' });
   }
   const region = environment['AWS_REGION'] || environment['AWS_DEFAULT_REGION'] || 'us-east-1';
   const sessionToken = environment['AWS_SESSION_TOKEN'] || undefined;
@@ -50,7 +50,7 @@ function credentialsOf(environment: Environment, store: string): { readonly acce
   const secretAccessKey = environment['AWS_SECRET_ACCESS_KEY'];
   if (accessKeyId && secretAccessKey) return { accessKeyId, secretAccessKey };
   throw new TsrtError('STORE_UNAVAILABLE', `there are no credentials for ${store}`, {
-    fix: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN where they are temporary)',
+    fix: 'set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN if they are temporary)',
   });
 }
 
@@ -59,7 +59,7 @@ function bucketUrl(bucket: string, region: string, environment: Environment): st
   const endpoint = environment['AWS_ENDPOINT_URL_S3'] || environment['AWS_ENDPOINT_URL'];
   if (endpoint) {
     if (!/^https?:\/\/[^@?#]+$/.test(endpoint)) {
-      throw new TsrtError('USAGE', 'AWS_ENDPOINT_URL is no plain http:// or https:// URL', { fix: 'write it as https://host, without a user or a query' });
+      throw new TsrtError('USAGE', 'AWS_ENDPOINT_URL is not a plain http:// or https:// URL', { fix: 'write it as https://host, without a user or a query' });
     }
     return `${endpoint.replace(/\/+$/, '')}/${bucket}`;
   }

@@ -34,14 +34,14 @@ function webTarget(store: string, environment: Environment) {
   const url = parseUrl(store);
   const token = environment['TSRT_BENCH_STORE_TOKEN'];
   if (token && url.protocol === 'http:' && !['localhost', '127.0.0.1', '[::1]'].includes(url.hostname)) {
-    throw new TsrtError('USAGE', 'a token is not sent over plain HTTP, where anybody on the way can read it', { place: url.origin, fix: 'use https://, or unset TSRT_BENCH_STORE_TOKEN' });
+    throw new TsrtError('USAGE', 'a token is not sent over plain HTTP, where anyone on the way can read it', { place: url.origin, fix: 'use https://, or unset TSRT_BENCH_STORE_TOKEN' });
   }
   const base = url.href.replace(/\/+$/, '');
   return {
     label: base,
     urlOf: (key: string) => `${base}/${key}`,
     headers: async () => (token ? { authorization: `Bearer ${token}` } : {}),
-    denied: token ? 'check the token in TSRT_BENCH_STORE_TOKEN, and what it may do' : 'set TSRT_BENCH_STORE_TOKEN to a token that may read and write there',
+    denied: token ? 'check the token in TSRT_BENCH_STORE_TOKEN, and its permissions' : 'set TSRT_BENCH_STORE_TOKEN to a token that may read and write there',
   };
 }
 
@@ -50,10 +50,10 @@ function parseUrl(store: string): URL {
   try {
     url = new URL(store);
   } catch (cause) {
-    throw new TsrtError('USAGE', '--store is no valid URL', { fix: 'write it as https://host/path', cause });
+    throw new TsrtError('USAGE', '--store is not a valid URL', { fix: 'write it as https://host/path', cause });
   }
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') {
-    throw new TsrtError('USAGE', 'the URL of a store holds no user, password, query or fragment', {
+    throw new TsrtError('USAGE', "the URL of a store can't have a user, password, query or fragment", {
       place: `${url.protocol}//${url.host}${url.pathname}`,
       fix: 'give a token in the environment variable TSRT_BENCH_STORE_TOKEN',
     });

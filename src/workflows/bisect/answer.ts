@@ -22,7 +22,7 @@ export function answerOf({ outcome, states, metric, threshold, direction, caseId
     case 'undecided':
       return `the ends can't be told apart or compared: ${probes[0]?.reason ?? ''}`;
     case 'probe':
-      return `not found yet: ${named(outcome.index)} is to be compared next`;
+      return `not found yet: ${named(outcome.index)} will be compared next`;
     default:
       return outcome satisfies never;
   }

@@ -43,7 +43,7 @@ export async function bisect(request: BisectRequest): Promise<BisectReport> {
   const known = found && isWorthKeeping(found, count) ? found : undefined;
   const begun: KeptSearch = { caseId: request.caseId, direction: undefined, policy: figuresOf(request, undefined), probes: [] };
   const search: Search = { request, states, file, key, notices: new Set(states.notices), kept: known ?? begun };
-  if (known) search.notices.add(`taken over from an earlier search: ${plural(known.probes.length, 'comparison')}; --fresh begins anew`);
+  if (known) search.notices.add(`reused from an earlier search: ${plural(known.probes.length, 'comparison')}; --fresh starts again`);
   if (nextStep(count, verdicts(search.kept)).kind === 'probe') {
     // A folder that can't be written to is better known before the first measurement than after it.
     await writeKept(file, key, search.kept);

@@ -17,7 +17,7 @@ export function changeCase(entry: Case, words: readonly string[]): Case {
 export function changeOptions(options: BuildOptions, word: string): BuildOptions {
   const at = word.indexOf('=');
   const [key, value] = [word.slice(0, Math.max(0, at)), word.slice(at + 1)];
-  if (key === '' || value === '') throw new TsrtError('USAGE', `'${word}' is no change`, { fix: 'write KEY=VALUE, such as fusion=off, threads=2 or without=fuse-conv' });
+  if (key === '' || value === '') throw new TsrtError('USAGE', `'${word}' is not a change`, { fix: 'write KEY=VALUE, such as fusion=off, threads=2 or without=fuse-conv' });
   switch (key) {
     case 'precision':
       return { ...options, precision: oneOf(key, PRECISIONS, value) };
@@ -28,7 +28,7 @@ export function changeOptions(options: BuildOptions, word: string): BuildOptions
     case 'workspace':
       return { ...options, workspaceBytes: bytesOf(word, value) };
     case 'batch':
-      throw new TsrtError('USAGE', 'batch changes the work, not only how it is done', { fix: 'compare batches with `tsrt-bench run --batch 1,8`' });
+      throw new TsrtError('USAGE', 'batch changes the work itself, not only how it is done', { fix: 'compare batches with `tsrt-bench run --batch 1,8`' });
     default:
       return { ...options, backendOptions: { ...options.backendOptions, [key]: scalarOf(value) } };
   }
@@ -44,7 +44,7 @@ function oneOf<T extends string>(key: string, known: readonly T[], value: string
 function bytesOf(word: string, value: string): number {
   const bytes = Number(value);
   if (Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
-  throw new TsrtError('USAGE', `'${word}' is no number of bytes`, { fix: 'for example: workspace=268435456' });
+  throw new TsrtError('USAGE', `'${word}' is not a number of bytes`, { fix: 'for example: workspace=268435456' });
 }
 
 /** As on the command line: a boolean, a number, or else the text. */

@@ -48,7 +48,7 @@ export async function readKept(path: string, key: string): Promise<KeptSearch | 
     const { key: of, caseId, direction, policy, probes } = schema.parse(JSON.parse(text));
     return of === key ? { caseId, direction, policy, probes: probes.map(({ change, ...probe }) => ({ ...probe, change })) } : undefined;
   } catch (cause) {
-    throw new TsrtError('RESULTS_INVALID', 'what is kept of the search is damaged, or of another version', { place: path, fix: 'begin anew with --fresh', cause });
+    throw new TsrtError('RESULTS_INVALID', 'the saved search is damaged, or from another version', { place: path, fix: 'start again with --fresh', cause });
   }
 }
 

@@ -58,7 +58,7 @@ async function modelStates(request: BisectRequest, files: readonly string[]): Pr
   const identities = await Promise.all(
     files.map((file) =>
       sha256File(file).catch((cause: unknown) => {
-        throw new TsrtError('MODEL_NOT_FOUND', "the model can't be read", { place: file, fix: 'name ONNX files that are there', cause });
+        throw new TsrtError('MODEL_NOT_FOUND', "the model can't be read", { place: file, fix: 'name ONNX files that exist', cause });
       }),
     ),
   );
@@ -119,10 +119,10 @@ async function commitStates(request: BisectRequest, { good, bad, prepare }: Extr
   return {
     labels,
     identities: commits,
-    notices: changed ? ['changes that are not committed are no part of the search: it ends with HEAD'] : [],
+    notices: changed ? ['uncommitted changes are not part of the search: it ends with HEAD'] : [],
     async further(index) {
       const branch = await mergedBranch(root, commits[index]!);
-      return branch && `the commit is a merge; to search the branch that it brought: --good ${branch.good.slice(0, 12)} --bad ${branch.bad.slice(0, 12)}`;
+      return branch && `the commit is a merge; to search the branch that it merged: --good ${branch.good.slice(0, 12)} --bad ${branch.bad.slice(0, 12)}`;
     },
     with: (index, { cases, accuracy }, work) =>
       withRevision({ revision: commits[index]!, prepare, cwd, cache: settings.config.cache, signal, onEvent }, (checkout) =>

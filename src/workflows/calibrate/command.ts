@@ -127,7 +127,7 @@ function optionsOf({ dims, inputShapes }: Suite): GraphOptions {
 
 function settingsOf({ samples, method, scheme, percentile }: CalibrateCommandRequest, { quantization }: Suite): QuantizationSettings {
   const chosen = method ?? quantization.method;
-  if (percentile !== undefined && chosen !== 'percentile') throw new TsrtError('USAGE', `--percentile is read by the method percentile, and the method is ${chosen}`, { fix: 'add --method percentile, or leave it out' });
+  if (percentile !== undefined && chosen !== 'percentile') throw new TsrtError('USAGE', `--percentile is for the method percentile, but the method is ${chosen}`, { fix: 'add --method percentile, or leave it out' });
   return {
     ...quantization,
     ...(samples !== undefined && { samples }),

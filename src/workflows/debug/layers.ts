@@ -200,7 +200,7 @@ async function referenceValues({ reference, bytes, folder, inputs }: Run, values
     const outputs = await opened.run(new Map(Object.entries(inputs).map(([name, tensor]) => [name, { kind: 'tensor', tensor }])));
     return Object.fromEntries(
       [...outputs].map(([name, value]) => {
-        if (value.kind !== 'tensor') throw new TsrtError('MODEL_UNSUPPORTED', `the value '${name}' is no tensor of numbers`);
+        if (value.kind !== 'tensor') throw new TsrtError('MODEL_UNSUPPORTED', `the value '${name}' is not a tensor of numbers`);
         return [name, value.tensor];
       }),
     );

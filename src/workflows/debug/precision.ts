@@ -107,7 +107,7 @@ function judgedOutputs(graph: Graph, outputs: readonly Binding[], task: Task): r
   const judged = graph.outputs.filter((id) => boundedAxis(graph, id) === undefined);
   const asked = task.kind === 'raw' ? undefined : outputName(task.output, outputs.map(({ name }) => name));
   if (asked === undefined ? judged.length > 0 : judged.includes(asked)) return asked === undefined ? judged : [asked];
-  throw new TsrtError('SUITE_INVALID', `${asked === undefined ? 'all outputs are' : `the output '${asked}' is`} for the data to select, or behind what is, and nothing to judge a precision by`, {
+  throw new TsrtError('SUITE_INVALID', `${asked === undefined ? 'all outputs are' : `the output '${asked}' is`} selected by the data, or computed from what is, so there is nothing to judge a precision by`, {
     fix: 'make what they are selected from outputs of the model too, and compare these (task: { kind: raw })',
   });
 }
@@ -216,6 +216,6 @@ function readState(text: string, key: string): NodeCost[] {
     const parsed = stateSchema.parse(JSON.parse(text));
     return parsed.key === key ? parsed.costs.map((cost) => ({ ...cost, snrDb: cost.snrDb ?? Number.POSITIVE_INFINITY })) : [];
   } catch (cause) {
-    throw new TsrtError('CALIBRATION_INVALID', 'the state of the search is damaged', { fix: 'remove the .search file beside --out to begin again', cause });
+    throw new TsrtError('CALIBRATION_INVALID', 'the saved search is damaged', { fix: 'remove the .search file beside --out to start again', cause });
   }
 }

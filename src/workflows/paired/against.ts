@@ -54,7 +54,7 @@ async function revisionOf(against: readonly string[]): Promise<string | undefine
     if (!isFile && !name.endsWith('.engine')) revisions.push(name);
   }
   if (revisions.length <= (against.length === 1 ? 1 : 0)) return revisions[0];
-  throw new TsrtError('USAGE', `--against takes engine files or one git revision; ${revisions.join(', ')} ${revisions.length === 1 ? 'is no file' : 'are no files'}`, {
+  throw new TsrtError('USAGE', `--against takes engine files or one git revision; ${revisions.join(', ')} ${revisions.length === 1 ? 'is not a file' : 'are not files'}`, {
     fix: 'correct the names of the engine files, or name one revision alone',
   });
 }
@@ -69,7 +69,7 @@ async function judgeSides(request: AgainstRequest, sides: JoinedSides, baseline:
     ...(signal.aborted ? ['interrupted: the verdict rests on what was measured'] : []),
     ...sides.notices,
     ...sideDifferences(both),
-    'accuracy is no part of this comparison; `tsrt-bench run` measures it',
+    'accuracy is not part of this comparison; `tsrt-bench run` measures it',
     await worthNotice(request.settings.config.cache, suite.name, { policy, timeMs: request.overrides.timeMs }, shellWord(request.suite)),
   ];
   return judge({ suite: suite.name, baseline, candidate: 'the suite as it is', cases, notices }, policy);

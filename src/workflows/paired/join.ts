@@ -63,7 +63,7 @@ export function checkProtocol(
     ...(protocol.record === RECORD_SCHEMA_VERSION ? [] : [`record schema: there ${protocol.record}, here ${RECORD_SCHEMA_VERSION}`]),
   ];
   if (differing.length === 0) return;
-  throw new TsrtError('BASELINE_INCOMPARABLE', `the tsrt-bench ${facts.tool.version} of ${at} speaks another protocol than this one`, {
+  throw new TsrtError('BASELINE_INCOMPARABLE', `the tsrt-bench ${facts.tool.version} of ${at} speaks a different protocol from this one`, {
     details: differing,
     fix: 'compare engine files (--against ENGINE), or stored records (--baseline NAME)',
   });

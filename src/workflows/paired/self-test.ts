@@ -47,7 +47,7 @@ async function remember({ settings, overrides, onEvent }: SelfTestRequest, resul
   try {
     await keepSelfTest(settings.config.cache, result, { policy, timeMs: overrides.timeMs }, new Date().toISOString());
   } catch (error) {
-    onEvent({ kind: 'notice', text: `the self-test is not kept for later: ${error instanceof Error ? error.message : String(error)}` });
+    onEvent({ kind: 'notice', text: `the self-test could not be saved: ${error instanceof Error ? error.message : String(error)}` });
   }
 }
 

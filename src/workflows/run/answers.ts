@@ -25,6 +25,6 @@ export function answerCheck(precision: Precision, reference: TensorMap): (output
     const { reading, nonFiniteSamples } = comparison.result();
     if (nonFiniteSamples > 0) return 'the outputs hold NaN or infinity where the fp32 reference has numbers';
     if (reading.snrDb === undefined || reading.snrDb >= MIN_SNR_DB[precision]) return undefined;
-    return `the outputs differ from the fp32 reference: ${reading.snrDb.toFixed(1)} dB of signal over error, at least ${MIN_SNR_DB[precision]} dB is sane for ${precision}; largest error ${reading.maxAbsError.toPrecision(3)}`;
+    return `the outputs differ from the fp32 reference: ${reading.snrDb.toFixed(1)} dB of signal over error, at least ${MIN_SNR_DB[precision]} dB is expected for ${precision}; largest error ${reading.maxAbsError.toPrecision(3)}`;
   };
 }

@@ -119,7 +119,7 @@ async function takeOver(
 async function copyUnchanged({ file, sha256 }: EngineFile, path: string): Promise<void> {
   await copyFile(file, path);
   if ((await readEngineFile(path)).sha256 === sha256) return;
-  throw new TsrtError('ENGINE_INVALID', 'the engine file was changed while it was taken over', { place: file, fix: 'run again when nobody writes to it' });
+  throw new TsrtError('ENGINE_INVALID', 'the engine file changed while it was being copied', { place: file, fix: 'run again when nothing is writing to it' });
 }
 
 async function buildOne(

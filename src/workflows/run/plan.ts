@@ -44,7 +44,7 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
       (error: unknown) => void remarks.set(entry.id, `this variant's answer is unchecked: ${reportError(error).message}`),
     );
     const selected = selectedOutputs(engine.header.outputs, precision);
-    if (checkAnswer && selected.length > 0) remarks.set(entry.id, `not compared with fp32, as ${precision} may select others: ${selected.join(', ')}`);
+    if (checkAnswer && selected.length > 0) remarks.set(entry.id, `not compared with fp32, because ${precision} may select other elements: ${selected.join(', ')}`);
     plans.push({
       case: entry,
       enginePath: engine.path,

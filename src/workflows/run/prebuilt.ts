@@ -52,8 +52,8 @@ function checkOverrides({ backend, precision, fusion, batch, backendOptions, own
   const given = Object.entries({ '--dim': named(dims), '--shape': named(inputShapes), '--precision': precision, '--fusion': fusion, '--batch': batch, '--option': backendOptions, ...own });
   const flags = given.flatMap(([flag, value]) => (value === undefined ? [] : [flag]));
   if (flags.length === 0) return;
-  throw new TsrtError('USAGE', `${flags.join(', ')} ${flags.length === 1 ? 'says' : 'say'} how to build an engine, and --engine gives engines that are built`, {
-    fix: 'leave it out, or name backends with --backend whose engines are built and measured beside the files',
+  throw new TsrtError('USAGE', `${flags.join(', ')} ${flags.length === 1 ? 'says' : 'say'} how to build an engine, but --engine gives engines that are already built`, {
+    fix: 'leave it out, or use --backend to name backends whose engines are built and measured beside the files',
   });
 }
 

@@ -53,7 +53,7 @@ export async function prepareRun(request: RunRequest): Promise<PreparedRun> {
   const cases = choose(all);
   const suite = await setApartAsCalibrated(given, cases.some(({ variant }) => variant.options.precision !== 'fp32' && !engines.has(engineKey(variant))));
   if (cases.some(({ variant }) => isCalibratedOnNoise(variant.options.precision, suite) && !engines.has(engineKey(variant)))) {
-    onEvent({ kind: 'notice', text: 'int8 ranges come from seeded numbers, as the inputs do: times are right, accuracy says nothing; name a calibration of real data in a suite (quantization.calibration), or describe its inputs' });
+    onEvent({ kind: 'notice', text: 'int8 ranges come from seeded numbers, like the inputs: times are valid, accuracy means nothing; name a calibration of real data in a suite (quantization.calibration), or describe its inputs' });
   }
   // Before backends are looked for: one may be of a plugin that an engine needs.
   requireLoaded([...engines.values()], registry.stamps);

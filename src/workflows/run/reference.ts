@@ -30,7 +30,7 @@ export function openReferences(
   return {
     async of(backend) {
       const provider = backend.reference ? backend : registry.backend(DEFAULT_REFERENCE);
-      if (!provider.reference) throw new Error(`the backend ${provider.name} offers no reference`);
+      if (!provider.reference) throw new Error(`the backend ${provider.name} has no reference`);
       const open = opened.get(provider.name) ?? provider.reference({ bytes: model.bytes, folder: dirname(model.path), allCores: true });
       opened.set(provider.name, open);
       const reference = await open;

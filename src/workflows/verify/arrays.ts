@@ -25,12 +25,12 @@ export async function readGivenArrays(path: string, model: Pick<OnnxModel, 'inpu
       const guess = nearest(name, [...inputNames, ...outputNames]);
       throw new TsrtError('DATASET_INVALID', `the model has no input or output '${name}'${guess === undefined ? '' : `; did you mean '${guess}'?`}`, {
         place: array.place,
-        fix: `name each array as what it is for: inputs ${inputNames.join(', ')}; outputs, where they are known, ${outputNames.join(', ')}`,
+        fix: `name each array after its input or output: inputs ${inputNames.join(', ')}; outputs, where they are known, ${outputNames.join(', ')}`,
       });
     }
     side.set(name, await readWhole(array));
   }
   const missing = inputNames.filter((name) => !given.inputs.has(name));
-  if (missing.length > 0) throw new TsrtError('DATASET_INVALID', `no array is for ${missing.map((name) => `'${name}'`).join(', ')}`, { place: path, fix: 'add an array of that name for each of the inputs' });
+  if (missing.length > 0) throw new TsrtError('DATASET_INVALID', `there is no array for ${missing.map((name) => `'${name}'`).join(', ')}`, { place: path, fix: 'add an array of that name for each of the inputs' });
   return given;
 }

@@ -31,13 +31,13 @@ export interface VerifyCase {
 export async function findCases(path: string): Promise<readonly VerifyCase[]> {
   const stats = await stat(path).catch(() => undefined);
   if (!stats) {
-    throw new TsrtError('MODEL_NOT_FOUND', `there is nothing at ${path}`, { fix: 'give an .onnx file, or a folder that holds some' });
+    throw new TsrtError('MODEL_NOT_FOUND', `there is nothing at ${path}`, { fix: 'give an .onnx file, or a folder that contains some' });
   }
   if (stats.isFile()) return [await caseOfFile(resolve(path))];
   const cases: VerifyCase[] = [];
   await walk(resolve(path), resolve(path), cases);
   if (cases.length === 0) {
-    throw new TsrtError('MODEL_NOT_FOUND', `no .onnx file lies under ${path}`, { fix: 'give an .onnx file, or a folder that holds some' });
+    throw new TsrtError('MODEL_NOT_FOUND', `there is no .onnx file under ${path}`, { fix: 'give an .onnx file, or a folder that contains some' });
   }
   return cases;
 }

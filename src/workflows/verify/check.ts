@@ -206,7 +206,7 @@ async function givenTrial(path: string, model: Declared, engine: EngineHeader | 
   if (fittingTrials([trial], engine).length > 0) return trial;
   const taken = engine!.inputs.map((binding) => `${binding.name} ${formatType(binding)}`).join(', ');
   const given = [...inputs].map(([name, tensor]) => `${name} ${formatType(tensor)}`).join(', ');
-  throw new TsrtError('DATASET_INVALID', `the engine takes ${taken}, and the arrays are ${given}`, { place: path, fix: 'save arrays of the sizes that the engine was built for, or build it for these' });
+  throw new TsrtError('DATASET_INVALID', `the engine takes ${taken}, but the arrays are ${given}`, { place: path, fix: 'save arrays of the sizes that the engine was built for, or build it for these' });
 }
 
 interface Buildable {

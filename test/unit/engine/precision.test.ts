@@ -21,7 +21,7 @@ describe('precisionShares', () => {
 
 describe('precisionMismatch', () => {
   it('is what runs in something else than was asked for', () => {
-    expect(precisionMismatch('fp16', { float32: 1 })).toBe('the engine was asked for in fp16 and runs 100 % float32');
+    expect(precisionMismatch('fp16', { float32: 1 })).toBe('the engine was requested in fp16, but runs 100 % float32');
     expect(precisionMismatch('fp16', { float32: 0.6, float16: 0.4 })).toMatch(/60\.0 % float32, 40\.0 % float16/);
     expect(precisionMismatch('int8', { float16: 1 })).toMatch(/int8/);
     expect(precisionMismatch('mixed', { float32: 1 })).toMatch(/mixed/);

@@ -51,7 +51,7 @@ describe('parts of plugins', () => {
     ['a list in place of the folder', [], ['expected { images, labelSource, notices }, found a list']],
     ['a picture under another key', { images: [{ name: 'a', file: '/a.png', label: 1 }], labelSource: 'none', notices: [] }, ['images[0].file: unknown key; known: name, path, label', 'images[0].path: expected a string, found nothing']],
     ['a label that is a name', { images: [{ name: 'a', path: '/a.png', label: 'cat' }], labelSource: 'none', notices: [] }, ['images[0].label: "cat" is no class index']],
-    ['labels from nowhere, and no notices', { images: [], labelSource: 'folders' }, ['labelSource: "folders" is none of labels file, folder names, file names, none', 'notices: expected a list, found nothing']],
+    ['labels from nowhere, and no notices', { images: [], labelSource: 'folders' }, ['labelSource: "folders" is not one of labels file, folder names, file names, none', 'notices: expected a list, found nothing']],
   ])('a dataset that gives %s is refused under its plugin’s name', async (_, found, details) => {
     const source = datasetOf({ images: async () => found as never });
     await expect(openDataset(requestOf(source, '/'))).rejects.toMatchObject({ code: 'PLUGIN_FAILED', plugin: 'p', details });
@@ -118,7 +118,7 @@ describe('parts of plugins', () => {
       'a session without what is measured',
       'load',
       { run: async () => ({}), dispose: async () => {}, observeMemory: () => ({}), inputs: [], outputs: [], maxInFlight: 0, memory: {} },
-      ['prepare: expected a function, found nothing', 'maxInFlight: expected a number from 1, found 0'],
+      ['prepare: expected a function, found nothing', 'maxInFlight: expected a number of 1 or more, found 0'],
     ],
   ])('a backend that gives %s is refused under its plugin’s name', async (_, method, answer, details) => {
     const backend = { name: 'odd', description: '', probe: async () => answer, supports: () => answer, build: async () => answer, load: async () => answer } as unknown as Backend;

@@ -51,7 +51,7 @@ describe('a registry', () => {
     ['one op in two plugins', [{ name: 'a', version: '1', ops: [op('One')] }, { name: 'b', version: '1', ops: [op('One')] }], /two plugins give the op 'd.One': a and b/, 'b'],
     ['opsets that overlap', [{ name: 'a', version: '1', ops: [op('One', [1, 4])] }, { name: 'b', version: '1', ops: [op('One', [4, 9])] }], /for the same opsets: a and b/, 'b'],
     ["a backend's name taken", [{ name: 'a', version: '1', backends: [nullBackend] }], /two plugins give the backend 'null': tsrt-bench and a/, 'a'],
-    ['a suite that is no folder', [{ name: 'a', version: '1', suites: ['./nowhere'] }], /a suite of the plugin is no folder/, 'a'],
+    ['a suite that is no folder', [{ name: 'a', version: '1', suites: ['./nowhere'] }], /a suite of the plugin is not a folder/, 'a'],
   ])('refuses %s', async (_, plugins, message, owner) => {
     const error = await thrown(() => joined(...plugins));
     expect(error.message).toMatch(message);
@@ -157,7 +157,7 @@ describe('loading', () => {
       process.stdout.write = write;
     }
     expect(printed).toEqual([]);
-    expect(importFix(new SyntaxError("Unexpected token 'export'"), join(cwd, 'index.js'))).toMatch(/npm pkg set type=module.*call the file index\.mjs/);
+    expect(importFix(new SyntaxError("Unexpected token 'export'"), join(cwd, 'index.js'))).toMatch(/npm pkg set type=module.*name the file index\.mjs/);
   });
 
   it('names keys that parts lack, operands that collide, and patterns and sizes that lead nowhere', async () => {

@@ -79,9 +79,9 @@ describe('faults that stay', () => {
   };
 
   it.each([
-    { status: 403, says: /refuses \(403 to GET\)/, fix: /s3:ListBucket/, calls: 1 },
-    { status: 401, says: /refuses \(401/, fix: /AWS_ACCESS_KEY_ID/, calls: 1 },
-    { status: 301, says: /is elsewhere \(301\)/, fix: /AWS_REGION/, calls: 1 },
+    { status: 403, says: /refused the request \(403 to GET\)/, fix: /s3:ListBucket/, calls: 1 },
+    { status: 401, says: /refused the request \(401/, fix: /AWS_ACCESS_KEY_ID/, calls: 1 },
+    { status: 301, says: /is at another address \(301\)/, fix: /AWS_REGION/, calls: 1 },
     { status: 400, says: /answered 400 to GET/, fix: /--store/, calls: 1 },
     { status: 500, says: /can't be reached: it answered 500, 4 times/, fix: /try again later/, calls: 4 },
   ])('$status is said with the way out, after $calls tries', async ({ status, says, fix, calls }) => {
@@ -123,7 +123,7 @@ describe('faults that stay', () => {
     server.objects.delete(key);
     await expect(readBaseline(web(server), 'main', wanted)).rejects.toMatchObject({ code: 'RESULTS_INVALID', message: expect.stringContaining('not where the index says') });
     const index = '/bench/index.json';
-    for (const [text, says] of [['', /is empty/], ['<html>', /not JSON/], ['{"schemaVersion":2,"places":{}}', /none that this version reads/]] as const) {
+    for (const [text, says] of [['', /is empty/], ['<html>', /not JSON/], ['{"schemaVersion":2,"places":{}}', /this version can't read the baseline index/]] as const) {
       server.objects.set(index, text);
       await expect(listBaselines(web(server))).rejects.toMatchObject({ code: 'RESULTS_INVALID', message: expect.stringMatching(says), place: `${server.url}${index}` });
     }
@@ -180,11 +180,11 @@ describe('signatures and credentials', () => {
   });
 
   it.each([
-    { store: 'https://user:pass@host/x', says: /holds no user, password/ },
-    { store: 'https://host/x?sig=abc', says: /holds no user, password, query/ },
+    { store: 'https://user:pass@host/x', says: /can't have a user, password/ },
+    { store: 'https://host/x?sig=abc', says: /can't have a user, password, query/ },
     { store: 'ftp://host/x', says: /can't be kept at ftp/ },
-    { store: 's3://', says: /no S3 location/ },
-    { store: 's3://b@d/x', says: /no S3 location/ },
+    { store: 's3://', says: /--store is not an S3 location/ },
+    { store: 's3://b@d/x', says: /--store is not an S3 location/ },
   ])('refuses $store', ({ store, says }) => {
     const open = () => openStore(store, KEYS);
     expect(open).toThrow(says);
@@ -194,7 +194,7 @@ describe('signatures and credentials', () => {
   it('says which variables are missing, and where buckets are', async () => {
     await expect(listBaselines(openStore('s3://perf', {}))).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE', fix: expect.stringContaining('AWS_ACCESS_KEY_ID') });
     expect(openStore('s3://perf/a/b/', KEYS).label).toBe('s3://perf/a/b');
-    expect(() => openStore('s3://perf', { ...KEYS, AWS_ENDPOINT_URL: 'https://me:pw@host' })).toThrow(/no plain/);
+    expect(() => openStore('s3://perf', { ...KEYS, AWS_ENDPOINT_URL: 'https://me:pw@host' })).toThrow(/is not a plain/);
   });
 });
 

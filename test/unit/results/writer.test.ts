@@ -104,7 +104,7 @@ describe('openRunWriter', () => {
       message: expect.stringContaining('disk is full'),
       place: path,
       fix: expect.stringContaining('--results'),
-      details: ['1 ended case is not saved yet'],
+      details: ['1 finished case is not saved yet'],
     });
     expect(writer.unsaved).toEqual([second]);
     expect(await readFile(path, 'utf8')).toBe(`${encodeRecord(first)}\n`);

@@ -45,7 +45,7 @@ describe('a model', () => {
   });
 
   it.each<[string, TensorMap, RegExp, string?]>([
-    ['more items', request(5), /a request of 5 items, and the largest engine takes 4/],
+    ['more items', request(5), /the request has 5 items, but the largest engine takes 4/],
     ['no item', request(0), /do not fit/, 'x: expected float32[1,2], found float32[0,2]'],
     ['another shape', { x: fromNumbers('float32', [2, 3], Array(6).fill(0)) }, /do not fit/, 'x: expected float32[2,2], found float32[2,3]'],
     ['a scalar', { x: fromNumbers('float32', [], [1]) }, /do not fit/, 'x: expected float32[1,2], found float32[]'],
@@ -65,7 +65,7 @@ describe('a model', () => {
     const refused = model.infer(request(2));
     expect(model.waiting()).toBe(2);
     const last = model.infer(request(1));
-    await expect(refused).rejects.toMatchObject({ code: 'OVERLOADED', message: '2 items wait already' });
+    await expect(refused).rejects.toMatchObject({ code: 'OVERLOADED', message: '2 items are already waiting' });
     await Promise.all([taken, last]);
     expect(seen).toHaveLength(2);
   });
@@ -84,7 +84,7 @@ describe('a model', () => {
   it('is refused with a type that the protocol lacks, a queue without room for a batch, and engines that can not be one', () => {
     const int4: Binding = { name: 'x', dtype: 'int4', dims: [1, 2] };
     expect(() => serveModel('m', engines([1], { inputs: [int4] }).all, {})).toThrow("m can't be served: the protocol has no type for 'x' int4[1,2]");
-    expect(() => serveModel('m', engines([8]).all, { maxQueueSize: 7 })).toThrow('7 items may wait, and one request of m may have 8');
+    expect(() => serveModel('m', engines([8]).all, { maxQueueSize: 7 })).toThrow('only 7 items may wait, but one request to m may have 8');
     expect(() => serveModel('m', engines([1, 2], { outputs: [{ name: 'y', dtype: 'float32', dims: [2] }] }).all, {})).toThrow(/requests can't be joined: output 'y'/);
   });
 });

@@ -43,10 +43,10 @@ describe('a request', () => {
   });
 
   it.each<[string, string, RegExp]>([
-    ['nothing', '', /the request is no JSON: /],
-    ['a list', '[]', /the request is no JSON object/],
+    ['nothing', '', /the request is not JSON: /],
+    ['a list', '[]', /the request is not a JSON object/],
     ['no inputs', '{}', /inputs: missing, expected array/],
-    ['a type of another protocol', JSON.stringify(input({ datatype: 'FP31' })), /inputs\[0\]\.datatype: "FP31" is none of .*; did you mean 'FP32'\?/],
+    ['a type of another protocol', JSON.stringify(input({ datatype: 'FP31' })), /inputs\[0\]\.datatype: "FP31" is not one of .*; did you mean 'FP32'\?/],
     ['a shape below 0', JSON.stringify(input({ shape: [-1] })), /inputs\[0\]\.shape\[0\]/],
     ['an axis too many', JSON.stringify(input({ shape: Array(65).fill(1) })), /inputs\[0\]\.shape/],
     ['shared memory', JSON.stringify(input({ parameters: { shared_memory_region: 'r' } })), /inputs\[0\]\.parameters\.shared_memory_region: shared memory is not supported/],
@@ -55,7 +55,7 @@ describe('a request', () => {
     ['an output twice', JSON.stringify({ ...input({}), outputs: [{ name: 'y' }, { name: 'y' }] }), /y: the output is given twice/],
     ['neither numbers nor bytes', JSON.stringify(input({ data: undefined })), /x: expected either data or parameters\.binary_data_size, found neither/],
     ['both', JSON.stringify(input({ parameters: { binary_data_size: 16 } })), /found both/],
-    ['bytes that are not there', JSON.stringify(input({ data: undefined, parameters: { binary_data_size: 16 } })), /x: 16 bytes are announced, and 0 follow the JSON/],
+    ['bytes that are not there', JSON.stringify(input({ data: undefined, parameters: { binary_data_size: 16 } })), /x: 16 bytes are announced, but 0 follow the JSON/],
     ['rows of other lengths', JSON.stringify(input({ data: [[1, 2, 3], [4]] })), /x: expected arrays of 2 along axis 1 of \[2,2\], found one of 3/],
     ['too few rows', JSON.stringify(input({ data: [[1, 2]] })), /x: expected arrays of 2 along axis 0 of \[2,2\], found one of 1/],
     ['rows that are none', JSON.stringify(input({ data: [[1, 2], 3] })), /along axis 1 .*, found 3/],
@@ -72,13 +72,13 @@ describe('a request', () => {
   });
 
   it('is refused with bytes that are no UTF-8, a length that is none, one beyond the body, and bytes that nobody announced', () => {
-    expect(() => parseRequest(Uint8Array.of(0x22, 0xff, 0x22), undefined)).toThrow(/the request is no JSON: /);
+    expect(() => parseRequest(Uint8Array.of(0x22, 0xff, 0x22), undefined)).toThrow(/the request is not JSON: /);
     expect(parseHeaderLength(undefined)).toBe(undefined);
     expect(parseHeaderLength('12')).toBe(12);
     for (const text of ['', '-1', '1.5', '0x10', '9'.repeat(20)]) expect(() => parseHeaderLength(text)).toThrow(/expected a number of bytes/);
     const [body, length] = withBinary(input({}), new Uint8Array(3));
     expect(() => parseRequest(body, length)).toThrow('3 bytes follow the last input');
-    expect(() => parseRequest(body, body.byteLength + 1)).toThrow(/and the body has/);
+    expect(() => parseRequest(body, body.byteLength + 1)).toThrow(/but the body has/);
   });
 
   it('is read or refused, whatever it is', () => {
@@ -148,7 +148,7 @@ describe('an answer', () => {
     const data = new Uint8Array(new BigInt64Array([-(2n ** 63n), 2n ** 62n + 1n]).buffer);
     const json = (tensor: Tensor): unknown => encodeAnswer('m', { id: undefined }, [{ name: 'y', binary: false }], { y: tensor }).body;
     expect(json({ dtype: 'int64', dims: [2], data })).toContain('"data":[-9223372036854775808,4611686018427387905]');
-    for (const dtype of ['float16', 'float32', 'float64'] as const) expect(() => json(fromNumbers(dtype, [1], [Number.NaN]))).toThrow("y: the answer has NaN or infinities, which JSON can't say");
+    for (const dtype of ['float16', 'float32', 'float64'] as const) expect(() => json(fromNumbers(dtype, [1], [Number.NaN]))).toThrow("y: the answer has NaN or infinities, which JSON can't represent");
   });
 
   it('and a request carry any tensor whole, in either form', () => {

@@ -32,7 +32,7 @@ async function start(...models: ServedModel[]) {
 it('answers in the words of what went wrong, with the status of whose fault it is', async () => {
   const failures: Record<string, Error> = {
     usage: new TsrtError('USAGE', 'no', { details: ['x: a', 'y: b'], fix: 'Do this.' }),
-    full: new TsrtError('OVERLOADED', '7 items wait already'),
+    full: new TsrtError('OVERLOADED', '7 items are already waiting'),
     lost: new TsrtError('DEVICE_LOST', 'the device is gone'),
     bug: new TypeError('a bug'),
   };
@@ -43,14 +43,14 @@ it('answers in the words of what went wrong, with the status of whose fault it i
     return [status, (JSON.parse(text) as { error?: string }).error, headers.get('retry-after')];
   };
   expect(await said('/v2/models/usage/infer', post(BODY))).toEqual([400, 'no: x: a; y: b (Do this)', null]);
-  expect(await said('/v2/models/full/infer', post(BODY))).toEqual([503, '7 items wait already', '1']);
+  expect(await said('/v2/models/full/infer', post(BODY))).toEqual([503, '7 items are already waiting', '1']);
   expect(await said('/v2/models/lost/infer', post(BODY))).toEqual([500, 'the device is gone', null]);
   expect(await said('/v2/models/bug/infer', post(BODY))).toEqual([500, 'internal error', null]);
   expect(faults).toEqual(['the device is gone', 'a bug']);
   expect(await said('/v2/models/eco/infer', post(BODY))).toEqual([404, "there is no model 'eco'; did you mean 'echo'?", null]);
   expect(await said('/v2/models/echo/infer')).toEqual([404, 'there is no GET /v2/models/echo/infer', null]);
   expect(await said('/v2/models/echo/infer', post('x'.repeat(2 ** 21)))).toEqual([413, 'Request body is too large', null]);
-  expect(await said('/v2/models/echo/infer', { method: 'POST' })).toEqual([400, expect.stringMatching(/no JSON/), null]);
+  expect(await said('/v2/models/echo/infer', { method: 'POST' })).toEqual([400, expect.stringMatching(/the request is not JSON/), null]);
   expect(await said('/v2/models/echo/infer', { ...post(BODY), headers: { 'content-encoding': 'gzip' } })).toEqual([415, 'Content-Encoding gzip is not supported', null]);
   expect(await said('/v2/models/echo/infer', { ...post(BODY), headers: { 'inference-header-content-length': 'x' } })).toEqual([400, expect.stringMatching(/expected a number of bytes/), null]);
   // Whatever type the body is said to have.
@@ -115,7 +115,7 @@ it('answers what is under way before it ends, and refuses the rest', async () =>
   later.write(BODY.slice(5));
   for (const connection of [late, later]) {
     const [refusal] = (await once(connection, 'data')) as [Buffer];
-    expect(refusal.toString()).toMatch(/^HTTP\/1\.1 503 [\s\S]*retry-after: 1[\s\S]*\{"error":"the server is going down"\}$/i);
+    expect(refusal.toString()).toMatch(/^HTTP\/1\.1 503 [\s\S]*retry-after: 1[\s\S]*\{"error":"the server is shutting down"\}$/i);
     connection.destroy();
   }
   finish();
@@ -144,5 +144,5 @@ it('names a port that is taken', async () => {
   const { server } = await start(fakeModel('echo', async (inputs) => inputs));
   const { port } = new URL(server.address);
   const second = startServer({ models: [fakeModel('echo', async (inputs) => inputs)], metrics: createMetrics(), onFault: () => {} }, { host: '127.0.0.1', port: Number(port) });
-  await expect(second).rejects.toMatchObject({ code: 'USAGE', message: `can't listen on 127.0.0.1, port ${port}: another program does` });
+  await expect(second).rejects.toMatchObject({ code: 'USAGE', message: `can't listen on 127.0.0.1, port ${port}: another program is using it` });
 });

@@ -94,17 +94,17 @@ describe('a dataset of arrays', () => {
     const path = await archiveOf({ x, table, y: fromNumbers('int32', [5], [0, 1, 2, 3, 4]) });
     const batches = await readAll(await openDataset(requestOf(path, { labelsFile: 'y.npy', labelOffset: 1, classes: 6 })));
     expect(batches.flatMap((batch) => batch.labels)).toEqual([1, 2, 3, 4, 5]);
-    await expect(openDataset(requestOf(path, { labelsFile: 'z' }))).rejects.toMatchObject({ message: "no array is called 'z', as the suite calls the labels" });
+    await expect(openDataset(requestOf(path, { labelsFile: 'z' }))).rejects.toMatchObject({ message: "no array is called 'z', the suite's name for the labels" });
   });
 
   it.each<[string, Readonly<Record<string, Tensor>>, string, string]>([
-    ['another type', { x: fromNumbers('float64', [5, 2], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]), table }, "the input 'x' takes float32[samples,2], and the array is float64[5,2]", "save array.astype('float32')"],
-    ['other sizes', { x: fromNumbers('float32', [1, 3], [0, 0, 1]), table }, "the input 'x' takes float32[samples,2], and the array is float32[1,3]", '--dim NAME=N'],
+    ['another type', { x: fromNumbers('float64', [5, 2], [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]), table }, "the input 'x' takes float32[samples,2], but the array is float64[5,2]", "save array.astype('float32')"],
+    ['other sizes', { x: fromNumbers('float32', [1, 3], [0, 0, 1]), table }, "the input 'x' takes float32[samples,2], but the array is float32[1,3]", '--dim NAME=N'],
     ['a misspelt name', { xs: x, table }, "the model has no input 'xs'; it has x, table", "did you mean 'x'?"],
-    ['an input without an array', { x }, "no array is for the input 'table'", 'add an array of that name, float32[3]'],
+    ['an input without an array', { x }, "there is no array for the input 'table'", 'add an array of that name, float32[3]'],
     ['no samples', { x: fromNumbers('float32', [0, 2], []), table }, 'the arrays hold no samples', 'save at least one'],
-    ['fewer labels than samples', { x, table, labels: fromNumbers('int64', [4], [0, 1, 2, 3]) }, 'x holds 5 samples, labels 4', 'save as many of each'],
-    ['labels that are no integers', { x, table, labels: fromNumbers('float32', [5], [0, 1, 2, 3, 4]) }, 'labels are a class index for each sample, and the array is float32[5]', 'argmax'],
+    ['fewer labels than samples', { x, table, labels: fromNumbers('int64', [4], [0, 1, 2, 3]) }, 'x holds 5 samples, but labels holds 4', 'save as many of each'],
+    ['labels that are no integers', { x, table, labels: fromNumbers('float32', [5], [0, 1, 2, 3, 4]) }, 'labels are one class index for each sample, but the array is float32[5]', 'argmax'],
     ['a label beyond the classes', { x, table, labels: fromNumbers('int64', [5], [0, 1, 2, 3, 5]) }, "class 5 of sample 4 is beyond the model's 5 classes", 'labelOffset'],
   ])('is refused for %s', async (_, arrays, message, fix) => {
     await expect(openDataset(requestOf(await archiveOf(arrays)))).rejects.toMatchObject({ code: 'DATASET_INVALID', message, fix: expect.stringContaining(fix) as string });
@@ -115,7 +115,7 @@ describe('a dataset of arrays', () => {
     const path = await archiveOf({ image: fromNumbers('float32', [1, 3, 4, 4], new Float32Array(48)) });
     const request = requestOf(path, { inputs: [image], bindings: [{ name: 'image', dtype: 'float32', dims: [1, 3, 4, 4] }], batch: 1 });
     expect((await openDataset(request)).size).toBe(1);
-    await expect(openDataset({ ...request, pictures: true })).rejects.toMatchObject({ message: "an engine takes 'image' as pictures, and an array holds none" });
+    await expect(openDataset({ ...request, pictures: true })).rejects.toMatchObject({ message: "an engine takes 'image' as pictures, which an array can't hold" });
   });
 
   it('is looked for before there is a model', async () => {

@@ -157,9 +157,9 @@ describe('image datasets', () => {
     ['no images', { 'readme.txt': 'x' }, /holds no images/],
     ['a class beyond the model', { '10_a.png': 1 }, /class 10 of 10_a\.png is beyond the model's 10 classes/],
     ['labels of other files', { 'a.png': 1, 'labels.txt': 'b.png 1' }, /names none of the images/],
-    ['a label that is no number', { 'a.png': 1, 'labels.csv': 'file,class\na.png,cat\n' }, /'cat' is no class index/],
-    ['a labels file that is no JSON', { 'a.png': 1, 'labels.json': '{' }, /is no JSON/],
-    ['a labels file of the wrong kind', { 'a.png': 1, 'labels.json': '[1]' }, /is no object/],
+    ['a label that is no number', { 'a.png': 1, 'labels.csv': 'file,class\na.png,cat\n' }, /'cat' is not a class index/],
+    ['a labels file that is no JSON', { 'a.png': 1, 'labels.json': '{' }, /the labels file is not JSON/],
+    ['a labels file of the wrong kind', { 'a.png': 1, 'labels.json': '[1]' }, /the labels file is not a JSON object/],
   ])('refuse %s', async (_what, files, expected) => {
     const folder = files === undefined ? '/nowhere/at/all' : await folderOf(files as unknown as Record<string, number | string>);
     await expect(openDataset(requestOf({ folder }))).rejects.toMatchObject({ code: 'DATASET_INVALID', message: expect.stringMatching(expected) });
@@ -191,7 +191,7 @@ describe('labels', () => {
     expect(await labelsOf(files, 2)).toMatchObject({ source: 'folder names', labels: [0, 0, 1] });
     const { source, labels, notices } = await labelsOf(files, 1000);
     expect({ source, labels }).toEqual({ source: 'none', labels: [undefined, undefined, undefined] });
-    expect(notices[0]).toContain('2 folders but the model 1000 classes');
+    expect(notices[0]).toContain('2 folders but the model has 1000 classes');
   });
 
   it('come from leading digits, and may be missing', async () => {
@@ -266,13 +266,13 @@ describe('synthetic datasets', () => {
   });
 
   it.each([
-    ['too few inputs', requestOf({ inputs: [image, image] }), /describes 2 inputs, the model has 1 \(x\)/],
+    ['too few inputs', requestOf({ inputs: [image, image] }), /describes 2 inputs, but the model has 1 \(x\)/],
     ['a name that the model lacks', requestOf({ inputs: [{ ...image, name: 'y' }] }), /has no input 'y'; it has x/],
-    ['another dtype', requestOf({ inputs: [{ ...image, dtype: 'float16' }] }), /'x' is float32 in the model, float16/],
+    ['another dtype', requestOf({ inputs: [{ ...image, dtype: 'float16' }] }), /'x' is float32 in the model, but float16/],
     [
       'another picture size',
       requestOf({ bindings: [{ name: 'x', dtype: 'float32', dims: [2, 3, 8, 8] }] }),
-      /preprocessing gives \[2,3,4,4\], the model's input 'x' is \[2,3,8,8\]/,
+      /preprocessing gives \[2,3,4,4\], but the model's input 'x' is \[2,3,8,8\]/,
     ],
   ])('refuse %s', async (_what, request, expected) => {
     await expect(openDataset(request)).rejects.toMatchObject({ code: 'SUITE_INVALID', message: expect.stringMatching(expected) });

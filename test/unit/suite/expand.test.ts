@@ -110,8 +110,8 @@ describe('expandCases', () => {
   it('names what the file says to no effect', () => {
     const idle = { exclude: [{ fusion: 'off', backendOptions: { threads: 'all' } }, { backend: 'onnxruntime', fusion: 'off', backendOptions: { threads: 2 } }], scenarios: [{ name: 'single-stream' }, { name: 'offline', batches: [32, 64] }] };
     expect(idleParts(suiteWith({ ...sweep, ...idle }), machine)).toEqual([
-      'exclude[1] of the suite (backend onnxruntime, fusion off, threads 2) takes no variant away',
-      'scenarios[1] of the suite (offline) is for batch 32, 64, and the suite has 1, 8',
+      'exclude[1] of the suite (backend onnxruntime, fusion off, threads 2) removes no variant',
+      'scenarios[1] of the suite (offline) is for batch 32, 64, but the suite has 1, 8',
     ]);
     expect(idleParts(suiteWith({ ...sweep, ...idle, scenarios: [{ name: 'offline', batches: [8] }], exclude: [] }), machine)).toEqual([]);
   });

@@ -51,12 +51,12 @@ describe('arrays of NumPy', () => {
   });
 
   it.each([
-    ['cut off', npyBytes(x).subarray(0, -4), 'takes 152 bytes by its header, and the file has 148'],
-    ['of other bytes', 'hello', 'the file is no .npy array'],
+    ['cut off', npyBytes(x).subarray(0, -4), 'takes 152 bytes by its header, but the file has 148'],
+    ['of other bytes', 'hello', 'the file is not a .npy array'],
     ['in Fortran order', npyBytes(x, { fortranOrder: true }), 'Fortran order'],
     ['big-endian', npyBytes(x, { descr: '>f4' }), "its elements are '>f4'"],
     ['of objects', npyBytes(x, { descr: '|O' }), "its elements are '|O'"],
-    ['without a header', npyBytes(x).subarray(0, 20), 'the header of the array can not be read'],
+    ['without a header', npyBytes(x).subarray(0, 20), 'the header of the array can\'t be read'],
   ])('are refused by file where they are %s', async (_, bytes, message) => {
     const path = await fileOf('x.npy', bytes);
     await expect(readArrays(path)).rejects.toMatchObject({ code: 'DATASET_INVALID', message: expect.stringContaining(message) as string, place: path });
@@ -64,7 +64,7 @@ describe('arrays of NumPy', () => {
 
   it('are refused where the archive is none, or is not there', async () => {
     const path = await fileOf('x.npz', 'hello');
-    await expect(readArrays(path)).rejects.toMatchObject({ code: 'DATASET_INVALID', message: expect.stringContaining('no .npz archive') as string });
+    await expect(readArrays(path)).rejects.toMatchObject({ code: 'DATASET_INVALID', message: expect.stringContaining('the file is not a .npz archive') as string });
     await expect(readArrays(`${path}.npz`)).rejects.toMatchObject({ code: 'DATASET_INVALID', message: 'there is no such file of arrays' });
   });
 });

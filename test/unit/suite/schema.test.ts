@@ -59,8 +59,8 @@ describe('suite schema', () => {
   });
 
   it.each([
-    ['a wrong value', { variants: [{ backend: 'null', precision: 'fp31' }] }, /^variants\[0\]\.precision: "fp31" is none of .*did you mean 'fp32'/],
-    ['a wrong kind', { task: { kind: 'clasification' } }, /task\.kind: "clasification" is none of classification, embedding, raw/],
+    ['a wrong value', { variants: [{ backend: 'null', precision: 'fp31' }] }, /^variants\[0\]\.precision: "fp31" is not one of .*did you mean 'fp32'/],
+    ['a wrong kind', { task: { kind: 'clasification' } }, /task\.kind: "clasification" is not one of classification, embedding, raw/],
     ['a wrong type', { measure: { rounds: 'many' } }, /measure\.rounds: .*expected number/],
     ['a missing key', { task: undefined }, /task.*: missing|task.*nothing is none of/],
     ['a number out of range', { gate: { confidence: 95 } }, /gate\.confidence: too big/],

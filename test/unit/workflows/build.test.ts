@@ -22,7 +22,7 @@ const running = (precision: DType): Backend => ({
 
 describe('build', () => {
   it.each([
-    ['fp16', 'float32', 'the engine was asked for in fp16 and runs 100 % float32'],
+    ['fp16', 'float32', 'the engine was requested in fp16, but runs 100 % float32'],
     ['fp16', 'float16', undefined],
     ['fp32', 'float32', undefined],
   ] as const)('says where an engine in %s runs in %s', async (precision, dtype, unproven) => {

@@ -56,7 +56,7 @@ describe('runGate', () => {
       verdict: 'passed',
       baseline: 'baseline main',
       candidate: `run ${NEW}`,
-      notices: [expect.stringContaining('the defaults are in force')],
+      notices: [expect.stringContaining('its policy is unknown and the defaults apply')],
     });
     const slower = await stored(1.2);
     expect((await runGate(request(slower))).verdict).toBe('regressed');
@@ -76,11 +76,11 @@ describe('runGate', () => {
       return { saved: notices.join('\n'), gated: report.notices.join('\n') };
     };
     const thin = await judge(3, 24);
-    expect(thin.saved).toMatch(/with 3 rounds a case.*gross changes only.*--rounds 24/);
-    expect(thin.gated).toMatch(/the baseline holds 3 rounds a case.*--rounds 24.*baseline save main --force.*--against REF/);
+    expect(thin.saved).toMatch(/with 3 rounds per case.*finds only large changes.*--rounds 24/);
+    expect(thin.gated).toMatch(/the baseline has 3 rounds per case.*--rounds 24.*baseline save main --force.*--against REF/);
     const short = await judge(24, 3);
     expect(short.saved).toBe('');
-    expect(short.gated).toMatch(/the run holds 3 rounds a case: `tsrt-bench gate path\/to\/suite-of-this-test --measure`/);
+    expect(short.gated).toMatch(/the run has 3 rounds per case: `tsrt-bench gate path\/to\/suite-of-this-test --measure`/);
     expect((await judge(24, 24)).gated).toMatch(/--against REF/);
   });
 
@@ -106,7 +106,7 @@ describe('runGate', () => {
     await expect(runGate(request(results, { baseline: 'prod' }))).rejects.toMatchObject({
       code: 'BASELINE_NOT_FOUND',
       exitStatus: 3,
-      fix: expect.stringContaining('name one of main'),
+      fix: expect.stringContaining('choose one of main'),
     });
     await expect(runGate(request(await temporaryFolder()))).rejects.toMatchObject({ code: 'RESULTS_NOT_FOUND', exitStatus: 2 });
   });

@@ -20,7 +20,7 @@ export async function git(folder: string, ...words: readonly string[]): Promise<
     return stdout.replace(/\n$/, '');
   } catch (cause) {
     const failure = cause as NodeJS.ErrnoException & { readonly stderr?: string };
-    if (failure.code === 'ENOENT') throw new TsrtError('USAGE', 'git is not to be found', { fix: 'install it, or give --against an engine file', cause });
+    if (failure.code === 'ENOENT') throw new TsrtError('USAGE', "git can't be found", { fix: 'install it, or give --against an engine file', cause });
     throw new GitFailure(failure.stderr?.trim() || failure.message, { cause });
   }
 }
@@ -40,7 +40,7 @@ export async function findRepository(folder: string): Promise<Repository> {
   } catch (cause) {
     if (!(cause instanceof GitFailure)) throw cause;
     const absent = /not a git repository/.test(cause.message);
-    throw new TsrtError('USAGE', absent ? 'a revision is asked for, and this is no git repository' : 'git refuses this repository', {
+    throw new TsrtError('USAGE', absent ? 'a revision was given, but this is not a git repository' : 'git refuses this repository', {
       place: folder,
       details: absent ? [] : [cause.message],
       fix: "run it in the project's checkout, or give an engine file instead",
@@ -59,7 +59,7 @@ export async function resolveCommit(root: string, name: string): Promise<string>
     const guess = nearest(name.replace(/[~^@].*$/, ''), known);
     throw new TsrtError('BASELINE_NOT_FOUND', `there is no revision '${name}'${guess ? `; did you mean '${guess}'?` : ''}`, {
       place: root,
-      fix: (await isShallow(root)) ? DEEPEN : 'name a branch, tag or commit; engine files end in .engine, and stored records go by --baseline',
+      fix: (await isShallow(root)) ? DEEPEN : 'name a branch, tag or commit; engine files end in .engine, and stored records are named with --baseline',
       cause,
     });
   }
@@ -67,16 +67,16 @@ export async function resolveCommit(root: string, name: string): Promise<string>
 
 /** The commits after `good` up to `bad`, oldest first, along first parents. Throws USAGE where `bad` does not come after `good`. */
 export async function commitsBetween(root: string, good: string, bad: string): Promise<readonly string[]> {
-  if (good === bad) throw new TsrtError('USAGE', 'both ends are the same commit', { place: root, fix: 'name as --good a commit before the change, and as --bad one that has it' });
+  if (good === bad) throw new TsrtError('USAGE', 'both ends are the same commit', { place: root, fix: 'for --good, name a commit before the change, and for --bad one that has it' });
   const line = await git(root, 'rev-list', '--first-parent', bad);
   const commits = line.split('\n');
   const at = commits.indexOf(good);
   if (at > 0) return commits.slice(0, at).reverse();
   const fork = await forkOf(root, bad, good);
   const others = `name a good end on the bad end's own line${fork === undefined ? '' : `, such as ${fork}`}`;
-  throw new TsrtError('USAGE', 'the good end is no first-parent ancestor of the bad end', {
+  throw new TsrtError('USAGE', 'the good end is not a first-parent ancestor of the bad end', {
     place: root,
-    fix: fork === bad ? 'exchange --good and --bad' : fork === undefined && (await isShallow(root)) ? DEEPEN : others,
+    fix: fork === bad ? 'swap --good and --bad' : fork === undefined && (await isShallow(root)) ? DEEPEN : others,
   });
 }
 

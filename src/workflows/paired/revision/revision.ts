@@ -56,7 +56,7 @@ export async function withRevision<T>(request: RevisionRequest, work: (checkout:
     const command = prepare ?? (await ownBuild(folder));
     if (command !== undefined) {
       onEvent({ kind: 'stage', stage: 'build', text: `${label}: ${command}` });
-      await runCommand(command, { folder, at: label, signal }, 'name a command that makes a fresh checkout of that revision ready with --prepare, or compare engine files');
+      await runCommand(command, { folder, at: label, signal }, 'name a command that prepares a fresh checkout of that revision with --prepare, or compare engine files');
     }
     const tool = await findTool(worktree.folder, folder, label);
     const notices = [...worktree.notices, ...(installed === undefined ? [] : [installed]), ...tool.notices];
@@ -117,7 +117,7 @@ async function findTool(checkout: string, folder: string, label: string): Promis
   const [side, worker] = [join(own, SIDE_WORKER), join(own, WORKER)];
   const { version } = await manifestOf(own);
   if (!existsSync(worker)) {
-    throw new TsrtError('BASELINE_INCOMPARABLE', `the tsrt-bench ${version} of ${label} is not built`, { place: own, fix: 'say how, for example: --prepare "npm run build"' });
+    throw new TsrtError('BASELINE_INCOMPARABLE', `the tsrt-bench ${version} of ${label} is not built`, { place: own, fix: 'say how to build it, for example: --prepare "npm run build"' });
   }
   if (!existsSync(side)) {
     throw new TsrtError('BASELINE_INCOMPARABLE', `the tsrt-bench ${version} of ${label} can't be run as a baseline: it is older than gate --against REF`, {

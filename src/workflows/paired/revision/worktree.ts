@@ -65,7 +65,7 @@ async function checkOut(repository: string, commit: string, folder: string, tree
       });
     });
     if ((await git(own, 'status', '--porcelain', '--untracked-files=no')) !== '') {
-      notices.push(`the submodule ${sub.path} has changes that are not committed: the candidate has them, the baseline has not`);
+      notices.push(`the submodule ${sub.path} has uncommitted changes: the candidate has them, the baseline does not`);
     }
     notices.push(...(await checkOut(own, sub.commit, join(folder, sub.path), trees)));
   }

@@ -208,7 +208,7 @@ describe('a search that is kept', () => {
 
 describe('what is no search', () => {
   test.each([
-    { subject: changes('seed'), says: /no change/ },
+    { subject: changes('seed'), says: /'seed' is not a change/ },
     { subject: changes('precision=fp166'), says: /did you mean 'fp16'/ },
     { subject: changes('batch=8'), says: /the work/ },
     { subject: { kind: 'models', files: ['/nowhere/a.onnx', '/nowhere/b.onnx'] } as const, says: /can't be read/ },

@@ -82,7 +82,7 @@ describe('buildEngines', () => {
   it('skips a case of no elements, on which kernels of onnxruntime end the process', async () => {
     const bytes = modelBytes({ inputs: [value('x', 'float32', ['N', 'T'])], outputs: [value('y', 'float32', ['N', 'T'])] });
     const outcome = await outcomeOf({}, { bytes, dims: { T: 0 } });
-    expect(outcome).toMatchObject({ status: 'skipped', reason: "nothing goes into the model: 'x' is [1,0]", fix: expect.stringContaining('--dim') as string });
+    expect(outcome).toMatchObject({ status: 'skipped', reason: "the inputs of the model have no elements: 'x' is [1,0]", fix: expect.stringContaining('--dim') as string });
   });
 
   it.each(['fp16', 'int8', 'mixed'] as const)('fails an engine that was asked for in %s and runs floats', async (precision) => {
@@ -96,7 +96,7 @@ describe('buildEngines', () => {
     });
     expect(await outcomeOf(claiming('float32'), { precision })).toMatchObject({
       status: 'failed',
-      error: { code: 'PRECISION_UNPROVEN', message: `the engine was asked for in ${precision} and runs 100 % float32`, fix: expect.stringContaining(precision === 'fp16' ? 'in f32 are Conv. Recurrent layers' : 'take another backend') as string },
+      error: { code: 'PRECISION_UNPROVEN', message: `the engine was requested in ${precision}, but runs 100 % float32`, fix: expect.stringContaining(precision === 'fp16' ? 'in f32 are Conv. Recurrent layers' : 'take another backend') as string },
     });
     expect(await outcomeOf(claiming(precision === 'fp16' ? 'float16' : 'int8'), { precision })).toMatchObject({ status: 'built' });
   });

@@ -50,7 +50,7 @@ describe('checkCase', () => {
     const open = modelBytes({ inputs: [value('x', 'float32', ['N', 4])], outputs: [value('y', 'float32', ['N', 4])] });
     expect(await check(open, {}, onnxruntimeBackend, { ...settings, options: buildOptions({ dims: { N: 0 } }) })).toMatchObject({
       status: 'error',
-      error: { code: 'MODEL_UNSUPPORTED', message: "nothing goes into the model: 'x' is [0,4]" },
+      error: { code: 'MODEL_UNSUPPORTED', message: "the inputs of the model have no elements: 'x' is [0,4]" },
     });
     expect(await check(open, { 'input_0.pb': floats([], [0, 4]), 'output_0.pb': floats([], [0, 4]) })).toMatchObject({ status: 'passed' });
   });
@@ -75,7 +75,7 @@ describe('checkCase', () => {
     const engineFile = join(await temporaryFolder(), 'relu.engine');
     await writeFile(engineFile, await serializeEngine(await compileModel({ modelBytes: relu, modelName: 'relu', folder: undefined, options: buildOptions(), backend: onnxruntimeBackend, context: { device: undefined, signal: undefined, onProgress: undefined }, rebatch: false })));
     expect(await arrays({ x }, engineFile)).toMatchObject({ status: 'passed' });
-    expect(await arrays({ x: three }, engineFile)).toMatchObject(refused('the engine takes x float32[1,4], and the arrays are x float32[3,4]'));
+    expect(await arrays({ x: three }, engineFile)).toMatchObject(refused('the engine takes x float32[1,4], but the arrays are x float32[3,4]'));
   });
 
   it('brings a model that fixes its batch to the one that is asked for', async () => {

@@ -10,7 +10,7 @@ describe('revisions', () => {
     await write('packages/app/a.txt', 'a');
     expect(await findRepository(`${folder}/packages/app`)).toEqual({ root: folder, prefix: 'packages/app/' });
     expect(await findRepository(folder)).toEqual({ root: folder, prefix: '' });
-    await expect(findRepository(await temporaryFolder())).rejects.toMatchObject({ code: 'USAGE', message: expect.stringContaining('no git repository') });
+    await expect(findRepository(await temporaryFolder())).rejects.toMatchObject({ code: 'USAGE', message: expect.stringContaining('this is not a git repository') });
   });
 
   test('names become commits; an unknown one is answered with the nearest', async () => {
@@ -44,8 +44,8 @@ describe('revisions', () => {
     const merge = run('rev-parse', 'HEAD');
     const d = commit('d');
     expect(await commitsBetween(folder, a, d)).toEqual([b, merge, d]);
-    await expect(commitsBetween(folder, d, a)).rejects.toMatchObject({ fix: expect.stringContaining('exchange') });
-    await expect(commitsBetween(folder, d, d)).rejects.toMatchObject({ message: expect.stringContaining('same commit'), fix: expect.not.stringContaining('exchange') });
+    await expect(commitsBetween(folder, d, a)).rejects.toMatchObject({ fix: expect.stringContaining('swap') });
+    await expect(commitsBetween(folder, d, d)).rejects.toMatchObject({ message: expect.stringContaining('same commit'), fix: expect.not.stringContaining('swap') });
     await expect(commitsBetween(folder, side, d)).rejects.toMatchObject({ fix: expect.stringContaining(a) });
     expect(await mergedBranch(folder, merge)).toEqual({ good: a, bad: side });
     expect(await mergedBranch(folder, d)).toBeUndefined();

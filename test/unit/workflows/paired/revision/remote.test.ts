@@ -33,7 +33,7 @@ describe('prepareRemotely', () => {
     const { side } = await ask([{ ...HELLO, protocol: { worker: WORKER_PROTOCOL + 1, record: 99 } }, { kind: 'prepared', side: {} }]);
     await expect(side).rejects.toMatchObject({
       code: 'BASELINE_INCOMPARABLE',
-      message: 'the tsrt-bench 0.9.0 of revision v1 speaks another protocol than this one',
+      message: 'the tsrt-bench 0.9.0 of revision v1 speaks a different protocol from this one',
       details: [`worker protocol: there ${WORKER_PROTOCOL + 1}, here ${WORKER_PROTOCOL}`, `record schema: there 99, here ${RECORD_SCHEMA_VERSION}`],
     });
   });

@@ -59,7 +59,7 @@ describe('addWorktree', () => {
     const parent = await temporaryFolder();
     const tree = await addWorktree(project.folder, commit, parent);
     expect(await readFile(join(tree.folder, 'vendor/lib/lib.txt'), 'utf8')).toBe('one');
-    expect(tree.notices).toEqual([expect.stringContaining('changes that are not committed')]);
+    expect(tree.notices).toEqual([expect.stringContaining('has uncommitted changes')]);
     expect(await readFile(join(own, 'lib.txt'), 'utf8')).toBe('changed');
     await tree.remove();
     expect(await readdir(parent)).toEqual([]);
