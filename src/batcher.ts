@@ -112,7 +112,7 @@ class DynamicBatcher implements Batcher {
     if (this.#closed) throw new TsrtError('USAGE', 'the batcher is closed', { fix: 'make another one with createBatcher' });
     const tensors = checkInputs(this.#inputs, inputs);
     if (this.#queue.length >= this.#options.maxQueueSize) {
-      throw new TsrtError('OVERLOADED', `${this.#queue.length} requests wait already`, { fix: 'try again later, offer less, or raise maxQueueSize' });
+      throw new TsrtError('OVERLOADED', `${this.#queue.length} requests are already waiting`, { fix: 'try again later, offer less, or raise maxQueueSize' });
     }
     return new Promise((resolve, reject) => {
       this.#queue.push({ tensors, cameMs: performance.now(), resolve, reject });
@@ -167,7 +167,7 @@ class DynamicBatcher implements Batcher {
     const changed = this.#queue.filter((request) => !isWhole(request));
     if (changed.length === 0) return false;
     this.#queue.splice(0, this.#queue.length, ...this.#queue.filter(isWhole));
-    for (const { reject } of changed) reject(new TsrtError('USAGE', "the request's bytes are gone: their buffer was transferred before the answer was there", { fix: 'leave inputs as they are until then, or give a copy' }));
+    for (const { reject } of changed) reject(new TsrtError('USAGE', "the request's bytes are gone: their buffer was transferred before the answer came", { fix: 'leave inputs as they are until then, or give a copy' }));
     return true;
   }
 
@@ -238,7 +238,7 @@ function sessionsByBatch(sessions: readonly BatchSession[]): ReadonlyMap<number,
     if (why !== undefined) throw new TsrtError('USAGE', `requests can't be joined: ${why}`, { fix: 'run the sessions of such a model by themselves' });
     if (byBatch.has(batch)) throw new TsrtError('USAGE', `two of the sessions are for batch ${batch}`, { fix: 'give one for each batch; streams of one session run several batches at once' });
     if (!alike(first.inputs, session.inputs) || !alike(first.outputs, session.outputs)) {
-      throw new TsrtError('USAGE', 'the sessions are of different models: but for the batch their inputs and outputs have to be the same', { fix: 'build all of them from one model, with --batch' });
+      throw new TsrtError('USAGE', 'the sessions are of different models: their inputs and outputs must be the same except for the batch', { fix: 'build all of them from one model, with --batch' });
     }
     byBatch.set(batch, session);
   }

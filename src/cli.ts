@@ -14,7 +14,7 @@ export async function run(words: readonly string[], entry: string): Promise<void
 function giveUp(thrown: unknown): never {
   const error: NodeJS.ErrnoException = thrown instanceof Error ? thrown : new Error(String(thrown));
   const isOutput = error.syscall === 'write';
-  process.stderr.write(isOutput ? `error: the output can't be written: ${error.message}\n  fix: see that there is space, and that what reads it is there\n` : `error: ${error.stack ?? error.message}\n  fix: this is a bug in tsrt-bench or a plugin\n`);
+  process.stderr.write(isOutput ? `error: the output can't be written: ${error.message}\n  fix: check that there is space, and that the program that reads it is running\n` : `error: ${error.stack ?? error.message}\n  fix: this is a bug in tsrt-bench or a plugin\n`);
   // oxlint-disable-next-line unicorn/no-process-exit -- nothing that is left to run may be trusted
   process.exit(isOutput ? EXIT.usage : 70);
 }

@@ -65,7 +65,7 @@ async function load(engine: Engine, device: string | undefined, signal: AbortSig
 function foreignBackend({ backend, model, plugins = [] }: EngineHeader): TsrtError {
   const names = plugins.map(({ name }) => name);
   const from = names.length === 0 ? '' : `, of the plugin ${names.join(' or ')}`;
-  return new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${model.name} is one of the backend ${backend}${from}, and openEngine has ${[...BACKENDS.keys()].join(', ')}`, {
+  return new TsrtError('ENGINE_INCOMPATIBLE', `the engine of ${model.name} is for the backend ${backend}${from}, but openEngine has only ${[...BACKENDS.keys()].join(', ')}`, {
     fix: `call that backend's own load with what deserializeEngine gives, or measure it with tsrt-bench run --engine${names.map((name) => ` --plugin ${name}`).join('')}`,
   });
 }

@@ -196,7 +196,7 @@ function batchMistakes(batch: Batch, { bindings, batch: most, classes }: Dataset
 function labelMistakes(label: unknown, place: string, classes = Number.POSITIVE_INFINITY): string[] {
   if (label === undefined || (Number.isSafeInteger(label) && (label as number) >= 0 && (label as number) < classes)) return [];
   const beyond = Number.isSafeInteger(label) && (label as number) >= classes;
-  return [`${place}: ${shown(label)} is ${beyond ? `beyond the model's ${classes} classes` : 'no class index'}`];
+  return [`${place}: ${shown(label)} is ${beyond ? `beyond the model's ${classes} classes` : 'not a class index'}`];
 }
 
 function countMistakes(value: unknown, place: string): string[] {

@@ -60,9 +60,9 @@ function jsonIndex(text: string, file: string): Index {
   try {
     value = JSON.parse(text);
   } catch {
-    throw invalid('the class index is no JSON', file, fix);
+    throw invalid('the class index is not JSON', file, fix);
   }
-  if (typeof value !== 'object' || value === null) throw invalid('the class index is no object', file, fix);
+  if (typeof value !== 'object' || value === null) throw invalid('the class index is not an object', file, fix);
   return new Map(
     Object.entries(value).map(([key, entry]): [string, number] => {
       const wnid: unknown = Array.isArray(entry) ? entry[0] : entry;
@@ -79,7 +79,7 @@ function lineIndex(text: string, file: string): Index {
   return new Map(
     lines.map((line, label): [string, number] => {
       const wnid = line.trim().split(/[\s,]+/, 1)[0]!;
-      if (!WNID.test(wnid)) throw invalid(`'${wnid}' is no WordNet id`, `${file}:${label + 1}`, 'each line starts with an id such as n01440764');
+      if (!WNID.test(wnid)) throw invalid(`'${wnid}' is not a WordNet id`, `${file}:${label + 1}`, 'each line starts with an id such as n01440764');
       return [wnid, label];
     }),
   );
@@ -130,7 +130,7 @@ function pictureLabel(row: string, place: string, classes: Index | undefined): [
   if (/^\d+$/.test(value)) return [name.replace(/\.[^.]+$/, ''), Number(value)];
   const label = classes?.get(value);
   if (WNID.test(value) && label === undefined) throw invalid(`which class ${value} is, no index file says`, place, `put ${INDEX_FILES[1]} beside it`);
-  if (label === undefined) throw invalid(`'${value}' is no class`, place, 'a line gives a picture and its class');
+  if (label === undefined) throw invalid(`'${value}' is not a class`, place, 'a line gives a picture and its class');
   return [name.replace(/\.[^.]+$/, ''), label];
 }
 

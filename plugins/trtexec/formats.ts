@@ -27,9 +27,9 @@ function list(text: string, file: string): readonly Record<string, unknown>[] {
   try {
     value = JSON.parse(withNonFinite(text));
   } catch (cause) {
-    throw broken(file, `is no JSON (${(cause as Error).message})`);
+    throw broken(file, `is not JSON (${(cause as Error).message})`);
   }
-  if (!Array.isArray(value) || value.some((entry) => typeof entry !== 'object' || entry === null)) throw broken(file, 'is no list of objects');
+  if (!Array.isArray(value) || value.some((entry) => typeof entry !== 'object' || entry === null)) throw broken(file, 'is not a list of objects');
   return value as readonly Record<string, unknown>[];
 }
 

@@ -16,7 +16,7 @@ export function matchDevice(wanted: string, devices: readonly DeviceInfo[], back
   const slugs = new Set(fits.map((index) => devices[index]!.slug));
   if (fits.length > 0 && slugs.size === 1) return fits[0]!;
   const choices = [...devices.map(({ slug, description }, index) => `${index} ${slug} (${description})`), ...more];
-  throw new TsrtError('USAGE', fits.length > 0 ? `'${wanted}' fits several devices of ${backend}` : `${backend} has no device '${wanted}'`, {
+  throw new TsrtError('USAGE', fits.length > 0 ? `'${wanted}' matches several devices of ${backend}` : `${backend} has no device '${wanted}'`, {
     fix: choices.length > 0 ? `There ${choices.length === 1 ? 'is' : 'are'}: ${choices.join(', ')}.` : 'There is none.',
   });
 }

@@ -51,7 +51,7 @@ export function parseSubject({ good, bad, prepare, models, engines, change, mode
   ];
   const [subject, ...others] = subjects;
   if (!subject || others.length > 0) {
-    throw new TsrtError('USAGE', subject ? 'several kinds of states are named' : 'no states are named to search', {
+    throw new TsrtError('USAGE', subject ? 'several kinds of states were named' : 'no states to search were named', {
       fix: 'name one kind: --good REF (and --bad REF), --models FILE,FILE, --engines ENGINE,ENGINE, or --change KEY=VALUE',
     });
   }
@@ -75,5 +75,5 @@ export function parseThreshold(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const limit = Number(text.trim().replace(/\s*%$/, ''));
   if (text.trim() !== '' && Number.isFinite(limit) && limit >= 0) return limit;
-  throw new TsrtError('USAGE', `'${text}' is no threshold`, { fix: 'give a number, such as --threshold 5' });
+  throw new TsrtError('USAGE', `'${text}' is not a threshold`, { fix: 'give a number, such as --threshold 5' });
 }

@@ -31,7 +31,7 @@ export default class Bisect extends BaseCommand {
     const asked = { subject: parseSubject(flags), metric: parseMetric(flags.metric), threshold: parseThreshold(flags.threshold) };
     const resolved = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const [{ bisect }, { renderBisect }, { parseConfidence }] = await Promise.all([import('../workflows/bisect/bisect.ts'), import('../report/bisect.ts'), import('../gate/policy.ts')]);
-    const report = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'finished comparisons are kept, the same command goes on' }, (watch) =>
+    const report = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'finished comparisons are kept; the same command continues' }, (watch) =>
       bisect({
         ...asked,
         suite: args.suite,

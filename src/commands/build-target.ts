@@ -31,13 +31,13 @@ type GivenFlags = Readonly<Record<string, unknown>>;
 /** Throws USAGE for a flag that says nothing of a model. */
 export function refuseSuiteFlags(flags: GivenFlags): void {
   const given = SUITE_ONLY.find((name) => flags[name] !== undefined);
-  if (given !== undefined) throw new TsrtError('USAGE', `--${given} is for a suite, and a model was named`, { fix: 'leave it out, or name a suite in the place of the model' });
+  if (given !== undefined) throw new TsrtError('USAGE', `--${given} is for a suite, but a model was named`, { fix: 'leave it out, or name a suite instead of the model' });
 }
 
 /** Throws USAGE for a flag that would make an engine that no run of the suite measures. */
 export function refuseModelFlags(flags: GivenFlags): void {
   for (const [name, key] of Object.entries(MODEL_ONLY)) {
-    if (flags[name] !== undefined) throw new TsrtError('USAGE', `--${name} is for a model, and a suite was named`, { fix: `say it in the suite, as ${key}: then run measures what is built` });
+    if (flags[name] !== undefined) throw new TsrtError('USAGE', `--${name} is for a model, but a suite was named`, { fix: `set it in the suite, as ${key}: then run measures what is built` });
   }
 }
 
@@ -53,7 +53,7 @@ export function ofOneEngine<T extends ParsedLists>(flags: T): Omit<T, keyof Pars
   const one = (name: keyof ParsedLists): string | undefined => {
     const [value, ...others] = flags[name] ?? [];
     if (others.length === 0) return value;
-    throw new TsrtError('USAGE', `--${name} takes one value for a model, found ${flags[name]!.join(', ')}`, { fix: 'build them one by one, or name a suite in the place of the model' });
+    throw new TsrtError('USAGE', `--${name} takes one value for a model, found ${flags[name]!.join(', ')}`, { fix: 'build them one by one, or name a suite instead of the model' });
   };
   const batch = one('batch');
   return {

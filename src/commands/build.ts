@@ -46,7 +46,7 @@ export default class Build extends BaseCommand {
     const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'times that were measured are kept' }, async (watch) =>
       (isModel ? buildModel(args.target, flags, watch) : buildOfSuite(args.target, flags, watch)).catch((cause: unknown) => {
         if (!watch.signal.aborted) throw cause;
-        throw new TsrtError('INTERRUPTED', 'the build was stopped', { fix: 'start it again: times that were measured are not measured again', cause });
+        throw new TsrtError('INTERRUPTED', 'the build was interrupted', { fix: 'start it again: times that were measured are not measured again', cause });
       }),
     );
     const { describeBuild, describeSuiteBuild } = await import('./build-summary.ts');

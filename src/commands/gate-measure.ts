@@ -57,16 +57,16 @@ export interface MeasuredFlags extends Omit<Parameters<typeof suiteOverrides>[0]
 export function wantsMeasurement(flags: MeasuredFlags): boolean {
   const { against, prepare, detect, engine, measure, 'self-test': selfTest } = flags;
   const [one, other] = [against && '--against', selfTest && '--self-test', measure && '--measure'].filter((flag) => flag !== undefined && flag !== false);
-  if (other !== undefined) throw new TsrtError('USAGE', `${one} and ${other} are two different measurements`, { fix: 'ask for one of them' });
+  if (other !== undefined) throw new TsrtError('USAGE', `${one} and ${other} are different measurements`, { fix: 'choose one of them' });
   if (detect !== undefined && !selfTest) throw new TsrtError('USAGE', '--detect goes with --self-test', { fix: 'add --self-test' });
   if (engine && !against) throw new TsrtError('USAGE', '--engine goes with --against', { fix: 'name the baseline with --against ENGINE, or measure with `tsrt-bench run`' });
   if (prepare !== undefined && !against) throw new TsrtError('USAGE', '--prepare goes with --against REF', { fix: 'name a git revision with --against' });
   const given = new Map<string, unknown>(Object.entries(flags));
   // The other side of a comparison has its own suite, which says what its variants are.
   const variants = measure ? undefined : Object.keys(VARIANT_FLAGS).find((name) => given.get(name) !== undefined);
-  if (variants !== undefined) throw new TsrtError('USAGE', `--${variants} goes with --measure`, { fix: 'add --measure; where both sides are measured, their suites say what' });
+  if (variants !== undefined) throw new TsrtError('USAGE', `--${variants} goes with --measure`, { fix: 'add --measure; with --against and --self-test, the suites name the variants' });
   const stray = one === undefined ? Object.keys(MEASURED_FLAGS).find((name) => given.get(name) !== undefined && given.get(name) !== false) : undefined;
-  if (stray !== undefined) throw new TsrtError('USAGE', `--${stray} is for a gate that measures; this one reads`, { fix: 'add --measure, --against or --self-test' });
+  if (stray !== undefined) throw new TsrtError('USAGE', `--${stray} is for a gate that measures, but this one only reads records`, { fix: 'add --measure, --against or --self-test' });
   return selfTest || against !== undefined;
 }
 
@@ -79,7 +79,7 @@ export function parseDetect(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const percent = Number(text.trim().replace(/\s*%$/, ''));
   if (percent > 0 && percent <= 700) return percent;
-  throw new TsrtError('USAGE', `'${text}' is no slowdown to detect`, { fix: 'give percent, such as --detect 5%' });
+  throw new TsrtError('USAGE', `'${text}' is not a slowdown`, { fix: 'give a percentage, such as --detect 5%' });
 }
 
 /** Measures both sides as the flags say. Throws USAGE without a suite. */
@@ -112,7 +112,7 @@ async function measuring<T>(suite: string | undefined, flags: MeasuredFlags, set
   if (suite === undefined) throw new TsrtError('USAGE', 'a gate that measures needs a suite', { fix: 'name it: `tsrt-bench gate suites/resnet50 --self-test`' });
   const { config } = settings;
   const asked = suiteOverrides({ ...flags, rounds: undefined });
-  return watched({ quiet: flags.quiet, json: flags.json === true, stopping: 'what was measured is judged' }, (watch) =>
+  return watched({ quiet: flags.quiet, json: flags.json === true, stopping: 'the verdict will rest on what was measured' }, (watch) =>
     measure({
       suite,
       settings,

@@ -31,16 +31,16 @@ export interface StoredFlags {
 /** Throws USAGE where flags of an update stand alone, or where there is nothing that could be updated. */
 export function checkUpdateFlags(flags: StoredFlags, measured: boolean): void {
   const { update, accept, force } = flags;
-  if (!update && (accept || force)) throw new TsrtError('USAGE', `${accept ? '--accept' : '--force'} goes with --update`, { fix: 'add --update, after the change was reviewed' });
+  if (!update && (accept || force)) throw new TsrtError('USAGE', `${accept ? '--accept' : '--force'} goes with --update`, { fix: 'add --update once the change is reviewed' });
   if (!update) return;
   if (measured) {
-    throw new TsrtError('USAGE', '--update stores a run; --against and --self-test make none', { fix: 'measure with --measure, or with `tsrt-bench run` before' });
+    throw new TsrtError('USAGE', '--update stores a run, but --against and --self-test make none', { fix: 'measure with --measure, or with `tsrt-bench run` first' });
   }
   if (flags['allow-different-device']) {
     throw new TsrtError('USAGE', '--update keeps a baseline on its own device', { fix: 'leave out --allow-different-device, or keep the run under its device with `tsrt-bench baseline save`' });
   }
   if (flags.baseline.endsWith('.jsonl') || flags.baseline === 'latest' || flags.baseline.startsWith('run:')) {
-    throw new TsrtError('USAGE', `'${flags.baseline}' is no baseline that could be updated`, { fix: 'name one with --baseline NAME' });
+    throw new TsrtError('USAGE', `'${flags.baseline}' is not a baseline that can be updated`, { fix: 'name one with --baseline NAME' });
   }
 }
 

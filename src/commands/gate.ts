@@ -56,10 +56,10 @@ export default class Gate extends BaseCommand {
     const detect = parseDetect(flags.detect);
     const measured = wantsMeasurement(flags);
     checkUpdateFlags(flags, measured);
-    if (measured) refuseStray(parsed, STORED_ONLY, 'is for a stored baseline, and both sides are measured now');
-    if (flags['self-test']) refuseStray(parsed, VERDICT_ONLY, 'is for a verdict, and --self-test gives none', 'leave it out; --json prints its answer for programs');
+    if (measured) refuseStray(parsed, STORED_ONLY, 'is for a stored baseline, but both sides are measured now');
+    if (flags['self-test']) refuseStray(parsed, VERDICT_ONLY, 'is for a verdict, but --self-test gives none', 'leave it out; --json prints its answer for programs');
     const { plugin, results, cache, store } = flags;
-    if (flags.measure && flags.candidate !== 'latest') throw new TsrtError('USAGE', '--measure makes the run that is judged; --candidate names another', { fix: 'leave out one of them' });
+    if (flags.measure && flags.candidate !== 'latest') throw new TsrtError('USAGE', '--measure makes the run that is judged, but --candidate names another', { fix: 'leave out one of them' });
     const resolved = await settings({ plugin, results, cache, store });
     const stored = measured ? undefined : await judgeStored(args.suite, flags, resolved);
     const answer = stored?.report ?? (await measureGate(args.suite, flags, resolved));

@@ -80,7 +80,7 @@ function describeEngine(engine: EngineHeader): string[] {
     `memory   weights ${formatBytes(memory.weightBytes)}, activations ${formatBytes(memory.activationBytes)}, workspace ${formatBytes(memory.workspaceBytes)}, staging ${formatBytes(memory.stagingBytes)}`,
     `needs    ${needs.length > 0 ? needs.join('; ') : 'any device of the backend'}`,
     ...(engine.tactics?.tuning ? [`tuned    ${describeTuning(engine.tactics.tuning)}`] : []),
-    ...(engine.plugins ?? []).map(({ name, version, sha256 }) => `plugin   ${name} ${version} (sha256 ${sha256.slice(0, 16)}…), without which it is not loaded`),
+    ...(engine.plugins ?? []).map(({ name, version, sha256 }) => `plugin   ${name} ${version} (sha256 ${sha256.slice(0, 16)}…), needed to load the engine`),
     ...engine.notices.map((notice) => `note     ${notice}`),
   ];
 }

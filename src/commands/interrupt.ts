@@ -47,5 +47,5 @@ export function onInterrupt(onFirst: () => void, nowMs: () => number = () => per
 /** An abort that comes through to the end after a Ctrl-C is what the user asked for, and no fault of the tool. */
 export function asInterruption(error: Error): Error {
   if (error.name !== 'AbortError' || process.exitCode !== EXIT.interrupted) return error;
-  return new TsrtError('INTERRUPTED', 'stopped before the end', { fix: 'start it again', cause: error });
+  return new TsrtError('INTERRUPTED', 'interrupted before the end', { fix: 'start it again', cause: error });
 }

@@ -23,7 +23,7 @@ export function describeRun(result: RunResult, asked: AskedRun, terminal: { read
   const { width } = terminal;
   for (const notice of new Set(result.notices)) lines.push(...labelled('note', notice, width));
   lines.push(...labelled('time', stageTimes(result), width));
-  const files = result.files.length === 0 ? ['none: no case had ended'] : result.files.map(nearPath);
+  const files = result.files.length === 0 ? ['none: no case was finished'] : result.files.map(nearPath);
   lines.push(...files.map((file, index) => `${(index === 0 ? 'records' : '').padEnd(8)} ${file}`));
   // Each in one line, however long: folded it would not paste.
   if (!asked.flags['engine']) lines.push(...shipCommands(buildReport(input), called, engineWords(asked.flags)).map((command) => `ship     ${command}`));

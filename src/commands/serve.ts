@@ -37,7 +37,7 @@ export default class Serve extends BaseCommand {
     const { args, flags } = await this.parse(Serve);
     const maxQueueDelayMs = parseDelay('--max-queue-delay', flags['max-queue-delay']);
     const { serve } = await import('../serve/serve.ts');
-    const { signal, dispose } = onInterrupt(() => this.logToStderr('stopping: requests under way are answered'));
+    const { signal, dispose } = onInterrupt(() => this.logToStderr('stopping: requests under way will be answered'));
     try {
       const server = await serve({
         ...flags,

@@ -14,4 +14,4 @@ export function refuseStray({ flags, metadata }: Parsed, names: readonly string[
 }
 
 /** Of flags that say how an engine is built, where one was named that is. */
-export const BUILT_ALREADY = 'says how an engine is built, and the file is one';
+export const BUILT_ALREADY = 'says how an engine is built, but the file is already one';

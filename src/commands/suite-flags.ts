@@ -110,7 +110,7 @@ export function parseDuration(flag: string, value: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(value.trim());
   const milliseconds = match ? Math.round(Number(match[1]) * (UNIT_MS[match[2] ?? 's'] ?? 0)) : 0;
   if (milliseconds > 0) return milliseconds;
-  throw new TsrtError('USAGE', `${flag} takes a length of time, found '${value}'`, { fix: `for example: ${flag} 500ms, ${flag} 2s, ${flag} 1m` });
+  throw new TsrtError('USAGE', `${flag} takes a duration, found '${value}'`, { fix: `for example: ${flag} 500ms, ${flag} 2s, ${flag} 1m` });
 }
 
 /** As {@link parseDuration}, and 0, with a unit or without, for none. Throws USAGE. */

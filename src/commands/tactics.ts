@@ -20,7 +20,7 @@ export function describeTuning({ level, measured, reused, refused, unmeasured, n
 
 /** One row per problem, with the times of its candidates, fastest first, and those of the whole network with it where it was tried there. */
 export function describeTactics({ tactics }: EngineHeader): string[] {
-  if (!tactics) return ['This engine has no choices between kernels.'];
+  if (!tactics) return ['This engine has no kernels to choose between.'];
   const tried = tactics.choices.some(({ inNetwork }) => inNetwork);
   const rows = tactics.choices.flatMap((choice) => rowsOf(choice, tried));
   const heads = ['problem', 'layers', 'tactic', 'by', 'candidates', 'time', ...(tried ? ['network with it'] : [])];

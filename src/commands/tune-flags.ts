@@ -31,7 +31,7 @@ interface ParsedTuneFlags {
 export function tuningRequest(flags: ParsedTuneFlags): TuningRequest {
   const frozen = flags['frozen-tactics'];
   if (frozen !== undefined && flags.tune !== undefined && flags.tune !== 'none') {
-    throw new TsrtError('USAGE', `--frozen-tactics decides every tactic, and --tune ${flags.tune} would measure them`, { fix: 'leave one of them out' });
+    throw new TsrtError('USAGE', `--frozen-tactics decides every tactic, but --tune ${flags.tune} would measure them`, { fix: 'leave one of them out' });
   }
   const budget = flags['tune-budget'];
   return {

@@ -49,7 +49,7 @@ export function parseTolerance(flag: string, value: string | undefined): number 
   if (value === undefined) return undefined;
   const number = Number(value);
   if (value.trim() !== '' && number >= 0) return number;
-  throw new TsrtError('USAGE', `${flag} takes a number from 0, found '${value}'`, { fix: `for example: ${flag} 1e-3` });
+  throw new TsrtError('USAGE', `${flag} takes a number of 0 or more, found '${value}'`, { fix: `for example: ${flag} 1e-3` });
 }
 
 const UNIT_BYTES: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };

@@ -88,8 +88,8 @@ function judgeCase({ pair, changes }: CaseComparison, policy: GatePolicy): CaseV
       return { ...base, ...judgeBroken(pair.candidate) };
     case 'missing':
       return policy.missing === 'ignored'
-        ? { ...base, verdict: 'passed', reason: 'the baseline has the case, the candidate did not run it; the policy ignores that' }
-        : { ...base, verdict: 'inconclusive', reason: 'the baseline has the case, the candidate did not run it' };
+        ? { ...base, verdict: 'passed', reason: 'the baseline has the case, but the candidate did not run it; the policy ignores that' }
+        : { ...base, verdict: 'inconclusive', reason: 'the baseline has the case, but the candidate did not run it' };
     case 'new':
       return { ...base, ...judgeNew(pair.candidate) };
     default:
@@ -117,11 +117,11 @@ function judgeNew(candidate: BenchRecord): { readonly verdict: Verdict; readonly
 function judgeBroken(candidate: Extract<CaseComparison['pair'], { state: 'broken' }>['candidate']): { readonly verdict: Verdict; readonly reason: string } {
   switch (candidate.status) {
     case 'failed':
-      return { verdict: 'regressed', reason: `it completed in the baseline and now fails (${candidate.cause} at ${candidate.stage}): ${candidate.error.message}` };
+      return { verdict: 'regressed', reason: `it completed in the baseline, but now fails (${candidate.cause} at ${candidate.stage}): ${candidate.error.message}` };
     case 'skipped':
-      return { verdict: 'inconclusive', reason: `it completed in the baseline and was skipped now: ${candidate.reason}` };
+      return { verdict: 'inconclusive', reason: `it completed in the baseline, but was skipped now: ${candidate.reason}` };
     case 'aborted':
-      return { verdict: 'inconclusive', reason: 'it completed in the baseline and was cut off now' };
+      return { verdict: 'inconclusive', reason: 'it completed in the baseline, but was cut off now' };
     default:
       return candidate satisfies never;
   }
@@ -184,9 +184,9 @@ function isBelowFloor({ metric, baseline, candidate }: Exclude<MetricChange, { k
 /** What differs by less than matters, passes where the interval says so too. */
 function judgeBelowFloor(change: Exclude<MetricChange, { kind: 'incomparable' }>, { high }: Worsening): { readonly verdict: Verdict; readonly reason: string } {
   const { label, floor = 0 } = METRICS[change.metric];
-  if (change.kind === 'exact') return { verdict: 'passed', reason: `${label} differs by no more than the ${floor / 2 ** 20} MiB that identical processes do` };
+  if (change.kind === 'exact') return { verdict: 'passed', reason: `${label} differs by no more than the ${floor / 2 ** 20} MiB by which identical processes differ` };
   const most = (change.baseline * high) / 100;
-  if (most <= floor) return { verdict: 'passed', reason: `${label} differs by less than ${floor} ms, which count for nothing` };
+  if (most <= floor) return { verdict: 'passed', reason: `${label} differs by less than ${floor} ms, which is too little to count` };
   const unit = change.metric === 'build-time' ? 'builds' : 'rounds';
   return { verdict: 'inconclusive', reason: `${label} differs by less than ${floor} ms, but ${change.rounds} ${unit} do not exclude ${Number.isFinite(most) ? `${shown(Math.round(most))} ms` : 'any difference'}` };
 }

@@ -34,7 +34,7 @@ const DRIFT_PERCENT = 3;
 export function pairCases(baseline: RecordSet, candidate: RecordSet, options: PairOptions): Pairing {
   if (baseline.suite !== candidate.suite) {
     throw new TsrtError('BASELINE_INCOMPARABLE', `${baseline.label} is of suite ${baseline.suite}, ${candidate.label} of suite ${candidate.suite}`, {
-      fix: 'name two sides of one suite',
+      fix: 'name two sides of the same suite',
     });
   }
   const kept = new Map<string, CompletedRecord[]>();
@@ -70,7 +70,7 @@ function deviceNotices(pairs: readonly Both[], options: PairOptions): string[] {
   if (!first) return [];
   const [from, to] = [deviceOf(first.baseline), deviceOf(first.candidate)];
   if (options.allowDifferentDevice) {
-    return [`DIFFERENT DEVICES: the baseline was measured on ${from}, the candidate on ${to}; the change is the devices' as much as the program's`];
+    return [`DIFFERENT DEVICES: the baseline was measured on ${from}, the candidate on ${to}; changes come from the devices as much as from the program`];
   }
   throw new TsrtError('BASELINE_INCOMPARABLE', `the baseline was measured on ${from}, the candidate on ${to}`, {
     details: across.slice(0, 5).map((pair) => pair.caseId),
@@ -82,7 +82,7 @@ function deviceNotices(pairs: readonly Both[], options: PairOptions): string[] {
 export function sideDifferences(pairs: readonly Both[]): string[] {
   const facts: Readonly<Record<string, (record: CompletedRecord) => string>> = {
     'the model': ({ provenance }) => `${provenance.model.name} (${provenance.model.sha256.slice(0, 12)})`,
-    'the suite or what the command line says in its place': ({ provenance }) => provenance.suiteSha256.slice(0, 12),
+    'the suite or its command-line overrides': ({ provenance }) => provenance.suiteSha256.slice(0, 12),
     'the accuracy inputs': ({ accuracy }) => accuracy?.inputs ?? 'none',
     'Node.js': ({ provenance }) => provenance.environment.node,
     'the operating system': ({ provenance }) => provenance.environment.os,

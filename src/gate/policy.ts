@@ -61,7 +61,7 @@ export function parseThresholds(words: readonly string[]): GatePolicy['threshold
     const metric = METRIC_NAMES.find((known) => known === name);
     if (metric === undefined || text === undefined) {
       const guess = nearest(name.split('=')[0] ?? name, METRIC_NAMES);
-      throw new TsrtError('USAGE', `'${word}' is no threshold${guess && guess !== name.split('=')[0] ? `; did you mean '${guess}'?` : ''}`, {
+      throw new TsrtError('USAGE', `'${word}' is not a threshold${guess && guess !== name.split('=')[0] ? `; did you mean '${guess}'?` : ''}`, {
         fix: `write METRIC=NUMBER or METRIC=off, with one of ${METRIC_NAMES.join(', ')}`,
       });
     }
@@ -81,5 +81,5 @@ export function parseConfidence(text: string | undefined): number | undefined {
   if (text === undefined) return undefined;
   const share = text.trim().endsWith('%') ? Number(text.trim().slice(0, -1)) / 100 : Number(text);
   if (share > 0.5 && share < 1) return share;
-  throw new TsrtError('USAGE', `'${text}' is no confidence`, { fix: 'give a number between 0.5 and 1, such as 0.95' });
+  throw new TsrtError('USAGE', `'${text}' is not a confidence`, { fix: 'give a number between 0.5 and 1, such as 0.95' });
 }

@@ -64,7 +64,7 @@ export function wrongAnswer(reason: string, stderr: string): Failure {
   const error: ErrorReport = {
     code: 'ENGINE_INVALID',
     message: `the engine's answer is wrong, so it is not timed: ${reason}`,
-    fix: '`tsrt-bench verify` shows which output differs; a model that draws random numbers has no one right answer',
+    fix: '`tsrt-bench verify` shows which output differs; a model that draws random numbers has no single right answer',
   };
   return { stage: 'answer', cause: 'wrong-answer', error, stderr };
 }

@@ -45,7 +45,7 @@ export async function openLanes(session: Session, inputs: TensorMap, streams: nu
  */
 export function openBatchedLanes(session: Session, inputs: TensorMap, streams: number, maxQueueDelayMs: number): Lanes {
   if (session.clock) {
-    throw new TsrtError('USAGE', 'requests can be collected into batches on a real clock only, and this backend brings one of its own', { fix: 'leave out maxQueueDelayMs for it' });
+    throw new TsrtError('USAGE', 'requests can be collected into batches only on a real clock, but this backend has a clock of its own', { fix: 'leave out maxQueueDelayMs for this backend' });
   }
   const count = Math.max(1, Math.min(streams, session.maxInFlight));
   const batcher = createBatcher(session, { maxQueueDelayMs, maxInFlight: count });

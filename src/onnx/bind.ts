@@ -172,7 +172,7 @@ function checkSizes(inputs: readonly BindableInput[], { batch, dims, inputShapes
   const names = inputs.map((input) => quote(input.name)).join(', ');
   for (const [name, shape] of Object.entries(inputShapes ?? {})) {
     const input = inputs.find((candidate) => candidate.name === name);
-    if (!input) throw unsupported(`a shape is given for ${quote(name)}, which is no input of the model`, 'inputShapes', `Its inputs are ${names}`);
+    if (!input) throw unsupported(`a shape is given for ${quote(name)}, which is not an input of the model`, 'inputShapes', `Its inputs are ${names}`);
     const rank = input.type.dims?.length;
     if (rank !== undefined && rank !== shape.length) {
       throw unsupported(`input ${quote(name)} has ${rank} dimensions, and the shape given has ${shape.length}`, 'inputShapes', `give ${rank} sizes`);

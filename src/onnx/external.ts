@@ -104,7 +104,7 @@ function readRange(file: DataFile, offset: number, length: number, place: string
   try {
     for (let done = 0; done < length; ) {
       const count = readSync(descriptor, bytes, done, Math.min(CHUNK_BYTES, length - done), offset + done);
-      if (count === 0) throw invalid(`external data file ${quote(file.location)} became shorter while it was read`, place);
+      if (count === 0) throw invalid(`external data file ${quote(file.location)} was truncated while it was being read`, place);
       done += count;
     }
   } finally {

@@ -209,7 +209,7 @@ function importSequence(importer: Importer, node: OnnxNode, rule: SequenceRule):
   if (node.inputs.some((input) => unknown.has(input))) return leave(importer, node);
   rule(sourceNode(node), { scope, sequences, values: names.values });
   const given = model.outputs.find(({ name }) => node.outputs.includes(name) && sequences.has(name));
-  if (given) throw new UnsupportedError(`output ${quote(given.name)} is a sequence, and no tensor`);
+  if (given) throw new UnsupportedError(`output ${quote(given.name)} is a sequence, not a tensor`);
 }
 
 /** A node that stays as it came: the vocabulary lacks its op, or its rule can't take it apart (`reason`). */
@@ -281,7 +281,7 @@ function openInputs(model: OnnxModel, { inputValues }: ImportOptions): readonly 
   const fix = `The model's inputs are ${model.inputs.map((input) => quote(input.name)).join(', ')}`;
   for (const [name, tensor] of inputValues ?? []) {
     const input = model.inputs.find((candidate) => candidate.name === name);
-    if (!input) throw unsupported(`a value is given for ${quote(name)}, which is no input of the model`, 'inputValues', fix);
+    if (!input) throw unsupported(`a value is given for ${quote(name)}, which is not an input of the model`, 'inputValues', fix);
     if (input.type.kind !== 'tensor' || input.type.dtype !== tensor.dtype) {
       throw unsupported(`the value given for input ${quote(name)} is ${formatType(tensor)}, which the model does not take`, 'inputValues', fix);
     }

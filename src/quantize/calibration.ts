@@ -71,12 +71,12 @@ export function parseCalibration(text: string, place: string): Calibration {
   try {
     data = JSON.parse(text);
   } catch (cause) {
-    throw invalid('the calibration is no JSON', place, [(cause as Error).message], cause);
+    throw invalid('the calibration is not JSON', place, [(cause as Error).message], cause);
   }
   const parsed = calibration.safeParse(data);
   if (parsed.success) return parsed.data;
   const details = parsed.error.issues.slice(0, 10).map(({ path, message }) => `${path.join('.') || 'the file'}: ${message}`);
-  throw invalid('the file is no calibration of this version', place, details);
+  throw invalid('the file is not a calibration of this version', place, details);
 }
 
 function invalid(message: string, place: string, details: readonly string[], cause?: unknown): TsrtError {

@@ -31,9 +31,9 @@ export function renderBisect(view: BisectView): string {
   const remarks = [
     ...(caseId === undefined ? [] : [`case      ${caseId}`]),
     ...probes.filter(({ verdict }) => verdict === 'skipped').map(({ index, reason }) => `skipped   ${states[index]}: ${reason}`),
-    `errors    over at most ${plural(errors.probes, 'comparison')}: a state called changed that is not, at most ${formatPercent(errors.falseAlarms * 100)}; a change beyond the threshold not seen, at most ${formatPercent(errors.missed * 100)}`,
+    `errors    over at most ${plural(errors.probes, 'comparison')}: an unchanged state called changed, at most ${formatPercent(errors.falseAlarms * 100)}; a change beyond the threshold missed, at most ${formatPercent(errors.missed * 100)}`,
     ...notices.map((text) => `note      ${text}`),
-    `kept      ${stateFile}${interrupted ? '; the same command goes on from here' : ''}`,
+    `kept      ${stateFile}${interrupted ? '; the same command continues from here' : ''}`,
   ];
   return `${[head, ...(rows.length > 0 ? [table] : []), remarks.join('\n'), answer].join('\n\n')}\n`;
 }

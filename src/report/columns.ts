@@ -19,7 +19,7 @@ export function columnsOf(report: Report): Column[] {
   const scenarios = new Set(rows.map((row) => row.scenario));
   const columns: (Column | false)[] = [
     rows.some((row) => row.overBudget)
-      ? { ...text('variant', (row) => (row.overBudget ? `${row.variant} !` : row.variant)), legend: '! is over the accuracy budget.' }
+      ? { ...text('variant', (row) => (row.overBudget ? `${row.variant} !` : row.variant)), legend: '! marks variants over the accuracy budget.' }
       : text('variant', (row) => row.variant),
     report.devices.length > 1 && text('device', (row) => row.device),
     number('batch', (row) => row.batch, String),
@@ -29,10 +29,10 @@ export function columnsOf(report: Report): Column[] {
     number('p95 ms', (row) => row.latencyMs.p95.point, formatNumber, 3),
     number('p99 ms', (row) => row.latencyMs.p99.point, formatNumber, 4),
     rows.some((row) => row.deviceMs !== undefined) &&
-      number('device ms', (row) => row.deviceMs, formatNumber, 1, 'Device ms is what the device itself takes for one execution, by its own clock.'),
+      number('device ms', (row) => row.deviceMs, formatNumber, 1, 'Device ms is the time of one execution on the device, by its own clock.'),
     number('QPS', (row) => row.itemsPerSecond.point, formatNumber, 0, qpsLegend(rows)),
     rows.some((row) => row.itemsPerBatch !== undefined) &&
-      number('per batch', (row) => row.itemsPerBatch, formatNumber, 1, 'Per batch is how many of the requests that came one by one went together, on average.'),
+      number('per batch', (row) => row.itemsPerBatch, formatNumber, 1, 'Per batch is the average number of requests collected into one batch.'),
     number('memory', (row) => row.memoryBytes, formatMib, 1, "Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded."),
     rows.some((row) => row.deviceBytes !== undefined) &&
       number('device MiB', (row) => row.deviceBytes, formatMib, 1),
@@ -53,12 +53,12 @@ function describeLoad(loadMs: number, { pipelinesMs }: MeasuredRow): string {
 
 /** Says whether the driver had the kernels: a first load may take ten times as long. */
 function loadLegend(rows: readonly MeasuredRow[]): string {
-  const load = 'Load is from the engine file to a session that is ready; after the +, the part in which the driver compiles kernels';
+  const load = 'Load is from the engine file to a ready session; after the + is the part in which the driver compiles kernels';
   const firstMs = rows.flatMap((row) => row.loadFirstMs ?? []);
   if (firstMs.length === 0) return `${load}.`;
   const [least, most] = [Math.min(...firstMs), Math.max(...firstMs)].map(formatNumber);
   const range = least === most ? least : `${least} to ${most}`;
-  return `${load}, or takes those that it kept from a load before all others, which took ${range} ms.`;
+  return `${load}, or reuses those that it kept from a first load, which took ${range} ms.`;
 }
 
 /** What a reader must know to read these columns, as sentences. */
@@ -73,7 +73,7 @@ function qpsLegend(rows: readonly MeasuredRow[]): string {
 }
 
 function speedupLegend({ baselineVariant }: Report): string | undefined {
-  return baselineVariant === undefined ? undefined : `Speed-up is against ${baselineVariant} at the same batch and scenario.`;
+  return baselineVariant === undefined ? undefined : `Speed-up is relative to ${baselineVariant} at the same batch and scenario.`;
 }
 
 /** `suite resnet50 · model … · device …`, the first line of every table. */
@@ -93,7 +93,7 @@ function halfWidthPercent({ latencyMs: { p50 } }: MeasuredRow): number | undefin
 
 function halfWidthLegend(rows: readonly MeasuredRow[]): string {
   const needed = rows.flatMap((row) => row.latencyMs.p50.roundsNeeded ?? []);
-  return `± is half the 95 % interval of p50${needed.length > 0 ? `, which takes ${Math.max(...needed)} rounds` : ''}.`;
+  return `± is half the 95 % interval of p50${needed.length > 0 ? `, which needs ${Math.max(...needed)} rounds` : ''}.`;
 }
 
 function text(head: string, cell: Column['cell']): Column {

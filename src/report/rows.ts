@@ -152,7 +152,7 @@ function rowOf(record: BenchRecord): ReportRow {
     case 'skipped':
       return { ...base, status: 'skipped', reason: record.reason, fix: record.fix };
     case 'aborted':
-      return { ...base, status: 'aborted', reason: `cut off after ${plural(record.rounds.length, 'round')}${soFar(record)}`, fix: '`tsrt-bench run --resume` goes on' };
+      return { ...base, status: 'aborted', reason: `cut off after ${plural(record.rounds.length, 'round')}${soFar(record)}`, fix: 'continue with `tsrt-bench run --resume`' };
     default:
       return record satisfies never;
   }

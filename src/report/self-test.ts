@@ -42,9 +42,9 @@ function casesOf({ byCase }: SelfTest): string {
 function advice(percent: number, test: SelfTest): string {
   const choice: Sensitivity | undefined = roundsFor(percent, test);
   const wanted = `a slowdown of ${formatPercent(percent)} in every case`;
-  if (choice) return `to find ${wanted}: --rounds ${choice.rounds}, ${formatDuration(choice.durationMs)} where no case is decided before`;
+  if (choice) return `to find ${wanted}: --rounds ${choice.rounds}, ${formatDuration(choice.durationMs)} if no case is decided earlier`;
   const most = test.sensitivities.at(-1)?.rounds ?? 0;
-  return `${wanted} is not found with ${most} rounds here: quieten the machine, raise --time so that a round holds more samples, or lower a --threshold that is above it`;
+  return `${wanted} can't be found with ${most} rounds here: quieten the machine, raise --time so that a round holds more samples, or lower a --threshold that is above it`;
 }
 
 function formatSlowdown(percent: number | undefined): string {

@@ -49,7 +49,7 @@ const BUDGET_ADVICE: Readonly<Record<Precision, string>> = {
   fp32: 'see where it goes wrong with tsrt-bench debug layers',
   fp16: 'see where it goes wrong with tsrt-bench debug layers --precision fp16, or take a variant within the budget',
   int8: 'find the few nodes to keep with tsrt-bench debug precision and run in mixed, calibrate otherwise (quantization in the suite), or take a variant within the budget',
-  mixed: 'keep more nodes by tsrt-bench debug precision with as many --samples as the run judges by, or take a variant within the budget',
+  mixed: 'keep more nodes with tsrt-bench debug precision and as many --samples as the run uses, or take a variant within the budget',
 };
 
 /** One warning of one record, as a sentence without a full stop and an advice. */
@@ -68,12 +68,12 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
     case 'clock-quantum':
       return {
         sentence: `one execution is too short for the clock (${formatNumber(warning.quantumNs)} ns), so ${warning.executionsPerSample} are timed together`,
-        advice: 'read the percentiles as those of groups; a larger batch gives single executions',
+        advice: 'read the percentiles as those of groups; with a larger batch, executions are timed singly',
       };
     case 'few-samples':
       return {
         sentence: `p${warning.percentile} rests on ${warning.samples} samples, too few to bound it`,
-        advice: roundsOf(record) < 10 ? 'raise --rounds or --time' : 'raise --time: there are rounds enough',
+        advice: roundsOf(record) < 10 ? 'raise --rounds or --time' : 'raise --time: there are enough rounds',
       };
     case 'drift':
       return {
@@ -84,12 +84,12 @@ export function describeWarning(warning: RecordWarning, record: BenchRecord): { 
       return { sentence: `${formatPercent(warning.share * 100)} of the samples are outliers`, advice: 'look at p99; other programs may be interfering' };
     case 'host-bound':
       return {
-        sentence: `the host decides: of ${formatNumber(warning.latencyNs / 1e6)} ms per request the device works ${formatNumber(warning.deviceNs / 1e6)} ms`,
-        advice: 'compare engines by what the device takes (device ms); a quieter processor, a larger batch or several streams keep it at work',
+        sentence: `the host limits the latency: of ${formatNumber(warning.latencyNs / 1e6)} ms per request, the device works ${formatNumber(warning.deviceNs / 1e6)} ms`,
+        advice: 'compare engines by device time (device ms); a quieter processor, a larger batch or several streams keep the device busy',
       };
     case 'overloaded':
       return {
-        sentence: `${formatNumber(warning.offeredQps)} requests per second came and ${formatNumber(warning.answeredQps)} were answered: the queue grew, and latency with it, for as long as they came`,
+        sentence: `${formatNumber(warning.offeredQps)} requests per second arrived but only ${formatNumber(warning.answeredQps)} were answered: the queue grew, and latency with it, for as long as they arrived`,
         advice: 'lower targetQps, or serve more: a larger batch with maxQueueDelayMs, more streams, a faster variant',
       };
     case 'untrained-weights':

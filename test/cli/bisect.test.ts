@@ -44,11 +44,11 @@ describe('bisect', () => {
   });
 
   it.each([
-    { words: [], says: /no states are named/ },
+    { words: [], says: /no states to search were named/ },
     { words: ['--change', 'a=1', '--good', 'main'], says: /several kinds/ },
     { words: ['--change', 'a=1', '--bad', 'main'], says: /--bad goes with --good/ },
     { words: ['--change', 'a=1', '--metric', 'latency'], says: /no metric 'latency'/ },
-    { words: ['--change', 'a=1', '--threshold', 'much'], says: /no threshold/ },
+    { words: ['--change', 'a=1', '--threshold', 'much'], says: /'much' is not a threshold/ },
     { words: ['--good', 'main'], says: /both ends are the same commit/ },
   ])('refuses $words', async ({ words, says }) => {
     const { runShared } = await untouched();

@@ -81,7 +81,7 @@ describe('build of a suite', { timeout: 120_000 }, () => {
 
   it.each([
     [['--variant', 'null/fp16/fusion-of'], /^error: the suite has no variant 'null\/fp16\/fusion-of'\n +null\/fp32\/fusion-on\n +null\/fp16\/fusion-on\n +fix: did you mean 'null\/fp16\/fusion-on'\?/],
-    [['--calibration', 'ranges.json'], /^error: --calibration is for a model, and a suite was named\n +fix: say it in the suite, as quantization\.calibration/],
+    [['--calibration', 'ranges.json'], /^error: --calibration is for a model, but a suite was named\n +fix: set it in the suite, as quantization\.calibration/],
     [['--disable-pass', 'windows'], /^error: --disable-pass is for a model/],
     [['--export-tactics', 't.json'], /^error: --export-tactics t\.json is for one, but the suite has 2 engines/],
   ])('refuses %s', async (words, message) => {
@@ -93,7 +93,7 @@ describe('build of a suite', { timeout: 120_000 }, () => {
   });
 
   it.each([
-    [['--variant', 'null/fp16/fusion-on'], /^error: --variant is for a suite, and a model was named/],
+    [['--variant', 'null/fp16/fusion-on'], /^error: --variant is for a suite, but a model was named/],
     [['--dataset', 'photos'], /^error: --dataset is for a suite/],
     [['--precision', 'fp32,fp16'], /^error: --precision takes one value for a model, found fp32, fp16/],
     [['--batch', '0'], /whole numbers above 0/],

@@ -85,7 +85,7 @@ describe('gate --update and --store', () => {
   it.each([
     { words: ['--force'], says: /--force goes with --update/ },
     { words: ['--accept', 'x'], says: /--accept goes with --update/ },
-    { words: ['--update', '--baseline', 'old.jsonl'], says: /no baseline that could be updated/ },
+    { words: ['--update', '--baseline', 'old.jsonl'], says: /is not a baseline that can be updated/ },
     { words: ['suites/nulls', '--update', '--self-test'], says: /--against and --self-test make none/ },
     { words: ['--store', 'ftp://x/y'], says: /can't be kept at ftp/ },
   ])('refuses $words', async ({ words, says }) => {

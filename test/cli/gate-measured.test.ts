@@ -49,10 +49,10 @@ describe('gate --self-test', () => {
   // Refusals write nothing: one folder serves them.
   const folder = groupFolder();
   it.each([
-    { words: ['--self-test', '--against', 'a.engine'], says: /two different measurements/ },
+    { words: ['--self-test', '--against', 'a.engine'], says: /--against and --self-test are different measurements/ },
     { words: ['--detect', '5%'], says: /--detect goes with --self-test/ },
     { words: ['--engine', 'a.engine'], says: /--engine goes with --against/ },
-    { words: ['--self-test', '--detect', 'much'], says: /'much' is no slowdown/ },
+    { words: ['--self-test', '--detect', 'much'], says: /'much' is not a slowdown/ },
     { words: ['--self-test'], says: /needs a suite/ },
   ])('refuses $words', async ({ words, says }) => {
     const place = await workplace(undefined, await folder());

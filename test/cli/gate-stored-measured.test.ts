@@ -71,9 +71,9 @@ describe('gate --measure', () => {
   }, 120_000);
 
   it.each([
-    { words: ['--measure', '--self-test'], says: /--self-test and --measure are two different measurements/ },
+    { words: ['--measure', '--self-test'], says: /--self-test and --measure are different measurements/ },
     { words: ['--measure', '--candidate', 'run:1'], says: /--measure makes the run that is judged/ },
-    { words: ['--rounds', '30'], says: /--rounds is for a gate that measures; this one reads/ },
+    { words: ['--rounds', '30'], says: /--rounds is for a gate that measures, but this one only reads records/ },
     { words: ['--batch', '8'], says: /--batch goes with --measure/ },
     { words: ['suites/x', '--against', 'HEAD', '--fusion', 'on'], says: /--fusion goes with --measure/ },
     { words: ['--measure'], says: /needs a suite/ },

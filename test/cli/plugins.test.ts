@@ -113,7 +113,7 @@ describe('a plugin whose parts are no good company', () => {
       if (text.includes('loaded')) setTimeout(() => kill('SIGTERM'), 1000);
     });
     expect({ status, stdout }).toEqual({ status: 130, stdout: '' });
-    expect(stderr).toMatch(/stopped before the end/);
+    expect(stderr).toMatch(/interrupted before the end/);
   });
 });
 

@@ -88,7 +88,7 @@ describe('a server', () => {
       expect(metrics).toContain('tsrt_bench_request_errors_total{model="pictures"} 5\n');
       expect(metrics).toContain('tsrt_bench_batch_items_sum{model="pictures"} 16\n');
     });
-    expect(stderr).toMatch(/^pictures: onnxruntime on .*, batches 1, 4\nlistening on http:\/\/127\.0\.0\.1:\d+\nstopping: requests under way are answered\n$/);
+    expect(stderr).toMatch(/^pictures: onnxruntime on .*, batches 1, 4\nlistening on http:\/\/127\.0\.0\.1:\d+\nstopping: requests under way will be answered\n$/);
     expect(status).toBe(0);
   });
 

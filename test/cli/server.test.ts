@@ -47,6 +47,6 @@ describe('a server', () => {
     expect(report.stdout.split('\r\n')[0]).toContain(',items_per_batch,');
     const markdown = await place.run('report', '--format', 'markdown');
     expect(markdown.stdout).toMatch(/server at 2000 QPS, batching ≤ 5 ms/);
-    expect(markdown.stdout).toMatch(/1000000 requests per second came and \d+ were answered/);
+    expect(markdown.stdout).toMatch(/1000000 requests per second arrived but only \d+ were answered/);
   });
 });

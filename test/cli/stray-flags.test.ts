@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { NULL_SUITE, workplace } from './cli.ts';
 
 it.each([
-  { words: ['profile', 'a.engine', '--batch', '8'], says: /--batch says how an engine is built, and the file is one/ },
+  { words: ['profile', 'a.engine', '--batch', '8'], says: /--batch says how an engine is built, but the file is already one/ },
   { words: ['profile', 'a.engine', '--tune', 'full'], says: /--tune says how/ },
   { words: ['verify', 'a.engine', '--against', 'a.onnx', '--precision', 'fp16'], says: /--precision says how/ },
   { words: ['run', 'smoke', '--rebuild'], says: /--rebuild goes with --engine/ },

@@ -121,7 +121,7 @@ describe('mistakes', () => {
     ['--dim', 'seq=a', /NAME=N/],
     ['--shape', 'x=1,2', /INPUT=AxBxC/],
     ['--batch', '0', /whole numbers above 0/],
-    ['--time', 'soon', /length of time/],
+    ['--time', 'soon', /takes a duration/],
     ['--option', 'threads', /KEY=VALUE/],
     ['--precision', 'fp13', /fp32/],
     ['--backend', 'onnxruntme', /did you mean 'onnxruntime'/],

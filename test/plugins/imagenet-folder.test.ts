@@ -62,12 +62,12 @@ describe('the imagenet-folder plugin', () => {
 
   it.each([
     [{ ...PAIR, 'wnids.txt': 'n01440764\n' }, /does not have n02102040/],
-    [{ ...PAIR, 'wnids.txt': 'tench\n' }, /'tench' is no WordNet id/],
+    [{ ...PAIR, 'wnids.txt': 'tench\n' }, /'tench' is not a WordNet id/],
     [{ ...PAIR, 'imagenet_class_index.json': '{"x": ["n01440764"]}' }, /wrong entry 'x'/],
-    [{ ...PAIR, 'imagenet_class_index.json': '{' }, /no JSON/],
+    [{ ...PAIR, 'imagenet_class_index.json': '{' }, /the class index is not JSON/],
     [{ 'a.jpg': '', 'val.txt': 'b.jpg 1\n' }, /no label for a.jpg/],
     [{ 'a.jpg': '', 'LOC_val_solution.csv': 'a,n01440764 1\n' }, /no index file says/],
-    [{ 'a.jpg': '', 'val.txt': 'a.jpg cat\n' }, /'cat' is no class/],
+    [{ 'a.jpg': '', 'val.txt': 'a.jpg cat\n' }, /'cat' is not a class/],
     [{ 'readme.txt': '' }, /neither WordNet folders nor pictures/],
     [{ 'n01440764/readme.txt': '' }, /no pictures/],
   ])('refuses what is broken: %j', async (files, message) => {

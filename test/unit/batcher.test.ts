@@ -211,7 +211,7 @@ describe('a batcher', () => {
     const first = batcher.run(item(0));
     await vi.advanceTimersByTimeAsync(0);
     const waiting = [batcher.run(item(1)), batcher.run(item(2))];
-    await expect(batcher.run(item(3))).rejects.toMatchObject({ code: 'OVERLOADED', message: expect.stringContaining('2 requests wait already') });
+    await expect(batcher.run(item(3))).rejects.toMatchObject({ code: 'OVERLOADED', message: expect.stringContaining('2 requests are already waiting') });
     await vi.advanceTimersByTimeAsync(10);
     const late = batcher.run(item(4));
     await vi.runAllTimersAsync();

@@ -101,7 +101,7 @@ describe('openEngine', () => {
     const file = await engineFile('null', { backend: 'trtexec', plugins: [{ name: 'tensorrt', version: '1.0.0', sha256: 'ab'.repeat(32) }] });
     const error = await openEngine(file).catch((reason: unknown) => reason as TsrtError);
     expect(error).toMatchObject({ code: 'ENGINE_INCOMPATIBLE', place: file, fix: expect.stringContaining('tsrt-bench run --engine --plugin tensorrt') as string });
-    expect((error as TsrtError).message).toBe('the engine of small is one of the backend trtexec, of the plugin tensorrt, and openEngine has onnxruntime, webgpu, null');
+    expect((error as TsrtError).message).toBe('the engine of small is for the backend trtexec, of the plugin tensorrt, but openEngine has only onnxruntime, webgpu, null');
     // Not a property of every object.
     await expect(openEngine(await engineBytes('null', { backend: 'constructor' }))).rejects.toMatchObject({ code: 'ENGINE_INCOMPATIBLE' });
   });

@@ -1,7 +1,7 @@
 /**
  * A program that speaks the protocol: started, asked one thing at a time, and ended with all that it started.
  *
- * Whatever breaks the conversation (a line that is no reply, silence beyond the limit, an exit) ends the program and becomes a
+ * Whatever breaks the conversation (a line that is not a reply, silence beyond the limit, an exit) ends the program and becomes a
  * TsrtError that names it, with the end of what it wrote to stderr.
  */
 import { TsrtError } from '../../errors.ts';
@@ -110,7 +110,7 @@ function openProgram(launch: ProgramLaunch): Program {
       line = parseLine(text);
       if (line.id !== pending?.id) throw new Error(pending ? `it answers request ${line.id}, and ${pending.id} is under way` : 'nothing was asked');
     } catch (error) {
-      end(failure(`the program wrote a line ${doing()} that is no reply, ${(error as Error).message}: ${shorten(text)}`, 'print nothing but replies to stdout; other output belongs on stderr', 'PLUGIN_INVALID'));
+      end(failure(`the program wrote a line ${doing()} that is not a reply, ${(error as Error).message}: ${shorten(text)}`, 'print nothing but replies to stdout; other output belongs on stderr', 'PLUGIN_INVALID'));
       return;
     }
     if ('event' in line) {
@@ -159,7 +159,7 @@ function openProgram(launch: ProgramLaunch): Program {
     const reply = await new Promise<unknown>((resolve, reject) => {
       const alive = (): void => {
         clearTimeout(timer);
-        timer = setTimeout(() => end(failure(`no answer to '${request}' in ${timeoutMs / 1000} s`, 'raise the time limit, or look why the program hangs')), timeoutMs);
+        timer = setTimeout(() => end(failure(`no answer to '${request}' in ${timeoutMs / 1000} s`, 'raise the time limit, or find out why the program hangs')), timeoutMs);
       };
       pending = { id, request, resolve, reject, onProgress, alive };
       alive();

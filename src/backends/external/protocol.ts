@@ -120,9 +120,9 @@ export function parseLine(text: string): Line {
   try {
     value = JSON.parse(text);
   } catch {
-    throw new Error('it is no JSON');
+    throw new Error('it is not JSON');
   }
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('it is no JSON object');
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Error('it is not a JSON object');
   if ('event' in value) return check(progress, value);
   if ('ok' in value && value.ok === false) return check(failed, value);
   const { id, ok, deviceBytes, ...body } = check(succeeded, value);

@@ -68,7 +68,7 @@ export async function runTool({ name, command, args, env, timeoutMs, signal, onL
   await drained;
   if (late) {
     const details = output.trimEnd().split('\n').slice(-20);
-    throw new TsrtError('BACKEND_FAILED', `${name}: ${command} was ended after ${timeoutMs / 1000} s`, { plugin: name, fix: 'raise the time limit, or look why it hangs', details });
+    throw new TsrtError('BACKEND_FAILED', `${name}: ${command} was ended after ${timeoutMs / 1000} s`, { plugin: name, fix: 'raise the time limit, or find out why it hangs', details });
   }
   return { code, signal: endedBy, output };
 }

@@ -16,7 +16,7 @@ export function openNullReference({ bytes, folder }: Parameters<NonNullable<Back
   const run: ReferenceModel['run'] = async (values) => {
     const inputs = [...values].map(([name, value]) => {
       if (value.kind !== 'tensor') {
-        throw new TsrtError('MODEL_UNSUPPORTED', `input '${name}' is no tensor that the null backend reads`, { fix: 'use --backend onnxruntime' });
+        throw new TsrtError('MODEL_UNSUPPORTED', `input '${name}' is not a tensor that the null backend reads`, { fix: 'use --backend onnxruntime' });
       }
       return [name, value.tensor] as const;
     });

@@ -176,7 +176,7 @@ async function passedThrough(input: BuildInput, why: string): Promise<Content> {
 function checkOwnBindings(bindings: readonly Binding[], why: string): void {
   const foreign = bindings.find(({ dtype }) => isFewBits(dtype));
   if (!foreign) return;
-  throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime-node has no ${foreign.dtype} tensors, as '${foreign.name}' is, and the model would have to run unchanged`, {
+  throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime-node has no ${foreign.dtype} tensors, such as '${foreign.name}', and the model would have to run unchanged`, {
     details: [why],
     fix: 'export the model without what is named, or with casts of its own at its inputs and outputs',
   });
@@ -250,7 +250,7 @@ function checkFixedDims(session: OrtSession, inputs: readonly Binding[]): void {
     return fits ? [] : [`${binding.name}: the model has ${declared.type}[${declared.shape.join(',')}], asked for ${formatType(binding)}`];
   });
   if (details.length === 0) return;
-  throw new TsrtError('MODEL_UNSUPPORTED', 'the model runs unchanged, so that its fixed sizes can not be replaced', {
+  throw new TsrtError('MODEL_UNSUPPORTED', 'the model runs unchanged, so its fixed sizes can not be replaced', {
     details,
     fix: 'ask for the sizes that it has, or export it with dynamic axes',
   });
@@ -259,7 +259,7 @@ function checkFixedDims(session: OrtSession, inputs: readonly Binding[]): void {
 function declaredType(session: OrtSession, name: string): Pick<Binding, 'dtype' | 'dims'> {
   const metadata = session.outputMetadata.find((output) => output.name === name);
   if (!metadata?.isTensor || !isOrtDtype(metadata.type)) {
-    throw new TsrtError('MODEL_UNSUPPORTED', `the output '${name}' is no tensor of numbers`, {
+    throw new TsrtError('MODEL_UNSUPPORTED', `the output '${name}' is not a tensor of numbers`, {
       fix: 'export the model with tensors of numbers as outputs',
     });
   }

@@ -38,7 +38,7 @@ export function openCustomReference(model: ReferenceSource, ops: readonly Regist
     async run(inputs) {
       const tensors = new Map<ValueId, Tensor>();
       for (const [name, value] of inputs) {
-        if (value.kind !== 'tensor') throw new TsrtError('MODEL_UNSUPPORTED', `input '${name}' is no tensor of numbers`, { fix: 'give it one' });
+        if (value.kind !== 'tensor') throw new TsrtError('MODEL_UNSUPPORTED', `input '${name}' is not a tensor of numbers`, { fix: 'give it one' });
         tensors.set(name, value.tensor);
       }
       const key = JSON.stringify([...tensors].map(([name, { dims }]) => [name, dims]));

@@ -49,7 +49,7 @@ function precisionProblem({ options, graph, calibration }: BuildInput): string |
       if (ortOptions(options).provider !== 'cpu') return `${precision} is proven for the provider cpu only, not for ${ortOptions(options).provider}`;
       if (fusion === 'off') return 'onnxruntime makes integer kernels of Q/DQ while it fuses; with fusion off all would run in fp32';
       if (!graph.ok) return `the model can't be quantized: ${graph.unsupported[0]?.op}: ${graph.unsupported[0]?.reason}${graph.held ? '; --backend webgpu with --fallback onnxruntime quantizes what comes before' : ''}`;
-      if (isQuantized(graph.graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
+      if (isQuantized(graph.graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so what runs in int8 is fixed';
       return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
     }
     default:

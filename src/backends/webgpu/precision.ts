@@ -21,7 +21,7 @@ import type { BuildInput } from '../backend.ts';
 /** Why the backend can't give the precision asked for of a graph, the model or the head of it; undefined where it can. */
 export function precisionProblem({ options: { precision }, calibration }: BuildInput, graph: Graph): string | undefined {
   if (precision === 'fp32' || precision === 'fp16') return undefined;
-  if (isQuantized(graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so that what runs in int8 is fixed';
+  if (isQuantized(graph)) return precision === 'int8' ? undefined : 'the model comes with scales of its own, so what runs in int8 is fixed';
   return calibration ? undefined : `${precision} needs a calibration: make one with tsrt-bench calibrate, and give it with --calibration`;
 }
 

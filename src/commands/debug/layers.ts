@@ -97,6 +97,6 @@ function describe({ values, outputs, device, notices }: LayersResult, worst: rea
       ? [`first    '${first.value}' (${first.op} '${first.node}') is off: ${first.mismatches > 0 ? `${plural(first.mismatches, 'element')} of ${first.elements} can't be told by a ratio (not finite, or integers that differ)` : `${decibels(first.snrDb)}, below ${first.minSnrDb} dB`}; ${off.length} of ${plural(values.length, 'value')} are`]
       : ['inside   no value is off']),
     ...outputs.map(({ value, snrDb, mismatches, holds }) => `output   '${value}' of the model as it is: ${mismatches > 0 ? `${mismatches} wrong` : decibels(snrDb)}${holds ? '' : ', off'}`),
-    ...(wrong.length > 0 && !first ? ['next     every value is right by itself: a fusion is wrong; compare with --fusion off, and find the pass with tsrt-bench bisect'] : []),
+    ...(wrong.length > 0 && !first ? ['next     every value is right by itself, so a fusion is wrong: compare with --fusion off, and find the pass with tsrt-bench bisect'] : []),
   ];
 }

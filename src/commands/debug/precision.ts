@@ -40,7 +40,7 @@ export default class DebugPrecision extends BaseCommand {
     if (minSnrDb !== undefined && !Number.isFinite(minSnrDb)) this.error(`--min-snr takes a number of decibels, found '${flags['min-snr']}'`);
     const { config } = await settings({ plugin: flags.plugin, results: flags.results, cache: flags.cache });
     const { debugPrecision } = await import('../../workflows/debug/precision.ts');
-    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'what was found is kept, run again to go on' }, (watch) =>
+    const result = await watched({ quiet: flags.quiet, json: this.jsonEnabled(), stopping: 'what was found is kept; run again to continue' }, (watch) =>
       debugPrecision({
         suite: args.suite,
         modelFile: flags.model,
@@ -73,6 +73,6 @@ function describe({ ranking, int8, kept, file, samples, dataset, nodes }: Precis
     grid({ heads: ['node', 'alone in int8', 'mixed'], aligns: ['left', 'right', 'left'], rows }),
     `int8     all ${nodes} nodes: ${decibels(int8.snrDb)}, ${int8.withinBudget ? 'within' : 'over'} the budget`,
     ...(kept ? [`mixed    ${keep.size} in fp32: ${decibels(kept.evaluation.snrDb)}, within the budget (${plural(kept.tried, 'set')} tried)`, `file     ${file}`] : []),
-    kept ? `next     ${next}` : 'no set of nodes meets the budget, fp32 throughout included: loosen it',
+    kept ? `next     ${next}` : 'no set of nodes meets the budget, not even all of them in fp32: loosen it',
   ];
 }

@@ -23,7 +23,7 @@ export default class PluginNew extends BaseCommand {
     const made = await newPlugin({ name: args.name, op: flags.op, from: flags.from, template: flags.template as Template, cwd: process.cwd() });
     this.log(`plugin   ${args.name}, with the op ${made.op}`);
     this.log(`files    ${made.files.map((file) => `${args.name}/${file}`).join(', ')}`);
-    this.log(`next     put its formula into ${args.name}/index.js, then tsrt-bench plugin test ./${args.name}`);
+    this.log(`next     write its formula in ${args.name}/index.js, then tsrt-bench plugin test ./${args.name}`);
     return made;
   }
 }

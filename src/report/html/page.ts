@@ -125,7 +125,7 @@ function caseSections(markup: Markup, rows: readonly ReportRow[], recordOf: Find
       h('div', { class: 'charts' }, ...sampleCharts(markup, name, latencyRoundsMs(record.rounds), most)),
     );
   });
-  const legend = `Of a distribution, thin lines are the rounds and the bold one is all of them; in the order of time, vertical lines part the rounds and the bold steps are their medians. A chart has at most ${most} points of each kind: where there are more samples, the distribution is drawn from evenly spaced quantiles, and of samples in the order of time each stretch keeps its least and its largest, so that outliers stay.`;
+  const legend = `In a distribution, thin lines are the rounds and the bold line is all of them; in order of time, vertical lines separate the rounds and the bold steps are their medians. A chart has at most ${most} points of each kind: if there are more samples, the distribution is drawn from evenly spaced quantiles, and in order of time each stretch keeps its smallest and largest sample, so that outliers stay.`;
   return [h('p', { class: 'caption' }, legend), ...sections];
 }
 

@@ -66,8 +66,8 @@ function timeChart(markup: Markup, name: string, rounds: Rounds, most: number): 
   const all = rounds.flat();
   const y = scaleFor(all);
   return chart(markup, {
-    title: `Samples in the order of time, ms${y.options.type === 'log' ? ' (logarithmic)' : ''}`,
-    alternative: `Samples of ${name} in the order of time. Medians of the ${plural(rounds.length, 'round')}: ${medians.map((median) => formatNumber(median.y)).join(', ')} ms.`,
+    title: `Samples in order of time, ms${y.options.type === 'log' ? ' (logarithmic)' : ''}`,
+    alternative: `Samples of ${name} in order of time. Medians of the ${plural(rounds.length, 'round')}: ${medians.map((median) => formatNumber(median.y)).join(', ')} ms.`,
   }, {
     height: 220,
     marginLeft: 56,

@@ -35,7 +35,7 @@ describe('matchDevice', () => {
   });
 
   it('does not guess between several', () => {
-    expect(refusal('intel').message).toBe("'intel' fits several devices of webgpu");
+    expect(refusal('intel').message).toBe("'intel' matches several devices of webgpu");
   });
 
   it('takes the first of equal adapters', () => {

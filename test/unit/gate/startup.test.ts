@@ -67,7 +67,7 @@ describe('load time and first inference', () => {
   it('a few milliseconds are nothing, whatever their share', () => {
     const report = gate(started({ loadMs: 4, firstRunMs: 0.5 }), started({ loadMs: 9, firstRunMs: 2, seed: 2 }));
     expect(report.verdict).toBe('passed');
-    expect(verdictOf(report, 'load-time')?.reason).toBe('load time differs by less than 10 ms, which count for nothing');
+    expect(verdictOf(report, 'load-time')?.reason).toBe('load time differs by less than 10 ms, which is too little to count');
   });
 
   it('another day may move a start by more than the yardsticks see', () => {
@@ -98,7 +98,7 @@ describe('build time', () => {
       reason: expect.stringMatching(/^build time differs by less than 50 ms, but 3 builds do not exclude \d+ ms$/),
     });
     const many = (centre: number) => started({ buildsMs: Array.from({ length: 16 }, (_, i) => centre + (i % 3)) });
-    expect(verdictOf(gate(many(100), many(110), threshold), 'build-time')).toMatchObject({ verdict: 'passed', reason: 'build time differs by less than 50 ms, which count for nothing' });
+    expect(verdictOf(gate(many(100), many(110), threshold), 'build-time')).toMatchObject({ verdict: 'passed', reason: 'build time differs by less than 50 ms, which is too little to count' });
   });
 
   it('a single build, or an engine that was not built here, can’t be judged', () => {

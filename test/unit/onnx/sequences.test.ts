@@ -56,7 +56,7 @@ describe('sequences', () => {
       return result.ok ? [] : result.unsupported.map(({ op, reason }) => `${op}: ${reason}`);
     };
     expect(reasons(model(['y'], [split, ...place, node('SequenceAt', ['s', 'm'], ['y'])]))).toEqual(['SequenceAt: its place in the sequence is not known at build']);
-    expect(reasons(model(['s'], [split]))).toEqual(["SplitToSequence: output 's' is a sequence, and no tensor"]);
+    expect(reasons(model(['s'], [split]))).toEqual(["SplitToSequence: output 's' is a sequence, not a tensor"]);
   });
 
   it('beyond their ends are errors of the model', () => {

@@ -50,7 +50,7 @@ describe('parts of plugins', () => {
   it.each([
     ['a list in place of the folder', [], ['expected { images, labelSource, notices }, found a list']],
     ['a picture under another key', { images: [{ name: 'a', file: '/a.png', label: 1 }], labelSource: 'none', notices: [] }, ['images[0].file: unknown key; known: name, path, label', 'images[0].path: expected a string, found nothing']],
-    ['a label that is a name', { images: [{ name: 'a', path: '/a.png', label: 'cat' }], labelSource: 'none', notices: [] }, ['images[0].label: "cat" is no class index']],
+    ['a label that is a name', { images: [{ name: 'a', path: '/a.png', label: 'cat' }], labelSource: 'none', notices: [] }, ['images[0].label: "cat" is not a class index']],
     ['labels from nowhere, and no notices', { images: [], labelSource: 'folders' }, ['labelSource: "folders" is not one of labels file, folder names, file names, none', 'notices: expected a list, found nothing']],
   ])('a dataset that gives %s is refused under its plugin’s name', async (_, found, details) => {
     const source = datasetOf({ images: async () => found as never });

@@ -31,10 +31,10 @@ describe('calibration cache', () => {
 
   it.each([
     ['no JSON', '{', /JSON/],
-    ['another document', '{"a":1}', /no calibration/],
-    ['an unknown key', formatCalibration(cache).replace('"kind"', '"colour": 1, "kind"'), /no calibration/],
-    ['a range upside down', formatCalibration({ ...cache, tensors: { c: { ...cache.tensors['c']!, range: { low: 1, high: 0 } } } }), /no calibration/],
-    ['a share above one', formatCalibration({ ...cache, tensors: { c: { ...cache.tensors['c']!, clippedShare: 2 } } }), /no calibration/],
+    ['another document', '{"a":1}', /the file is not a calibration of this version/],
+    ['an unknown key', formatCalibration(cache).replace('"kind"', '"colour": 1, "kind"'), /the file is not a calibration of this version/],
+    ['a range upside down', formatCalibration({ ...cache, tensors: { c: { ...cache.tensors['c']!, range: { low: 1, high: 0 } } } }), /the file is not a calibration of this version/],
+    ['a share above one', formatCalibration({ ...cache, tensors: { c: { ...cache.tensors['c']!, clippedShare: 2 } } }), /the file is not a calibration of this version/],
   ])('refuses %s with one clear error', (_what, text, message) => {
     expect(() => parseCalibration(text, 'x.json')).toThrow(expect.objectContaining({ code: 'CALIBRATION_INVALID', place: 'x.json', message: expect.stringMatching(message) }));
   });

@@ -64,7 +64,7 @@ describe('the choice at the end of a run', () => {
     expect(lines[1]?.text).toMatch(/int8 4\.00 ms.*over the accuracy budget$/);
     const table = tableReporter.render(input(records));
     expect(table).toContain('int8 !');
-    expect(table).toContain('! is over the accuracy budget.');
+    expect(table).toContain('! marks variants over the accuracy budget.');
     expect(table).not.toContain('fp32 !');
   });
 });

@@ -62,8 +62,8 @@ describe('gate reporters', () => {
 
       regressed    onnxruntime/fp32/fusion-on/b2/single-stream: latency p50 rose by 20 % (95 % interval +19.2 to +20.9 %), beyond chance and not within the 5 % allowed
       regressed    onnxruntime/fp32/fusion-on/b8/single-stream: top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed
-      regressed    onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
-      inconclusive onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, the candidate did not run it
+      regressed    onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline, but now fails (out-of-memory at measure): the worker ran out of memory
+      inconclusive onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, but the candidate did not run it
       improved     onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.5 to −24.5 %), for the better, beyond chance
       passed       onnxruntime/fp32/fusion-on/b64/single-stream: a new case: the baseline has nothing to compare it with
       note         the machine itself ran 4.0 % slower
@@ -92,8 +92,8 @@ describe('gate reporters', () => {
 
       - **regressed** onnxruntime/fp32/fusion-on/b2/single-stream: latency p50 rose by 20 % (95 % interval +19.2 to +20.9 %), beyond chance and not within the 5 % allowed
       - **regressed** onnxruntime/fp32/fusion-on/b8/single-stream: top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed
-      - **regressed** onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
-      - **inconclusive** onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, the candidate did not run it
+      - **regressed** onnxruntime/fp32/fusion-on/b16/single-stream: it completed in the baseline, but now fails (out-of-memory at measure): the worker ran out of memory
+      - **inconclusive** onnxruntime/fp32/fusion-on/b32/single-stream: the baseline has the case, but the candidate did not run it
       - **improved** onnxruntime/fp32/fusion-on/b4/single-stream: latency p50 fell by 25 % (95 % interval −25.5 to −24.5 %), for the better, beyond chance
       - **passed** onnxruntime/fp32/fusion-on/b64/single-stream: a new case: the baseline has nothing to compare it with
       - **note** the machine itself ran 4.0 % slower
@@ -119,13 +119,13 @@ describe('gate reporters', () => {
             <failure message="top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed" type="regressed">passed: latency p50 did not change (95 % interval −0.7 to +0.7 %), within the 5 % allowed&#10;regressed: top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed</failure>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b16/single-stream" classname="tsrt-bench.gate">
-            <failure message="it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory" type="broken">it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory</failure>
+            <failure message="it completed in the baseline, but now fails (out-of-memory at measure): the worker ran out of memory" type="broken">it completed in the baseline, but now fails (out-of-memory at measure): the worker ran out of memory</failure>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b64/single-stream" classname="tsrt-bench.gate">
             <system-out>a new case: the baseline has nothing to compare it with</system-out>
           </testcase>
           <testcase name="onnxruntime/fp32/fusion-on/b32/single-stream" classname="tsrt-bench.gate">
-            <error message="the baseline has the case, the candidate did not run it" type="inconclusive">the baseline has the case, the candidate did not run it</error>
+            <error message="the baseline has the case, but the candidate did not run it" type="inconclusive">the baseline has the case, but the candidate did not run it</error>
           </testcase>
           <system-out>the machine itself ran 4.0 % slower</system-out>
         </testsuite>
@@ -138,8 +138,8 @@ describe('gate reporters', () => {
     expect(render('github').split('::group::')[0]).toMatchInlineSnapshot(`
       "::error title=regressed%3A onnxruntime/fp32/fusion-on/b2/single-stream::latency p50 rose by 20 %25 (95 %25 interval +19.2 to +20.9 %25), beyond chance and not within the 5 %25 allowed
       ::error title=regressed%3A onnxruntime/fp32/fusion-on/b8/single-stream::top-1 accuracy fell by 2.8 points, more than the 0.5 points allowed
-      ::error title=regressed%3A onnxruntime/fp32/fusion-on/b16/single-stream::it completed in the baseline and now fails (out-of-memory at measure): the worker ran out of memory
-      ::warning title=inconclusive%3A onnxruntime/fp32/fusion-on/b32/single-stream::the baseline has the case, the candidate did not run it
+      ::error title=regressed%3A onnxruntime/fp32/fusion-on/b16/single-stream::it completed in the baseline, but now fails (out-of-memory at measure): the worker ran out of memory
+      ::warning title=inconclusive%3A onnxruntime/fp32/fusion-on/b32/single-stream::the baseline has the case, but the candidate did not run it
       ::notice title=improved%3A onnxruntime/fp32/fusion-on/b4/single-stream::latency p50 fell by 25 %25 (95 %25 interval −25.5 to −24.5 %25), for the better, beyond chance
       ::notice title=gate resnet50::the machine itself ran 4.0 %25 slower
       "

@@ -59,14 +59,14 @@ describe('table', () => {
       onnxruntime/int8/fusion-on      1    12.9  0.1 %    13.0    13.0  77.5     190  78.8 %   98.4 %     2.44×
 
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded.
-      vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
+      vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is relative to onnxruntime/fp32/fusion-on at the same batch and scenario.
 
       failed   onnxruntime/int8/fusion-on/b8/single-stream: out-of-memory at measure: the worker ran out of memory
                fix: use a smaller batch
       skipped  webgpu/fp32/fusion-on/b1/single-stream: no adapter
                fix: install a Vulkan driver
       aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)
-               fix: \`tsrt-bench run --resume\` goes on
+               fix: continue with \`tsrt-bench run --resume\`
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
       warning  the machine was busy: other programs kept 3.20 of 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)
@@ -96,7 +96,8 @@ describe('table', () => {
       engine was loaded.
       vs fp32 is the share of inputs that get the same first class, or else the
       signal-to-noise ratio.
-      Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
+      Speed-up is relative to onnxruntime/fp32/fusion-on at the same batch and
+      scenario.
       Hidden at this width: ±, p99 ms, p95 ms, top-1; they are in --format csv.
 
       failed   onnxruntime/int8/fusion-on/b8/single-stream: out-of-memory at measure:
@@ -106,7 +107,7 @@ describe('table', () => {
                fix: install a Vulkan driver
       aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far
                p50 10.1 ms, 796 QPS (2 samples)
-               fix: \`tsrt-bench run --resume\` goes on
+               fix: continue with \`tsrt-bench run --resume\`
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
       warning  the machine was busy: other programs kept 3.20 of 2 cores
@@ -159,7 +160,7 @@ describe('table', () => {
 
   it('states speed-ups against the variant that is asked for, at the same batch', () => {
     const columns = render('table', { baselineVariant: 'onnxruntime/int8' });
-    expect(columns).toContain('Speed-up is against onnxruntime/int8/fusion-on');
+    expect(columns).toContain('Speed-up is relative to onnxruntime/int8/fusion-on');
     expect(columns).toMatch(/fp32\/fusion-on +1 .* 0\.41×$/m);
     expect(columns).toMatch(/fp32\/fusion-on +8 .* –$/m);
   });
@@ -174,7 +175,7 @@ describe('what the device takes', () => {
     const cells = lines.map((line) => line.split('|').map((cell) => cell.trim()));
     const at = cells[0]!.indexOf('device ms');
     expect(cells.slice(2).map((row) => row[at])).toEqual(['0.241', '–']);
-    expect(rendered('markdown')).toContain('Device ms is what the device itself takes for one execution, by its own clock.');
+    expect(rendered('markdown')).toContain('Device ms is the time of one execution on the device, by its own clock.');
   });
 
   it('stands in the CSV in milliseconds', () => {
@@ -191,7 +192,7 @@ describe('an interval that the rounds are too few for', () => {
     const table = render('markdown', { records });
     const cells = table.split('\n').filter((line) => line.startsWith('|')).map((line) => line.split('|').map((cell) => cell.trim()));
     expect(cells.slice(2).map((row) => row[cells[0]!.indexOf('±')])).toEqual(['–', '0.0 %']);
-    expect(table).toContain('± is half the 95 % interval of p50, which takes 3 rounds.');
+    expect(table).toContain('± is half the 95 % interval of p50, which needs 3 rounds.');
   });
 
   it('is empty in the CSV', () => {
@@ -215,7 +216,7 @@ describe('golden texts', () => {
       | onnxruntime/fp32/fusion-on | 8 | 215 | 0.0 % | 215 | 215 | 37.2 | 190 | 79.2 % | 100 % | 1.00× |
       | onnxruntime/int8/fusion-on | 1 | 12.9 | 0.1 % | 13.0 | 13.0 | 77.5 | 190 | 78.8 % | 98.4 % | 2.44× |
 
-      Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded. vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
+      Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch. Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded. vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio. Speed-up is relative to onnxruntime/fp32/fusion-on at the same batch and scenario.
 
       - **fastest** at batch 1, single-stream, within the accuracy budget: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
       - **pareto** at batch 1, single-stream: onnxruntime/int8/fusion-on 12.9 ms, top-1 78.8 %, 190 MiB
@@ -223,7 +224,7 @@ describe('golden texts', () => {
 
       - **failed** onnxruntime/int8/fusion-on/b8/single-stream: out-of-memory at measure: the worker ran out of memory (fix: use a smaller batch)
       - **skipped** webgpu/fp32/fusion-on/b1/single-stream: no adapter (fix: install a Vulkan driver)
-      - **aborted** webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples) (fix: \\\`tsrt-bench run --resume\\\` goes on)
+      - **aborted** webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples) (fix: continue with \\\`tsrt-bench run --resume\\\`)
       - **warning** p99 rests on 55 samples, too few to bound it (2 cases)
       - **warning** the machine was busy: other programs kept 3.20 of 2 cores (1 case)
       "
@@ -276,7 +277,7 @@ describe('golden texts', () => {
     expect(render('github')).toMatchInlineSnapshot(`
       "::error title=failed%3A onnxruntime/int8/fusion-on/b8/single-stream::out-of-memory at measure: the worker ran out of memory%0Afix: use a smaller batch
       ::warning title=skipped%3A webgpu/fp32/fusion-on/b1/single-stream::no adapter%0Afix: install a Vulkan driver
-      ::warning title=aborted%3A webgpu/fp32/fusion-on/b8/single-stream::cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)%0Afix: \`tsrt-bench run --resume\` goes on
+      ::warning title=aborted%3A webgpu/fp32/fusion-on/b8/single-stream::cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)%0Afix: continue with \`tsrt-bench run --resume\`
       ::warning title=resnet50%3A 2 cases::p99 rests on 55 samples, too few to bound it%0Araise --rounds or --time
       ::warning title=resnet50%3A 1 case::the machine was busy: other programs kept 3.20 of 2 cores%0Aclose other programs and run again
       ::group::results of resnet50
@@ -291,14 +292,14 @@ describe('golden texts', () => {
       Latency is per request. ± is half the 95 % interval of p50. QPS counts items: requests × batch.
       Memory is in MiB: the worker's peak resident set above what it held before the engine was loaded.
       vs fp32 is the share of inputs that get the same first class, or else the signal-to-noise ratio.
-      Speed-up is against onnxruntime/fp32/fusion-on at the same batch and scenario.
+      Speed-up is relative to onnxruntime/fp32/fusion-on at the same batch and scenario.
 
       failed   onnxruntime/int8/fusion-on/b8/single-stream: out-of-memory at measure: the worker ran out of memory
                fix: use a smaller batch
       skipped  webgpu/fp32/fusion-on/b1/single-stream: no adapter
                fix: install a Vulkan driver
       aborted  webgpu/fp32/fusion-on/b8/single-stream: cut off after 1 round; so far p50 10.1 ms, 796 QPS (2 samples)
-               fix: \`tsrt-bench run --resume\` goes on
+               fix: continue with \`tsrt-bench run --resume\`
       warning  p99 rests on 55 samples, too few to bound it (2 cases)
                raise --rounds or --time
       warning  the machine was busy: other programs kept 3.20 of 2 cores (onnxruntime/int8/fusion-on/b1/single-stream)

@@ -28,8 +28,8 @@ describe('warnings', () => {
         "p99 rests on 30 samples, too few to bound it",
         "the machine drifted during the run: the slowest round's memory yardstick took 1.31× the fastest's",
         "12.4 % of the samples are outliers",
-        "the host decides: of 0.426 ms per request the device works 0.241 ms",
-        "5000 requests per second came and 3210 were answered: the queue grew, and latency with it, for as long as they came",
+        "the host limits the latency: of 0.426 ms per request, the device works 0.241 ms",
+        "5000 requests per second arrived but only 3210 were answered: the queue grew, and latency with it, for as long as they arrived",
         "the weights are seeded, not trained: accuracy only compares variants with each other",
         "passed through unoptimized",
       ]
@@ -40,7 +40,7 @@ describe('warnings', () => {
     const few: RecordWarning = { kind: 'few-samples', samples: 30, percentile: 99 };
     const many = completed({ latencyMs: Array.from({ length: 12 }, () => [10, 11]) });
     expect(describeWarning(few, completed()).advice).toBe('raise --rounds or --time');
-    expect(describeWarning(few, many).advice).toBe('raise --time: there are rounds enough');
+    expect(describeWarning(few, many).advice).toBe('raise --time: there are enough rounds');
   });
 
   it('are told once, with the worst instance and all cases', () => {

@@ -18,7 +18,7 @@ export function parseFrozen(text: string, place: string): FrozenTactics {
   try {
     return { tactics: new Map(Object.entries(fileSchema.parse(JSON.parse(text)))), place };
   } catch (cause) {
-    throw new TsrtError('USAGE', 'this is no list of frozen tactics', {
+    throw new TsrtError('USAGE', 'this is not a list of frozen tactics', {
       place,
       fix: 'give a file that `tsrt-bench build --export-tactics` or `tsrt-bench inspect ENGINE --tactics --json` wrote: a JSON object from problem to tactic',
       cause,

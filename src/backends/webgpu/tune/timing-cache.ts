@@ -58,7 +58,7 @@ export class TimingCache {
     const cache = new TimingCache(file, identity);
     if (file === undefined) return cache;
     const found = await readCache(file);
-    if (found.status === 'unusable') cache.notices.push(`The timing cache ${file} can't be used (${found.reason}); times are measured anew, and it is kept beside the new one.`);
+    if (found.status === 'unusable') cache.notices.push(`The timing cache ${file} can't be used (${found.reason}); times are measured again, and it is kept beside the new one.`);
     if (found.status !== 'read') return cache;
     const { sections } = found.content;
     for (const [hash, entry] of Object.entries(sections[cache.#section]?.kernels ?? {})) cache.#known.set(hash, entry);
@@ -135,9 +135,9 @@ async function readCache(file: string): Promise<Found> {
     const parsed = fileSchema.safeParse(value);
     if (parsed.success) return { status: 'read', content: parsed.data };
     const version = (value as { readonly version?: unknown } | null)?.version;
-    return { status: 'unusable', reason: typeof version === 'number' && version !== VERSION ? `it has version ${version}, this tool's is ${VERSION}` : 'it is no timing cache' };
+    return { status: 'unusable', reason: typeof version === 'number' && version !== VERSION ? `it has version ${version}, this tool's is ${VERSION}` : 'it is not a timing cache' };
   } catch {
-    return { status: 'unusable', reason: 'it is no JSON' };
+    return { status: 'unusable', reason: 'it is not JSON' };
   }
 }
 

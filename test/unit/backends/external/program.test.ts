@@ -117,7 +117,7 @@ describe('a backend that is a program', () => {
   });
 
   it.each([
-    ['banner', /a line during 'hello' that is no reply, it is no JSON: double 1\.2\.3/],
+    ['banner', /a line during 'hello' that is not a reply, it is not JSON: double 1\.2\.3/],
     ['old', /speaks protocol 0/],
     ['slug', /the reply to 'probe' is wrong: devices\.0\.slug/],
   ])('is not taken for one that is not there where it breaks the protocol: %s', async (fault, message) => {
@@ -136,8 +136,8 @@ describe('a backend that is a program', () => {
 
 describe('a program that misbehaves', () => {
   it.each([
-    ['garbage', 'PLUGIN_INVALID', /double: the program wrote a line during 'load' that is no reply, it is no JSON: Loading model… done/],
-    ['escapes', 'PLUGIN_INVALID', /it is no JSON: ·\[2J·cleared/],
+    ['garbage', 'PLUGIN_INVALID', /double: the program wrote a line during 'load' that is not a reply, it is not JSON: Loading model… done/],
+    ['escapes', 'PLUGIN_INVALID', /it is not JSON: ·\[2J·cleared/],
     ['stranger', 'PLUGIN_INVALID', /it answers request 3, and 2 is under way/],
     ['unknown-field', 'PLUGIN_INVALID', /the reply to 'load' is wrong: .*colour/],
     ['flood', 'PLUGIN_INVALID', /16777216 bytes during 'load' without a line feed/],

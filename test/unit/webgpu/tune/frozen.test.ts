@@ -55,6 +55,6 @@ describe('frozen tactics', () => {
   it('are read from a map and from an inspection, and nothing else', () => {
     expect([...parseFrozen('{"a":"b"}', 'f').tactics]).toEqual([['a', 'b']]);
     expect([...parseFrozen('{"kind":"engine","header":{},"tactics":{"a":"b"}}', 'f').tactics]).toEqual([['a', 'b']]);
-    for (const text of ['', '[]', '3', '{"a":1}', '{"tactics":{"a":1}}', '{"kind":"engine"}x']) expect(() => parseFrozen(text, 'f')).toThrow(/no list of frozen tactics/);
+    for (const text of ['', '[]', '3', '{"a":1}', '{"tactics":{"a":1}}', '{"kind":"engine"}x']) expect(() => parseFrozen(text, 'f')).toThrow(/this is not a list of frozen tactics/);
   });
 });

@@ -68,12 +68,12 @@ describe('the timing cache', () => {
   });
 
   it.each([
-    ['no JSON', '{"format":"tsrt-bench timing cache","ver', /no JSON/],
-    ['another thing', '{"name":"x"}', /no timing cache/],
-    ['a list', '[]', /no timing cache/],
-    ['null', 'null', /no timing cache/],
+    ['no JSON', '{"format":"tsrt-bench timing cache","ver', /it is not JSON/],
+    ['another thing', '{"name":"x"}', /it is not a timing cache/],
+    ['a list', '[]', /it is not a timing cache/],
+    ['null', 'null', /it is not a timing cache/],
     ['a later version', '{"format":"tsrt-bench timing cache","version":3,"sections":{}}', /version 3, this tool's is 2/],
-    ['a broken entry', '{"format":"tsrt-bench timing cache","version":2,"sections":{"s":{"tool":"0","device":{},"kernels":{"a":{"ns":"fast"}}}}}', /no timing cache/],
+    ['a broken entry', '{"format":"tsrt-bench timing cache","version":2,"sections":{"s":{"tool":"0","device":{},"kernels":{"a":{"ns":"fast"}}}}}', /it is not a timing cache/],
   ])('puts a file aside that is %s, and says so', async (_, text, reason) => {
     const file = join(folder, 'cache.json');
     writeFileSync(file, text);
