@@ -48,7 +48,7 @@ export async function checkBackend(backend: Backend): Promise<void> {
   if (availability.status === 'unavailable') throw new Unchecked(`${availability.reason}. ${availability.fix}`);
   const [device] = availability.devices;
   if (!device) throw new Nonconforming('probe says that it is available, and lists no device');
-  if (!/^[a-z0-9][a-z0-9.-]*$/.test(device.slug)) throw new Nonconforming(`the slug '${device.slug}' of a device is no folder name: lower-case letters, digits, dots and dashes`);
+  if (!/^[a-z0-9][a-z0-9.-]*$/.test(device.slug)) throw new Nonconforming(`the slug '${device.slug}' of a device is not a folder name: lower-case letters, digits, dots and dashes`);
   const { bytes, model } = await buildTiny(backend, device.slug);
   const session = await backend.load(await deserializeEngine(bytes), { device: device.slug, signal: undefined });
   try {
@@ -97,7 +97,7 @@ async function checkSession(session: Session, { name, expected }: TinyModel): Pr
 function compare(what: string, model: string, outputs: TensorMap | undefined, expected: readonly number[]): void {
   const y = outputs?.['y'];
   if (!y) throw new Nonconforming(`${what} of ${model} gives ${Object.keys(outputs ?? {}).join(', ') || 'nothing'}, not y`);
-  if (!((y.data as unknown) instanceof Uint8Array)) throw new Nonconforming(`${what} of ${model} gives a y whose data is no Uint8Array (fromNumbers makes a tensor)`);
+  if (!((y.data as unknown) instanceof Uint8Array)) throw new Nonconforming(`${what} of ${model} gives a y whose data is not a Uint8Array (fromNumbers makes a tensor)`);
   const type = formatType({ dtype: 'float32', dims: [X.dims[0], expected.length / X.dims[0]] });
   if (formatType(y) !== type) throw new Nonconforming(`${what} of ${model} gives y as ${formatType(y)}, not as ${type}`);
   const found = [...toNumbers(y)];

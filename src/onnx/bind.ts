@@ -106,7 +106,7 @@ function bindSymbols(inputs: readonly BindableInput[], options: BindOptions, bat
       if (typeof dim !== 'string' || dim === '') continue;
       const known = symbols.get(dim);
       if (known !== undefined && known !== size && own(options.dims, dim) === undefined) {
-        throw unsupported(`the dimension ${quote(dim)} is given both as ${known} and as ${size}`, `input ${quote(name)}`, 'give shapes in which it is the same everywhere');
+        throw unsupported(`the dimension ${quote(dim)} is given both as ${known} and as ${size}`, `input ${quote(name)}`, 'give shapes that agree on it');
       }
       symbols.set(dim, size);
     }
@@ -175,7 +175,7 @@ function checkSizes(inputs: readonly BindableInput[], { batch, dims, inputShapes
     if (!input) throw unsupported(`a shape is given for ${quote(name)}, which is not an input of the model`, 'inputShapes', `Its inputs are ${names}`);
     const rank = input.type.dims?.length;
     if (rank !== undefined && rank !== shape.length) {
-      throw unsupported(`input ${quote(name)} has ${rank} dimensions, and the shape given has ${shape.length}`, 'inputShapes', `give ${rank} sizes`);
+      throw unsupported(`input ${quote(name)} has ${rank} dimensions, but the shape given has ${shape.length}`, 'inputShapes', `give ${rank} sizes`);
     }
   }
 }

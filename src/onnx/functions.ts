@@ -32,7 +32,7 @@ function expand(inliner: Inliner, node: OnnxNode, callers: readonly string[]): r
   const key = functionKey(node.domain, node.opType);
   const fn = inliner.functions.get(key);
   if (!fn) {
-    if (++inliner.count > MAX_NODES) throw invalid(`functions expand to more than ${MAX_NODES} nodes`, nodePlace(node));
+    if (++inliner.count > MAX_NODES) throw invalid(`the functions expand to more than ${MAX_NODES} nodes`, nodePlace(node));
     return [changeInside(node, (nodes) => nodes.flatMap((inner) => expand(inliner, inner, callers)))];
   }
   if (callers.includes(key)) throw invalid(`the function '${fn.name}' calls itself`, nodePlace(node));

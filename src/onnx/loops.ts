@@ -139,7 +139,7 @@ function plainNode(loop: OnnxNode, opType: string, inputs: readonly ValueId[], o
 function resultNodes(loop: OnnxNode, output: string, result: readonly ValueId[] | Gathered, names: Names): OnnxNode[] {
   if (!('axis' in result)) return [plainNode(loop, 'Identity', result, [output], names)];
   const { values, axis } = result;
-  if (values.length === 0) throw new UnsupportedError('it runs not once, so that what it gathers has no type');
+  if (values.length === 0) throw new UnsupportedError('it never runs, so what it gathers has no type');
   const rows = values.map((value) => plainNode(loop, 'Unsqueeze', [value], [freshName(names.values, `${value}/row`)], names, { axes: { kind: 'ints', value: [axis] } }));
   return [...rows, plainNode(loop, 'Concat', rows.flatMap(({ outputs }) => outputs), [output], names, { axis: { kind: 'int', value: axis } })];
 }

@@ -77,7 +77,7 @@ function patternFaults({ patterns = [], inputs, outputs }: CustomOp): OpFault[] 
     return [
       ...(outputs.length === 1 ? [] : [{ path, message: `a pattern stands for an op with one output, here ${outputs.length}` }]),
       ...(match.kind === 'op' || match.kind === 'either' ? [] : [{ path: [...path, 'match'], message: 'a pattern ends in an op: op(\'Add\', …)' }]),
-      ...foreign.map((op) => ({ path: [...path, 'match'], message: `'${op}' is no op of the graph; ${known(op, Object.keys(OPS))}` })),
+      ...foreign.map((op) => ({ path: [...path, 'match'], message: `'${op}' is not an op of the graph; ${known(op, Object.keys(OPS))}` })),
       ...names.filter((name) => name !== '' && !bound.has(name)).map((name) => ({ path: [...path, 'inputs'], message: `the pattern binds no '${name}'; ${known(name, [...bound])}` })),
       ...(names.length <= inputs.length ? [] : [{ path: [...path, 'inputs'], message: `the op has ${inputs.length} inputs, here ${names.length}` }]),
     ];

@@ -74,10 +74,10 @@ function decomposer(builder: ReturnType<typeof newGraphBuilder>, inputs: readonl
   const ops: Decomposer['ops'] = (kind, operands, outputs, attributes = {}) => {
     if (!isStandard(kind)) {
       const guess = nearest(kind, Object.keys(OPS));
-      throw new Error(`'${kind}' is no standard op${guess === undefined ? '' : `; did you mean '${guess}'?`}`);
+      throw new Error(`'${kind}' is not a standard op${guess === undefined ? '' : `; did you mean '${guess}'?`}`);
     }
     const foreign = operands.find((id) => id !== '' && !builder.has(id));
-    if (foreign !== undefined) throw new Error(`${kind} reads '${foreign}', which is no value: take it from graph.inputs, or make it with graph.op or graph.constant`);
+    if (foreign !== undefined) throw new Error(`${kind} reads '${foreign}', which is not a value: take it from graph.inputs, or make it with graph.op or graph.constant`);
     checkArity(kind, operands);
     const raw = new Map<string, RawAttribute>(Object.entries(attributes));
     return builder.nodeOutputs(kind, operands, readAttributes(kind, raw), { outputs, name: kind });

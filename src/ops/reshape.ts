@@ -28,7 +28,7 @@ function unchanged(_attrs: unknown, context: InferContext): readonly Known[] {
 export function reshapeDims(from: Dims, target: readonly number[], allowzero: boolean): number[] {
   const describe = `[${from.join(',')}] to [${target.join(',')}]`;
   const dims = target.map((dim, axis) => {
-    if (dim < -1) throw new ShapeError(`cannot reshape ${describe}: ${dim} is no dimension`);
+    if (dim < -1) throw new ShapeError(`cannot reshape ${describe}: ${dim} is not a dimension`);
     if (dim !== 0 || allowzero) return dim;
     const copied = from[axis];
     if (copied === undefined) throw new ShapeError(`cannot reshape ${describe}: 0 copies axis ${axis}, which the input lacks`);

@@ -76,7 +76,7 @@ function describe(match: Match, edit: GraphEditor): PatternMatch {
     type: (name) => edit.type(match.value(name)),
     numbers(name) {
       const tensor = edit.constant(match.value(name));
-      if (!tensor) throw new Error(`'${name}' is no constant`);
+      if (!tensor) throw new Error(`'${name}' is not a constant`);
       return toNumbers(tensor);
     },
     attributes: (name) => match.node(name).attrs as Readonly<Record<string, unknown>>,

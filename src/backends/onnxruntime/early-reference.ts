@@ -52,7 +52,7 @@ export function openEarly(model: OnnxModel, options: SessionOptions): ReferenceM
 function graphBytes(model: OnnxModel, inputShapes: Shapes): Uint8Array {
   const imported = importGraph(model, { inputShapes });
   if (imported.ok) return exportGraph(imported.graph);
-  throw new TsrtError('MODEL_UNSUPPORTED', 'onnxruntime has no kernels for opsets before 7, and the model can not be read as a later one', {
+  throw new TsrtError('MODEL_UNSUPPORTED', "onnxruntime has no kernels for opsets before 7, and the model can't be read as a later one", {
     details: imported.unsupported.map(({ node, op, reason }) => `${op} '${node}': ${reason}`),
     fix: 'export the model for a later opset, or give expected outputs beside it',
   });

@@ -34,7 +34,7 @@ export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOp
   checkFits(plan, profile);
   const { workspaceBytes } = options;
   if (workspaceBytes !== undefined && memory.workspaceBytes > workspaceBytes) {
-    throw new TsrtError('OUT_OF_MEMORY', `the build needs ${memory.workspaceBytes} bytes of workspace, and --workspace allows ${workspaceBytes}`, {
+    throw new TsrtError('OUT_OF_MEMORY', `the build needs ${memory.workspaceBytes} bytes of workspace, but --workspace allows ${workspaceBytes}`, {
       fix: `give it --workspace ${memory.workspaceBytes}, or a smaller batch`,
     });
   }
@@ -49,7 +49,7 @@ function assembleWithin(program: Program, profile: DeviceProfile, streams: numbe
   } catch (error) {
     const largest = program.tensorBytes.reduce((most, bytes) => Math.max(most, bytes), 0);
     if (!(error instanceof RangeError) || largest <= profile.maxBufferBytes) throw error;
-    throw outOfMemory(largest, `${largest} in one tensor, and the device allows ${profile.maxBufferBytes} in one buffer (maxBufferSize)`, error);
+    throw outOfMemory(largest, `${largest} in one tensor, but the device allows ${profile.maxBufferBytes} in one buffer (maxBufferSize)`, error);
   }
 }
 

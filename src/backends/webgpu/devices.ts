@@ -104,7 +104,7 @@ async function chooseAdapter(named: string | undefined, unchecked: boolean): Pro
 async function openSwiftshader(unchecked: boolean): Promise<Chosen> {
   const options = { swiftshader: await requireSwiftshader(), unchecked };
   const adapter = await requestAdapter(options);
-  if (!adapter) throw new TsrtError('BACKEND_UNAVAILABLE', 'SwiftShader is installed, and Dawn gives no adapter for it', { fix: isMainThread ? 'delete the folder swiftshader in the cache, and try again' : IN_A_THREAD });
+  if (!adapter) throw new TsrtError('BACKEND_UNAVAILABLE', 'SwiftShader is installed, but Dawn gives no adapter for it', { fix: isMainThread ? 'delete the folder swiftshader in the cache, and try again' : IN_A_THREAD });
   return { adapter, options };
 }
 

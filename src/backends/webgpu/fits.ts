@@ -13,12 +13,12 @@ export function checkFits(plan: Plan, { maxBufferBytes, maxBindingBytes, memoryB
   const total = sessionBytes(plan);
   if (memoryBytes !== undefined && total > memoryBytes) throw outOfMemory(total, `the device has ${memoryBytes}`);
   const largest = Math.max(0, ...plan.buffers.map((buffer) => buffer.bytes));
-  if (largest > maxBufferBytes) throw outOfMemory(total, `${largest} in one buffer, and the device allows ${maxBufferBytes} (maxBufferSize)`);
+  if (largest > maxBufferBytes) throw outOfMemory(total, `${largest} in one buffer, but the device allows ${maxBufferBytes} (maxBufferSize)`);
   for (const step of plan.steps) {
     if (step.kind !== 'dispatch') continue;
     const bound = Math.max(0, ...step.bindings.map((range) => range.bytes));
     if (bound > maxBindingBytes) {
-      throw outOfMemory(total, `${bound} in one binding, and the device allows ${maxBindingBytes} (maxStorageBufferBindingSize)`);
+      throw outOfMemory(total, `${bound} in one binding, but the device allows ${maxBindingBytes} (maxStorageBufferBindingSize)`);
     }
   }
 }

@@ -84,7 +84,7 @@ const RANGES: Readonly<Partial<Record<DType, string>>> = {
 function checkRange(name: string, tensor: Tensor): void {
   const beyond = beyond32Bits(tensor);
   if (beyond === undefined) return;
-  throw new TsrtError('USAGE', `input ${name} holds ${beyond}, and the webgpu backend keeps ${tensor.dtype} in 32 bits`, {
+  throw new TsrtError('USAGE', `input ${name} holds ${beyond}, but the webgpu backend keeps ${tensor.dtype} in 32 bits`, {
     fix: `use values ${RANGES[tensor.dtype]}, or the onnxruntime backend`,
   });
 }

@@ -24,7 +24,7 @@ const det: Rule = (node, scope) => {
   const data = inputOf(node, 0);
   const { dtype, dims } = scope.type(data);
   const [rows, columns] = dims.slice(-2) as [number, number];
-  if (dims.length < 2 || rows !== columns) throw new ShapeError(`[${dims.join(',')}] are no square matrices`);
+  if (dims.length < 2 || rows !== columns) throw new ShapeError(`[${dims.join(',')}] are not square matrices`);
   if (rows > MOST_ROWS || rows === 0) throw new UnsupportedError(`determinants of ${rows} rows are not supported`);
   const orders = ordersOf(rows);
   const [flat] = scope.emit(node, 'Reshape', [data, int64Input(scope, [...dims.slice(0, -2), rows * columns])], { allowzero: 1 });

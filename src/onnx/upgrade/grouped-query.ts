@@ -37,7 +37,7 @@ function operandsOf(node: SourceNode, scope: Scope): readonly [string, string, s
   const data = inputOf(node, 0);
   const isPacked = (node.inputs[1] ?? '') === '';
   const size = scope.type(data).dims[2]! / (counts[0] + 2 * counts[1]);
-  if (isPacked && !Number.isInteger(size)) throw new ShapeError(`[${scope.type(data).dims.join(',')}] are no queries of ${counts[0]} heads with keys and values of ${counts[1]}`);
+  if (isPacked && !Number.isInteger(size)) throw new ShapeError(`[${scope.type(data).dims.join(',')}] are not queries of ${counts[0]} heads with keys and values of ${counts[1]}`);
   const widths = counts.map((heads) => heads * size);
   const parts = isPacked
     ? scope.emit(node, 'Split', [data, int64Input(scope, widths)], { axis: -1 }, widths.map(() => scope.freshValue(`${node.name}/part`)))
@@ -110,10 +110,10 @@ function cached(node: SourceNode, scope: Scope, current: string, past: string, p
   const length = Math.max(older, total);
   const outputs = present !== '' && scope.isUsed(present) ? [present] : undefined;
   if (typeof before === 'string') {
-    if (past === '') throw new ShapeError('keys and values of before are missing (past_key, past_value)');
+    if (past === '') throw new ShapeError('earlier keys and values are missing (past_key, past_value)');
     return rowsOf(node, scope, inserted(node, scope, current, padded(node, scope, past, length), before, outputs), 0, total);
   }
-  if (before > older) throw new ShapeError(`${older} keys and values of before are given, and ${before} needed`);
+  if (before > older) throw new ShapeError(`${older} earlier keys and values are given, but ${before} are needed`);
   const all = before === 0 ? current : scope.emit(node, 'Concat', [rowsOf(node, scope, past, 0, before), current], { axis: 2 })[0]!;
   if (outputs) padded(node, scope, all, length, outputs);
   return rowsOf(node, scope, padded(node, scope, all, Math.max(total, scope.type(all).dims[2]!)), 0, total);

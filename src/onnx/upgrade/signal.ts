@@ -19,7 +19,7 @@ function checkSize(what: string, elements: number): void {
 function sizeOf(node: SourceNode, scope: Scope, index: number, least = 1): number {
   const size = scope.known(inputOf(node, index))?.[0];
   if (size === undefined) throw new NotStaticError(`its size, input ${index}, depends on data`);
-  if (!Number.isSafeInteger(size) || size < least) throw new ShapeError(`${size} is no size (input ${index})`);
+  if (!Number.isSafeInteger(size) || size < least) throw new ShapeError(`${size} is not a size (input ${index})`);
   return size;
 }
 
@@ -97,7 +97,7 @@ const dft: Rule = (node, scope) => {
   const { dtype, dims } = scope.type(data);
   const rank = dims.length;
   const axis = normalizeAxis(node.opset < 20 ? numberAttribute(node, 'axis', 1) : node.inputs[2] ? axisOf(node, scope) : -2, rank);
-  if (axis > rank - 2) throw new ShapeError(`axis ${axis} of ${rank} dimensions, of which the last is no signal`);
+  if (axis > rank - 2) throw new ShapeError(`axis ${axis} of ${rank} dimensions, the last of which is not a signal`);
   const [given, parts] = [dims[axis]!, dims[rank - 1]!];
   const [onesided, inverse] = ['onesided', 'inverse'].map((name) => numberAttribute(node, name, 0) !== 0) as [boolean, boolean];
   const transform = transformOf(node.inputs[1] ? sizeOf(node, scope, 1) : given, given, parts, onesided, inverse);

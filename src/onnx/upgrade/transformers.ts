@@ -97,7 +97,7 @@ const attention: Rule = (node, scope) => {
   const [data, weights] = [inputOf(node, 0), inputOf(node, 1)];
   const third = scope.type(weights).dims.at(-1)! / 3;
   const widths = intsAttribute(node, 'qkv_hidden_sizes') ?? [third, third, third];
-  if (widths.length !== 3 || !widths.every(Number.isInteger)) throw new ShapeError(`[${scope.type(weights).dims.join(',')}] are no weights of queries, keys and values`);
+  if (widths.length !== 3 || !widths.every(Number.isInteger)) throw new ShapeError(`[${scope.type(weights).dims.join(',')}] are not weights of queries, keys and values`);
   const [product] = scope.emit(node, 'MatMul', [data, weights], {});
   const [biased] = bias === '' ? [product] : scope.emit(node, 'Add', [product!, bias], {});
   const [query, ...own] = partsOf(node, scope, biased!, widths).map((id) => byHead(node, scope, id, numberAttribute(node, 'num_heads')));

@@ -60,7 +60,7 @@ describe('backends', () => {
     ['wrong answers', () => ({ run: async () => zeros() }), /run\(\) of matmul gives float32\[2,2\] 0, 0, 0, 0; right is/],
     ['another element type', () => ({ run: async () => ({ y: fromNumbers('float64', [2, 2], PRODUCT) }) }), /run\(\) of matmul gives y as float64\[2,2\], not as float32\[2,2\]/],
     ['another shape', () => ({ run: async () => ({ y: fromNumbers('float32', [4], PRODUCT) }) }), /gives y as float32\[4\], not as float32\[2,2\]/],
-    ['numbers in place of a tensor', () => ({ run: async () => ({ y: PRODUCT }) as unknown as TensorMap }), /a y whose data is no Uint8Array/],
+    ['numbers in place of a tensor', () => ({ run: async () => ({ y: PRODUCT }) as unknown as TensorMap }), /a y whose data is not a Uint8Array/],
     ['nothing', () => ({ run: async () => undefined as unknown as TensorMap }), /run\(\) of matmul gives nothing, not y/],
     ['wrong answers without transfers', () => ({ prepare: async () => ({ execute: async () => {}, download: async () => zeros(), dispose: async () => {} }) }), /^execute\(2\) and download\(\) of matmul/],
     ['missing inputs taken', (session) => ({ run: (inputs) => session.run(Object.keys(inputs).length > 0 ? inputs : { x: fromNumbers('float32', [2, 3], [0, 0, 0, 0, 0, 0]) }) }), /run\(\) without the input must reject .* and answers/],

@@ -109,8 +109,8 @@ describe.skipIf(noDevice)('wrong plugins (skipped without SwiftShader)', () => {
   it.each<[string, string, RegExp]>([
     ['a misspelt attribute', "reference: ({ attrs, inputs: [x] }) => [x.values.map((v) => v * attrs.scael)]", /there is no attribute 'scael'; did you mean 'scale'\?; at .*index\.mjs:\d+/],
     ['an unknown element type', "infer: ({ inputs: [x] }) => [{ dtype: 'float', dims: x.dims }]", /output 'y' would be \{"dtype":"float","dims":\[\]\}: a type is/],
-    ['a misspelt standard op', "decompose: ({ graph }) => graph.op('Mull', graph.inputs)", /'Mull' is no standard op; did you mean 'Mul'\?/],
-    ['a number in place of a constant', "decompose: ({ graph }) => graph.op('Mul', [graph.inputs[0], 3])", /Mul reads '3', which is no value: .*graph\.constant/],
+    ['a misspelt standard op', "decompose: ({ graph }) => graph.op('Mull', graph.inputs)", /'Mull' is not a standard op; did you mean 'Mul'\?/],
+    ['a number in place of a constant', "decompose: ({ graph }) => graph.op('Mul', [graph.inputs[0], 3])", /Mul reads '3', which is not a value: .*graph\.constant/],
     ['an input too few', "decompose: ({ graph }) => graph.op('Add', [graph.inputs[0], ''])", /Add needs its input 1, which is absent here/],
     ['a decomposition that returns nothing', "decompose({ graph }) { graph.op('Neg', graph.inputs); }", /it returns no value: return what graph\.op gave/],
   ])('%s is named', async (_, part, message) => {

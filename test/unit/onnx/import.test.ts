@@ -78,7 +78,7 @@ describe('sizes', () => {
 
   it.each<[string, ImportOptions, RegExp]>([
     ['a shape for no input', { inputShapes: { z: [1] } }, /'z', which is not an input of the model/],
-    ['a shape of another rank', { inputShapes: { x0: [1] } }, /has 2 dimensions, and the shape given has 1/],
+    ['a shape of another rank', { inputShapes: { x0: [1] } }, /has 2 dimensions, but the shape given has 1/],
     ['a size that is no size', { batch: 1.5 }, /1.5 is not the size/],
     ['shapes that disagree', { inputShapes: { x0: [1, 2], x1: [3, 4] } }, /'N' is given both as 1 and as 3/],
   ])('refuses %s', (_, options, message) => {

@@ -97,7 +97,7 @@ describe('Reshape', () => {
     [[2, 3], [4, -1], 'cannot reshape [2,3] to [4,-1]: 6 elements do not fit'],
     [[2, 3], [-1, -1], 'cannot reshape [2,3] to [-1,-1]: more than one -1'],
     [[2, 3], [2, 3, 0], 'cannot reshape [2,3] to [2,3,0]: 0 copies axis 2, which the input lacks'],
-    [[2, 3], [-2], 'cannot reshape [2,3] to [-2]: -2 is no dimension'],
+    [[2, 3], [-2], 'cannot reshape [2,3] to [-2]: -2 is not a dimension'],
   ])('%j to %j fails', (from, to, message) => {
     expect(() => reshapeDims(from, to, false)).toThrow(message);
   });

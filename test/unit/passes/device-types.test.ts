@@ -135,7 +135,7 @@ describe('numbers in 32 bits', () => {
 
   it('are asked for at upload', () => {
     const upload = (dtype: DType, value: number, storage: 'f32' | 'u32') => toDevice({ name: 'x', dtype, dims: [1], storage, buffer: 0, bytes: 16 } as never, fromNumbers(dtype, [1], [value]));
-    expect(() => upload('float64', 1e300, 'f32')).toThrow('input x holds 1e+300, and the webgpu backend keeps float64 in 32 bits');
+    expect(() => upload('float64', 1e300, 'f32')).toThrow('input x holds 1e+300, but the webgpu backend keeps float64 in 32 bits');
     expect(() => upload('uint64', 2 ** 33, 'u32')).toThrow('keeps uint64 in 32 bits');
     expect(new Float32Array(upload('float64', 0.1, 'f32').buffer)).toEqual(Float32Array.of(0.1));
   });

@@ -170,7 +170,7 @@ describe('loading', () => {
       [one('sizes: { m: [1, 2] }'), 'ops.0.sizes.m: no input has a dimension of this name'],
       [one("kernels: [{ dtypes: ['float16'], emit() {} }]"), 'ops.0.kernels.0.dtypes: the op does not take float16'],
       [one("int8: { output: 'own', inputs: [1] }"), 'ops.0.int8.inputs: there is no input 1'],
-      [one("patterns: [{ name: 'p', match: { kind: 'op', op: 'Sigmiod', inputs: [{ kind: 'value', name: 'x' }] }, inputs: ['z'] }]"), "'Sigmiod' is no op of the graph; did you mean 'Sigmoid'?"],
+      [one("patterns: [{ name: 'p', match: { kind: 'op', op: 'Sigmiod', inputs: [{ kind: 'value', name: 'x' }] }, inputs: ['z'] }]"), "'Sigmiod' is not an op of the graph; did you mean 'Sigmoid'?"],
     ];
     for (const [index, [text, wanted]] of cases.entries()) {
       const cwd = await place({ [`${index}.mjs`]: text });

@@ -47,7 +47,7 @@ describe('a kernel of several passes', () => {
   it.each<[Readonly<Record<string, unknown>>, RegExp]>([
     [{ x: X }, /'x' means something else in the kernel/],
     [{ lid: X }, /'lid' means something else/],
-    [{ 'a-b': X }, /'a-b' is no name in WGSL/],
+    [{ 'a-b': X }, /'a-b' is not a valid name in WGSL/],
     [{ part: { dtype: 'float32' } }, /'part' must be \{ dtype, dims \}/],
     [{ part: { dtype: 'float32', dims: [1.5] } }, /whole numbers as dims/],
     [{ part: { dtype: 'float64', dims: [2] } }, /no kernel holds float64, the type of 'part'/],

@@ -269,7 +269,7 @@ function totalMemory(ledgers: readonly MemoryLedger[]): MemoryLedger {
 
 function checkWorkspace({ workspaceBytes: needed }: MemoryLedger, allowed: number | undefined): void {
   if (allowed === undefined || needed <= allowed) return;
-  throw new TsrtError('OUT_OF_MEMORY', `the build needs ${needed} bytes of workspace in all its segments, and --workspace allows ${allowed}`, {
+  throw new TsrtError('OUT_OF_MEMORY', `the build needs ${needed} bytes of workspace in all its segments, but --workspace allows ${allowed}`, {
     fix: `give it --workspace ${needed}, or a smaller batch`,
   });
 }

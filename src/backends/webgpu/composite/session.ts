@@ -141,7 +141,7 @@ function pick(bindings: readonly Binding[], values: ReadonlyMap<string, Tensor>)
 function checkedOutput(binding: Binding, tensor: Tensor | undefined): Tensor {
   const found = tensor ? formatType(tensor) : 'nothing';
   if (tensor && (found === formatType(binding) || (binding.dynamic && tensor.dtype === binding.dtype))) return tensor;
-  throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime gives ${found} for '${binding.name}', and the model declares ${formatType(binding)}`, {
+  throw new TsrtError('MODEL_UNSUPPORTED', `onnxruntime gives ${found} for '${binding.name}', but the model declares ${formatType(binding)}`, {
     fix: 'export the model with the right types (value_info) for the outputs of its custom ops',
   });
 }

@@ -56,7 +56,7 @@ export function customScratch({ definition, kernel, inputs, outputs, tile }: Cus
   return inOp(definition, 'scratch', () => {
     const scratch = kernel.scratch!({ attrs, inputs: inputs as Operands<TensorType>, outputs, tile });
     for (const [name, type] of Object.entries(scratch)) {
-      if (!/^[A-Za-z][A-Za-z0-9_]*$/.test(name)) throw new Error(`'${name}' is no name in WGSL: letters, digits and underscores, a letter first`);
+      if (!/^[A-Za-z][A-Za-z0-9_]*$/.test(name)) throw new Error(`'${name}' is not a valid name in WGSL: use letters, digits and underscores, with a letter first`);
       if (KERNEL_NAMES.includes(name) || op.outputs.includes(name) || op.inputs.some((input) => input.name === name)) throw new Error(`'${name}' means something else in the kernel: an operand, or one of ${KERNEL_NAMES.join(', ')}`);
       if (!Array.isArray(type?.dims) || !type.dims.every((size) => Number.isSafeInteger(size) && size >= 0)) throw new Error(`'${name}' must be { dtype, dims } with whole numbers as dims, found ${JSON.stringify(type)}`);
       if (kernelScalar(type.dtype) === undefined) throw new Error(`no kernel holds ${type.dtype}, the type of '${name}'`);
