@@ -31,6 +31,8 @@ interface Progress {
   readonly rounds: Round[];
   /** Ended processes and, with isolation by case, the open one. */
   readonly sittings: Sitting[];
+  /** How long the load took that came before all others, in a process that left. */
+  loadFirstMs: number | undefined;
   /** Cost of its last round, for the budget. */
   lastRoundMs: number;
   over: boolean;
@@ -48,9 +50,8 @@ export async function* measureCases(
   const nowMs = services.nowMs ?? (() => performance.now());
   const endMs = nowMs() + (plan.budgetMs ?? Infinity);
   const cases = plan.cases.map((casePlan, index): Progress => {
-    return { plan: casePlan, index, rounds: [], sittings: [], lastRoundMs: 0, over: false };
+    return { plan: casePlan, index, rounds: [], sittings: [], loadFirstMs: undefined, lastRoundMs: 0, over: false };
   });
-  const firstLoads = new Map<string, number>();
   const finish = (progress: Progress, outcome: CaseOutcome): MeasureEvent => {
     progress.over = true;
     return { kind: 'case-done', case: progress.plan.case, outcome };
@@ -63,11 +64,11 @@ export async function* measureCases(
         if (signal?.aborted) break;
         const startMs = nowMs();
         if (startMs + progress.lastRoundMs > endMs) {
-          yield finish(progress, await outOfBudget(plan, progress, firstLoads));
+          yield finish(progress, await outOfBudget(plan, progress));
           continue;
         }
         yield { kind: 'round-started', case: progress.plan.case, round, rounds: plan.rounds };
-        const failed = await attempt(plan, progress, { round, position, services, signal, firstLoads });
+        const failed = await attempt(plan, progress, { round, position, services, signal });
         if (signal?.aborted && failed) break;
         if (failed) {
           yield finish(progress, failed);
@@ -75,14 +76,14 @@ export async function* measureCases(
         }
         progress.lastRoundMs = nowMs() - startMs;
         yield { kind: 'round-done', case: progress.plan.case, round: progress.rounds.at(-1)!, rounds: plan.rounds };
-        if (round === plan.rounds - 1) yield finish(progress, await complete(plan, progress, firstLoads));
+        if (round === plan.rounds - 1) yield finish(progress, await complete(plan, progress));
       }
       const look = signal?.aborted ? -1 : (plan.looks ?? []).indexOf(round + 1);
       if (look < 0) continue;
       const settled = new Set<string>();
       yield { kind: 'look', look, open: cases.filter(({ over }) => !over).map(openCase), settled };
       for (const progress of cases) {
-        if (!progress.over && settled.has(progress.plan.case.id)) yield finish(progress, await complete({ rounds: progress.rounds.length }, progress, firstLoads));
+        if (!progress.over && settled.has(progress.plan.case.id)) yield finish(progress, await complete({ rounds: progress.rounds.length }, progress));
       }
     }
     for (const progress of cases) {
@@ -98,20 +99,16 @@ interface Attempt {
   readonly position: number;
   readonly services: MeasureServices;
   readonly signal: AbortSignal | undefined;
-  readonly firstLoads: FirstLoads;
 }
 
-/** How long the loads took that came before all others, by the engine's path. */
-type FirstLoads = Map<string, number>;
-
 /** One round of one case, its process included. Undefined: it went well and the round is in `progress`. */
-async function attempt(plan: MeasurePlan, progress: Progress, { round, position, services, signal, firstLoads }: Attempt): Promise<CaseOutcome | undefined> {
+async function attempt(plan: MeasurePlan, progress: Progress, { round, position, services, signal }: Attempt): Promise<CaseOutcome | undefined> {
   try {
     const kept = plan.isolation === 'case' ? progress.sittings.at(-1) : undefined;
     const start = services.start ?? startWorker;
-    const { enginePath, loadFirst } = progress.plan;
-    // Without a kept process there is one that has left, from the second round on.
-    if (loadFirst && plan.isolation === 'case' && !firstLoads.has(enginePath)) firstLoads.set(enginePath, await loadAndLeave(plan, progress.plan, start, signal));
+    // Without a kept process there is one that has left, from the second round on. Cases of one engine have such a load each: NVIDIA's driver keeps
+    // what a process compiled where the next process of the same rank finds it, and not what others have open.
+    if (progress.plan.loadFirst && plan.isolation === 'case' && !kept) progress.loadFirstMs = await loadAndLeave(plan, progress.plan, start, signal);
     const sitting = kept ?? (await openSitting(plan, progress.plan, start, signal));
     if (!kept) progress.sittings.push(sitting);
     const seed = deriveSeed(deriveSeed(plan.seed, progress.index), round);
@@ -133,13 +130,13 @@ function openCase({ plan, rounds, sittings }: Progress): OpenCase {
   return { case: plan.case, device: sittings[0]!.loaded.device, rounds };
 }
 
-async function complete(plan: Pick<MeasurePlan, 'rounds'>, progress: Progress, firstLoads: FirstLoads): Promise<CaseOutcome> {
+async function complete(plan: Pick<MeasurePlan, 'rounds'>, progress: Progress): Promise<CaseOutcome> {
   for (const sitting of progress.sittings) await sitting.close();
-  const loadFirstMs = firstLoads.get(progress.plan.enginePath);
+  const { loadFirstMs } = progress;
   return completedOutcome({ case: progress.plan.case, plannedRounds: plan.rounds, ...(loadFirstMs !== undefined && { loadFirstMs }) }, progress.rounds, progress.sittings);
 }
 
-async function outOfBudget(plan: MeasurePlan, progress: Progress, firstLoads: FirstLoads): Promise<CaseOutcome> {
-  if (progress.rounds.length >= plan.minRounds) return complete(plan, progress, firstLoads);
+async function outOfBudget(plan: MeasurePlan, progress: Progress): Promise<CaseOutcome> {
+  if (progress.rounds.length >= plan.minRounds) return complete(plan, progress);
   return { status: 'aborted', reason: 'budget', rounds: progress.rounds };
 }

@@ -82,13 +82,13 @@ describe('isolation', () => {
 describe('an engine whose driver keeps kernels', () => {
   const shared = ['one', 'two'].map((id) => nullCase({ id, plan: { enginePath: 'shared.engine', loadFirst: true } }));
 
-  test('by case: is loaded once by a process that leaves, before any that stays', async () => {
+  test('by case: is loaded by a process that leaves, before each that stays', async () => {
     const { log, outcomes } = await sweep({ cases: [...shared, cases[0]!], isolation: 'case', rounds: 2 });
     const ofShared = log.filter((line) => /^(load|leave) shared/.test(line)).map((line) => line.split(' ')[0]);
-    expect(ofShared).toEqual(['load', 'leave', 'load', 'load', 'leave', 'leave']);
+    expect(ofShared).toEqual(['load', 'leave', 'load', 'load', 'leave', 'load', 'leave', 'leave']);
     expect(log.filter((line) => line === 'load a.engine')).toHaveLength(1);
     const firstLoads = ['one', 'two', 'a'].map((id) => (outcomes.get(id) as CompletedOutcome).loadFirstMs);
-    expect(firstLoads).toEqual([expect.any(Number), firstLoads[0], undefined]);
+    expect(firstLoads).toEqual([expect.any(Number), expect.any(Number), undefined]);
   });
 
   test('by round: the process of the first round leaves anyway', async () => {
