@@ -1,6 +1,7 @@
 /** Problems for the packed matrix kernel: memory, specification and the float64 answer, from one description. */
 import { columnWidth, wideTensors } from '../../src/backends/webgpu/kernels/packed/epilogue.ts';
 import { packedKernels } from '../../src/backends/webgpu/kernels/packed/kernel.ts';
+import { packedVectors, packWords } from '../../src/backends/webgpu/kernels/few-bits/weights.ts';
 import { packedDepth, packHalf, packInt8 } from '../../src/backends/webgpu/kernels/packed/pack.ts';
 import { packedColumns, type PackedImage, type PackedOperand, type PackedRight, type PackedSpec, product } from '../../src/backends/webgpu/kernels/packed/spec.ts';
 import type { KernelCall } from '../../src/backends/webgpu/lower/call.ts';
@@ -390,6 +391,50 @@ export function matmulProblem(batch: number, m: number, n: number, k: number, ki
     return 0.5 * sum;
   });
   return { spec, held: [a, b, out], expected };
+}
+
+/** A product with weights of few bits, their scales as halves or floats; `zeros`: a zero point for each block and column, or one for all. */
+export function fewBitsProblem(
+  m: number, n: number, k: number,
+  { bits, block = k, scales, zeros }: { readonly bits: 2 | 4 | 8; readonly block?: number; readonly scales: 'f16' | 'f32'; readonly zeros: boolean },
+): Problem {
+  const random = (count: number, seed: number, below: number): number[] => Array.from(noise(count, seed), (value) => Math.floor(((value + 1) / 2) * below));
+  const blocks = Math.ceil(k / block);
+  const across = Math.ceil(n / 4) * 4;
+  const a = hold([m, k], 'f16', 'linear', elements('f16', m * k, 1));
+  const aValues = elements('f16', m * k, 1);
+  const integers = random(k * n, 2, 2 ** bits);
+  // Scales that halves hold, and weights that they round.
+  const steps = random(blocks * across, 3, 1024).map((step) => (1024 + step) / 2 ** 19);
+  const points = random(blocks * across, 4, 2 ** bits);
+  const shape = { bits, depth: k, columns: n };
+  const bytesOf = (dims: Dims, given: Uint8Array): Held => {
+    const tensor: DeviceTensor = { id: ids++, dtype: 'uint8', dims, storage: 'u8', layout: 'linear' };
+    const bytes = new Uint8Array(storedBytes(tensor));
+    bytes.set(given);
+    return { tensor, bytes };
+  };
+  const words = bytesOf([packedVectors(shape), across, 4], packWords(shape, (depth, column) => integers[depth * n + column]!));
+  const scale = hold([blocks, across], scales, 'linear', steps);
+  const zero = zeros ? bytesOf([blocks, across], Uint8Array.from(points)) : undefined;
+  const out = hold([m, n], 'f32', 'linear');
+  const spec: PackedSpec = {
+    label: 'few bits', element: 'f16', batch: [1], rows: [m], columns: n, storedColumns: n, depth: k / 8, scale: 1, biasScale: 1,
+    a: { kind: 'matrix', tensor: a.tensor, view: { offset: 0, strides: [0, k / 8] } },
+    b: { kind: 'few-bits', bits, depth: k, columns: n, block, words: words.tensor, scales: scale.tensor, zeros: zero ? zero.tensor : 3 },
+    bias: undefined, extras: [], epilogue: undefined,
+    output: { tensor: out.tensor, view: { offset: 0, strides: [0, n, 1] } },
+  };
+  const weight = (d: number, column: number): number => {
+    const at = Math.floor(d / block) * across + column;
+    return float16ToNumber(numberToFloat16((integers[d * n + column]! - (zeros ? points[at]! : 3)) * steps[at]!));
+  };
+  const expected = Array.from({ length: m * n }, (_, i) => {
+    let sum = 0;
+    for (let d = 0; d < k; d++) sum += aValues[Math.floor(i / n) * k + d]! * weight(d, i % n);
+    return sum;
+  });
+  return { spec, held: [a, words, scale, ...(zero ? [zero] : []), out], expected };
 }
 
 /** The kernels with the tensor between them, where there is one. */

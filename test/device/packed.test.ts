@@ -6,7 +6,7 @@ import { packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { noDevice, testDevice } from './helpers.ts';
 import { driftOf, fault, tactic } from './packed-checks.ts';
-import { convProblem, kernelsOf, matmulProblem, normalizedProblem, pointwiseProblem, type ProblemOptions, readHeld, runCalls, runKernels, stemProblem } from './packed-problem.ts';
+import { convProblem, fewBitsProblem, kernelsOf, matmulProblem, normalizedProblem, pointwiseProblem, type ProblemOptions, readHeld, runCalls, runKernels, stemProblem } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
@@ -190,5 +190,29 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
         expect(await fault(matmulProblem(batch, m, n, k, kind, { element }), tactic(engine, element, options))).toBeUndefined();
       }
     }
+  });
+
+  describe('weights of few bits', () => {
+    const KINDS = [
+      { bits: 4, block: 32, scales: 'f16', zeros: false },
+      { bits: 4, block: 16, scales: 'f16', zeros: true },
+      { bits: 4, scales: 'f32', zeros: false },
+      { bits: 8, block: 24, scales: 'f16', zeros: true },
+      { bits: 8, scales: 'f16', zeros: true },
+      { bits: 2, block: 32, scales: 'f32', zeros: true },
+      { bits: 2, block: 16, scales: 'f16', zeros: false },
+    ] as const;
+    it.each(([
+      ['lanes', {}],
+      ['lanes', { splitK: 2, slices: 2 }],
+      ['emulated', {}],
+      ['emulated', { ahead: 2, slices: 2, bk: 4 }],
+      ['emulated', { buffers: 2, bk: 4 }],
+      ['emulated', { bm: 48, sm: 16, bn: 48, sn: 48, bk: 2, splitK: 2 }],
+      ['emulated', { walk: 2, bk: 4 }],
+    ] as const).flatMap(([engine, options], i) => [0, 2, 4].map((step) => [engine, options, KINDS[(i + step) % KINDS.length]!] as const)))('%s %o %o', async (engine, options, kind) => {
+      // Whole tiles, and tails of rows, columns and depth.
+      for (const [m, n, k] of [[16, 48, 96], [19, 21, 104]] as const) expect(await fault(fewBitsProblem(m, n, k, kind), tactic(engine, 'f16', options))).toBeUndefined();
+    });
   });
 });

@@ -121,19 +121,23 @@ describe.skipIf(noDevice)('products with weights of few bits (skipped without Sw
     expect(await disagreementOf(network, 'fp16', 4e-3)).toBeLessThanOrEqual(1);
   });
 
-  const SHAPES = { 'two rows': { rows: 2, bits: 4, block: 32 }, 'sixteen rows': { rows: 16, bits: 8, block: 16 }, tiles: { rows: 40, bits: 2, block: 48 } } as const;
+  const SHAPES = {
+    'two rows': { rows: 2, bits: 4, block: 32 }, 'workgroups of 224': { rows: 2, bits: 4, block: 32, maxInvocations: 224 },
+    'sixteen rows': { rows: 16, bits: 8, block: 16 }, tiles: { rows: 40, bits: 2, block: 48 },
+  } as const;
   it.each<readonly [keyof typeof SHAPES, RegExp, 'half' | 'single']>([
     ['two rows', /^rows 2 8x32 \/4$/, 'single'],
     ['two rows', /^rows 1 64x4 \/4$/, 'half'],
-    ['two rows', /^dequantized /, 'half'],
+    ['workgroups of 224', /^rows 2 8x28 \/4$/, 'single'],
+    ['two rows', /^lanes 64x128x/, 'half'],
     ['sixteen rows', /^rows 16 16x16 \/1$/, 'single'],
     ['sixteen rows', /^rows 8 32x8 \/2$/, 'half'],
     ['sixteen rows', /^64x64x16 8x4 \/4$/, 'single'],
     ['tiles', /^128x64x16 8x4 \/2$/, 'half'],
     ['tiles', /^64x8x32 2x4$/, 'single'],
-    ['tiles', /^dequantized /, 'half'],
+    ['tiles', /^lanes 32x64x/, 'half'],
   ])('%s by %s, %s', async (shape, name, storage) => {
-    const { rows, bits, block } = SHAPES[shape];
+    const { rows, bits, block, maxInvocations = PORTABLE_PROFILE.maxInvocations } = { maxInvocations: undefined, ...SHAPES[shape] };
     const [depth, columns] = [208, 40];
     const blocks = Math.ceil(depth / block);
     const integers = draw([depth, columns], 0, 2 ** bits).map(Math.floor);
@@ -152,7 +156,7 @@ describe.skipIf(noDevice)('products with weights of few bits (skipped without Sw
       taken.push(found?.name ?? candidates.map((candidate) => candidate.name).join(', '));
       return found ?? candidates[0]!;
     };
-    const outputs = await runGraph(graph.finish(['y']), { x: fromNumbers('float32', [rows, depth], x) }, { ...PORTABLE_PROFILE, maxWorkgroupBytes: 49152 }, { choose, half: storage === 'half' });
+    const outputs = await runGraph(graph.finish(['y']), { x: fromNumbers('float32', [rows, depth], x) }, { ...PORTABLE_PROFILE, maxWorkgroupBytes: 49152, maxInvocations }, { choose, half: storage === 'half' });
     expect(taken).toEqual([expect.stringMatching(name)]);
     const expected = Array.from({ length: rows * columns }, (_, i) => {
       const [row, column] = [Math.floor(i / columns), i % columns];

@@ -6,6 +6,7 @@ import { PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import { readPlan } from '../../../src/engine/plan.ts';
 import { elementCount, fromNumbers } from '../../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../../src/ops/builder.ts';
+import { PROFILES } from '../../helpers/profiles.ts';
 
 const zeros = (dims: readonly number[]) => fromNumbers('float32', dims, new Float32Array(elementCount(dims)));
 const conv = { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [3, 3], pads: [1, 1, 1, 1], strides: [1, 1] } as const;
@@ -47,6 +48,23 @@ describe('buildPlan', () => {
     const x = graph.input('x', { dtype: 'float32', dims: [1, 4096] });
     const { weights } = buildPlan(graph.finish([graph.node('MatMul', [x, graph.constant(large)], {}, { outputs: ['y'] })]), PORTABLE_PROFILE);
     expect([...weights.values()].map(({ buffer }) => buffer)).toEqual([large.data.buffer]);
+  });
+
+  it('makes halves of what comes in, where products of halves read it', () => {
+    const graph = newGraphBuilder('product');
+    const x = graph.input('x', { dtype: 'float32', dims: [64, 256] });
+    const { layers } = buildPlan(graph.finish([graph.node('MatMul', [x, graph.constant(zeros([256, 128]))], {}, { outputs: ['y'] })]), PROFILES['NVIDIA']!, { half: true });
+    expect(layers.map(({ kind, precision, tactic = '' }) => `${kind} ${precision} ${tactic.split(' ')[0]}`)).toEqual(['Reformat float16 ', 'MatMul float16 matrix']);
+  });
+
+  it.each([[4, 'rows'], [5, 'matrix'], [64, 'matrix']] as const)('multiplies %i rows with weights of few bits by %s', (rows, first) => {
+    const graph = newGraphBuilder('product');
+    const x = graph.input('x', { dtype: 'float32', dims: [rows, 256] });
+    const operands = [fromNumbers('uint8', [256, 128], new Uint8Array(256 * 128)), fromNumbers('float32', [8, 128], new Float32Array(8 * 128).fill(0.5))].map((tensor) => graph.constant(tensor));
+    const epilogue = { kind: 'input', index: 0, dtype: 'float32' } as const;
+    const y = graph.node('WeightOnlyMatMul', [x, ...operands], { bits: 4, block_size: 32, zeroPoint: 8, alpha: 1, transB: 0, epilogue }, { outputs: ['y'] });
+    const { layers } = buildPlan(graph.finish([y]), PROFILES['NVIDIA']!, { half: true });
+    expect(layers.map(({ kind, precision, tactic = '' }) => `${kind} ${precision} ${tactic.split(' ')[0]}`)).toEqual(['Reformat float16 ', `WeightOnlyMatMul float16 ${first}`]);
   });
 
   it('shares the shaders of equal layers, and keeps one layout between them', () => {

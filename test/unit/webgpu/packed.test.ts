@@ -11,7 +11,7 @@ import { packedInvocations, packedReason, type PackedTactic, packedTacticName, p
 import { packedTactics } from '../../../src/backends/webgpu/tactics/packed-candidates.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 import { PROFILES } from '../../helpers/profiles.ts';
-import { convProblem, kernelsOf, matmulProblem, pointwiseProblem, type Problem, stemProblem } from '../../device/packed-problem.ts';
+import { convProblem, fewBitsProblem, kernelsOf, matmulProblem, pointwiseProblem, type Problem, stemProblem } from '../../device/packed-problem.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
 function problems(element: 'f16' | 'i8'): Problem[] {
@@ -156,6 +156,22 @@ describe('packed kernels', () => {
       }
     }
     expect(validated).toBeGreaterThan(5);
+    open.check();
+    open.destroy();
+  });
+
+  it.each(Object.entries(PROFILES))('are valid WGSL for %s with weights of few bits', { timeout: 120_000 }, async (_, profile) => {
+    const open = await validatingDevice();
+    const kinds = [{ bits: 4, block: 32, scales: 'f16', zeros: true }, { bits: 8, scales: 'f16', zeros: false }, { bits: 2, block: 16, scales: 'f32', zeros: true }] as const;
+    for (const [i, kind] of kinds.entries()) {
+      const problem = fewBitsProblem(20, 24, 104, kind);
+      for (const tactic of packedTactics({ ...sizeOf(problem), rows: 64, columns: 4096, depth: 512 }, profile).filter((_tactic, at) => at % 3 === i)) {
+        for (const { source } of kernelsOf(problem, tactic, profile).calls) {
+          expect(await faultsOf(open.device, source.wgsl)).toEqual([]);
+          expect(source.access.length).toBeLessThanOrEqual(profile.maxStorageBuffers);
+        }
+      }
+    }
     open.check();
     open.destroy();
   });

@@ -3,16 +3,13 @@
  * kernel costs a driver up to a second, and a network of one kernel after another runs from the caches of their instructions.
  */
 import type { Expr } from '../../../ir/expr.ts';
-import type { WideSpec } from '../kernels/packed/spec.ts';
+import { type PackedSpec, rightTensors } from '../kernels/packed/spec.ts';
 import { wideTensors } from '../kernels/packed/epilogue.ts';
 import type { LowerContext } from './context.ts';
 
-/** Bindings of a matrix kernel beside those of its end. */
-const OPERANDS = 2;
-
 /** The specification with the numbers of its expression in a buffer; as it is where there are none, or the device has no binding left. */
-export function withConstants<S extends WideSpec>(spec: S, context: Pick<LowerContext, 'profile' | 'pack'>): S {
-  const bound = OPERANDS + wideTensors(spec).length + (spec.normalization?.moments ? 1 : 0);
+export function withConstants(spec: PackedSpec, context: Pick<LowerContext, 'profile' | 'pack'>): PackedSpec {
+  const bound = 1 + rightTensors(spec.b).length + wideTensors(spec).length + (spec.normalization?.moments ? 1 : 0);
   if (!spec.epilogue || spec.constants || bound >= context.profile.maxStorageBuffers) return spec;
   const values: number[] = [];
   const epilogue = lift(spec.epilogue, spec.extras.length + 1, values);

@@ -25,10 +25,9 @@ export interface FewRowsShape {
   readonly blockVectors: number;
 }
 
-/** The most rows for which these kernels come first: beyond, weights are read for so many workgroups of rows that tiles in workgroup memory pay. */
+/** The most rows for these kernels: beyond, weights are read for so many workgroups of rows that tiles in workgroup memory pay. */
 export const FEW_ROWS = 16;
-/** Rows whose slices are added at once, which bounds workgroup memory. */
-export const ROWS_AT_ONCE = 4;
+const ROWS_AT_ONCE = 4;
 
 /** `rows 4 8x32 /2`: rows, lanes × slices, vectors under way. */
 export function fewRowsName({ lanes, slices, rows, run }: FewRowsTactic): string {
@@ -39,17 +38,23 @@ export function fewRowsInvocations({ lanes, slices }: FewRowsTactic): number {
   return lanes * slices;
 }
 
+/** Rows whose slices are added at once, as many as workgroup memory takes; 0 where it takes none. */
+export function rowsAtOnce({ lanes, slices, rows }: FewRowsTactic, { maxWorkgroupBytes }: Pick<DeviceProfile, 'maxWorkgroupBytes'>): number {
+  return Math.min(rows, ROWS_AT_ONCE, slices, Math.floor(maxWorkgroupBytes / (lanes * slices * 16)));
+}
+
 const LANES = [8, 16, 32, 64] as const;
-const INVOCATIONS = 256;
+const INVOCATIONS = [256, 512, 1024] as const;
 
 /** Every tactic that the device can run; none where there are too many rows. */
 export function fewRowsTactics(shape: FewRowsShape, profile: DeviceProfile): FewRowsTactic[] {
   if (shape.rows > FEW_ROWS) return [];
-  const invocations = Math.min(INVOCATIONS, profile.maxInvocations);
+  const sizes = [...new Set(INVOCATIONS.map((invocations) => Math.min(invocations, profile.maxInvocations)))];
   const most = profile.compact ? ROWS_AT_ONCE : FEW_ROWS;
   const heights = [...new Set([1, 2].map((parts) => Math.min(most, Math.ceil(shape.rows / parts))))];
-  const fits = ({ lanes, slices, rows }: FewRowsTactic): boolean => slices >= 1 && Math.min(rows, ROWS_AT_ONCE, slices) * lanes * slices * 16 <= profile.maxWorkgroupBytes;
-  const tactics = heights.flatMap((rows) => LANES.map((lanes): FewRowsTactic => ({ lanes, slices: Math.floor(invocations / lanes), rows, run: runOf(rows, shape, profile) }))).filter(fits);
+  const tactics = heights
+    .flatMap((rows) => sizes.flatMap((invocations) => LANES.map((lanes): FewRowsTactic => ({ lanes, slices: Math.floor(invocations / lanes), rows, run: runOf(rows, shape, profile) }))))
+    .filter((tactic) => rowsAtOnce(tactic, profile) > 0);
   const ranked = tactics.map((tactic) => ({ tactic, cost: costOf(shape, tactic, profile) }));
   return ranked.sort((a, b) => a.cost - b.cost).map(({ tactic }) => tactic);
 }
@@ -60,12 +65,27 @@ function runOf(rows: number, { blockVectors }: FewRowsShape, profile: DeviceProf
   return wanted.find((run) => blockVectors % run === 0)!;
 }
 
-/** Idle slices and idle cores by how much longer the others take, and the weights by how often they are read. Only its order means anything. */
+/** Multiply-adds that the way from bits to a float takes as long as. */
+const DEQUANTIZING = 6;
+/** Registers beside those of a row. */
+const OTHER_REGISTERS = 36;
+const ROW_REGISTERS = 8;
+/** What an invocation takes longer whose registers do not fit. */
+const CRAMPED = 2;
+/** Of a busy workgroup. */
+const BUSY_INVOCATIONS = 512;
+const UNIT_REGISTERS = 65_536;
+
+/**
+ * Work by how often weights are read, a device without enough invocations to have all loads under way, slices without work, registers that do not
+ * fit. Only its order means anything, which is that of the kernels measured on an H200 (docs/performance.md).
+ */
 function costOf({ rows: allRows, columns, vectors }: FewRowsShape, { lanes, slices, rows, run }: FewRowsTactic, profile: DeviceProfile): number {
   const readings = Math.ceil(allRows / rows);
+  const invocations = lanes * slices;
   const workgroups = Math.ceil(columns / 4 / lanes) * readings;
-  const idleCores = Math.max(1, profile.busyWorkgroups / workgroups);
+  const idle = Math.sqrt(Math.max(1, (profile.busyWorkgroups * BUSY_INVOCATIONS) / (workgroups * invocations)));
   const idleSlices = Math.max(1, (slices * run) / vectors);
-  // Of two shapes that fill the device, the one whose neighbours read longer stretches of memory.
-  return idleCores * idleSlices * readings * (1 + 1 / lanes);
+  const isCramped = OTHER_REGISTERS + ROW_REGISTERS * rows > UNIT_REGISTERS / invocations;
+  return readings * (DEQUANTIZING + rows) * idle * idleSlices * (isCramped ? CRAMPED : 1);
 }

@@ -9,7 +9,7 @@ import { elementCount } from '../../../../ir/tensor.ts';
 import type { KernelCall } from '../../lower/call.ts';
 import type { DeviceProfile } from '../../profile.ts';
 import type { FewRowsTactic } from '../../tactics/few-rows.ts';
-import { fewRowsInvocations, fewRowsName, ROWS_AT_ONCE } from '../../tactics/few-rows.ts';
+import { fewRowsInvocations, fewRowsName, rowsAtOnce } from '../../tactics/few-rows.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from '../epilogue.ts';
 import { foldWorkgroups, repeatedWorkgroup } from '../grid.ts';
@@ -33,7 +33,7 @@ export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile:
   spec.a.bind(module);
   const loader = new FewBitLoader(module, spec.b);
   const epilogue = new Epilogue(module, spec);
-  const atOnce = Math.min(rows, ROWS_AT_ONCE, slices);
+  const atOnce = rowsAtOnce(tactic, profile);
   module.workgroup('parts', 'f32', 4, atOnce * slices * lanes);
   module.main(fewRowsInvocations(tactic), (block) => {
     block.let('place', repeatedWorkgroup(grid, count));
@@ -50,12 +50,13 @@ export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile:
       const some = Math.min(atOnce, rows - first);
       for (let i = 0; i < some; i++) block.line(`parts[${i * slices * lanes}u + lid] = sum${first + i}`);
       block.line('workgroupBarrier()');
+      const left = addSlices(block, tactic, some);
       block.if(`lid < ${some * lanes}u`, (inside) => {
         inside.let('row', `first_row + ${first}u + slice`);
         inside.let('column', '(first_group + lane) * 4u');
         inside.if(`row < ${allRows}u && column < ${spec.columns}u`, (end) => {
           end.let('origin', `slice * ${slices * lanes}u + lane`);
-          end.let('total', Array.from({ length: slices }, (_, i) => `parts[origin + ${i * lanes}u]`).join(' + '));
+          end.let('total', addends('origin', lanes, left));
           epilogue.emit(end, 'batch', 'row', 'column', 'total');
         });
       });
@@ -66,8 +67,29 @@ export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile:
     operands: [spec.a.tensor, ...fewBitOperands(spec.b), ...epilogueOperands(spec).map(({ tensor }) => tensor)],
     workgroups: grid,
     tactic: fewRowsName(tactic),
+    // f32 holds the products of halves and integers exactly, as the kernels of halves sum theirs.
+    ...(spec.a.tensor.storage === 'f16' && { precision: 'float16' }),
   };
 }
+
+/** Slices that one invocation adds by itself. */
+const FEW_SLICES = 8;
+
+/** Emits sums of many slices by as many invocations as there are; afterwards the first ones hold what is left to add, how many is returned. */
+function addSlices(block: Block, { lanes, slices }: FewRowsTactic, rows: number): number {
+  const left = Math.min(FEW_SLICES, Math.floor(slices / rows));
+  if (slices <= 2 * FEW_SLICES) return slices;
+  block.if(`lid < ${rows * left * lanes}u`, (inside) => {
+    inside.let('own', `(slice / ${left}u) * ${slices * lanes}u + (slice % ${left}u) * ${lanes}u + lane`);
+    // No other invocation reads them.
+    inside.line(`parts[own] = ${addends('own', left * lanes, Math.floor(slices / left))}`);
+    if (slices % left !== 0) inside.if(`slice % ${left}u < ${slices % left}u`, (rest) => rest.line(`parts[own] += parts[own + ${slices - (slices % left)}u * ${lanes}u]`));
+  });
+  block.line('workgroupBarrier()');
+  return left;
+}
+
+const addends = (origin: string, step: number, count: number): string => Array.from({ length: count }, (_, i) => `parts[${origin} + ${i * step}u]`).join(' + ');
 
 /** Emits `sum0`, `sum1` …: what this invocation's slice gives of each row. */
 function sums(block: Block, { a, b, rows: extents }: FewRowsSpec, { slices, rows, run }: FewRowsTactic, loader: FewBitLoader): void {

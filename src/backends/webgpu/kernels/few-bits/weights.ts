@@ -2,9 +2,10 @@
  * A constant right matrix of integers of few bits, with a scale and a zero point for each block of depths and column: how it lies in memory, and how
  * kernels read it.
  *
- * A word holds neighbouring depths of one column, the first in the lowest bits, and four neighbouring columns are one vector, so that a load gives
- * 4 · 32/bits weights and a thread ends with the four columns that an epilogue takes. Vectors lie [depth, column]: neighbouring threads read
- * neighbouring vectors.
+ * A word holds neighbouring depths of one column, and four neighbouring columns are one vector, so that a load gives 4 · 32/bits weights and a thread
+ * ends with the four columns that an epilogue takes. Vectors lie [depth, column]: neighbouring threads read neighbouring vectors. Within a word the
+ * even depths lie in the lower half and the odd ones in the upper half, each in order, so that a mask leaves a pair of neighbours where a pair of
+ * halves has its lowest bits. Prior art: Marlin (Frantar et al., 2024) and FasterTransformer's interleaved weights.
  */
 import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import { bindElements, type ElementAccess } from '../../wgsl/access.ts';
@@ -30,6 +31,11 @@ export function wordDepth({ bits }: Pick<FewBitColumns, 'bits'>): number {
   return 32 / bits;
 }
 
+/** The lowest bit of a depth of a word. */
+export function bitOf({ bits }: Pick<FewBitColumns, 'bits'>, depth: number): number {
+  return bits * (depth >> 1) + 16 * (depth & 1);
+}
+
 /** Vectors of depths that kernels load one after another. */
 export const RUN = 4;
 
@@ -43,13 +49,30 @@ export function columnGroups({ columns }: Pick<FewBitColumns, 'columns'>): numbe
   return Math.ceil(columns / 4);
 }
 
+/** Unsigned integers by depth and column, as bytes of the words in which they lie. */
+export function packWords(shape: Pick<FewBitColumns, 'bits' | 'depth' | 'columns'>, integer: (depth: number, column: number) => number): Uint8Array {
+  const [perWord, stored] = [wordDepth(shape), columnGroups(shape) * 4];
+  const words = new Uint32Array(packedVectors(shape) * stored);
+  for (let k = 0; k < shape.depth; k++) {
+    const [row, bit] = [Math.floor(k / perWord) * stored, bitOf(shape, k % perWord)];
+    for (let column = 0; column < shape.columns; column++) words[row + column]! |= integer(k, column) << bit;
+  }
+  return new Uint8Array(words.buffer);
+}
+
 export function fewBitOperands({ words, scales, zeros }: FewBitColumns): DeviceTensor[] {
   return [words, scales, ...(typeof zeros === 'number' ? [] : [zeros])];
 }
 
-/** 2^23, from which on an f32 is a whole number and its lowest bits are that number's: an integer becomes a float without a conversion. */
-const WHOLE = 2 ** 23;
-const WHOLE_BITS = '0x4b000000u';
+/** Bits of an f32's fraction. */
+const FRACTION = 23;
+
+/**
+ * Where an integer's bits lie in the fraction of an f32 whose exponent makes the lowest of them 1, the f32 is that power of two plus the integer: it
+ * becomes a float without a conversion, or a shift where it lies low enough. The power of two for bits from `from` on.
+ */
+const powerAt = (from: number): number => 2 ** (FRACTION - from);
+const powerBits = (from: number): string => `0x${((FRACTION - from + 127) * 2 ** FRACTION).toString(16)}u`;
 
 export class FewBitLoader {
   readonly #spec: FewBitColumns;
@@ -71,7 +94,7 @@ export class FewBitLoader {
     return `words[(${vector}) * ${this.#groups}u + ${group}]`;
   }
 
-  /** Emits what the depths of a vector share: `<name>_s`, the scales, and `<name>_z`, the zero points as {@link weights} wants them. `how`: declared, or assigned. */
+  /** Emits what the depths of a vector share: `<name>_s`, the scales, and `<name>_z`, the zero points. `how`: declared, or assigned. */
   block(block: Block, name: string, vector: string, group: string, how: 'var' | 'assign' = 'var'): void {
     const { zeros, depth, block: length } = this.#spec;
     const blocks = Math.ceil(depth / length);
@@ -80,14 +103,16 @@ export class FewBitLoader {
     const at = blocks === 1 ? group : `min((${vector}) / ${unit}u, ${blocks - 1}u) * ${this.#groups}u + ${group}`;
     const put = (suffix: string, value: string): void => (how === 'var' ? void block.var(`${name}_${suffix}`, value) : block.line(`${name}_${suffix} = ${value}`));
     put('s', this.#scales.load(at));
-    if (typeof zeros !== 'number') put('z', `vec4<f32>(unpack4xU8(zeros[${at}])) + ${WHOLE}f`);
-    else if (how === 'var') put('z', `vec4<f32>(${WHOLE + zeros}f)`);
+    if (typeof zeros !== 'number') put('z', `vec4<f32>(unpack4xU8(zeros[${at}]))`);
   }
 
   /** The weights at one depth of a vector, less their zero points, without their scales: a vec4<f32> of four columns. */
-  weights(words: string, lane: number, name: string): string {
-    const { bits } = this.#spec;
-    const shifted = lane === 0 ? words : `(${words} >> vec4<u32>(${lane * bits}u))`;
-    return `(bitcast<vec4<f32>>((${shifted} & vec4<u32>(${2 ** bits - 1}u)) | vec4<u32>(${WHOLE_BITS})) - ${name}_z)`;
+  weights(words: string, depth: number, name: string): string {
+    const { bits, zeros } = this.#spec;
+    const bit = bitOf(this.#spec, depth);
+    const from = bit + bits <= FRACTION ? bit : bit - 16;
+    const whole = from === bit ? words : `(${words} >> vec4<u32>(16u))`;
+    const float = `bitcast<vec4<f32>>((${whole} & vec4<u32>(${(2 ** bits - 1) * 2 ** from}u)) | vec4<u32>(${powerBits(from)}))`;
+    return `(${float} - ${typeof zeros === 'number' ? `vec4<f32>(${powerAt(from) + zeros}f)` : `(${name}_z + ${powerAt(from)}f)`})`;
   }
 }

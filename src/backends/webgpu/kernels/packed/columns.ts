@@ -61,7 +61,7 @@ interface ColumnWalk {
   load(i: number): { readonly base: number; readonly down: number; readonly column: string; readonly lane: string };
 }
 
-function walkOf(bn: number, loads: number, { threads, bk }: StageShape): ColumnWalk {
+export function walkOf(bn: number, loads: number, { threads, bk }: StageShape): ColumnWalk {
   if (threads > bn ? threads % bn !== 0 : bn % threads !== 0) return scatteredWalk(bn, bk, loads, threads);
   // Columns that one invocation takes, and depths between its loads of one column.
   const columns = Math.min(loads, Math.max(1, bn / threads));

@@ -15,6 +15,7 @@ import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { foldWorkgroups, independentThreads, repeatedWorkgroup } from '../grid.ts';
 import { transposedStage, weightStage } from './columns.ts';
 import { type Engine, type Geometry, geometryOf } from './engine.ts';
+import { fewBitStage } from './few-bits.ts';
 import { engineOf } from './engines.ts';
 import { WideEpilogue, wideTensors } from './epilogue.ts';
 import { RowMoments } from './moments.ts';
@@ -106,6 +107,8 @@ function stagesOf(spec: PackedSpec, geometry: Geometry, engine: Engine): [Stage,
       return [aStage, rowStage(right, { begin: 0, source: matrixSource(b, { batch: spec.batch, rows: [spec.columns] }, { name: 'b', bk: tactic.bk, tail: spec.depth % tactic.bk !== 0, aligned: true }) })];
     case 'columns-contiguous':
       return [aStage, transposedStage(b, spec.batch, right)];
+    case 'few-bits':
+      return [aStage, fewBitStage(b, right, tactic.engine === 'matrix')];
     default:
       return b satisfies never;
   }

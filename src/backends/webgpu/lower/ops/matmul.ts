@@ -92,11 +92,11 @@ function normalizedProduct(node: Node<OpKind>, given: Omit<Product, 'a' | 'b' | 
   multiply(product, shape, { weights, normalization: { epsilon, count, sums, moments: first === node ? moments : undefined } }, context);
 }
 
-/** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. */
+/** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. Inputs of the network become halves where the build has them. */
 export function matrixOperand(id: ValueId, context: LowerContext): DeviceTensor {
-  const tensor = context.sourceIn(id, 'linear');
+  const tensor = context.sourceIn(id, 'linear', 'narrow');
   const isMatrix = tensor.dims.length > 1 && viewOf(tensor).strides.at(-1) === 1;
-  return isMatrix ? tensor : context.tensorIn(id, 'linear');
+  return isMatrix ? tensor : context.tensorIn(id, 'linear', 'narrow');
 }
 
 const matMul: Lowering<'MatMul'> = {

@@ -3,9 +3,9 @@ import type { Node } from '../../../../ir/graph.ts';
 import { float16ToNumber, HALF_MAX, numberToFloat16, type Tensor } from '../../../../ir/tensor.ts';
 import { valuesOf } from '../../../../ops/block-scales.ts';
 import { unsignedShift } from '../../../../passes/few-bit-weights.ts';
-import { dequantizeKernel } from '../../kernels/few-bits/dequantize.ts';
 import { fewRowsKernel, type FewRowsSpec } from '../../kernels/few-bits/few-rows.ts';
-import { columnGroups, type FewBitColumns, packedVectors, RUN, wordDepth } from '../../kernels/few-bits/weights.ts';
+import { columnGroups, type FewBitColumns, packedVectors, packWords, RUN, wordDepth } from '../../kernels/few-bits/weights.ts';
+import { canStage } from '../../kernels/packed/few-bits.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
 import { FEW_ROWS, fewRowsName, fewRowsTactics } from '../../tactics/few-rows.ts';
 import type { MatmulShape } from '../../tactics/matmul.ts';
@@ -13,9 +13,8 @@ import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { inUnits } from '../space.ts';
 import { floatReason, mustBeConstant } from '../support.ts';
-import { type DeviceTensor, storedBytes, type View } from '../tensor.ts';
+import type { DeviceTensor, View } from '../tensor.ts';
 import { endOf, frameOf, halfRows, matrixOperand, packedMatrix, type ProductEnd, shapeOf, splitProduct, VECTOR } from './matmul.ts';
 
 type WeightOnly = Node<'WeightOnlyMatMul'>;
@@ -58,8 +57,7 @@ function hostWeights({ inputs, attrs }: WeightOnly, context: LowerContext): Host
 function fewBitColumns(key: string, host: HostWeights, context: LowerContext): FewBitColumns {
   const { bits, depth, columns, block, blocks, zero, zeroPoint } = host;
   const stored = columnGroups(host) * 4;
-  const vectors = packedVectors(host);
-  const words = context.pack(`${key}:words`, { dtype: 'uint8', dims: [vectors, stored, 4], storage: 'u8' }, () => new Uint8Array(packWords(host, vectors, stored).buffer));
+  const words = context.pack(`${key}:words`, { dtype: 'uint8', dims: [packedVectors(host), stored, 4], storage: 'u8' }, () => packWords(host, host.integer));
   const table = <T extends Float32Array | Uint8Array>(values: T, value: (at: number, column: number) => number): T => {
     for (let at = 0; at < blocks; at++) for (let column = 0; column < columns; column++) values[at * stored + column] = value(at, column);
     return values;
@@ -71,17 +69,6 @@ function fewBitColumns(key: string, host: HostWeights, context: LowerContext): F
     scales: context.pack(`${key}:scales`, { dtype: 'float32', dims: [blocks, stored], storage: half ? 'f16' : 'f32' }, () => asStored(scales, half)),
     zeros: zero ? context.pack(`${key}:zeros`, { dtype: 'uint8', dims: [blocks, stored], storage: 'u8' }, () => table(new Uint8Array(blocks * stored), zero)) : zeroPoint,
   };
-}
-
-function packWords(host: HostWeights, vectors: number, stored: number): Uint32Array {
-  const { bits, depth, columns, integer } = host;
-  const perWord = wordDepth(host);
-  const words = new Uint32Array(vectors * stored);
-  for (let k = 0; k < depth; k++) {
-    const [row, shift] = [Math.floor(k / perWord) * stored, bits * (k % perWord)];
-    for (let column = 0; column < columns; column++) words[row + column]! |= integer(k, column) << shift;
-  }
-  return words;
 }
 
 const SMALLEST_NORMAL_HALF = 2 ** -14;
@@ -100,18 +87,21 @@ function fewRowsCandidates(spec: FewRowsSpec, { rows, columns }: MatmulShape, co
   return fewRowsTactics(shape, context.profile).map((tactic) => ({ name: fewRowsName(tactic), scratchBytes: 0, kernels: () => [fewRowsKernel(spec, tactic, context.profile)] }));
 }
 
-/** The weights as halves in scratch memory, for the kernels of halves: where operands lie in whole vectors. */
-function dequantizedCandidates(end: ProductEnd, a: DeviceTensor, left: View, b: FewBitColumns, context: LowerContext): Candidate[] {
-  const { depth, columns } = b;
-  const rows = halfRows(a, left, depth);
-  if (!context.half || !rows || columns % VECTOR !== 0) return [];
-  const weights = context.scratch('float32', [depth, columns], 'f16');
-  const right = { kind: 'columns-contiguous', tensor: weights, view: inUnits({ offset: 0, strides: [...end.batch.map(() => 0), columns] }, VECTOR), depth } as const;
-  return packedCandidates({ ...end, element: 'f16', depth: depth / VECTOR, a: rows, b: right }, context).map((candidate) => ({
-    name: `dequantized ${candidate.name}`,
-    scratchBytes: candidate.scratchBytes + storedBytes(weights),
-    kernels: () => [dequantizeKernel(b, weights, context.profile), ...candidate.kernels()],
-  }));
+/** The most rows for which kernels of few rows come before matrices: those take as long for one row as for sixteen. */
+const FEW_BESIDE_MATRICES = 4;
+
+/** The kernels of halves, which dequantize as they stage: where operands lie in whole vectors, and halves hold the weights. */
+function stagedCandidates(end: ProductEnd, a: DeviceTensor, left: View, b: FewBitColumns, host: HostWeights, context: LowerContext): Candidate[] {
+  const rows = halfRows(a, left, b.depth);
+  if (!context.half || !rows || !canStage(b) || largestWeight(host) > HALF_MAX) return [];
+  return packedCandidates({ ...end, element: 'f16', depth: b.depth / VECTOR, a: rows, b }, context);
+}
+
+/** A bound of the weights' size: bytes less their zero point are no more than 255 steps. */
+function largestWeight({ blocks, columns, scale }: HostWeights): number {
+  let largest = 0;
+  for (let at = 0; at < blocks; at++) for (let column = 0; column < columns; column++) largest = Math.max(largest, Math.abs(scale(at, column)));
+  return largest * 255;
 }
 
 /** Whoever has f32 products made of halves wants their speed: those weights are dequantized at build. */
@@ -143,9 +133,13 @@ const weightOnlyMatMul: Lowering<'WeightOnlyMatMul'> = {
     const spec = { ...end, depth: shape.depth, a: matrixRows({ tensor: a, ...axes, depth: shape.depth, view: left }), b };
     const form = `${end.label} w${bits}${host.blocks > 1 ? `/${host.block}` : ''}`;
     const tiled = tiledCandidates(spec, problem, context);
-    const halves = [...dequantizedCandidates(end, a, left, b, context), ...(problem.rows > FEW_ROWS ? splitCandidates(key, end, a, left, host, context) : [])];
-    const many = hasMatrices(context.profile, 'f16') && problem.rows > FEW_ROWS ? [...halves, ...tiled] : [...tiled, ...halves];
-    context.choose(productProblem(form, context.half ? 'f16' : 'f32', problem), [...fewRowsCandidates(spec, problem, context), ...many]);
+    const few = fewRowsCandidates(spec, problem, context);
+    const staged = stagedCandidates(end, a, left, b, host, context);
+    const split = problem.rows > FEW_ROWS ? splitCandidates(key, end, a, left, host, context) : [];
+    const ranked = hasMatrices(context.profile, 'f16')
+      ? [...(problem.rows <= FEW_BESIDE_MATRICES ? [...few, ...staged] : [...staged, ...few]), ...split, ...tiled]
+      : [...few, ...tiled, ...staged];
+    context.choose(productProblem(form, context.half ? 'f16' : 'f32', problem), ranked);
   },
 };
 
