@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Expr } from '../../src/ir/expr.ts';
 import { type Dims, elementCount, fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
+import type { TacticChooser } from '../../src/backends/webgpu/lower/context.ts';
 import { matmulTactics, predictMatmulNs, tacticName } from '../../src/backends/webgpu/tactics/matmul.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { optimize } from '../helpers/passes.ts';
@@ -62,6 +63,37 @@ describe.skipIf(noDevice)('matrix products (skipped without SwiftShader)', () =>
       let sum = 0;
       for (let d = 0; d < k; d++) sum += x[transA ? d * m + row : row * k + d]! * w[transB ? column * k + d : d * n + column]!;
       return 0.5 * sum + 2 * c[column]!;
+    });
+    expect(distance(outputs['y']!, expected, tolerance)).toBeLessThan(1);
+  });
+
+  it.each([
+    ['single', 1, 64, 24, /^rows 1 8x32 /],
+    ['single', 3, 75, 21, /^rows 2 16x16 /],
+    ['single', 4, 203, 37, /^rows 4 8x32 /],
+    ['half', 1, 96, 40, /^rows 1 8x32 /],
+    ['half', 4, 77, 22, /^rows 2 64x4 /],
+  ] as const)('of few rows, in %s: %i rows, depth %i, %i columns', async (storage, m, k, n, name) => {
+    const graph = newGraphBuilder('few rows');
+    graph.input('x', { dtype: 'float32', dims: [m, k] });
+    // Numbers that halves hold.
+    const halves = (count: number, seed: number): number[] => Array.from(noise(count, seed), (value) => Math.round(value * 64) / 64);
+    const [x, w, c] = [halves(m * k, 1), halves(k * n, 2), halves(n, 3)];
+    const [weights, bias] = [graph.constant(fromNumbers('float32', [k, n], w)), graph.constant(fromNumbers('float32', [n], c))];
+    graph.node('Gemm', [graph.node('Neg', ['x'], {}), weights, bias], { alpha: 1, beta: 1, transA: 0, transB: 0 }, { outputs: ['y'] });
+    const taken: string[] = [];
+    const choose: TacticChooser = (_, candidates) => {
+      const found = candidates.find((candidate) => name.test(candidate.name));
+      taken.push(found?.name ?? candidates.map((candidate) => candidate.name).join(', '));
+      return found ?? candidates[0]!;
+    };
+    const outputs = await runGraph(graph.finish(['y']), { x: fromNumbers('float32', [m, k], x) }, PORTABLE_PROFILE, { choose, half: storage === 'half' });
+    expect(taken).toEqual([expect.stringMatching(name)]);
+    const expected = Array.from({ length: m * n }, (_, i) => {
+      const [row, column] = [Math.floor(i / n), i % n];
+      let sum = c[column]!;
+      for (let d = 0; d < k; d++) sum -= x[row * k + d]! * w[d * n + column]!;
+      return sum;
     });
     expect(distance(outputs['y']!, expected, tolerance)).toBeLessThan(1);
   });

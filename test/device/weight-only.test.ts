@@ -126,9 +126,9 @@ describe.skipIf(noDevice)('products with weights of few bits (skipped without Sw
     'sixteen rows': { rows: 16, bits: 8, block: 16 }, tiles: { rows: 40, bits: 2, block: 48 },
   } as const;
   it.each<readonly [keyof typeof SHAPES, RegExp, 'half' | 'single']>([
-    ['two rows', /^rows 2 8x32 \/4$/, 'single'],
+    ['two rows', /^rows 2 8x32 \/1$/, 'single'],
     ['two rows', /^rows 1 64x4 \/4$/, 'half'],
-    ['workgroups of 224', /^rows 2 8x28 \/4$/, 'single'],
+    ['workgroups of 224', /^rows 2 8x28 \/1$/, 'single'],
     ['two rows', /^lanes 64x128x/, 'half'],
     ['sixteen rows', /^rows 16 16x16 \/1$/, 'single'],
     ['sixteen rows', /^rows 8 32x8 \/2$/, 'half'],

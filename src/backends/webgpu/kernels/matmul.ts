@@ -8,29 +8,26 @@
  */
 import { elementCount } from '../../../ir/tensor.ts';
 import type { KernelCall } from '../lower/call.ts';
-import { address, collapse, decodeIndex } from '../lower/space.ts';
-import { type DeviceTensor, storedBytes, type View } from '../lower/tensor.ts';
+import { type DeviceTensor, storedBytes } from '../lower/tensor.ts';
 import type { DeviceProfile } from '../profile.ts';
 import { type MatmulTactic, tacticInvocations, tacticName } from '../tactics/matmul.ts';
-import { bindElements, type ElementAccess } from '../wgsl/access.ts';
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
+import { ColumnLoader, type ColumnOperand } from './column-loader.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
 import { columnGroups, type FewBitColumns, FewBitLoader, fewBitOperands, packedVectors, wordDepth } from './few-bits/weights.ts';
 import { flatWorkgroup, foldWorkgroups, independentThreads } from './grid.ts';
 import type { RowLoader } from './row-loader.ts';
-
-/** The right operand: B[batch, k, column] as a view over [batch axes…, k, column]. */
-export interface ColumnOperand {
-  readonly kind?: undefined;
-  readonly tensor: DeviceTensor;
-  readonly view: View;
-}
 
 export interface MatmulSpec extends EpilogueSpec {
   readonly label: string;
   readonly depth: number;
   readonly a: RowLoader;
   readonly b: ColumnOperand | FewBitColumns;
+}
+
+/** Bindings of the right operand. */
+export function rightTensors(b: MatmulSpec['b']): readonly DeviceTensor[] {
+  return b.kind === 'few-bits' ? fewBitOperands(b) : [b.tensor];
 }
 
 /** The kernels of one product, in order: one, or two where the depth is split (`partial` is the memory between them). */
@@ -89,7 +86,7 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
   const ends = parts ? [parts] : epilogueOperands(spec).map((operand) => operand.tensor);
   return {
     source: module.finish(),
-    operands: [spec.a.tensor, ...(spec.b.kind === 'few-bits' ? fewBitOperands(spec.b) : [spec.b.tensor]), ...ends],
+    operands: [spec.a.tensor, ...rightTensors(spec.b), ...ends],
     workgroups: isFlat ? grid : [grid[0], grid[1], batches * tactic.splitK],
     tactic: tacticName(tactic),
   };
@@ -133,47 +130,6 @@ function reducePartsKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: Devi
     epilogue.emit(block, 'batch', 'row', 'column', 'sum');
   });
   return { source: module.finish(), operands: [parts, ...epilogueOperands(spec).map((operand) => operand.tensor)], workgroups };
-}
-
-/** Reads four columns of B at one depth. */
-class ColumnLoader {
-  readonly #view: View;
-  readonly #batchExtents: readonly number[];
-  readonly #batchView: View;
-  readonly #vector: boolean;
-  readonly #access: ElementAccess;
-  readonly #columns: number;
-
-  constructor(module: ModuleBuilder, spec: MatmulSpec, { tensor, view }: ColumnOperand) {
-    const batches = spec.batch.length;
-    const space = collapse({ extents: spec.batch, views: [{ offset: view.offset, strides: view.strides.slice(0, batches) }] });
-    this.#view = { offset: 0, strides: view.strides.slice(batches) };
-    this.#batchExtents = space.extents;
-    this.#batchView = space.views[0]!;
-    const [depthStride, columnStride] = this.#view.strides as [number, number];
-    const aligned = [view.offset, depthStride, ...this.#batchView.strides].every((stride) => stride % 4 === 0);
-    this.#vector = columnStride === 1 && aligned;
-    this.#columns = spec.columns;
-    this.#access = bindElements(module, 'b', tensor, storedBytes(tensor), this.#vector ? 4 : 1, 'read');
-  }
-
-  /** Emits what does not change over the depth: the batch's offset and the thread's column, kept inside the matrix. */
-  begin(block: Block, column: string): void {
-    const base = address(this.#batchView, decodeIndex('batch', this.#batchExtents));
-    block.let('b_base', base);
-    const last = Math.ceil(this.#columns / 4) * 4 - 4;
-    block.let('b_column', `min(${column}, ${last}u)`);
-  }
-
-  load(k: string): string {
-    const [depthStride, columnStride] = this.#view.strides as [number, number];
-    if (this.#vector) return this.#access.load(`(b_base + ${k} * ${depthStride}u + b_column) / 4u`);
-    const lanes = [0, 1, 2, 3].map((lane) => {
-      const column = lane === 0 ? 'b_column' : `min(b_column + ${lane}u, ${this.#columns - 1}u)`;
-      return this.#access.load(`b_base + ${k} * ${depthStride}u + ${column} * ${columnStride}u`);
-    });
-    return `vec4<f32>(${lanes.join(', ')})`;
-  }
 }
 
 /** The tile of one workgroup: staging, multiplication, and the walk over its results. */

@@ -1,12 +1,14 @@
 /** The kernels that can compute a product, as candidates for the choice of a tactic. */
 import type { DType } from '../../../ir/tensor.ts';
 import { matmulKernels, type MatmulSpec } from '../kernels/matmul.ts';
-import { wordDepth } from '../kernels/few-bits/weights.ts';
+import { RUN, wordDepth } from '../kernels/few-bits/weights.ts';
+import { fewRowsKernel } from '../kernels/few-rows.ts';
 import { packedKernels } from '../kernels/packed/kernel.ts';
 import { overlapOf } from '../kernels/packed/slide.ts';
 import { product, type PackedSpec } from '../kernels/packed/spec.ts';
 import { stridedParts } from '../kernels/packed/stationary.ts';
 import { type DeviceProfile, matricesOf } from '../profile.ts';
+import { fewRowsName, fewRowsTactics } from '../tactics/few-rows.ts';
 import { type MatmulShape, matmulTactics, tacticName, tacticScratchBytes } from '../tactics/matmul.ts';
 import { matrixSubgroup, packedScratchBytes, packedTacticName, type PackedElement } from '../tactics/packed.ts';
 import { packedTactics } from '../tactics/packed-candidates.ts';
@@ -26,6 +28,19 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
     scratchBytes: tacticScratchBytes(shape, tactic),
     kernels: () => matmulKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements])),
   }));
+}
+
+/** The most rows for which kernels of few rows come before matrices of few bits: those take as long for one row as for sixteen. */
+export const FEW_BESIDE_MATRICES = 4;
+
+/** Kernels for few rows, which are bound by the bytes of the right matrix; none where there are many rows or several matrices, or where neighbouring columns do not lie side by side. */
+export function fewRowsCandidates(spec: MatmulSpec, shape: MatmulShape, context: Pick<LowerContext, 'profile'>): Candidate[] {
+  const { b } = spec;
+  if (shape.batch !== 1 || (b.kind !== 'few-bits' && b.view.strides.at(-1) !== 1)) return [];
+  const form = b.kind === 'few-bits'
+    ? { vectors: Math.ceil(b.depth / wordDepth(b)), blockVectors: b.block === b.depth ? RUN : b.block / wordDepth(b), vectorRegisters: 4, unpacking: 6 }
+    : { vectors: Math.ceil(spec.depth / 4), blockVectors: RUN, vectorRegisters: b.tensor.storage === 'f16' ? 8 : 16, unpacking: b.tensor.storage === 'f16' ? 2 : 1 };
+  return fewRowsTactics({ ...form, rows: shape.rows, columns: shape.columns }, context.profile).map((tactic) => ({ name: fewRowsName(tactic), scratchBytes: 0, kernels: () => [fewRowsKernel(spec, tactic, context.profile)] }));
 }
 
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */

@@ -4,12 +4,12 @@ import type { Node, ValueId } from '../../../../ir/graph.ts';
 import type { OpKind } from '../../../../ir/ops.ts';
 import { type Dims, elementCount, float16ToNumber, numberToFloat16 } from '../../../../ir/tensor.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
-import type { ColumnOperand } from '../../kernels/matmul.ts';
+import type { ColumnOperand } from '../../kernels/column-loader.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedLeft, type PackedRight, type RowNormalization } from '../../kernels/packed/spec.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
-import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
+import { FEW_BESIDE_MATRICES, fewRowsCandidates, hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LeftNormalization, LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { normalizedElements, type Operand, withOperands } from '../normalizations.ts';
@@ -191,6 +191,9 @@ export function frameOf(product: Omit<Product, 'b'>, shape: Shape, isShared: boo
   return { end, axes, problem, left, operand, isTall };
 }
 
+/** Kernels of few rows to try beside others. */
+const MOST_FEW = 6;
+
 function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization }: Right, context: ProductContext): void {
   const isShared = !columns || columns.view.strides.slice(0, -2).every((stride) => stride === 0);
   const { end, axes, problem, left, operand, isTall } = frameOf(product, shape, isShared);
@@ -205,7 +208,8 @@ function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights,
   const spec = { ...end, depth, a: matrixRows({ tensor: product.a, ...axes, depth, view: left }), b };
   const tiled = tiledCandidates(spec, problem, context);
   const halves = context.split ? splitProduct(end, product.a, left, weights, depth, context) : halfProduct(end, product.a, left, weights ?? halfColumns(b, depth), depth, context);
-  const candidates = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
+  const few = problem.rows <= FEW_BESIDE_MATRICES ? fewRowsCandidates(spec, problem, context).slice(0, MOST_FEW) : [];
+  const candidates = hasMatrices(context.profile, 'f16') ? [...halves.slice(0, 1), ...few, ...halves.slice(1), ...tiled] : [...few, ...tiled, ...halves];
   context.choose(productProblem(end.label, context.half && halves.length > 0 ? 'f16' : 'f32', problem), candidates);
 }
 

@@ -3,14 +3,12 @@ import type { Node } from '../../../../ir/graph.ts';
 import { float16ToNumber, HALF_MAX, numberToFloat16, type Tensor } from '../../../../ir/tensor.ts';
 import { valuesOf } from '../../../../ops/block-scales.ts';
 import { unsignedShift } from '../../../../passes/few-bit-weights.ts';
-import { fewRowsKernel, type FewRowsSpec } from '../../kernels/few-bits/few-rows.ts';
-import { columnGroups, type FewBitColumns, packedVectors, packWords, RUN, wordDepth } from '../../kernels/few-bits/weights.ts';
+import { columnGroups, type FewBitColumns, packedVectors, packWords } from '../../kernels/few-bits/weights.ts';
 import { canStage } from '../../kernels/packed/few-bits.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
-import { FEW_ROWS, fewRowsName, fewRowsTactics } from '../../tactics/few-rows.ts';
-import type { MatmulShape } from '../../tactics/matmul.ts';
+import { FEW_ROWS } from '../../tactics/few-rows.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
-import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
+import { FEW_BESIDE_MATRICES, fewRowsCandidates, hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason, mustBeConstant } from '../support.ts';
@@ -80,15 +78,6 @@ function fitHalves(scales: Float32Array, half: boolean): boolean {
     return float16ToNumber(numberToFloat16(scale)) === scale ? size <= HALF_MAX : half && size >= SMALLEST_NORMAL_HALF && size <= HALF_MAX;
   });
 }
-
-function fewRowsCandidates(spec: FewRowsSpec, { rows, columns }: MatmulShape, context: LowerContext): Candidate[] {
-  const { b } = spec;
-  const shape = { rows, columns, vectors: Math.ceil(b.depth / wordDepth(b)), blockVectors: b.block === b.depth ? RUN : b.block / wordDepth(b) };
-  return fewRowsTactics(shape, context.profile).map((tactic) => ({ name: fewRowsName(tactic), scratchBytes: 0, kernels: () => [fewRowsKernel(spec, tactic, context.profile)] }));
-}
-
-/** The most rows for which kernels of few rows come before matrices: those take as long for one row as for sixteen. */
-const FEW_BESIDE_MATRICES = 4;
 
 /** The kernels of halves, which dequantize as they stage: where operands lie in whole vectors, and halves hold the weights. */
 function stagedCandidates(end: ProductEnd, a: DeviceTensor, left: View, b: FewBitColumns, host: HostWeights, context: LowerContext): Candidate[] {

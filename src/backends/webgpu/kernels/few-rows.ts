@@ -1,50 +1,62 @@
 /**
- * Products of few rows and a matrix of few bits, bound by the bytes of the matrix: every weight is loaded once, dequantized in registers and multiplied
- * by all rows of the workgroup.
+ * Products of few rows, bound by the bytes of the right matrix: every weight is loaded once and multiplied by all rows of the workgroup; weights of few
+ * bits are dequantized in registers.
  *
  * Invocations lie as [slice of the depth, four columns]. A slice takes every so-many-th run of vectors; slices are added through workgroup memory at the
  * end. Prior art: the matrix–vector kernels of llama.cpp and of onnxruntime's MatMulNBits.
  */
-import { elementCount } from '../../../../ir/tensor.ts';
-import type { KernelCall } from '../../lower/call.ts';
-import type { DeviceProfile } from '../../profile.ts';
-import type { FewRowsTactic } from '../../tactics/few-rows.ts';
-import { fewRowsInvocations, fewRowsName, rowsAtOnce } from '../../tactics/few-rows.ts';
-import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
-import { Epilogue, epilogueOperands, type EpilogueSpec } from '../epilogue.ts';
-import { foldWorkgroups, repeatedWorkgroup } from '../grid.ts';
-import type { RowLoader } from '../row-loader.ts';
-import { columnGroups, type FewBitColumns, fewBitOperands, FewBitLoader, packedVectors, wordDepth } from './weights.ts';
+import { elementCount } from '../../../ir/tensor.ts';
+import type { KernelCall } from '../lower/call.ts';
+import type { DeviceProfile } from '../profile.ts';
+import type { FewRowsTactic } from '../tactics/few-rows.ts';
+import { fewRowsInvocations, fewRowsName, rowsAtOnce } from '../tactics/few-rows.ts';
+import { type Block, ModuleBuilder } from '../wgsl/module.ts';
+import { ColumnLoader } from './column-loader.ts';
+import { Epilogue, epilogueOperands } from './epilogue.ts';
+import { columnGroups, type FewBitColumns, FewBitLoader, packedVectors, wordDepth } from './few-bits/weights.ts';
+import { foldWorkgroups, repeatedWorkgroup } from './grid.ts';
+import { type MatmulSpec, rightTensors } from './matmul.ts';
 
-export interface FewRowsSpec extends EpilogueSpec {
-  readonly label: string;
-  readonly a: RowLoader;
-  readonly b: FewBitColumns;
+/** Four columns of the right matrix by vectors of depths. */
+interface Columns {
+  /** Depths of a vector, a multiple of four, and vectors that may be loaded. */
+  readonly depths: number;
+  readonly vectors: number;
+  /** Emits what does not change along the depth; `group` is the number of the four columns. */
+  begin(block: Block, group: string): void;
+  /** Emits what the vectors of a run share. */
+  share(block: Block, vector: string): void;
+  /** Emits the registers of a vector. */
+  load(block: Block, name: string, vector: string): void;
+  /** The weights of a loaded vector at one depth: a vec4<f32>. */
+  weights(name: string, depth: number): string;
+  /** A sum of products with these weights. */
+  sum(terms: string): string;
 }
 
 /** Of one matrix: the batch axes hold one element. */
-export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile: DeviceProfile): KernelCall {
+export function fewRowsKernel(spec: MatmulSpec, tactic: FewRowsTactic, profile: DeviceProfile): KernelCall {
   const { lanes, slices, rows } = tactic;
   const module = new ModuleBuilder(`${spec.label} ${fewRowsName(tactic)}`);
-  const [allRows, groups] = [elementCount(spec.rows), columnGroups(spec.b)];
+  const [allRows, groups] = [elementCount(spec.rows), columnGroups(spec)];
   const tiles = Math.ceil(groups / lanes);
   const count = tiles * Math.ceil(allRows / rows);
   const grid = foldWorkgroups(count, profile);
   spec.a.bind(module);
-  const loader = new FewBitLoader(module, spec.b);
+  const columns = spec.b.kind === 'few-bits' ? fewBits(module, spec.b) : asTheyLie(spec, new ColumnLoader(module, spec, spec.b));
   const epilogue = new Epilogue(module, spec);
   const atOnce = rowsAtOnce(tactic, profile);
   module.workgroup('parts', 'f32', 4, atOnce * slices * lanes);
   module.main(fewRowsInvocations(tactic), (block) => {
     block.let('place', repeatedWorkgroup(grid, count));
     block.let('batch', '0u');
-    block.let('k_end', `${spec.b.depth}u`);
+    block.let('k_end', `${spec.depth}u`);
     block.let('first_row', `(place / ${tiles}u) * ${rows}u`);
     block.let('first_group', `(place % ${tiles}u) * ${lanes}u`);
     block.let('lane', `lid % ${lanes}u`);
     block.let('slice', `lid / ${lanes}u`);
     block.let('group', `min(first_group + lane, ${groups - 1}u)`);
-    sums(block, spec, tactic, loader);
+    sums(block, spec, tactic, columns);
     for (let first = 0; first < rows; first += atOnce) {
       if (first > 0) block.line('workgroupBarrier()');
       const some = Math.min(atOnce, rows - first);
@@ -64,11 +76,43 @@ export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile:
   });
   return {
     source: module.finish(),
-    operands: [spec.a.tensor, ...fewBitOperands(spec.b), ...epilogueOperands(spec).map(({ tensor }) => tensor)],
+    operands: [spec.a.tensor, ...rightTensors(spec.b), ...epilogueOperands(spec).map(({ tensor }) => tensor)],
     workgroups: grid,
     tactic: fewRowsName(tactic),
     // f32 holds the products of halves and integers exactly, as the kernels of halves sum theirs.
     ...(spec.a.tensor.storage === 'f16' && { precision: 'float16' }),
+  };
+}
+
+function fewBits(module: ModuleBuilder, b: FewBitColumns): Columns {
+  const loader = new FewBitLoader(module, b);
+  return {
+    depths: wordDepth(b),
+    vectors: packedVectors(b),
+    begin: () => undefined,
+    share: (block, vector) => loader.block(block, 'w', vector, 'group'),
+    load: (block, name, vector) => void block.let(name, loader.load(vector, 'group')),
+    weights: (name, depth) => loader.weights(name, depth, 'w'),
+    sum: (terms) => `w_s * (${terms})`,
+  };
+}
+
+/** Depths that one vector of plain columns has: as many as a load of the left matrix. */
+const PLAIN_DEPTHS = 4;
+
+function asTheyLie({ depth }: MatmulSpec, loader: ColumnLoader): Columns {
+  // Beyond the depth A is zero.
+  const at = (vector: string, i: number): string => `min((${vector}) * ${PLAIN_DEPTHS}u + ${i}u, ${depth - 1}u)`;
+  return {
+    depths: PLAIN_DEPTHS,
+    vectors: Number.POSITIVE_INFINITY,
+    begin: (block, group) => loader.begin(block, `${group} * 4u`),
+    share: () => undefined,
+    load: (block, name, vector) => {
+      for (let i = 0; i < PLAIN_DEPTHS; i++) block.let(`${name}_${i}`, loader.load(at(vector, i)));
+    },
+    weights: (name, i) => `${name}_${i}`,
+    sum: (terms) => `(${terms})`,
   };
 }
 
@@ -92,32 +136,33 @@ function addSlices(block: Block, { lanes, slices }: FewRowsTactic, rows: number)
 const addends = (origin: string, step: number, count: number): string => Array.from({ length: count }, (_, i) => `parts[${origin} + ${i * step}u]`).join(' + ');
 
 /** Emits `sum0`, `sum1` …: what this invocation's slice gives of each row. */
-function sums(block: Block, { a, b, rows: extents }: FewRowsSpec, { slices, rows, run }: FewRowsTactic, loader: FewBitLoader): void {
+function sums(block: Block, { a, depth, rows: extents }: MatmulSpec, { slices, rows, run }: FewRowsTactic, columns: Columns): void {
   const each = Array.from({ length: rows }, (_, row) => row);
   const last = elementCount(extents) - 1;
   for (const row of each) {
     a.row(block, `ar${row}`, `min(first_row + ${row}u, ${last}u)`);
     block.var(`sum${row}`, 'vec4<f32>()');
   }
-  const depth = wordDepth(b);
-  const tail = b.depth % (run * depth) !== 0;
-  const vectors = Math.min(packedVectors(b), Math.ceil(b.depth / depth / run) * run);
+  columns.begin(block, 'group');
+  const { depths } = columns;
+  const tail = depth % (run * depths) !== 0;
+  const vectors = Math.min(columns.vectors, Math.ceil(depth / depths / run) * run);
   block.for('vector', `slice * ${run}u`, `${vectors}u`, `${slices * run}u`, (loop) => {
-    loader.block(loop, 'w', 'vector', 'group');
-    for (let i = 0; i < run; i++) loop.let(`q${i}`, loader.load(`vector + ${i}u`, 'group'));
+    columns.share(loop, 'vector');
+    for (let i = 0; i < run; i++) columns.load(loop, `q${i}`, `vector + ${i}u`);
     for (let i = 0; i < run; i++) {
-      for (let lane = 0; lane < depth; lane++) loop.let(`w${i}_${lane}`, loader.weights(`q${i}`, lane, 'w'));
-      for (let lane = 0; lane < depth; lane += 4) {
-        const at = loop.let(`k${i}_${lane}`, `vector * ${depth}u + ${i * depth + lane}u`);
+      for (let lane = 0; lane < depths; lane++) loop.let(`w${i}_${lane}`, columns.weights(`q${i}`, lane));
+      for (let lane = 0; lane < depths; lane += 4) {
+        const at = loop.let(`k${i}_${lane}`, `vector * ${depths}u + ${i * depths + lane}u`);
         a.depth(loop, `d${i}_${lane}`, at, tail);
       }
       for (const row of each) {
         const terms: string[] = [];
-        for (let lane = 0; lane < depth; lane += 4) {
+        for (let lane = 0; lane < depths; lane += 4) {
           const four = loop.let(`a${row}_${i}_${lane}`, a.load(loop, `ar${row}`, `d${i}_${lane}`));
           for (const [offset, component] of ['x', 'y', 'z', 'w'].entries()) terms.push(`${four}.${component} * w${i}_${lane + offset}`);
         }
-        loop.line(`sum${row} += w_s * (${terms.join(' + ')})`);
+        loop.line(`sum${row} += ${columns.sum(terms.join(' + '))}`);
       }
     }
   });
