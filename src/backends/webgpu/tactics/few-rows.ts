@@ -48,12 +48,13 @@ export function rowsAtOnce({ lanes, slices, rows }: FewRowsTactic, { maxWorkgrou
 }
 
 const LANES = [4, 8, 16, 32, 64] as const;
-const INVOCATIONS = [256, 512, 1024] as const;
+const INVOCATIONS = 256;
+const MORE_INVOCATIONS = [512, 1024] as const;
 
 /** Every tactic that the device can run; none where there are too many rows. */
 export function fewRowsTactics(shape: FewRowsShape, profile: DeviceProfile): FewRowsTactic[] {
   if (shape.rows > FEW_ROWS) return [];
-  const sizes = [...new Set(INVOCATIONS.map((invocations) => Math.min(invocations, profile.maxInvocations)))];
+  const sizes = [Math.min(INVOCATIONS, profile.maxInvocations), ...MORE_INVOCATIONS.filter((invocations) => invocations <= profile.maxInvocations)];
   const most = profile.compact ? ROWS_AT_ONCE : FEW_ROWS;
   const heights = [...new Set([1, 2].map((parts) => Math.min(most, Math.ceil(shape.rows / parts))))];
   const tactics = heights
