@@ -34,10 +34,11 @@ export interface PackedModel {
   readonly unitBytes: number;
   readonly unitInvocations: number;
   readonly unitRegisters: number;
-  /** Until a workgroup's first loads are there, those of a tile after another one, and a block's; a barrier; a round of the slab beyond its work. */
+  /** Until a workgroup's first loads are there, those of a tile after another one, a block's, and a block's from memory; a barrier; a round of the slab beyond its work. */
   readonly beginning: number;
   readonly restart: number;
   readonly blockLatency: number;
+  readonly memoryLatency: number;
   readonly barrier: number;
   readonly round: number;
   /** The work on a result, and how much of it is left where more than four leave at once. */
@@ -49,12 +50,14 @@ export interface PackedModel {
   readonly operand: Readonly<Record<PackedElement, number>>;
   readonly nextOperand: number;
   readonly lateOperands: number;
+  /** Halves of a vector from few bits. */
+  readonly unpack: number;
   readonly dispatch: number;
   /** Of all units. */
   readonly partialBytes: number;
 }
 
-/** An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (bench/packed-fit.mjs), and corrected by 696 that tuning measured (docs/performance.md). */
+/** An H200 at full clocks, fitted to 1,330 measured kernels of ResNet-50's convolutions (bench/packed-fit.mjs), and corrected by 696 that tuning measured; those of few bits by 100 others (docs/performance.md). */
 export const H200: PackedModel = {
   units: 132,
   matrixFlops: { f16: 5000, i8: 6700 },
@@ -68,6 +71,7 @@ export const H200: PackedModel = {
   beginning: 820,
   restart: 300,
   blockLatency: 350,
+  memoryLatency: 700,
   barrier: 85,
   round: 35,
   result: { f16: 0.075, i8: 0.09 },
@@ -76,6 +80,7 @@ export const H200: PackedModel = {
   operand: { f16: 0.075, i8: 0.0125 },
   nextOperand: 0.4,
   lateOperands: 300,
+  unpack: 0.08,
   dispatch: 3500,
   partialBytes: 5000,
 };
@@ -104,6 +109,9 @@ function corrected({ element }: PackedProblem, tactic: PackedTactic, isAlone: bo
 const LEAST_SERIAL = 0.75;
 const COVERING_INVOCATIONS = 256;
 
+/** Invocations that unpack as fast as a unit can. */
+const UNPACKING_INVOCATIONS = 256;
+
 /** The most registers that an invocation can have. */
 export const MOST_REGISTERS = 255;
 
@@ -119,6 +127,11 @@ export function registersOf(tactic: PackedTactic): number {
 /** Blocks of the depth that a workgroup goes through. */
 export function blocksOf({ depth }: PackedProblem, { splitK, bk }: PackedTactic): number {
   return Math.ceil(Math.ceil(depth / splitK) / bk);
+}
+
+/** Bytes of a vector of the right matrix in device memory. */
+function rightBytes({ element, weightBits }: PackedProblem): number {
+  return weightBits === undefined ? 16 : (VECTOR_ELEMENTS[element] * weightBits) / 8;
 }
 
 /** Workgroups on one unit at once. */
@@ -144,16 +157,19 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   const staged = bn * bk + (stationary ? 0 : leftLoads(tactic));
   const copies = slide ? leftLoads(tactic) * (slideCopies(slide) - 1) : 0;
   const staging = ((readers * (stationary ? sn : sm + sn) * bk + staged + copies) * 16) / model.tileBytes;
-  const loads = ((staged + (stationary ? leftLoads(tactic) / walk : 0)) * 16) / model.unitL2Bytes;
-  const longest = Math.max(products, staging, loads);
-  const busyBlock = longest + 0.3 * (products + staging + loads - longest);
+  const loads = (leftLoads(tactic) * (stationary ? 1 / walk : 1) * 16 + bn * bk * rightBytes(problem)) / model.unitL2Bytes;
+  const unpacking = problem.weightBits === undefined ? 0 : bn * bk * model.unpack;
+  const longest = Math.max(products, staging, loads, unpacking);
+  const busyBlock = longest + 0.3 * (products + staging + loads + unpacking - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;
-  const latency = stationary ? 0 : blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
+  // Words come from memory, and loads of them far ahead were not seen to help.
+  const latency = stationary ? 0 : problem.weightBits !== undefined ? model.memoryLatency : blocks === 1 ? model.blockLatency : model.blockLatency / ahead;
   // Subgroups that share a scheduler multiply while others wait for workgroup memory, which few of them don't keep busy.
   const serial = engine === 'lanes' ? 1 : Math.max(LEAST_SERIAL, Math.min(1, 4 / (packedInvocations(tactic) / 32)));
   const [multiply, read] = [products * idle, staging * Math.sqrt(idle)];
   const [longer, shorter] = [Math.max(multiply, read), Math.min(multiply, read)];
-  const block = Math.max(latency + loads, longer + serial * shorter) + model.barrier * barriers;
+  // Few subgroups have little to do between the steps of what one of them unpacks.
+  const block = Math.max(latency + loads, longer + serial * shorter) + unpacking * Math.max(1, UNPACKING_INVOCATIONS / packedInvocations(tactic)) + model.barrier * barriers;
   // Lanes that read more than a vector each meet in the banks; narrow elements leave in fewer stores.
   const banks = (halfSums ? 2 * slices : 4 * (slices + wide / 4 - 1)) / model.tileBytes;
   const results = bm * bn * (model.result[element] * (halfSums ? model.halfResult : wide > 4 ? model.wideResult : 1) + banks + (problem.readsRows ? model.operand[element] * (stationary ? model.nextOperand : 1) : 0));
@@ -182,7 +198,7 @@ export function predictPackedNs(problem: PackedProblem, tactic: PackedTactic, mo
   const uncovered = filled <= 1 || tactic.engine === 'lanes' ? 1 : 1 + Math.max(0, 1 - (resident * packedInvocations(tactic)) / COVERING_INVOCATIONS);
   // Registers for a second block are not free where they bring nothing.
   const pipeline = 1 + 0.02 * (tactic.ahead - 1);
-  const traffic = (workgroups * (leftLoads(tactic) * (stationary ? 1 : walk) + walk * bn * bk) * blocksOf(problem, tactic) * 16) / model.allL2Bytes;
+  const traffic = (workgroups * (leftLoads(tactic) * (stationary ? 1 : walk) * 16 + walk * bn * bk * rightBytes(problem)) * blocksOf(problem, tactic)) / model.allL2Bytes;
   const reduce = splitK > 1 ? model.dispatch + model.beginning + (2 * packedScratchBytes(problem, tactic)) / model.partialBytes : 0;
   return model.dispatch + pipeline * corrected(problem, tactic, workgroups <= model.units) * Math.max(waves * Math.max(alone, resident * busy * uncovered), traffic) + reduce;
 }

@@ -53,16 +53,16 @@ export function fewBitStage(weights: FewBitColumns, shape: StageShape, arithmeti
       scales.declare(block, set);
     },
     load(block, k, how, set) {
-      const places = Array.from({ length: loads }, (_, i) => {
+      for (let i = 0; i < loads; i++) {
         const { base, down, lane } = walk.load(i);
         const vector = `${k} + ${lane} + ${down}u`;
         // Beyond the depth the left matrix is zero.
         const at = block.let(`${how === 'var' ? 'bd' : 'bn'}${i}`, depth % bk === 0 ? vector : `min(${vector}, ${depth - 1}u)`);
         const word = (row: string): string => `b[(${row}) * ${stored}u + b_column_at${base}]`;
         assign(block, `b${i}${set}`, bits === 8 ? `vec2<u32>(${word(`${at} * 2u`)}, ${word(`${at} * 2u + 1u`)})` : word(bits === 4 ? at : `${at} / 2u`), how);
-        return at;
-      });
-      scales.load(block, k, places, how, set);
+        scales.loadOf(block, i, at, how, set);
+      }
+      scales.loadColumns(block, k, how, set);
     },
     store(block, base, set) {
       whereOwn(block, vectors, threads, (inside) => {
@@ -114,13 +114,18 @@ class Scales {
     });
   }
 
-  /** `k`: the block's first vector of depths; `places`: those of the loads. */
-  load(block: Block, k: string, places: readonly string[], how: 'var' | 'assign', set: string): void {
-    if (this.#whole) return;
-    this.#each((i) => {
-      const column = `b_column_at${this.#byColumn ? i : this.#columnOf(i)}`;
-      this.#assign(block, i, `(${this.#byColumn ? k : places[i]!}) / ${this.#blockVectors}u * ${this.#stored}u + ${column}`, how, set);
-    });
+  /** Those of a load that has its own, at its vector of depths. */
+  loadOf(block: Block, load: number, vector: string, how: 'var' | 'assign', set: string): void {
+    if (!this.#byColumn) this.#assign(block, load, this.#at(vector, this.#columnOf(load)), how, set);
+  }
+
+  /** Those of whole columns, from the block's first vector of depths on. */
+  loadColumns(block: Block, k: string, how: 'var' | 'assign', set: string): void {
+    if (this.#byColumn && !this.#whole) this.#each((i) => this.#assign(block, i, this.#at(k, i), how, set));
+  }
+
+  #at(vector: string, column: number): string {
+    return `(${vector}) / ${this.#blockVectors}u * ${this.#stored}u + b_column_at${column}`;
   }
 
   /** The arguments of a load's dequantization. */
