@@ -24,6 +24,11 @@ const tensor = z.strictObject({
   clippedShare: share,
   /** Mean of each channel, of tensors that products read. */
   channelMeans: z.array(finite).optional(),
+  /**
+   * Of a value that depthwise convolutions alone read, and whose error there a grid by channel lowers on samples that did not choose it: what each
+   * channel is multiplied by before the grid, and what the grid covers then.
+   */
+  channels: z.strictObject({ factors: z.array(finite.positive()), range }).optional(),
 });
 
 const calibration = z.strictObject({

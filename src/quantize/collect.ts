@@ -5,6 +5,8 @@ import { typeOf, type Graph, type ValueId } from '../ir/graph.ts';
 import { elementCount, sameDims, typedView, type Dims, type Tensor } from '../ir/tensor.ts';
 import type { TensorCalibration } from './calibration.ts';
 import { calibrateRange, type CalibratorOptions } from './calibrators.ts';
+import { depthwiseInputs, filterPower } from './channel-scales.ts';
+import { channelGrid, type ChannelGrid, type ChannelSpread, createChannelSpread } from './channel-spread.ts';
 import { type Gate, gatesBehind } from './gates.ts';
 import { createObserver, type Distribution } from './observer.ts';
 import type { Range } from './params.ts';
@@ -35,16 +37,29 @@ export function createCollector(graph: Graph, placement: Placement): Collector {
   const gates = gatesBehind(graph);
   const observers = new Map(observedValues(graph, placement).map((id) => [id, createObserver()]));
   const channels = new Map<ValueId, ChannelSums>();
+  const depthwise = depthwiseInputs(graph, placement);
+  const spreads = new Map([...depthwise.keys()].map((id): [ValueId, ChannelSpread] => [id, createChannelSpread(typeOf(graph, id).dims[1]!)]));
+  const gridByChannel = (id: ValueId, range: Range, { scheme }: CalibratorOptions): ChannelGrid | undefined => {
+    const spread = spreads.get(id);
+    return spread && channelGrid(spread, filterPower(graph, depthwise.get(id)!, typeOf(graph, id).dims[1]!), range, scheme);
+  };
   return {
     add(values, { count, batch }) {
       for (const [id, tensor] of values) {
         const { data, dims } = realPart(tensor, typeOf(graph, id).dims, count, batch);
         observers.get(id)?.add(data);
         if (means.has(id)) addChannels(channels, id, data, dims);
+        spreads.get(id)?.add(data, dims);
       }
     },
     result: (options) =>
-      Object.fromEntries([...observers].map(([id, observer]) => [id, describe(observer.distribution(), channels.get(id), options, gates.get(id))])),
+      Object.fromEntries(
+        [...observers].map(([id, observer]) => {
+          const described = describe(observer.distribution(), channels.get(id), options, gates.get(id));
+          const byChannel = gridByChannel(id, described.range, options);
+          return [id, { ...described, ...(byChannel && { channels: { factors: [...byChannel.factors], range: byChannel.range } }) }];
+        }),
+      ),
     distributions: () => new Map([...observers].map(([id, observer]) => [id, observer.distribution()])),
   };
 }

@@ -5,6 +5,7 @@ import type { Graph, ValueId } from '../ir/graph.ts';
 import { observedValues, productInputs } from './collect.ts';
 import type { Calibration } from './calibration.ts';
 import { equalize } from './equalize.ts';
+import { scaleChannels } from './channel-scales.ts';
 import { gridsFor } from './grids.ts';
 import { DEFAULT_POLICY, placeInt8, type Placement, productsOf } from './placement.ts';
 import { writeQdq, type QdqResult } from './qdq.ts';
@@ -19,21 +20,22 @@ export interface QuantizeOptions {
   /** Nodes that stay float in any case, by name. */
   readonly without?: ReadonlySet<string>;
   /**
-   * For a runtime whose products compute what follows them before they write: two convolutions that are added get one scale, and what stays in
-   * registers no grid. One that passes integers from op to op needs a grid for each.
+   * For a runtime whose products compute what follows them before they write: two convolutions that are added get one scale, what stays in
+   * registers no grid, and channels factors behind any activation. One that passes integers from op to op needs a grid for each.
    */
   readonly fused?: boolean;
 }
 
 /** The graph with Q/DQ around what runs in int8. `mixed` keeps the nodes that the calibration names. */
 export function quantizeGraph(given: Graph, calibration: Calibration, precision: 'int8' | 'mixed', { without = new Set(), fused = false }: QuantizeOptions = {}): QuantizedGraph {
-  const { scheme, quantization, tensors } = calibration;
+  const { scheme, quantization } = calibration;
   const { firstLayer, lastLayer, keep, biasCorrection } = quantization;
-  const graph = quantization.equalization ? equalize(given).graph : given;
-  const placement = placeInt8(graph, { scheme, firstLayer, lastLayer, keep: new Set([...(precision === 'mixed' ? keep : []), ...without]) });
+  const whole = quantization.equalization ? equalize(given).graph : given;
+  const placed = placeInt8(whole, { scheme, firstLayer, lastLayer, keep: new Set([...(precision === 'mixed' ? keep : []), ...without]) });
+  const { graph, placement, tensors } = scaleChannels(whole, placed, calibration.tensors, fused);
   const channelMeans = new Map<ValueId, readonly number[]>();
   if (biasCorrection) for (const [id, { channelMeans: means }] of Object.entries(tensors)) if (means) channelMeans.set(id, means);
-  return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, calibration), channelMeans, offGrid: fused ? offGrid(graph, placement) : ON_GRID }), placement };
+  return { ...writeQdq(graph, { scheme, placement, grids: gridsFor(graph, placement, { scheme, tensors }), channelMeans, offGrid: fused ? offGrid(graph, placement) : ON_GRID }), placement };
 }
 
 /** A graph that is quantized part by part: what only the whole of it shows is settled. */
