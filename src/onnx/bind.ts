@@ -116,8 +116,8 @@ function bindSymbols(inputs: readonly BindableInput[], options: BindOptions, bat
   return symbols;
 }
 
-/** Names that exporters give the batch: N, batch, batch_size, bs, None, unk__17, DynamicDimension.0, ?. */
-const BATCH_NAME = /^(n|b|bs|none|\?|.*batch.*|unk.*|dynamicdimension\.0)$/i;
+/** Names that exporters give the batch: N, batch, batch_size, bs, None, unk__17, DynamicDimension.0, p2o.DynamicDimension.0, ?. */
+const BATCH_NAME = /^(n|b|bs|none|\?|.*batch.*|unk.*|(p2o\.)?dynamicdimension\.0)$/i;
 
 /** The symbol that stands for the batch: one named like it, else the first that leads an input. */
 function batchSymbol(inputs: readonly BindableInput[]): string | undefined {

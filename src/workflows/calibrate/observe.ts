@@ -115,6 +115,8 @@ export async function optimizedGraph({ model, options, customOps, signal }: Pick
   const readHead = async (batch: number | undefined) => {
     const input = await read(batch);
     const head = headOf(input);
+    // Sizes given for whole inputs may fix the batch, and win.
+    if (head && batch !== undefined && batch > 1 && head.graph.inputs.every((name) => typeOf(head.graph, name).dims[0] !== batch)) throw unquantizable(model.name, `no input takes ${batch} samples`);
     if (head) return { input, ...head };
     const [first] = input.graph.ok ? [] : input.graph.unsupported;
     throw unquantizable(model.name, `${first?.op}: ${first?.reason}`);

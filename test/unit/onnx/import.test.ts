@@ -48,7 +48,7 @@ describe('sizes', () => {
     nodes: shapes.map((_, index) => node('Relu', [`x${index}`], [`y${index}`])),
   });
 
-  it.each([['N'], ['batch_size'], ['None'], ['unk__12'], ['anything'], ['']])('the leading symbol %j is the batch', (symbol) => {
+  it.each([['N'], ['batch_size'], ['None'], ['unk__12'], ['p2o.DynamicDimension.0'], ['anything'], ['']])('the leading symbol %j is the batch', (symbol) => {
     expect(dimsOf(graphOf(relu([symbol, 3]), { batch: 5 }), 'y0')).toEqual([5, 3]);
     expect(dimsOf(graphOf(relu([symbol, 3])), 'y0')).toEqual([1, 3]);
   });

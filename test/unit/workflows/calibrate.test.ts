@@ -95,6 +95,20 @@ describe('calibrate', () => {
     expect(await calibrateCommand(await request(folder, { suite: folder, samples: 6 }))).toMatchObject({ kind: 'calibrated', samples: 6, tensors: expect.any(Number) });
   });
 
+  it.each(['rows', 'p2o.DynamicDimension.0'])('takes the batch that a whole shape gives for the dimension %s', async (leading) => {
+    const folder = await temporaryFolder();
+    const { b, weight } = net();
+    const x = b.input('x', { dtype: 'float32', dims: [2, 8] });
+    const model = onnx.ModelProto.decode(exportGraph(b.finish([b.node('MatMul', [x, weight(8, 4)], {}, { outputs: ['y'] })])));
+    model.graph!.input![0]!.type!.tensorType!.shape!.dim = [{ dimParam: leading }, { dimValue: 8 }];
+    model.graph!.output![0]!.type!.tensorType!.shape!.dim = [{ dimParam: leading }, { dimValue: 4 }];
+    await writeFile(join(folder, 'open.onnx'), onnx.ModelProto.encode(model).finish());
+    const dataset = join(folder, 'samples.npz');
+    await writeFile(dataset, npzBytes({ x: fromNumbers('float32', [4, 8], Float32Array.from({ length: 32 }, (_, i) => i / 10)) }));
+    const result = await calibrateCommand(await request(folder, { suite: join(folder, 'open.onnx'), samples: undefined, overrides: { dataset, inputShapes: { x: [1, 8] } } }));
+    expect(result).toMatchObject({ kind: 'calibrated', samples: 4 });
+  });
+
   it('takes a model in float16, of which int8 is that of the same model in float32', async () => {
     const [exact, rounded] = [await runTwin('float32', onnxruntimeBackend), await runTwin('float16', onnxruntimeBackend)];
     expect([...rounded.header.inputs, ...rounded.header.outputs].map(({ dtype }) => dtype)).toEqual(['float16', 'float16']);
