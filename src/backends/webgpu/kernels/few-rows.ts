@@ -120,7 +120,7 @@ function asTheyLie({ depth }: MatmulSpec, loader: ColumnLoader): Columns {
 const FEW_SLICES = 8;
 
 /** Emits sums of many slices by as many invocations as there are; afterwards the first ones hold what is left to add, how many is returned. */
-function addSlices(block: Block, { lanes, slices }: FewRowsTactic, rows: number): number {
+export function addSlices(block: Block, { lanes, slices }: Pick<FewRowsTactic, 'lanes' | 'slices'>, rows: number): number {
   const left = Math.min(FEW_SLICES, Math.floor(slices / rows));
   if (slices <= 2 * FEW_SLICES) return slices;
   block.if(`lid < ${rows * left * lanes}u`, (inside) => {
@@ -133,7 +133,7 @@ function addSlices(block: Block, { lanes, slices }: FewRowsTactic, rows: number)
   return left;
 }
 
-const addends = (origin: string, step: number, count: number): string => Array.from({ length: count }, (_, i) => `parts[${origin} + ${i * step}u]`).join(' + ');
+export const addends = (origin: string, step: number, count: number): string => Array.from({ length: count }, (_, i) => `parts[${origin} + ${i * step}u]`).join(' + ');
 
 /** Emits `sum0`, `sum1` …: what this invocation's slice gives of each row. */
 function sums(block: Block, { a, depth, rows: extents }: MatmulSpec, { slices, rows, run }: FewRowsTactic, columns: Columns): void {

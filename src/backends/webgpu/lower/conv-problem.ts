@@ -82,6 +82,10 @@ export function groupedView(view: View, window: ConvWindow): View {
   return { offset: view.offset, strides: [channel * window.outputs, image, ...spatial, channel] };
 }
 
+export function biasOf(node: ConvNode, context: LowerContext): DeviceTensor | undefined {
+  return node.b === '' ? undefined : context.tensor(node.b);
+}
+
 /** A vector with an entry per output channel. */
 export function channelOperand(tensor: DeviceTensor, window: ConvWindow): EpilogueOperand {
   const strides = [0, 1, ...window.outputSpatial.map(() => 0)];

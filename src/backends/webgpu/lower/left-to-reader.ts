@@ -3,6 +3,7 @@ import type { AnyNode } from '../../../ir/graph.ts';
 import { elementCount } from '../../../ir/tensor.ts';
 import { ELEMENTWISE_OPS } from '../../../passes/expr-of.ts';
 import type { Computed, LeftToReader, LowerContext } from './context.ts';
+import { isSqueeze } from './excitation.ts';
 import { readsRuns } from './few-channels.ts';
 import { soleReader } from './readers.ts';
 
@@ -19,6 +20,7 @@ export function leftToReader(node: AnyNode, context: LowerContext, compute: () =
     const computed = hasSingleScale(node, context) && readsRuns(reader, context) ? compute() : undefined;
     return computed && { node, computed };
   }
+  if (isSqueeze(node, reader, context)) return { node, computed: undefined };
   // A mean over the pixels, quantized for the classifier.
   const isEnd = node.op === 'GlobalAveragePool' && reader.op === 'QuantizeLinear' && hasSingleScale(reader, context);
   return isEnd ? { node, computed: undefined } : undefined;

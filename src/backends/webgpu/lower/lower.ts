@@ -357,13 +357,14 @@ class ProgramBuilder implements LowerContext {
   #addLayer(call: KernelCall): number {
     const node = this.#node!;
     const cost = nodeCost(this.graph, node);
+    const before = node.inputs.flatMap((id) => this.#left.get(id)?.node ?? []).filter(({ op }) => FLOAT_PRODUCTS.has(op));
     return this.#layers.push({
       name: node.name,
       kind: opName(node),
       precision: call.precision ?? this.#storedPrecision(node),
       // Of several products that normalize the same rows the first one answers for it.
       origins: unionOrigins(...this.#doneBy(node).filter(({ outputs }) => (this.#normalizations.get(outputs[0]!)?.first ?? node) === node)),
-      flops: cost.flops,
+      flops: before.reduce((sum, product) => sum + nodeCost(this.graph, product).flops, cost.flops),
       bytes: cost.bytes,
       ...(call.tactic !== undefined && { tactic: call.tactic }),
     }) - 1;

@@ -10,7 +10,9 @@ import { type Candidate, productProblem, type TacticProblem } from '../../tactic
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray, once } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { biasOf, convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { columnWeights } from '../conv-weights.ts';
+import { lowerExcitation } from '../excitation.ts';
 import { fewChannels, runStorage } from '../few-channels.ts';
 import type { RunStorage } from '../../kernels/few-channels.ts';
 import { floatReason } from '../support.ts';
@@ -40,6 +42,8 @@ export function weightsMustBeKnown(node: Node<'Conv' | 'FusedConv' | 'FusedShort
 const DIRECT_CHANNELS = 3;
 
 function lowerConv(node: ConvNode, context: LowerContext): void {
+  const before = context.left(node.x);
+  if (before) return lowerExcitation(node, before.node, context);
   const window = windowOf(node, context);
   const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
   const runs = runStorage(node, window, context);
@@ -92,14 +96,7 @@ export function gemmCandidates(
   context: LowerContext,
 ): { readonly problem: TacticProblem; readonly candidates: Candidate[] } {
   const channels = window.groups === 1 && x.layout === 'channels-last' ? paddedChannels(x.dims, x.storage) : window.inputs;
-  const taps = elementCount(window.kernel);
-  const columns = Math.ceil(window.outputs / 4) * 4;
-  const depth = taps * channels;
-  const weights = context.pack(
-    `${node.w}:${node.transposed ? 'transposed' : 'conv'}:${channels}`,
-    { dtype: 'float32', dims: [window.groups, depth, columns], storage: context.half ? 'f16' : 'f32' },
-    () => asStored(packWeights(constantArray(context.constant(node.w)!) as Float32Array, window, channels, columns, node.transposed), context.half),
-  );
+  const { tensor: weights, depth, columns } = columnWeights(node, window, channels, context);
   const shape = { batch: window.groups, rows: window.images * elementCount(window.outputSpatial), columns: window.outputs, depth };
   const spec = {
     ...epilogue,
@@ -112,10 +109,6 @@ export function gemmCandidates(
   const halves = (context.half && x.storage === 'f16') || (context.split && x.storage === 'f32') ? halfCandidates(node, window, x, epilogue, context) : [];
   const first = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
   return { problem: productProblem(spec.label, context.half && halves.length > 0 ? 'f16' : 'f32', shape), candidates: first };
-}
-
-export function biasOf(node: ConvNode, context: LowerContext): DeviceTensor | undefined {
-  return node.b === '' ? undefined : context.tensor(node.b);
 }
 
 /** The packed kernel on halves, or on f32 split into them, where the image's channels are whole vectors. */
@@ -155,27 +148,6 @@ function imageRows(node: ConvNode, window: ConvWindow, x: DeviceTensor, channels
     groupChannels,
     transposed: node.transposed,
   });
-}
-
-/**
- * To [group, tap, input channel, output channel], channels padded with zeros. ONNX has [output, input of the group, tap] for
- * a convolution and [input, output of the group, tap] for a transposed one.
- */
-function packWeights(w: Float32Array, window: ConvWindow, channels: number, columns: number, transposed: boolean): Float32Array {
-  const { groups, inputs, outputs } = window;
-  const taps = elementCount(window.kernel);
-  const packed = new Float32Array(groups * taps * channels * columns);
-  for (let group = 0; group < groups; group++) {
-    for (let output = 0; output < outputs; output++) {
-      for (let input = 0; input < inputs; input++) {
-        const from = transposed ? ((group * inputs + input) * outputs + output) * taps : ((group * outputs + output) * inputs + input) * taps;
-        for (let tap = 0; tap < taps; tap++) {
-          packed[((group * taps + tap) * channels + input) * columns + output] = w[from + tap]!;
-        }
-      }
-    }
-  }
-  return packed;
 }
 
 function lowerDepthwise(node: ConvNode, window: ConvWindow, given: DeviceTensor, context: LowerContext): void {

@@ -12,9 +12,9 @@ import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates } from '../candidates.ts';
 import { constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { type ConvNode, type ConvWindow, epilogueOf, groupedView, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
+import { biasOf, type ConvNode, type ConvWindow, epilogueOf, groupedView, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
 import { type DeviceTensor, viewOf } from '../tensor.ts';
-import { biasOf, gemmCandidates, weightsMustBeKnown } from './conv.ts';
+import { gemmCandidates, weightsMustBeKnown } from './conv.ts';
 
 /** A convolution of the pair, with its image in the layout of the kernels. */
 interface Part {

@@ -1,0 +1,64 @@
+/** Squeeze and excitation: two convolutions of single pixels on a mean, as one kernel where a workgroup may compute the first one by itself. */
+import type { AnyNode, Node } from '../../../ir/graph.ts';
+import { elementCount } from '../../../ir/tensor.ts';
+import { excitationKernel } from '../kernels/excitation.ts';
+import { constantArray } from './constants.ts';
+import type { LowerContext } from './context.ts';
+import { biasOf, convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isPointwise, outputLayout, windowOf } from './conv-problem.ts';
+import { columnWeights } from './conv-weights.ts';
+import { paddedChannels } from './tensor.ts';
+
+/** Bytes of the first product's weights, which every workgroup reads. */
+const MOST_BYTES = 256 * 1024;
+/** Images, each with workgroups of its own that read all weights: of more, products of many rows are faster. */
+const MOST_IMAGES = 4;
+/** Columns of the first product: four for each invocation. */
+const MOST_COLUMNS = 512;
+/** Buffers of the kernel beside those of its end: the row, both matrices, what is added to the first product. */
+const BUFFERS = 4;
+
+type Convolution = Node<'Conv'> | Node<'FusedConv'>;
+
+const isConvolution = (node: AnyNode): node is Convolution => node.op === 'Conv' || node.op === 'FusedConv';
+
+function describe(node: Convolution): ConvNode {
+  return node.op === 'FusedConv' ? convNode(node, node.attrs, node.attrs.epilogue, node.inputs.slice(3)) : convNode(node, node.attrs, undefined, []);
+}
+
+/** Whether a convolution is one that its reader computes too. */
+export function isSqueeze(node: AnyNode, reader: AnyNode, context: LowerContext): boolean {
+  if (!isConvolution(node) || !isConvolution(reader) || node.inputs.length > 3) return false;
+  const [squeeze, excite] = [node, reader].map(describe) as [ConvNode, ConvNode];
+  const [first, second] = [windowOf(squeeze, context), windowOf(excite, context)];
+  const bytes = first.inputs * first.outputs * (context.half ? 2 : 4);
+  return (
+    isRow(squeeze, first) && isRow(excite, second) && first.images <= MOST_IMAGES && first.outputs <= MOST_COLUMNS && bytes <= MOST_BYTES &&
+    (squeeze.b === '' || context.constant(squeeze.b) !== undefined) && BUFFERS + excite.extras.length + 2 <= context.profile.maxStorageBuffers
+  );
+}
+
+/** A product of one row for each image, of constant weights. */
+function isRow(node: ConvNode, window: ConvWindow): boolean {
+  return window.groups === 1 && isPointwise(node, window) && elementCount(window.inputSpatial) === 1;
+}
+
+/** The kernel of a convolution and of the one before it. */
+export function lowerExcitation(node: ConvNode, before: AnyNode, context: LowerContext): void {
+  const squeeze = describe(before as Convolution);
+  const [first, window] = [windowOf(squeeze, context), windowOf(node, context)];
+  const x = context.tensorIn(squeeze.x, 'channels-last', 'narrow');
+  const channels = paddedChannels(x.dims, x.storage);
+  const padded = Math.ceil(first.outputs / 4) * 4;
+  const bias = squeeze.b === '' ? undefined : context.pack(`${squeeze.b}:fours`, { dtype: 'float32', dims: [padded], storage: 'f32' }, () => {
+    const values = new Float32Array(padded);
+    values.set(constantArray(context.constant(squeeze.b)!) as Float32Array);
+    return values;
+  });
+  const output = context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
+  context.dispatch(excitationKernel({
+    ...epilogueOf(node, window, biasOf(node, context), output, context),
+    label: 'Excitation', images: window.images, x, channels,
+    squeeze: { weights: columnWeights(squeeze, first, channels, context).tensor, bias, columns: first.outputs, epilogue: squeeze.epilogue },
+    weights: columnWeights(node, window, first.outputs, context).tensor,
+  }, context.profile));
+}
