@@ -296,6 +296,12 @@ export interface OpAttrs {
    */
   WeightOnlyMatMul: { readonly bits: 2 | 4 | 8; readonly block_size: number; readonly zeroPoint: number; readonly alpha: number; readonly transB: 0 | 1; readonly epilogue: Expr };
   /**
+   * Rows of a table of integers (B int8 or uint8 [R,C], indices, scale, zero?), all but the indices constants: y = ((B − zero) ∘ scale)[indices], as Gather
+   * along axis 0. Scales are one, or one by row and block of `block_size` columns, row by row; zero points as many, of B's type, or the one of the attribute.
+   * The integers fit `bits`, unsigned or signed.
+   */
+  WeightOnlyGather: { readonly bits: 2 | 4 | 8; readonly block_size: number; readonly zeroPoint: number };
+  /**
    * Scaled dot-product attention: softmax(scale · Q Kᵀ + mask) V over q [B,H,S,D], k [B,H,L,D] (or [B,H,D,L] where
    * `transposedK`), v [B,H,L,E]; mask, where given, broadcasts to [B,H,S,L].
    */

@@ -12,15 +12,16 @@ import { bytesMoved } from './cost.ts';
 import type { InputTypes } from './cost.ts';
 import { NotStaticError, ShapeError } from './def.ts';
 import type { InferContext, OpCost, OpTable } from './def.ts';
-import { BYTE, FLOAT, NUMBER } from './dtypes.ts';
+import { BYTE, FLOAT, INDEX, NUMBER } from './dtypes.ts';
 import { matMulDims, matMulFlops } from './matmul.ts';
 import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
 import { internal } from './specs.ts';
 
-type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut' | 'WeightOnlyMatMul';
+type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut' | 'WeightOnlyGather' | 'WeightOnlyMatMul';
 
 const ONE = { min: 1, max: 1 };
 const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
+const THREE_OR_FOUR = { min: 3, max: 4 };
 const THREE_OR_MORE = { min: 3, max: Number.POSITIVE_INFINITY };
 const TWO_OR_MORE = { min: 2, max: Number.POSITIVE_INFINITY };
 
@@ -258,6 +259,29 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
       const output = outputs[0]?.dims ?? [];
       const flops = convFlops(inputs[1]?.dims ?? [], output, false) + convFlops(inputs[5]?.dims ?? [], output, false);
       return withEpilogue(flops, attrs.epilogue, inputs, outputs);
+    },
+  },
+  WeightOnlyGather: {
+    since: 1,
+    domain: 'internal',
+    inputs: THREE_OR_FOUR,
+    outputs: ONE,
+    attrs: { bits: internal, block_size: internal, zeroPoint: internal },
+    infer(attrs, context) {
+      const table = input(context, 0, 'B', { dtypes: BYTE, rank: 2 });
+      const indices = input(context, 1, 'indices', { dtypes: INDEX });
+      const scale = input(context, 2, 'scale', { dtypes: FLOAT });
+      optionalInput(context, 3, 'zero', { dtype: table.dtype });
+      const [rows, columns] = table.dims as [number, number];
+      const count = attrs.block_size > 0 ? rows * Math.ceil(columns / attrs.block_size) : 1;
+      if (elementCount(scale.dims) !== count) rejectInput(context, 2, 'scale', `must have ${count} elements`);
+      expectDims(context, 3, 'zero', scale.dims, 'to match the scales');
+      return [{ dtype: scale.dtype, dims: [...indices.dims, columns] }];
+    },
+    cost({ bits }, [table, indices, scale, zero], outputs) {
+      const [gathered, all] = [elementCount(outputs[0]?.dims ?? []), elementCount(table?.dims ?? [])];
+      const tableBytes = Math.ceil((all * bits) / 8) + bytesMoved([scale, zero], []);
+      return { flops: 2 * gathered, bytes: bytesMoved([indices], outputs) + Math.ceil((tableBytes * gathered) / Math.max(1, all)) };
     },
   },
   WeightOnlyMatMul: {

@@ -1,11 +1,11 @@
 /**
- * Constants with a scale for each block are dequantized at build, but for weights that kernels read packed: no kernel wants the integers then, and what
+ * Constants with a scale for each block are dequantized at build, but for weights and tables that kernels read packed: no kernel wants the integers then, and what
  * stays would be dequantized in every run.
  */
 import type { GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, Graph } from '../ir/graph.ts';
 import { dequantized } from '../ops/block-scales.ts';
-import { areForProducts } from './few-bit-weights.ts';
+import { areReadPacked } from './few-bit-weights.ts';
 import { applyRules, type Pass, type PassResult } from './pass.ts';
 import { positiveAxis } from './tensors.ts';
 
@@ -27,8 +27,8 @@ export function dequantizeConstants(graph: Graph, isWanted: (node: AnyNode, edit
 
 export const dequantizeBlocks: Pass = {
   name: 'dequantize-blocks',
-  summary: 'constants with a scale for each block are dequantized at build, where no product reads them packed',
+  summary: 'constants with a scale for each block are dequantized at build, where no product or gather reads them packed',
   basic: true,
   run: (graph, { target, fusion }) =>
-    dequantizeConstants(graph, (node, edit) => target === 'webgpu' && fusion === 'on' && node.op === 'DequantizeLinear' && areForProducts(node, edit)),
+    dequantizeConstants(graph, (node, edit) => target === 'webgpu' && fusion === 'on' && node.op === 'DequantizeLinear' && areReadPacked(node, edit)),
 };

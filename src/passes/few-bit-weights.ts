@@ -1,4 +1,4 @@
-/** Constant matrices of 8 bits or fewer behind a DequantizeLinear, as kernels can read them packed. */
+/** Constant matrices of 8 bits or fewer behind a DequantizeLinear, as kernels can read them packed: weights of products, and tables whose rows are gathered. */
 import type { GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
 import { type Dims, elementCount, type Tensor, toNumbers } from '../ir/tensor.ts';
@@ -12,9 +12,12 @@ const PACKED_BITS: readonly PackedBits[] = [2, 4, 8];
 /** Bits of the word in which integers of neighbouring depths lie. */
 const WORD_BITS = 32;
 
-export interface FewBitWeights {
+/** Columns of a table that a thread gathers at once: they share a scale. */
+const ROW_VECTOR = 4;
+
+export interface FewBits {
   readonly bits: PackedBits;
-  /** Depths that share a scale; 0 where all do. */
+  /** Depths of a product's weights, or columns of a table, that share a scale; 0 where all do. */
   readonly block_size: number;
   /** The one zero point; undefined where they differ. */
   readonly zeroPoint: number | undefined;
@@ -26,14 +29,38 @@ export function unsignedShift(dtype: string, bits: PackedBits): number {
 }
 
 /** The weights of a product that reads them with the depth along this axis; undefined where kernels can't read them so. */
-export function fewBitWeights({ inputs, attrs }: Node<'DequantizeLinear'>, depthAxis: number, edit: GraphEditor): FewBitWeights | undefined {
-  const [weights, scale, zero] = inputs.map((id) => edit.constant(id));
-  if (!weights || !scale || (inputs[2] && !zero) || weights.dims.length !== 2 || elementCount(weights.dims) === 0) return undefined;
-  if ((weights.dtype !== 'int8' && weights.dtype !== 'uint8') || (scale.dtype !== 'float32' && scale.dtype !== 'float16')) return undefined;
-  const block = blockOf(attrs, weights.dims, scale.dims, depthAxis);
-  if (block === undefined) return undefined;
+export function fewBitWeights(node: Node<'DequantizeLinear'>, depthAxis: number, edit: GraphEditor): FewBits | undefined {
+  const operands = operandsOf(node, edit);
+  const block = operands && blockOf(node.attrs, operands.integers.dims, operands.scale.dims, depthAxis);
+  return block === undefined ? undefined : fewBits(operands!, block, (bits) => WORD_BITS / bits);
+}
+
+/** The table of a gather of rows; undefined where kernels can't read it packed. */
+export function fewBitRows(node: Node<'DequantizeLinear'>, edit: GraphEditor): FewBits | undefined {
+  const operands = operandsOf(node, edit);
+  if (!operands || operands.integers.dims[1]! % ROW_VECTOR !== 0) return undefined;
+  const block = rowBlockOf(node.attrs, operands.integers.dims[1]!, operands.scale.dims);
+  return block === undefined ? undefined : fewBits(operands, block, () => ROW_VECTOR);
+}
+
+/** The constants of a dequantized matrix. */
+interface Operands {
+  readonly integers: Tensor;
+  readonly scale: Tensor;
+  readonly zero: Tensor | undefined;
+}
+
+function operandsOf({ inputs }: Node<'DequantizeLinear'>, edit: GraphEditor): Operands | undefined {
+  const [integers, scale, zero] = inputs.map((id) => edit.constant(id));
+  if (!integers || !scale || (inputs[2] && !zero) || integers.dims.length !== 2 || elementCount(integers.dims) === 0) return undefined;
+  if ((integers.dtype !== 'int8' && integers.dtype !== 'uint8') || (scale.dtype !== 'float32' && scale.dtype !== 'float16')) return undefined;
+  return { integers, scale, zero };
+}
+
+/** The fewest bits that hold the integers, where blocks are multiples of what kernels read at once. */
+function fewBits({ integers, zero }: Operands, block: number, unit: (bits: PackedBits) => number): FewBits | undefined {
   const zeros = zero ? [...new Set(toNumbers(zero))] : [0];
-  const bits = PACKED_BITS.find((count) => block % (WORD_BITS / count) === 0 && holds(weights, zeros, count));
+  const bits = PACKED_BITS.find((count) => block % unit(count) === 0 && holds(integers, zeros, count));
   return bits && { bits, block_size: block, zeroPoint: zeros.length === 1 ? zeros[0] : undefined };
 }
 
@@ -43,6 +70,13 @@ function blockOf({ axis: given, block_size: block }: Node<'DequantizeLinear'>['a
   if (block === 0) return elementCount(scales) === 1 || axis !== depthAxis ? 0 : undefined;
   if (axis !== depthAxis) return undefined;
   return block < dims[depthAxis]! ? block : 0;
+}
+
+/** Columns of a table that share a scale, of which a row has one or more, or 0 where all share one; undefined where scales lie in another way. */
+function rowBlockOf({ axis: given, block_size: block }: Node<'DequantizeLinear'>['attrs'], columns: number, scales: Dims): number | undefined {
+  const axis = positiveAxis(given, 2);
+  if (block === 0) return elementCount(scales) === 1 ? 0 : axis === 0 ? columns : undefined;
+  return axis === 1 ? Math.min(block, columns) : undefined;
 }
 
 /** Whether so many bits hold every weight, and a byte every zero point, as unsigned integers. */
@@ -64,10 +98,18 @@ export function rightMatrix(node: AnyNode, edit: GraphEditor): { readonly id: Va
   return isPlain ? { id, depthAxis: node.attrs.transB } : undefined;
 }
 
-/** Whether every reader is a product that can read the weights packed. */
-export function areForProducts(node: Node<'DequantizeLinear'>, edit: GraphEditor): boolean {
+/** Whether a node gathers rows by indices that the data give. What indices known at build pick is a constant. */
+export function gathersRows(node: AnyNode, edit: GraphEditor): node is Node<'Gather'> {
+  if (node.op !== 'Gather') return false;
+  const [data, indices] = node.inputs as [ValueId, ValueId];
+  return positiveAxis(node.attrs.axis, edit.type(data).dims.length) === 0 && !edit.constant(indices);
+}
+
+/** Whether every reader is a product or a gather of rows that can read the integers packed. */
+export function areReadPacked(node: Node<'DequantizeLinear'>, edit: GraphEditor): boolean {
   const output = node.outputs[0]!;
   return !edit.isOutput(output) && edit.consumers(output).every((reader) => {
+    if (gathersRows(reader, edit)) return fewBitRows(node, edit) !== undefined;
     const swaps = reader.op === 'Transpose' && isIdentityPerm(reader.attrs.perm.toReversed());
     // A transpose goes into the product that alone reads it.
     const product = swaps ? edit.onlyConsumer(reader.outputs[0]!) : reader;

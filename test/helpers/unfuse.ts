@@ -75,6 +75,15 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
       finish(node.attrs.epilogue, [bias ? emit(builder, 'Add', [scaled, bias], {}) : scaled, ...extras], writer);
       return;
     }
+    case 'WeightOnlyGather': {
+      const [table, indices, scale, zero] = node.inputs as [ValueId, ValueId, ValueId, ValueId?];
+      const { block_size, zeroPoint } = node.attrs;
+      const steps = typeOf(graph, scale);
+      const zeros = zero || builder.constant(fromNumbers(typeOf(graph, table).dtype, steps.dims, Array.from({ length: elementCount(steps.dims) }, () => zeroPoint)), builder.fresh(PREFIX));
+      const rows = emit(builder, 'DequantizeLinear', [table, scale, zeros], steps.dims.length === 2 ? { axis: 1, block_size } : { axis: 0, block_size: 0 });
+      emit(builder, 'Gather', [rows, indices], { axis: 0 }, output);
+      return;
+    }
     case 'WeightOnlyMatMul': {
       const [a, b, scale, zero, bias, ...extras] = node.inputs as [ValueId, ValueId, ValueId, ValueId?, ValueId?, ...ValueId[]];
       const { alpha, block_size, epilogue, transB, zeroPoint } = node.attrs;

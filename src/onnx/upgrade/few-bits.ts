@@ -1,9 +1,9 @@
 /**
  * Weights of few bits, several to a byte and with a scale for each block of a row, as onnxruntime's quantizers write language
- * models. A product reads them behind a DequantizeLinear, where DequantizeLinear can say what they are; else they are dequantized here, as tables are, so
- * that everything behind sees a product or a table as any other.
+ * models. A product or a gather reads them behind a DequantizeLinear, where DequantizeLinear can say what they are; else they are dequantized here, so that
+ * everything behind sees a product or a table as any other.
  */
-import { elementCount, fromNumbers, type Tensor, toNumbers } from '../../ir/tensor.ts';
+import { type Dims, elementCount, fromNumbers, type Tensor, toNumbers } from '../../ir/tensor.ts';
 import { NotStaticError, ShapeError, UnsupportedError } from '../../ops/def.ts';
 import type { Scope, SourceNode } from '../scope.ts';
 import { inputOf, numberAttribute, type Rule } from './rule.ts';
@@ -100,24 +100,36 @@ function groupsOf(node: SourceNode, scope: Scope, columns: number, blocks: numbe
   return groups;
 }
 
-/** The integers as bytes, [columns, rows], with scales and zero points by [block, row], behind a DequantizeLinear. */
-function blocksByColumn(node: SourceNode, scope: Scope, [integers, scales, zeros]: readonly [Tensor, Tensor, Tensor | undefined], layout: Layout): string {
+type Packed = readonly [integers: Tensor, scales: Tensor, zeros: Tensor | undefined];
+
+/** Whether DequantizeLinear can say what they are: it has zero points of the integers' type, and blocks of neighbours. */
+function isLinear([, , zeros]: Packed, { groups }: Layout): boolean {
+  return !groups && (zeros?.dtype ?? 'uint8') === 'uint8';
+}
+
+/**
+ * The integers as bytes, [rows, columns], with scales and zero points by [row, block], behind a DequantizeLinear; or [columns, rows] and [block, row] where
+ * the matrix is to be transposed.
+ */
+function behindDequantize(node: SourceNode, scope: Scope, [integers, scales, zeros]: Packed, layout: Layout, isTransposed: boolean): string {
   const { rows, columns, bits, block, pitch } = layout;
   const blocks = Math.ceil(columns / block);
   checkWeights(integers, scales, layout);
   const [read, zero, steps] = [unpacked(integers.data, bits), zeroPoints(zeros, layout, blocks), toNumbers(scales)];
-  const transposed = (count: number, value: (row: number, at: number) => number): Uint8Array => {
-    const bytes = new Uint8Array(count * rows);
-    for (let row = 0; row < rows; row++) for (let at = 0; at < count; at++) bytes[at * rows + row] = value(row, at);
-    return bytes;
+  const dims = (count: number): Dims => (isTransposed ? [count, rows] : [rows, count]);
+  const bytes = (count: number, value: (row: number, at: number) => number): Tensor => {
+    const data = new Uint8Array(count * rows);
+    const [rowStep, step] = isTransposed ? [1, rows] : [count, 1];
+    for (let row = 0; row < rows; row++) for (let at = 0; at < count; at++) data[row * rowStep + at * step] = value(row, at);
+    return { dtype: 'uint8', dims: dims(count), data };
   };
-  const byBlock = Array.from({ length: blocks * rows }, (_, i) => steps[(i % rows) * blocks + Math.floor(i / rows)]!);
+  const byBlock = isTransposed ? Array.from({ length: blocks * rows }, (_, i) => steps[(i % rows) * blocks + Math.floor(i / rows)]!) : steps;
   const inputs = [
-    scope.addConstant({ dtype: 'uint8', dims: [columns, rows], data: transposed(columns, (row, column) => read(row, column, pitch)) }),
-    scope.addConstant(fromNumbers(scales.dtype, [blocks, rows], byBlock)),
-    scope.addConstant({ dtype: 'uint8', dims: [blocks, rows], data: transposed(blocks, zero) }),
+    scope.addConstant(bytes(columns, (row, column) => read(row, column, pitch))),
+    scope.addConstant(fromNumbers(scales.dtype, dims(blocks), byBlock)),
+    scope.addConstant(bytes(blocks, zero)),
   ];
-  return scope.emit(node, 'DequantizeLinear', inputs, { axis: 0, block_size: block })[0]!;
+  return scope.emit(node, 'DequantizeLinear', inputs, { axis: isTransposed ? 0 : 1, block_size: block })[0]!;
 }
 
 /** A·Bᵀ + bias, where row n of B is column n of the product. */
@@ -127,9 +139,7 @@ const matMulNBits: Rule = (node, scope) => {
   const blocks = Math.ceil(columns / block);
   const layout = { rows, columns, bits, block, pitch: (blocks * block * bits) / 8, groups: groupsOf(node, scope, columns, blocks) };
   const packed = [constantInput(node, scope, 1), constantInput(node, scope, 2), optional(node, scope, 3)] as const;
-  // DequantizeLinear has zero points of the integers' type, and blocks of neighbours.
-  const isLinear = !layout.groups && (packed[2]?.dtype ?? 'uint8') === 'uint8';
-  const weights = isLinear ? blocksByColumn(node, scope, packed, layout) : scope.addConstant(dequantize(...packed, layout, true));
+  const weights = isLinear(packed, layout) ? behindDequantize(node, scope, packed, layout, true) : scope.addConstant(dequantize(...packed, layout, true));
   const bias = node.inputs[5] ?? '';
   const [product] = scope.emit(node, 'MatMul', [inputOf(node, 0), weights], {}, bias === '' ? node.outputs : undefined);
   if (bias !== '') scope.emit(node, 'Add', [product!, bias], {}, node.outputs);
@@ -143,8 +153,9 @@ const gatherBlockQuantized: Rule = (node, scope) => {
   const [bits, block] = [bitsOf(node), blockOf(node, 128)];
   const [rows, pitch] = table.dims as readonly [number, number];
   const layout = { rows, columns: (pitch * 8) / bits, bits, block, pitch };
-  const rowsOf = scope.addConstant(dequantize(table, constantInput(node, scope, 2), optional(node, scope, 3), layout, false));
-  scope.emit(node, 'Gather', [rowsOf, inputOf(node, 1)], { axis: 0 }, node.outputs);
+  const packed = [table, constantInput(node, scope, 2), optional(node, scope, 3)] as const;
+  const values = isLinear(packed, layout) ? behindDequantize(node, scope, packed, layout, false) : scope.addConstant(dequantize(...packed, layout, false));
+  scope.emit(node, 'Gather', [values, inputOf(node, 1)], { axis: 0 }, node.outputs);
 };
 
 export const FEW_BITS_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([

@@ -30,6 +30,12 @@ function network({ dtype = 'uint8', dims = [32, 5], range = [0, 16], axis = 0, b
 const product = (b: ReturnType<typeof newGraphBuilder>, x: string, w: string): string[] => [b.node('MatMul', [x, w], {})];
 const transposed = (b: ReturnType<typeof newGraphBuilder>, x: string, w: string): string[] => [b.node('MatMul', [x, b.node('Transpose', [w], { perm: [1, 0] })], {})];
 
+/** Rows by indices [2, 3] that are an input. */
+const gather = (name = 'i', axis = 0) => (b: ReturnType<typeof newGraphBuilder>, _: string, w: string): string[] => {
+  b.input(name, { dtype: 'int64', dims: [2, 3] });
+  return [b.node('Gather', [w, name], { axis })];
+};
+
 describe('weight-only', () => {
   it.each(Object.entries({
     '4 bits by blocks': [network({ zeros: true }, product), 4],
@@ -61,6 +67,42 @@ describe('weight-only', () => {
     const { graph: folded } = await optimize(graph, 'webgpu');
     const counts = countOps(folded);
     expect([counts['WeightOnlyMatMul'], counts['DequantizeLinear']]).toEqual([undefined, undefined]);
+    await expectSame(graph, folded);
+  });
+
+  it.each(Object.entries({
+    '4 bits by blocks': [network({ dims: [9, 32], axis: 1, scales: [9, 4], zeros: true }, gather()), { bits: 4, block_size: 8 }],
+    '2 bits by blocks of 4': [network({ dims: [9, 32], axis: 1, range: [0, 4], block: 4, scales: [9, 8] }, gather()), { bits: 2, block_size: 4 }],
+    'signed 4 bits by rows': [network({ dtype: 'int8', dims: [9, 12], range: [-8, 8], axis: 0, block: 0, scales: [9] }, gather()), { bits: 4, block_size: 12 }],
+    '8 bits of one scale': [network({ dtype: 'int8', dims: [9, 12], range: [-128, 128], block: 0, scales: [] }, gather()), { bits: 8, block_size: 0 }],
+    'blocks longer than rows': [network({ dims: [9, 12], axis: 1, block: 16, scales: [9, 1] }, gather()), { bits: 4, block_size: 12 }],
+    'two gathers': [network({ dims: [9, 12], axis: -1, block: 4, scales: [9, 3] }, (b, x, w) => [...gather()(b, x, w), b.node('Relu', gather('j')(b, x, w), {})]), { bits: 4, block_size: 4 }],
+  } as const))('tables of %s stay packed', async (_, [graph, attrs]) => {
+    const { graph: packed } = await optimize(graph, 'webgpu');
+    const gathers = packed.nodes.filter((node) => node.op === 'WeightOnlyGather');
+    expect(gathers.map((node) => node.attrs)).toEqual(graph.outputs.map(() => expect.objectContaining(attrs)));
+    expect([countOps(packed)['DequantizeLinear'], countOps(packed)['Gather']]).toEqual([undefined, undefined]);
+    await expectSame(graph, packed);
+  });
+
+  it('a table that is the matrix of a product too stays packed for both', async () => {
+    const graph = network({ dims: [9, 32], axis: 1, scales: [9, 4] }, (b, x, w) => [...gather()(b, x, w), ...transposed(b, x, w)]);
+    const { graph: packed } = await optimize(graph, 'webgpu');
+    expect(countOps(packed)).toEqual({ WeightOnlyGather: 1, WeightOnlyMatMul: 1 });
+    await expectSame(graph, packed);
+  });
+
+  it.each(Object.entries({
+    'rows that are no whole vectors': [network({ dims: [9, 30], axis: 1, block: 10, scales: [9, 3] }, gather()), { Gather: 1 }],
+    'blocks that no vector fills': [network({ dims: [9, 32], axis: 1, block: 6, scales: [9, 6] }, gather()), { Gather: 1 }],
+    'blocks of rows': [network({ dims: [8, 32], axis: 0, scales: [1, 32] }, gather()), { Gather: 1 }],
+    'scales by column': [network({ dims: [9, 32], axis: 1, block: 0, scales: [32] }, gather()), { Gather: 1 }],
+    'a gather of columns': [network({ dims: [9, 32], axis: 1, scales: [9, 4] }, gather('i', 1)), { Gather: 1 }],
+    'a table that something else reads': [network({ dims: [9, 32], axis: 1, scales: [9, 4] }, (b, x, w) => [...gather()(b, x, w), b.node('Relu', [w], {})]), { Gather: 1, Relu: 1 }],
+    'rows by indices that are known': [network({ dims: [9, 32], axis: 1, scales: [9, 4] }, (b, x, w) => [b.node('Add', [x, b.node('Gather', [w, b.constant(fromNumbers('int64', [3], [2, 0, -1]))], { axis: 0 })], {})]), { Add: 1 }],
+  } as const))('%s are dequantized at build', async (_, [graph, counts]) => {
+    const { graph: folded } = await optimize(graph, 'webgpu');
+    expect(countOps(folded)).toEqual(counts);
     await expectSame(graph, folded);
   });
 

@@ -1,5 +1,5 @@
 /** Constants as the device stores them. */
-import { type DType, fromNumbers, HALF_MAX, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
+import { type DType, float16ToNumber, fromNumbers, HALF_MAX, numberToFloat16, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
 import type { HostArray } from './context.ts';
 import { storageOf } from './tensor.ts';
 
@@ -14,6 +14,16 @@ export function asStored(values: Float32Array, half: boolean): Float32Array | Ui
   if (!half) return values;
   const bounded = values.map((value) => Math.max(-HALF_MAX, Math.min(HALF_MAX, value)));
   return typedView(fromNumbers('float16', [values.length], bounded)) as Uint16Array;
+}
+
+const SMALLEST_NORMAL_HALF = 2 ** -14;
+
+/** Whether halves hold all scales exactly; where the build stores halves anyway, as well as they hold weights: none is so small that it would lose bits. */
+export function fitHalves(scales: Float32Array, half: boolean): boolean {
+  return scales.every((scale) => {
+    const size = Math.abs(scale);
+    return float16ToNumber(numberToFloat16(scale)) === scale ? size <= HALF_MAX : half && size >= SMALLEST_NORMAL_HALF && size <= HALF_MAX;
+  });
 }
 
 /** The elements in row-major order, converted to the device's type; a view of the constant's bytes where they are the same. */

@@ -48,6 +48,7 @@ import { SAMPLE_LOWERINGS } from './ops/sample.ts';
 import { SCATTER_LOWERINGS } from './ops/scatter.ts';
 import { SHORTCUT_LOWERINGS } from './ops/shortcut.ts';
 import { WEIGHT_ONLY_LOWERINGS } from './ops/weight-only.ts';
+import { WEIGHT_ONLY_GATHER_LOWERINGS } from './ops/weight-only-gather.ts';
 
 /** The fast kernels. */
 const FAST: LoweringTable = {
@@ -78,6 +79,7 @@ const FAST: LoweringTable = {
   ...EINSUM_LOWERINGS,
   ...RECURRENT_LOWERINGS,
   ...WEIGHT_ONLY_LOWERINGS,
+  ...WEIGHT_ONLY_GATHER_LOWERINGS,
 };
 
 /** Kernels that take what the fast ones of the same op refuse. */

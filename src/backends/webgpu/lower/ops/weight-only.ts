@@ -1,6 +1,6 @@
 /** Products whose weights alone are quantized: they stay packed in memory. */
 import type { Node } from '../../../../ir/graph.ts';
-import { float16ToNumber, HALF_MAX, numberToFloat16, type Tensor } from '../../../../ir/tensor.ts';
+import { HALF_MAX, type Tensor } from '../../../../ir/tensor.ts';
 import { valuesOf } from '../../../../ops/block-scales.ts';
 import { unsignedShift } from '../../../../passes/few-bit-weights.ts';
 import { columnGroups, type FewBitColumns, packedVectors, packWords } from '../../kernels/few-bits/weights.ts';
@@ -9,7 +9,7 @@ import { matrixRows } from '../../kernels/row-loader.ts';
 import { FEW_ROWS } from '../../tactics/few-rows.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { FEW_BESIDE_MATRICES, fewRowsCandidates, hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
-import { asStored } from '../constants.ts';
+import { asStored, fitHalves } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { floatReason, mustBeConstant } from '../support.ts';
 import type { DeviceTensor, View } from '../tensor.ts';
@@ -67,16 +67,6 @@ function fewBitColumns(key: string, host: HostWeights, context: LowerContext): F
     scales: context.pack(`${key}:scales`, { dtype: 'float32', dims: [blocks, stored], storage: half ? 'f16' : 'f32' }, () => asStored(scales, half)),
     zeros: zero ? context.pack(`${key}:zeros`, { dtype: 'uint8', dims: [blocks, stored], storage: 'u8' }, () => table(new Uint8Array(blocks * stored), zero)) : zeroPoint,
   };
-}
-
-const SMALLEST_NORMAL_HALF = 2 ** -14;
-
-/** Whether halves hold all scales exactly; where the build stores halves anyway, as well as they hold weights: none is so small that it would lose bits. */
-function fitHalves(scales: Float32Array, half: boolean): boolean {
-  return scales.every((scale) => {
-    const size = Math.abs(scale);
-    return float16ToNumber(numberToFloat16(scale)) === scale ? size <= HALF_MAX : half && size >= SMALLEST_NORMAL_HALF && size <= HALF_MAX;
-  });
 }
 
 /** The kernels of halves, which dequantize as they stage: where operands lie in whole vectors, and halves hold the weights. */
