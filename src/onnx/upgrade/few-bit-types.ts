@@ -5,7 +5,7 @@
  * Floats of few bits are a division or a product beside a cast; no kernel multiplies them, and a pass that looks for integers finds none. Integers of few
  * bits are integers of 8 bits, clipped; constants of them are widened, for the kernels that multiply integers or read them packed.
  */
-import { encodeFewBits, type FewBitsFloat, type FewBitsInteger, isFewBits, isFewBitsFloat, isFewBitsInteger, type RoundMode } from '../../ir/few-bits.ts';
+import { decodeFewBits, encodeFewBits, type FewBitsFloat, type FewBitsInteger, isFewBits, isFewBitsFloat, isFewBitsInteger, type RoundMode } from '../../ir/few-bits.ts';
 import { elementCount, fromNumbers, type DType, type Tensor, toNumbers } from '../../ir/tensor.ts';
 import { dequantized, type ScaleGrid, scaleIndex, valuesOf } from '../../ops/block-scales.ts';
 import { NotStaticError, ShapeError, UnsupportedError } from '../../ops/def.ts';
@@ -38,7 +38,15 @@ function cast(node: SourceNode, scope: Scope, id: string, to: DType, { outputs, 
   return scope.emit(node, 'Cast', [id], { to: ONNX_DTYPE[to], saturate, ...power }, outputs)[0]!;
 }
 
+/** A constant of integers of few bits as integers of 8 bits. Weights are many: no list of numbers. */
+export function widened(from: FewBitsInteger, { dims, data }: Tensor): Tensor {
+  const { dtype } = WIDE[from];
+  const values = decodeFewBits(from, data, elementCount(dims));
+  return { dtype, dims, data: dtype === 'int8' ? new Uint8Array(new Int8Array(values).buffer) : new Uint8Array(values) };
+}
+
 function castConstant(tensor: Tensor, to: DType, saturate: 0 | 1, mode: RoundMode): Tensor {
+  if (isFewBitsInteger(tensor.dtype) && to === WIDE[tensor.dtype].dtype) return widened(tensor.dtype, tensor);
   const values = valuesOf(tensor);
   if (isFewBits(to)) return { dtype: to, dims: tensor.dims, data: encodeFewBits(to, values, { saturate, round_mode: mode }) };
   if (to === 'bool') return fromNumbers(to, tensor.dims, Array.from(values, (value) => (value === 0 ? 0 : 1)));
