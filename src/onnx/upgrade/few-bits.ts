@@ -3,9 +3,11 @@
  * models. A product or a gather reads them behind a DequantizeLinear, where DequantizeLinear can say what they are; else they are dequantized here, so that
  * everything behind sees a product or a table as any other.
  */
+import { isFewBitsInteger } from '../../ir/few-bits.ts';
 import { type Dims, elementCount, fromNumbers, type Tensor, toNumbers } from '../../ir/tensor.ts';
 import { NotStaticError, ShapeError, UnsupportedError } from '../../ops/def.ts';
 import type { Scope, SourceNode } from '../scope.ts';
+import { widened } from './few-bit-types.ts';
 import { inputOf, numberAttribute, type Rule } from './rule.ts';
 
 /** Rows of `columns` integers of `bits` each, in blocks of `block`. */
@@ -145,16 +147,32 @@ const matMulNBits: Rule = (node, scope) => {
   if (bias !== '') scope.emit(node, 'Add', [product!, bias], {}, node.outputs);
 };
 
+/** A table of int4 or uint4 behind a DequantizeLinear: zero points are of its type, and 0 where there are none. */
+function typedTable(node: SourceNode, scope: Scope, table: Tensor, block: number): string {
+  const wide = (tensor: Tensor): string => {
+    const { dtype } = tensor;
+    if (!isFewBitsInteger(dtype) || dtype !== table.dtype) throw new ShapeError(`zero points of ${dtype} for a table of ${table.dtype}`);
+    return scope.addConstant(widened(dtype, tensor));
+  };
+  const zeros = optional(node, scope, 3);
+  return scope.emit(node, 'DequantizeLinear', [wide(table), inputOf(node, 2), zeros ? wide(zeros) : ''], { axis: 1, block_size: block })[0]!;
+}
+
+/** A table of bytes, each of which holds several integers. */
+function byteTable(node: SourceNode, scope: Scope, table: Tensor, block: number): string {
+  const bits = bitsOf(node);
+  const [rows, pitch] = table.dims as readonly [number, number];
+  const layout = { rows, columns: (pitch * 8) / bits, bits, block, pitch };
+  const packed = [table, constantInput(node, scope, 2), optional(node, scope, 3)] as const;
+  return isLinear(packed, layout) ? behindDequantize(node, scope, packed, layout, false) : scope.addConstant(dequantize(...packed, layout, false));
+}
+
 /** Rows of a table by their indices. */
 const gatherBlockQuantized: Rule = (node, scope) => {
   const table = constantInput(node, scope, 0);
   const [gatherAxis, axis] = [numberAttribute(node, 'gather_axis', 0), numberAttribute(node, 'quantize_axis', 1)];
   if (table.dims.length !== 2 || gatherAxis !== 0 || (axis !== 1 && axis !== -1)) throw new UnsupportedError('only rows of a table that is quantized along them are supported');
-  const [bits, block] = [bitsOf(node), blockOf(node, 128)];
-  const [rows, pitch] = table.dims as readonly [number, number];
-  const layout = { rows, columns: (pitch * 8) / bits, bits, block, pitch };
-  const packed = [table, constantInput(node, scope, 2), optional(node, scope, 3)] as const;
-  const values = isLinear(packed, layout) ? behindDequantize(node, scope, packed, layout, false) : scope.addConstant(dequantize(...packed, layout, false));
+  const values = (isFewBitsInteger(table.dtype) ? typedTable : byteTable)(node, scope, table, blockOf(node, 128));
   scope.emit(node, 'Gather', [values, inputOf(node, 1)], { axis: 0 }, node.outputs);
 };
 

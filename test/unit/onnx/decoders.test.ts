@@ -31,6 +31,8 @@ function sample(dims: readonly number[], seed = 13, dtype: DType = 'float32'): T
 }
 
 const bytes = (dims: readonly number[]): Tensor => fromNumbers('uint8', dims, Array.from({ length: elementCount(dims) }, (_, i) => (i * 151 + 7) % 256));
+/** Numbers of a type of 4 bits, as many as a byte's pattern gives. */
+const few = (dtype: 'int4' | 'uint4', dims: readonly number[]): Tensor => fromNumbers(dtype, dims, Array.from({ length: elementCount(dims) }, (_, i) => ((i * 151 + 7) % 16) - (dtype === 'int4' ? 8 : 0)));
 const whole = (dims: readonly number[], numbers: readonly number[]): Tensor => fromNumbers('int32', dims, numbers);
 
 function bytesOf({ op, inputs, outputs = ['y'], attributes = {}, data, constants = {} }: Case, types?: Readonly<Record<string, Tensor>>): Uint8Array {
@@ -113,6 +115,8 @@ describe('weights of few bits', () => {
     '4 bits': table(4),
     '4 bits, zero points': table(4, { inputs: ['w', 'i', 's', 'z'], constants: { w: bytes([7, 32]), s: sample([7, 2]), z: bytes([7, 1]) } }),
     '8 bits': table(8),
+    'uint4': table(4, { constants: { w: few('uint4', [7, 64]), s: sample([7, 2]) } }),
+    'int4, zero points': table(4, { inputs: ['w', 'i', 's', 'z'], constants: { w: few('int4', [7, 64]), s: sample([7, 2]), z: few('int4', [7, 2]) } }),
   }))('GatherBlockQuantized of %s', async (_, test) => {
     expect(await wrong(graphOf(imported(test)), test.data, await runOnnx(bytesOf(test, { y: sample([2, 2, 64]) }), test.data))).toEqual([]);
   });
