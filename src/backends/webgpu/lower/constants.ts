@@ -1,5 +1,5 @@
 /** Constants as the device stores them. */
-import { type DType, float16ToNumber, fromNumbers, HALF_MAX, numberToFloat16, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
+import { type DType, float16ToNumber, fromNumbers, HALF_MAX, numberToFloat16, retyped, type Tensor, toNumbers, typedView } from '../../../ir/tensor.ts';
 import type { HostArray } from './context.ts';
 import { storageOf } from './tensor.ts';
 
@@ -28,7 +28,7 @@ export function fitHalves(scales: Float32Array, half: boolean): boolean {
 
 /** The elements in row-major order, converted to the device's type; a view of the constant's bytes where they are the same. */
 export function constantArray(tensor: Tensor): HostArray {
-  const view = typedView(tensor);
+  const view = typedView(tensor.dtype === 'float16' ? retyped(tensor, 'float32') : tensor);
   return view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array ? view : hostArray(tensor.dtype, toNumbers(tensor));
 }
 
