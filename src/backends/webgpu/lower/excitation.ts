@@ -19,7 +19,8 @@ const BUFFERS = 4;
 
 type Convolution = Node<'Conv'> | Node<'FusedConv'>;
 
-const isConvolution = (node: AnyNode): node is Convolution => node.op === 'Conv' || node.op === 'FusedConv';
+/** Whether a node that was left to its reader is a squeeze: no other convolution is. */
+export const isConvolution = (node: AnyNode): node is Convolution => node.op === 'Conv' || node.op === 'FusedConv';
 
 function describe(node: Convolution): ConvNode {
   return node.op === 'FusedConv' ? convNode(node, node.attrs, node.attrs.epilogue, node.inputs.slice(3)) : convNode(node, node.attrs, undefined, []);
@@ -43,8 +44,8 @@ function isRow(node: ConvNode, window: ConvWindow): boolean {
 }
 
 /** The kernel of a convolution and of the one before it. */
-export function lowerExcitation(node: ConvNode, before: AnyNode, context: LowerContext): void {
-  const squeeze = describe(before as Convolution);
+export function lowerExcitation(node: ConvNode, before: Convolution, context: LowerContext): void {
+  const squeeze = describe(before);
   const [first, window] = [windowOf(squeeze, context), windowOf(node, context)];
   const x = context.tensorIn(squeeze.x, 'channels-last', 'narrow');
   const channels = paddedChannels(x.dims, x.storage);

@@ -12,7 +12,7 @@ import { asStored, constantArray, once } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { biasOf, convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
 import { columnWeights } from '../conv-weights.ts';
-import { lowerExcitation } from '../excitation.ts';
+import { isConvolution, lowerExcitation } from '../excitation.ts';
 import { fewChannels, runStorage } from '../few-channels.ts';
 import type { RunStorage } from '../../kernels/few-channels.ts';
 import { floatReason } from '../support.ts';
@@ -42,8 +42,8 @@ export function weightsMustBeKnown(node: Node<'Conv' | 'FusedConv' | 'FusedShort
 const DIRECT_CHANNELS = 3;
 
 function lowerConv(node: ConvNode, context: LowerContext): void {
-  const before = context.left(node.x);
-  if (before) return lowerExcitation(node, before.node, context);
+  const before = context.left(node.x)?.node;
+  if (before && isConvolution(before)) return lowerExcitation(node, before, context);
   const window = windowOf(node, context);
   const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
   const runs = runStorage(node, window, context);
