@@ -1,6 +1,6 @@
 /** Constants with scales by block, dequantized on the host: what the importer and a pass of the compiler do alike. */
 import { decodeFewBits, isFewBits } from '../ir/few-bits.ts';
-import { type Dims, type DType, elementCount, fromNumbers, type Tensor, toNumbers, typedView } from '../ir/tensor.ts';
+import { type Dims, type DType, elementCount, fromNumbers, retyped, type Tensor, toNumbers, typedView } from '../ir/tensor.ts';
 
 /** How scales lie along a tensor. */
 export interface ScaleGrid {
@@ -24,7 +24,7 @@ export function scaleIndex({ axis, block, dims, single }: ScaleGrid): (element: 
 /** A constant's numbers. Weights are many: no list of numbers where it can be helped. */
 export function valuesOf(tensor: Tensor): ArrayLike<number> {
   if (isFewBits(tensor.dtype)) return decodeFewBits(tensor.dtype, tensor.data, elementCount(tensor.dims));
-  const view = typedView(tensor);
+  const view = typedView(tensor.dtype === 'float16' || tensor.dtype === 'bfloat16' ? retyped(tensor, 'float32') : tensor);
   return view instanceof Float32Array || view instanceof Int8Array || (view instanceof Uint8Array && tensor.dtype === 'uint8') ? view : toNumbers(tensor);
 }
 

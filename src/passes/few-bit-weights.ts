@@ -1,7 +1,7 @@
 /** Constant matrices of 8 bits or fewer behind a DequantizeLinear, as kernels can read them packed: weights of products, and tables whose rows are gathered. */
 import type { GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
-import { type Dims, elementCount, type Tensor, toNumbers } from '../ir/tensor.ts';
+import { type Dims, elementCount, type Tensor } from '../ir/tensor.ts';
 import { valuesOf } from '../ops/block-scales.ts';
 import { isIdentityPerm, positiveAxis } from './tensors.ts';
 
@@ -59,9 +59,9 @@ function operandsOf({ inputs }: Node<'DequantizeLinear'>, edit: GraphEditor): Op
 
 /** The fewest bits that hold the integers, where blocks are multiples of what kernels read at once. */
 function fewBits({ integers, zero }: Operands, block: number, unit: (bits: PackedBits) => number): FewBits | undefined {
-  const zeros = zero ? [...new Set(toNumbers(zero))] : [0];
+  const zeros = zero ? rangeOf(zero) : { least: 0, most: 0 };
   const bits = PACKED_BITS.find((count) => block % unit(count) === 0 && holds(integers, zeros, count));
-  return bits && { bits, block_size: block, zeroPoint: zeros.length === 1 ? zeros[0] : undefined };
+  return bits && { bits, block_size: block, zeroPoint: zeros.least === zeros.most ? zeros.least : undefined };
 }
 
 /** Depths that share a scale; undefined where scales lie in another way. */
@@ -79,13 +79,35 @@ function rowBlockOf({ axis: given, block_size: block }: Node<'DequantizeLinear'>
   return axis === 1 ? Math.min(block, columns) : undefined;
 }
 
+/** The least and the greatest of a constant's numbers. */
+interface Range {
+  readonly least: number;
+  readonly most: number;
+}
+
+/** Several passes ask of the same weights, which are many. */
+const ranges = new WeakMap<Tensor, Range>();
+
+function rangeOf(tensor: Tensor): Range {
+  const known = ranges.get(tensor);
+  if (known) return known;
+  const values = valuesOf(tensor);
+  let [least, most] = [Infinity, -Infinity];
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    if (value < least) least = value;
+    if (value > most) most = value;
+  }
+  const range = { least, most };
+  ranges.set(tensor, range);
+  return range;
+}
+
 /** Whether so many bits hold every weight, and a byte every zero point, as unsigned integers. */
-function holds(weights: Tensor, zeros: readonly number[], bits: PackedBits): boolean {
+function holds(weights: Tensor, zeros: Range, bits: PackedBits): boolean {
   const shift = unsignedShift(weights.dtype, bits);
-  if (zeros.some((zero) => zero + shift < 0 || zero + shift > 255)) return false;
-  const values = valuesOf(weights);
-  for (let i = 0; i < values.length; i++) if (values[i]! + shift < 0 || values[i]! + shift >= 2 ** bits) return false;
-  return true;
+  const own = rangeOf(weights);
+  return zeros.least + shift >= 0 && zeros.most + shift <= 255 && own.least + shift >= 0 && own.most + shift < 2 ** bits;
 }
 
 /** A product's right operand and the axis along which its depth lies; undefined for what is no such product. */

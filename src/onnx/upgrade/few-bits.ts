@@ -5,6 +5,7 @@
  */
 import { isFewBitsInteger } from '../../ir/few-bits.ts';
 import { type Dims, elementCount, fromNumbers, type Tensor, toNumbers } from '../../ir/tensor.ts';
+import { valuesOf } from '../../ops/block-scales.ts';
 import { NotStaticError, ShapeError, UnsupportedError } from '../../ops/def.ts';
 import type { Scope, SourceNode } from '../scope.ts';
 import { widened } from './few-bit-types.ts';
@@ -117,21 +118,38 @@ function behindDequantize(node: SourceNode, scope: Scope, [integers, scales, zer
   const { rows, columns, bits, block, pitch } = layout;
   const blocks = Math.ceil(columns / block);
   checkWeights(integers, scales, layout);
-  const [read, zero, steps] = [unpacked(integers.data, bits), zeroPoints(zeros, layout, blocks), toNumbers(scales)];
+  const zeroPitch = Math.ceil((blocks * bits) / 8);
+  if (zeros) checkCount('zero points', zeros, rows * zeroPitch);
   const dims = (count: number): Dims => (isTransposed ? [count, rows] : [rows, count]);
-  const bytes = (count: number, value: (row: number, at: number) => number): Tensor => {
-    const data = new Uint8Array(count * rows);
-    const [rowStep, step] = isTransposed ? [1, rows] : [count, 1];
-    for (let row = 0; row < rows; row++) for (let at = 0; at < count; at++) data[row * rowStep + at * step] = value(row, at);
-    return { dtype: 'uint8', dims: dims(count), data };
-  };
-  const byBlock = isTransposed ? Array.from({ length: blocks * rows }, (_, i) => steps[(i % rows) * blocks + Math.floor(i / rows)]!) : steps;
+  const bytes = (packed: Uint8Array, count: number, from: number): Tensor => ({ dtype: 'uint8', dims: dims(count), data: unpackedBytes(packed, { rows, columns: count, bits, pitch: from }, isTransposed) });
+  const middles = (): Tensor => ({ dtype: 'uint8', dims: dims(blocks), data: new Uint8Array(blocks * rows).fill(2 ** (bits - 1)) });
+  const steps = valuesOf(scales);
+  const byBlock = new Float32Array(isTransposed ? blocks * rows : 0);
+  if (isTransposed) for (let row = 0; row < rows; row++) for (let at = 0; at < blocks; at++) byBlock[at * rows + row] = steps[row * blocks + at]!;
   const inputs = [
-    scope.addConstant(bytes(columns, (row, column) => read(row, column, pitch))),
-    scope.addConstant(fromNumbers(scales.dtype, dims(blocks), byBlock)),
-    scope.addConstant(bytes(blocks, zero)),
+    scope.addConstant(bytes(integers.data, columns, pitch)),
+    scope.addConstant(fromNumbers(scales.dtype, dims(blocks), isTransposed ? byBlock : steps)),
+    scope.addConstant(zeros ? bytes(zeros.data, blocks, zeroPitch) : middles()),
   ];
   return scope.emit(node, 'DequantizeLinear', inputs, { axis: isTransposed ? 0 : 1, block_size: block })[0]!;
+}
+
+/** Rows whose columns are transposed together: as many as a cache line has bytes. */
+const ROW_TILE = 64;
+
+/** Integers one to a byte: [rows, columns], or [columns, rows] where they are transposed. Weights are many, so that every step counts. */
+function unpackedBytes(packed: Uint8Array, { rows, columns, bits, pitch }: Pick<Layout, 'rows' | 'columns' | 'bits' | 'pitch'>, isTransposed: boolean): Uint8Array {
+  const bytes = new Uint8Array(columns * rows);
+  const [perByte, mask] = [8 / bits, 2 ** bits - 1];
+  const [rowStep, columnStep] = isTransposed ? [1, rows] : [columns, 1];
+  for (let first = 0; first < rows; first += ROW_TILE) {
+    const end = Math.min(first + ROW_TILE, rows);
+    for (let column = 0; column < columns; column++) {
+      const [from, shift] = [Math.floor(column / perByte), bits * (column % perByte)];
+      for (let row = first; row < end; row++) bytes[row * rowStep + column * columnStep] = (packed[row * pitch + from]! >> shift) & mask;
+    }
+  }
+  return bytes;
 }
 
 /** A·Bᵀ + bias, where row n of B is column n of the product. */

@@ -68,13 +68,13 @@ async function wrong(graph: Graph, data: Case['data'], expected: Readonly<Record
 /** As {@link wrong}, of a case whose op onnxruntime has for the processor. */
 const asOnnxruntime = async (test: Case, tolerance?: number): Promise<readonly string[]> => wrong(graphOf(imported(test)), test.data, await runOnnx(bytesOf(test), test.data), tolerance);
 
-/** A product of 5 rows of 40 with 6 columns of few bits. */
-function product(bits: number, block: number, more: { readonly inputs?: readonly string[]; readonly constants?: Readonly<Record<string, Tensor>>; readonly dtype?: DType } = {}): Case {
+/** A product of 5 rows of 40 with 6 columns, or another number of them, of few bits. */
+function product(bits: number, block: number, more: { readonly inputs?: readonly string[]; readonly constants?: Readonly<Record<string, Tensor>>; readonly dtype?: DType; readonly columns?: number } = {}): Case {
   const blocks = Math.ceil(40 / block);
-  const { dtype = 'float32', inputs = [], constants = {} } = more;
+  const { dtype = 'float32', inputs = [], constants = {}, columns = 6 } = more;
   return {
-    op: 'MatMulNBits', inputs: ['x', 'w', 's', ...inputs], attributes: { K: 40, N: 6, bits, block_size: block },
-    data: { x: sample([5, 40], 13, dtype) }, constants: { w: bytes([6, blocks, (block * bits) / 8]), s: sample([6 * blocks], 3, dtype), ...constants },
+    op: 'MatMulNBits', inputs: ['x', 'w', 's', ...inputs], attributes: { K: 40, N: columns, bits, block_size: block },
+    data: { x: sample([5, 40], 13, dtype) }, constants: { w: bytes([columns, blocks, (block * bits) / 8]), s: sample([columns * blocks], 3, dtype), ...constants },
   };
 }
 
@@ -94,6 +94,7 @@ describe('weights of few bits', () => {
     '4 bits, packed zero points': product(4, 16, { inputs: ['z'], constants: { z: bytes([6 * 2]) } }),
     '4 bits, zero points of floats and a bias': product(4, 16, { inputs: ['z', '', 'b'], constants: { z: sample([6, 3], 5), b: sample([6]) } }),
     '4 bits, columns in an order of their own': product(4, 16, { inputs: ['', 'g'], constants: { g: whole([48], Array.from({ length: 48 }, (_, i) => (i * 7) % 3)) } }),
+    '4 bits, more columns than are transposed together': product(4, 16, { columns: 70, inputs: ['z'], constants: { z: bytes([70 * 2]) } }),
     '8 bits': product(8, 32),
     '8 bits, zero points': product(8, 16, { inputs: ['z'], constants: { z: bytes([6, 3]) } }),
   }))('MatMulNBits of %s', async (_, test) => {

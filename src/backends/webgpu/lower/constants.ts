@@ -28,7 +28,8 @@ export function fitHalves(scales: Float32Array, half: boolean): boolean {
 
 /** The elements in row-major order, converted to the device's type; a view of the constant's bytes where they are the same. */
 export function constantArray(tensor: Tensor): HostArray {
-  const view = typedView(tensor.dtype === 'float16' ? retyped(tensor, 'float32') : tensor);
+  // Tables of language models are hundreds of millions of halves, too many for a list of numbers.
+  const view = typedView(tensor.dtype === 'float16' || tensor.dtype === 'bfloat16' ? retyped(tensor, 'float32') : tensor);
   return view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array ? view : hostArray(tensor.dtype, toNumbers(tensor));
 }
 
