@@ -76,7 +76,7 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
   const inputs = graph.ok ? graph.graph.inputs.map((id) => bindingOf(graph.graph, id)) : own.inputs;
   const input: BuildInput = {
     graph,
-    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own, ...(!request.inputValues && isPacked(model, bindOptions) && { hasFewBits: true }) },
+    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own, ...((request.inputValues?.size ?? 0) === 0 && isPacked(model, bindOptions) && { hasFewBits: true }) },
     options,
     ...(request.pixels && inputs && { pixels: request.pixels(inputs) }),
     ...(request.customOps && { customOps: request.customOps }),

@@ -42,9 +42,9 @@ export default class Verify extends BaseCommand {
     ...FALLBACK_FLAG,
     option: Flags.string({ description: 'backend option, such as threads=1', helpValue: 'KEY=VALUE', multiple: true }),
     ...DEVICE_FLAG,
-    rtol: Flags.string({ description: 'relative tolerance [default: 1e-3; 1e-2 in fp16, 0.1 in int8 and mixed]', helpValue: 'X' }),
+    rtol: Flags.string({ description: 'relative tolerance [default: 1e-3; 1e-2 in fp16 and for models in halves, 0.1 in int8 and mixed]', helpValue: 'X' }),
     atol: Flags.string({
-      description: "absolute tolerance, multiplied by the output's scale [default: 1e-5; 1e-4 against the reference; 2e-2 in fp16, 0.2 in int8 and mixed]",
+      description: "absolute tolerance, multiplied by the output's scale [default: 1e-5; 1e-4 against the reference; 2e-2 in fp16 and for models in halves, 0.2 in int8 and mixed]",
       helpValue: 'X',
     }),
     inputs: Flags.string({ description: "arrays to run instead of test data or seeded inputs, named after the inputs (.npz, or a folder of .npy); arrays named after outputs are the expected values", helpValue: 'PATH' }),

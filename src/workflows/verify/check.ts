@@ -12,6 +12,7 @@ import { reportError, TsrtError } from '../../errors.ts';
 import { DTYPES, elementCount, formatType, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
 import { fixedBatch } from '../../onnx/bind.ts';
+import { computesInHalves } from '../../onnx/halves.ts';
 import { readModel, type OnnxModel, type OnnxValue } from '../../onnx/model.ts';
 import type { TensorValue } from '../../onnx/value.ts';
 import { readTensorFile, type TestValue } from '../../onnx/testdata.ts';
@@ -47,11 +48,15 @@ const MAX_SHAPE_ELEMENTS = 32;
 type Values = ReadonlyMap<string, TensorValue>;
 
 /** What is kept of a model while it is checked: not its weights, which the engine and the reference have already. */
-type Declared = Pick<OnnxModel, 'inputs' | 'outputs'>;
+interface Declared extends Pick<OnnxModel, 'inputs' | 'outputs'> {
+  /** Whether the reference rounds to halves, as the model says. */
+  readonly inHalves: boolean;
+}
 
 function declaredBy(bytes: Uint8Array, folder: string): Declared {
-  const { inputs, outputs } = readModel(bytes, { folder });
-  return { inputs, outputs };
+  const model = readModel(bytes, { folder });
+  const { inputs, outputs } = model;
+  return { inputs, outputs, inHalves: computesInHalves(model) };
 }
 
 /** Inputs and expected outputs. `expected` undefined: ask the reference. */
@@ -85,7 +90,9 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     const trials = testCase.arrays === undefined ? fittingTrials(await readTrials(testCase, model), engine) : [await givenTrial(testCase.arrays, model, engine)];
     const comparedWith: Yardstick = trials.some(({ expected }) => expected) ? 'expected outputs' : 'reference';
     const dtypes = trials.flatMap(({ expected }) => [...(expected?.values() ?? [])].flatMap((value) => (value.kind === 'tensor' ? [value.tensor.dtype] : [])));
-    const tolerance = toleranceFor(comparedWith, settings.tolerance, (engine ?? settings).options.precision, dtypes);
+    const { precision } = (engine ?? settings).options;
+    const roundedByModel = precision === 'fp32' && comparedWith === 'reference' && model.inHalves;
+    const tolerance = toleranceFor(comparedWith, settings.tolerance, roundedByModel ? 'fp16' : precision, dtypes);
     const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, tolerance, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };

@@ -14,6 +14,9 @@
  * broken kernel from rounding (BERT-base and ViT-B/16 in fp16 are off by less than half a percent of their outputs' scale, ResNet-50 in int8, which was calibrated on photographs, by
  * 10 % on noise). How good an answer is, accuracy runs say.
  *
+ * A model whose own nodes compute in halves is rounded by the reference as well, after every node, so that an engine which rounds less often differs
+ * from it by as much as one in fp16 does: the bounds of fp16 hold for every precision of it.
+ *
  * A bfloat16 has 8 bits: next to it lies what differs from it by up to 2⁻⁷ of it, so that 1e-3 would ask for the same bits of whoever rounds
  * at other places than ONNX's reference, which rounds after every step. Its outputs may differ by two units of the last place.
  */

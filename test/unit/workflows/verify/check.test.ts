@@ -7,7 +7,7 @@ import type { Backend } from '../../../../src/backends/backend.ts';
 import { nullBackend } from '../../../../src/backends/null/null.ts';
 import { onnxruntimeBackend } from '../../../../src/backends/onnxruntime/onnxruntime.ts';
 import { serializeEngine } from '../../../../src/engine/file.ts';
-import type { Tensor } from '../../../../src/ir/tensor.ts';
+import { fromNumbers, type Tensor } from '../../../../src/ir/tensor.ts';
 import { encodeTensor } from '../../../../src/onnx/tensor.ts';
 import { findCases } from '../../../../src/workflows/verify/cases.ts';
 import { checkCase, type CheckSettings } from '../../../../src/workflows/verify/check.ts';
@@ -53,6 +53,26 @@ describe('checkCase', () => {
       error: { code: 'MODEL_UNSUPPORTED', message: "the inputs of the model have no elements: 'x' is [0,4]" },
     });
     expect(await check(open, { 'input_0.pb': floats([], [0, 4]), 'output_0.pb': floats([], [0, 4]) })).toMatchObject({ status: 'passed' });
+  });
+
+  it('checks the engine that a build writes: weights of few bits stay packed', async () => {
+    const model = modelBytes({
+      domains: { 'com.microsoft': 1 }, inputs: [value('x', 'float32', [2, 32])], outputs: [value('y', 'float32', [2, 4])],
+      initializers: { w: fromNumbers('uint8', [4, 1, 16], Array.from({ length: 64 }, (_, i) => (i * 37) % 256)), s: floats([0.1, 0.2, 0.3, 0.4]) },
+      nodes: [node('MatMulNBits', ['x', 'w', 's'], ['y'], { K: 32, N: 4, bits: 4, block_size: 32 }, { domain: 'com.microsoft' })],
+    });
+    expect(await check(model)).toMatchObject({ status: 'passed', notices: [expect.stringContaining('weights of few bits stay packed')] });
+  });
+
+  it('gives a model that computes in halves the bounds of fp16, which the reference needs as well', async () => {
+    const halves = fromNumbers('float16', [4], [1, 2, 3, 4]);
+    const scaled = modelBytes({ inputs: [value('x', 'float16', [1, 4])], outputs: [value('y', 'float16', [1, 4])], initializers: { halves }, nodes: [node('Mul', ['x', 'halves'], ['y'])] });
+    expect(await check(scaled)).toMatchObject({ status: 'passed', tolerance: { rtol: 1e-2, atol: 2e-2 } });
+    const stored = modelBytes({
+      inputs: [value('x', 'float32', [1, 4])], outputs: [value('y', 'float32', [1, 4])], initializers: { halves },
+      nodes: [node('Cast', ['halves'], ['floats'], { to: 1 }), node('Mul', ['x', 'floats'], ['y'])],
+    });
+    expect(await check(stored)).toMatchObject({ status: 'passed', tolerance: { rtol: 1e-3, atol: 1e-4 } });
   });
 
   it('runs arrays of the user’s own, and compares with those that are named as outputs', async () => {
