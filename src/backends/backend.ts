@@ -66,6 +66,8 @@ export interface BuildInput {
     readonly outputs: readonly Binding[] | undefined;
     /** Weights of few bits, which the graph holds as floats, in a file that runs as it is at the sizes asked for. */
     readonly hasFewBits?: boolean;
+    /** Products that may quantize what they read to int8 (onnx/accuracy-levels.ts). */
+    readonly allowsInt8?: boolean;
   };
   readonly options: BuildOptions;
   /** Ops of plugins; those in the graph carry their definition, these may be found in it by their patterns. */

@@ -11,6 +11,7 @@ import type { Tensor } from '../ir/tensor.ts';
 import { batchSaid, bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
 import { fewBitsFloats } from '../onnx/few-bits-floats.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
+import { allowsInt8 } from '../onnx/accuracy-levels.ts';
 import { hasFewBits } from '../onnx/upgrade.ts';
 import type { Backend, BuildContext, BuildInput, Unsupported } from './backend.ts';
 import { bindingOf } from './binding.ts';
@@ -76,7 +77,7 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
   const inputs = graph.ok ? graph.graph.inputs.map((id) => bindingOf(graph.graph, id)) : own.inputs;
   const input: BuildInput = {
     graph,
-    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own, ...((request.inputValues?.size ?? 0) === 0 && isPacked(model, bindOptions) && { hasFewBits: true }) },
+    model: { name: modelName, sha256: await sha256Hex(modelBytes), bytes: modelBytes, folder, ...own, ...((request.inputValues?.size ?? 0) === 0 && isPacked(model, bindOptions) && { hasFewBits: true }), ...(allowsInt8(model) && { allowsInt8: true }) },
     options,
     ...(request.pixels && inputs && { pixels: request.pixels(inputs) }),
     ...(request.customOps && { customOps: request.customOps }),

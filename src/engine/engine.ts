@@ -135,6 +135,8 @@ export interface EngineHeader {
   readonly layers: readonly EngineLayer[];
   /** Inputs that take pictures as bytes, with what becomes of them; absent where there are none. */
   readonly pixels?: readonly PixelInput[];
+  /** What products quantize the rows that they read to, in a model that runs unchanged and allows it; absent where none does. */
+  readonly activations?: 'int8';
   /** Choices between kernels, where the backend has any. */
   readonly tactics?: TacticsReport;
   /** What the loading device must have, key by key; compared by name at load (fingerprint.ts). Empty: runs anywhere. */

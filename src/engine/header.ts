@@ -38,8 +38,8 @@ type Optional<K extends keyof EngineHeader> = { [P in K]: EngineHeader[P] | unde
 
 /** Checks the JSON form of a header. Throws HeaderError. */
 export function readHeader(value: unknown): EngineHeader {
-  type Maybe = 'calibration' | 'pixels' | 'tactics' | 'plugins';
-  const { calibration, pixels, tactics, plugins, ...header } = object<Omit<EngineHeader, Maybe> & Optional<Maybe>>({
+  type Maybe = 'calibration' | 'pixels' | 'activations' | 'tactics' | 'plugins';
+  const { calibration, pixels, activations, tactics, plugins, ...header } = object<Omit<EngineHeader, Maybe> & Optional<Maybe>>({
     formatVersion: oneOf([1] as const),
     tool: object({ name: oneOf(['tsrt-bench'] as const), version: text }),
     backend: text,
@@ -52,13 +52,14 @@ export function readHeader(value: unknown): EngineHeader {
     calibration: optional(object({ sha256: text, method: text, dataset: text })),
     layers: array(readLayer),
     pixels: optional(array(readPixels)),
+    activations: optional(oneOf(['int8'] as const)),
     tactics: optional(readTactics),
     requires: record(text),
     notices: array(text),
     plugins: optional(array(object({ name: text, version: text, sha256: text }))),
     backendData: (field) => field.value,
   })({ value, path: '' });
-  return { ...header, ...(calibration && { calibration }), ...(pixels && { pixels }), ...(tactics && { tactics }), ...(plugins && { plugins }) };
+  return { ...header, ...(calibration && { calibration }), ...(pixels && { pixels }), ...(activations && { activations }), ...(tactics && { tactics }), ...(plugins && { plugins }) };
 }
 
 const readBuildOptions: Reader<BuildOptions> = (field) =>

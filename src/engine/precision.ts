@@ -4,7 +4,7 @@
  * A precision that a device lacks could otherwise become another one on the way, and every figure would be of something else.
  */
 import type { DType } from '../ir/tensor.ts';
-import type { EngineLayer, Precision } from './engine.ts';
+import type { EngineHeader, EngineLayer, Precision } from './engine.ts';
 
 /** Shares of an engine's operations by the type of their arithmetic; they add up to 1. */
 export type PrecisionShares = Readonly<Partial<Record<DType, number>>>;
@@ -16,6 +16,14 @@ export function precisionShares(layers: readonly Pick<EngineLayer, 'precision' |
   const sums = new Map<DType, number>();
   for (const { precision, flops } of layers) if (flops > 0) sums.set(precision, (sums.get(precision) ?? 0) + flops);
   return Object.fromEntries([...sums].sort((a, b) => b[1] - a[1]).map(([dtype, flops]) => [dtype, flops / total]));
+}
+
+/**
+ * The precision by whose bounds an engine's answers are judged: a model that runs unchanged may compute more coarsely than the fp32 reference, if it
+ * says itself that it may.
+ */
+export function judgedPrecision(precision: Precision, { activations }: Pick<EngineHeader, 'activations'>): Precision {
+  return activations ?? precision;
 }
 
 /** Types that make up a precision. Mixed is int8 with exceptions. */

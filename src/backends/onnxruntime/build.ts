@@ -43,6 +43,7 @@ interface Content {
   readonly passes: readonly PassReport[];
   readonly calibration?: EngineHeader['calibration'];
   readonly pixels?: EngineHeader['pixels'];
+  readonly activations?: EngineHeader['activations'];
   readonly layers: readonly EngineLayer[];
   readonly notices: readonly string[];
 }
@@ -63,6 +64,7 @@ export async function buildOrtEngine(input: BuildInput, context: BuildContext): 
     passes: content.passes,
     ...(content.calibration && { calibration: content.calibration }),
     ...(content.pixels && { pixels: content.pixels }),
+    ...(content.activations && { activations: content.activations }),
     layers: content.layers,
     requires: {},
     notices: content.notices,
@@ -165,7 +167,11 @@ async function passedThrough(input: BuildInput, why: string): Promise<Content> {
       memory: { weightBytes, activationBytes: 0, workspaceBytes: 0, stagingBytes: sumBytes([...model.inputs, ...outputs]) },
       passes: [],
       layers: [],
-      notices: [`The model runs unchanged, without our passes: ${why}. Its activations are not in the memory ledger.`],
+      ...(model.allowsInt8 && { activations: 'int8' as const }),
+      notices: [
+        `The model runs unchanged, without our passes: ${why}. Its activations are not in the memory ledger.`,
+        ...(model.allowsInt8 ? ['Its products with weights of few bits may quantize what they read to int8 (accuracy_level 4), and its answers have the bounds of int8. The fp32 reference computes them in floats.'] : []),
+      ],
     };
   } finally {
     await session.release();

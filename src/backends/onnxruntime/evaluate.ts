@@ -9,6 +9,7 @@ import type { ReferenceModel, ReferenceSource } from '../backend.ts';
 import { castBindings } from './cast-bindings.ts';
 import { mappedFiles } from './external.ts';
 import { openEarly, readEarly } from './early-reference.ts';
+import { withoutAccuracyLevels } from '../../onnx/accuracy-levels.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { inCarriers } from './few-bits.ts';
 import { loadOrt, reasonOf, SILENT, type OrtSession } from './library.ts';
@@ -29,7 +30,7 @@ export async function evaluateConstants(graph: Graph): Promise<ReadonlyMap<Value
 }
 
 /**
- * Loads a model as its exporter wrote it, or as one of a later opset where onnxruntime lacks kernels of the first ones. Throws TsrtError
+ * Loads a model as its exporter wrote it, but for leave to round (onnx/accuracy-levels.ts), or as one of a later opset where onnxruntime lacks kernels of the first ones. Throws TsrtError
  * MODEL_UNSUPPORTED with onnxruntime's reason where it can't.
  */
 export async function openReference(model: ReferenceSource): Promise<ReferenceModel> {
@@ -37,9 +38,10 @@ export async function openReference(model: ReferenceSource): Promise<ReferenceMo
   const options = { ...PLAIN, intraOpNumThreads: referenceThreads(model) };
   const outside = mappedFiles(model.bytes, model.folder);
   const cast = castBindings(model.bytes);
+  const bytes = cast?.bytes ?? model.bytes;
   let session: OrtSession;
   try {
-    session = await ort.InferenceSession.create(cast?.bytes ?? model.bytes, { ...options, ...outside });
+    session = await ort.InferenceSession.create(withoutAccuracyLevels(bytes) ?? bytes, { ...options, ...outside });
   } catch (cause) {
     const early = readEarly(model);
     if (early) return openEarly(early, options);

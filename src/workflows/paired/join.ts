@@ -7,6 +7,7 @@ import { WORKER_PROTOCOL } from '../../measure/messages.ts';
 import type { PairOutcome, PairPlan, PairSettings } from '../../measure/pairs.ts';
 import type { CaseOutcome, CasePlan } from '../../measure/plan.ts';
 import { type BenchRecord, RECORD_SCHEMA_VERSION } from '../../results/record.ts';
+import { judgedPrecision } from '../../engine/precision.ts';
 import { answerCheck } from '../run/answers.ts';
 import { NO_DEVICE } from '../run/provenance.ts';
 import { measuredRecord, type RecordContext, unbuiltRecord } from '../run/records.ts';
@@ -69,13 +70,13 @@ export function checkProtocol(
   });
 }
 
-async function planOf(side: PreparedSide, { case: entry }: SideCase, { plan, answers }: ReadyEngine): Promise<CasePlan> {
+async function planOf(side: PreparedSide, { case: entry }: SideCase, { plan, answers, facts }: ReadyEngine): Promise<CasePlan> {
   const { worker } = side;
   const expected = 'path' in answers ? await readInputs({ kind: 'file', path: answers.path }, []) : undefined;
   return {
     case: entry,
     ...plan,
-    ...(expected && { checkAnswer: answerCheck(entry.variant.options.precision, expected) }),
+    ...(expected && { checkAnswer: answerCheck(judgedPrecision(entry.variant.options.precision, facts.header), expected) }),
     // The sides may load different plugins: each of its own.
     ...(worker ? { worker } : {}),
   };

@@ -174,7 +174,7 @@ function readyEngines(sweep: Sweep, built: readonly BuiltEngine[], references: R
   return async (engine: BuiltEngine): Promise<ReadyEngine> => {
     request.signal.throwIfAborted();
     const { variant, path, device, environment, header, sha256, prebuilt } = engine;
-    const facts: EngineFacts = { ...pickFigures(engine), header: { notices: header.notices } };
+    const facts: EngineFacts = { ...pickFigures(engine), header: { notices: header.notices, ...(header.activations && { activations: header.activations }) } };
     const source = { kind: 'file', path: await inputs.path(variant.options.batch, header) } as const;
     const plan = { enginePath: path, device, inputs: source, environment };
     const assessed = accuracy?.get(numericsKey(variant.options, prebuilt && sha256));

@@ -4,6 +4,7 @@ import { DEFAULT_TIMING, type MeasurePlan } from '../../measure/plan.ts';
 import type { Case } from '../../results/record.ts';
 import type { Availability, Backend, TensorMap } from '../../backends/backend.ts';
 import { comparable, selectedOutputs } from '../../suite/accuracy.ts';
+import { judgedPrecision } from '../../engine/precision.ts';
 import { answerCheck } from './answers.ts';
 import { type BuiltEngine, engineKey, type EngineOutcome } from './engines.ts';
 import type { TimingInputs } from './inputs.ts';
@@ -40,7 +41,7 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
     const { batch, precision } = entry.variant.options;
     const path = await inputs.path(batch, engine.header);
     const checkAnswer = await rightAnswer(inputs, engine).then(
-      (answer) => answerCheck(precision, answer),
+      (answer) => answerCheck(judgedPrecision(precision, engine.header), answer),
       (error: unknown) => void remarks.set(entry.id, `this variant's answer is unchecked: ${reportError(error).message}`),
     );
     const selected = selectedOutputs(engine.header.outputs, precision);

@@ -42,7 +42,7 @@ function causeOf(error: ErrorReport): FailureCause {
 }
 
 /** What a record says of an engine. */
-export type EngineFacts = Pick<BuiltEngine, 'sha256' | 'bytes' | 'buildMs' | 'buildsMs' | 'prebuilt'> & { readonly header: Pick<BuiltEngine['header'], 'notices' | 'tactics'> & Partial<Pick<BuiltEngine['header'], 'layers'>> };
+export type EngineFacts = Pick<BuiltEngine, 'sha256' | 'bytes' | 'buildMs' | 'buildsMs' | 'prebuilt'> & { readonly header: Pick<BuiltEngine['header'], 'notices' | 'tactics' | 'activations'> & Partial<Pick<BuiltEngine['header'], 'layers'>> };
 
 /** The record of a case that was handed to the measurement. `remarks` become warnings. */
 export function measuredRecord(

@@ -8,6 +8,7 @@ import { readBuildInput, refusal } from '../../backends/compile.ts';
 import type { BuildOptions, Engine, EngineHeader } from '../../engine/engine.ts';
 import type { RegisteredOp } from '../../ir/custom.ts';
 import { examineEngineFile, readEngine } from '../../engine/read.ts';
+import { judgedPrecision } from '../../engine/precision.ts';
 import { reportError, TsrtError } from '../../errors.ts';
 import { DTYPES, elementCount, formatType, sameDims, type DType, type Tensor } from '../../ir/tensor.ts';
 import { seededInputs } from '../../measure/inputs.ts';
@@ -65,7 +66,10 @@ interface Trial {
   readonly expected: Values | undefined;
 }
 
+type JudgedHeader = Pick<EngineHeader, 'activations'>;
+
 interface Checked {
+  readonly tolerance: Tolerance;
   readonly outputs: readonly OutputComparison[];
   readonly notices: readonly string[];
 }
@@ -92,8 +96,8 @@ export async function checkCase(testCase: VerifyCase, settings: CheckSettings, t
     const dtypes = trials.flatMap(({ expected }) => [...(expected?.values() ?? [])].flatMap((value) => (value.kind === 'tensor' ? [value.tensor.dtype] : [])));
     const { precision } = (engine ?? settings).options;
     const roundedByModel = precision === 'fp32' && comparedWith === 'reference' && model.inHalves;
-    const tolerance = toleranceFor(comparedWith, settings.tolerance, roundedByModel ? 'fp16' : precision, dtypes);
-    const { outputs, notices } = await checkTrials({ testCase, bytes, model, trials, tolerance, settings, tools });
+    const toleranceOf = (header: JudgedHeader): Tolerance => toleranceFor(comparedWith, settings.tolerance, judgedPrecision(roundedByModel ? 'fp16' : precision, header), dtypes);
+    const { outputs, notices, tolerance } = await checkTrials({ testCase, bytes, model, trials, toleranceOf, settings, tools });
     const status = outputs.every((output) => output.passed) ? 'passed' : 'failed';
     return { name, modelFile, status, comparedWith, tolerance, outputs, notices };
   } catch (error) {
@@ -116,7 +120,7 @@ interface Work {
   readonly bytes: Uint8Array;
   readonly model: Declared;
   readonly trials: readonly Trial[];
-  readonly tolerance: Tolerance;
+  readonly toleranceOf: (header: JudgedHeader) => Tolerance;
   readonly settings: CheckSettings;
   readonly tools: CheckTools;
 }
@@ -136,12 +140,13 @@ async function checkTrials(work: Work): Promise<Checked> {
   return checkReference(work);
 }
 
-async function checkReference({ bytes, trials, tolerance, tools, testCase }: Work): Promise<Checked> {
+async function checkReference({ bytes, trials, toleranceOf, tools, testCase }: Work): Promise<Checked> {
+  const tolerance = toleranceOf({});
   const reference = await orUnfit(tools.backend.reference!({ bytes, folder: dirname(testCase.modelFile) }));
   try {
     const outputs: OutputComparison[] = [];
     for (const { inputs, expected } of trials) outputs.push(...compareAll(await reference.run(inputs), expected!, tolerance));
-    return { outputs, notices: ['The model ran unchanged and without an engine: it has tensors of strings.'] };
+    return { tolerance, outputs, notices: ['The model ran unchanged and without an engine: it has tensors of strings.'] };
   } finally {
     await reference.dispose();
   }
@@ -150,15 +155,17 @@ async function checkReference({ bytes, trials, tolerance, tools, testCase }: Wor
 async function checkEngine(work: Work): Promise<Checked> {
   const outputs: OutputComparison[] = [];
   const notices = new Set<string>();
+  let tolerance = work.toleranceOf({});
   // Without data there is one trial, whose inputs follow from the bindings.
   for (const trial of work.trials.length > 0 ? work.trials : [undefined]) {
     const { header, frozen, inputs, found } = await engineAnswers(work, trial);
     for (const notice of header.notices) notices.add(notice);
     if (frozen.length > 0) notices.add(`Shapes depend on the values of ${frozen.join(', ')}: built in as constants.`);
     const expected = trial?.expected ?? (await runReference(work, inputs, header));
-    outputs.push(...compareAll(found, expected, work.tolerance));
+    tolerance = work.toleranceOf(header);
+    outputs.push(...compareAll(found, expected, tolerance));
   }
-  return { outputs, notices: [...notices] };
+  return { tolerance, outputs, notices: [...notices] };
 }
 
 interface EngineAnswers {
