@@ -8,7 +8,7 @@ import type { RegisteredOp } from '../ir/custom.ts';
 import { isFewBits, isFewBitsInteger } from '../ir/few-bits.ts';
 import type { PixelInput } from '../ir/pixels.ts';
 import type { Tensor } from '../ir/tensor.ts';
-import { batchSaid, bindInputs, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
+import { batchSaid, bindInputs, derivedDims, fixedBatch, isBindable, resolveType, type BindOptions, unusedDims } from '../onnx/bind.ts';
 import { fewBitsFloats } from '../onnx/few-bits-floats.ts';
 import { readModel, type OnnxModel } from '../onnx/model.ts';
 import { allowsInt8 } from '../onnx/accuracy-levels.ts';
@@ -85,7 +85,7 @@ async function readRequest(request: Omit<CompileRequest, 'backend' | 'context'>)
   };
   const floats = fewBitsFloats(model);
   const rounded = floats.length > 0 ? [`Values quantized to ${floats.join(', ')} are rounded as these types ask; the products behind run in wider floats.`] : [];
-  return { input, notices: [...unusedDims(model, bindOptions), ...rounded] };
+  return { input, notices: [...unusedDims(model, bindOptions), ...derivedDims(model, bindOptions), ...rounded] };
 }
 
 /** The options with the batch that given sizes say, or that the model fixes, where they do. */

@@ -2,10 +2,12 @@
  * Binding of a model's open dimensions: from declared inputs, with symbols, to static types.
  *
  * Rules, strongest first: a shape given for the input; a size given for the symbol; the batch for the batch symbol and for
- * unnamed leading dimensions. What stays open is an error that lists all of it.
+ * unnamed leading dimensions; what the sizes of others make of a symbol that names them (`past + 1`). What stays open is an error that lists all of it.
  */
 import { TsrtError } from '../errors.ts';
 import { tensorBytes, type TensorType } from '../ir/tensor.ts';
+import { shellWord } from '../text.ts';
+import { namesIn, sizeOf } from './dim-expression.ts';
 import { invalid, quote, unsupported } from './invalid.ts';
 import type { OnnxDim, OnnxModel, OnnxType, OnnxValue } from './model.ts';
 import { MAX_ELEMENTS } from './tensor.ts';
@@ -54,24 +56,25 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
   }
   const rebatched = options.rebatch ? replacedBatch(inputs, batch) : undefined;
   const symbols = bindSymbols(inputs, options, batch);
+  for (const [expression, size] of derivedSizes(inputs, symbols)) symbols.set(expression, size);
   const open: OpenSize[] = [];
   const types = new Map<string, TensorType>();
   for (const { name, type } of inputs) {
     const given = own(options.inputShapes, name);
     const dims = given ?? type.dims;
     if (!dims) {
-      open.push({ what: `input ${quote(name)} has no declared rank`, flag: `--shape ${name}=1x…` });
+      open.push({ what: `input ${quote(name)} has no declared rank`, flags: [`--shape ${shellWord(name)}=1x…`] });
       continue;
     }
     const sizes = dims.map((dim, axis): number | undefined => {
       if (typeof dim !== 'number') return dim === '' ? (axis === 0 ? batch : undefined) : symbols.get(dim);
       return rebatched && !given && axis === 0 ? rebatched.to : dim;
     });
-    for (const [axis, size] of sizes.entries()) if (size === undefined) open.push(openDimension(name, dims, axis));
+    for (const [axis, size] of sizes.entries()) if (size === undefined) open.push(openDimension(name, dims, axis, symbols));
     types.set(name, { dtype: type.dtype, dims: sizes.map((size) => size ?? 0) });
   }
   if (open.length > 0) {
-    const flags = [...new Set(open.map(({ flag }) => flag))].join(' ');
+    const flags = [...new Set(open.flatMap(({ flags: each }) => each))].join(' ');
     const fix = `give sizes: ${flags} (in a suite: \`dims\` and \`inputShapes\`)`;
     const [first, ...others] = open.map(({ what }) => what);
     if (others.length === 0) throw unsupported(first!, 'inputs', fix);
@@ -87,8 +90,25 @@ export function bindInputs(inputs: readonly BindableInput[], options: BindOption
 export function unusedDims({ inputs, outputs }: Pick<OnnxModel, 'inputs' | 'outputs'>, { dims = {} }: BindOptions): readonly string[] {
   const declared = [...inputs, ...outputs].flatMap(({ type }) => (type.kind === 'tensor' ? (type.dims ?? []) : []));
   const symbols = [...new Set(declared.flatMap((dim) => (typeof dim === 'string' && dim !== '' ? [dim] : [])))];
-  const unused = Object.keys(dims).filter((name) => !symbols.includes(name));
+  const named = new Set(symbols.flatMap((symbol) => [symbol, ...namesIn(symbol)]));
+  const unused = Object.keys(dims).filter((name) => !named.has(name));
   return unused.map((name) => `The model has no open dimension ${quote(name)} (it has ${symbols.map(quote).join(', ') || 'none'}): the size that was given for it changes nothing.`);
+}
+
+/** What is to be said of sizes that nobody gave: exporters name them for one use of a model (`past + 1` where one token is new), and another needs others. */
+export function derivedDims({ inputs }: Pick<OnnxModel, 'inputs'>, options: BindOptions): readonly string[] {
+  const bindable = inputs.filter(isBindable);
+  const derived = derivedSizes(bindable, bindSymbols(bindable, options, options.batch ?? 1));
+  return [...derived].map(([expression, size]) => `The dimension ${quote(expression)} is ${size}, as its name says; --dim ${shellWord(`${expression}=N`)} makes it another.`);
+}
+
+/** Sizes of symbols that are expressions of others, where none is given for them. */
+function derivedSizes(inputs: readonly BindableInput[], symbols: ReadonlyMap<string, number>): ReadonlyMap<string, number> {
+  const dims = inputs.flatMap(({ type }) => (type.dims ?? []).filter((dim): dim is string => typeof dim === 'string' && !symbols.has(dim)));
+  return new Map(dims.flatMap((dim) => {
+    const size = sizeOf(dim, (name) => symbols.get(name));
+    return size === undefined ? [] : [[dim, size] as const];
+  }));
 }
 
 /** The static form of a declared type, where every dimension is a size or a bound symbol. */
@@ -152,17 +172,21 @@ function replacedBatch(inputs: readonly BindableInput[], to: number): Binding['r
   return from === undefined || from === to ? undefined : { from, to };
 }
 
-/** A size that nothing gives, and the flag that would. */
+/** A size that nothing gives, and the flags that would. */
 interface OpenSize {
   readonly what: string;
-  readonly flag: string;
+  readonly flags: readonly string[];
 }
 
-function openDimension(name: string, dims: readonly OnnxDim[], axis: number): OpenSize {
+function openDimension(name: string, dims: readonly OnnxDim[], axis: number, symbols: ReadonlyMap<string, number>): OpenSize {
   const dim = dims[axis];
-  if (typeof dim === 'string' && dim !== '') return { what: `the dimension ${quote(dim)} of input ${quote(name)} has no size`, flag: `--dim ${dim}=N` };
+  if (typeof dim === 'string' && dim !== '') {
+    const missing = namesIn(dim).filter((each) => !symbols.has(each));
+    const flags = (missing.length > 0 ? missing : [dim]).map((each) => `--dim ${shellWord(each)}=N`);
+    return { what: `the dimension ${quote(dim)} of input ${quote(name)} has no size`, flags };
+  }
   const shape = dims.map((size) => (typeof size === 'number' ? size : 'N')).join('x');
-  return { what: `the dimension ${axis} of input ${quote(name)} has no size`, flag: `--shape ${name}=${shape}` };
+  return { what: `the dimension ${axis} of input ${quote(name)} has no size`, flags: [`--shape ${shellWord(name)}=${shape}`] };
 }
 
 function checkSizes(inputs: readonly BindableInput[], { batch, dims, inputShapes }: BindOptions): void {

@@ -9,6 +9,7 @@ import { TsrtError } from '../../../src/errors.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
 import { elementCount, fromNumbers, type Tensor, type TensorType } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
+import { derivedDims, unusedDims } from '../../../src/onnx/bind.ts';
 import { importGraph, type ImportOptions, type UnsupportedNode } from '../../../src/onnx/import.ts';
 import { readModel } from '../../../src/onnx/model.ts';
 import { encodeTensor } from '../../../src/onnx/tensor.ts';
@@ -74,6 +75,24 @@ describe('sizes', () => {
       `the dimension 'w' of input 'x1' has no size`,
     ]);
     expect(error.fix).toMatch(/dims.*inputShapes/);
+  });
+
+  it('sizes that are sums and products of others follow from them, unless they are given', () => {
+    const model = relu(['N', 'past'], ['N', 'past + new'], ['N', '2*(past - 1)//3']);
+    const sizes = (dims: Record<string, number>) => ['x1', 'x2'].map((id) => dimsOf(graphOf(model, { dims }), id)?.[1]);
+    expect(sizes({ past: 16, new: 1 })).toEqual([17, 10]);
+    expect(sizes({ past: 16, 'past + new': 20 })).toEqual([20, 10]);
+    // What is missing of a sum is asked for; a word that only looks like one, and a size that would be a fraction, as a whole.
+    expect(errorOf(() => graphOf(model, { dims: { past: 16 } })).fix).toMatch(/^give sizes: --dim new=N \(/);
+    expect(errorOf(() => graphOf(relu(['N', 'seq-len'], ['N', 'a b']))).fix).toMatch(/^give sizes: --dim seq-len=N --dim 'a b'=N \(/);
+    expect(errorOf(() => graphOf(relu(['N', 'h'], ['N', 'h / 2']), { dims: { h: 3 } })).fix).toMatch(/^give sizes: --dim 'h \/ 2'=N \(/);
+  });
+
+  it('says which sizes it derived, and of none that it uses that it is not there', () => {
+    const model = readModel(modelBytes(relu(['N', 'new'], ['N', 'past + 1'])));
+    const options = { dims: { new: 1, past: 16, old: 2 } };
+    expect(derivedDims(model, options)).toEqual(["The dimension 'past + 1' is 17, as its name says; --dim 'past + 1=N' makes it another."]);
+    expect(unusedDims(model, options)).toEqual([expect.stringContaining("no open dimension 'old'")]);
   });
 
   it.each<[string, ImportOptions, RegExp]>([
