@@ -8,6 +8,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { deserialize, serialize } from 'node:v8';
 import type { TensorMap } from '../backends/backend.ts';
 import type { Binding } from '../engine/engine.ts';
+import { isAttentionMask } from '../ir/attention-mask.ts';
 import { type Tensor, elementCount, fromNumbers } from '../ir/tensor.ts';
 import { type Random, createRandom, normal } from '../stats/random.ts';
 
@@ -21,7 +22,7 @@ export async function readInputs(source: InputSource, bindings: readonly Binding
     case 'file':
       return deserialize(await readFile(source.path)) as TensorMap;
     case 'seed':
-      return seededInputs(bindings, source.seed);
+      return seededInputs(bindings, source.seed, 'full');
     default:
       return source satisfies never;
   }
@@ -32,10 +33,17 @@ export async function writeTensors(path: string, tensors: TensorMap): Promise<vo
   await writeFile(path, serialize(tensors));
 }
 
-/** Standard normal variates for floating types; 0 or 1 for integers and booleans, which any table index or mask bears. */
-export function seededInputs(bindings: readonly Binding[], seed: number): TensorMap {
+/**
+ * Standard normal variates for floating types; 0 or 1 for integers and booleans, which any table index or mask bears. `masks`: whether attention masks
+ * are full, as for a request of tokens without padding, or drawn like any others, which shows whether they are heeded.
+ */
+export function seededInputs(bindings: readonly Binding[], seed: number, masks: 'full' | 'drawn'): TensorMap {
   const random = createRandom(seed);
-  return Object.fromEntries(bindings.map((binding) => [binding.name, seededTensor(binding, random)]));
+  return Object.fromEntries(bindings.map((binding) => [binding.name, masks === 'full' && isAttentionMask(binding) ? ones(binding) : seededTensor(binding, random)]));
+}
+
+function ones({ dtype, dims }: Binding): Tensor {
+  return fromNumbers(dtype, dims, new Float64Array(elementCount(dims)).fill(1));
 }
 
 function seededTensor({ dtype, dims }: Binding, random: Random): Tensor {

@@ -27,7 +27,7 @@ export function isImage(slot: Slot): slot is ImageSlot {
 /** Suite inputs by name, or by position where the suite gives none. */
 export function matchInputs({ inputs, bindings, batch }: DatasetRequest): Slot[] {
   const listed = bindings.map((binding) => binding.name).join(', ');
-  if (inputs.length === 0) return bindings.map((binding) => slotOf({ kind: 'synthetic', values: valuesByType(binding.dtype) }, binding, batch));
+  if (inputs.length === 0) return bindings.map((binding) => slotOf({ kind: 'synthetic', values: valuesByType(binding) }, binding, batch));
   if (inputs.length !== bindings.length) {
     throw new TsrtError('SUITE_INVALID', `the suite describes ${inputs.length} inputs, but the model has ${bindings.length} (${listed})`, {
       fix: 'describe every input of the model under `inputs`, or none, for seeded numbers of their types',

@@ -2,6 +2,7 @@
  * Seeded inputs for when there is no data. Sample i is the same whatever the batch, so that variants of different batch see
  * the same inputs.
  */
+import { isAttentionMask } from '../ir/attention-mask.ts';
 import { DTYPE_BITS, elementCount, fromNumbers, toNumbers, type DType, type Tensor } from '../ir/tensor.ts';
 import { normalizePixels, type Pixels } from './preprocess.ts';
 import { randomNormal, randomUint32, randomUniform, streamKey } from './random.ts';
@@ -23,8 +24,9 @@ export function syntheticSample(
   return fromNumbers(type.dtype, type.dims, values);
 }
 
-/** What `seededInputs` (measure/inputs.ts) gives a whole request, as a sample of a suite: the same distributions by type. */
-export function valuesByType(dtype: DType): SyntheticInput['values'] {
+/** What `seededInputs` (measure/inputs.ts) gives a whole request to be timed, as a sample of a suite: the same distributions by type, and full attention masks. */
+export function valuesByType({ name, dtype }: { readonly name: string; readonly dtype: DType }): SyntheticInput['values'] {
+  if (isAttentionMask({ name, dtype })) return { distribution: 'constant', value: 1 };
   return dtype.includes('float') ? { distribution: 'normal', mean: 0, std: 1 } : { distribution: 'integers', low: 0, high: 2 };
 }
 

@@ -73,7 +73,7 @@ async function profileEngine(title: string, engine: Engine, backend: Backend, de
       throw new TsrtError('USAGE', `${backend.name} can't time layers on ${session.device.description}`, { fix: 'profile it on a device with timestamp queries, or with another backend' });
     }
     checkRequest(session.inputs, session.header.options.batch);
-    const inputs = seededInputs(session.inputs, seed);
+    const inputs = seededInputs(session.inputs, seed, 'full');
     const clock = session.clock ? createSessionClock(session.clock) : createSystemClock();
     await warmUp(session, inputs, clock);
     const peaks = await session.peaks?.();

@@ -12,7 +12,7 @@ import { openEarly, readEarly } from './early-reference.ts';
 import { withoutAccuracyLevels } from '../../onnx/accuracy-levels.ts';
 import { exportGraph } from '../../onnx/export.ts';
 import { inCarriers } from './few-bits.ts';
-import { loadOrt, reasonOf, SILENT, type OrtSession } from './library.ts';
+import { loadOrt, reasonOf, runError, SILENT, type OrtSession } from './library.ts';
 import { fromOrt, refuseForeignOutputs, valueFromOrt, valueToOrt } from './tensors.ts';
 import { referenceThreads } from './threads.ts';
 
@@ -57,7 +57,9 @@ export async function openReference(model: ReferenceSource): Promise<ReferenceMo
     outputNames: session.outputNames,
     async run(inputs) {
       const feeds = Object.fromEntries([...inputs].map(([name, value]) => [name, valueToOrt(ort, value)]));
-      const outputs = await session.run(feeds);
+      const outputs = await session.run(feeds).catch((cause: unknown) => {
+        throw runError(cause);
+      });
       return new Map(session.outputNames.map((name) => [name, valueFromOrt(outputs[name]!, cast?.outputs.get(name))]));
     },
     dispose: () => session.release(),

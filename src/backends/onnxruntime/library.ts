@@ -58,3 +58,16 @@ export function reasonOf(error: unknown): string {
   const [line = ''] = message.split('\n');
   return line.replace(/\/onnxruntime_src\/\S+ /g, '').replace(SIGNATURE, ' ').replace(/\s+/g, ' ').trim();
 }
+
+/** What a run that onnxruntime refused is to the user: TsrtError MODEL_UNSUPPORTED with its words, or OUT_OF_MEMORY. */
+export function runError(cause: unknown): Error {
+  const message = reasonOf(cause);
+  if (/bad_alloc|failed to allocate|out of memory/i.test(message)) {
+    return new TsrtError('OUT_OF_MEMORY', `onnxruntime ran out of memory: ${message}`, { fix: 'use a smaller batch', cause });
+  }
+  return new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't run the model on these inputs", {
+    details: [message],
+    fix: 'check that the inputs are what the model expects',
+    cause,
+  });
+}

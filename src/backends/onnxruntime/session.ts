@@ -8,7 +8,7 @@ import type { Engine } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import type { DeviceInfo, Execution, Session, TensorMap } from '../backend.ts';
 import { checkInputs } from '../inputs.ts';
-import { reasonOf, loadOrt, openSession, type Ort, type OrtSession, type OrtTensor } from './library.ts';
+import { reasonOf, loadOrt, openSession, runError, type Ort, type OrtSession, type OrtTensor } from './library.ts';
 import { sessionOptions } from './options.ts';
 import { EXTERNAL_PREFIX, MODEL_PART } from './parts.ts';
 import { fromOrt, toOrt } from './tensors.ts';
@@ -107,18 +107,6 @@ function invalidEngine(why: string, cause?: unknown): TsrtError {
 function providerError(provider: string, cause: unknown): TsrtError {
   return new TsrtError('BACKEND_UNAVAILABLE', `onnxruntime's provider ${provider} does not work here: ${reasonOf(cause)}`, {
     fix: `Use the option provider=cpu, or install what ${provider} needs (a GPU, its driver, and for cuda and tensorrt onnxruntime-node's CUDA libraries).`,
-    cause,
-  });
-}
-
-function runError(cause: unknown): Error {
-  const message = reasonOf(cause);
-  if (/bad_alloc|failed to allocate|out of memory/i.test(message)) {
-    return new TsrtError('OUT_OF_MEMORY', `onnxruntime ran out of memory: ${message}`, { fix: 'use a smaller batch', cause });
-  }
-  return new TsrtError('MODEL_UNSUPPORTED', "onnxruntime can't run the model on these inputs", {
-    details: [message],
-    fix: 'check that the inputs are what the model expects',
     cause,
   });
 }

@@ -80,7 +80,7 @@ export async function debugLayers(request: LayersRequest): Promise<LayersResult>
   const { graph } = input.graph;
   const bindings = graph.inputs.map((name) => ({ name, ...typeOf(graph, name) }));
   checkRequest(bindings, input.options.batch);
-  const inputs: TensorMap = arrays ? Object.fromEntries(arrays.inputs) : seededInputs(bindings, request.seed);
+  const inputs: TensorMap = arrays ? Object.fromEntries(arrays.inputs) : seededInputs(bindings, request.seed, 'drawn');
 
   const reference = registry.backend('onnxruntime');
   const compared = new Map<ValueId, Omit<ValueReading, 'addedDb'>>();

@@ -15,7 +15,6 @@ import type { Case, Provenance } from '../../results/record.ts';
 import { RECORD_SCHEMA_VERSION } from '../../results/record.ts';
 import { selectedOutputs } from '../../suite/accuracy.ts';
 import type { AccuracyBudget, Suite } from '../../suite/schema.ts';
-import { reportError } from '../../errors.ts';
 import { TOOL_VERSION } from '../../version.ts';
 import { inModelFile, readModelFile } from '../model-file.ts';
 import { type AccuracyOutcome, assessAccuracy, numericsKey } from '../run/accuracy.ts';
@@ -27,7 +26,7 @@ import type { PrebuiltEngines } from '../run/prebuilt.ts';
 import { type PreparedRun, prepareRun } from '../run/prepare.ts';
 import { createProvenance, gitRevision, NO_DEVICE, PACKAGES } from '../run/provenance.ts';
 import type { EngineFacts, UnbuiltEngine } from '../run/records.ts';
-import { rightAnswer } from '../run/plan.ts';
+import { rightAnswer, whyUnchecked } from '../run/plan.ts';
 import { openReferences, type References } from '../run/reference.ts';
 import type { RunRequest } from '../run/request.ts';
 import type { Sweep } from '../run/sweep.ts';
@@ -166,7 +165,7 @@ function readyEngines(sweep: Sweep, built: readonly BuiltEngine[], references: R
           await writeTensors(path, answer);
           return { path };
         },
-        (error: unknown) => ({ unknown: `the answers are unchecked: ${reportError(error).message}` }),
+        (error: unknown) => ({ unknown: `the answers are unchecked: ${whyUnchecked(error)}` }),
       );
     written.set(key, known);
     return known;

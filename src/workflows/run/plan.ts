@@ -28,6 +28,12 @@ export async function rightAnswer(inputs: TimingInputs, { header, backend }: Pic
   return comparable(await inputs.answer(header.options.batch, backend), header, { kind: 'raw' });
 }
 
+/** What the reference says against a request, in its own words. */
+export function whyUnchecked(error: unknown): string {
+  const { message, details = [] } = reportError(error);
+  return [message, ...details].join(': ');
+}
+
 /** Where the reference can't answer, cases are measured all the same, and their records say that the answer is unchecked. */
 export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, EngineOutcome>, inputs: TimingInputs): Promise<PlanWithRemarks> {
   const { request, suite, cases } = sweep;
@@ -42,7 +48,7 @@ export async function measurePlan(sweep: Sweep, outcomes: ReadonlyMap<string, En
     const path = await inputs.path(batch, engine.header);
     const checkAnswer = await rightAnswer(inputs, engine).then(
       (answer) => answerCheck(judgedPrecision(precision, engine.header), answer),
-      (error: unknown) => void remarks.set(entry.id, `this variant's answer is unchecked: ${reportError(error).message}`),
+      (error: unknown) => void remarks.set(entry.id, `this variant's answer is unchecked: ${whyUnchecked(error)}`),
     );
     const selected = selectedOutputs(engine.header.outputs, precision);
     if (checkAnswer && selected.length > 0) remarks.set(entry.id, `not compared with fp32, because ${precision} may select other elements: ${selected.join(', ')}`);

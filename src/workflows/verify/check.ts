@@ -115,6 +115,14 @@ async function orUnfit<T>(work: Promise<T>): Promise<T> {
   });
 }
 
+/** Drawn numbers may be no data for a model (a length of 0, an index beyond a table): its own words, and what helps. */
+async function orNoData<T>(trial: Trial | undefined, run: Promise<T>): Promise<T> {
+  return run.catch((cause: unknown) => {
+    if (trial || !(cause instanceof TsrtError) || cause.code !== 'MODEL_UNSUPPORTED') throw cause;
+    throw new TsrtError('DATASET_INVALID', 'the model does not take seeded inputs', { details: cause.details, fix: 'give inputs that mean something to it: --inputs FILE.npz; or try another --seed', cause });
+  });
+}
+
 interface Work {
   readonly testCase: VerifyCase;
   readonly bytes: Uint8Array;
@@ -161,7 +169,7 @@ async function checkEngine(work: Work): Promise<Checked> {
     const { header, frozen, inputs, found } = await engineAnswers(work, trial);
     for (const notice of header.notices) notices.add(notice);
     if (frozen.length > 0) notices.add(`Shapes depend on the values of ${frozen.join(', ')}: built in as constants.`);
-    const expected = trial?.expected ?? (await runReference(work, inputs, header));
+    const expected = trial?.expected ?? (await runReference(work, trial, inputs, header));
     tolerance = work.toleranceOf(header);
     outputs.push(...compareAll(found, expected, tolerance));
   }
@@ -183,9 +191,9 @@ async function engineAnswers(work: Work, trial: Trial | undefined): Promise<Engi
   if (!trial) checkRequest(header.inputs, header.options.batch);
   const session = await tools.backend.load(engine, { device: settings.device, signal: undefined });
   try {
-    const inputs = trial?.inputs ?? fromTensors(seededInputs(session.inputs, settings.seed));
+    const inputs = trial?.inputs ?? fromTensors(seededInputs(session.inputs, settings.seed, 'drawn'));
     const given = new Map([...inputs].filter(([name]) => !frozen.includes(name)));
-    return { header, frozen, inputs, found: fromTensors(await orUnfit(session.run(toTensors(given)))) };
+    return { header, frozen, inputs, found: fromTensors(await orUnfit(orNoData(trial, session.run(toTensors(given))))) };
   } finally {
     await session.dispose();
   }
@@ -264,14 +272,14 @@ function smallInputs(inputs: Values, dtypes: readonly DType[]): Map<string, Tens
 }
 
 /** What the model gives; one that fixes its batch gives it for the samples of an engine of another in portions. */
-async function runReference({ tools, bytes, testCase, model }: Work, inputs: Values, header: EngineHeader): Promise<Values> {
+async function runReference({ tools, bytes, testCase, model }: Work, trial: Trial | undefined, inputs: Values, header: EngineHeader): Promise<Values> {
   const { referenceBackend } = tools;
   if (!referenceBackend.reference) throw new Error(`the backend ${referenceBackend.name} has no reference`);
   const reference = await orUnfit(referenceBackend.reference({ bytes, folder: dirname(testCase.modelFile) }));
   try {
     const [own, batch] = [fixedBatch(model.inputs), header.inputs[0]?.dims[0]];
-    if (own === undefined || batch === undefined || batch === own) return await orUnfit(reference.run(inputs));
-    return fromTensors(await orUnfit(runInPortions(reference, toTensors(inputs), batch, own)));
+    if (own === undefined || batch === undefined || batch === own) return await orUnfit(orNoData(trial, reference.run(inputs)));
+    return fromTensors(await orUnfit(orNoData(trial, runInPortions(reference, toTensors(inputs), batch, own))));
   } finally {
     await reference.dispose();
   }

@@ -82,14 +82,25 @@ describe('seededInputs', () => {
       { name: 'ids', dtype: 'int64', dims: [200] },
       { name: 'mask', dtype: 'bool', dims: [200] },
     ] as const;
-    const inputs = seededInputs(bindings, 5);
+    const inputs = seededInputs(bindings, 5, 'full');
     const x = toNumbers(inputs['x']!);
     expect(Math.abs(x.reduce((sum, value) => sum + value, 0) / 1000)).toBeLessThan(0.1);
     expect(inputs['half']).toMatchObject({ dtype: 'float16', dims: [2, 3] });
     expect(inputs['half']!.data).toHaveLength(12);
     for (const name of ['ids', 'mask']) expect(new Set(toNumbers(inputs[name]!))).toEqual(new Set([0, 1]));
-    expect(seededInputs(bindings, 5)).toEqual(inputs);
-    expect(seededInputs(bindings, 6)).not.toEqual(inputs);
+    expect(seededInputs(bindings, 5, 'full')).toEqual(inputs);
+    expect(seededInputs(bindings, 6, 'full')).not.toEqual(inputs);
+  });
+
+  test('attention masks are full where a request is timed', () => {
+    const bindings = [
+      { name: 'attention_mask', dtype: 'int64', dims: [1, 40] },
+      { name: 'decoder_attention_mask', dtype: 'bool', dims: [1, 40] },
+      { name: 'no_attention_mask_type', dtype: 'int64', dims: [1, 40] },
+    ] as const;
+    const found = (masks: 'full' | 'drawn') => Object.values(seededInputs(bindings, 5, masks)).map((tensor) => new Set(toNumbers(tensor)).size);
+    expect(found('full')).toEqual([1, 1, 2]);
+    expect(found('drawn')).toEqual([2, 2, 2]);
   });
 });
 

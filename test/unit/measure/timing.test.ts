@@ -31,7 +31,7 @@ async function nullSession(options: Record<string, string | number> = {}): Promi
 async function load(scenario: Partial<Scenario>, options: Record<string, string | number> = {}, executionNs = MS): Promise<Timings> {
   const session = await nullSession(options);
   const full = { ...SINGLE_STREAM, ...scenario };
-  const lanes = await openLanes(session, seededInputs(session.inputs, 1), full.streams, full.transfers);
+  const lanes = await openLanes(session, seededInputs(session.inputs, 1, 'full'), full.streams, full.transfers);
   const policy = { sampleMs: 100, minSamples: 5, maxSamples: 200 };
   return timeLoad({ lanes, clock: createSessionClock(session.clock!), scenario: full, policy, executionNs, minSampleNs: 0, seed: 3 });
 }
@@ -300,7 +300,7 @@ describe('measureRound', () => {
     const session = await nullSession({ latencyNs: 1000 });
     const timing = { sampleMs: 1, minSamples: 5, maxSamples: 20, maxWarmupMs: 200 };
     const scenario = { ...SINGLE_STREAM, transfers: false };
-    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario };
+    const options = { inputs: seededInputs(session.inputs, 1, 'full'), clock: createSessionClock(session.clock!), scenario };
     const { reading } = await measureRound({ ...options, session, timing, quantumNs: 500, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
     expect(reading.executionsPerSample).toBe(500);
     expect(reading.samplesNs).toEqual(Array.from({ length: 5 }, () => 500_000));
@@ -310,7 +310,7 @@ describe('measureRound', () => {
   test('reads a device’s own yardstick after the warm-up', async () => {
     const session: Session = { ...(await nullSession()), yardstick: () => Promise.resolve({ durationNs: 1234, clock: 'device' as const }) };
     const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
-    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
+    const options = { inputs: seededInputs(session.inputs, 1, 'full'), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
     const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
     expect(reading.yardstick).toEqual([{ workload: 'gpu-clock', durationNs: 1234 }]);
     expect(reading.deviceNs).toBeUndefined();
@@ -319,7 +319,7 @@ describe('measureRound', () => {
   test('asks a device with a clock of its own what an execution takes it', async () => {
     const session: Session = { ...(await nullSession()), deviceTime: () => Promise.resolve(900) };
     const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
-    const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
+    const options = { inputs: seededInputs(session.inputs, 1, 'full'), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
     const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
     expect(reading.deviceNs).toBe(900);
   });
@@ -328,7 +328,7 @@ describe('measureRound', () => {
     for (const ns of [0, -5, Number.NaN, Number.POSITIVE_INFINITY]) {
       const session: Session = { ...(await nullSession()), deviceTime: () => Promise.resolve(ns), yardstick: () => Promise.resolve({ durationNs: ns, clock: 'host' as const }) };
       const timing = { sampleMs: 1, minSamples: 1, maxSamples: 1, maxWarmupMs: 200 };
-      const options = { inputs: seededInputs(session.inputs, 1), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
+      const options = { inputs: seededInputs(session.inputs, 1, 'full'), clock: createSessionClock(session.clock!), scenario: SINGLE_STREAM };
       const { reading } = await measureRound({ ...options, session, timing, quantumNs: 0, seed: 1, warmUps: new WarmUps(), onSampling: () => {} });
       expect([reading.deviceNs, reading.yardstick]).toEqual([undefined, []]);
     }

@@ -244,6 +244,7 @@ describe('synthetic datasets', () => {
     const bindings = [
       { name: 'x', dtype: 'float32' as const, dims: [4, 400] },
       { name: 'ids', dtype: 'int64' as const, dims: [4, 30] },
+      { name: 'attention_mask', dtype: 'int64' as const, dims: [4, 30] },
       { name: 'scale', dtype: 'float16' as const, dims: [2] },
     ];
     const request = requestOf({ inputs: [], bindings, batch: 4 });
@@ -251,6 +252,7 @@ describe('synthetic datasets', () => {
     expect(Math.abs(x.reduce((sum, value) => sum + value, 0) / x.length)).toBeLessThan(0.1);
     expect(x.reduce((sum, value) => sum + value * value, 0) / x.length).toBeCloseTo(1, 0);
     expect(new Set((await rows(request, 'ids')).flat())).toEqual(new Set([0, 1]));
+    expect(new Set((await rows(request, 'attention_mask')).flat())).toEqual(new Set([1]));
   });
 
   it('make pictures that use the range and are smooth', async () => {

@@ -72,6 +72,16 @@ describe('checkCase', () => {
     expect(await check(packed())).toMatchObject({ status: 'passed', tolerance: { rtol: 1e-3 }, notices: [expect.stringContaining('weights of few bits stay packed')] });
   });
 
+  it('says that seeded inputs are no data for a model, and what to give', async () => {
+    const beyond = modelBytes({
+      inputs: [value('i', 'int64', [64])], outputs: [value('y', 'float32', [64])], initializers: { one: floats([5]) }, nodes: [node('Gather', ['one', 'i'], ['y'])],
+    });
+    expect(await check(beyond)).toMatchObject({
+      status: 'error',
+      error: { code: 'DATASET_INVALID', message: 'the model does not take seeded inputs', details: [expect.stringContaining('Gather')], fix: expect.stringContaining('--inputs FILE.npz') },
+    });
+  });
+
   it('compares with floats where products may quantize what they read, by the bounds of int8', async () => {
     const rounded = await check(packed({ accuracy_level: 4 }));
     expect(rounded).toMatchObject({ status: 'passed', tolerance: { rtol: 0.1, atol: 0.2 }, notices: [expect.anything(), expect.stringContaining('accuracy_level 4')] });
