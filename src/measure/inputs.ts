@@ -8,7 +8,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { deserialize, serialize } from 'node:v8';
 import type { TensorMap } from '../backends/backend.ts';
 import type { Binding } from '../engine/engine.ts';
-import { isAttentionMask } from '../ir/attention-mask.ts';
+import { fullMask, isAttentionMask } from '../ir/attention-mask.ts';
 import { type Tensor, elementCount, fromNumbers } from '../ir/tensor.ts';
 import { type Random, createRandom, normal } from '../stats/random.ts';
 
@@ -39,11 +39,7 @@ export async function writeTensors(path: string, tensors: TensorMap): Promise<vo
  */
 export function seededInputs(bindings: readonly Binding[], seed: number, masks: 'full' | 'drawn'): TensorMap {
   const random = createRandom(seed);
-  return Object.fromEntries(bindings.map((binding) => [binding.name, masks === 'full' && isAttentionMask(binding) ? ones(binding) : seededTensor(binding, random)]));
-}
-
-function ones({ dtype, dims }: Binding): Tensor {
-  return fromNumbers(dtype, dims, new Float64Array(elementCount(dims)).fill(1));
+  return Object.fromEntries(bindings.map((binding) => [binding.name, masks === 'full' && isAttentionMask(binding) ? fullMask(binding) : seededTensor(binding, random)]));
 }
 
 function seededTensor({ dtype, dims }: Binding, random: Random): Tensor {

@@ -6,6 +6,7 @@ import { liveLowerBound, type Lifetime } from '../../engine/memory.ts';
 import type { Binding, Engine, EngineHeader, EngineLayer, MemoryLedger } from '../../engine/engine.ts';
 import { TsrtError } from '../../errors.ts';
 import { pluginWayOut } from '../compile.ts';
+import { fullMask, isAttentionMask } from '../../ir/attention-mask.ts';
 import { isFewBits } from '../../ir/few-bits.ts';
 import { consumers, typeOf, type Graph } from '../../ir/graph.ts';
 import { formatType, sameDims, tensorBytes } from '../../ir/tensor.ts';
@@ -192,7 +193,7 @@ function checkOwnBindings(bindings: readonly Binding[], why: string): void {
 export async function outputBindings(session: OrtSession, inputs: readonly Binding[], declared: readonly Binding[]): Promise<readonly Binding[]> {
   const ort = await loadOrt();
   refuseForeignOutputs(session);
-  const feeds = Object.fromEntries(inputs.map((binding) => [binding.name, toOrt(ort, zeros(binding))]));
+  const feeds = Object.fromEntries(inputs.map((binding) => [binding.name, toOrt(ort, isAttentionMask(binding) ? fullMask(binding) : zeros(binding))]));
   // Zeros may be no valid input; then shapes that depend on data stay unknown.
   const trial = await session.run(feeds).catch(() => undefined);
   return session.outputNames.map((name): Binding => {

@@ -211,6 +211,26 @@ describe('weights of few bits', () => {
     expect(engine.header.inputs).toEqual([{ name: 'x', dtype: 'float32', dims: [2, 32] }]);
   });
 
+  it('leave what is declared of outputs to a trial, for which a mask is full', async () => {
+    // The cache has 6 rows, and of 4 tokens more rows than the 4 that the exporter thought of.
+    const model = modelBytes({
+      opset: 17, domains: { 'com.microsoft': 1 },
+      inputs: [value('x', 'float32', [1, 4, 32]), value('attention_mask', 'int64', [1, 4]), ...['k', 'v'].map((name) => value(name, 'float32', [1, 1, 6, 8]))],
+      outputs: [value('y', 'float32', [1, 4, 8]), ...['ks', 'vs'].map((name) => value(name, 'float32', [1, 1, 'total', 8]))],
+      initializers: {
+        w: fromNumbers('uint8', [24, 1, 16], Array.from({ length: 384 }, (_, i) => (i * 37) % 256)), s: floats(Array.from({ length: 24 }, () => 0.1)),
+        one: ints([1]), four: fromNumbers('int32', [], [4]),
+      },
+      nodes: [
+        node('MatMulNBits', ['x', 'w', 's'], ['qkv'], { K: 32, N: 24, bits: 4, block_size: 32 }, { domain: 'com.microsoft' }),
+        node('ReduceSum', ['attention_mask', 'one'], ['sum']), node('Sub', ['sum', 'one'], ['last']), node('Cast', ['last'], ['lengths'], { to: 6 }),
+        node('GroupQueryAttention', ['qkv', '', '', 'k', 'v', 'lengths', 'four'], ['y', 'ks', 'vs'], { num_heads: 1, kv_num_heads: 1 }, { domain: 'com.microsoft' }),
+      ],
+    });
+    const { outputs } = (await build(model)).header;
+    expect(outputs.map(({ name, dims }) => [name, dims])).toEqual([['y', [1, 4, 8]], ['ks', [1, 1, 6, 8]], ['vs', [1, 1, 6, 8]]]);
+  });
+
   it('are floats where the file fixes another size than is asked for', async () => {
     expect((await build(packed(1), { batch: 2 })).header.layers.map(({ kind }) => kind)).toEqual(['MatMul']);
   });
