@@ -18,6 +18,7 @@ import { runModel } from '../helpers/ort.ts';
 import { installPacked } from '../helpers/packed.ts';
 import { noDevice } from '../helpers/swiftshader.ts';
 import { noise } from '../device/helpers.ts';
+import { ints, modelBytes, node, value } from '../unit/onnx/models.ts';
 import { workplace, type Workplace } from './cli.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -48,6 +49,51 @@ function colours(): Uint8Array {
   graph.input('photo', { dtype: 'uint8', dims: [1, 224, 224, 3] });
   const planes = graph.node('Transpose', [graph.node('Cast', ['photo'], { to: 'float32', saturate: 1 })], { perm: [0, 3, 1, 2] });
   return exportGraph(graph.finish([graph.node('Flatten', [graph.node('GlobalAveragePool', [planes], {})], { axis: 1 }, { outputs: ['means'] })]));
+}
+
+const VOCABULARY = 64;
+
+/** One layer as onnxruntime-genai's builder writes it: heads of 16, two of queries and one of keys and values, products with weights of 4 bits. */
+function decoder(): Uint8Array {
+  const domain = 'com.microsoft';
+  const packed = (name: string, columns: number) => ({
+    [`${name}.weight`]: fromNumbers('uint8', [columns, 1, 16], Array.from({ length: columns * 16 }, (_, i) => (i * 151 + columns) % 256)),
+    [`${name}.scales`]: fromNumbers('float32', [columns], noise(columns, columns).map((value) => 0.05 + 0.02 * value)),
+  });
+  const product = (name: string, data: string, output: string, N: number) => node('MatMulNBits', [data, `${name}.weight`, `${name}.scales`], [output], { K: 32, N, bits: 4, block_size: 32 }, { domain });
+  const angles = (turn: (angle: number) => number) => fromNumbers('float32', [64, 8], Array.from({ length: 512 }, (_, i) => turn(Math.floor(i / 8) * 100 ** (-(i % 8) / 8))));
+  const cache = (name: string, length: string) => ['key', 'value'].map((part) => value(`${name}.0.${part}`, 'float32', ['batch_size', 1, length, 16]));
+  return modelBytes({
+    opset: 17, domains: { [domain]: 1 },
+    inputs: [value('input_ids', 'int64', ['batch_size', 'sequence_length']), value('attention_mask', 'int64', ['batch_size', 'total_sequence_length']), ...cache('past_key_values', 'past_sequence_length')],
+    outputs: [value('logits', 'float32', ['batch_size', 'sequence_length', VOCABULARY]), ...cache('present', 'total_sequence_length')],
+    initializers: {
+      table: fromNumbers('float32', [VOCABULARY, 32], noise(VOCABULARY * 32, 7)), gain: fromNumbers('float32', [32], new Float32Array(32).fill(1)), one: ints([1]), last: fromNumbers('int64', [], [1]),
+      cos: angles(Math.cos), sin: angles(Math.sin), ...packed('qkv', 64), ...packed('out', 32), ...packed('head', VOCABULARY),
+    },
+    nodes: [
+      node('ReduceSum', ['attention_mask', 'one'], ['sum']), node('Sub', ['sum', 'one'], ['before']), node('Cast', ['before'], ['seqlens_k'], { to: 6 }),
+      node('Shape', ['attention_mask'], ['sizes']), node('Gather', ['sizes', 'last'], ['length']), node('Cast', ['length'], ['total'], { to: 6 }),
+      node('Gather', ['table', 'input_ids'], ['tokens']), node('SimplifiedLayerNormalization', ['tokens', 'gain'], ['normed'], { axis: -1 }),
+      product('qkv', 'normed', 'rows', 64),
+      node('GroupQueryAttention', ['rows', '', '', 'past_key_values.0.key', 'past_key_values.0.value', 'seqlens_k', 'total', 'cos', 'sin'], ['attended', 'present.0.key', 'present.0.value'], { num_heads: 2, kv_num_heads: 1, do_rotary: 1 }, { domain }),
+      product('out', 'attended', 'projected', 32), node('SkipSimplifiedLayerNormalization', ['tokens', 'projected', 'gain'], ['hidden'], {}, { domain }),
+      product('head', 'hidden', 'logits', VOCABULARY),
+    ],
+  });
+}
+
+/** What onnxruntime goes on with, a whole request for each token. */
+async function continued(prompt: readonly number[], length: number): Promise<readonly number[]> {
+  const tokens = [...prompt];
+  while (tokens.length < length) {
+    const row = (numbers: readonly number[]) => fromNumbers('int64', [1, tokens.length], numbers);
+    const empty = fromNumbers('float32', [1, 1, 0, 16], []);
+    const request = { input_ids: row(tokens), attention_mask: row(tokens.map(() => 1)), 'past_key_values.0.key': empty, 'past_key_values.0.value': empty };
+    const scores = toNumbers((await runModel(decoder(), new Map(Object.entries(request)))).get('logits')!).slice(-VOCABULARY);
+    tokens.push(classOf(scores));
+  }
+  return tokens.slice(prompt.length);
 }
 
 /** What onnxruntime gives for a picture of one value. */
@@ -98,7 +144,7 @@ describe.each([
   { backend: 'webgpu', flags: ['--backend', 'webgpu', '--device', 'swiftshader'], env: { TSRT_BENCH_SWIFTSHADER: '1' }, loads: ['webgpu'] },
 ])('in Node on $backend (webgpu: skipped without SwiftShader)', ({ backend, flags, env, loads }) => {
   const skipped = backend === 'webgpu' && noDevice;
-  const node = (words: readonly string[], more = {}) => execute(process.execPath, words, { cwd: place.folder, env: { ...process.env, ...env, ...more } });
+  const program = (words: readonly string[], more = {}) => execute(process.execPath, words, { cwd: place.folder, env: { ...process.env, ...env, ...more } });
   beforeAll(async () => {
     if (skipped) return;
     await build('npx tsrt-bench build resnet50.onnx --output resnet50.engine', ...flags);
@@ -108,21 +154,21 @@ describe.each([
 
   it.skipIf(skipped)('app.mjs and classify.mjs give what onnxruntime gives', async () => {
     const expected = await scoresOf(0);
-    expect(distance(numbersIn((await node(['app.mjs'])).stdout), expected)).toBeLessThan(1e-4);
-    expect((await node(['classify.mjs'])).stdout).toMatch(new RegExp(`^(cpu-.*|swiftshader): class ${classOf(expected)}\n$`));
+    expect(distance(numbersIn((await program(['app.mjs'])).stdout), expected)).toBeLessThan(1e-4);
+    expect((await program(['classify.mjs'])).stdout).toMatch(new RegExp(`^(cpu-.*|swiftshader): class ${classOf(expected)}\n$`));
   });
 
   it.skipIf(skipped)('several.mjs, batched.mjs, prepared.mjs and photo.mjs, too', async () => {
     const firsts = await Promise.all(Array.from({ length: 10 }, async (_, i) => (await scoresOf(i / 8))[0]!));
-    expect(distance(numbersIn((await node(['several.mjs'])).stdout), firsts.slice(0, 8))).toBeLessThan(1e-3);
-    expect(distance(numbersIn((await node(['batched.mjs'])).stdout), firsts)).toBeLessThan(1e-3);
-    expect(distance(numbersIn((await node(['prepared.mjs'])).stdout), (await scoresOf(0)).slice(0, 3))).toBeLessThan(1e-4);
-    expect(distance(numbersIn((await node(['photo.mjs'])).stdout), [10, 200, 60])).toBeLessThan(2);
+    expect(distance(numbersIn((await program(['several.mjs'])).stdout), firsts.slice(0, 8))).toBeLessThan(1e-3);
+    expect(distance(numbersIn((await program(['batched.mjs'])).stdout), firsts)).toBeLessThan(1e-3);
+    expect(distance(numbersIn((await program(['prepared.mjs'])).stdout), (await scoresOf(0)).slice(0, 3))).toBeLessThan(1e-4);
+    expect(distance(numbersIn((await program(['photo.mjs'])).stdout), [10, 200, 60])).toBeLessThan(2);
   });
 
   it.skipIf(skipped)('loads what the backend needs, without the compiler', async () => {
     const folder = await temporaryFolder();
-    await node(['classify.mjs'], { NODE_V8_COVERAGE: folder });
+    await program(['classify.mjs'], { NODE_V8_COVERAGE: folder });
     const reports = await Promise.all((await readdir(folder)).map(async (file) => JSON.parse(await readFile(join(folder, file), 'utf8')) as { readonly result: readonly { readonly url: string }[] }));
     const urls = reports.flatMap(({ result }) => result.map(({ url }) => url));
     const files = urls.filter((url) => /\/tsrt-bench\/dist\//.test(url));
@@ -132,6 +178,14 @@ describe.each([
     const packages = new Set([...urls, ...own].flatMap((from) => /(?:^|\/)node_modules\/(?!tsrt-bench)([^/]+)\//.exec(from)?.[1] ?? []));
     expect(['onnxruntime-common', 'onnxruntime-node', 'webgpu', 'protobufjs', 'onnx-proto', 'zod'].filter((name) => packages.has(name))).toEqual(loads);
   });
+});
+
+it('generate.mjs goes on as onnxruntime does without padding, the prompt on onnxruntime and the tokens on webgpu (where SwiftShader is)', async () => {
+  await place.write('decoder.onnx', decoder());
+  await build('npx tsrt-bench build decoder.onnx --dim sequence_length=8');
+  await build('npx tsrt-bench build decoder.onnx --dim sequence_length=1', ...(noDevice ? [] : ['--backend', 'webgpu', '--device', 'swiftshader']));
+  const { stdout } = await execute(process.execPath, ['generate.mjs'], { cwd: place.folder, env: { ...process.env, TSRT_BENCH_SWIFTSHADER: '1' } });
+  expect(numbersIn(stdout)).toEqual(await continued([5, 17, 30, 42, 9], 32));
 });
 
 it('refused.mjs says what is wrong and what to do', async () => {
