@@ -3,9 +3,13 @@
  *
  * The scale may stand after the product or on Q and K (exporters split it as √s on each); K may come transposed or with the
  * transpose to take in. Three-dimensional attention (batch and heads in one axis) runs as a batch of one.
+ *
+ * Where heads of queries share keys and values (grouped queries, Ainslie et al. 2023, arXiv:2305.13245) and there is one row, as for a token behind a cache,
+ * the heads that share become rows: keys and values are read once for all of them, and no copy for each is made.
  */
 import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, ValueId } from '../ir/graph.ts';
+import { type Dims, sameDims } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
 import { broadcastsTo } from '../ops/shapes.ts';
 import { rulePass } from './pass.ts';
@@ -118,10 +122,17 @@ function replace(node: AnyNode, scores: Scores, value: ValueId, edit: GraphEdito
   const origins = unionOrigins(...scores.nodes);
   const operands = [scores.query, scores.key, value];
   if (output.dims.length === 4) {
+    const shared = sharedHeads(scores, value, output.dims, edit);
+    if (shared) {
+      const inputs = [shared.query, shared.key, shared.value, scores.mask ?? ''];
+      const attention = edit.add({ op: 'FusedAttention', inputs, attrs, origins, name: node.name, type: { dtype: output.dtype, dims: shared.dims } });
+      becomeReshape(node, attention, node.origins, edit);
+      return;
+    }
     edit.replaceNode(node, { op: 'FusedAttention', inputs: [...operands, scores.mask ?? ''], attrs, origins });
     return;
   }
-  const batched = operands.map((id) => unsqueeze(id, node, edit));
+  const batched = operands.map((id) => viewAs(id, [1, ...edit.type(id).dims], node.origins, edit));
   const type = { dtype: output.dtype, dims: [1, ...output.dims] };
   // A mask of rank 3 or less broadcasts to [1, B, S, L] as it stands.
   const inputs = [...batched, scores.mask ?? ''];
@@ -129,12 +140,36 @@ function replace(node: AnyNode, scores: Scores, value: ValueId, edit: GraphEdito
   becomeReshape(node, attention, node.origins, edit);
 }
 
-function unsqueeze(id: ValueId, node: AnyNode, edit: GraphEditor): ValueId {
-  const { dtype, dims } = edit.type(id);
-  const batched = [1, ...dims];
-  const inputs = [id, addInts(edit, batched, `${id}_shape`)];
-  const attrs = { allowzero: batched.includes(0) ? (1 as const) : (0 as const) };
-  return edit.add({ op: 'Reshape', inputs, attrs, origins: node.origins, name: `${id}_batched`, type: { dtype, dims: batched } });
+interface SharedHeads extends Record<'query' | 'key' | 'value', ValueId> {
+  /** Of the attention: [batch, heads of keys, heads of queries that share one, size]. */
+  readonly dims: Dims;
+}
+
+/** The operands with the heads that share as rows; undefined where none share, where there are more rows, and where the mask tells heads apart. */
+function sharedHeads({ query, key, mask }: Scores, value: ValueId, [batch, heads, rows, size]: Dims, edit: GraphEditor): SharedHeads | undefined {
+  const columns = [key, value].map((id) => beforeRepeated(id, edit));
+  const [own, other] = columns.map((id) => (id === undefined ? undefined : edit.type(id).dims[1]));
+  if (rows !== 1 || own === undefined || own !== other || (mask && (edit.type(mask).dims.at(-3) ?? 1) !== 1)) return undefined;
+  const view = (id: ValueId, dims: Dims): ValueId => viewAs(id, dims, edit.producer(id)?.origins ?? [], edit);
+  const unrepeated = columns.map((id) => view(id!, edit.type(id!).dims.toSpliced(2, 1))) as [ValueId, ValueId];
+  return { query: view(query, [batch!, own, heads! / own, edit.type(query).dims[3]!]), key: unrepeated[0], value: unrepeated[1], dims: [batch!, own, heads! / own, size!] };
+}
+
+/** [batch, heads, 1, …], where `id` is every head of it several times. */
+function beforeRepeated(id: ValueId, edit: GraphEditor): ValueId | undefined {
+  const joined = edit.producer(id);
+  const repeated = joined?.op === 'Reshape' ? edit.producer(joined.inputs[0]!) : undefined;
+  if (repeated?.op !== 'Expand') return undefined;
+  const [batch, heads, ...rest] = edit.type(id).dims;
+  const [from, to] = [edit.type(repeated.inputs[0]!).dims, edit.type(repeated.outputs[0]!).dims];
+  const isByHead = sameDims(to.toSpliced(2, 1, 1), from) && sameDims(to.toSpliced(1, 2, heads!), [batch!, heads!, ...rest]);
+  return isByHead ? repeated.inputs[0] : undefined;
+}
+
+function viewAs(id: ValueId, dims: Dims, origins: readonly string[], edit: GraphEditor): ValueId {
+  const inputs = [id, addInts(edit, dims, `${id}_shape`)];
+  const attrs = { allowzero: dims.includes(0) ? (1 as const) : (0 as const) };
+  return edit.add({ op: 'Reshape', inputs, attrs, origins, name: `${id}_viewed`, type: { dtype: edit.type(id).dtype, dims } });
 }
 
 // softmax(s·QKᵀ + mask)·V = attention(Q, K, V, mask)

@@ -222,6 +222,20 @@ describe('GroupQueryAttention', () => {
     await expectSame(before, graph);
   });
 
+  it.each(Object.entries({
+    'one row': [grouped({ ...rotary, rows: 1, cache: 4, last: [4, 2] }), 0],
+    'one row, without a mask': [grouped({ rows: 1, cache: 4, isKnown: true }), 0],
+    'two rows': [grouped({ ...rotary, rows: 2, cache: 4, last: [5], isKnown: true }), 2],
+    // The mask is another for each head.
+    'one row, with sinks': [grouped({ rows: 1, cache: 4, isKnown: true, inputs: ['', '', '', '', 'h'], constants: { h: sample([4]) } }), 2],
+  } satisfies Record<string, [Case, number]>))('keys and values of %s are copied for the heads that share them, or not, on webgpu', async (_, [test, copies]) => {
+    const before = graphOf(imported(test));
+    const { graph } = await optimize(before, 'webgpu');
+    const { FusedAttention, Expand = 0 } = countOps(graph);
+    expect({ FusedAttention, Expand }).toEqual({ FusedAttention: 1, Expand: copies });
+    await expectSame(before, graph);
+  });
+
   it('norms queries and keys by head, which onnxruntime does on other devices than the processor', async () => {
     const gains = { gq: sample([size], 41), gk: sample([size], 23) };
     const { data, constants, ...plain } = grouped({ ...rotary, rows: 1, cache: 4, constants: { ...angles, ...gains } });
