@@ -236,10 +236,10 @@ function sessionsByBatch(sessions: readonly BatchSession[]): ReadonlyMap<number,
     const { batch } = session.header.options;
     const why = whyApart(session);
     if (why !== undefined) throw new TsrtError('USAGE', `requests can't be joined: ${why}`, { fix: 'run the sessions of such a model by themselves' });
-    if (byBatch.has(batch)) throw new TsrtError('USAGE', `two of the sessions are for batch ${batch}`, { fix: 'give one for each batch; streams of one session run several batches at once' });
     if (!alike(first.inputs, session.inputs) || !alike(first.outputs, session.outputs)) {
-      throw new TsrtError('USAGE', 'the sessions are of different models: their inputs and outputs must be the same except for the batch', { fix: 'build all of them from one model, with --batch' });
+      throw new TsrtError('USAGE', 'the sessions are of different models or sizes: their inputs and outputs must be the same except for the batch', { fix: 'build all of them from one model, with --batch, and give those of other sizes a batcher of their own (`serve` takes NAME=FILE)' });
     }
+    if (byBatch.has(batch)) throw new TsrtError('USAGE', `two of the sessions are for batch ${batch}`, { fix: 'give one for each batch; streams of one session run several batches at once' });
     byBatch.set(batch, session);
   }
   return byBatch;

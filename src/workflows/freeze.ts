@@ -64,7 +64,10 @@ function tensorFor({ name, type }: OnnxValue, words: readonly string[]): Tensor 
   const open = declared.filter((dim) => typeof dim === 'string').length;
   const known = elementCount(declared.filter((dim) => typeof dim === 'number'));
   const dims = declared.map((dim) => (typeof dim === 'number' ? dim : words.length / known));
-  if (open > 1 || !dims.every(Number.isSafeInteger) || elementCount(dims) !== words.length) {
+  if (open > 1) {
+    throw misuse(`input '${name}' is ${dtype}[${declared.map((dim) => (dim === '' ? '?' : dim)).join(',')}], and values can fill one open size only`, 'export the model with the other sizes of this input fixed');
+  }
+  if (!dims.every(Number.isSafeInteger) || elementCount(dims) !== words.length) {
     throw misuse(`input '${name}' is ${dtype}[${declared.map((dim) => (dim === '' ? '?' : dim)).join(',')}], which ${words.length} value${words.length === 1 ? '' : 's'} can't fill`, 'give all its elements, separated by commas, in row-major order');
   }
   const values = words.map((text) => numberOf(name, dtype, text));

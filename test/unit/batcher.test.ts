@@ -241,6 +241,7 @@ describe('a batcher', () => {
     ['an output of any length', [fakeSession(4, { outputs: [{ name: 'y', dtype: 'float32', dims: [4, 2], dynamic: true }] }).session], {}, /output 'y' float32\[4,2\] has as many rows as the data give/],
     ['two sessions of a batch', [fakeSession(4).session, fakeSession(4).session], {}, /two of the sessions are for batch 4/],
     ['two models', [fakeSession(4).session, fakeSession(2, { inputs: [{ name: 'x', dtype: 'float32', dims: [2, 3] }] }).session], {}, /of different models/],
+    ['one model at two sizes', [fakeSession(4).session, fakeSession(4, { inputs: [{ name: 'x', dtype: 'float32', dims: [4, 3] }] }).session], {}, /of different models or sizes/],
     ['a delay below 0', [fakeSession(1).session], { maxQueueDelayMs: -1 }, /maxQueueDelayMs: expected milliseconds from 0 to 60000, found -1/],
     ['a delay that is none', [fakeSession(1).session], { maxQueueDelayMs: Number.NaN }, /maxQueueDelayMs/],
     ['half a queue', [fakeSession(1).session], { maxQueueSize: 0.5 }, /maxQueueSize/],

@@ -57,6 +57,11 @@ describe('freeze', () => {
     expect(readModel(bytes).inputs.map(({ name }) => name)).toEqual(['x']);
   });
 
+  it('refuses values for several open sizes, which they could fill in many ways', async () => {
+    const mask = modelBytes({ inputs: [value('x', 'float32', [2]), value('mask', 'int64', ['batch', 'length'])], outputs: [value('y', 'float32', [2])], nodes: [node('Relu', ['x'], ['y'])] });
+    await expect(frozen(mask, 'mask=1,1')).rejects.toThrow("input 'mask' is int64[batch,length], and values can fill one open size only");
+  });
+
   it('keeps fields that no schema here knows', async () => {
     // Field 500 of the model: three bytes.
     const extra = new Uint8Array([0xa2, 0x1f, 3, 7, 8, 9]);
