@@ -18,7 +18,7 @@ export function describeInspection(inspection: Inspection, engine: EngineHeader 
   if (!engine) return lines;
   lines.push('', ...describeEngine(engine));
   if (detail.passes) lines.push('', ...describePasses(engine));
-  if (detail.layers) lines.push('', ...describeLayers(engine));
+  if (detail.layers && engine.layers.length > 0) lines.push('', ...describeLayers(engine));
   if (detail.tactics) lines.push('', ...describeTactics(engine));
   if (!detail.passes && !detail.layers && !detail.tactics) lines.push('', '--passes shows what each pass did, --layers every layer, --tactics which kernels were chosen.');
   return lines;
@@ -62,6 +62,9 @@ function describeFile({ file, fileBytes, parts }: EngineInspection): string[] {
   return [`engine   ${file}, ${formatBytes(fileBytes)}`, ...parts.map(({ name, bytes }) => `part     ${name} ${formatBytes(bytes)}`)];
 }
 
+/** Of a model that runs unchanged. */
+const UNKNOWN_LAYERS = "the backend's own; profile shows them with their times";
+
 function describeEngine(engine: EngineHeader): string[] {
   const { options, memory, requires } = engine;
   const extras = Object.entries(options.backendOptions).map(([key, value]) => `, ${key} ${value}`);
@@ -75,7 +78,7 @@ function describeEngine(engine: EngineHeader): string[] {
     ...engine.inputs.map(({ name, dtype, dims }) => `input    ${name} ${dtype}[${dims.join(',')}]`),
     ...(engine.pixels ?? []).map(({ input, layout }) => `pictures ${input}: bytes by rows, normalized and put in ${layout} by the engine`),
     ...engine.outputs.map(({ name, dtype, dims }) => `output   ${name} ${dtype}[${dims.join(',')}]`),
-    `layers   ${engine.layers.length}: ${[...kinds].sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${count} ${kind}`).join(', ')}`,
+    `layers   ${engine.layers.length === 0 ? UNKNOWN_LAYERS : `${engine.layers.length}: ${[...kinds].sort((a, b) => b[1] - a[1]).map(([kind, count]) => `${count} ${kind}`).join(', ')}`}`,
     ...(shares ? [`runs in  ${describeShares(shares)} (share of the operations; --layers has each)`] : []),
     `memory   weights ${formatBytes(memory.weightBytes)}, activations ${formatBytes(memory.activationBytes)}, workspace ${formatBytes(memory.workspaceBytes)}, staging ${formatBytes(memory.stagingBytes)}`,
     `needs    ${needs.length > 0 ? needs.join('; ') : 'any device of the backend'}`,

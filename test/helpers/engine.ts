@@ -31,6 +31,7 @@ export function sampleHeader(overrides: Partial<EngineHeader> = {}): EngineHeade
       { name: 'relu', kind: 'Relu', precision: 'float32', origins: [], flops: 1, bytes: 2 },
     ],
     pixels: [{ input: 'x', layout: 'NCHW', dtype: 'float16', scale: [1 / 255, 0.5, 2], shift: [-1, 0, 1e-3] }],
+    activations: 'int8',
     requires: { adapter: 'fake' },
     notices: ['nothing to see'],
     backendData: { plan: [{ step: 'dispatch', groups: [1, 2, 3] }], nothing: null },
