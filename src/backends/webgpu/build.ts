@@ -7,7 +7,7 @@ import { WINDOWS } from '../../passes/names.ts';
 import type { PassReport } from '../../passes/pass.ts';
 import { bindingOf } from '../binding.ts';
 import { checkFits, outOfMemory } from './fits.ts';
-import { type Assembled, assemble } from './lower/assemble.ts';
+import { assemble } from './lower/assemble.ts';
 import type { InPlace, LowerOptions, Program } from './lower/context.ts';
 import { lowerGraph } from './lower/lower.ts';
 import type { DeviceProfile } from './profile.ts';
@@ -30,7 +30,8 @@ export interface Built {
  */
 export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOptions = {}): Built {
   const program = lowerGraph(graph, profile, options);
-  const { plan, weights, memory } = assembleWithin(program, profile, options.streams);
+  checkTensors(program, profile);
+  const { plan, weights, memory } = assemble(program, profile, options.streams);
   checkFits(plan, profile);
   const { workspaceBytes } = options;
   if (workspaceBytes !== undefined && memory.workspaceBytes > workspaceBytes) {
@@ -42,15 +43,11 @@ export function buildPlan(graph: Graph, profile: DeviceProfile, options: LowerOp
   return { plan, weights, layers: program.layers, memory, inPlace: program.inPlace, inputs: graph.inputs.map(binding), outputs: graph.outputs.map(binding) };
 }
 
-/** The memory planner knows bytes, not devices: its RangeError is a tensor that no buffer of this device can hold. */
-function assembleWithin(program: Program, profile: DeviceProfile, streams: number | undefined): Assembled {
-  try {
-    return assemble(program, profile, streams);
-  } catch (error) {
-    const largest = program.tensorBytes.reduce((most, bytes) => Math.max(most, bytes), 0);
-    if (!(error instanceof RangeError) || largest <= profile.maxBufferBytes) throw error;
-    throw outOfMemory(largest, `${largest} in one tensor, but the device allows ${profile.maxBufferBytes} in one buffer (maxBufferSize)`, error);
-  }
+/** A tensor that no buffer of this device can hold has no place in a plan. */
+function checkTensors({ steps, inputs, outputs, tensorBytes }: Program, { maxBufferBytes }: DeviceProfile): void {
+  const bound = [...steps.flatMap(({ call }) => call.operands), ...[...inputs, ...outputs].map(({ tensor }) => tensor)];
+  const largest = bound.reduce((most, { id }) => Math.max(most, tensorBytes[id]!), 0);
+  if (largest > maxBufferBytes) throw outOfMemory(largest, `${largest} in one tensor, but the device allows ${maxBufferBytes} in one buffer (maxBufferSize)`);
 }
 
 /** Concat, split and slice without copies, where kernels are fused at all. */

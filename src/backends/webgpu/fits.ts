@@ -24,9 +24,6 @@ export function checkFits(plan: Plan, { maxBufferBytes, maxBindingBytes, memoryB
 }
 
 /** `why` follows the total: `the device has …`. */
-export function outOfMemory(neededBytes: number, why: string, cause?: unknown): TsrtError {
-  return new TsrtError('OUT_OF_MEMORY', `the engine needs ${neededBytes} bytes of device memory: ${why}`, {
-    fix: 'build with a smaller batch or smaller inputs, or dispose other sessions first',
-    ...(cause !== undefined && { cause }),
-  });
+export function outOfMemory(neededBytes: number, why: string): TsrtError {
+  return new TsrtError('OUT_OF_MEMORY', `the engine needs ${neededBytes} bytes of device memory: ${why}`, { fix: 'build with a smaller batch or smaller inputs, or dispose other sessions first' });
 }
