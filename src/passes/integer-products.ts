@@ -160,7 +160,7 @@ export const integerProducts: Pass = {
     ]),
 };
 
-/** DequantizeLinear of constants that no product took: the same evaluator as for every constant, but for scales by block, which make large floats of small integers. */
+/** DequantizeLinear of constants that no product took: they would be dequantized in every run, into as much memory. */
 export const foldDequantized: Pass = {
   name: 'fold-dequantized',
   summary: 'weights that no integer kernel reads are dequantized at build',

@@ -36,6 +36,27 @@ const gather = (name = 'i', axis = 0) => (b: ReturnType<typeof newGraphBuilder>,
   return [b.node('Gather', [w, name], { axis })];
 };
 
+describe('weights that no kernel reads as they are', () => {
+  it.each([
+    ['int8', 0, [40]],
+    ['uint8', 1, [41]],
+    ['int8', 0, []],
+  ] as const)('%s along axis %i, scales %j: are dequantized at build, however many there are', async (dtype, axis, scales) => {
+    const dims = [40, 41, 4, 4];
+    const range = dtype === 'int8' ? ([-128, 128] as const) : ([0, 256] as const);
+    const b = newGraphBuilder('convolution');
+    b.input('x', { dtype: 'float32', dims: [1, 41, 5, 5] });
+    const operands = [fromNumbers(dtype, dims, numbers(dims, range)), fromNumbers('float32', scales, numbers(scales, [1, 9]).map((step) => step / 640)), fromNumbers(dtype, scales, numbers(scales, range))];
+    const w = b.node('DequantizeLinear', operands.map((tensor) => b.constant(tensor)), { axis, block_size: 0 });
+    const graph = b.finish([b.node('Conv', ['x', w], { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [4, 4], pads: [0, 0, 0, 0], strides: [1, 1] })]);
+    for (const fusion of ['on', 'off'] as const) {
+      const { graph: folded } = await optimize(graph, 'webgpu', { fusion });
+      expect(folded.nodes.map(({ op }) => op)).toEqual(['Conv']);
+      await expectSame(graph, folded);
+    }
+  });
+});
+
 describe('weight-only', () => {
   it.each(Object.entries({
     '4 bits by blocks': [network({ zeros: true }, product), 4],
