@@ -58,6 +58,7 @@ export type {
   LayerTime,
   LoadOptions,
   LoadSteps,
+  Loop,
   ObservedMemory,
   ReferenceModel,
   ReferenceSource,

@@ -16,7 +16,8 @@ import { TsrtError, withPlace } from './errors.ts';
 
 export { createBatcher, type Batcher, type BatcherOptions, type BatchReport, type BatchSession } from './batcher.ts';
 export { deserializeEngine };
-export type { DeviceInfo, DevicePeaks, DeviceYardstick, Execution, LayerTime, LoadSteps, ObservedMemory, Session, TensorMap } from './backends/backend.ts';
+export { startLoop } from './backends/loop.ts';
+export type { DeviceInfo, DevicePeaks, DeviceYardstick, Execution, LayerTime, LoadSteps, Loop, ObservedMemory, Session, TensorMap } from './backends/backend.ts';
 export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision, TacticsReport } from './engine/engine.ts';
 export type { PassReport } from './passes/pass.ts';
 export { elementCount, formatType, fromNumbers, toNumbers, typedView, type Dims, type DType, type Tensor, type TensorType } from './ir/tensor.ts';

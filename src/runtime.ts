@@ -18,8 +18,9 @@ import { checkCompatible } from './engine/fingerprint.ts';
 import { TsrtError } from './errors.ts';
 
 export { deserializeEngine, openDevice };
+export { startLoop } from './backends/loop.ts';
 export { createBatcher, type Batcher, type BatcherOptions, type BatchReport, type BatchSession } from './batcher.ts';
-export type { DeviceInfo, DevicePeaks, DeviceYardstick, Execution, LayerTime, LoadSteps, ObservedMemory, Session, TensorMap } from './backends/backend.ts';
+export type { DeviceInfo, DevicePeaks, DeviceYardstick, Execution, LayerTime, LoadSteps, Loop, ObservedMemory, Session, TensorMap } from './backends/backend.ts';
 export type { DriverFacts, WebgpuDevice } from './backends/webgpu/device.ts';
 export type { DeviceProfile } from './backends/webgpu/profile.ts';
 export type { Binding, BuildOptions, Engine, EngineHeader, EngineLayer, MemoryLedger, Precision, TacticsReport } from './engine/engine.ts';

@@ -158,6 +158,11 @@ export interface Session {
   run(inputs: TensorMap): Promise<TensorMap>;
   /** Puts inputs where the device reads them, so that execution can be timed without transfers. Leave them as they are for as long as the execution lives. */
   prepare(inputs: TensorMap): Promise<Execution>;
+  /**
+   * Requests in a row, where the backend can keep what is carried from one to the next on its device (see startLoop in loop.ts, which checks names
+   * and types beforehand); undefined for what it can't.
+   */
+  loop?(carried: Readonly<Record<string, string>>, state: TensorMap): Promise<Loop | undefined>;
   /** Planned bytes. */
   readonly memory: MemoryLedger;
   observeMemory(): ObservedMemory;
@@ -220,6 +225,15 @@ export interface Execution {
   execute(count: number): Promise<void>;
   /** The outputs of these inputs, whatever ran in the session meanwhile. */
   download(): Promise<TensorMap>;
+  dispose(): Promise<void>;
+}
+
+/** Requests in a row, in which outputs become inputs of the next one. They run in the order in which they are asked for. */
+export interface Loop {
+  /** One request: the inputs that are not carried, and the outputs that are not. A request that fails leaves what is carried as it was, or as it would have made it. */
+  step(inputs: TensorMap): Promise<TensorMap>;
+  /** The carried inputs of the next step. */
+  state(): Promise<TensorMap>;
   dispose(): Promise<void>;
 }
 

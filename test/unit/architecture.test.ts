@@ -143,7 +143,7 @@ describe('architecture', () => {
     // One is started for each case and round, and what it holds counts as the engine's memory.
     { what: 'a measuring process', entry: 'measure/worker.ts', loads: 'backends/webgpu/session.ts', without: /^(onnx|ops|passes|quantize|commands|workflows|suite|results|kit)\/|\/(lower|kernels|tactics|wgsl)\//, packages: ['env-paths', 'fastest-levenshtein', 'tinybench'] },
     // Of the backends, a program loads those whose engines it opens, which start without the compiler as the measuring process does.
-    { what: "a user's program", entry: 'node.ts', loads: 'engine/read.ts', without: /^(?!node\.ts|batcher\.ts|backends\/inputs\.ts|errors\.ts|version\.ts|engine\/|ir\/(tensor|few-bits)\.ts)/, packages: [] },
+    { what: "a user's program", entry: 'node.ts', loads: 'engine/read.ts', without: /^(?!node\.ts|batcher\.ts|backends\/(inputs|loop)\.ts|errors\.ts|version\.ts|engine\/|ir\/(tensor|few-bits)\.ts)/, packages: [] },
   ])('$what starts without the compiler and without packages that it may not need', ({ entry, loads, without, packages: expected }) => {
     const { files, outside } = reach(entry, ({ dynamic }) => !dynamic);
     expect(files).toContain(loads);

@@ -10,15 +10,17 @@
  * has one queue. Independent requests become parallel work by a larger batch.
  */
 import type { Binding, Engine } from '../../engine/engine.ts';
-import { type Plan, type PlanBinding, PlanError, readPlan, stagingBytes, streamsOf } from '../../engine/plan.ts';
+import { bindingBytes, type Plan, type PlanBinding, PlanError, readPlan, stagingBytes, streamsOf } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { formatType } from '../../ir/tensor.ts';
-import type { DevicePeaks, DeviceYardstick, Execution, LayerTime, Session, TensorMap } from '../backend.ts';
+import type { DevicePeaks, DeviceYardstick, Execution, LayerTime, Loop, Session, TensorMap } from '../backend.ts';
 import { quantile, sortSamples } from '../../stats/samples.ts';
 import { checkInputs } from '../inputs.ts';
+import { carriedInputs, givenInputs } from '../loop.ts';
 import type { WebgpuDevice } from './device.ts';
 import { encodeExecutions, passesOf } from './encode.ts';
 import { InputSet } from './input-set.ts';
+import { carriedBindings, createLoop, planOf } from './loop.ts';
 import { measurePeaks } from './peaks.ts';
 import { createReadback, type Readback } from './readback.ts';
 import { createResources, type Resources } from './resources.ts';
@@ -120,6 +122,8 @@ class WebgpuSession implements Session {
   readonly #plain: InputSet;
   /** For further executions of other inputs. */
   readonly #sets = new Set<InputSet>();
+  /** What loops read their outputs with. */
+  readonly #loops = new Set<Readback>();
   /** Submits whose answers are waited for. */
   #underWay = 0;
   /** The last answer was waited for. Where the host is slower than the device, it can't use an early start, and pays for it. */
@@ -199,6 +203,54 @@ class WebgpuSession implements Session {
     };
   }
 
+  async loop(carried: Readonly<Record<string, string>>, state: TensorMap): Promise<Loop | undefined> {
+    this.#check();
+    const pairs = carriedBindings(this.#plan, carried);
+    if (!pairs) return undefined;
+    const [held, given] = [carriedInputs(this, carried), givenInputs(this, carried)];
+    const bindingOf = ({ name }: Binding): PlanBinding => this.#plan.inputs.find((binding) => binding.name === name)!;
+    const convert = (bindings: readonly Binding[], tensors: TensorMap): Inputs => checkInputs(bindings, tensors).map((tensor, i) => toDevice(bindingOf(bindings[i]!), tensor));
+    const first = convert(held, state);
+    const { device, profile } = this.#open;
+    const set = await InputSet.create(device, this.#plan, this.#resources);
+    const kept = new Set(pairs.map(({ output }) => output.name));
+    const rest = planOf(this.#plan, this.#plan.outputs.filter(({ name }) => !kept.has(name)));
+    const [made] = await allocated(device, rest.outputs.reduce((sum, binding) => sum + bindingBytes(binding), 0), (): [Readback] => [createReadback(device, rest, set.bound.buffers, profile.maxBufferBytes)], 'for a loop: ').catch((error: unknown) => {
+      set.destroy();
+      throw error;
+    });
+    const readback = made!;
+    const release = (): void => {
+      if (this.#loops.delete(readback)) readback.destroy();
+      if (this.#sets.delete(set)) set.destroy();
+    };
+    this.#loops.add(readback);
+    this.#sets.add(set);
+    if (this.#disposed) release();
+    this.#check();
+    for (const [i, binding] of held.entries()) if (first[i]!.byteLength > 0) device.queue.writeBuffer(set.bound.buffers[bindingOf(binding).buffer]!, 0, first[i]!);
+    return createLoop({
+      device, plan: this.#plan, set, carried: pairs, readback, release, maxBufferBytes: profile.maxBufferBytes, given: given.map(bindingOf),
+      convert: (tensors) => {
+        this.#check();
+        return convert(given, tensors);
+      },
+      request: async (commands, from) => {
+        this.#check();
+        this.#computed = undefined;
+        this.#submit(commands);
+        try {
+          const outputs = await this.#waitFor(from.read());
+          this.#open.check();
+          return outputs;
+        } catch (error) {
+          this.#check();
+          throw error;
+        }
+      },
+    });
+  }
+
   yardstick(): Promise<DeviceYardstick> {
     return this.#measure(async () => {
       this.#yardstick ??= createYardstick(this.#open.device);
@@ -212,7 +264,7 @@ class WebgpuSession implements Session {
 
   observeMemory() {
     const staging = this.#slots.reduce((sum, { upload, readback }) => sum + upload.bytes + readback.bytes, 0);
-    const further = [...this.#sets].reduce((sum, set) => sum + set.bytes, 0);
+    const further = [...this.#sets, ...this.#loops].reduce((sum, { bytes }) => sum + bytes, 0);
     return { deviceBytes: this.#disposed ? 0 : this.#resources.bytes + staging + further };
   }
 
@@ -222,7 +274,7 @@ class WebgpuSession implements Session {
     for (const slot of this.#slots) slot.destroy();
     // What is submitted on destroyed buffers is an error of the device's, which others may share.
     await Promise.allSettled(this.#measuring);
-    for (const set of this.#sets) set.destroy();
+    for (const each of [...this.#sets, ...this.#loops]) each.destroy();
     (await this.#yardstick?.catch(() => undefined))?.destroy();
     this.#resources.destroy();
     this.#release();
