@@ -106,8 +106,8 @@ async function attempt(plan: MeasurePlan, progress: Progress, { round, position,
   try {
     const kept = plan.isolation === 'case' ? progress.sittings.at(-1) : undefined;
     const start = services.start ?? startWorker;
-    // Without a kept process there is one that has left, from the second round on. Cases of one engine have such a load each: NVIDIA's driver keeps
-    // what a process compiled where the next process of the same rank finds it, and not what others have open.
+    // Without a kept process there is one that has left, from the second round on. Cases of one engine have such a load each: on an H200
+    // the second of two compiled everything again while the first was alive (docs/performance.md).
     if (progress.plan.loadFirst && plan.isolation === 'case' && !kept) progress.loadFirstMs = await loadAndLeave(plan, progress.plan, start, signal);
     const sitting = kept ?? (await openSitting(plan, progress.plan, start, signal));
     if (!kept) progress.sittings.push(sitting);

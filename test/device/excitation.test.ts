@@ -22,14 +22,17 @@ interface Gate {
   /** The hidden row is given out as well. */
   readonly shows?: boolean;
   readonly filter?: number;
+  /** The convolution whose weights are an input of the network. */
+  readonly open?: 'squeeze' | 'excitation';
 }
 
-function gated({ images, channels, squeezed, inner, bias = true, shows = false, filter = 1 }: Gate): Graph {
+function gated({ images, channels, squeezed, inner, bias = true, shows = false, filter = 1, open }: Gate): Graph {
   const { b, conv } = net(3);
   const x = b.input('x', { dtype: 'float32', dims: [images, channels, 5, 6] });
   const mean = b.node('GlobalAveragePool', [x], {});
-  const hidden = b.node(inner, [conv(mean, squeezed, 1, { bias })], {});
-  const gate = b.node('Sigmoid', [conv(hidden, channels, filter, { bias })], {});
+  const opened = (row: string, dims: readonly number[]): string => b.node('Conv', [row, b.input('w', { dtype: 'float32', dims })], { auto_pad: 'NOTSET', dilations: [1, 1], group: 1, kernel_shape: [1, 1], pads: [0, 0, 0, 0], strides: [1, 1] });
+  const hidden = b.node(inner, [open === 'squeeze' ? opened(mean, [squeezed, channels, 1, 1]) : conv(mean, squeezed, 1, { bias })], {});
+  const gate = b.node('Sigmoid', [open === 'excitation' ? opened(hidden, [channels, squeezed, 1, 1]) : conv(hidden, channels, filter, { bias })], {});
   const y = b.node('Mul', [x, gate], {}, { outputs: ['y'] });
   return b.finish(shows ? [y, hidden] : [y]);
 }
@@ -39,6 +42,7 @@ const GATES: Readonly<Record<string, Gate>> = {
   'a function that is not zero at zero, odd columns': { images: 2, channels: 20, squeezed: 5, inner: 'Sigmoid' },
   'no biases, several images': { images: 4, channels: 13, squeezed: 3, inner: 'Relu', bias: false },
   'more columns than a workgroup takes': { images: 1, channels: 200, squeezed: 50, inner: 'Relu' },
+  'weights that are an input': { images: 2, channels: 16, squeezed: 4, inner: 'Relu', open: 'excitation' },
 };
 
 async function kinds(gate: Gate, options: LowerOptions = {}): Promise<string[]> {
@@ -58,6 +62,8 @@ describe('squeeze and excitation', () => {
     ['of many weights', { ...small, channels: 512, squeezed: 256 }, {}],
     ['whose hidden row is an output', { ...small, shows: true }, {}],
     ['with a filter', { ...small, filter: 3 }, {}],
+    ['whose first weights are not constant', { ...small, open: 'squeeze' }, {}],
+    ['whose second weights are not constant', { ...small, open: 'excitation' }, {}],
     ['where nothing is fused', small, { windows: false }],
   ])('is two kernels %s', async (_, gate, options) => {
     expect((await kinds(gate, options)).filter((kind) => kind === 'Excitation')).toEqual([]);

@@ -8,7 +8,6 @@ import type { Inputs } from './upload.ts';
 
 export interface LoopParts {
   readonly device: GPUDevice;
-  readonly plan: Plan;
   /** The loop's own. */
   readonly set: InputSet;
   /** Where each carried input comes from. */
@@ -36,12 +35,7 @@ export function carriedBindings(plan: Plan, carried: Readonly<Record<string, str
   return pairs.every(({ input, output }) => input.storage === output.storage && !output.length) ? pairs : undefined;
 }
 
-/** The plan as one sees it who reads these bindings. */
-export function planOf(plan: Plan, outputs: Plan['outputs']): Plan {
-  return { ...plan, outputs };
-}
-
-export function createLoop({ device, plan, set, carried, readback, maxBufferBytes, convert, given, request, release }: LoopParts): Loop {
+export function createLoop({ device, set, carried, readback, maxBufferBytes, convert, given, request, release }: LoopParts): Loop {
   const { buffers } = set.bound;
   const turn = inTurn();
   let ended = false;
@@ -66,7 +60,7 @@ export function createLoop({ device, plan, set, carried, readback, maxBufferByte
     state: () =>
       turn(async () => {
         alive();
-        const whole = createReadback(device, planOf(plan, carried.map(({ input }) => input)), buffers, maxBufferBytes);
+        const whole = createReadback(device, { outputs: carried.map(({ input }) => input) }, buffers, maxBufferBytes);
         try {
           return await request([whole.encode()], whole);
         } finally {

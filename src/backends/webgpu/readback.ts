@@ -45,7 +45,7 @@ class Places {
 }
 
 /** Outputs that are larger together than the device allows a buffer to be (`maxBufferBytes`) are copied to several. */
-export function createReadback(device: GPUDevice, plan: Plan, buffers: readonly GPUBuffer[], maxBufferBytes: number): Readback {
+export function createReadback(device: GPUDevice, plan: Pick<Plan, 'outputs'>, buffers: readonly GPUBuffer[], maxBufferBytes: number): Readback {
   const places = new Places(maxBufferBytes);
   const outputs = plan.outputs.map((binding) => ({ binding, place: places.take(bindingBytes(binding)), length: binding.length && { ...binding.length, place: places.take(LENGTH_BYTES) } }));
   const staging = places.sizes.map((size) => device.createBuffer({ label: 'readback', size, usage: USAGE.mapRead | USAGE.copyDst }));

@@ -20,7 +20,7 @@ import { carriedInputs, givenInputs } from '../loop.ts';
 import type { WebgpuDevice } from './device.ts';
 import { encodeExecutions, passesOf } from './encode.ts';
 import { InputSet } from './input-set.ts';
-import { carriedBindings, createLoop, planOf } from './loop.ts';
+import { carriedBindings, createLoop } from './loop.ts';
 import { measurePeaks } from './peaks.ts';
 import { createReadback, type Readback } from './readback.ts';
 import { createResources, type Resources } from './resources.ts';
@@ -214,7 +214,7 @@ class WebgpuSession implements Session {
     const { device, profile } = this.#open;
     const set = await InputSet.create(device, this.#plan, this.#resources);
     const kept = new Set(pairs.map(({ output }) => output.name));
-    const rest = planOf(this.#plan, this.#plan.outputs.filter(({ name }) => !kept.has(name)));
+    const rest = { outputs: this.#plan.outputs.filter(({ name }) => !kept.has(name)) };
     const [made] = await allocated(device, rest.outputs.reduce((sum, binding) => sum + bindingBytes(binding), 0), (): [Readback] => [createReadback(device, rest, set.bound.buffers, profile.maxBufferBytes)], 'for a loop: ').catch((error: unknown) => {
       set.destroy();
       throw error;
@@ -230,7 +230,7 @@ class WebgpuSession implements Session {
     this.#check();
     for (const [i, binding] of held.entries()) if (first[i]!.byteLength > 0) device.queue.writeBuffer(set.bound.buffers[bindingOf(binding).buffer]!, 0, first[i]!);
     return createLoop({
-      device, plan: this.#plan, set, carried: pairs, readback, release, maxBufferBytes: profile.maxBufferBytes, given: given.map(bindingOf),
+      device, set, carried: pairs, readback, release, maxBufferBytes: profile.maxBufferBytes, given: given.map(bindingOf),
       convert: (tensors) => {
         this.#check();
         return convert(given, tensors);

@@ -13,9 +13,9 @@ import { fewRowsInvocations, fewRowsName, rowsAtOnce } from '../tactics/few-rows
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { ColumnLoader } from './column-loader.ts';
 import { Epilogue, epilogueOperands } from './epilogue.ts';
-import { columnGroups, type FewBitColumns, FewBitLoader, packedVectors, wordDepth } from './few-bits/weights.ts';
+import { columnGroups, type FewBitColumns, FewBitLoader, packedVectors, rightTensors, wordDepth } from './few-bits/weights.ts';
 import { foldWorkgroups, repeatedWorkgroup } from './grid.ts';
-import { type MatmulSpec, rightTensors } from './matmul.ts';
+import type { MatmulSpec } from './matmul.ts';
 
 /** Four columns of the right matrix by vectors of depths. */
 interface Columns {

@@ -14,7 +14,7 @@ import { type MatmulTactic, tacticInvocations, tacticName } from '../tactics/mat
 import { type Block, ModuleBuilder } from '../wgsl/module.ts';
 import { ColumnLoader, type ColumnOperand } from './column-loader.ts';
 import { Epilogue, epilogueOperands, type EpilogueSpec } from './epilogue.ts';
-import { columnGroups, type FewBitColumns, FewBitLoader, fewBitOperands, packedVectors, wordDepth } from './few-bits/weights.ts';
+import { columnGroups, type FewBitColumns, FewBitLoader, packedVectors, rightTensors, wordDepth } from './few-bits/weights.ts';
 import { flatWorkgroup, foldWorkgroups, independentThreads } from './grid.ts';
 import type { RowLoader } from './row-loader.ts';
 
@@ -23,11 +23,6 @@ export interface MatmulSpec extends EpilogueSpec {
   readonly depth: number;
   readonly a: RowLoader;
   readonly b: ColumnOperand | FewBitColumns;
-}
-
-/** Bindings of the right operand. */
-export function rightTensors(b: MatmulSpec['b']): readonly DeviceTensor[] {
-  return b.kind === 'few-bits' ? fewBitOperands(b) : [b.tensor];
 }
 
 /** The kernels of one product, in order: one, or two where the depth is split (`partial` is the memory between them). */

@@ -30,7 +30,7 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
   }));
 }
 
-/** The most rows for which kernels of few rows come before matrices of few bits: those take as long for one row as for sixteen. */
+/** The most rows for which kernels of few rows are likely to be the fastest: matrices take as long for one row as for sixteen. */
 export const FEW_BESIDE_MATRICES = 4;
 
 /** Kernels for few rows, which are bound by the bytes of the right matrix; none where there are many rows or several matrices, or where neighbouring columns do not lie side by side. */

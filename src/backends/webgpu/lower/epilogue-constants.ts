@@ -3,7 +3,8 @@
  * kernel costs a driver up to a second, and a network of one kernel after another runs from the caches of their instructions.
  */
 import type { Expr } from '../../../ir/expr.ts';
-import { type PackedSpec, rightTensors } from '../kernels/packed/spec.ts';
+import { rightTensors } from '../kernels/few-bits/weights.ts';
+import type { PackedSpec } from '../kernels/packed/spec.ts';
 import { wideTensors } from '../kernels/packed/epilogue.ts';
 import type { LowerContext } from './context.ts';
 

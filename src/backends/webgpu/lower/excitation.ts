@@ -12,7 +12,7 @@ import { paddedChannels } from './tensor.ts';
 const MOST_BYTES = 256 * 1024;
 /** Images, each with workgroups of its own that read all weights: of more, products of many rows are faster. */
 const MOST_IMAGES = 4;
-/** Columns of the first product: four for each invocation. */
+/** Columns of the first product, of which an invocation takes four. */
 const MOST_COLUMNS = 512;
 /** Buffers of the kernel beside those of its end: the row, both matrices, what is added to the first product. */
 const BUFFERS = 4;
@@ -33,14 +33,14 @@ export function isSqueeze(node: AnyNode, reader: AnyNode, context: LowerContext)
   const [first, second] = [windowOf(squeeze, context), windowOf(excite, context)];
   const bytes = first.inputs * first.outputs * (context.half ? 2 : 4);
   return (
-    isRow(squeeze, first) && isRow(excite, second) && first.images <= MOST_IMAGES && first.outputs <= MOST_COLUMNS && bytes <= MOST_BYTES &&
+    isRow(squeeze, first, context) && isRow(excite, second, context) && first.images <= MOST_IMAGES && first.outputs <= MOST_COLUMNS && bytes <= MOST_BYTES &&
     (squeeze.b === '' || context.constant(squeeze.b) !== undefined) && BUFFERS + excite.extras.length + 2 <= context.profile.maxStorageBuffers
   );
 }
 
 /** A product of one row for each image, of constant weights. */
-function isRow(node: ConvNode, window: ConvWindow): boolean {
-  return window.groups === 1 && isPointwise(node, window) && elementCount(window.inputSpatial) === 1;
+function isRow(node: ConvNode, window: ConvWindow, context: LowerContext): boolean {
+  return context.constant(node.w) !== undefined && window.groups === 1 && isPointwise(node, window) && elementCount(window.inputSpatial) === 1;
 }
 
 /** The kernel of a convolution and of the one before it. */

@@ -64,6 +64,11 @@ export function fewBitOperands({ words, scales, zeros }: FewBitColumns): DeviceT
   return [words, scales, ...(typeof zeros === 'number' ? [] : [zeros])];
 }
 
+/** Bindings of a right matrix, whichever kind it is of. */
+export function rightTensors(b: FewBitColumns | { readonly kind?: string | undefined; readonly tensor: DeviceTensor }): readonly DeviceTensor[] {
+  return 'words' in b ? fewBitOperands(b) : [b.tensor];
+}
+
 /** Bits of an f32's fraction. */
 const FRACTION = 23;
 

@@ -7,7 +7,7 @@
 import type { DeviceTensor, View } from '../../lower/tensor.ts';
 import type { PackedElement } from '../../tactics/packed.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../epilogue.ts';
-import { type FewBitColumns, fewBitOperands } from '../few-bits/weights.ts';
+import type { FewBitColumns } from '../few-bits/weights.ts';
 import type { WindowWalk } from '../window.ts';
 
 /**
@@ -124,11 +124,6 @@ export interface PackedSpec extends EpilogueSpec {
   /** Numbers (f32) that the expression has as inputs after the extras, so that layers which differ in nothing else share their code. */
   readonly constants?: DeviceTensor | undefined;
   readonly output: PackedOperand;
-}
-
-/** Bindings of a right matrix. */
-export function rightTensors(b: PackedRight): readonly DeviceTensor[] {
-  return b.kind === 'few-bits' ? fewBitOperands(b) : [b.tensor];
 }
 
 /** What the end of a kernel needs to know: all but the two matrices. */
