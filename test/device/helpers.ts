@@ -34,11 +34,21 @@ async function open(): Promise<WebgpuDevice> {
   return openDevice(adapter);
 }
 
+/** Lines that take a remainder by anything but a number without a sign. Vulkan leaves that of a negative number undefined (SwiftShader does not); of floats it is defined. */
+function signedRemainders(wgsl: string): string[] {
+  const tables = [...wgsl.matchAll(/var (\w+) = array<u32,/g)].map(([, name]) => name);
+  const unsigned = new RegExp(`(?:const|let) (\\w+) = (?:\\d+u|(?:${['-', ...tables].join('|')})\\[\\w+\\]);`, 'g');
+  const names = new Set([...wgsl.matchAll(unsigned)].map(([, name]) => name!));
+  return wgsl.split('\n').filter((line) => !line.startsWith('fn cfmod(') && [...line.matchAll(/% (\w+)/g)].some(([, by]) => !/^\d+u$/.test(by!) && !names.has(by!)));
+}
+
 /** An engine of a graph, without the passes and without a model behind it. */
 export function engineOf(graph: Graph, profile: DeviceProfile = COMPACT_PROFILE, options: LowerOptions = {}): Engine {
   const unsupported = unsupportedNodes(graph);
   if (unsupported.length > 0) throw new Error(unsupported.map((u) => `${u.node}: ${u.op}: ${u.reason}`).join('\n'));
   const built = buildPlan(graph, profile, options);
+  const signed = built.plan.shaders.flatMap(({ wgsl }) => signedRemainders(wgsl));
+  if (signed.length > 0) throw new Error(`a remainder that may be of a negative number: ${signed.join('; ')}`);
   return {
     header: {
       formatVersion: 1,

@@ -13,7 +13,7 @@ import { TsrtError } from '../../errors.ts';
 import { paceTurns } from './pace.ts';
 import { findSwiftshader, SWIFTSHADER, type Swiftshader } from './swiftshader.ts';
 
-/** Kernels run without bounds checks and zeroing of workgroup memory: faster, for engines whose origin is trusted. */
+/** Kernels run without bounds checks, zeroing of workgroup memory and the definition of integer divisions by zero and of remainders of negative numbers: faster, for engines whose origin is trusted. */
 const UNCHECKED_TOGGLES = ['disable_robustness', 'disable_workgroup_init', 'disable_polyfills_on_integer_div_and_mod'] as const;
 
 export interface DawnOptions {

@@ -97,7 +97,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'erf_byte' | 'exp_half' | 'tanh1' | 'pow1' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1' | 'round_bfloat16'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'erf_byte' | 'exp_half' | 'tanh1' | 'pow1' | 'irem' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1' | 'round_bfloat16'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -154,7 +154,8 @@ export class ExprEmitter {
       case 'max': return `max(${a}, ${b})`;
       case 'mod':
         return scalar === 'u32' ? `${a} % ${b}` : `${this.#help(scalar === 'i32' ? 'imod' : 'fmodf')}(${a}, ${b})`;
-      case 'fmod': return scalar === 'f32' ? `${this.#help('cfmod')}(${a}, ${b})` : `${a} % ${b}`;
+      case 'fmod':
+        return scalar === 'u32' ? `${a} % ${b}` : `${this.#help(scalar === 'i32' ? 'irem' : 'cfmod')}(${a}, ${b})`;
       case 'and': case 'bitand': return `${a} & ${b}`;
       case 'or': case 'bitor': return `${a} | ${b}`;
       case 'xor': return `${a} != ${b}`;

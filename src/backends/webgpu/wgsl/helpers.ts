@@ -15,7 +15,7 @@ interface Helper {
 export type HelperName =
   | FewBitsHelper
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'erf_byte' | 'erf_byte4' | 'exp_half' | 'exp_half4' | 'tanh1' | 'tanh14'
-  | 'pow1' | 'pow14' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
+  | 'pow1' | 'pow14' | 'irem' | 'irem4' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
   | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'round_bfloat16' | 'round_bfloat164' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
@@ -260,8 +260,11 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
     needs: [],
   },
   ipow4: { code: lanes('ipow', ['x', 'y'], 'i32', 'i32'), needs: ['ipow'] },
+  // Not WGSL's %: Vulkan leaves the remainder of negative numbers undefined, and Dawn's remedy is off (dawn.ts).
+  irem: { code: 'fn irem(x: i32, y: i32) -> i32 { return x - x / y * y; }\n', needs: [] },
+  irem4: { code: lanes('irem', ['x', 'y'], 'i32', 'i32'), needs: ['irem'] },
   // Mod with fmod = 0: the result has the divisor's sign.
-  imod: { code: 'fn imod(x: i32, y: i32) -> i32 { let r = x % y; return select(r, r + y, r != 0 && ((r < 0) != (y < 0))); }\n', needs: [] },
+  imod: { code: 'fn imod(x: i32, y: i32) -> i32 { let r = irem(x, y); return select(r, r + y, r != 0 && ((r < 0) != (y < 0))); }\n', needs: ['irem'] },
   imod4: { code: lanes('imod', ['x', 'y'], 'i32', 'i32'), needs: ['imod'] },
 // C's fmod: the remainder has the dividend's sign. WGSL's % gives NaN for an infinite divisor.
   cfmod: { code: 'fn cfmod(x: f32, y: f32) -> f32 { return select(x % y, x, is_posinf(abs(y)) && !is_posinf(abs(x))); }\n', needs: ['is_posinf'] },

@@ -38,7 +38,7 @@ function emitWindowSum(block: Block, at: readonly string[], { x, w, output, attr
     outer.for(`k${axis}`, '0u', `${kernel[axis]}u`, '1u', (loop) => {
       const tap = `i32(k${axis} * ${dilation}u)`;
       const place = loop.let(`p${axis}`, transposed ? `i32(${pixel[axis]}) + ${pad} - ${tap}` : `i32(${pixel[axis]} * ${stride}u) - ${pad} + ${tap}`);
-      const whole = transposed ? `${place} >= 0 && ${place} % ${stride} == 0 && ${place} / ${stride} < ${extent}` : `${place} >= 0 && ${place} < ${extent}`;
+      const whole = transposed ? `${place} >= 0 && u32(${place}) % ${stride}u == 0u && ${place} / ${stride} < ${extent}` : `${place} >= 0 && ${place} < ${extent}`;
       const source = transposed ? `u32(${place} / ${stride})` : `u32(${place})`;
       loop.if(whole, (inside) => nest(inside, axis + 1, [...places, source], [...taps, `k${axis}`]));
     });

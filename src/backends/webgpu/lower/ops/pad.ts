@@ -7,20 +7,31 @@ import type { Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';
 import { mustBeConstant } from '../support.ts';
 
-/** The source's coordinate along a padded axis, as u32; `place` is its name as i32 where it may lie outside. */
-function sourceAt(block: Block, mode: Exclude<OpAttrs['Pad']['mode'], 'constant'>, place: string, extent: number): string {
+interface PaddedAxis {
+  readonly axis: number;
+  /** The output's coordinate, as u32. */
+  readonly c: string;
+  /** Elements before the source's first, at least 0. */
+  readonly begin: number;
+  readonly extent: number;
+}
+
+/** The source's coordinate along a padded axis, as u32. */
+function sourceAt(block: Block, mode: Exclude<OpAttrs['Pad']['mode'], 'constant'>, { axis, c, begin, extent }: PaddedAxis): string {
+  // Counted from a whole number of periods before the source: Vulkan leaves the remainder of a negative number undefined.
+  const phase = (period: number): string => `(${c} + ${(period - (begin % period)) % period}u) % ${period}u`;
   switch (mode) {
     case 'edge':
-      return `u32(clamp(${place}, 0, ${extent - 1}))`;
+      return `u32(clamp(i32(${c}) - ${begin}, 0, ${extent - 1}))`;
     case 'reflect': {
       if (extent === 1) return '0u';
-      // A triangle wave of period 2·(extent − 1).
+      // A triangle wave.
       const period = 2 * (extent - 1);
-      const phase = block.let(`${place}_phase`, `((${place} % ${period}) + ${period}) % ${period}`);
-      return `u32(min(${phase}, ${period} - ${phase}))`;
+      const at = block.let(`phase${axis}`, phase(period));
+      return `min(${at}, ${period}u - ${at})`;
     }
     case 'wrap':
-      return `u32(((${place} % ${extent}) + ${extent}) % ${extent})`;
+      return `(${phase(extent)})`;
     default:
       return mode satisfies never;
   }
@@ -53,8 +64,8 @@ const pad: Lowering<'Pad'> = {
           const first = Math.max(0, -begin);
           if (begin <= 0 && end <= 0) return `(${c} + ${first}u)`;
           const extent = Math.max(1, dims[axis]! - first - Math.max(0, -end));
+          if (mode !== 'constant') return `(${sourceAt(block, mode, { axis, c, begin: Math.max(0, begin), extent })} + ${first}u)`;
           const place = block.let(`p${axis}`, `i32(${c}) - ${Math.max(0, begin)}`);
-          if (mode !== 'constant') return `(${sourceAt(block, mode, place, extent)} + ${first}u)`;
           conditions.push(`${place} >= 0 && ${place} < ${extent}`);
           return `(u32(clamp(${place}, 0, ${extent - 1})) + ${first}u)`;
         });
