@@ -133,8 +133,10 @@ function constantValues(id: ValueId, edit: GraphEditor): readonly number[] | und
   const node = edit.producer(id);
   if (node?.op !== 'DequantizeLinear' || node.attrs.block_size !== 0) return undefined;
   const [integers, scale, zero] = node.inputs.map((input) => edit.constant(input));
-  if (!integers || !scale || (node.inputs[2] && !zero) || integers.dims.length > 1) return undefined;
+  if (!integers || !scale || (node.inputs[2] && !zero)) return undefined;
   const [q, s, z] = [toNumbers(integers), toNumbers(scale), zero ? toNumbers(zero) : [0]];
+  // Scales of channels lie along the list only where there is no other axis.
+  if (integers.dims.length > 1 && s.length > 1) return undefined;
   const at = (values: readonly number[], i: number): number => values[values.length === 1 ? 0 : i]!;
   return q.map((value, i) => Math.fround((value - at(z, i)) * at(s, i)));
 }

@@ -154,6 +154,16 @@ describe('integers kept from kernel to kernel', () => {
     open.destroy();
   });
 
+  it('takes a quantized constant row for a bias, whatever its rank', async () => {
+    const { b, weight } = net(7);
+    const first = b.node('Add', [b.node('MatMul', [b.input('x', { dtype: 'float32', dims: [1, 1, 32] }), weight(32, 32)], {}), weight(1, 1, 32)], {});
+    const second = b.node('Relu', [b.node('MatMul', [first, weight(32, 32)], {})], {});
+    const { graph } = await quantizeNet(b.finish([b.node('Add', [second, first], {}, { outputs: ['y'] })]), { fused: true });
+    const rows = graph.nodes.filter(({ op, inputs }) => op === 'DequantizeLinear' && graph.constants.get(inputs[0]!)?.dims.length === 3);
+    expect(rows).toHaveLength(1);
+    expect(kinds(await forDevice(graph))['QuantizedMatMul']).toBe(2);
+  });
+
   it('leaves groups without whole vectors to float kernels, with weights dequantized at build', async () => {
     const ready = await forDevice((await quantizeNet(residual(16, 8))).graph);
     expect(kinds(ready)['FusedConv']).toBe(1);
