@@ -4,6 +4,7 @@
  *
  *     npm run build && node bench/plan.mjs resnet50.onnx --precision fp16 --batch 1,128
  *     node bench/plan.mjs resnet50.onnx --precision int8 --calibration resnet50.calibration.json --batch 128 --steps --disable-pass PASS
+ *     node bench/plan.mjs decoder.onnx --batch 1 --dim sequence_length=1 --dim total_sequence_length=1024 --steps
  *
  * Times are estimates, nothing is run: bytes at 3.9 TB/s and a dispatch's 3.3 µs (both measured there), operations at the rate of the ranking's
  * model. `products` are the dispatches of layers that multiply matrices. --steps lists every step, --json FILE writes them,
@@ -29,6 +30,7 @@ const { values: flags, positionals } = parseArgs({
     split: { type: 'boolean', default: false },
     'half-sums': { type: 'boolean', default: false },
     'disable-pass': { type: 'string', multiple: true, default: [] },
+    dim: { type: 'string', multiple: true, default: [] },
     steps: { type: 'boolean', default: false },
     json: { type: 'string' },
     wgsl: { type: 'string' },
@@ -42,10 +44,11 @@ if (!model) throw new Error('which model?');
 const modelBytes = readFileSync(model);
 const calibration = flags.calibration && { cache: parseCalibration(readFileSync(flags.calibration, 'utf8'), flags.calibration), stamp: undefined };
 const precision = flags.precision;
+const dims = Object.fromEntries(flags.dim.map((text) => text.split('=')).map(([name, extent]) => [name, Number(extent)]));
 const lines = [];
 for (const batch of flags.batch.split(',').map(Number)) {
   const disabledPasses = flags['disable-pass'];
-  const options = { backend: 'webgpu', precision, fusion: 'on', batch, disabledPasses, backendOptions: {} };
+  const options = { backend: 'webgpu', precision, fusion: 'on', batch, dims, disabledPasses, backendOptions: {} };
   const input = await readBuildInput({ modelBytes, modelName: model, folder: undefined, options, calibration });
   if (!input.graph.ok) throw new Error(JSON.stringify(input.graph));
   const passes = { fusion: 'on', disabled: disabledPasses, fold: evaluateConstants };
