@@ -4,13 +4,14 @@
  *
  *     npm run build && node bench/attention.mjs --shapes 32x12x197x64,1x12x197x64
  *     node bench/attention.mjs --shapes 32x12x128x64 --masked --also '32x32 1x1,64x48 2x1'
+ *     node bench/attention.mjs --shapes 1x2x7x64x1024,1x12x1x64x1024 --also '16x64 1x4 /8'
  *
- * A shape is BATCHxHEADSxROWSxDEPTH. --masked adds a mask by key, --also adds tiles (queries × keys, subgroups down × across) where they are legal. One
- * line per tactic, fastest first: time of one dispatch in a row of many, rank and prediction of the model, the worst of sampled results
+ * A shape is BATCHxHEADSxROWSxDEPTH, or BATCHxHEADSxROWSxDEPTHxKEYS for the first rows alone, as a decoder has them. --masked adds a mask by key, --also adds tiles (queries × keys, subgroups down × across, spans of keys) where they are legal. One
+ * line per tactic, fastest first: time of its dispatches in a row of many, rank and prediction of the model, the worst of sampled results
  * against float64 in steps that rounding explains (1 is right). At the end stands what an untuned build loses.
  */
 import { parseArgs } from 'node:util';
-import { attentionKernel } from '../dist/src/backends/webgpu/kernels/attention/kernel.js';
+import { attentionKernels } from '../dist/src/backends/webgpu/kernels/attention/kernel.js';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
 import { USAGE } from '../dist/src/backends/webgpu/resources.js';
@@ -43,15 +44,15 @@ function bufferOf(bytes, contents) {
   return buffer;
 }
 
-function specOf(batch, heads, rows, depth) {
+function specOf(batch, heads, rows, depth, length) {
   const width = heads * depth;
-  const joined = { id: 0, dtype: 'float16', dims: [batch, rows, 3, heads, depth], storage: 'f16', layout: 'linear' };
+  const joined = { id: 0, dtype: 'float16', dims: [batch, length, 3, heads, depth], storage: 'f16', layout: 'linear' };
   const output = { id: 1, dtype: 'float16', dims: [batch, rows, heads, depth], storage: 'f16', layout: 'linear' };
-  const mask = { id: 2, dtype: 'float32', dims: [batch, 1, 1, rows], storage: 'f32', layout: 'linear' };
-  const part = (at) => ({ tensor: joined, view: { offset: at * width, strides: [rows * 3 * width, depth, 3 * width, 1] } });
+  const mask = { id: 2, dtype: 'float32', dims: [batch, 1, 1, length], storage: 'f32', layout: 'linear' };
+  const part = (at) => ({ tensor: joined, view: { offset: at * width, strides: [length * 3 * width, depth, 3 * width, 1] } });
   return {
-    batch, heads, rows, length: rows, depth, depthV: depth, scale: 1 / Math.sqrt(depth), q: part(0), k: part(1), v: part(2),
-    mask: flags.masked ? { tensor: mask, view: { offset: 0, strides: [rows, 0, 0, 1] } } : undefined,
+    batch, heads, rows, length, depth, depthV: depth, scale: 1 / Math.sqrt(depth), q: part(0), k: part(1), v: part(2),
+    mask: flags.masked ? { tensor: mask, view: { offset: 0, strides: [length, 0, 0, 1] } } : undefined,
     output: { tensor: output, view: { offset: 0, strides: [rows * width, depth, width, 1] } },
   };
 }
@@ -63,10 +64,10 @@ function contentsOf({ q, mask }) {
 }
 
 /** One result in float64. */
-function expectedAt({ heads, rows, depth, scale }, contents, [image, row, head, d]) {
-  const element = (part, at, e) => float16ToNumber(contents.get(0)[(((image * rows + at) * 3 + part) * heads + head) * depth + e]);
-  const scores = Array.from({ length: rows }, (_, key) => {
-    let dot = contents.has(2) ? contents.get(2)[image * rows + key] / scale : 0;
+function expectedAt({ heads, length, depth, scale }, contents, [image, row, head, d]) {
+  const element = (part, at, e) => float16ToNumber(contents.get(0)[(((image * length + at) * 3 + part) * heads + head) * depth + e]);
+  const scores = Array.from({ length }, (_, key) => {
+    let dot = contents.has(2) ? contents.get(2)[image * length + key] / scale : 0;
     for (let e = 0; e < depth; e++) dot += element(0, row, e) * element(1, key, e);
     return dot * scale;
   });
@@ -79,17 +80,21 @@ function expectedAt({ heads, rows, depth, scale }, contents, [image, row, head, 
 /** Tiles by name, of the engine and the matrices that the model's first tactic has. */
 function named([first]) {
   return flags.also.split(',').filter(Boolean).map((text) => {
-    const [bq, bk, down, across] = text.trim().split(/[x ]/).map(Number);
-    return { ...first, bq, bk, down, across };
+    const [bq, bk, down, across, splits = 1] = text.trim().split(/[x /]+/).map(Number);
+    return { ...first, bq, bk, down, across, splits };
   });
 }
 
-async function batch({ pipeline, group, workgroups }, repeats) {
+async function batch({ kernels }, repeats) {
   const encoder = device.createCommandEncoder();
   const pass = encoder.beginComputePass();
-  pass.setPipeline(pipeline);
-  pass.setBindGroup(0, group);
-  for (let i = 0; i < repeats; i++) pass.dispatchWorkgroups(...workgroups);
+  for (let i = 0; i < repeats; i++) {
+    for (const { pipeline, group, workgroups } of kernels) {
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...workgroups);
+    }
+  }
   pass.end();
   const commands = encoder.finish();
   const start = performance.now();
@@ -123,16 +128,26 @@ async function errorOf(samples, output) {
 async function compiled(spec, problem, tactic, i, buffers) {
   const reason = attentionReason(problem, tactic, profile);
   if (reason) return void say(`  ${attentionTacticName(tactic)}: ${reason}`);
-  const { source, operands, workgroups } = attentionKernel(spec, tactic, profile);
-  const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code: source.wgsl }), entryPoint: 'main' } });
-  const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: { buffer: buffers.get(id) } })) });
-  return { rank: i + 1, tactic, pipeline, group, workgroups };
+  const scratch = [];
+  const calls = attentionKernels(spec, tactic, profile, (elements) => {
+    const partials = { id: 3 + i, dtype: 'float32', dims: [elements], storage: 'f32', layout: 'linear' };
+    scratch.push(partials);
+    return partials;
+  });
+  for (const tensor of scratch) buffers.set(tensor.id, bufferOf(storedBytes(tensor)));
+  const kernels = await Promise.all(calls.map(async ({ source, operands, workgroups }) => {
+    const pipeline = await device.createComputePipelineAsync({ layout: 'auto', compute: { module: device.createShaderModule({ code: source.wgsl }), entryPoint: 'main' } });
+    const group = device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries: operands.map(({ id }, binding) => ({ binding, resource: { buffer: buffers.get(id) } })) });
+    return { pipeline, group, workgroups };
+  }));
+  return { rank: i + 1, tactic, kernels };
 }
 
 async function benchShape(text) {
-  const [images, heads, rows, depth] = text.split('x').map(Number);
-  const spec = specOf(images, heads, rows, depth);
-  const problem = { heads: images * heads, rows, length: rows, depth, depthV: depth, element: 'f16' };
+  const [images, heads, rows, depth, length = rows] = text.split('x').map(Number);
+  if (rows > length) throw new Error(`${text}: more rows than keys`);
+  const spec = specOf(images, heads, rows, depth, length);
+  const problem = { heads: images * heads, rows, length, depth, depthV: depth, element: 'f16' };
   const contents = contentsOf(spec);
   const tensors = [spec.q.tensor, spec.output.tensor, ...(spec.mask ? [spec.mask.tensor] : [])];
   const buffers = new Map(tensors.map((tensor) => [tensor.id, bufferOf(storedBytes(tensor), contents.get(tensor.id))]));
@@ -143,13 +158,13 @@ async function benchShape(text) {
   const ranked = attentionTactics(problem, profile);
   const known = new Set(ranked.map(attentionTacticName));
   const tactics = [...ranked, ...named(ranked).filter((tactic) => !known.has(attentionTacticName(tactic)))];
-  say(`\n${text}${flags.masked ? ', masked' : ''}: ${((4 * images * heads * rows * rows * depth) / 1e9).toFixed(2)} GFLOP`);
+  say(`\n${text}${flags.masked ? ', masked' : ''}: ${((4 * images * heads * rows * length * depth) / 1e9).toFixed(2)} GFLOP`);
   // All are compiled before any is timed: a device that waits for a compiler sleeps, and takes long to be at its clock again.
   const steps = (await Promise.all(tactics.map((tactic, i) => compiled(spec, problem, tactic, i, buffers)))).filter(Boolean);
   for (const until = performance.now() + Number(flags['warm-ms']); performance.now() < until;) await batch(steps[0], 20);
   const results = [];
-  for (const { rank, tactic, ...step } of steps) {
-    const us = await microseconds(step);
+  for (const { rank, tactic, kernels } of steps) {
+    const us = await microseconds({ kernels });
     const predicted = predictAttentionNs(problem, tactic, profile) / 1000;
     results.push({ name: attentionTacticName(tactic), us, rank, predicted, error: await errorOf(samples, buffers.get(spec.output.tensor.id)) });
   }

@@ -1,6 +1,7 @@
 /** Problems for the attention kernel: memory, specification and the float64 answer, from one description. */
-import { attentionKernel } from '../../src/backends/webgpu/kernels/attention/kernel.ts';
+import { attentionKernels } from '../../src/backends/webgpu/kernels/attention/kernel.ts';
 import type { AttentionOperand, AttentionSpec } from '../../src/backends/webgpu/kernels/attention/spec.ts';
+import type { KernelCall } from '../../src/backends/webgpu/lower/call.ts';
 import type { DeviceProfile } from '../../src/backends/webgpu/profile.ts';
 import type { AttentionProblem, AttentionTactic } from '../../src/backends/webgpu/tactics/attention.ts';
 import { float16ToNumber, numberToFloat16 } from '../../src/ir/tensor.ts';
@@ -101,9 +102,22 @@ function reference(spec: AttentionSpec, q: readonly number[], k: readonly number
   return result;
 }
 
+/** The kernels, and all memory that they need. */
+export function attentionCalls({ spec, held }: AttentionTest, tactic: AttentionTactic, profile: DeviceProfile): { readonly calls: readonly KernelCall[]; readonly held: readonly Held[] } {
+  const scratch: Held[] = [];
+  const calls = attentionKernels(spec, tactic, profile, (elements) => {
+    const made = hold([elements], 'f32', 'linear');
+    scratch.push(made);
+    return made.tensor;
+  });
+  return { calls, held: [...held, ...scratch] };
+}
+
 /** The largest difference to the float64 answer; infinite where one is NaN and the other is not. */
-export async function attentionError(device: GPUDevice, { spec, held, expected }: AttentionTest, tactic: AttentionTactic, profile: DeviceProfile): Promise<number> {
-  const bytes = await runCalls(device, [attentionKernel(spec, tactic, profile)], held, spec.output.tensor);
+export async function attentionError(device: GPUDevice, test: AttentionTest, tactic: AttentionTactic, profile: DeviceProfile): Promise<number> {
+  const { spec, expected } = test;
+  const { calls, held } = attentionCalls(test, tactic, profile);
+  const bytes = await runCalls(device, calls, held, spec.output.tensor);
   const { values } = readHeld(spec.output.tensor, bytes);
   return values.reduce((worst, value, i) => {
     if (Number.isNaN(value) || Number.isNaN(expected[i]!)) return Number.isNaN(value) === Number.isNaN(expected[i]!) ? worst : Number.POSITIVE_INFINITY;

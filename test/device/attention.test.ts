@@ -5,11 +5,11 @@ import { attentionReason, type AttentionTactic, attentionTacticName } from '../.
 import { type AttentionCase, attentionError, attentionProblem } from './attention-problem.ts';
 import { noDevice, testDevice } from './helpers.ts';
 
-const lanes = (bq: number, bk: number, down: number, across: number): AttentionTactic => ({
-  engine: 'lanes', bq, bk, down, across, matrix: undefined, subgroup: 1, demandsSubgroup: false,
+const lanes = (bq: number, bk: number, down: number, across: number, splits = 1): AttentionTactic => ({
+  engine: 'lanes', bq, bk, down, across, matrix: undefined, subgroup: 1, demandsSubgroup: false, splits,
 });
 const emulated = (bq: number, bk: number, down: number, across: number, matrix = { m: 8, n: 8, k: 8 }): AttentionTactic => ({
-  engine: 'emulated', bq, bk, down, across, matrix, subgroup: 8, demandsSubgroup: false,
+  engine: 'emulated', bq, bk, down, across, matrix, subgroup: 8, demandsSubgroup: false, splits: 1,
 });
 
 const bert: AttentionCase = { element: 'f16', batch: 2, heads: 2, rows: 12, length: 12, depth: 32, joined: true, mask: { dims: [2, 1, 1, 12], value: (i) => (i % 5 === 4 ? -10000 : 0) } };
@@ -67,5 +67,27 @@ describe.skipIf(noDevice)('attention (skipped without SwiftShader)', () => {
       expect(attentionReason(test.problem, tactic, PORTABLE_PROFILE)).toBeUndefined();
       expect(await attentionError(open.device, test, tactic, PORTABLE_PROFILE)).toBeLessThan(2e-3);
     }
+  });
+
+  // A whole span of −∞, spans of several blocks and of one, the last one shorter, and a row that nothing is visible to.
+  const hidden = (key: number, row: number): boolean => key < 90 || row === 2;
+  const divided: AttentionCase = {
+    element: 'f16', batch: 2, heads: 2, rows: 7, length: 301, depth: 16, depthV: 24, gain: 60,
+    mask: { dims: [7, 301], value: (i) => (hidden(i % 301, Math.floor(i / 301)) ? Number.NEGATIVE_INFINITY : (i % 301) / 8) },
+  };
+  const DIVISIONS = [
+    { element: 'f16', tactic: lanes(8, 16, 8, 4, 4) },
+    { element: 'f16', tactic: lanes(4, 16, 4, 4, 19) },
+    { element: 'f32', tactic: lanes(8, 16, 8, 4, 5) },
+    { element: 'f16', tactic: { ...emulated(16, 16, 2, 1), splits: 4 } },
+    { element: 'f16', tactic: { ...emulated(8, 32, 1, 1), splits: 10 } },
+  ] as const;
+  it.each(DIVISIONS.map(({ element, tactic }) => [attentionTacticName(tactic), element, tactic] as const))('%s of %s: keys divided among workgroups', { timeout: 120_000 }, async (_, element, tactic) => {
+    const given = { ...divided, element };
+    const test = attentionProblem(given);
+    const open = await testDevice();
+    expect(attentionReason(test.problem, tactic, PORTABLE_PROFILE)).toBeUndefined();
+    expect(await attentionError(open.device, test, tactic, PORTABLE_PROFILE)).toBeLessThan(tolerance(given, tactic.engine));
+    open.check();
   });
 });

@@ -1,9 +1,8 @@
 /** WGSL of the attention kernel, validated by Dawn's null backend for matrices of several vendors. */
 import { describe, expect, it } from 'vitest';
-import { attentionKernel } from '../../../src/backends/webgpu/kernels/attention/kernel.ts';
 import { type DeviceProfile, type MatrixConfig, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
-import { attentionReason, attentionTacticName, attentionTactics, attentionWorkgroupBytes } from '../../../src/backends/webgpu/tactics/attention.ts';
-import { type AttentionCase, attentionProblem } from '../../device/attention-problem.ts';
+import { attentionReason, attentionScratchBytes, attentionTacticName, attentionTactics, attentionWorkgroupBytes } from '../../../src/backends/webgpu/tactics/attention.ts';
+import { attentionCalls, type AttentionCase, attentionProblem } from '../../device/attention-problem.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 
 const f16 = (m: number, n: number, k: number): MatrixConfig => ({ element: 'f16', result: 'f32', m, n, k });
@@ -25,23 +24,28 @@ const CASES: readonly AttentionCase[] = [
   { element: 'f16', heads: 1, rows: 40, length: 150, depth: 128 },
   { element: 'f16', heads: 1, rows: 40, length: 40, depth: 32 },
   { element: 'f32', heads: 1, rows: 40, length: 50, depth: 64 },
+  { element: 'f16', heads: 2, rows: 7, length: 1000, depth: 64, mask: { dims: [1000], value: () => 0 } },
+  { element: 'f32', heads: 2, rows: 1, length: 1024, depth: 64 },
 ];
 
 describe('attention kernels', () => {
   it.each(Object.entries(PROFILES))('are valid WGSL and within the limits of %s', { timeout: 120_000 }, async (_, profile) => {
     const open = await validatingDevice();
     for (const given of CASES) {
-      const { spec, problem } = attentionProblem(given);
+      const test = attentionProblem(given);
+      const { problem } = test;
       const tactics = attentionTactics(problem, profile);
       expect(tactics.length).toBeGreaterThan(0);
       expect(new Set(tactics.map(attentionTacticName)).size).toBe(tactics.length);
       for (const tactic of tactics) {
         expect(attentionReason(problem, tactic, profile)).toBeUndefined();
-        const { source } = attentionKernel(spec, tactic, profile);
-        expect(source.workgroupBytes).toBeLessThanOrEqual(attentionWorkgroupBytes(problem, tactic));
-        expect(source.access.length).toBeLessThanOrEqual(profile.maxStorageBuffers);
-        const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
-        expect(messages.map(({ message, lineNum }) => `${attentionTacticName(tactic)}:${lineNum}: ${message}`)).toEqual([]);
+        for (const { source, operands } of attentionCalls(test, tactic, profile).calls) {
+          expect(source.workgroupBytes).toBeLessThanOrEqual(attentionWorkgroupBytes(problem, tactic));
+          expect(source.access.length).toBe(operands.length);
+          expect(source.access.length).toBeLessThanOrEqual(profile.maxStorageBuffers);
+          const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
+          expect(messages.map(({ message, lineNum }) => `${attentionTacticName(tactic)}:${lineNum}: ${message}`)).toEqual([]);
+        }
       }
     }
     open.check();
@@ -53,10 +57,10 @@ describe('attention kernels', () => {
     // The null backend has subgroups of 4 to 128 and the default limits.
     const profile = { ...PROFILES['default limits']!, subgroupSize: { min: 4, max: 128 } };
     for (const given of CASES.filter(({ element }) => element === 'f16')) {
-      const { spec, problem } = attentionProblem(given);
-      const tactic = attentionTactics(problem, profile).find(({ engine }) => engine === 'matrix');
+      const test = attentionProblem(given);
+      const tactic = attentionTactics(test.problem, profile).find(({ engine }) => engine === 'matrix');
       if (!tactic) continue;
-      const module = open.device.createShaderModule({ code: attentionKernel(spec, tactic, profile).source.wgsl });
+      const module = open.device.createShaderModule({ code: attentionCalls(test, tactic, profile).calls[0]!.source.wgsl });
       await open.device.createComputePipelineAsync({ layout: 'auto', compute: { module, entryPoint: 'main' } });
     }
     expect(attentionTactics(attentionProblem(CASES[0]!).problem, profile)[0]!.demandsSubgroup).toBe(true);
@@ -73,11 +77,33 @@ describe('attention kernels', () => {
     expect(attentionTactics({ ...problem, element: 'f32' }, PROFILES['NVIDIA']!)[0]!.engine).toBe('lanes');
   });
 
+  it('divide the keys of few rows, and of no others', () => {
+    const token = { heads: 2, rows: 7, length: 1024, depth: 64, depthV: 64, element: 'f16' } as const;
+    for (const profile of [PROFILES['NVIDIA']!, PROFILES['no matrices']!]) {
+      const [first, ...others] = attentionTactics(token, profile);
+      expect(others.some(({ splits }) => splits === 1)).toBe(true);
+      expect(first!.splits).toBeGreaterThan(8);
+      expect(attentionScratchBytes(token, first!)).toBe(2 * first!.splits * 7 * (64 + 4) * 4);
+      // Many heads are workgroups enough, and few keys take less than a second kernel.
+      for (const other of [{ ...token, heads: 512 }, { ...token, length: 128 }, { ...token, rows: 200 }, { ...token, rows: 1024 }]) {
+        expect(attentionTactics(other, profile).map(({ splits }) => splits).filter((splits) => splits > 1)).toEqual([]);
+      }
+    }
+  });
+
+  it('keep the keys together on a software adapter', () => {
+    const token = { heads: 2, rows: 7, length: 1024, depth: 64, depthV: 64, element: 'f16', keyBytes: 256 } as const;
+    expect(attentionTactics(token, { ...PORTABLE_PROFILE, compact: true }).map(({ splits }) => splits)).toEqual([1, 1]);
+  });
+
   it('say why a tactic is none for a problem', () => {
     const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16' } as const;
     const [tactic] = attentionTactics(problem, PROFILES['NVIDIA']!);
     expect(attentionReason({ ...problem, depth: 60 }, tactic!, PROFILES['NVIDIA']!)).toContain('whole vectors');
     expect(attentionReason({ ...problem, element: 'f32', depth: 32, depthV: 32 }, tactic!, PROFILES['NVIDIA']!)).toContain('halves');
     expect(attentionReason(problem, tactic!, PORTABLE_PROFILE)).toBeDefined();
+    expect(attentionReason({ ...problem, rows: 1 }, { ...tactic!, splits: 2 }, PROFILES['NVIDIA']!)).toContain('keys are too few');
+    expect(attentionReason({ ...problem, length: 512 }, { ...tactic!, splits: 2 }, PROFILES['NVIDIA']!)).toContain('rows are too many');
+    expect(attentionReason({ ...problem, rows: 1, length: 512 }, { ...tactic!, splits: 512 }, PROFILES['NVIDIA']!)).toContain('no keys');
   });
 });

@@ -1,9 +1,11 @@
 /**
  * Tactics of the attention kernel (kernels/attention): tiles, what they take, where they are legal, and a rough order of them.
  *
- * A workgroup computes `bq` rows of one head and walks the keys in blocks of `bk`.
+ * A workgroup computes `bq` rows of one head and walks the keys in blocks of `bk`: all of them, or one of `splits` spans, whose results a second
+ * kernel combines.
  */
 import { type DeviceProfile, matricesOf } from '../profile.ts';
+import { H200 } from './packed-model.ts';
 import { matrixSubgroup, type MatrixShape } from './packed.ts';
 
 export interface AttentionProblem {
@@ -30,13 +32,30 @@ export interface AttentionTactic {
   /** Invocations of a subgroup; 1 for `lanes`. */
   readonly subgroup: number;
   readonly demandsSubgroup: boolean;
+  /** Spans of keys, each of another workgroup; 1 where a workgroup takes all of them. */
+  readonly splits: number;
 }
 
 /** Elements in a vector of 16 bytes. */
 export const ATTENTION_LANES = { f16: 8, f32: 4 } as const;
 
-export function attentionTacticName({ engine, bq, bk, down, across, matrix }: AttentionTactic): string {
-  return `fused ${engine} ${bq}x${bk} ${down}x${across}${matrix ? ` ${matrix.m}x${matrix.n}x${matrix.k}` : ''}`;
+export function attentionTacticName({ engine, bq, bk, down, across, matrix, splits }: AttentionTactic): string {
+  return `fused ${engine} ${bq}x${bk} ${down}x${across}${matrix ? ` ${matrix.m}x${matrix.n}x${matrix.k}` : ''}${splits > 1 ? ` /${splits}` : ''}`;
+}
+
+/** Keys of a span, in whole blocks; the last span may have fewer. */
+export function attentionSpan({ length }: Pick<AttentionProblem, 'length'>, { bk, splits }: AttentionTactic): number {
+  return Math.ceil(Math.ceil(length / bk) / splits) * bk;
+}
+
+/** Vectors of four floats that a row of a span leaves: its sums, then what they are relative to and the sum of the weights. */
+export function partialVectors({ depthV }: Pick<AttentionProblem, 'depthV'>): number {
+  return depthV / 4 + 1;
+}
+
+/** What lies between the two kernels. */
+export function attentionScratchBytes(problem: AttentionProblem, { splits }: AttentionTactic): number {
+  return splits === 1 ? 0 : problem.heads * splits * problem.rows * partialVectors(problem) * 16;
 }
 
 export function attentionInvocations({ down, across, subgroup }: AttentionTactic): number {
@@ -93,6 +112,19 @@ export function attentionWorkgroupBytes(problem: AttentionProblem, tactic: Atten
   return attentionMemory(problem, tactic).vectors * 16 + (attentionInvocations(tactic) + tactic.bq + 1) * 4;
 }
 
+/** Fewer keys take less than the second kernel does. */
+const LEAST_SPLIT_KEYS = 256;
+/** Keys for each row: with fewer, the spans' results are as many bytes as the keys, and tiles of rows give workgroups enough. */
+const SPLIT_KEYS_PER_ROW = 8;
+
+function splitReason({ rows, length }: AttentionProblem, tactic: AttentionTactic): string | undefined {
+  const { splits } = tactic;
+  if (splits === 1) return undefined;
+  if (length < LEAST_SPLIT_KEYS) return 'the keys are too few to be divided';
+  if (rows * SPLIT_KEYS_PER_ROW > length) return 'the rows are too many for keys that are divided';
+  return (splits - 1) * attentionSpan({ length }, tactic) >= length ? 'a span has no keys' : undefined;
+}
+
 /** Whether a tactic can run on the device; `undefined`, or why it can't. */
 export function attentionReason(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): string | undefined {
   const { engine, bq, bk, down, across, matrix, subgroup } = tactic;
@@ -100,6 +132,8 @@ export function attentionReason(problem: AttentionProblem, tactic: AttentionTact
   const lanes = ATTENTION_LANES[problem.element];
   const team = invocations / bq;
   if (problem.depth % lanes !== 0 || problem.depthV % lanes !== 0) return 'heads are not whole vectors';
+  const undivided = splitReason(problem, tactic);
+  if (undivided !== undefined) return undivided;
   if (invocations > profile.maxInvocations) return `${invocations} invocations, the device has ${profile.maxInvocations}`;
   if (attentionWorkgroupBytes(problem, tactic) > profile.maxWorkgroupBytes) return 'too much workgroup memory';
   if (!Number.isInteger(team) || (bk / 4) % team !== 0) return 'the rows of scores do not divide among the invocations';
@@ -159,6 +193,35 @@ const COMPACT_TILES: readonly Tile[] = [
 
 const MAX_TACTICS = 14;
 
+const SPLITS = [2, 4, 8, 16, 32, 64] as const;
+/** Of one tile, and the keys divided. */
+const MAX_DIVISIONS = 2;
+
+/** Rows of the smallest matrices. */
+const SMALLEST_TILE = 16;
+
+/**
+ * The likeliest numbers of spans for a tile, none of them without keys. There are none where workgroups of whole heads keep the device busy, as they do
+ * the few cores of a software adapter, nor for a tile of which half would be rows of nobody.
+ */
+function divisions(problem: AttentionProblem, tile: AttentionTactic, profile: DeviceProfile): AttentionTactic[] {
+  const { heads, rows, length } = problem;
+  const isBusy = profile.compact || heads * Math.ceil(rows / tile.bq) >= profile.busyWorkgroups;
+  if (isBusy || tile.bq >= Math.max(2 * rows, SMALLEST_TILE + 1)) return [];
+  const blocks = Math.ceil(length / tile.bk);
+  const counts = new Set(SPLITS.map((splits) => Math.ceil(blocks / Math.ceil(blocks / splits))).filter((splits) => splits > 1));
+  return ranked(problem, [...counts].map((splits) => ({ ...tile, splits })), profile).slice(0, MAX_DIVISIONS);
+}
+
+/** Those that are legal, the most promising first. */
+function ranked(problem: AttentionProblem, tactics: readonly AttentionTactic[], profile: DeviceProfile): AttentionTactic[] {
+  return tactics
+    .filter((tactic) => attentionReason(problem, tactic, profile) === undefined)
+    .map((tactic) => ({ tactic, ns: predictAttentionNs(problem, tactic, profile) }))
+    .sort((a, b) => a.ns - b.ns)
+    .map(({ tactic }) => tactic);
+}
+
 /**
  * The legal tactics, the most promising first: matrices before register tiles, then by a model of an NVIDIA H200 (132 units): a
  * workgroup takes the latency of its blocks and its share of the unit's arithmetic (32 tactics measured on ViT-B/16 and BERT-base, docs/performance.md).
@@ -168,19 +231,16 @@ export function attentionTactics(problem: AttentionProblem, profile: DeviceProfi
   const matrices = problem.element === 'f16' && given ? matricesOf(profile, 'f16') : [];
   const best = matrices.toSorted((a, b) => b.m * b.n * b.k - a.m * a.n * a.k)[0];
   const onMatrices = MATRIX_TILES.flatMap(([bq, bk, down, across]): AttentionTactic[] =>
-    best && given ? [{ engine: 'matrix', bq, bk, down, across, matrix: { m: best.m, n: best.n, k: best.k }, subgroup: given.size, demandsSubgroup: given.demands }] : [],
+    best && given ? [{ engine: 'matrix', bq, bk, down, across, matrix: { m: best.m, n: best.n, k: best.k }, subgroup: given.size, demandsSubgroup: given.demands, splits: 1 }] : [],
   );
   const onLanes = (profile.compact ? COMPACT_TILES : LANE_TILES).map(
-    ([bq, bk, down, across]): AttentionTactic => ({ engine: 'lanes', bq, bk, down, across, matrix: undefined, subgroup: 1, demandsSubgroup: false }),
+    ([bq, bk, down, across]): AttentionTactic => ({ engine: 'lanes', bq, bk, down, across, matrix: undefined, subgroup: 1, demandsSubgroup: false, splits: 1 }),
   );
-  const ranked = [onMatrices, onLanes].flatMap((group) =>
-    group
-      .filter((tactic) => attentionReason(problem, tactic, profile) === undefined)
-      .map((tactic) => ({ tactic, ns: predictAttentionNs(problem, tactic, profile) }))
-      .sort((a, b) => a.ns - b.ns)
-      .map(({ tactic }) => tactic),
-  );
-  return ranked.slice(0, MAX_TACTICS);
+  const all = [onMatrices, onLanes].flatMap((tiles) => ranked(problem, tiles.flatMap((tile) => [tile, ...divisions(problem, tile, profile)]), profile));
+  const likeliest = all.slice(0, MAX_TACTICS);
+  // What no second kernel follows is timed beside those that have one.
+  const whole = all.find(({ splits }) => splits === 1);
+  return whole && !likeliest.includes(whole) ? [...likeliest.slice(0, -1), whole] : likeliest;
 }
 
 const UNITS = 132;
@@ -188,6 +248,8 @@ const UNITS = 132;
 const RATE = { matrix: 1200, emulated: 1, lanes: 150 } as const;
 const BLOCK_NS = 1100;
 const KEY_NS = 18;
+/** Nanoseconds of the second kernel for each span that it adds. */
+const SPAN_NS = 50;
 /** Registers of a unit, and the most of one invocation: what is beyond goes through memory. */
 const UNIT_REGISTERS = 65_536;
 const MOST_REGISTERS = 255;
@@ -204,8 +266,8 @@ function registersOf({ depth, depthV }: AttentionProblem, tactic: AttentionTacti
 
 /** What a tactic is expected to take on an NVIDIA H200, in nanoseconds. */
 export function predictAttentionNs(problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile): number {
-  const { bq, bk, engine } = tactic;
-  const groups = problem.heads * Math.ceil(problem.rows / bq);
+  const { bq, bk, engine, splits } = tactic;
+  const groups = problem.heads * Math.ceil(problem.rows / bq) * splits;
   // Without what the packed model reserves for each workgroup: so the measured order came out.
   const fits = Math.max(1, Math.floor(profile.maxWorkgroupBytes / attentionWorkgroupBytes(problem, tactic)));
   const registers = registersOf(problem, tactic);
@@ -214,5 +276,6 @@ export function predictAttentionNs(problem: AttentionProblem, tactic: AttentionT
   const waves = Math.ceil(groups / (UNITS * resident));
   const busy = Math.min(1, (resident * attentionInvocations(tactic)) / 128);
   const work = ((2 * bq * bk * (problem.depth + problem.depthV)) / (RATE[engine] * busy)) * (registers > MOST_REGISTERS ? SPILLING : 1);
-  return waves * Math.ceil(problem.length / bk) * (BLOCK_NS + KEY_NS * bk + resident * work);
+  const combination = splits === 1 ? 0 : H200.dispatch + H200.beginning + SPAN_NS * splits + (2 * attentionScratchBytes(problem, tactic)) / H200.partialBytes;
+  return waves * (attentionSpan(problem, tactic) / bk) * (BLOCK_NS + KEY_NS * bk + resident * work) + combination;
 }

@@ -7,20 +7,33 @@
  * e^SLACK are as exact, and sums are in f32.
  *
  * Keys and values share one place in workgroup memory; the loads of either are under way while the other is used.
+ *
+ * Where there are few rows and many keys, as when a decoder adds a token, the keys are divided among workgroups too, and a second kernel combines what
+ * each of them found (combine.ts; Dao et al. 2023, "Flash-Decoding for long-context inference").
  */
 import type { KernelCall } from '../../lower/call.ts';
 import { address, inUnits } from '../../lower/space.ts';
-import { storedBytes } from '../../lower/tensor.ts';
+import { type DeviceTensor, storedBytes } from '../../lower/tensor.ts';
 import type { DeviceProfile } from '../../profile.ts';
-import { ATTENTION_LANES, attentionInvocations, attentionMemory, type AttentionTactic, attentionTacticName } from '../../tactics/attention.ts';
-import { bindElements } from '../../wgsl/access.ts';
-import { ExprEmitter } from '../../wgsl/expr.ts';
+import {
+  ATTENTION_LANES,
+  attentionInvocations,
+  attentionMemory,
+  type AttentionProblem,
+  attentionScratchBytes,
+  attentionSpan,
+  type AttentionTactic,
+  attentionTacticName,
+  partialVectors,
+} from '../../tactics/attention.ts';
 import { type Block, ModuleBuilder } from '../../wgsl/module.ts';
 import { foldWorkgroups, repeatedWorkgroup } from '../grid.ts';
+import { combineKernel } from './combine.ts';
 import type { AttentionEngine, AttentionGeometry } from './engine.ts';
 import { lanesAttention } from './lanes.ts';
 import { bindMask } from './mask.ts';
 import { matrixAttention } from './matrix.ts';
+import { AttentionResults } from './results.ts';
 import type { AttentionOperand, AttentionSpec } from './spec.ts';
 
 /** By how much (as a logarithm) a score may exceed what its row's weights are relative to: e^8 is far within f16. */
@@ -31,10 +44,21 @@ const LOWEST = '-0x1.fffffep+127f';
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
-export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, profile: DeviceProfile): KernelCall {
+/** The kernels of one attention, in order: one, or two where the keys are divided (`partial` is the memory between them, in f32). */
+export function attentionKernels(spec: AttentionSpec, tactic: AttentionTactic, profile: DeviceProfile, partial: (elements: number) => DeviceTensor): KernelCall[] {
   const element = spec.q.tensor.storage === 'f16' ? 'f16' : 'f32';
+  const problem: AttentionProblem = { ...spec, heads: spec.batch * spec.heads, element };
+  if (tactic.splits === 1) return [walkingKernel(spec, problem, tactic, profile, undefined)];
+  const partials = partial(attentionScratchBytes(problem, tactic) / 4);
+  return [walkingKernel(spec, problem, tactic, profile, partials), combineKernel(spec, tactic, profile, partials)];
+}
+
+/** Walks keys: to the results, or to those of a span of keys where there are `partials`. */
+function walkingKernel(spec: AttentionSpec, problem: AttentionProblem, tactic: AttentionTactic, profile: DeviceProfile, partials: DeviceTensor | undefined): KernelCall {
+  const { element } = problem;
+  const { splits } = tactic;
   const threads = attentionInvocations(tactic);
-  const memory = attentionMemory({ ...spec, heads: spec.batch * spec.heads, element }, tactic);
+  const memory = attentionMemory(problem, tactic);
   const geometry: AttentionGeometry = { tactic, memory, element, threads, depthV: spec.depthV };
   const engine = tactic.engine === 'lanes' ? lanesAttention(geometry) : matrixAttention(geometry);
   const name = attentionTacticName(tactic);
@@ -43,32 +67,31 @@ export function attentionKernel(spec: AttentionSpec, tactic: AttentionTactic, pr
     module.storage(label, element === 'f16' ? 'u32' : 'f32', 4, storedBytes(operand.tensor) / 16, 'read');
   }
   const mask = spec.mask && bindMask(module, spec.mask, spec);
-  const output = bindElements(module, 'out', spec.output.tensor, storedBytes(spec.output.tensor), 4, 'read_write');
-  const ends = (spec.end?.inputs ?? []).map((tensor, i) => bindElements(module, `end${i}`, tensor, storedBytes(tensor), 1, 'read'));
+  const results = partials ? undefined : new AttentionResults(module, spec);
+  if (partials) module.storage('partials', 'f32', 4, storedBytes(partials) / 16, 'read_write');
   engine.declare(module);
   module.workgroup('tile', 'u32', 4, memory.vectors);
   module.workgroup('partial', 'f32', 1, threads);
   module.workgroup('factor', 'f32', 1, tactic.bq);
-  if (engine.rareScaling && spec.length > tactic.bk) module.workgroup('grown', 'u32', 1, 1);
+  if (engine.rareScaling && attentionSpan(spec, tactic) > tactic.bk) module.workgroup('grown', 'u32', 1, 1);
   const tiles = Math.ceil(spec.rows / tactic.bq);
-  const groups = tiles * spec.batch * spec.heads;
+  const groups = tiles * spec.batch * spec.heads * splits;
   const grid = foldWorkgroups(groups, profile);
   const emit = (block: Block): void => {
-    const flat = block.let('place', repeatedWorkgroup(grid, groups));
+    const place = block.let('place', repeatedWorkgroup(grid, groups));
+    // Spans of one head run side by side.
+    if (partials) block.let('split', `${place} % ${splits}u`);
+    const flat = partials ? block.let('whole', `${place} / ${splits}u`) : place;
     block.let('first', `(${flat} % ${tiles}u) * ${tactic.bq}u`);
     block.let('head', `(${flat} / ${tiles}u) % ${spec.heads}u`);
     block.let('batch', `${flat} / ${tiles * spec.heads}u`);
-    let stores = 0;
-    new Emitter(block, spec, geometry, engine, mask).emit((inside, row, column, value) => {
-      const at = address(inUnits(spec.output.view, 4, 3), ['batch', 'head', row, `(${column} / 4u)`]);
-      const registers = [value, ...ends.map(({ scalar, load }) => `vec4<${scalar}>(${load('0u')})`)];
-      const result = spec.end ? new ExprEmitter(module, inside, 4, registers, { prefix: `end${stores++}_` }).emit(spec.end.expr) : value;
-      inside.line(output.store(at, result));
-    });
+    const emitter = new Emitter(block, spec, geometry, engine, mask);
+    if (results) emitter.emit((inside, row, column, value) => results.emit(inside, ['batch', 'head', row, column], value));
+    else emitter.emitSpan();
   };
   module.main(threads, emit, engine.subgroupSize);
-  const operands = [spec.q, spec.k, spec.v, ...(spec.mask ? [spec.mask] : []), spec.output].map(({ tensor }) => tensor);
-  return { source: module.finish(), operands: [...operands, ...(spec.end?.inputs ?? [])], workgroups: grid, tactic: name };
+  const operands = [spec.q, spec.k, spec.v, ...(spec.mask ? [spec.mask] : [])].map(({ tensor }) => tensor);
+  return { source: module.finish(), operands: [...operands, ...(partials ? [partials] : AttentionResults.operands(spec))], workgroups: grid, tactic: name };
 }
 
 type Store = (block: Block, row: string, column: string, value: string) => void;
@@ -82,6 +105,10 @@ class Emitter {
   /** Invocations that share a row of scores, and vectors of four scores of each. */
   readonly #team: number;
   readonly #shares: number;
+  /** Keys that the workgroup walks, and code for the first of them and the end. */
+  readonly #span: number;
+  readonly #begin: string;
+  readonly #end: string;
 
   constructor(block: Block, spec: AttentionSpec, geometry: AttentionGeometry, engine: AttentionEngine, mask: ReturnType<typeof bindMask> | undefined) {
     this.#block = block;
@@ -91,15 +118,40 @@ class Emitter {
     this.#mask = mask;
     this.#team = geometry.threads / geometry.tactic.bq;
     this.#shares = geometry.tactic.bk / 4 / this.#team;
+    const { length } = spec;
+    this.#span = attentionSpan(spec, geometry.tactic);
+    const isDivided = geometry.tactic.splits > 1;
+    this.#begin = isDivided ? block.let('begin_keys', `split * ${this.#span}u`) : '0u';
+    this.#end = isDivided ? block.let('end_keys', length % this.#span === 0 ? `begin_keys + ${this.#span}u` : `min(begin_keys + ${this.#span}u, ${length}u)`) : `${length}u`;
   }
 
+  /** Emits all of the keys, and visits the results. */
   emit(store: Store): void {
+    this.#walk();
+    this.#finish(store);
+  }
+
+  /** Emits a span of the keys; what it gives, by row, goes to `partials`: sums, what they are relative to, and the sum of the weights. */
+  emitSpan(): void {
+    this.#walk();
+    const block = this.#block;
+    const { batch, heads, rows } = this.#spec;
+    const vectors = partialVectors(this.#spec);
+    const at = (row: string, vector: string): string => `partials[((split * ${batch * heads}u + batch * ${heads}u + head) * ${rows}u + first + ${row}) * ${vectors}u + ${vector}]`;
+    this.#gatherSums();
+    block.if(`(part == 0u) & (first + row < ${rows}u)`, (inside) => {
+      inside.line(`${at('row', `${vectors - 1}u`)} = vec4<f32>(largest, ${this.#rowSum()}, 0.0f, 0.0f)`);
+    });
+    this.#engine.finish(block, (inside, row, column, value) => inside.if(`first + ${row} < ${rows}u`, (then) => then.line(`${at(row, `${column} / 4u`)} = ${value}`)));
+  }
+
+  #walk(): void {
     const block = this.#block;
     const { tactic } = this.#geometry;
-    const { length, rows } = this.#spec;
-    const isOneBlock = length <= tactic.bk;
+    const { rows } = this.#spec;
+    const isOneBlock = this.#span <= tactic.bk;
     this.#declare('key_');
-    this.#fetch(block, 'k', 'key_', '0u');
+    this.#fetch(block, 'k', 'key_', this.#begin);
     this.#stageQueries();
     this.#engine.begin(block);
     block.let('row', `lid / ${this.#team}u`);
@@ -107,9 +159,8 @@ class Emitter {
     block.let('query', `min(first + row, ${rows - 1}u)`);
     block.var('largest', LOWEST);
     block.var('sum', 'f32()');
-    if (isOneBlock) this.#emitBlock(block, '0u', true);
-    else block.for('begin', '0u', `${length}u`, `${tactic.bk}u`, (loop) => this.#emitBlock(loop, 'begin', false));
-    this.#finish(store);
+    if (isOneBlock) this.#emitBlock(block, this.#begin, true);
+    else block.for('begin', this.#begin, this.#end, `${tactic.bk}u`, (loop) => this.#emitBlock(loop, 'begin', false));
   }
 
   #stageQueries(): void {
@@ -196,14 +247,14 @@ class Emitter {
     const alone = this.#team === 1;
     if (!alone) block.line(`partial[lid] = most`);
     // Whoever sees a maximum grow too much writes the same word.
-    if (isRare) block.if(`most > largest + ${SLACK}f && ${begin} > 0u`, (inside) => inside.line('grown[0] = 1u'));
+    if (isRare) block.if(`most > largest + ${SLACK}f && ${begin} > ${this.#begin}`, (inside) => inside.line('grown[0] = 1u'));
     if (isRare) block.let('must_scale', 'workgroupUniformLoad(&grown[0])');
     else block.line('workgroupBarrier()');
     block.let('now', alone ? 'max(largest, most)' : range(this.#team).reduce((code, i) => `max(${code}, partial[row * ${this.#team}u + ${i}u])`, 'largest'));
     this.#takeLargest(block, begin, isOnly, isRare);
     this.#writeWeights(block);
     if (!isOnly) {
-      block.if(`${begin} + ${bk}u < ${this.#spec.length}u`, (next) => {
+      block.if(`${begin} + ${bk}u < ${this.#end}`, (next) => {
         next.let('next', `${begin} + ${bk}u`);
         this.#fetch(next, 'k', 'key_', 'next');
       });
@@ -252,7 +303,7 @@ class Emitter {
       inside.if('part == 0u', (then) => then.line('factor[row] = by'));
     };
     if (!isRare) return scaled(block);
-    block.if(`${begin} == 0u`, (inside) => inside.line('largest = now'));
+    block.if(`${begin} == ${this.#begin}`, (inside) => inside.line('largest = now'));
     block.if('must_scale != 0u', (inside) => {
       scaled(inside);
       this.#engine.rescale(inside);
@@ -278,17 +329,26 @@ class Emitter {
     }
   }
 
+  /** Brings the sums of a row's weights to where its first invocation finds them. */
+  #gatherSums(): void {
+    this.#block.line('workgroupBarrier()');
+    this.#block.line('partial[lid] = sum');
+    this.#block.line('workgroupBarrier()');
+  }
+
+  #rowSum(): string {
+    return range(this.#team).map((i) => `partial[lid + ${i}u]`).join(' + ');
+  }
+
   #finish(store: Store): void {
     const block = this.#block;
     const { rows } = this.#spec;
     const nan = `bitcast<f32>(all_masked)`;
-    block.line('workgroupBarrier()');
-    block.line('partial[lid] = sum');
-    block.line('workgroupBarrier()');
+    this.#gatherSums();
     // A row without any weight is 0/0, as in ONNX's reference.
     block.var('all_masked', '0x7fc00000u');
     block.if('part == 0u', (inside) => {
-      inside.let('all', range(this.#team).map((i) => `partial[lid + ${i}u]`).join(' + '));
+      inside.let('all', this.#rowSum());
       inside.line(`factor[row] = select(1.0f / all, ${nan}, all == 0.0f)`);
     });
     block.line('workgroupBarrier()');

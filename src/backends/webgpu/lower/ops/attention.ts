@@ -1,5 +1,5 @@
 /**
- * Attention: one kernel that never writes the scores (kernels/attention), or three: scores with scale and mask, softmax over their
+ * Attention: one kernel that never writes the scores, or two where keys are divided (kernels/attention), or three: scores with scale and mask, softmax over their
  * rows, weighted sum.
  *
  * Projections give [batch, position, head, d]: operands are read through the transposes that exporters put behind them, and results
@@ -8,9 +8,9 @@
 import type { Expr } from '../../../../ir/expr.ts';
 import type { Node, ValueId } from '../../../../ir/graph.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
-import { attentionKernel } from '../../kernels/attention/kernel.ts';
+import { attentionKernels } from '../../kernels/attention/kernel.ts';
 import type { AttentionSpec } from '../../kernels/attention/spec.ts';
-import { ATTENTION_LANES, type AttentionProblem, attentionTacticName, attentionTactics } from '../../tactics/attention.ts';
+import { ATTENTION_LANES, type AttentionProblem, attentionScratchBytes, attentionTacticName, attentionTactics } from '../../tactics/attention.ts';
 import type { Candidate } from '../../tactics/tactic.ts';
 import type { KernelCall } from '../call.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
@@ -49,10 +49,11 @@ const attention: Lowering<'FusedAttention'> = {
     const { tensor, view } = resultPlace((taken?.node ?? node).outputs[0]!, context);
     const output = { ...tensor, window: { ...view, boundBytes: storedBytes(tensor) } };
     const spec = { ...specOf(heads, problem, output), end: taken?.end };
+    const precision = problem.element === 'f16' ? 'float16' : 'float32';
     const fused = tactics.map((tactic): Candidate => ({
       name: attentionTacticName(tactic),
-      scratchBytes: 0,
-      kernels: () => [{ ...attentionKernel(spec, tactic, context.profile), precision: problem.element === 'f16' ? ('float16' as const) : ('float32' as const) }],
+      scratchBytes: attentionScratchBytes(problem, tactic),
+      kernels: () => attentionKernels(spec, tactic, context.profile, (elements) => context.scratch('float32', [elements])).map((call) => ({ ...call, precision })),
     }));
     const { element, heads: batch, rows, length, depth, depthV } = problem;
     const flops = 2 * batch * rows * length * (depth + depthV);
