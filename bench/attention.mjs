@@ -12,6 +12,7 @@
  */
 import { parseArgs } from 'node:util';
 import { attentionKernels } from '../dist/src/backends/webgpu/kernels/attention/kernel.js';
+import { attentionProblemOf } from '../dist/src/backends/webgpu/kernels/attention/spec.js';
 import { chooseDevice } from '../dist/src/backends/webgpu/devices.js';
 import { storedBytes } from '../dist/src/backends/webgpu/lower/tensor.js';
 import { USAGE } from '../dist/src/backends/webgpu/resources.js';
@@ -51,7 +52,7 @@ function specOf(batch, heads, rows, depth, length) {
   const mask = { id: 2, dtype: 'float32', dims: [batch, 1, 1, length], storage: 'f32', layout: 'linear' };
   const part = (at) => ({ tensor: joined, view: { offset: at * width, strides: [length * 3 * width, depth, 3 * width, 1] } });
   return {
-    batch, heads, rows, length, depth, depthV: depth, scale: 1 / Math.sqrt(depth), q: part(0), k: part(1), v: part(2),
+    batch, heads, rows, length, depth, depthV: depth, scale: 1 / Math.sqrt(depth), element: 'f16', q: part(0), k: part(1), v: part(2),
     mask: flags.masked ? { tensor: mask, view: { offset: 0, strides: [length, 0, 0, 1] } } : undefined,
     output: { tensor: output, view: { offset: 0, strides: [rows * width, depth, width, 1] } },
   };
@@ -147,7 +148,7 @@ async function benchShape(text) {
   const [images, heads, rows, depth, length = rows] = text.split('x').map(Number);
   if (rows > length) throw new Error(`${text}: more rows than keys`);
   const spec = specOf(images, heads, rows, depth, length);
-  const problem = { heads: images * heads, rows, length, depth, depthV: depth, element: 'f16' };
+  const problem = attentionProblemOf(spec);
   const contents = contentsOf(spec);
   const tensors = [spec.q.tensor, spec.output.tensor, ...(spec.mask ? [spec.mask.tensor] : [])];
   const buffers = new Map(tensors.map((tensor) => [tensor.id, bufferOf(storedBytes(tensor), contents.get(tensor.id))]));

@@ -1,6 +1,6 @@
 /** Problems for the attention kernel: memory, specification and the float64 answer, from one description. */
 import { attentionKernels } from '../../src/backends/webgpu/kernels/attention/kernel.ts';
-import type { AttentionOperand, AttentionSpec } from '../../src/backends/webgpu/kernels/attention/spec.ts';
+import { type AttentionOperand, attentionProblemOf, type AttentionSpec } from '../../src/backends/webgpu/kernels/attention/spec.ts';
 import type { KernelCall } from '../../src/backends/webgpu/lower/call.ts';
 import type { DeviceProfile } from '../../src/backends/webgpu/profile.ts';
 import type { AttentionProblem, AttentionTactic } from '../../src/backends/webgpu/tactics/attention.ts';
@@ -22,6 +22,8 @@ export interface AttentionCase {
   /** Multiplies queries: large scores, so that maxima grow from block to block. */
   readonly gain?: number;
   readonly output?: 'f16' | 'f32';
+  /** What the operands are stored as, if not as what is multiplied. */
+  readonly storage?: 'f32';
   /** Queries, keys and values as parts of one projection [batch, position, part, head, d]. */
   readonly joined?: boolean;
 }
@@ -34,9 +36,9 @@ export interface AttentionTest {
 }
 
 export function attentionProblem(given: AttentionCase): AttentionTest {
-  const { element, batch = 1, heads, rows, length, depth, depthV = depth, gain = 1, output = element, joined = false } = given;
+  const { element, batch = 1, heads, rows, length, depth, depthV = depth, gain = 1, output = element, joined = false, storage = element } = given;
   const round = (value: number): number => (element === 'f16' ? float16ToNumber(numberToFloat16(value)) : value);
-  const make = (extent: number, d: number, seed: number, factor = 1): number[] => Array.from(noise(batch * heads * extent * d, seed), (x) => round(x * factor));
+  const make = (extent: number, d: number, seed: number, factor = 1): number[] => Array.from(noise(batch * heads * extent * d, seed), (x) => x * factor);
   const [q, k, v] = [make(rows, depth, 1, gain), make(length, depth, 2), make(length, depthV, 3)];
   const held: Held[] = [];
   const keep = (one: Held): Held => {
@@ -45,7 +47,7 @@ export function attentionProblem(given: AttentionCase): AttentionTest {
   };
   /** [batch, head, row, d] stored as [batch, row, head, d], which is how projections give it. */
   const operand = (values: readonly number[], extent: number, d: number): AttentionOperand => {
-    const { tensor } = keep(hold([batch, extent, heads, d], element, 'linear', transposed(values, batch, heads, extent, d)));
+    const { tensor } = keep(hold([batch, extent, heads, d], storage, 'linear', transposed(values, batch, heads, extent, d)));
     return { tensor, view: { offset: 0, strides: [extent * heads * d, d, heads * d, 1] } };
   };
   let operands: readonly [AttentionOperand, AttentionOperand, AttentionOperand];
@@ -53,7 +55,7 @@ export function attentionProblem(given: AttentionCase): AttentionTest {
     const parts = [q, k, v].map((values) => transposed(values, batch, heads, length, depth));
     const width = heads * depth;
     const values = Array.from({ length: batch * length * 3 * width }, (_, i) => parts[Math.floor(i / width) % 3]![Math.floor(i / width / 3) * width + (i % width)]!);
-    const { tensor } = keep(hold([batch, length, 3, heads, depth], element, 'linear', values));
+    const { tensor } = keep(hold([batch, length, 3, heads, depth], storage, 'linear', values));
     operands = [0, 1, 2].map((part) => ({ tensor, view: { offset: part * width, strides: [length * 3 * width, depth, 3 * width, 1] } })) as never;
   } else operands = [operand(q, rows, depth), operand(k, length, depth), operand(v, length, depthV)];
   const full = [batch, heads, rows, length];
@@ -63,7 +65,7 @@ export function attentionProblem(given: AttentionCase): AttentionTest {
   const out = keep(hold([batch, rows, heads, depthV], output, 'linear'));
   const scale = 1 / Math.sqrt(depth);
   const spec: AttentionSpec = {
-    batch, heads, rows, length, depth, depthV, scale,
+    batch, heads, rows, length, depth, depthV, scale, element,
     q: operands[0],
     k: operands[1],
     v: operands[2],
@@ -71,8 +73,8 @@ export function attentionProblem(given: AttentionCase): AttentionTest {
     output: { tensor: out.tensor, view: { offset: 0, strides: [rows * heads * depthV, depthV, heads * depthV, 1] } },
     end: undefined,
   };
-  const expected = transposed(reference(spec, q, k, v, maskAt), batch, heads, rows, depthV);
-  return { spec, problem: { heads: batch * heads, rows, length, depth, depthV, element }, held, expected };
+  const expected = transposed(reference(spec, q.map(round), k.map(round), v.map(round), maskAt), batch, heads, rows, depthV);
+  return { spec, problem: attentionProblemOf(spec), held, expected };
 }
 
 /** [batch, head, row, d] to [batch, row, head, d]. */

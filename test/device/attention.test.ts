@@ -3,7 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { attentionReason, type AttentionTactic, attentionTacticName } from '../../src/backends/webgpu/tactics/attention.ts';
 import { type AttentionCase, attentionError, attentionProblem } from './attention-problem.ts';
-import { noDevice, testDevice } from './helpers.ts';
+import { fromNumbers } from '../../src/ir/tensor.ts';
+import { newGraphBuilder } from '../../src/ops/builder.ts';
+import { distance, noDevice, runGraph, testDevice } from './helpers.ts';
+import { readHeld } from './packed-problem.ts';
 
 const lanes = (bq: number, bk: number, down: number, across: number, splits = 1): AttentionTactic => ({
   engine: 'lanes', bq, bk, down, across, matrix: undefined, subgroup: 1, demandsSubgroup: false, splits,
@@ -21,6 +24,7 @@ const CASES: Readonly<Record<string, AttentionCase>> = {
   'a full mask in halves': { element: 'f16', batch: 2, heads: 2, rows: 7, length: 20, depth: 16, mask: { dims: [2, 2, 7, 20], storage: 'f16', value: (i) => ((i * 7) % 11) / 4 - 1 } },
   'a mask of queries': { element: 'f16', heads: 3, rows: 4, length: 6, depth: 8, mask: { dims: [1, 1, 4, 1], value: (i) => i } },
   'another extent of values, results in f32': { element: 'f16', heads: 2, rows: 6, length: 18, depth: 24, depthV: 40, output: 'f32' },
+  'floats that become halves as they are read': { element: 'f16', storage: 'f32', heads: 2, rows: 6, length: 37, depth: 24, depthV: 40 },
   'keys masked by −∞ in whole blocks': { element: 'f16', heads: 1, rows: 3, length: 40, depth: 8, mask: { dims: [40], value: (i) => (i < 33 ? Number.NEGATIVE_INFINITY : 0) } },
   'rows masked by −∞ are NaN': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? Number.NEGATIVE_INFINITY : 0) } },
   'rows masked by the lowest float are averages': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? -3.4028234663852886e38 : 0) } },
@@ -89,5 +93,19 @@ describe.skipIf(noDevice)('attention (skipped without SwiftShader)', () => {
     expect(attentionReason(test.problem, tactic, PORTABLE_PROFILE)).toBeUndefined();
     expect(await attentionError(open.device, test, tactic, PORTABLE_PROFILE)).toBeLessThan(tolerance(given, tactic.engine));
     open.check();
+  });
+
+  it('a token beside a cache of floats, in a build of halves', { timeout: 120_000 }, async () => {
+    const { held, expected } = attentionProblem({ element: 'f16', storage: 'f32', heads: 1, rows: 7, length: 300, depth: 16, gain: 30 });
+    const graph = newGraphBuilder('token');
+    const inputs = Object.fromEntries(['q', 'k', 'v'].map((name, i) => {
+      const [, rows, , depth] = held[i]!.tensor.dims as [number, number, number, number];
+      const dims = [1, 1, rows, depth];
+      graph.input(name, { dtype: 'float32', dims });
+      return [name, fromNumbers('float32', dims, readHeld(held[i]!.tensor, held[i]!.bytes).values)];
+    }));
+    const y = graph.node('FusedAttention', ['q', 'k', 'v'], { scale: 1 / 4, transposedK: 0 }, { outputs: ['y'] });
+    const outputs = await runGraph(graph.finish([y]), inputs, PORTABLE_PROFILE, { half: true });
+    expect(distance(outputs['y']!, expected, { absolute: 2e-3, relative: 0 })).toBeLessThan(1);
   });
 });

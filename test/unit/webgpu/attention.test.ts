@@ -1,7 +1,9 @@
 /** WGSL of the attention kernel, validated by Dawn's null backend for matrices of several vendors. */
 import { describe, expect, it } from 'vitest';
+import { lowerGraph } from '../../../src/backends/webgpu/lower/lower.ts';
 import { type DeviceProfile, type MatrixConfig, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import { attentionReason, attentionScratchBytes, attentionTacticName, attentionTactics, attentionWorkgroupBytes } from '../../../src/backends/webgpu/tactics/attention.ts';
+import { newGraphBuilder } from '../../../src/ops/builder.ts';
 import { attentionCalls, type AttentionCase, attentionProblem } from '../../device/attention-problem.ts';
 import { validatingDevice } from '../../device/helpers.ts';
 
@@ -25,6 +27,7 @@ const CASES: readonly AttentionCase[] = [
   { element: 'f16', heads: 1, rows: 40, length: 40, depth: 32 },
   { element: 'f32', heads: 1, rows: 40, length: 50, depth: 64 },
   { element: 'f16', heads: 2, rows: 7, length: 1000, depth: 64, mask: { dims: [1000], value: () => 0 } },
+  { element: 'f16', storage: 'f32', heads: 2, rows: 7, length: 1000, depth: 64 },
   { element: 'f32', heads: 2, rows: 1, length: 1024, depth: 64 },
 ];
 
@@ -69,16 +72,16 @@ describe('attention kernels', () => {
   });
 
   it('are of matrices where the device has them, and of few rows where there are few heads', () => {
-    const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16' } as const;
+    const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16', keyBytes: 256 } as const;
     const [few] = attentionTactics(problem, PROFILES['NVIDIA']!);
     const [many] = attentionTactics({ ...problem, heads: 384 }, PROFILES['NVIDIA']!);
     expect(few!.engine).toBe('matrix');
     expect(few!.bq).toBeLessThan(many!.bq);
-    expect(attentionTactics({ ...problem, element: 'f32' }, PROFILES['NVIDIA']!)[0]!.engine).toBe('lanes');
+    expect(attentionTactics({ ...problem, element: 'f32', keyBytes: 512 }, PROFILES['NVIDIA']!)[0]!.engine).toBe('lanes');
   });
 
   it('divide the keys of few rows, and of no others', () => {
-    const token = { heads: 2, rows: 7, length: 1024, depth: 64, depthV: 64, element: 'f16' } as const;
+    const token = { heads: 2, rows: 7, length: 1024, depth: 64, depthV: 64, element: 'f16', keyBytes: 256 } as const;
     for (const profile of [PROFILES['NVIDIA']!, PROFILES['no matrices']!]) {
       const [first, ...others] = attentionTactics(token, profile);
       expect(others.some(({ splits }) => splits === 1)).toBe(true);
@@ -97,13 +100,32 @@ describe('attention kernels', () => {
   });
 
   it('say why a tactic is none for a problem', () => {
-    const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16' } as const;
+    const problem = { heads: 12, rows: 128, length: 128, depth: 64, depthV: 64, element: 'f16', keyBytes: 256 } as const;
     const [tactic] = attentionTactics(problem, PROFILES['NVIDIA']!);
     expect(attentionReason({ ...problem, depth: 60 }, tactic!, PROFILES['NVIDIA']!)).toContain('whole vectors');
-    expect(attentionReason({ ...problem, element: 'f32', depth: 32, depthV: 32 }, tactic!, PROFILES['NVIDIA']!)).toContain('halves');
+    expect(attentionReason({ ...problem, element: 'f32', depth: 32, depthV: 32, keyBytes: 256 }, tactic!, PROFILES['NVIDIA']!)).toContain('halves');
     expect(attentionReason(problem, tactic!, PORTABLE_PROFILE)).toBeDefined();
     expect(attentionReason({ ...problem, rows: 1 }, { ...tactic!, splits: 2 }, PROFILES['NVIDIA']!)).toContain('keys are too few');
     expect(attentionReason({ ...problem, length: 512 }, { ...tactic!, splits: 2 }, PROFILES['NVIDIA']!)).toContain('rows are too many');
     expect(attentionReason({ ...problem, rows: 1, length: 512 }, { ...tactic!, splits: 512 }, PROFILES['NVIDIA']!)).toContain('no keys');
+  });
+
+  it('read a cache of floats as it lies for a token, and have it converted once for a prompt', () => {
+    const stepsOf = (rows: number, { keepFloat = [], keys = 'k' }: { readonly keepFloat?: readonly string[]; readonly keys?: 'k' | 'given' } = {}): string[] => {
+      const graph = newGraphBuilder('cached');
+      for (const [name, count] of [['x', rows], ['k', 512], ['v', 512]] as const) graph.input(name, { dtype: 'float32', dims: [1, 2, count, 64] });
+      const q = graph.node('Relu', ['x'], {});
+      if (keys === 'given') graph.node('Abs', ['k'], {}, { outputs: ['given'] });
+      const y = graph.node('FusedAttention', [q, keys, 'v'], { scale: 0.125, transposedK: 0 }, { outputs: ['y'] });
+      const { steps, layers } = lowerGraph(graph.finish(keys === 'given' ? [y, keys] : [y]), PROFILES['NVIDIA']!, { half: true, keepFloat: new Set(keepFloat) });
+      return steps.map(({ layer, call }) => (layers[layer]!.kind === 'FusedAttention' ? call.source.label.split(' ').slice(0, 3).join(' ') : layers[layer]!.kind));
+    };
+    expect(stepsOf(7)).toEqual(['Relu', 'Attention fused matrix', 'Attention of 16']);
+    expect(stepsOf(512)).toEqual(['Relu', 'Reformat', 'Reformat', 'Attention fused matrix']);
+    // What is given out stays f32.
+    expect(stepsOf(7, { keys: 'given' })).toEqual(['Relu', 'Abs', 'Attention fused matrix', 'Attention of 16']);
+    expect(stepsOf(512, { keys: 'given' })).toEqual(['Relu', 'Abs', 'Reformat', 'Attention fused matrix']);
+    // What a calibration saw beyond halves is no operand of them.
+    expect(stepsOf(7, { keepFloat: ['k'] }).some((step) => step.startsWith('Attention'))).toBe(false);
   });
 });

@@ -76,6 +76,8 @@ export interface LowerContext {
   source(id: ValueId): DeviceTensor;
   /** As {@link tensorIn}, but a window stays one. */
   sourceIn(id: ValueId, layout: Layout, wish?: StorageWish): DeviceTensor;
+  /** Whether a build of halves may hold the value in halves: no calibration saw it beyond them. */
+  fitsHalves(id: ValueId): boolean;
   /** The value copied out of the memory that it shares with others, in the layout that it has. */
   copy(id: ValueId): DeviceTensor;
   /** Uploads a constant that a kernel wants in a form of its own; made only if a kernel of the program reads it. Equal keys share one upload. */

@@ -238,9 +238,12 @@ class ProgramBuilder implements LowerContext {
     const canonical = storageOf(dtype);
     // Outputs of the graph leave in their own type, and inputs of halves would only be converted back.
     if (wish === 'canonical' || (layout === 'linear' && this.graph.outputs.includes(id))) return canonical;
-    const { half = false, keepFloat } = this.#options;
-    if (canonical === 'f32' && (!half || keepFloat?.has(id))) return canonical;
+    if (canonical === 'f32' && !(this.half && this.fitsHalves(id))) return canonical;
     return narrowStorage(dtype, dims, layout) ?? canonical;
+  }
+
+  fitsHalves(id: ValueId): boolean {
+    return !this.#options.keepFloat?.has(id);
   }
 
   pack(key: string, spec: { dtype: DType; dims: Dims; storage: Storage }, make: () => HostArray): DeviceTensor {

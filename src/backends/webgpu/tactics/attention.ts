@@ -16,8 +16,10 @@ export interface AttentionProblem {
   /** Extents of a key and of a value. */
   readonly depth: number;
   readonly depthV: number;
-  /** What the operands are stored as. */
+  /** What is multiplied. */
   readonly element: 'f16' | 'f32';
+  /** Bytes of a key with its value, where they lie: twice as many as the element's where floats become halves on their way. */
+  readonly keyBytes: number;
 }
 
 export interface AttentionTactic {
@@ -115,13 +117,20 @@ export function attentionWorkgroupBytes(problem: AttentionProblem, tactic: Atten
 /** Fewer keys take less than the second kernel does. */
 const LEAST_SPLIT_KEYS = 256;
 /** Keys for each row: with fewer, the spans' results are as many bytes as the keys, and tiles of rows give workgroups enough. */
-const SPLIT_KEYS_PER_ROW = 8;
+const KEYS_PER_ROW = 8;
+/** A tile of rows or two. */
+const FEW_ROWS = 16;
+
+/** Whether keys are read so few times that floats are better narrowed by those who read them than by a kernel of its own. */
+export function readsKeysFewTimes({ rows, length }: Pick<AttentionProblem, 'rows' | 'length'>): boolean {
+  return rows <= Math.max(FEW_ROWS, length / KEYS_PER_ROW);
+}
 
 function splitReason({ rows, length }: AttentionProblem, tactic: AttentionTactic): string | undefined {
   const { splits } = tactic;
   if (splits === 1) return undefined;
   if (length < LEAST_SPLIT_KEYS) return 'the keys are too few to be divided';
-  if (rows * SPLIT_KEYS_PER_ROW > length) return 'the rows are too many for keys that are divided';
+  if (rows * KEYS_PER_ROW > length) return 'the rows are too many for keys that are divided';
   return (splits - 1) * attentionSpan({ length }, tactic) >= length ? 'a span has no keys' : undefined;
 }
 
@@ -255,13 +264,19 @@ const UNIT_REGISTERS = 65_536;
 const MOST_REGISTERS = 255;
 const SPILLING = 3;
 
+/** What a key with its value has in bytes, by what it would have as the element that is multiplied. */
+function widening({ depth, depthV, element, keyBytes }: AttentionProblem): number {
+  return (keyBytes * ATTENTION_LANES[element]) / (16 * (depth + depthV));
+}
+
 /** Registers of an invocation: scores twice (as matrices and by row), results, queries, blocks under way, addresses. */
-function registersOf({ depth, depthV }: AttentionProblem, tactic: AttentionTactic): number {
+function registersOf(problem: AttentionProblem, tactic: AttentionTactic): number {
+  const { depth, depthV } = problem;
   const { engine, bq, bk, down, across, subgroup } = tactic;
   const threads = attentionInvocations(tactic);
   const [rows, lanes] = [bq / down, across * subgroup];
   const held = engine === 'lanes' ? 0 : (rows * depth) / 2 / subgroup;
-  return (rows * bk) / lanes + (bq * bk) / threads + (rows * depthV) / lanes + held + (bk * (depth + depthV)) / 2 / threads + 40;
+  return (rows * bk) / lanes + (bq * bk) / threads + (rows * depthV) / lanes + held + (widening(problem) * bk * (depth + depthV)) / 2 / threads + 40;
 }
 
 /** What a tactic is expected to take on an NVIDIA H200, in nanoseconds. */
@@ -277,5 +292,5 @@ export function predictAttentionNs(problem: AttentionProblem, tactic: AttentionT
   const busy = Math.min(1, (resident * attentionInvocations(tactic)) / 128);
   const work = ((2 * bq * bk * (problem.depth + problem.depthV)) / (RATE[engine] * busy)) * (registers > MOST_REGISTERS ? SPILLING : 1);
   const combination = splits === 1 ? 0 : H200.dispatch + H200.beginning + SPAN_NS * splits + (2 * attentionScratchBytes(problem, tactic)) / H200.partialBytes;
-  return waves * (attentionSpan(problem, tactic) / bk) * (BLOCK_NS + KEY_NS * bk + resident * work) + combination;
+  return waves * (attentionSpan(problem, tactic) / bk) * (BLOCK_NS + widening(problem) * KEY_NS * bk + resident * work) + combination;
 }

@@ -34,7 +34,7 @@ import { lanesAttention } from './lanes.ts';
 import { bindMask } from './mask.ts';
 import { matrixAttention } from './matrix.ts';
 import { AttentionResults } from './results.ts';
-import type { AttentionOperand, AttentionSpec } from './spec.ts';
+import { type AttentionOperand, attentionProblemOf, type AttentionSpec } from './spec.ts';
 
 /** By how much (as a logarithm) a score may exceed what its row's weights are relative to: e^8 is far within f16. */
 const SLACK = 8;
@@ -44,10 +44,14 @@ const LOWEST = '-0x1.fffffep+127f';
 
 const range = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
+/** Whether floats become halves on their way. */
+function narrows({ tensor }: AttentionOperand, element: 'f16' | 'f32'): boolean {
+  return element === 'f16' && tensor.storage === 'f32';
+}
+
 /** The kernels of one attention, in order: one, or two where the keys are divided (`partial` is the memory between them, in f32). */
 export function attentionKernels(spec: AttentionSpec, tactic: AttentionTactic, profile: DeviceProfile, partial: (elements: number) => DeviceTensor): KernelCall[] {
-  const element = spec.q.tensor.storage === 'f16' ? 'f16' : 'f32';
-  const problem: AttentionProblem = { ...spec, heads: spec.batch * spec.heads, element };
+  const problem = attentionProblemOf(spec);
   if (tactic.splits === 1) return [walkingKernel(spec, problem, tactic, profile, undefined)];
   const partials = partial(attentionScratchBytes(problem, tactic) / 4);
   return [walkingKernel(spec, problem, tactic, profile, partials), combineKernel(spec, tactic, profile, partials)];
@@ -64,7 +68,8 @@ function walkingKernel(spec: AttentionSpec, problem: AttentionProblem, tactic: A
   const name = attentionTacticName(tactic);
   const module = new ModuleBuilder(`Attention ${name}`);
   for (const [operand, label] of [[spec.q, 'q'], [spec.k, 'k'], [spec.v, 'v']] as const) {
-    module.storage(label, element === 'f16' ? 'u32' : 'f32', 4, storedBytes(operand.tensor) / 16, 'read');
+    module.storage(label, operand.tensor.storage === 'f16' ? 'u32' : 'f32', 4, storedBytes(operand.tensor) / 16, 'read');
+    if (narrows(operand, element)) module.helper('f32_to_halves');
   }
   const mask = spec.mask && bindMask(module, spec.mask, spec);
   const results = partials ? undefined : new AttentionResults(module, spec);
@@ -150,8 +155,8 @@ class Emitter {
     const { tactic } = this.#geometry;
     const { rows } = this.#spec;
     const isOneBlock = this.#span <= tactic.bk;
-    this.#declare('key_');
-    this.#fetch(block, 'k', 'key_', this.#begin);
+    this.#declare(block, 'k');
+    this.#fetch(block, 'k', this.#begin);
     this.#stageQueries();
     this.#engine.begin(block);
     block.let('row', `lid / ${this.#team}u`);
@@ -173,16 +178,34 @@ class Emitter {
       loop.let('vector', `x % ${keyVectors}u`);
       loop.var('value', 'vec4<u32>()');
       const inside = [`first + at < ${rows}u`, ...(depth === keyVectors * lanes ? [] : [`vector < ${depth / lanes}u`])];
-      loop.if(inside.map((condition) => `(${condition})`).join(' & '), (then) => then.line(`value = ${this.#read('q', q, '(first + at)', 'vector')}`));
+      const value = this.#staged(q, this.#read('q', q, '(first + at)', 'vector'));
+      loop.if(inside.map((condition) => `(${condition})`).join(' & '), (then) => then.line(`value = ${value}`));
       loop.line(`tile[${queryBegin}u + at * ${keyPitch}u + vector] = value`);
     });
     this.#block.line('workgroupBarrier()');
   }
 
-  #read(name: string, { view }: AttentionOperand, row: string, vector: string): string {
+  /** What a staged vector is loaded from, as bits: a vector, or two of floats that become one of halves. */
+  #read(name: string, operand: AttentionOperand, row: string, vector: string): string[] {
     const { element } = this.#geometry;
-    const code = `${name}[${address(inUnits(view, ATTENTION_LANES[element], 3), ['batch', 'head', row, vector])}]`;
-    return element === 'f16' ? code : `bitcast<vec4<u32>>(${code})`;
+    const loads = narrows(operand, element) ? 2 : 1;
+    const from = (part: number): string => (loads === 1 ? vector : `(${vector} * 2u + ${part}u)`);
+    return range(loads).map((part) => {
+      const code = `${name}[${address(inUnits(operand.view, ATTENTION_LANES[element] / loads, 3), ['batch', 'head', row, from(part)])}]`;
+      return operand.tensor.storage === 'f16' ? code : `bitcast<vec4<u32>>(${code})`;
+    });
+  }
+
+  /** A vector as it is staged, of what {@link #read} loads. */
+  #staged(operand: AttentionOperand, loaded: readonly string[]): string {
+    if (!narrows(operand, this.#geometry.element)) return loaded[0]!;
+    return `vec4<u32>(${loaded.map((bits) => `f32_to_halves(bitcast<vec4<f32>>(${bits}))`).join(', ')})`;
+  }
+
+  /** Names of the registers that hold what is loaded for the i-th vector of an invocation until it is staged. */
+  #registers(name: 'k' | 'v', i: number): string[] {
+    const prefix = name === 'k' ? 'key' : 'value';
+    return narrows(this.#spec[name], this.#geometry.element) ? [`${prefix}_${i}_low`, `${prefix}_${i}_high`] : [`${prefix}_${i}`];
   }
 
   #vectors(name: 'k' | 'v'): { readonly stored: number; readonly pitch: number; readonly extent: number; readonly fetches: number } {
@@ -192,37 +215,40 @@ class Emitter {
     return { stored, pitch, extent: depth / ATTENTION_LANES[element], fetches: Math.ceil((tactic.bk * stored) / threads) };
   }
 
-  #declare(prefix: string): void {
-    for (const i of range(this.#vectors('k').fetches)) this.#block.var(`${prefix}${i}`, 'vec4<u32>()');
+  #declare(block: Block, name: 'k' | 'v'): void {
+    for (const i of range(this.#vectors(name).fetches)) for (const register of this.#registers(name, i)) block.var(register, 'vec4<u32>()');
   }
 
   /** Emits loads of a block into registers; rows beyond the last and padding are zero. */
-  #fetch(block: Block, name: 'k' | 'v', prefix: string, begin: string): void {
+  #fetch(block: Block, name: 'k' | 'v', begin: string): void {
     const { threads, tactic } = this.#geometry;
     const { stored, extent, fetches } = this.#vectors(name);
     const { length } = this.#spec;
     for (const i of range(fetches)) {
       const x = `(lid + ${i * threads}u)`;
       const [at, vector] = [`(${begin} + ${x} / ${stored}u)`, `(${x} % ${stored}u)`];
-      const value = this.#read(name, this.#spec[name], at, vector);
+      const registers = this.#registers(name, i);
+      const loads = this.#read(name, this.#spec[name], at, vector).map((value, part) => `${registers[part]} = ${value}`);
       const inside = [
         ...(length % tactic.bk === 0 && (tactic.bk * stored) % threads === 0 ? [] : [`${at} < ${length}u`]),
         ...(extent === stored ? [] : [`${vector} < ${extent}u`]),
       ];
-      block.line(`${prefix}${i} = vec4<u32>()`);
-      if (inside.length === 0) block.line(`${prefix}${i} = ${value}`);
-      else block.if(inside.map((condition) => `(${condition})`).join(' & '), (then) => then.line(`${prefix}${i} = ${value}`));
+      for (const register of registers) block.line(`${register} = vec4<u32>()`);
+      const load = (then: Block): void => loads.forEach((line) => then.line(line));
+      if (inside.length === 0) load(block);
+      else block.if(inside.map((condition) => `(${condition})`).join(' & '), load);
     }
   }
 
-  #stage(block: Block, name: 'k' | 'v', prefix: string): void {
+  #stage(block: Block, name: 'k' | 'v'): void {
     const { threads, tactic, memory } = this.#geometry;
     const { stored, pitch, fetches } = this.#vectors(name);
     for (const i of range(fetches)) {
       const x = `(lid + ${i * threads}u)`;
       const key = `(${x} / ${stored}u)`;
       const slot = name === 'k' && this.#engine.keySlot ? this.#engine.keySlot(key) : key;
-      const store = (inside: Block): void => inside.line(`tile[${memory.blockBegin}u + ${slot} * ${pitch}u + ${x} % ${stored}u] = ${prefix}${i}`);
+      const value = this.#staged(this.#spec[name], this.#registers(name, i));
+      const store = (inside: Block): void => inside.line(`tile[${memory.blockBegin}u + ${slot} * ${pitch}u + ${x} % ${stored}u] = ${value}`);
       if (tactic.bk * stored >= (i + 1) * threads) store(block);
       else block.if(`${x} < ${tactic.bk * stored}u`, store);
     }
@@ -233,15 +259,15 @@ class Emitter {
     const engine = this.#engine;
     const isRare = engine.rareScaling && !isOnly;
     block.line('workgroupBarrier()');
-    this.#stage(block, 'k', 'key_');
+    this.#stage(block, 'k');
     if (isRare) block.if('lid == 0u', (inside) => inside.line('grown[0] = 0u'));
     block.line('workgroupBarrier()');
-    for (const i of range(this.#vectors('v').fetches)) block.var(`value_${i}`, 'vec4<u32>()');
-    this.#fetch(block, 'v', 'value_', begin);
+    this.#declare(block, 'v');
+    this.#fetch(block, 'v', begin);
     this.#fetchMask(block, begin);
     engine.scores(block);
     block.line('workgroupBarrier()');
-    this.#stage(block, 'v', 'value_');
+    this.#stage(block, 'v');
     this.#largestOfShare(block);
     // A row of one invocation has nobody to ask.
     const alone = this.#team === 1;
@@ -256,7 +282,7 @@ class Emitter {
     if (!isOnly) {
       block.if(`${begin} + ${bk}u < ${this.#end}`, (next) => {
         next.let('next', `${begin} + ${bk}u`);
-        this.#fetch(next, 'k', 'key_', 'next');
+        this.#fetch(next, 'k', 'next');
       });
     }
     block.line('workgroupBarrier()');

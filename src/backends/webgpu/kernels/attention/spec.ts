@@ -1,6 +1,8 @@
 /** What the attention kernel computes: out = softmax(scale · q·kᵀ + mask)·v, for every head of every batch. */
+import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import type { Expr } from '../../../../ir/expr.ts';
 import type { DeviceTensor, View } from '../../lower/tensor.ts';
+import type { AttentionProblem } from '../../tactics/attention.ts';
 
 export interface AttentionOperand {
   readonly tensor: DeviceTensor;
@@ -18,7 +20,9 @@ export interface AttentionSpec {
   readonly depth: number;
   readonly depthV: number;
   readonly scale: number;
-  /** Halves or floats, all three alike; rows are contiguous and begin at whole vectors of 16 bytes. */
+  /** What is multiplied. */
+  readonly element: 'f16' | 'f32';
+  /** Of this element, or floats that become halves (those beyond them saturate) as they are read; rows are contiguous and begin at whole vectors of 16 bytes. */
   readonly q: AttentionOperand;
   readonly k: AttentionOperand;
   readonly v: AttentionOperand;
@@ -26,4 +30,10 @@ export interface AttentionSpec {
   readonly output: AttentionOperand;
   /** What a result becomes: an expression of it (input 0) and of the single elements of further tensors. */
   readonly end: { readonly expr: Expr; readonly inputs: readonly DeviceTensor[] } | undefined;
+}
+
+/** What tactics are asked for. */
+export function attentionProblemOf({ batch, heads, rows, length, depth, depthV, element, k, v }: Omit<AttentionSpec, 'output' | 'end'>): AttentionProblem {
+  const keyBytes = depth * STORAGE_BYTES[k.tensor.storage] + depthV * STORAGE_BYTES[v.tensor.storage];
+  return { heads: batch * heads, rows, length, depth, depthV, element, keyBytes };
 }

@@ -9,8 +9,8 @@ import type { Expr } from '../../../../ir/expr.ts';
 import type { Node, ValueId } from '../../../../ir/graph.ts';
 import { elementCount } from '../../../../ir/tensor.ts';
 import { attentionKernels } from '../../kernels/attention/kernel.ts';
-import type { AttentionSpec } from '../../kernels/attention/spec.ts';
-import { ATTENTION_LANES, type AttentionProblem, attentionScratchBytes, attentionTacticName, attentionTactics } from '../../tactics/attention.ts';
+import { attentionProblemOf, type AttentionSpec } from '../../kernels/attention/spec.ts';
+import { ATTENTION_LANES, type AttentionProblem, attentionScratchBytes, attentionTacticName, attentionTactics, readsKeysFewTimes } from '../../tactics/attention.ts';
 import type { Candidate } from '../../tactics/tactic.ts';
 import type { KernelCall } from '../call.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
@@ -36,11 +36,17 @@ interface Heads {
   readonly scale: number;
 }
 
+/** Operands as they lie, each with rows that one kernel can read, and what it multiplies. */
+interface ReadableHeads extends Heads {
+  readonly element: AttentionSpec['element'];
+}
+
 const attention: Lowering<'FusedAttention'> = {
   unsupported: floatReason,
   lower(node, context) {
-    const heads = contiguousHeads(node, context);
-    const problem = heads && problemOf(heads);
+    const heads = readableHeads(node, context);
+    const operands = heads && operandsOf(heads);
+    const problem = operands && attentionProblemOf(operands);
     const tactics = problem ? attentionTactics(problem, context.profile) : [];
     if (!heads || !problem || tactics.length === 0) return lowerApart(node, context);
     const grid = gridToWrite(node.outputs[0]!, context);
@@ -48,7 +54,7 @@ const attention: Lowering<'FusedAttention'> = {
     if (taken) context.take(taken.node);
     const { tensor, view } = resultPlace((taken?.node ?? node).outputs[0]!, context);
     const output = { ...tensor, window: { ...view, boundBytes: storedBytes(tensor) } };
-    const spec = { ...specOf(heads, problem, output), end: taken?.end };
+    const spec = { ...operands, output: { tensor: output, view: viewOf(output) }, end: taken?.end };
     const precision = problem.element === 'f16' ? 'float16' : 'float32';
     const fused = tactics.map((tactic): Candidate => ({
       name: attentionTacticName(tactic),
@@ -57,33 +63,37 @@ const attention: Lowering<'FusedAttention'> = {
     }));
     const { element, heads: batch, rows, length, depth, depthV } = problem;
     const flops = 2 * batch * rows * length * (depth + depthV);
-    const key = `Attention ${element} ${batch}x${rows}x${length}x${depth}x${depthV}${heads.mask ? ' masked' : ''}${taken ? ' to bytes' : ''}`;
+    const narrowing = [heads.k, heads.v].some(({ storage }) => storage !== element) ? ' from f32' : '';
+    const key = `Attention ${element}${narrowing} ${batch}x${rows}x${length}x${depth}x${depthV}${heads.mask ? ' masked' : ''}${taken ? ' to bytes' : ''}`;
     context.choose({ key, flops }, [...fused, apart(heads, output, spec.end, problem, context)]);
   },
 };
 
-/** The operands as they lie, where each head's rows are contiguous and begin at whole vectors; halves on a build of halves. */
-function contiguousHeads(node: Node<'FusedAttention'>, context: LowerContext): Heads | undefined {
+/**
+ * The operands as they lie, where each head's rows are contiguous and begin at whole vectors. On a build of halves the kernel multiplies halves: floats
+ * that came from outside, or leave as outputs, it narrows as it reads them where it does so few times, as a decoder's token its cache.
+ */
+function readableHeads(node: Node<'FusedAttention'>, context: LowerContext): ReadableHeads | undefined {
   const { scale, transposedK } = node.attrs;
+  const ids = node.inputs.slice(0, 3) as [ValueId, ValueId, ValueId];
+  const [rows, length] = [context.type(ids[0]).dims.at(-2)!, context.type(ids[2]).dims.at(-2)!];
+  const wish = readsKeysFewTimes({ rows, length }) ? undefined : 'narrow';
   const operand = (id: ValueId, transposed: boolean): DeviceTensor | undefined => {
     const { dims } = context.type(id);
     if (elementCount(dims) === 0) return undefined;
-    // What is f32 on a build of halves came from outside: it is converted once.
-    const tensor = context.half && !transposed && narrowStorage('float32', dims, 'linear') ? context.sourceIn(id, 'linear', 'narrow') : context.source(id);
+    const tensor = context.half && !transposed && narrowStorage('float32', dims, 'linear') ? context.sourceIn(id, 'linear', wish) : context.source(id);
     const { offset, strides } = viewOf(tensor);
     const swapped = <T>(list: readonly T[]): T[] => (transposed ? [...list.slice(0, -2), list.at(-1)!, list.at(-2)!] : [...list]);
     const view: View = { offset, strides: swapped(strides) };
     if (view.strides.at(-1) !== 1 || (tensor.storage !== 'f16' && tensor.storage !== 'f32') || !isAligned(view, ATTENTION_LANES[tensor.storage], 3)) return undefined;
     return { ...tensor, dims: swapped(dims), layout: 'linear', window: { ...view, boundBytes: storedBytes(tensor) } };
   };
-  const [q, k, v] = [operand(node.inputs[0]!, false), operand(node.inputs[1]!, transposedK === 1), operand(node.inputs[2]!, false)];
-  if (!q || !k || !v || q.storage !== k.storage || q.storage !== v.storage) return undefined;
-  return { q, k, v, mask: node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined, scale };
-}
-
-function problemOf({ q, k, v }: Heads): AttentionProblem {
-  const [batch, heads, rows, depth] = q.dims as [number, number, number, number];
-  return { heads: batch * heads, rows, length: k.dims[2]!, depth, depthV: v.dims[3]!, element: q.storage === 'f16' ? 'f16' : 'f32' };
+  const [q, k, v] = [operand(ids[0], false), operand(ids[1], transposedK === 1), operand(ids[2], false)];
+  if (!q || !k || !v) return undefined;
+  const isWhole = [q, v].every(({ dims }) => dims.at(-1)! % ATTENTION_LANES.f16 === 0);
+  const element = context.half && isWhole && ids.every((id) => context.fitsHalves(id)) ? 'f16' : 'f32';
+  if (element === 'f32' && [q, k, v].some(({ storage }) => storage !== 'f32')) return undefined;
+  return { q, k, v, mask: node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined, scale, element };
 }
 
 /** Where results go: in the order in which the transpose that alone reads them wants them, or row-major. */
@@ -99,11 +109,12 @@ function resultPlace(output: ValueId, context: LowerContext): { readonly tensor:
   return { tensor, view };
 }
 
-function specOf({ q, k, v, mask: added, scale }: Heads, { rows, length, depth, depthV }: AttentionProblem, output: DeviceTensor): Omit<AttentionSpec, 'end'> {
-  const [batch, heads] = q.dims as [number, number];
+function operandsOf({ q, k, v, mask: added, scale, element }: ReadableHeads): Omit<AttentionSpec, 'output' | 'end'> {
+  const [batch, heads, rows, depth] = q.dims as [number, number, number, number];
+  const [length, depthV] = v.dims.slice(2) as [number, number];
   const operand = (tensor: DeviceTensor): AttentionSpec['q'] => ({ tensor, view: viewOf(tensor) });
-  const bias = added && { tensor: added, view: broadcastView(added, [batch, heads, rows, length]) };
-  return { batch, heads, rows, length, depth, depthV, scale, q: operand(q), k: operand(k), v: operand(v), mask: bias, output: operand(output) };
+  const mask = added && { tensor: added, view: broadcastView(added, [batch, heads, rows, length]) };
+  return { batch, heads, rows, length, depth, depthV, scale, element, q: operand(q), k: operand(k), v: operand(v), mask };
 }
 
 /** What the three kernels ask of a lowering's context. */
