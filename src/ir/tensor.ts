@@ -126,9 +126,21 @@ export function typedView(tensor: Tensor): NumberArray | BigInt64Array | BigUint
 export function toNumbers(tensor: Tensor): number[] {
   if (isFewBits(tensor.dtype)) return Array.from(decodeFewBits(tensor.dtype, tensor.data, elementCount(tensor.dims)));
   const view = typedView(tensor);
-  if (tensor.dtype === 'float16') return Array.from(view as Uint16Array, float16ToNumber);
-  if (tensor.dtype === 'bfloat16') return Array.from(view as Uint16Array, bfloat16ToNumber);
-  return Array.from(view as ArrayLike<number | bigint>, Number);
+  if (tensor.dtype === 'float16') return arrayOf(view as Uint16Array, float16ToNumber);
+  if (tensor.dtype === 'bfloat16') return arrayOf(view as Uint16Array, bfloat16ToNumber);
+  return arrayOf(view as ArrayLike<number | bigint>, Number);
+}
+
+/** V8 makes a dictionary of an array whose length beyond this is said beforehand. */
+const MOST_PREALLOCATED = 2 ** 25;
+
+/** `Array.from`, in a fifth of its time. */
+function arrayOf<T extends number | bigint>(view: ArrayLike<T>, toNumber: (element: T) => number): number[] {
+  if (view.length > MOST_PREALLOCATED) return Array.from(view, toNumber);
+  const numbers: number[] = [];
+  numbers.length = view.length;
+  for (let i = 0; i < view.length; i++) numbers[i] = toNumber(view[i]!);
+  return numbers;
 }
 
 /**
@@ -140,7 +152,14 @@ export function fromNumbers(dtype: DType, dims: Dims, values: ArrayLike<number>)
   const data = new Uint8Array((values.length * DTYPE_BITS[dtype]) / 8);
   const view = typedView({ dtype, dims, data });
   if (view instanceof BigInt64Array || view instanceof BigUint64Array) {
-    for (let i = 0; i < values.length; i++) view[i] = BigInt(Math.trunc(values[i]!));
+    const words = wordsOf(view);
+    for (let i = 0; i < values.length; i++) {
+      const value = values[i]!;
+      if ((value | 0) === value) {
+        words[2 * i] = value;
+        words[2 * i + 1] = value >> 31;
+      } else view[i] = BigInt(Math.trunc(value));
+    }
   } else if (dtype === 'float16') {
     for (let i = 0; i < values.length; i++) view[i] = numberToFloat16(values[i]!);
   } else if (dtype === 'bfloat16') {
@@ -168,7 +187,16 @@ export function is32Bits(value: number | bigint, dtype: DType): boolean {
 export function beyond32Bits(tensor: Tensor): number | bigint | undefined {
   const { dtype } = tensor;
   if (DTYPE_BITS[dtype] < 64) return undefined;
-  return (typedView(tensor) as BigInt64Array | BigUint64Array | Float64Array).find((value: number | bigint) => !is32Bits(value, dtype));
+  const view = typedView(tensor);
+  if (!(view instanceof BigInt64Array || view instanceof BigUint64Array)) return (view as Float64Array).find((value) => !is32Bits(value, dtype));
+  const words = wordsOf(view);
+  for (let i = 0; i < view.length; i++) if (words[2 * i + 1] !== (dtype === 'int64' ? words[2 * i]! >> 31 : 0)) return view[i];
+  return undefined;
+}
+
+/** The halves of 64-bit integers, the lower first: numbers, of which those that one half holds are read and written without a BigInt. */
+export function wordsOf({ buffer, byteOffset, length }: BigInt64Array | BigUint64Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, 2 * length);
 }
 
 /** The numbers of a tensor in another type. */

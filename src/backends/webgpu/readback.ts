@@ -3,7 +3,7 @@ import { bindingBytes, type Plan } from '../../engine/plan.ts';
 import type { Tensor } from '../../ir/tensor.ts';
 import type { TensorMap } from '../backend.ts';
 import { USAGE } from './resources.ts';
-import { cutTo, fromDevice } from './transfer.ts';
+import { cutTo, fromDevice, storedBytes } from './transfer.ts';
 
 /** A length is one i32, in a copy of the size that every buffer has at least. */
 const LENGTH_BYTES = 16;
@@ -63,10 +63,10 @@ export function createReadback(device: GPUDevice, plan: Pick<Plan, 'outputs'>, b
     async read() {
       await Promise.all(staging.map((buffer) => buffer.mapAsync(USAGE.mapRead)));
       const mapped = staging.map((buffer) => buffer.getMappedRange());
-      const bytesAt = ({ at, offset, bytes }: Place): ArrayBuffer => mapped[at]!.slice(offset, offset + bytes);
+      const bytesAt = ({ at, offset }: Place, bytes: number): ArrayBuffer => mapped[at]!.slice(offset, offset + bytes);
       const read = outputs.map(({ binding, place, length }): [string, Tensor] => {
-        const tensor = fromDevice(binding, bytesAt(place));
-        return [binding.name, length ? cutTo(tensor, length.axis, new Int32Array(bytesAt(length.place))[0]!) : tensor];
+        const tensor = fromDevice(binding, bytesAt(place, storedBytes(binding)));
+        return [binding.name, length ? cutTo(tensor, length.axis, new Int32Array(bytesAt(length.place, 4))[0]!) : tensor];
       });
       for (const buffer of staging) buffer.unmap();
       return Object.fromEntries(read);

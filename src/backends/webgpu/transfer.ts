@@ -1,53 +1,73 @@
 /**
  * Tensors between the host's types and the device's: 64-bit types in 32 bits, narrow integers and bool as words, float16, bfloat16 and floats of few bits as f32.
  */
-import type { PlanBinding } from '../../engine/plan.ts';
+import { type PlanBinding, type Storage, STORAGE_BYTES } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
-import { beyond32Bits, type DType, fromNumbers, type Tensor, toNumbers, typedView } from '../../ir/tensor.ts';
+import { isFewBits } from '../../ir/few-bits.ts';
+import { beyond32Bits, type DType, elementCount, fromNumbers, retyped, type Tensor, toNumbers, typedView, wordsOf } from '../../ir/tensor.ts';
+
+/** Types whose elements are on the device what they are on the host. */
+const ALIKE: Readonly<Record<Storage, readonly DType[]>> = { f32: ['float32'], f16: ['float16'], i32: ['int32'], u32: ['uint32'], i8: ['int8', 'uint8'], u8: ['int8', 'uint8'] };
 
 /** The tensor's elements as the device stores them; a view of its bytes where they are the same. Throws TsrtError USAGE. */
-export function toDevice(binding: PlanBinding, tensor: Tensor): Uint8Array<ArrayBuffer> {
-  const view = typedView(tensor);
-  if (view instanceof Float32Array || view instanceof Int32Array || view instanceof Uint32Array) return bytesOf(view);
-  checkRange(binding.name, tensor);
-  const numbers = toNumbers(tensor);
-  switch (binding.storage) {
+export function toDevice({ name, storage }: PlanBinding, tensor: Tensor): Uint8Array<ArrayBuffer> {
+  if (ALIKE[storage].includes(tensor.dtype)) return wholeWords(tensor.data);
+  checkRange(name, tensor);
+  const numbers = numbersOf(tensor);
+  switch (storage) {
     case 'f32':
-      return bytesOf(Float32Array.from(numbers));
+      return bytesOf(new Float32Array(numbers));
     case 'i32':
-      return bytesOf(Int32Array.from(numbers));
+      return bytesOf(new Int32Array(numbers));
     case 'u32':
-      return bytesOf(Uint32Array.from(numbers));
+      return bytesOf(new Uint32Array(numbers));
     case 'f16':
-      return bytesOf(typedView(fromNumbers('float16', tensor.dims, numbers)) as Uint16Array);
+      return wholeWords(fromNumbers('float16', tensor.dims, numbers).data);
     case 'i8':
     case 'u8':
       return wholeWords(tensor.data);
     default:
-      return binding.storage satisfies never;
+      return storage satisfies never;
   }
 }
 
-/** A tensor of the binding's type from the device's bytes, which may be padded at the end. */
-export function fromDevice(binding: PlanBinding, bytes: ArrayBuffer): Tensor {
-  const { dtype, dims } = binding;
-  const count = dims.reduce((product, dim) => product * dim, 1);
-  switch (binding.storage) {
+/** Elements that 32 bits hold, as numbers; in an array of a type wherever they can be, which another one takes in at once. */
+function numbersOf(tensor: Tensor): ArrayLike<number> {
+  if (isFewBits(tensor.dtype)) return toNumbers(tensor);
+  const view = typedView(tensor.dtype === 'float16' || tensor.dtype === 'bfloat16' ? retyped(tensor, 'float32') : tensor);
+  return view instanceof BigInt64Array || view instanceof BigUint64Array ? lowWords(view) : view;
+}
+
+function lowWords(view: BigInt64Array | BigUint64Array): Int32Array {
+  const words = wordsOf(view);
+  const low = new Int32Array(view.length);
+  for (let i = 0; i < low.length; i++) low[i] = words[2 * i]!;
+  return low;
+}
+
+/** A tensor of the binding's type from the device's bytes of its elements ({@link storedBytes}), which become the tensor's where they are the same. */
+export function fromDevice({ dtype, dims, storage }: PlanBinding, bytes: ArrayBuffer): Tensor {
+  if (ALIKE[storage].includes(dtype)) return { dtype, dims, data: new Uint8Array(bytes) };
+  switch (storage) {
     case 'f32':
-      if (dtype === 'float32') return { dtype, dims, data: new Uint8Array(bytes.slice(0, count * 4)) };
-      return fromNumbers(dtype, dims, new Float32Array(bytes, 0, count));
+      return fromNumbers(dtype, dims, new Float32Array(bytes));
     case 'i32':
-      return fromNumbers(dtype, dims, new Int32Array(bytes, 0, count));
+      return fromNumbers(dtype, dims, new Int32Array(bytes));
     case 'u32':
-      return fromNumbers(dtype, dims, new Uint32Array(bytes, 0, count));
+      return fromNumbers(dtype, dims, new Uint32Array(bytes));
     case 'f16':
-      return { dtype: 'float16', dims, data: new Uint8Array(bytes.slice(0, count * 2)) };
+      return fromNumbers(dtype, dims, toNumbers({ dtype: 'float16', dims, data: new Uint8Array(bytes) }));
     case 'i8':
     case 'u8':
-      return { dtype, dims, data: new Uint8Array(bytes.slice(0, count)) };
+      return { dtype, dims, data: new Uint8Array(bytes) };
     default:
-      return binding.storage satisfies never;
+      return storage satisfies never;
   }
+}
+
+/** Bytes of a binding's elements on the device, without padding. */
+export function storedBytes({ dims, storage }: PlanBinding): number {
+  return elementCount(dims) * STORAGE_BYTES[storage];
 }
 
 /** The first `length` entries along an axis; all of them where the device claims more than there are. */
@@ -63,8 +83,8 @@ export function cutTo(tensor: Tensor, axis: number, length: number): Tensor {
   return { dtype, dims: dims.with(axis, kept), data: cut };
 }
 
-function bytesOf(view: Float32Array | Int32Array | Uint32Array | Uint16Array): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(view.buffer as ArrayBuffer, view.byteOffset, view.byteLength);
+function bytesOf(view: Float32Array | Int32Array | Uint32Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(view.buffer as ArrayBuffer);
 }
 
 /** Bytes as they are; the queue writes whole words. */
