@@ -42,6 +42,16 @@ describe.skipIf(noDevice)('sessions (skipped without SwiftShader)', () => {
     });
   });
 
+  it('submits the copy of the outputs with what computes them', async () => {
+    const { device } = await testDevice();
+    await withSession(twoKernels(), async (session) => {
+      const submits = vi.spyOn(device.queue, 'submit');
+      for (const value of [3, 4]) expect(toNumbers((await session.run(request(value)))['y']!)[0]).toBe((value + 1) * 2);
+      expect(submits).toHaveBeenCalledTimes(2);
+      submits.mockRestore();
+    });
+  });
+
   it('keeps the inputs of executions apart', async () => {
     await withSession(twoKernels(), async (session) => {
       const [first, second] = [await session.prepare(request(10)), await session.prepare(request(20))];

@@ -18,7 +18,7 @@ export interface LoopParts {
   /** The inputs of a step, in the order of {@link given}; throws TsrtError USAGE. */
   readonly convert: (inputs: TensorMap) => Inputs;
   readonly given: readonly PlanBinding[];
-  /** Submits commands and waits for what they give. */
+  /** Submits commands, with copies of outputs behind them, and waits for these. */
   readonly request: (commands: readonly GPUCommandBuffer[], readback: Readback) => Promise<TensorMap>;
   /** Called once. */
   readonly release: () => void;
@@ -53,8 +53,9 @@ export function createLoop({ device, set, carried, readback, maxBufferBytes, con
         alive();
         const converted = convert(inputs);
         for (const [i, { buffer }] of given.entries()) if (converted[i]!.byteLength > 0) device.queue.writeBuffer(buffers[buffer]!, 0, converted[i]!);
-        const answer = request([...set.take(1), copies(), readback.encode()], readback);
+        const answer = request([...set.take(1), copies()], readback);
         set.keep(1, false);
+        readback.keep();
         return answer;
       }),
     state: () =>
@@ -62,7 +63,7 @@ export function createLoop({ device, set, carried, readback, maxBufferBytes, con
         alive();
         const whole = createReadback(device, { outputs: carried.map(({ input }) => input) }, buffers, maxBufferBytes);
         try {
-          return await request([whole.encode()], whole);
+          return await request([], whole);
         } finally {
           whole.destroy();
         }

@@ -10,8 +10,10 @@ const LENGTH_BYTES = 16;
 
 export interface Readback {
   readonly bytes: number;
-  /** Commands that copy the outputs here; to be submitted after those that compute them. */
-  encode(): GPUCommandBuffer;
+  /** Commands that copy the outputs here; to be submitted once, after those that compute them. */
+  take(): GPUCommandBuffer;
+  /** Encodes what {@link take} gives next, while the device is busy. */
+  keep(): void;
   /** Waits for the copy and returns the outputs. */
   read(): Promise<TensorMap>;
   destroy(): void;
@@ -49,16 +51,25 @@ export function createReadback(device: GPUDevice, plan: Pick<Plan, 'outputs'>, b
   const places = new Places(maxBufferBytes);
   const outputs = plan.outputs.map((binding) => ({ binding, place: places.take(bindingBytes(binding)), length: binding.length && { ...binding.length, place: places.take(LENGTH_BYTES) } }));
   const staging = places.sizes.map((size) => device.createBuffer({ label: 'readback', size, usage: USAGE.mapRead | USAGE.copyDst }));
+  const encoded = (): GPUCommandBuffer => {
+    const encoder = device.createCommandEncoder();
+    const copy = (buffer: number, { at, offset, bytes }: Place): void => encoder.copyBufferToBuffer(buffers[buffer]!, 0, staging[at]!, offset, bytes);
+    for (const { binding, place, length } of outputs) {
+      copy(binding.buffer, place);
+      if (length) copy(length.buffer, length.place);
+    }
+    return encoder.finish();
+  };
+  let spare: GPUCommandBuffer | undefined;
   return {
     bytes: places.sizes.reduce((sum, size) => sum + size, 0),
-    encode() {
-      const encoder = device.createCommandEncoder();
-      const copy = (buffer: number, { at, offset, bytes }: Place): void => encoder.copyBufferToBuffer(buffers[buffer]!, 0, staging[at]!, offset, bytes);
-      for (const { binding, place, length } of outputs) {
-        copy(binding.buffer, place);
-        if (length) copy(length.buffer, length.place);
-      }
-      return encoder.finish();
+    take() {
+      const commands = spare ?? encoded();
+      spare = undefined;
+      return commands;
+    },
+    keep() {
+      spare ??= encoded();
     },
     async read() {
       await Promise.all(staging.map((buffer) => buffer.mapAsync(USAGE.mapRead)));

@@ -165,11 +165,12 @@ class WebgpuSession implements Session {
       }
       const commands = upload.write(converted);
       this.#plain.replaced(converted);
-      this.#submit([...commands, ...this.#plain.take(1), readback.encode()]);
+      this.#submit([...commands, ...this.#plain.take(1)], readback);
       this.#computed = converted;
       upload.reclaim();
       const outputs = this.#waitFor(readback.read());
       this.#plain.keep(1, this.#waits);
+      readback.keep();
       return outputs;
     });
   }
@@ -192,7 +193,7 @@ class WebgpuSession implements Session {
         return this.#withSlot(({ readback }) => {
           // Whatever ran since has the outputs in the same buffers.
           const again = this.#computed === converted ? [] : this.#compute(set, converted, 1);
-          this.#submit([...again, readback.encode()]);
+          this.#submit(again, readback);
           return this.#waitFor(readback.read());
         });
       },
@@ -238,7 +239,7 @@ class WebgpuSession implements Session {
       request: async (commands, from) => {
         this.#check();
         this.#computed = undefined;
-        this.#submit(commands);
+        this.#submit(commands, from);
         try {
           const outputs = await this.#waitFor(from.read());
           this.#open.check();
@@ -299,11 +300,15 @@ class WebgpuSession implements Session {
     return Object.assign(set, { users: 1, source: inputs, inputs: converted });
   }
 
-  /** Each by itself, so that an idle device begins with one while the next is recorded; a busy one would gain nothing by it. */
-  #submit(commands: readonly GPUCommandBuffer[]): void {
+  /**
+   * Each by itself, so that an idle device begins with one while the next is recorded; a busy one would gain nothing by it. Outputs are copied for
+   * the host with the last.
+   */
+  #submit(commands: readonly GPUCommandBuffer[], readback?: Readback): void {
     const { queue } = this.#open.device;
-    if (this.#underWay > 0) queue.submit([...commands]);
-    else for (const each of commands) queue.submit([each]);
+    const early = this.#underWay > 0 ? [] : commands.slice(0, -1);
+    for (const each of early) queue.submit([each]);
+    queue.submit([...commands.slice(early.length), ...(readback ? [readback.take()] : [])]);
     this.#open.submitted?.();
   }
 
