@@ -1,10 +1,10 @@
 /** Requests in a row whose outputs become inputs: on the device (SwiftShader), and through the host of any other session. */
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { Session } from '../../src/backends/backend.ts';
 import { startLoop } from '../../src/backends/loop.ts';
 import { fromNumbers, type Tensor, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
-import { noDevice, withSession } from './helpers.ts';
+import { noDevice, testDevice, withSession } from './helpers.ts';
 
 /** sum' = sum + x, count' = count + 1, y = sum' · 2 */
 function counter() {
@@ -13,6 +13,23 @@ function counter() {
   const next = b.node('Add', [sum, x], {}, { outputs: ['next_sum'] });
   const counted = b.node('Add', [count, b.constant(fromNumbers('int64', [1], [1]))], {}, { outputs: ['next_count'] });
   return b.finish([b.node('Mul', [next, b.constant(fromNumbers('float32', [1], [2]))], {}, { outputs: ['y'] }), next, counted]);
+}
+
+/** a' = b, b' = a + b, which y reads too, same' = same, flags' = not flags; and product' = c · d, which is c and d of the next step. */
+function tangle() {
+  const b = newGraphBuilder('tangle');
+  const float = (name: string) => b.input(name, { dtype: 'float32', dims: [3] });
+  const [x, one, two, c, d, same] = [float('x'), float('a'), float('b'), float('c'), float('d'), float('same')];
+  const flags = b.input('flags', { dtype: 'bool', dims: [5] });
+  const sum = b.node('Add', [one, two], {}, { outputs: ['next_b'] });
+  return b.finish([
+    b.node('Mul', [sum, x], {}, { outputs: ['y'] }),
+    b.node('Identity', [two], {}, { outputs: ['next_a'] }),
+    sum,
+    b.node('Mul', [c, d], {}, { outputs: ['product'] }),
+    b.node('Identity', [same], {}, { outputs: ['next_same'] }),
+    b.node('Not', [flags], {}, { outputs: ['next_flags'] }),
+  ]);
 }
 
 const CARRIED = { sum: 'next_sum', count: 'next_count' };
@@ -58,6 +75,40 @@ describe.skipIf(noDevice)('loops (skipped without SwiftShader)', () => {
       expect(toNumbers((await loop.step({ x: vector(1, 0, 0) }))['y']!)).toEqual([4, 4, 6]);
       await loop.dispose();
     });
+  });
+
+  it.each([['on the device', (session: Session) => session], ['through the host', withoutLoops]] as const)('%s: outputs that are inputs, go to two inputs, or are read in their own step', async (_, as) => {
+    await withSession(tangle(), async (own) => {
+      const flags = (...bits: number[]): Tensor => fromNumbers('bool', [5], bits);
+      const loop = await startLoop(as(own), { a: 'next_a', b: 'next_b', c: 'product', d: 'product', same: 'next_same', flags: 'next_flags' }, {
+        a: vector(0, 1, 2), b: vector(1, 1, 1), c: vector(1, 2, -1), d: vector(1, 3, 1), same: vector(7, 8, 9), flags: flags(1, 0, 0, 1, 1),
+      });
+      const state = async () => Object.fromEntries(Object.entries(await loop.state()).map(([name, tensor]) => [name, toNumbers(tensor)]));
+      const step = async (x: number) => toNumbers((await loop.step({ x: vector(x, x, x) }))['y']!);
+      expect(await step(1)).toEqual([1, 2, 3]);
+      expect(await state()).toEqual({ a: [1, 1, 1], b: [1, 2, 3], c: [1, 6, -1], d: [1, 6, -1], same: [7, 8, 9], flags: [0, 1, 1, 0, 0] });
+      expect([await step(1), await step(-1)]).toEqual([[2, 3, 4], [-3, -5, -7]]);
+      // A step that is refused changes nothing.
+      await expect(loop.step({})).rejects.toMatchObject({ code: 'USAGE' });
+      expect(await step(1)).toEqual([5, 8, 11]);
+      expect(await state()).toEqual({ a: [3, 5, 7], b: [5, 8, 11], c: [1, 6 ** 8, 1], d: [1, 6 ** 8, 1], same: [7, 8, 9], flags: [1, 0, 0, 1, 1] });
+      await loop.dispose();
+    });
+  });
+
+  it('copies only what the host reads', async () => {
+    const encoder = (await testDevice()).device.createCommandEncoder();
+    const copies = vi.spyOn(Object.getPrototypeOf(encoder) as GPUCommandEncoder, 'copyBufferToBuffer');
+    await withSession(counter(), async (session) => {
+      const loop = await startLoop(session, CARRIED, START);
+      await loop.step({ x: vector(1, 1, 1) });
+      copies.mockClear();
+      for (let i = 0; i < 5; i++) await loop.step({ x: vector(1, 1, 1) });
+      // Of y, the only output that is not carried.
+      expect(copies).toHaveBeenCalledTimes(5);
+      await loop.dispose();
+    });
+    copies.mockRestore();
   });
 
   it('gives its memory back, also with the session', async () => {

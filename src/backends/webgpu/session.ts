@@ -10,17 +10,17 @@
  * has one queue. Independent requests become parallel work by a larger batch.
  */
 import type { Binding, Engine } from '../../engine/engine.ts';
-import { bindingBytes, type Plan, type PlanBinding, PlanError, readPlan, stagingBytes, streamsOf } from '../../engine/plan.ts';
+import { type Plan, type PlanBinding, PlanError, readPlan, stagingBytes, streamsOf } from '../../engine/plan.ts';
 import { TsrtError } from '../../errors.ts';
 import { formatType } from '../../ir/tensor.ts';
 import type { DevicePeaks, DeviceYardstick, Execution, LayerTime, Loop, Session, TensorMap } from '../backend.ts';
 import { quantile, sortSamples } from '../../stats/samples.ts';
 import { checkInputs } from '../inputs.ts';
-import { carriedInputs, givenInputs } from '../loop.ts';
+import { givenInputs } from '../loop.ts';
 import type { WebgpuDevice } from './device.ts';
 import { encodeExecutions, passesOf } from './encode.ts';
 import { InputSet } from './input-set.ts';
-import { carriedBindings, createLoop } from './loop.ts';
+import { carriedBindings, createLoop, createLoopMemory, type LoopMemory } from './loop.ts';
 import { measurePeaks } from './peaks.ts';
 import { createReadback, type Readback } from './readback.ts';
 import { createResources, type Resources } from './resources.ts';
@@ -122,8 +122,7 @@ class WebgpuSession implements Session {
   readonly #plain: InputSet;
   /** For further executions of other inputs. */
   readonly #sets = new Set<InputSet>();
-  /** What loops read their outputs with. */
-  readonly #loops = new Set<Readback>();
+  readonly #loops = new Set<LoopMemory>();
   /** Submits whose answers are waited for. */
   #underWay = 0;
   /** The last answer was waited for. Where the host is slower than the device, it can't use an early start, and pays for it. */
@@ -208,30 +207,19 @@ class WebgpuSession implements Session {
     this.#check();
     const pairs = carriedBindings(this.#plan, carried);
     if (!pairs) return undefined;
-    const [held, given] = [carriedInputs(this, carried), givenInputs(this, carried)];
-    const bindingOf = ({ name }: Binding): PlanBinding => this.#plan.inputs.find((binding) => binding.name === name)!;
-    const convert = (bindings: readonly Binding[], tensors: TensorMap): Inputs => checkInputs(bindings, tensors).map((tensor, i) => toDevice(bindingOf(bindings[i]!), tensor));
-    const first = convert(held, state);
-    const { device, profile } = this.#open;
-    const set = await InputSet.create(device, this.#plan, this.#resources);
-    const kept = new Set(pairs.map(({ output }) => output.name));
-    const rest = { outputs: this.#plan.outputs.filter(({ name }) => !kept.has(name)) };
-    const [made] = await allocated(device, rest.outputs.reduce((sum, binding) => sum + bindingBytes(binding), 0), (): [Readback] => [createReadback(device, rest, set.bound.buffers, profile.maxBufferBytes)], 'for a loop: ').catch((error: unknown) => {
-      set.destroy();
-      throw error;
-    });
-    const readback = made!;
+    const given = givenInputs(this, carried).map(({ name }) => this.#planned(name));
+    const convert = (bindings: readonly PlanBinding[], tensors: TensorMap): Inputs => checkInputs(bindings, tensors).map((tensor, i) => toDevice(bindings[i]!, tensor));
+    const first = convert(pairs.map(({ input }) => input), state);
+    const memory = await createLoopMemory(this.#open, this.#plan, this.#resources, pairs);
     const release = (): void => {
-      if (this.#loops.delete(readback)) readback.destroy();
-      if (this.#sets.delete(set)) set.destroy();
+      if (this.#loops.delete(memory)) memory.destroy();
     };
-    this.#loops.add(readback);
-    this.#sets.add(set);
+    this.#loops.add(memory);
     if (this.#disposed) release();
     this.#check();
-    for (const [i, binding] of held.entries()) if (first[i]!.byteLength > 0) device.queue.writeBuffer(set.bound.buffers[bindingOf(binding).buffer]!, 0, first[i]!);
+    const { device, profile } = this.#open;
     return createLoop({
-      device, set, carried: pairs, readback, release, maxBufferBytes: profile.maxBufferBytes, given: given.map(bindingOf),
+      device, memory, carried: pairs, first, given, release, maxBufferBytes: profile.maxBufferBytes, early: () => this.#waits,
       convert: (tensors) => {
         this.#check();
         return convert(given, tensors);
@@ -380,6 +368,10 @@ class WebgpuSession implements Session {
     const count = Math.floor(Math.min(MOST_TIMED, TIMED_NS / (first[0] ?? TIMED_NS)));
     const times = count > 1 ? await time(count) : first;
     return times.length === 0 ? undefined : quantile(sortSamples(times), 0.5);
+  }
+
+  #planned(name: string): PlanBinding {
+    return this.#plan.inputs.find((binding) => binding.name === name)!;
   }
 
   #convert(inputs: TensorMap): Inputs {
