@@ -111,6 +111,21 @@ describe.skipIf(noDevice)('loops (skipped without SwiftShader)', () => {
     copies.mockRestore();
   });
 
+  it('waits for steps of which the host reads nothing', async () => {
+    const { device } = await testDevice();
+    const b = newGraphBuilder('sum');
+    const graph = b.finish([b.node('Add', [b.input('sum', { dtype: 'float32', dims: [3] }), b.input('x', { dtype: 'float32', dims: [3] })], {}, { outputs: ['next_sum'] })]);
+    await withSession(graph, async (session) => {
+      const loop = await startLoop(session, { sum: 'next_sum' }, { sum: vector(0, 0, 0) });
+      const waits = vi.spyOn(device.queue, 'onSubmittedWorkDone');
+      for (let i = 0; i < 3; i++) expect(await loop.step({ x: vector(1, 2, 3) })).toEqual({});
+      expect(waits).toHaveBeenCalledTimes(3);
+      waits.mockRestore();
+      expect(toNumbers((await loop.state())['sum']!)).toEqual([3, 6, 9]);
+      await loop.dispose();
+    });
+  });
+
   it('gives its memory back, also with the session', async () => {
     await withSession(counter(), async (session) => {
       const before = session.observeMemory().deviceBytes;

@@ -14,7 +14,7 @@ export interface Readback {
   take(): GPUCommandBuffer;
   /** Encodes what {@link take} gives next, while the device is busy. */
   keep(): void;
-  /** Waits for the copy and returns the outputs. */
+  /** Waits for the copy, and so for all that was submitted before, and returns the outputs. */
   read(): Promise<TensorMap>;
   destroy(): void;
 }
@@ -72,6 +72,8 @@ export function createReadback(device: GPUDevice, plan: Pick<Plan, 'outputs'>, b
       spare ??= encoded();
     },
     async read() {
+      // Who reads nothing waits all the same: requests in a row would otherwise pile up in the queue.
+      if (staging.length === 0) await device.queue.onSubmittedWorkDone();
       await Promise.all(staging.map((buffer) => buffer.mapAsync(USAGE.mapRead)));
       const mapped = staging.map((buffer) => buffer.getMappedRange());
       const bytesAt = ({ at, offset }: Place, bytes: number): ArrayBuffer => mapped[at]!.slice(offset, offset + bytes);
