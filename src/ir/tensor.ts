@@ -220,6 +220,9 @@ function fromFloat16(halves: Uint16Array): Float32Array<ArrayBuffer> {
 
 const scratch = new DataView(new ArrayBuffer(8));
 
+/** What the last bit of a normal binary16 number is worth, by its exponent's bits. */
+const UNITS = Array.from({ length: 31 }, (_, exponent) => 2 ** (exponent - 25));
+
 /** IEEE 754 binary16 bits to a number. */
 export function float16ToNumber(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
@@ -227,7 +230,7 @@ export function float16ToNumber(bits: number): number {
   const fraction = bits & 0x3ff;
   if (exponent === 0) return sign * fraction * 2 ** -24;
   if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  return sign * (1024 + fraction) * UNITS[exponent]!;
 }
 
 /** A number to IEEE 754 binary16 bits, rounded to nearest even. */
