@@ -25,6 +25,50 @@ export type Expr =
   /** `overflow`: of a cast to a float of few bits, where it is not ONNX's usual one. */
   | { readonly kind: 'cast'; readonly to: DType; readonly x: Expr; readonly overflow?: Overflow };
 
+/** Where a part of a concatenation lies along its axis: `extent` elements, the first at `start`, each `step` behind the one before. */
+export interface PartPlace {
+  readonly start: number;
+  readonly step: number;
+  readonly extent: number;
+}
+
+/** A part of a concatenation, by element. */
+export interface ExprPart extends PartPlace {
+  /** Inputs broadcast to the part's shape. */
+  readonly expr: Expr;
+}
+
+/** Expressions side by side along an axis, or in turn; in the order of their starts they fill it. */
+export interface JoinedExprs {
+  /** Counted from the front. */
+  readonly axis: number;
+  readonly parts: readonly ExprPart[];
+}
+
+/** Parts in the order of their places: those that lie in turn together, others each alone. Throws an Error where parts in turn are incomplete. */
+export function runsOf<P extends PartPlace>(parts: readonly P[]): readonly (readonly P[])[] {
+  const sorted = parts.toSorted((a, b) => a.start - b.start);
+  const runs: P[][] = [];
+  for (let at = 0; at < sorted.length; at += sorted[at]!.step) {
+    const { start, step, extent } = sorted[at]!;
+    const run = sorted.slice(at, at + step);
+    const isWhole = run.length === step && run.every((part, i) => part.start === start + i && part.step === step && part.extent === extent);
+    if (!isWhole) throw new Error(`the parts from ${start} on, each ${step} apart, are not ${step} in turn`);
+    runs.push(run);
+  }
+  return runs;
+}
+
+/** Numbers of the inputs that an expression reads. */
+export function inputsOf(expr: Expr): ReadonlySet<number> {
+  const found = new Set<number>();
+  replaceInputs(expr, (index, dtype) => {
+    found.add(index);
+    return { kind: 'input', index, dtype };
+  });
+  return found;
+}
+
 /** The expression with other expressions in place of its inputs. */
 export function replaceInputs(expr: Expr, replacement: (index: number, dtype: DType) => Expr): Expr {
   const visit = (x: Expr): Expr => {

@@ -8,7 +8,7 @@
 import type { CustomDefinition } from './custom.ts';
 import type { RoundMode } from './few-bits.ts';
 import type { DType, TensorType } from './tensor.ts';
-import type { Expr } from './expr.ts';
+import type { Expr, JoinedExprs } from './expr.ts';
 
 export type None = Readonly<Record<never, never>>;
 
@@ -268,6 +268,8 @@ export interface OpAttrs {
 
   /** One kernel for a tree of elementwise ops: out_i = exprs[i](inputs), inputs broadcast to the output's shape. */
   FusedElementwise: { readonly exprs: readonly Expr[] };
+  /** One kernel for concatenations whose parts are elementwise expressions: output i = joined[i], over inputs that all share. */
+  FusedConcat: { readonly joined: readonly JoinedExprs[] };
   /**
    * Conv (X, W, B?, extra…) with an epilogue: y = epilogue(conv(X,W) + B, extra…), extras broadcast to the output's shape.
    * In the expression, input 0 is the accumulator and input i the i-th extra.

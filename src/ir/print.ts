@@ -4,7 +4,7 @@
  * Prior art: jax's pprint and MLIR's generic form; one line per node, constants by type and digest unless they are small.
  */
 import type { CustomDefinition, PluginStamp } from './custom.ts';
-import type { Expr } from './expr.ts';
+import type { Expr, ExprPart, JoinedExprs } from './expr.ts';
 import { consumers, typeOf, type AnyNode, type Graph } from './graph.ts';
 import { elementCount, formatType, toNumbers, type Tensor } from './tensor.ts';
 
@@ -48,8 +48,15 @@ function formatAttr(name: string, value: unknown): string {
   if (name === 'definition') return formatStamp((value as CustomDefinition).plugin);
   if (name === 'epilogue') return formatExpr(value as Expr);
   if (name === 'exprs') return `[${(value as readonly Expr[]).map(formatExpr).join('; ')}]`;
+  if (name === 'joined') return `[${(value as readonly JoinedExprs[]).map(formatJoined).join('; ')}]`;
   if (typeof value === 'string') return value;
   return JSON.stringify(value, (_, inner: unknown) => (inner instanceof Uint8Array ? `#${digest(inner)}` : inner));
+}
+
+/** `axis 3: [0:8] neg(x0), [8:16] x1`; of parts in turn with their steps. */
+function formatJoined({ axis, parts }: JoinedExprs): string {
+  const place = ({ start, step, extent }: ExprPart): string => `[${start}:${start + extent * step}${step === 1 ? '' : `:${step}`}]`;
+  return `axis ${axis}: ${parts.map((part) => `${place(part)} ${formatExpr(part.expr)}`).join(', ')}`;
 }
 
 function formatStamp({ name, version }: PluginStamp): string {

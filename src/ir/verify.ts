@@ -13,7 +13,7 @@ import { formatType, sameDims, tensorBytes, type TensorType } from './tensor.ts'
 export type Stage = 'imported' | 'onnx' | 'webgpu';
 
 /** Ops that only passes make. */
-export const INTERNAL_OPS = ['FusedElementwise', 'FusedConv', 'FusedShortcut', 'FusedMatMul', 'FusedAttention', 'QuantizedConv', 'QuantizedMatMul', 'QuantizedShortcut', 'WeightOnlyGather', 'WeightOnlyMatMul'] as const satisfies readonly OpKind[];
+export const INTERNAL_OPS = ['FusedElementwise', 'FusedConcat', 'FusedConv', 'FusedShortcut', 'FusedMatMul', 'FusedAttention', 'QuantizedConv', 'QuantizedMatMul', 'QuantizedShortcut', 'WeightOnlyGather', 'WeightOnlyMatMul'] as const satisfies readonly OpKind[];
 
 /** The legality table: the ops that a stage forbids. */
 const FORBIDDEN: { readonly [S in Stage]: ReadonlySet<OpKind> } = {

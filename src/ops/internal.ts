@@ -2,7 +2,7 @@
  * Ops that no ONNX model contains: what fusion passes make, and the one kind that carries any custom op.
  */
 import type { Operands } from '../ir/custom.ts';
-import type { Expr } from '../ir/expr.ts';
+import { type Expr, type ExprPart, inputsOf, type JoinedExprs, runsOf } from '../ir/expr.ts';
 import type { ConvAttrs } from '../ir/ops.ts';
 import { elementCount, sameDims } from '../ir/tensor.ts';
 import type { DType, Dims, TensorType } from '../ir/tensor.ts';
@@ -17,7 +17,7 @@ import { matMulDims, matMulFlops } from './matmul.ts';
 import { broadcast, broadcastsTo, expectDims, input, optionalInput, rejectInput } from './shapes.ts';
 import { internal } from './specs.ts';
 
-type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut' | 'WeightOnlyGather' | 'WeightOnlyMatMul';
+type InternalOp = 'Custom' | 'FusedAttention' | 'FusedConcat' | 'FusedConv' | 'FusedElementwise' | 'FusedMatMul' | 'FusedShortcut' | 'QuantizedConv' | 'QuantizedMatMul' | 'QuantizedShortcut' | 'WeightOnlyGather' | 'WeightOnlyMatMul';
 
 const ONE = { min: 1, max: 1 };
 const SOME = { min: 1, max: Number.POSITIVE_INFINITY };
@@ -66,6 +66,24 @@ export function exprFlops(expr: Expr): number {
     default:
       return expr satisfies never;
   }
+}
+
+/** The type of joined expressions over inputs of these types. Throws ShapeError where parts don't fill the axis, or inputs don't broadcast to them. */
+export function joinedType({ axis, parts }: JoinedExprs, types: readonly TensorType[]): TensorType {
+  const read = parts.map(({ expr }) => [...inputsOf(expr)].map((index) => types[index]!.dims));
+  const rank = Math.max(axis + 1, ...read.flat().map((dims) => dims.length));
+  const along = (dims: Dims): number => dims.length - rank + axis;
+  let total = 0;
+  for (const [{ start, step, extent }] of runsOf(parts) as readonly (readonly [ExprPart])[]) {
+    if (start !== total) throw new ShapeError(`a part of 'joined' begins at ${start} of axis ${axis}, not at ${total}`);
+    total += step * extent;
+  }
+  for (const [i, { extent }] of parts.entries()) {
+    const other = read[i]!.find((dims) => ![1, extent].includes(dims[along(dims)] ?? 1));
+    if (other) throw new ShapeError(`[${other.join(',')}] does not broadcast to ${extent} elements along axis ${axis}`);
+  }
+  const outer = broadcast(Array.from({ length: rank }, () => 1), ...read.flat().map((dims) => dims.map((dim, a) => (a === along(dims) ? 1 : dim))));
+  return { dtype: exprDtype(parts[0]!.expr), dims: outer.map((dim, a) => (a === axis ? total : dim)) };
 }
 
 /** Checks that the inputs from `first` on broadcast to the output's shape. */
@@ -130,6 +148,28 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     attrs: { scale: internal, transposedK: internal },
     infer: inferAttention,
     cost: attentionCost,
+  },
+  FusedConcat: {
+    since: 1,
+    domain: 'internal',
+    inputs: SOME,
+    outputs: SOME,
+    attrs: { joined: internal },
+    infer(attrs, context) {
+      if (attrs.joined.length !== context.outputCount) {
+        throw new ShapeError(`attribute 'joined' must hold ${context.outputCount} concatenations, found ${attrs.joined.length}`);
+      }
+      const types = Array.from({ length: context.inputCount }, (_, index) => context.type(index));
+      return attrs.joined.map((joined) => joinedType(joined, types));
+    },
+    cost(attrs, inputs, outputs) {
+      const flops = attrs.joined.map(({ axis, parts }, i) => {
+        const { dims } = outputs[i]!;
+        const perElement = parts.reduce((sum, { extent, expr }) => sum + extent * exprFlops(expr), 0) / Math.max(1, dims[axis]!);
+        return perElement * elementCount(dims);
+      });
+      return { flops: flops.reduce((sum, of) => sum + of, 0), bytes: bytesMoved(inputs, outputs) };
+    },
   },
   FusedConv: {
     since: 1,

@@ -42,6 +42,7 @@ export const PASS_NAMES = [
   'integer-products',
   'weight-only',
   'fold-dequantized',
+  'fuse-concat',
   'fuse-shortcuts',
   'fuse-siblings',
   WINDOWS,

@@ -21,6 +21,7 @@ import { foldPads } from './fold-pads.ts';
 import { integerChains } from './integer-chains.ts';
 import { foldDequantized, integerProducts } from './integer-products.ts';
 import { fuseAttention } from './fuse-attention.ts';
+import { fuseConcat } from './fuse-concat.ts';
 import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
 import { fuseProjections } from './fuse-projections.ts';
@@ -75,6 +76,7 @@ export const PASSES: readonly Pass[] = [
   integerProducts,
   weightOnly,
   foldDequantized,
+  fuseConcat,
   fuseShortcuts,
   fuseSiblings,
 ];

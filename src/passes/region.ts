@@ -18,7 +18,7 @@ export interface Region {
 }
 
 /** Larger trees cost more to compile than the memory traffic that they save. */
-const MAX_EXPR_SIZE = 160;
+export const MAX_EXPR_SIZE = 160;
 
 /** A Sum of more has more inputs than any kernel has bindings. */
 const MAX_OPERANDS = 8;
@@ -81,7 +81,7 @@ function linearExpr(node: AnyNode, [x]: readonly (Expr | undefined)[], edit: Gra
 }
 
 /** A number where the value is a constant of one element, else an input. Infinities have no literal in shading languages. */
-function operandExpr(id: ValueId, inputs: ValueId[], edit: GraphEditor): Expr {
+export function operandExpr(id: ValueId, inputs: ValueId[], edit: GraphEditor): Expr {
   const { dtype, dims } = edit.type(id);
   const tensor = edit.constant(id);
   const value = tensor && elementCount(dims) === 1 ? toNumbers(tensor)[0]! : Number.NaN;

@@ -4,11 +4,11 @@
  * Each expression function becomes the ONNX op whose schema defines it; nothing of the passes' formulas is used.
  */
 import { GraphBuilder } from '../../src/ir/build.ts';
-import type { BinaryFn, Expr, UnaryFn } from '../../src/ir/expr.ts';
+import type { BinaryFn, Expr, JoinedExprs, UnaryFn } from '../../src/ir/expr.ts';
 import type { AnyNode, Graph, Node, ValueId } from '../../src/ir/graph.ts';
 import { typeOf } from '../../src/ir/graph.ts';
 import type { OpAttrs, OpKind } from '../../src/ir/ops.ts';
-import { elementCount, fromNumbers, type DType } from '../../src/ir/tensor.ts';
+import { elementCount, fromNumbers, type Dims, type DType } from '../../src/ir/tensor.ts';
 import { OP_RULES } from '../../src/ops/builder.ts';
 
 type Plain<K extends OpKind = OpKind> = readonly [op: K, attrs: OpAttrs[K]];
@@ -51,6 +51,9 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
   switch (node.op) {
     case 'FusedElementwise':
       node.attrs.exprs.forEach((expr, index) => finish(expr, node.inputs, { builder, output: node.outputs[index]! }));
+      return;
+    case 'FusedConcat':
+      node.attrs.joined.forEach((joined, index) => writeJoined(joined, node.inputs, typeOf(graph, node.outputs[index]!).dims, { builder, output: node.outputs[index]! }));
       return;
     case 'FusedConv': {
       const { epilogue, ...attrs } = node.attrs;
@@ -117,6 +120,17 @@ function writeNode(node: AnyNode, graph: Graph, writer: Writer): void {
     default:
       builder.nodeOutputs(node.op as OpKind, node.inputs, node.attrs, { name: node.name, outputs: node.outputs });
   }
+}
+
+/** The parts one after the other, then every element taken from its place among these. */
+function writeJoined({ axis, parts }: JoinedExprs, inputs: readonly ValueId[], dims: Dims, { builder, output }: Writer): void {
+  const places = parts.flatMap(({ start, step, extent }) => Array.from({ length: extent }, (_, at) => start + at * step));
+  const values = parts.map(({ extent, expr }) => {
+    const own = dims.map((dim, a) => (a === axis ? extent : dim));
+    return emit(builder, 'Expand', [write(expr, inputs, builder, new Map()), ints(builder, own)], {});
+  });
+  const order = Array.from({ length: dims[axis]! }, (_, at) => places.indexOf(at));
+  emit(builder, 'Gather', [emit(builder, 'Concat', values, { axis }), ints(builder, order)], { axis }, output);
 }
 
 function writeMatMul(node: Node<'FusedMatMul'>, graph: Graph, writer: Writer): void {

@@ -40,7 +40,7 @@ export function graphFiles(graph: Graph): GraphFiles {
   for (const { name, offset } of constants) weights.set(graph.constants.get(name)!.data, offset);
   const typed = (name: string) => ({ name, ...typeOf(graph, name) });
   const nodes = graph.nodes.map(({ op, name, inputs, outputs, attrs, origins }) => {
-    if ('exprs' in attrs || 'epilogue' in attrs) throw new Error(`${op} '${name}' has no form outside`);
+    if ('exprs' in attrs || 'joined' in attrs || 'epilogue' in attrs) throw new Error(`${op} '${name}' has no form outside`);
     return { op, name, inputs, outputs: outputs.map((id) => (id === '' ? { name: '', dtype: 'float32', dims: [] } : typed(id))), attrs, origins };
   });
   const content = { format: GRAPH_FORMAT, opset: REFERENCE_OPSET, name: graph.name, inputs: graph.inputs.map(typed), outputs: graph.outputs.map(typed), constants, nodes };

@@ -2,6 +2,7 @@
  * What inference refuses, and how it says so; costs and documentation of the table.
  */
 import { describe, expect, it } from 'vitest';
+import type { Expr, ExprPart } from '../../../src/ir/expr.ts';
 import type { OpAttrs, OpKind } from '../../../src/ir/ops.ts';
 import { elementCount, fromNumbers } from '../../../src/ir/tensor.ts';
 import type { DType, TensorType } from '../../../src/ir/tensor.ts';
@@ -201,6 +202,20 @@ describe('the table', () => {
     const types = inferNode('FusedElementwise', attrs, context);
     expect(types).toEqual([{ dtype: 'float32', dims: [2, 3] }, { dtype: 'bool', dims: [2, 3] }]);
     expect(opCost('FusedElementwise', attrs, [tensor(2, 3).type], types).flops).toBe(2 * elementCount([2, 3]));
+  });
+
+  it('infers concatenations of expressions, and refuses parts that leave gaps or operands that do not fit them', () => {
+    const [x, y] = [0, 1].map((index) => ({ kind: 'input', index, dtype: 'float32' }) as const) as [Expr, Expr];
+    const inTurn = [0, 1].map((start) => ({ start, step: 2, extent: 4, expr: { kind: 'unary', fn: 'neg', x } as const }));
+    const join = (...parts: ExprPart[]) => ({ joined: [{ axis: 2, parts }] });
+    const context = inferContext([tensor(3, 4), tensor(2, 1, 1)], 1);
+    const attrs = join(...inTurn, { start: 8, step: 1, extent: 5, expr: y });
+    const types = inferNode('FusedConcat', attrs, context);
+    expect(types).toEqual([{ dtype: 'float32', dims: [2, 3, 13] }]);
+    expect(opCost('FusedConcat', attrs, [tensor(3, 4).type, tensor(2, 1, 1).type], types).flops).toBe(2 * 3 * 8);
+    expect(() => inferNode('FusedConcat', join({ start: 1, step: 1, extent: 4, expr: x }), context)).toThrow('begins at 1 of axis 2, not at 0');
+    expect(() => inferNode('FusedConcat', join({ start: 0, step: 1, extent: 5, expr: x }), context)).toThrow('[3,4] does not broadcast to 5 elements along axis 2');
+    expect(() => inferNode('FusedConcat', join(inTurn[0]!), context)).toThrow('are not 2 in turn');
   });
 
   it('infers products with epilogues, and refuses extras that do not broadcast', () => {

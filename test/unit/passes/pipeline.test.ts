@@ -57,6 +57,7 @@ describe('pipeline', () => {
         "integer-products: products of dequantized operands multiply the 8-bit integers themselves",
         "weight-only: products and gathers of rows read weights of few bits packed",
         "fold-dequantized: weights that no integer kernel reads are dequantized at build",
+        "fuse-concat: concatenations of elementwise expressions, and what reads them elementwise, as one kernel",
         "fuse-shortcuts: a convolution and the one whose result it adds as one product",
         "fuse-siblings: convolutions of one image that differ in their weights alone as one",
       ]

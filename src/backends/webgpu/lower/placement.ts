@@ -29,7 +29,7 @@ const VIEWS: ReadonlySet<string> = new Set(['Dropout', 'Flatten', 'Gather', 'Ide
 const IMAGE_MAKERS: ReadonlySet<string> = new Set(['AveragePool', 'Conv', 'ConvTranspose', 'FusedConv', 'FusedShortcut', 'LpPool', 'MaxPool']);
 /** Ops whose output lies as an input of its rank does. */
 const IMAGE_KEEPERS: ReadonlySet<string> = new Set([
-  ...ELEMENTWISE_OPS, 'Concat', 'DepthToSpace', 'Dropout', 'FusedElementwise', 'Identity', 'Pad', 'Resize', 'Slice', 'Split',
+  ...ELEMENTWISE_OPS, 'Concat', 'DepthToSpace', 'Dropout', 'FusedConcat', 'FusedElementwise', 'Identity', 'Pad', 'Resize', 'Slice', 'Split',
 ]);
 
 /** The homes of all values that have one. */

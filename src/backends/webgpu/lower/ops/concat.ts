@@ -1,18 +1,20 @@
 /**
  * Concatenations. Parts that were written into place (lower/placement.ts) need nothing; the others are copied, small ones by one
- * kernel together.
+ * kernel together. Parts that are expressions are computed by the kernel that joins them.
  */
-import type { Node } from '../../../../ir/graph.ts';
+import { type ExprPart, inputsOf, type JoinedExprs, replaceInputs, runsOf } from '../../../../ir/expr.ts';
+import type { Node, ValueId } from '../../../../ir/graph.ts';
 import { elementCount, HALF_MAX, toNumbers } from '../../../../ir/tensor.ts';
 import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { STORAGE_BYTES } from '../../../../engine/plan.ts';
-import { isJoinable, joinedTensors, joinKernel, type JoinPart } from '../../kernels/join.ts';
-import { mapKernel } from '../../kernels/map.ts';
-import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { isJoinable, type Join, joinedTensors, joinKernel, type JoinPart } from '../../kernels/join.ts';
+import { inputExpr, mapKernel } from '../../kernels/map.ts';
+import type { Computed, LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { move } from '../elements.ts';
 import { readAsImage } from '../placement.ts';
-import { channelAlignment, type DeviceTensor, type Layout, paddedChannels, viewOf } from '../tensor.ts';
+import { broadcastView, channelAlignment, type DeviceTensor, type Layout, paddedChannels, viewOf } from '../tensor.ts';
 import { isAt, joined, wholeParts } from '../windows.ts';
+import { layoutOfIntegers } from './quantize.ts';
 
 /** Beyond so many elements the vectors of one kernel per part bring more than the dispatches cost. */
 const MAX_JOINED = 2 ** 22;
@@ -86,13 +88,14 @@ function missingLanes(target: DeviceTensor, axis: number, copies: readonly Copy[
 
 /** Copies everything by one kernel; false where that can't be, or would not be faster. */
 function joinAll(target: DeviceTensor, axis: number, copies: readonly Copy[], lanes: number, context: LowerContext): boolean {
-  const clear: JoinPart[] = lanes > 0 ? [{ source: undefined, start: target.dims[1]!, extent: lanes }] : [];
-  const parts = [...copies.map(({ source, start, extent }): JoinPart => ({ source: { tensor: source, view: viewOf(source) }, start, extent })), ...clear];
+  const clear: JoinPart[] = lanes > 0 ? [{ value: undefined, start: target.dims[1]!, step: 1, extent: lanes }] : [];
+  const copied = ({ source, start, extent }: Copy): JoinPart => ({ value: { inputs: [{ tensor: source, view: viewOf(source) }], expr: inputExpr(source.dtype) }, start, step: 1, extent });
+  const join = { axis, parts: [...copies.map(copied), ...clear], target };
   const isPadded = target.layout === 'channels-last' && axis !== 1 && target.dims[1] !== paddedChannels(target.dims, target.storage);
   const elements = copies.reduce((sum, { source }) => sum + elementCount(source.dims), 0);
-  const fits = joinedTensors(parts).length < context.profile.maxStorageBuffers && elements <= MAX_JOINED;
-  if (!context.windows || parts.length < 2 || !fits || isPadded || !isJoinable({ axis, parts, target })) return false;
-  context.dispatch(joinKernel({ label: 'Concat', axis, parts, target }, context.profile));
+  const fits = joinedTensors([join]).length < context.profile.maxStorageBuffers && elements <= MAX_JOINED;
+  if (!context.windows || join.parts.length < 2 || !fits || isPadded || !isJoinable(join)) return false;
+  context.dispatch(joinKernel({ label: 'Concat', joins: [join] }, context.profile));
   return true;
 }
 
@@ -119,4 +122,48 @@ function clearLanes(target: DeviceTensor, lanes: number, context: LowerContext):
   context.dispatch(mapKernel({ label: 'Concat', dims: [images, lanes, ...spatial], inputs: [], outputs }, context.profile));
 }
 
-export const CONCAT_LOWERINGS: LoweringTable = { Concat: concat };
+/**
+ * Every part computed as it is written. Where several concatenations read more tensors than a kernel binds (parts of a tensor that are no
+ * windows of it), each gets a kernel of its own.
+ */
+const fused: Lowering<'FusedConcat'> = {
+  lower(node, context) {
+    const joins = node.attrs.joined.map((joined, i) => computedJoin(node, joined, node.outputs[i]!, context));
+    const together = joinedTensors(joins).length + joins.length <= context.profile.maxStorageBuffers;
+    for (const some of together ? [joins] : joins.map((join) => [join])) context.dispatch(joinKernel({ label: 'FusedConcat', joins: some }, context.profile));
+  },
+};
+
+function computedJoin(node: Node<'FusedConcat'>, { axis, parts }: JoinedExprs, output: ValueId, context: LowerContext): Join {
+  const { dims } = context.type(output);
+  const sources = node.inputs.map((id) => context.source(id));
+  const inFours = runsOf(parts).every((run) => 4 % run.length === 0 && run[0]!.start % 4 === 0 && (run.length * run[0]!.extent) % 4 === 0);
+  const layout = computedLayout(output, axis, inFours, sources, context);
+  const inner = layout === 'channels-last' ? 1 : dims.length - 1;
+  const target = context.target(output, layout, axis !== inner || inFours ? 'narrow' : 'canonical');
+  const valueOf = ({ extent, expr }: ExprPart): Computed => {
+    const own = dims.map((dim, a) => (a === axis ? extent : dim));
+    const read = [...inputsOf(expr)];
+    const inputs = read.map((index) => ({ tensor: sources[index]!, view: broadcastView(sources[index]!, own) }));
+    return { inputs, expr: replaceInputs(expr, (index, dtype) => ({ kind: 'input', index: read.indexOf(index), dtype })) };
+  };
+  const lanes = layout === 'channels-last' && axis === 1 ? paddedChannels(dims, target.storage) - dims[1]! : 0;
+  const clear: JoinPart[] = lanes > 0 ? [{ value: undefined, start: dims[1]!, step: 1, extent: lanes }] : [];
+  return { axis, parts: [...parts.map((part) => ({ ...part, value: valueOf(part) })), ...clear], target };
+}
+
+/**
+ * As its image lies or is read, and integers as products read them: bytes, which are written in fours. Not where parts of other axes than the
+ * channels would have padding lanes between them.
+ */
+function computedLayout(output: ValueId, axis: number, inFours: boolean, sources: readonly DeviceTensor[], context: LowerContext): Layout {
+  const { dtype, dims } = context.type(output);
+  const lies = sources.some(({ layout, constant, dims: own }) => !constant && layout === 'channels-last' && own.length === dims.length);
+  const isImage = lies || (context.windows && dims.length > 2 && readAsImage(output, context.graph));
+  const integers = dtype === 'int8' || dtype === 'uint8' ? layoutOfIntegers(output, context) : undefined;
+  const layout = integers ?? (isImage ? 'channels-last' : 'linear');
+  const isWritable = axis === 1 ? inFours || !integers : dims[1]! % channelAlignment('i8') === 0;
+  return isWritable ? layout : 'linear';
+}
+
+export const CONCAT_LOWERINGS: LoweringTable = { Concat: concat, FusedConcat: fused };

@@ -72,7 +72,7 @@ function stretches(dims: Dims, axis: number, block: number): Stretch[] {
 const FEW_CHANNELS = 4;
 
 /** How integers lie that are for products: images in channels-last, rows of matrices one after another; undefined for whatever else is as good. */
-function layoutOfIntegers(id: ValueId, context: LowerContext): Layout | undefined {
+export function layoutOfIntegers(id: ValueId, context: LowerContext): Layout | undefined {
   const { dims } = context.type(id);
   if (dims.length <= 2 || isForRows(context.graph, id)) return 'linear';
   return dims[1]! > FEW_CHANNELS ? 'channels-last' : undefined;
