@@ -73,7 +73,7 @@ describe('the package', () => {
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   it('holds the built code, the suites, the plugins and the documents, and nothing else', () => {
-    const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(bundle\/([\w-]+\.js|LICENSE-zod)|src\/[\w./-]+\.d\.ts|plugins\/[\w./-]+\.(js|d\.ts))$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/(suite\.(yaml|js|json)|targets\.yaml)$/];
+    const known = [/^(package\.json|README\.md|CHANGELOG\.md|LICENSE|action\.yml|bin\/run\.js)$/, /^dist\/(bundle\/([\w-]+\.js|LICENSE-zod)|src\/[\w./-]+\.d\.ts|plugins\/[\w./-]+\.(js|d\.ts))$/, /^plugins\/\w+\/\w+\.py$/, /^docs\/[\w./-]+\.(md|json|onnx)$/, /^suites\/[\w-]+\/(suite\.(yaml|js|json)|(targets|batches)\.yaml)$/];
     expect(packed.files.filter((file) => !known.some((pattern) => pattern.test(file)))).toEqual([]);
     expect(packed.files.filter((file) => /\.test\.|\.map$|(^|\/)test\//.test(file))).toEqual([]);
     for (const wanted of ['dist/src/index.d.ts', 'dist/bundle/index.js', 'dist/bundle/node.js', 'dist/bundle/runtime.js', 'dist/bundle/kit-worker.js', 'dist/bundle/measure-worker.js', 'dist/bundle/serve-worker.js', 'dist/bundle/side-worker.js', 'dist/bundle/verify-worker.js', 'dist/bundle/typescript-hooks.js', 'dist/plugins/rotary/index.js', 'plugins/pytorch/driver.py', 'docs/plugins/wave.onnx', 'bin/run.js']) {
