@@ -245,11 +245,14 @@ def attention(b, node):
     if node.attrs["transposedK"]:
         key = b.call_method("transpose", key, -2, -1)
     mask = b.tensor(node.inputs[3]) if node.has(3) else None
-    if TORCH >= (2, 1):
+    # From 2.5 on, a query that sees no key gives zeros.
+    if TORCH >= ((2, 5) if node.attrs["zeroEmptyRows"] else (2, 1)):
         return b.call(F.scaled_dot_product_attention, query, key, value, attn_mask=mask, scale=node.attrs["scale"])
     scores = b.call(torch.mul, b.call(torch.matmul, query, b.call_method("transpose", key, -2, -1)), node.attrs["scale"])
     scores = scores if mask is None else b.call(torch.add, scores, mask)
-    return b.call(torch.matmul, b.call(F.softmax, scores, -1), value)
+    weights = b.call(F.softmax, scores, -1)
+    weights = b.call(torch.nan_to_num, weights, 0.0) if node.attrs["zeroEmptyRows"] else weights
+    return b.call(torch.matmul, weights, value)
 
 
 TORCH = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])

@@ -305,9 +305,10 @@ export interface OpAttrs {
   WeightOnlyGather: { readonly bits: 2 | 4 | 8; readonly block_size: number; readonly zeroPoint: number };
   /**
    * Scaled dot-product attention: softmax(scale · Q Kᵀ + mask) V over q [B,H,S,D], k [B,H,L,D] (or [B,H,D,L] where
-   * `transposedK`), v [B,H,L,E]; mask, where given, broadcasts to [B,H,S,L].
+   * `transposedK`), v [B,H,L,E]; mask, where given, broadcasts to [B,H,S,L]. A row without a softmax (every score −∞, or one that is NaN or +∞)
+   * is NaN, or zeros where `zeroEmptyRows`.
    */
-  FusedAttention: { readonly scale: number; readonly transposedK: 0 | 1 };
+  FusedAttention: { readonly scale: number; readonly transposedK: 0 | 1; readonly zeroEmptyRows: 0 | 1 };
 }
 
 /** Every op kind of the IR: ONNX's names, and internal ones. */

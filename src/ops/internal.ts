@@ -145,7 +145,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: { min: 3, max: 4 },
     outputs: ONE,
-    attrs: { scale: internal, transposedK: internal },
+    attrs: { scale: internal, transposedK: internal, zeroEmptyRows: internal },
     infer: inferAttention,
     cost: attentionCost,
   },

@@ -4,16 +4,19 @@
  * The scale may stand after the product or on Q and K (exporters split it as √s on each); K may come transposed or with the
  * transpose to take in. Three-dimensional attention (batch and heads in one axis) runs as a batch of one.
  *
+ * PyTorch's scaled_dot_product_attention gives zeros for a query that sees no key, which has no softmax. Its exporters write that as
+ * Where(IsNaN(weights), 0, weights) behind the softmax; the kernel does it at its end.
+ *
  * Where heads of queries share keys and values (grouped queries, Ainslie et al. 2023, arXiv:2305.13245) and there is one row, as for a token behind a cache,
  * the heads that share become rows: keys and values are read once for all of them, and no copy for each is made.
  */
 import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
-import type { AnyNode, ValueId } from '../ir/graph.ts';
+import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
 import { type Dims, sameDims } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
 import { broadcastsTo } from '../ops/shapes.ts';
 import { rulePass } from './pass.ts';
-import { uniformValue } from './pattern.ts';
+import { matchPattern, named, number, op, uniformValue, value } from './pattern.ts';
 import { becomeReshape } from './reshapes.ts';
 import { addInts, FLOATS, positiveAxis } from './tensors.ts';
 
@@ -34,17 +37,37 @@ interface Scores {
 }
 
 function fuse(node: AnyNode, edit: GraphEditor): boolean {
-  const softmax = node.op === 'MatMul' ? soleProducer(node.inputs[0]!, node, edit) : undefined;
-  if (softmax?.op !== 'Softmax') return false;
+  const weights = node.op === 'MatMul' ? findWeights(node, edit) : undefined;
+  if (!weights) return false;
+  const { softmax } = weights;
   const { dims, dtype } = edit.type(softmax.outputs[0]!);
   const rank = dims.length;
   if ((rank !== 3 && rank !== 4) || !FLOATS.has(dtype) || positiveAxis(softmax.attrs.axis, rank) !== rank - 1) return false;
   const scores = findScores(softmax, edit);
-  const value = node.inputs[1]!;
-  if (!scores || !sameBatch([scores.query, scores.key, value], dims.slice(0, -2), edit)) return false;
+  const values = node.inputs[1]!;
+  if (!scores || !sameBatch([scores.query, scores.key, values], dims.slice(0, -2), edit)) return false;
   if (scores.mask && !broadcastsTo(edit.type(scores.mask).dims, dims)) return false;
-  replace(node, { ...scores, nodes: [...scores.nodes, softmax, node] }, value, edit);
+  replace(node, { ...scores, zeroEmptyRows: weights.zeroEmptyRows, nodes: [...scores.nodes, ...weights.nodes, node] }, values, edit);
   return true;
+}
+
+interface Weights {
+  readonly softmax: Node<'Softmax'>;
+  readonly zeroEmptyRows: 0 | 1;
+  readonly nodes: readonly AnyNode[];
+}
+
+const ZERO_WHERE_NAN = op('Where', op('IsNaN', named('weights', 'Softmax', value('scores'))), number(0), value('weights'));
+
+/** The softmax that `product` alone reads, as it is or with zeros in place of NaN. */
+function findWeights(product: AnyNode, edit: GraphEditor): Weights | undefined {
+  const last = soleProducer(product.inputs[0]!, product, edit);
+  if (last?.op === 'Softmax') return { softmax: last, zeroEmptyRows: 0, nodes: [last] };
+  const match = last && matchPattern(ZERO_WHERE_NAN, last, edit);
+  const softmax = match?.node('weights');
+  // A zero of more axes would give the weights these.
+  if (softmax?.op !== 'Softmax' || !sameType(edit.type(softmax.outputs[0]!), edit.type(last!.outputs[0]!))) return undefined;
+  return { softmax, zeroEmptyRows: 1, nodes: match!.nodes.toReversed() };
 }
 
 /** The node that gives `id`, where only `reader` reads it. */
@@ -116,13 +139,13 @@ function sameBatch(ids: readonly ValueId[], batch: readonly number[], edit: Grap
   return ids.every((id) => edit.type(id).dims.slice(0, -2).join() === batch.join() && edit.type(id).dims.length === batch.length + 2);
 }
 
-function replace(node: AnyNode, scores: Scores, value: ValueId, edit: GraphEditor): void {
+function replace(node: AnyNode, scores: Scores & Pick<Weights, 'zeroEmptyRows'>, values: ValueId, edit: GraphEditor): void {
   const output = edit.type(node.outputs[0]!);
-  const attrs = { scale: scores.scale, transposedK: scores.transposedKey };
+  const attrs = { scale: scores.scale, transposedK: scores.transposedKey, zeroEmptyRows: scores.zeroEmptyRows };
   const origins = unionOrigins(...scores.nodes);
-  const operands = [scores.query, scores.key, value];
+  const operands = [scores.query, scores.key, values];
   if (output.dims.length === 4) {
-    const shared = sharedHeads(scores, value, output.dims, edit);
+    const shared = sharedHeads(scores, values, output.dims, edit);
     if (shared) {
       const inputs = [shared.query, shared.key, shared.value, scores.mask ?? ''];
       const attention = edit.add({ op: 'FusedAttention', inputs, attrs, origins, name: node.name, type: { dtype: output.dtype, dims: shared.dims } });
@@ -146,8 +169,8 @@ interface SharedHeads extends Record<'query' | 'key' | 'value', ValueId> {
 }
 
 /** The operands with the heads that share as rows; undefined where none share, where there are more rows, and where the mask tells heads apart. */
-function sharedHeads({ query, key, mask }: Scores, value: ValueId, [batch, heads, rows, size]: Dims, edit: GraphEditor): SharedHeads | undefined {
-  const columns = [key, value].map((id) => beforeRepeated(id, edit));
+function sharedHeads({ query, key, mask }: Scores, values: ValueId, [batch, heads, rows, size]: Dims, edit: GraphEditor): SharedHeads | undefined {
+  const columns = [key, values].map((id) => beforeRepeated(id, edit));
   const [own, other] = columns.map((id) => (id === undefined ? undefined : edit.type(id).dims[1]));
   if (rows !== 1 || own === undefined || own !== other || (mask && (edit.type(mask).dims.at(-3) ?? 1) !== 1)) return undefined;
   const view = (id: ValueId, dims: Dims): ValueId => viewAs(id, dims, edit.producer(id)?.origins ?? [], edit);

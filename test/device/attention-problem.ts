@@ -19,6 +19,7 @@ export interface AttentionCase {
   readonly depthV?: number;
   /** Dims that broadcast to [batch, heads, rows, length], with a value by flat index. */
   readonly mask?: { readonly dims: readonly number[]; readonly storage?: 'f16' | 'f32'; value(i: number): number };
+  readonly zeroEmptyRows?: boolean;
   /** Multiplies queries: large scores, so that maxima grow from block to block. */
   readonly gain?: number;
   readonly output?: 'f16' | 'f32';
@@ -36,7 +37,7 @@ export interface AttentionTest {
 }
 
 export function attentionProblem(given: AttentionCase): AttentionTest {
-  const { element, batch = 1, heads, rows, length, depth, depthV = depth, gain = 1, output = element, joined = false, storage = element } = given;
+  const { element, batch = 1, heads, rows, length, depth, depthV = depth, gain = 1, output = element, joined = false, storage = element, zeroEmptyRows = false } = given;
   const round = (value: number): number => (element === 'f16' ? float16ToNumber(numberToFloat16(value)) : value);
   const make = (extent: number, d: number, seed: number, factor = 1): number[] => Array.from(noise(batch * heads * extent * d, seed), (x) => x * factor);
   const [q, k, v] = [make(rows, depth, 1, gain), make(length, depth, 2), make(length, depthV, 3)];
@@ -65,7 +66,7 @@ export function attentionProblem(given: AttentionCase): AttentionTest {
   const out = keep(hold([batch, rows, heads, depthV], output, 'linear'));
   const scale = 1 / Math.sqrt(depth);
   const spec: AttentionSpec = {
-    batch, heads, rows, length, depth, depthV, scale, element,
+    batch, heads, rows, length, depth, depthV, scale, zeroEmptyRows, element,
     q: operands[0],
     k: operands[1],
     v: operands[2],
@@ -86,7 +87,7 @@ function transposed(values: readonly number[], batch: number, heads: number, row
 }
 
 function reference(spec: AttentionSpec, q: readonly number[], k: readonly number[], v: readonly number[], maskAt: (at: readonly number[]) => number): number[] {
-  const { batch, heads, rows, length, depth, depthV, scale } = spec;
+  const { batch, heads, rows, length, depth, depthV, scale, zeroEmptyRows } = spec;
   const result: number[] = [];
   for (let head = 0; head < batch * heads; head++) {
     for (let row = 0; row < rows; row++) {
@@ -98,7 +99,8 @@ function reference(spec: AttentionSpec, q: readonly number[], k: readonly number
       const most = Math.max(...scores);
       const weights = scores.map((score) => Math.exp(score - most));
       const sum = weights.reduce((a, b) => a + b, 0);
-      for (let d = 0; d < depthV; d++) result.push(weights.reduce((total, weight, key) => total + (weight / sum) * v[(head * length + key) * depthV + d]!, 0));
+      const isEmpty = zeroEmptyRows && Number.isNaN(sum);
+      for (let d = 0; d < depthV; d++) result.push(isEmpty ? 0 : weights.reduce((total, weight, key) => total + (weight / sum) * v[(head * length + key) * depthV + d]!, 0));
     }
   }
   return result;

@@ -3,8 +3,12 @@ import { describe, expect, it } from 'vitest';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { attentionReason, type AttentionTactic, attentionTacticName } from '../../src/backends/webgpu/tactics/attention.ts';
 import { type AttentionCase, attentionError, attentionProblem } from './attention-problem.ts';
-import { fromNumbers } from '../../src/ir/tensor.ts';
+import type { Graph } from '../../src/ir/graph.ts';
+import { fromNumbers, toNumbers } from '../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../src/ops/builder.ts';
+import { randomInputs, runGraph as runReference } from '../helpers/ort.ts';
+import { countOps, optimize } from '../helpers/passes.ts';
+import { sketch } from '../helpers/rules.ts';
 import { distance, noDevice, runGraph, testDevice } from './helpers.ts';
 import { readHeld } from './packed-problem.ts';
 
@@ -27,6 +31,8 @@ const CASES: Readonly<Record<string, AttentionCase>> = {
   'floats that become halves as they are read': { element: 'f16', storage: 'f32', heads: 2, rows: 6, length: 37, depth: 24, depthV: 40 },
   'keys masked by −∞ in whole blocks': { element: 'f16', heads: 1, rows: 3, length: 40, depth: 8, mask: { dims: [40], value: (i) => (i < 33 ? Number.NEGATIVE_INFINITY : 0) } },
   'rows masked by −∞ are NaN': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? Number.NEGATIVE_INFINITY : 0) } },
+  'rows masked by −∞ are zeros': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, zeroEmptyRows: true, mask: { dims: [3, 20], value: (i) => (i < 20 ? Number.NEGATIVE_INFINITY : 0) } },
+  'rows with a score of NaN or ∞ are zeros': { element: 'f16', heads: 1, rows: 4, length: 20, depth: 8, zeroEmptyRows: true, mask: { dims: [4, 20], value: (i) => (i === 3 ? Number.NaN : i === 59 ? Number.POSITIVE_INFINITY : 0) } },
   'rows masked by the lowest float are averages': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? -3.4028234663852886e38 : 0) } },
 };
 
@@ -87,12 +93,41 @@ describe.skipIf(noDevice)('attention (skipped without SwiftShader)', () => {
     { element: 'f16', tactic: { ...emulated(8, 32, 1, 1), splits: 10 } },
   ] as const;
   it.each(DIVISIONS.map(({ element, tactic }) => [attentionTacticName(tactic), element, tactic] as const))('%s of %s: keys divided among workgroups', { timeout: 120_000 }, async (_, element, tactic) => {
-    const given = { ...divided, element };
-    const test = attentionProblem(given);
     const open = await testDevice();
-    expect(attentionReason(test.problem, tactic, PORTABLE_PROFILE)).toBeUndefined();
-    expect(await attentionError(open.device, test, tactic, PORTABLE_PROFILE)).toBeLessThan(tolerance(given, tactic.engine));
+    for (const zeroEmptyRows of [false, true]) {
+      const given = { ...divided, element, zeroEmptyRows };
+      const test = attentionProblem(given);
+      expect(attentionReason(test.problem, tactic, PORTABLE_PROFILE)).toBeUndefined();
+      expect(await attentionError(open.device, test, tactic, PORTABLE_PROFILE)).toBeLessThan(tolerance(given, tactic.engine));
+    }
     open.check();
+  });
+
+  /** Attention in one kernel (heads of 8) and in three (of 6), with NaN for a query that sees no key, and with zeros. */
+  const blind = (mask: 'bool' | 'float' | 'constant', allowed: readonly number[]): Graph =>
+    sketch(({ b, x, n }) => {
+      const [dims, lowest] = [[1, 1, 5, 7], Number.NEGATIVE_INFINITY];
+      const addends = fromNumbers('float32', dims, allowed.map((isSeen) => (isSeen ? 0 : lowest)));
+      const added = { bool: () => b.node('Where', [b.input('mask', { dtype: 'bool', dims }), n(0), n(lowest)], {}), float: () => b.input('mask', addends), constant: () => b.constant(addends) }[mask]();
+      return [8, 6].flatMap((depth) => [true, false].map((zeros) => {
+        const weights = b.node('Softmax', [b.node('Add', [b.node('MatMul', [x(1, 2, 5, depth), x(1, 2, depth, 7)], {}), added], {})], { axis: -1 });
+        return b.node('MatMul', [zeros ? b.node('Where', [b.node('IsNaN', [weights], {}), n(0), weights], {}) : weights, x(1, 2, 7, depth)], {});
+      }));
+    });
+  it.each((['bool', 'float', 'constant'] as const).flatMap((mask) => [false, true].map((half) => [mask, half] as const)))('a query that sees no key, by a %s mask, in halves: %s', { timeout: 120_000 }, async (mask, half) => {
+    const allowed = Array.from({ length: 35 }, (_, i) => Number(i % 7 <= Math.floor(i / 7) && (i < 14 || i >= 21)));
+    const graph = blind(mask, allowed);
+    const inputs = randomInputs(graph, 3);
+    if (mask === 'bool') inputs.set('mask', fromNumbers('bool', [1, 1, 5, 7], allowed));
+    if (mask === 'float') inputs.set('mask', fromNumbers('float32', [1, 1, 5, 7], allowed.map((isSeen) => (isSeen ? 0 : Number.NEGATIVE_INFINITY))));
+    const { graph: optimized } = await optimize(graph, 'webgpu');
+    expect(countOps(optimized)).toMatchObject({ FusedAttention: 4 });
+    const outputs = await runGraph(optimized, Object.fromEntries(inputs), PORTABLE_PROFILE, { half });
+    for (const [at, [id, wanted]] of [...(await runReference(graph, inputs))].entries()) {
+      const values = toNumbers(wanted);
+      expect(values.some(Number.isNaN)).toBe(at % 2 === 1);
+      expect(distance(outputs[id]!, values, half ? { absolute: 1e-2, relative: 1e-2 } : undefined)).toBeLessThan(1);
+    }
   });
 
   it('a token beside a cache of floats, in a build of halves', { timeout: 120_000 }, async () => {
@@ -104,7 +139,7 @@ describe.skipIf(noDevice)('attention (skipped without SwiftShader)', () => {
       graph.input(name, { dtype: 'float32', dims });
       return [name, fromNumbers('float32', dims, readHeld(held[i]!.tensor, held[i]!.bytes).values)];
     }));
-    const y = graph.node('FusedAttention', ['q', 'k', 'v'], { scale: 1 / 4, transposedK: 0 }, { outputs: ['y'] });
+    const y = graph.node('FusedAttention', ['q', 'k', 'v'], { scale: 1 / 4, transposedK: 0, zeroEmptyRows: 0 }, { outputs: ['y'] });
     const outputs = await runGraph(graph.finish([y]), inputs, PORTABLE_PROFILE, { half: true });
     expect(distance(outputs['y']!, expected, { absolute: 2e-3, relative: 0 })).toBeLessThan(1);
   });

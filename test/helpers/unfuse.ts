@@ -147,7 +147,9 @@ function writeAttention(node: Node<'FusedAttention'>, graph: Graph, { builder, o
   const product = emit(builder, 'MatMul', [q, swap(k, node.attrs.transposedK ? 0 : 1, graph, builder)], {});
   const scaled = emit(builder, 'Mul', [product, number(builder, builder.type(product).dtype, node.attrs.scale)], {});
   const masked = mask ? emit(builder, 'Add', [scaled, mask], {}) : scaled;
-  const weights = emit(builder, 'Softmax', [masked], { axis: -1 });
+  const softmax = emit(builder, 'Softmax', [masked], { axis: -1 });
+  const isNaN = (): ValueId => emit(builder, 'IsNaN', [softmax], {});
+  const weights = node.attrs.zeroEmptyRows ? emit(builder, 'Where', [isNaN(), number(builder, builder.type(softmax).dtype, 0), softmax], {}) : softmax;
   emit(builder, 'MatMul', [weights, v], {}, output);
 }
 

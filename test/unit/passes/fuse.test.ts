@@ -142,6 +142,8 @@ describe('projections', () => {
 describe('attention', () => {
   const swap = { perm: [0, 1, 3, 2] };
   const weights = (s: Sketch, scores: string): string => s.b.node('Softmax', [scores], { axis: -1 });
+  const masked = (s: Sketch): string => weights(s, s.b.node('Add', [s.b.node('MatMul', [s.x(1, 2, 3, 4), s.x(1, 2, 4, 5)], {}), s.x(1, 1, 3, 5)], {}));
+  const orElse = (s: Sketch, id: string, value: number, dims: readonly number[]): string => s.b.node('Where', [s.b.node('IsNaN', [id], {}), s.b.constant(fromNumbers('float32', dims, [value])), id], {});
   testRows(fuseAttention, [
     ['scale by division, K transposed', (s) => { const k = s.b.node('Transpose', [s.x(1, 2, 5, 4)], swap); return s.b.node('MatMul', [weights(s, s.b.node('Div', [s.b.node('MatMul', [s.x(1, 2, 3, 4), k], {}), s.n(2)], {})), s.x(1, 2, 5, 6)], {}); }, 'FusedAttention'],
     ['scale split over Q and K, mask on the left', (s) => {
@@ -151,6 +153,11 @@ describe('attention', () => {
     }, 'FusedAttention'],
     ['K given transposed', (s) => s.b.node('MatMul', [weights(s, s.b.node('MatMul', [s.x(1, 2, 3, 4), s.x(1, 2, 4, 5)], {})), s.x(1, 2, 5, 6)], {}), 'FusedAttention'],
     ['batch and heads in one axis, with a mask', (s) => s.b.node('MatMul', [weights(s, s.b.node('Add', [s.b.node('MatMul', [s.x(2, 3, 4), s.x(2, 4, 5)], {}), s.x(3, 5)], {})), s.x(2, 5, 6)], {}), 'Reshape Reshape Reshape FusedAttention Reshape'],
+    ["zeros in place of NaN, as PyTorch's exporter of traces writes them", (s) => s.b.node('MatMul', [orElse(s, masked(s), 0, [1]), s.x(1, 2, 5, 6)], {}), 'FusedAttention'],
+    ["zeros in place of NaN, as PyTorch's exporter of graphs writes them", (s) => s.b.node('MatMul', [orElse(s, masked(s), 0, []), s.x(1, 2, 5, 6)], {}), 'FusedAttention'],
+    ['a zero of more axes stays', (s) => s.b.node('MatMul', [orElse(s, masked(s), 0, [1, 1, 1, 1, 1]), s.x(1, 2, 5, 6)], {}), 'MatMul Add Softmax IsNaN Where MatMul'],
+    ['ones in place of NaN stay', (s) => s.b.node('MatMul', [orElse(s, masked(s), 1, []), s.x(1, 2, 5, 6)], {}), 'MatMul Add Softmax IsNaN Where MatMul'],
+    ['weights that are read before NaN is replaced stay', (s) => { const p = masked(s); return [p, s.b.node('MatMul', [orElse(s, p, 0, []), s.x(1, 2, 5, 6)], {})]; }, 'MatMul Add Softmax IsNaN Where MatMul'],
     ['a mask before the scale stays', (s) => s.b.node('MatMul', [weights(s, s.b.node('Mul', [s.b.node('Add', [s.b.node('MatMul', [s.x(1, 2, 3, 4), s.x(1, 2, 4, 5)], {}), s.x(5)], {}), s.n(2)], {})), s.x(1, 2, 5, 6)], {}), 'MatMul Add Mul Softmax MatMul'],
     ['softmax over another axis stays', (s) => s.b.node('MatMul', [s.b.node('Softmax', [s.b.node('MatMul', [s.x(1, 2, 3, 4), s.x(1, 2, 4, 5)], {})], { axis: 2 }), s.x(1, 2, 5, 6)], {}), 'MatMul Softmax MatMul'],
     ['heads that are broadcast stay', (s) => s.b.node('MatMul', [weights(s, s.b.node('MatMul', [s.x(1, 2, 3, 4), s.x(1, 1, 4, 5)], {})), s.x(1, 2, 5, 6)], {}), 'MatMul Softmax MatMul'],
@@ -162,7 +169,7 @@ describe('attention', () => {
       const q = s.b.node('Mul', [s.x(1, 2, 3, 4), s.n(3)], {});
       return s.b.node('MatMul', [weights(s, s.b.node('Div', [s.b.node('MatMul', [q, s.x(1, 2, 4, 5)], {}), s.n(12)], {})), s.x(1, 2, 5, 6)], {});
     });
-    expect((await applyPass(fuseAttention, graph)).graph.nodes[0]!.attrs).toEqual({ scale: 0.25, transposedK: 1 });
+    expect((await applyPass(fuseAttention, graph)).graph.nodes[0]!.attrs).toEqual({ scale: 0.25, transposedK: 1, zeroEmptyRows: 0 });
   });
 });
 

@@ -10,7 +10,7 @@ import type { DeviceProfile } from '../../profile.ts';
 import { type AttentionTactic, partialVectors } from '../../tactics/attention.ts';
 import { ModuleBuilder } from '../../wgsl/module.ts';
 import { independentThreads } from '../grid.ts';
-import { AttentionResults } from './results.ts';
+import { AttentionResults, hasSoftmax } from './results.ts';
 import type { AttentionSpec } from './spec.ts';
 
 /** `partials`: vec4<f32> by [split, batch, head, row, vector], of which the last one of a row holds the score and the sum. */
@@ -36,7 +36,8 @@ export function combineKernel(spec: AttentionSpec, { splits }: AttentionTactic, 
       block.line(`total += by${split} * partials[(${split * lines}u + line) * ${vectors}u + vector]`);
     }
     // A row without any weight is 0/0, as in ONNX's reference.
-    block.let('result', `total * select(1.0f / sum, ${module.helper('nan')}(), sum == 0.0f)`);
+    const result = spec.zeroEmptyRows ? `select(vec4<f32>(), total * (1.0f / sum), ${hasSoftmax('sum')})` : `total * select(1.0f / sum, ${module.helper('nan')}(), sum == 0.0f)`;
+    block.let('result', result);
     const at = [`i / ${columns * rows * heads}u`, `(i / ${columns * rows}u) % ${heads}u`, `line % ${rows}u`] as const;
     results.emit(block, [block.let('batch', at[0]), block.let('head', at[1]), block.let('row', at[2]), 'vector * 4u'], 'result');
   });

@@ -33,7 +33,7 @@ import type { AttentionEngine, AttentionGeometry } from './engine.ts';
 import { lanesAttention } from './lanes.ts';
 import { bindMask } from './mask.ts';
 import { matrixAttention } from './matrix.ts';
-import { AttentionResults } from './results.ts';
+import { AttentionResults, hasSoftmax } from './results.ts';
 import { type AttentionOperand, attentionProblemOf, type AttentionSpec } from './spec.ts';
 
 /** By how much (as a logarithm) a score may exceed what its row's weights are relative to: e^8 is far within f16. */
@@ -368,18 +368,19 @@ class Emitter {
 
   #finish(store: Store): void {
     const block = this.#block;
-    const { rows } = this.#spec;
+    const { rows, zeroEmptyRows } = this.#spec;
     const nan = `bitcast<f32>(all_masked)`;
     this.#gatherSums();
     // A row without any weight is 0/0, as in ONNX's reference.
-    block.var('all_masked', '0x7fc00000u');
+    if (!zeroEmptyRows) block.var('all_masked', '0x7fc00000u');
     block.if('part == 0u', (inside) => {
       inside.let('all', this.#rowSum());
-      inside.line(`factor[row] = select(1.0f / all, ${nan}, all == 0.0f)`);
+      inside.line(`factor[row] = ${zeroEmptyRows ? `select(0.0f, 1.0f / all, ${hasSoftmax('all')})` : `select(1.0f / all, ${nan}, all == 0.0f)`}`);
     });
     block.line('workgroupBarrier()');
+    const scaled = (value: string, factor: string): string => (zeroEmptyRows ? `select(vec4<f32>(), ${value} * ${factor}, ${factor} > 0.0f)` : `${value} * ${factor}`);
     this.#engine.finish(block, (inside, row, column, value) =>
-      inside.if(`first + ${row} < ${rows}u`, (then) => store(then, `(first + ${row})`, column, `${value} * factor[${row}]`)),
+      inside.if(`first + ${row} < ${rows}u`, (then) => store(then, `(first + ${row})`, column, scaled(value, `factor[${row}]`))),
     );
   }
 }

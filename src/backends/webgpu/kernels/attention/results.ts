@@ -6,6 +6,9 @@ import { ExprEmitter } from '../../wgsl/expr.ts';
 import type { Block, ModuleBuilder } from '../../wgsl/module.ts';
 import type { AttentionSpec } from './spec.ts';
 
+/** Code of whether a row whose weights have this sum has a softmax: the sum is 0 where every score is −∞, and NaN where one is NaN or +∞. */
+export const hasSoftmax = (sum: string): string => `(${sum} > 0.0f && ${sum} < 3.0e38f)`;
+
 export class AttentionResults {
   readonly #module: ModuleBuilder;
   readonly #spec: AttentionSpec;

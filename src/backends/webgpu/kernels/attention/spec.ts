@@ -20,6 +20,8 @@ export interface AttentionSpec {
   readonly depth: number;
   readonly depthV: number;
   readonly scale: number;
+  /** Whether a row that has no softmax, as one that sees no key, is zeros; else it is NaN. */
+  readonly zeroEmptyRows: boolean;
   /** What is multiplied. */
   readonly element: 'f16' | 'f32';
   /** Of this element, or floats that become halves (those beyond them saturate) as they are read; rows are contiguous and begin at whole vectors of 16 bytes. */

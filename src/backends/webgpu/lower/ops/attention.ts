@@ -34,6 +34,7 @@ interface Heads {
   readonly v: DeviceTensor;
   readonly mask: DeviceTensor | undefined;
   readonly scale: number;
+  readonly zeroEmptyRows: boolean;
 }
 
 /** Operands as they lie, each with rows that one kernel can read, and what it multiplies. */
@@ -74,7 +75,7 @@ const attention: Lowering<'FusedAttention'> = {
  * that came from outside, or leave as outputs, it narrows as it reads them where it does so few times, as a decoder's token its cache.
  */
 function readableHeads(node: Node<'FusedAttention'>, context: LowerContext): ReadableHeads | undefined {
-  const { scale, transposedK } = node.attrs;
+  const { scale, transposedK, zeroEmptyRows } = node.attrs;
   const ids = node.inputs.slice(0, 3) as [ValueId, ValueId, ValueId];
   const [rows, length] = [context.type(ids[0]).dims.at(-2)!, context.type(ids[2]).dims.at(-2)!];
   const wish = readsKeysFewTimes({ rows, length }) ? undefined : 'narrow';
@@ -93,7 +94,7 @@ function readableHeads(node: Node<'FusedAttention'>, context: LowerContext): Rea
   const isWhole = [q, v].every(({ dims }) => dims.at(-1)! % ATTENTION_LANES.f16 === 0);
   const element = context.half && isWhole && ids.every((id) => context.fitsHalves(id)) ? 'f16' : 'f32';
   if (element === 'f32' && [q, k, v].some(({ storage }) => storage !== 'f32')) return undefined;
-  return { q, k, v, mask: node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined, scale, element };
+  return { q, k, v, mask: node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined, scale, zeroEmptyRows: zeroEmptyRows === 1, element };
 }
 
 /** Where results go: in the order in which the transpose that alone reads them wants them, or row-major. */
@@ -109,12 +110,12 @@ function resultPlace(output: ValueId, context: LowerContext): { readonly tensor:
   return { tensor, view };
 }
 
-function operandsOf({ q, k, v, mask: added, scale, element }: ReadableHeads): Omit<AttentionSpec, 'output' | 'end'> {
+function operandsOf({ q, k, v, mask: added, scale, zeroEmptyRows, element }: ReadableHeads): Omit<AttentionSpec, 'output' | 'end'> {
   const [batch, heads, rows, depth] = q.dims as [number, number, number, number];
   const [length, depthV] = v.dims.slice(2) as [number, number];
   const operand = (tensor: DeviceTensor): AttentionSpec['q'] => ({ tensor, view: viewOf(tensor) });
   const mask = added && { tensor: added, view: broadcastView(added, [batch, heads, rows, length]) };
-  return { batch, heads, rows, length, depth, depthV, scale, element, q: operand(q), k: operand(k), v: operand(v), mask };
+  return { batch, heads, rows, length, depth, depthV, scale, zeroEmptyRows, element, q: operand(q), k: operand(k), v: operand(v), mask };
 }
 
 /** What the three kernels ask of a lowering's context. */
@@ -145,7 +146,7 @@ function apart(heads: Heads, output: DeviceTensor, end: AttentionSpec['end'], { 
   };
 }
 
-function emitApart({ q, k, v, mask: added, scale, transB }: Heads & { readonly transB: boolean }, output: DeviceTensor, end: AttentionSpec['end'], context: ApartContext): void {
+function emitApart({ q, k, v, mask: added, scale, zeroEmptyRows, transB }: Heads & { readonly transB: boolean }, output: DeviceTensor, end: AttentionSpec['end'], context: ApartContext): void {
   const [batch, heads, rows] = q.dims as [number, number, number];
   const length = v.dims[2]!;
   const plain = { c: undefined, beta: 1, transA: false, epilogue: undefined };
@@ -155,7 +156,7 @@ function emitApart({ q, k, v, mask: added, scale, transB }: Heads & { readonly t
   // Weights lie between 0 and 1, which halves hold well; scores stay f32.
   const storage = context.half ? narrowStorage('float32', raw.dims, 'linear') : undefined;
   const weights = context.scratch('float32', raw.dims, storage);
-  softmaxRows('Softmax', raw, weights, 3, context);
+  softmaxRows(zeroEmptyRows ? 'SafeSoftmax' : 'Softmax', raw, weights, 3, context);
   lowerProduct({ ...plain, a: weights, b: v, extras: end?.inputs ?? [], epilogue: end?.expr, alpha: 1, transB: false, output }, context);
 }
 
@@ -163,9 +164,9 @@ function emitApart({ q, k, v, mask: added, scale, transB }: Heads & { readonly t
 function lowerApart(node: Node<'FusedAttention'>, context: LowerContext): void {
   const [q, k, v] = node.inputs.slice(0, 3).map((id) => matrixOperand(id, context)) as [DeviceTensor, DeviceTensor, DeviceTensor];
   const added = node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined;
-  const { scale, transposedK } = node.attrs;
+  const { scale, transposedK, zeroEmptyRows } = node.attrs;
   const output = context.define(node.outputs[0]!, 'linear', 'narrow');
-  emitApart({ q, k, v, mask: added, scale, transB: transposedK === 0 }, output, undefined, context);
+  emitApart({ q, k, v, mask: added, scale, zeroEmptyRows: zeroEmptyRows === 1, transB: transposedK === 0 }, output, undefined, context);
 }
 
 export const ATTENTION_LOWERINGS: LoweringTable = { FusedAttention: attention };

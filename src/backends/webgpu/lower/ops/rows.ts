@@ -12,8 +12,8 @@ type RowContext = Pick<LowerContext, 'dispatch' | 'profile'>;
 
 type SoftmaxOp = 'Softmax' | 'LogSoftmax';
 
-/** Softmax along one axis of a linear tensor, with the row's maximum taken off first. */
-export function softmaxRows(op: SoftmaxOp, source: DeviceTensor, target: DeviceTensor, axis: number, context: RowContext): void {
+/** Softmax along one axis of a linear tensor, with the row's maximum taken off first. A row that has none is NaN, or zeros of SafeSoftmax. */
+export function softmaxRows(op: SoftmaxOp | 'SafeSoftmax', source: DeviceTensor, target: DeviceTensor, axis: number, context: RowContext): void {
   overAxes({ label: op, source, axes: [axis], targets: [{ tensor: target }] }, context, (row) => {
     const max = row.reduce('max', (load) => load(0));
     const sum = `${row.help('softmax_sum', 'row')}(${row.reduce('sum', (load) => `exp(${load(0)} - ${max})`)})`;
@@ -23,7 +23,8 @@ export function softmaxRows(op: SoftmaxOp, source: DeviceTensor, target: DeviceT
       return row.storeEach((load) => `${load(0)} - ${max} - ${log}`);
     }
     const scale = row.let(`1.0 / ${sum}`);
-    row.storeEach((load) => `exp(${load(0)} - ${max}) * ${scale}`);
+    const weight = (load: (input: number) => string): string => `exp(${load(0)} - ${max}) * ${scale}`;
+    row.storeEach(op === 'SafeSoftmax' ? (load) => `${row.help('finite1', 'element')}(${weight(load)})` : weight);
   });
 }
 
