@@ -209,15 +209,15 @@ function pair(graph: Graph): { readonly graph: Graph; readonly pairs: number } {
   const edit = new GraphEditor(graph);
   const made = producers(graph);
   const alone = graph.nodes.filter((node): node is Node<'FusedConcat'> => node.op === 'FusedConcat');
-  const paired = new Set<AnyNode>();
+  const partners = new Map<AnyNode, AnyNode>();
   for (const [i, first] of alone.entries()) {
-    if (paired.has(first)) continue;
-    const second = alone.slice(i + 1).find((other) => !paired.has(other) && other.inputs.some((id) => first.inputs.includes(id)));
-    if (!second || dependsOn(second, first, made)) continue;
+    if (partners.has(first)) continue;
+    const second = alone.slice(i + 1).find((other) => !partners.has(other) && other.inputs.some((id) => first.inputs.includes(id)));
+    if (!second || dependsOn(second, first, made, partners) || dependsOn(first, second, made, partners)) continue;
     merge(first, second, edit);
-    paired.add(first).add(second);
+    partners.set(first, second).set(second, first);
   }
-  return { graph: edit.finish(), pairs: paired.size / 2 };
+  return { graph: edit.finish(), pairs: partners.size / 2 };
 }
 
 function merge(first: Node<'FusedConcat'>, second: Node<'FusedConcat'>, edit: GraphEditor): void {
@@ -231,14 +231,13 @@ function merge(first: Node<'FusedConcat'>, second: Node<'FusedConcat'>, edit: Gr
   edit.setOutputs(node, [...first.outputs, ...second.outputs]);
 }
 
-/** Whether a node needs another one's result, however far back. Nodes in the order of the graph: the other one comes first. */
-function dependsOn(node: AnyNode, other: AnyNode, made: ReadonlyMap<ValueId, AnyNode>): boolean {
+/** Whether a node needs another one's result, however far back, where partners are one node already. */
+function dependsOn(node: AnyNode, other: AnyNode, made: ReadonlyMap<ValueId, AnyNode>, partners: ReadonlyMap<AnyNode, AnyNode>): boolean {
   const seen = new Set<AnyNode>();
   const pending = [node];
   for (let next = pending.pop(); next; next = pending.pop()) {
     if (next === other) return true;
-    for (const id of next.inputs) {
-      const source = made.get(id);
+    for (const source of [partners.get(next), ...next.inputs.map((id) => made.get(id))]) {
       if (!source || seen.has(source)) continue;
       seen.add(source);
       pending.push(source);

@@ -36,6 +36,12 @@ describe('concatenations of expressions', () => {
     ['of three stacked', (s) => flat(s, s.b.node('Concat', [neg(s, s.x(2, 4)), s.x(2, 4), s.x(2, 4)].map((x) => column(s, x)), { axis: -1 }), 2, 12), 'Neg Unsqueeze Unsqueeze Unsqueeze Concat Reshape'],
     ['that read a table together', (s) => { const t = s.x(1, 4); return [0, 1].map(() => join(s, s.b.node('Mul', [s.x(2, 4), t], {}), s.x(2, 4))); }, 'FusedConcat'],
     ['of which one reads the other', (s) => { const t = s.x(1, 4); const y = join(s, s.b.node('Mul', [s.x(1, 4), t], {}), s.x(1, 4)); return join(s, s.b.node('Mul', [half(s, y, 2), t], {}), s.x(1, 4)); }, 'FusedConcat Slice FusedConcat'],
+    ['of which one pair waits for the other', (s) => {
+      const [t, u] = [s.x(1, 4), s.x(1, 4)];
+      const rotated = (x: string, table: string): string => join(s, s.b.node('Mul', [x, table], {}), s.x(1, 4));
+      const [a, d] = [rotated(s.x(1, 4), t), rotated(s.x(1, 4), u)];
+      return [rotated(half(s, d, 2), t), rotated(half(s, a, 2), u)];
+    }, 'FusedConcat Slice FusedConcat Slice FusedConcat'],
   ]);
 
   it('says what each part is', async () => {
