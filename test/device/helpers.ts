@@ -34,12 +34,12 @@ async function open(): Promise<WebgpuDevice> {
   return openDevice(adapter);
 }
 
-/** Lines that take a remainder by anything but a number without a sign. Vulkan leaves that of a negative number undefined (SwiftShader does not); of floats it is defined. */
+/** Lines that take a remainder by anything but a number without a sign. Vulkan leaves that of a negative number undefined (SwiftShader does not). */
 function signedRemainders(wgsl: string): string[] {
   const tables = [...wgsl.matchAll(/var (\w+) = array<u32,/g)].map(([, name]) => name);
   const unsigned = new RegExp(`(?:const|let) (\\w+) = (?:\\d+u|(?:${['-', ...tables].join('|')})\\[\\w+\\]);`, 'g');
   const names = new Set([...wgsl.matchAll(unsigned)].map(([, name]) => name!));
-  return wgsl.split('\n').filter((line) => !line.startsWith('fn cfmod(') && [...line.matchAll(/% (\w+)/g)].some(([, by]) => !/^\d+u$/.test(by!) && !names.has(by!)));
+  return wgsl.split('\n').filter((line) => [...line.matchAll(/% (\w+)/g)].some(([, by]) => !/^\d+u$/.test(by!) && !names.has(by!)));
 }
 
 /** An engine of a graph, without the passes and without a model behind it. */

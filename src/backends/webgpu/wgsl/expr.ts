@@ -60,9 +60,10 @@ export class ExprEmitter {
     this.#precision = precision;
   }
 
-  emit(expr: Expr): string {
+  /** `rounded`: what becomes of it is rounded to a whole number, which makes of the last digit's error a whole one. */
+  emit(expr: Expr, rounded = false): string {
     if (expr.kind === 'input') return this.#inputs[expr.index]!;
-    const { code, dtype } = this.#code(expr);
+    const { code, dtype } = this.#code(expr, rounded || toWhole(expr));
     const known = this.#known.get(code);
     if (known !== undefined) return known;
     const name = this.#block.let(`${this.#prefix}${this.#known.size}`, wrapNarrow(code, expr, dtype, this.#width));
@@ -70,20 +71,20 @@ export class ExprEmitter {
     return name;
   }
 
-  #code(expr: Exclude<Expr, { kind: 'input' }>): { code: string; dtype: DType } {
+  #code(expr: Exclude<Expr, { kind: 'input' }>, rounded: boolean): { code: string; dtype: DType } {
     const dtype = exprDtype(expr);
     switch (expr.kind) {
       case 'const':
         // A `let` keeps Tint from folding it: a folded division by zero or overflow would not compile.
         return { code: this.#splat(literal(this.#module, expr.value, registerType(dtype)), registerType(dtype)), dtype };
       case 'unary':
-        return { code: this.#unary(expr.fn, this.emit(expr.x), exprDtype(expr.x)), dtype };
+        return { code: this.#unary(expr.fn, this.emit(expr.x, rounded), exprDtype(expr.x)), dtype };
       case 'binary':
-        return { code: this.#binary(expr), dtype };
+        return { code: this.#binary(expr, rounded), dtype };
       case 'select':
-        return { code: `select(${this.emit(expr.b)}, ${this.emit(expr.a)}, ${this.emit(expr.condition)})`, dtype };
+        return { code: `select(${this.emit(expr.b, rounded)}, ${this.emit(expr.a, rounded)}, ${this.emit(expr.condition, rounded)})`, dtype };
       case 'cast':
-        return { code: isFewBitsFloat(dtype) ? this.#toFewBits(this.emit(expr.x), exprDtype(expr.x), dtype, expr) : this.#cast(this.emit(expr.x), exprDtype(expr.x), dtype), dtype };
+        return { code: isFewBitsFloat(dtype) ? this.#toFewBits(this.emit(expr.x, rounded), exprDtype(expr.x), dtype, expr) : this.#cast(this.emit(expr.x, rounded), exprDtype(expr.x), dtype), dtype };
       default:
         return expr satisfies never;
     }
@@ -97,7 +98,7 @@ export class ExprEmitter {
     return this.#splat(literal(this.#module, value, scalar), scalar);
   }
 
-  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'erf_byte' | 'exp_half' | 'tanh1' | 'pow1' | 'irem' | 'imod' | 'cfmod' | 'fmodf' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1' | 'round_bfloat16'): string {
+  #help(name: 'is_nan' | 'is_posinf' | 'is_neginf' | 'erf1' | 'erf_half' | 'erf_byte' | 'exp_half' | 'tanh1' | 'pow1' | 'irem' | 'imod' | 'cfmod' | 'fmodf' | 'quotient1' | 'ipow' | 'asinh1' | 'acosh1' | 'atanh1' | 'exp1' | 'log1' | 'sin1' | 'cos1' | 'tan1' | 'round_bfloat16'): string {
     return this.#module.helper(this.#width === 1 ? name : `${name}4`);
   }
 
@@ -139,17 +140,18 @@ export class ExprEmitter {
     }
   }
 
-  #binary(expr: Extract<Expr, { kind: 'binary' }>): string {
+  #binary(expr: Extract<Expr, { kind: 'binary' }>, rounded: boolean): string {
     const dtype = exprDtype(expr.a);
     const scalar = registerType(dtype);
-    const a = this.emit(expr.a);
+    const a = this.emit(expr.a, rounded);
     if (expr.fn === 'pow') return this.#pow(a, scalar, expr.b);
-    const b = this.emit(expr.b);
+    const b = this.emit(expr.b, rounded);
     switch (expr.fn) {
       case 'add': return `${a} + ${b}`;
       case 'sub': return `${a} - ${b}`;
       case 'mul': return `${a} * ${b}`;
-      case 'div': return `${a} / ${b}`;
+      case 'div':
+        return scalar === 'f32' && (rounded || this.#precision === 'single') ? `${this.#help('quotient1')}(${a}, ${b})` : `${a} / ${b}`;
       case 'min': return `min(${a}, ${b})`;
       case 'max': return `max(${a}, ${b})`;
       case 'mod':
@@ -227,6 +229,12 @@ export class ExprEmitter {
     const finite = `select(quantizeToF16(clamp(${x}, -${limit}, ${limit})), ${infinite}, abs(${x}) >= ${this.#constant(65520, 'f32')})`;
     return `select(${finite}, ${x}, ${this.#help('is_nan')}(${x}))`;
   }
+}
+
+/** Whether it makes a whole number of a float, by rounding or by dropping what is behind the point. */
+function toWhole(expr: Expr): boolean {
+  if (expr.kind === 'unary') return expr.fn === 'round' || expr.fn === 'floor' || expr.fn === 'ceil';
+  return expr.kind === 'cast' && registerType(expr.to) !== 'f32' && registerType(expr.to) !== 'bool';
 }
 
 const WRAPPING: ReadonlySet<string> = new Set(['add', 'sub', 'mul', 'div', 'pow', 'shl', 'neg', 'bitnot', 'abs']);

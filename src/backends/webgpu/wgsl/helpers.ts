@@ -15,7 +15,7 @@ interface Helper {
 export type HelperName =
   | FewBitsHelper
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'erf_byte' | 'erf_byte4' | 'exp_half' | 'exp_half4' | 'tanh1' | 'tanh14'
-  | 'pow1' | 'pow14' | 'irem' | 'irem4' | 'imod' | 'imod4' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
+  | 'pow1' | 'pow14' | 'irem' | 'irem4' | 'imod' | 'imod4' | 'residual14' | 'quotient1' | 'quotient14' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
   | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'round_bfloat16' | 'round_bfloat164' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'half_moments';
 
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
@@ -266,8 +266,54 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   // Mod with fmod = 0: the result has the divisor's sign.
   imod: { code: 'fn imod(x: i32, y: i32) -> i32 { let r = irem(x, y); return select(r, r + y, r != 0 && ((r < 0) != (y < 0))); }\n', needs: ['irem'] },
   imod4: { code: lanes('imod', ['x', 'y'], 'i32', 'i32'), needs: ['imod'] },
-// C's fmod: the remainder has the dividend's sign. WGSL's % gives NaN for an infinite divisor.
-  cfmod: { code: 'fn cfmod(x: f32, y: f32) -> f32 { return select(x % y, x, is_posinf(abs(y)) && !is_posinf(abs(x))); }\n', needs: ['is_posinf'] },
+  // a − b·c without rounding between: the upper and lower halves of significands have exact products (Dekker 1971), however b and c were rounded.
+  // Exact where the result is a float.
+  residual14: {
+    code: `fn residual14(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>) -> vec4<f32> {
+  let high_b = bitcast<vec4<f32>>(bitcast<vec4<u32>>(b) & vec4<u32>(0xfffff000u));
+  let high_c = bitcast<vec4<f32>>(bitcast<vec4<u32>>(c) & vec4<u32>(0xfffff000u));
+  let low_b = b - high_b;
+  let low_c = c - high_c;
+  return ((a - high_b * high_c) - high_b * low_c - low_b * high_c) - low_b * low_c;
+}
+`,
+    needs: [],
+  },
+  // WGSL lets a quotient be 2.5 ULP off, and drivers use it: 49 · (1/49) is below 1, and what is rounded next becomes 0. What the quotient leaves of
+  // the dividend corrects it to the nearest float, wherever no part of that leaves a float's range (magnitudes from 2⁻⁶³ to 2⁶⁴).
+  quotient14: {
+    code: `fn quotient14(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+  let q = a / b;
+  let lowest = vec4<u32>(64u);
+  let among = vec4<u32>(127u);
+  let exponents = vec4<u32>(255u);
+  let plain = ((((bitcast<vec4<u32>>(a) >> vec4<u32>(23u)) & exponents) - lowest) < among)
+    & ((((bitcast<vec4<u32>>(b) >> vec4<u32>(23u)) & exponents) - lowest) < among)
+    & ((((bitcast<vec4<u32>>(q) >> vec4<u32>(23u)) & exponents) - lowest) < among);
+  return select(q, q + residual14(a, q, b) / b, plain);
+}
+`,
+    needs: ['residual14'],
+  },
+  quotient1: { code: 'fn quotient1(a: f32, b: f32) -> f32 { return quotient14(vec4<f32>(a), vec4<f32>(b)).x; }\n', needs: ['quotient14'] },
+  // C's fmod: exact, and with the dividend's sign. WGSL's % comes from a quotient that may be off by one. Each turn takes off whole divisors, as
+  // many as 16 bits can say: so the rest is a float, and at most 2⁻¹⁵ of what it was.
+  cfmod: {
+    code: `fn cfmod(x: f32, y: f32) -> f32 {
+  let divisor = abs(y);
+  var rest = abs(x);
+  for (var turn = 0u; turn < 16u && rest >= divisor; turn++) {
+    let q = quotient1(rest, divisor);
+    let times = floor(bitcast<f32>(bitcast<u32>(select(q, q * 0.99999976, q >= 65536.0)) & 0xffffff00u));
+    let left = residual14(vec4<f32>(rest), vec4<f32>(times), vec4<f32>(divisor)).x;
+    rest = select(left, left + divisor, left < 0.0);
+  }
+  let signed = bitcast<f32>(bitcast<u32>(rest) | (bitcast<u32>(x) & 0x80000000u));
+  return select(nan(), signed, divisor > 0.0 && !is_nan(y) && !is_nan(x) && !is_posinf(abs(x)));
+}
+`,
+    needs: ['quotient1', 'is_nan', 'is_posinf', 'nan'],
+  },
   cfmod4: { code: lanes('cfmod', ['x', 'y'], 'f32', 'f32'), needs: ['cfmod'] },
   // NumPy's mod: the remainder has the divisor's sign.
   fmodf: { code: 'fn fmodf(x: f32, y: f32) -> f32 { let r = cfmod(x, y); return select(r, r + y, r != 0.0 && ((r < 0.0) != (y < 0.0))); }\n', needs: ['cfmod'] },
