@@ -6,9 +6,9 @@
  *
  * --carry IN=OUT: an input whose name has IN in it comes from the output whose name has OUT in its place. All other inputs are seeded. Both ways
  * take turns, ten steps each, so that a changing clock falls on both. Medians, in ms: the whole step; from its beginning until the first submit, and
- * the processor's time in that one, for both of which the device waits; its time in all submits; from the last one until the answer; and the
- * greatest element of the first output that is not carried, by `toNumbers`, as who samples a token would look for it. Last stands what the
- * device takes by itself, where it has a clock.
+ * the processor's time in that one, for both of which the device waits; the number of submits and its time in them all; from the last one until the answer; and the
+ * greatest element of the first output that is not carried, by `toNumbers`, as who samples a token would look for it. Last stands what a
+ * request through the host takes the device by itself, copies of what it answers among it, where it has a clock.
  */
 import { performance } from 'node:perf_hooks';
 import { parseArgs } from 'node:util';
@@ -58,7 +58,8 @@ async function through(step) {
     whole: end - start,
     'until the first submit': first.start - start,
     'first submit': first.end - first.start,
-    [`all ${submits.length} submits`]: submits.reduce((sum, each) => sum + each.end - each.start, 0),
+    submits: submits.length,
+    'all of them': submits.reduce((sum, each) => sum + each.end - each.start, 0),
     'until the answer': end - last.end,
     'greatest element': performance.now() - end,
   };
@@ -92,11 +93,11 @@ await takeTurns(Number(flags.seconds), true);
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 process.stdout.write(`${open.info.description}: ${Object.keys(carried).length} values carried\n`);
 for (const [way, steps] of Object.entries(samples)) {
-  const parts = Object.keys(steps[0]).map((part) => `${part} ${median(steps.map((sample) => sample[part] ?? 0)).toFixed(3)}`);
+  const parts = Object.keys(steps[0]).map((part) => `${part} ${median(steps.map((sample) => sample[part])).toFixed(part === 'submits' ? 0 : 3)}`);
   process.stdout.write(`${way}, ${steps.length} steps: ${parts.join(', ')}\n`);
 }
 const deviceNs = await session.deviceTime?.();
-if (deviceNs !== undefined) process.stdout.write(`by the device's clock: ${(deviceNs / 1e6).toFixed(3)}\n`);
+if (deviceNs !== undefined) process.stdout.write(`a request through the host, by the device's clock: ${(deviceNs / 1e6).toFixed(3)}\n`);
 await loop.dispose();
 await session.dispose();
 open.destroy();
