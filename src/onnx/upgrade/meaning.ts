@@ -5,7 +5,8 @@
 import type { OpKind } from '../../ir/ops.ts';
 import { elementCount, toNumbers } from '../../ir/tensor.ts';
 import { ShapeError, UnsupportedError } from '../../ops/def.ts';
-import type { Scope, SourceNode } from '../scope.ts';
+import { ONNX_DTYPE } from '../../ops/specs.ts';
+import type { RawRecord, Scope, SourceNode } from '../scope.ts';
 import { attributesOf, emitAs, inputOf, int64Input, isTensor, normalizeAxis, numberAttribute, scalar, scalarInput, type Rule } from './rule.ts';
 
 /**
@@ -29,11 +30,34 @@ function coercedSoftmax(op: 'Softmax' | 'LogSoftmax' | 'Hardmax'): Rule {
 
 const batchNormalization: Rule = (node, scope) => {
   // Before opset 14, outputs behind the first are what says that the statistics are the batch's own; an exporter in training mode leaves them unread.
+  if (node.opset >= 14 && numberAttribute(node, 'training_mode', 0) !== 0) return normalizeByBatch(node, scope);
   if (node.outputs.slice(1).some((id) => (node.opset < 14 ? id !== '' : scope.isUsed(id)))) throw new UnsupportedError('it has the outputs of training, which is not supported');
   if (node.opset < 9 && numberAttribute(node, 'spatial', 1) === 0 && scope.type(inputOf(node, 0)).dims.length > 2) return normalizeElements(node, scope);
   const attributes = attributesOf(node, 'spatial', 'is_test');
   scope.emit(node, 'BatchNormalization', node.inputs, attributes, node.outputs.slice(0, 1));
 };
+
+/**
+ * With training_mode, the statistics are the batch's own, and those that came in are moved towards them. Exporters write it where weights are
+ * standardized (torch's `batch_norm` of a convolution's weights, as in timm's ScaledStdConv2d): constants then.
+ */
+function normalizeByBatch(node: SourceNode, scope: Scope): void {
+  const [data, scale, bias, ...running] = [0, 1, 2, 3, 4].map((index) => inputOf(node, index)) as [string, string, string, string, string];
+  const { dtype } = scope.type(running[0]!);
+  const one = (op: OpKind, inputs: readonly string[], attributes: RawRecord = {}): string => scope.emit(node, op, inputs, attributes)[0]!;
+  const values = dtype === scope.type(data).dtype ? data : one('Cast', [data], { to: ONNX_DTYPE[dtype] });
+  const axes = int64Input(scope, [...scope.type(data).dims.keys()].filter((axis) => axis !== 1));
+  const centred = one('Sub', [values, one('ReduceMean', [values, axes], { keepdims: 1 })]);
+  const statistics = [one('ReduceMean', [values, axes], { keepdims: 0 }), one('ReduceMean', [one('Mul', [centred, centred]), axes], { keepdims: 0 })];
+  scope.emit(node, 'BatchNormalization', [data, scale, bias, ...statistics], { epsilon: numberAttribute(node, 'epsilon', 1e-5) }, node.outputs.slice(0, 1));
+  const momentum = numberAttribute(node, 'momentum', 0.9);
+  for (const [i, statistic] of statistics.entries()) {
+    const output = node.outputs[i + 1];
+    if (!output || !scope.isUsed(output)) continue;
+    const [old, own] = [one('Mul', [running[i]!, scalarInput(scope, dtype, momentum)]), one('Mul', [statistic, scalarInput(scope, dtype, 1 - momentum)])];
+    scope.emit(node, 'Add', [old, own], {}, [output]);
+  }
+}
 
 /** Before opset 9, statistics could be of every element of a sample (spatial = 0): (x − mean) / √(variance + ε) · scale + bias. */
 function normalizeElements(node: SourceNode, scope: Scope): void {

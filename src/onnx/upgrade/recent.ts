@@ -1,8 +1,10 @@
 /** Ops of recent opsets that older ones say. */
-import { DTYPE_BITS } from '../../ir/tensor.ts';
+import type { OpKind } from '../../ir/ops.ts';
+import { DTYPE_BITS, fromNumbers, sameDims } from '../../ir/tensor.ts';
 import { ShapeError, UnsupportedError } from '../../ops/def.ts';
 import { INTEGER, isInteger } from '../../ops/dtypes.ts';
 import { dtypeOfOnnx, ONNX_DTYPE } from '../../ops/specs.ts';
+import type { RawRecord } from '../scope.ts';
 import { inputOf, int64Input, knownInts, normalizeAxis, numberAttribute, scalarInput, type Rule } from './rule.ts';
 
 /** By doubling: after each step an element has the product of twice as many before it. */
@@ -45,8 +47,33 @@ const bitCast: Rule = (node, scope) => {
   scope.emit(node, 'Cast', [data], { to: ONNX_DTYPE[to] }, node.outputs);
 };
 
+/**
+ * A cache with new entries along `axis`, for each sample from a place of its own, around its end if it is circular. Every entry of the cache looks
+ * which new one is its own: Where over the whole, which is one elementwise kernel.
+ */
+const tensorScatter: Rule = (node, scope) => {
+  const [past, update] = [inputOf(node, 0), inputOf(node, 1)];
+  const { dims } = scope.type(past);
+  const axis = normalizeAxis(numberAttribute(node, 'axis', -2), dims.length);
+  const mode = node.attributes.get('mode') ?? 'linear';
+  if (axis === 0 || axis === dims.length) throw new ShapeError(`axis ${axis} of ${dims.length} dimensions, the first of which is the batch`);
+  if (mode !== 'linear' && mode !== 'circular') throw new ShapeError(`attribute 'mode' must be linear or circular, found ${JSON.stringify(mode)}`);
+  const [length, rows] = [dims[axis]!, scope.type(update).dims[axis]!];
+  if (!sameDims(scope.type(update).dims, dims.with(axis, rows)) || rows > length) throw new ShapeError(`[${scope.type(update).dims.join(',')}] are not entries of a cache of [${dims.join(',')}] along axis ${axis}`);
+  const one = (op: OpKind, inputs: readonly string[], attributes: RawRecord = {}): string => scope.emit(node, op, inputs, attributes)[0]!;
+  const int64 = (value: number): string => scalarInput(scope, 'int64', value);
+  const entries = one('Reshape', [scope.addConstant(fromNumbers('int64', [length], Array.from({ length }, (_, at) => at))), int64Input(scope, dims.map((_, at) => (at === axis ? length : 1)))]);
+  const starts = (node.inputs[2] ?? '') === '' ? int64(0) : one('Reshape', [inputOf(node, 2), int64Input(scope, dims.map((dim, at) => (at === 0 ? dim : 1)))]);
+  const behind = one('Sub', [entries, starts]);
+  const place = mode === 'circular' ? one('Mod', [behind, int64(length)]) : behind;
+  const isNew = one('And', [one('GreaterOrEqual', [place, int64(0)]), one('Less', [place, int64(rows)])]);
+  const spread = (): string => one('GatherElements', [update, one('Expand', [one('Clip', [place, int64(0), int64(rows - 1)]), int64Input(scope, dims)])], { axis });
+  scope.emit(node, 'Where', [isNew, rows === 1 ? update : spread(), past], {}, node.outputs);
+};
+
 export const RECENT_RULES: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['BitCast', bitCast],
   ['CumProd', cumProd],
   ['SwiGLU', swiGlu],
+  ['TensorScatter', tensorScatter],
 ]);

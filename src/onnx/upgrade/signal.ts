@@ -64,31 +64,40 @@ const melWeightMatrix: Rule = (node, scope) => {
   scope.addConstant(fromNumbers(givenType(node), [bins, bands], weights), node.outputs[0]);
 };
 
-/** A transform of `length` points, of which the first `given` may be other than zero, to the first `bins` frequencies. */
+/** A transform of `length` points, of which the first `given` may be other than zero, to the first `bins` frequencies; an inverse one the other way round. */
 interface Transform {
   readonly length: number;
   readonly given: number;
   readonly bins: number;
   /** 1 for real numbers, 2 for complex ones. */
   readonly parts: number;
+  readonly resultParts: number;
   readonly inverse: boolean;
 }
 
+/** The frequencies of `length` real points that say all others: these are their conjugates. */
+const oneSide = (length: number): number => Math.floor(length / 2) + 1;
+
 function transformOf(length: number, given: number, parts: number, onesided: boolean, inverse: boolean): Transform {
   if (parts !== 1 && parts !== 2) throw new ShapeError(`numbers of ${parts} parts are neither real nor complex`);
-  if (onesided && (inverse || parts === 2)) throw new UnsupportedError(`one side of ${inverse ? 'an inverse transform' : 'the spectrum of complex numbers'} is not supported`);
-  const bins = onesided ? Math.floor(length / 2) + 1 : length;
-  checkSize(`a transform of ${length} points`, given * parts * bins * 2);
-  return { length, given, bins, parts, inverse };
+  if (onesided && inverse !== (parts === 2)) throw new UnsupportedError(inverse ? 'one side of a spectrum of real numbers is not supported' : 'one side of the spectrum of complex numbers is not supported');
+  const bins = onesided && !inverse ? oneSide(length) : length;
+  const resultParts = onesided && inverse ? 1 : 2;
+  checkSize(`a transform of ${length} points`, given * parts * bins * resultParts);
+  return { length, given, bins, parts, resultParts, inverse };
 }
 
-/** What part `from` of point `t` adds to part `to` of frequency `k`: parts of exp(∓2πi·kt/length) or, from the imaginary part, of i times that. */
-function coefficient({ length, inverse }: Transform, t: number, from: number, k: number, to: number): number {
-  if (t >= length) return 0;
+/**
+ * What part `from` of point `t` adds to part `to` of frequency `k`: parts of exp(∓2πi·kt/length) or, from the imaginary part, of i times that. Where
+ * one side of a spectrum becomes real numbers, each frequency but those that are their own conjugates stands for two.
+ */
+function coefficient({ length, inverse, resultParts }: Transform, t: number, from: number, k: number, to: number): number {
+  if (t >= (resultParts === 1 ? oneSide(length) : length)) return 0;
   const angle = (2 * Math.PI * ((k * t) % length)) / length;
   const sine = inverse ? Math.sin(angle) : -Math.sin(angle);
   const value = from === to ? Math.cos(angle) : from < to ? sine : -sine;
-  return inverse ? value / length : value;
+  const times = resultParts === 2 || t === 0 || 2 * t === length ? 1 : 2;
+  return inverse ? (times * value) / length : value;
 }
 
 /** The last axis but one, or `axis`, transformed: points of all other axes are rows of one product. */
@@ -100,11 +109,12 @@ const dft: Rule = (node, scope) => {
   if (axis > rank - 2) throw new ShapeError(`axis ${axis} of ${rank} dimensions, the last of which is not a signal`);
   const [given, parts] = [dims[axis]!, dims[rank - 1]!];
   const [onesided, inverse] = ['onesided', 'inverse'].map((name) => numberAttribute(node, name, 0) !== 0) as [boolean, boolean];
-  const transform = transformOf(node.inputs[1] ? sizeOf(node, scope, 1) : given, given, parts, onesided, inverse);
-  const [width, columns] = [given * parts, transform.bins * 2];
+  const transform = transformOf(node.inputs[1] ? sizeOf(node, scope, 1) : onesided && inverse ? Math.max(1, 2 * (given - 1)) : given, given, parts, onesided, inverse);
+  const { bins, resultParts } = transform;
+  const [width, columns] = [given * parts, bins * resultParts];
   const matrix = Array.from({ length: width * columns }, (_, at) => {
     const [row, column] = [Math.floor(at / columns), at % columns];
-    return coefficient(transform, Math.floor(row / parts), row % parts, column >> 1, column & 1);
+    return coefficient(transform, Math.floor(row / parts), row % parts, Math.floor(column / resultParts), column % resultParts);
   });
   const order = [...dims.keys()].filter((at) => at !== axis && at !== rank - 1);
   const perm = [...order, axis, rank - 1];
@@ -113,7 +123,7 @@ const dft: Rule = (node, scope) => {
   const [last] = isLast ? [data] : scope.emit(node, 'Transpose', [data], { perm });
   const [rows] = scope.emit(node, 'Reshape', [last!, int64Input(scope, [elementCount(others), width])], { allowzero: 1 });
   const [product] = scope.emit(node, 'MatMul', [rows!, scope.addConstant(fromNumbers(dtype, [width, columns], matrix))], {});
-  const [spectrum] = scope.emit(node, 'Reshape', [product!, int64Input(scope, [...others, transform.bins, 2])], { allowzero: 1 }, isLast ? node.outputs : undefined);
+  const [spectrum] = scope.emit(node, 'Reshape', [product!, int64Input(scope, [...others, bins, resultParts])], { allowzero: 1 }, isLast ? node.outputs : undefined);
   if (!isLast) scope.emit(node, 'Transpose', [spectrum!], { perm: perm.map((_, at) => perm.indexOf(at)) }, node.outputs);
 };
 

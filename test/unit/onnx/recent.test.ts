@@ -1,4 +1,4 @@
-/** Ops of opsets that onnxruntime does not have yet, against their definitions in float64; it runs what they were imported as. */
+/** Ops of opsets, and forms of ops, that onnxruntime does not have, against their definitions in float64; it runs what they were imported as. */
 import { describe, expect, it } from 'vitest';
 import { type DType, elementCount, fromNumbers, type Tensor, toNumbers } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
@@ -78,6 +78,61 @@ it('SwiGLU', async () => {
   const [a, b] = [sample([2, 3]), sample([3])];
   const wanted = toNumbers(a).map((x, at) => (x / (1 + Math.exp(-0.5 * x))) * toNumbers(b)[at % 3]!);
   expect(difference((await outputsOf('SwiGLU', 28, [a, b], { alpha: { float: 0.5 } }, [[2, 3]]))[0]!, wanted)).toBeLessThan(NEAR);
+});
+
+describe('TensorScatter', () => {
+  const cases = ['linear', 'circular'].flatMap((mode) => [1, 3].flatMap((rows) => [{ mode, rows, axis: -2, starts: [0, 2] }, { mode, rows, axis: 1, starts: [1, 0] }, { mode, rows, axis: 3, starts: undefined }]));
+  it.each([...cases, { mode: 'circular', rows: 3, axis: 2, starts: [4, 3] }])('%j', async ({ mode, rows, axis, starts }) => {
+    const dims = [2, 5, 5, 5];
+    const along = axis < 0 ? axis + 4 : axis;
+    const [past, update] = [sample(dims), fromNumbers('float32', dims.with(along, rows), toNumbers(sample(dims.with(along, rows))).map((number) => number + 10))];
+    const stride = elementCount(dims.slice(along + 1));
+    const wanted = [...toNumbers(past)];
+    for (const [at, number] of toNumbers(update).entries()) {
+      const [outer, row, inner] = [Math.floor(at / (rows * stride)), Math.floor(at / stride) % rows, at % stride];
+      const start = starts?.[Math.floor((outer * 2 * stride * 5) / elementCount(dims))] ?? 0;
+      wanted[(outer * 5 + ((start + row) % 5)) * stride + inner] = number;
+    }
+    const attributes = { axis, mode };
+    expect((await outputsOf('TensorScatter', 24, [past, update, starts && ints(starts)], attributes, [dims]))[0]).toEqual(wanted);
+  });
+
+  it('refuses what is no cache', async () => {
+    const run = (update: readonly number[], attributes: Attributes) => outputsOf('TensorScatter', 24, [sample([2, 3, 4]), sample(update)], attributes, [[2, 3, 4]]);
+    await expect(run([2, 1, 4], { axis: 0 })).rejects.toThrow('axis 0 of 3 dimensions, the first of which is the batch');
+    await expect(run([2, 4, 4], {})).rejects.toThrow('[2,4,4] are not entries of a cache of [2,3,4] along axis 1');
+    await expect(run([2, 1, 4], { mode: 'round' })).rejects.toThrow("attribute 'mode' must be linear or circular");
+  });
+});
+
+/** Real points of the side of a spectrum that has no conjugates in it, by the definition; frequencies beyond what is given are zero. */
+function realPoints(length: number, re: readonly number[], im: readonly number[]): number[] {
+  const bin = (k: number): readonly [number, number] => (2 * k <= length ? [re[k] ?? 0, 2 * k === length || k === 0 ? 0 : (im[k] ?? 0)] : [re[length - k] ?? 0, -(im[length - k] ?? 0)]);
+  return indices(length).map((t) => indices(length).reduce((sum, k) => sum + bin(k)[0] * Math.cos((2 * Math.PI * k * t) / length) - bin(k)[1] * Math.sin((2 * Math.PI * k * t) / length), 0) / length);
+}
+
+it.each([{ bins: 4, length: undefined }, { bins: 4, length: 7 }, { bins: 4, length: 6 }, { bins: 6, length: 6 }, { bins: 3, length: 9 }, { bins: 1, length: undefined }])('DFT back from one side: %j', async ({ bins, length }) => {
+  const points = length ?? Math.max(1, 2 * (bins - 1));
+  const x = sample([2, bins, 2]);
+  const part = (row: number, which: number): number[] => indices(bins).map((k) => toNumbers(x)[(row * bins + k) * 2 + which]!);
+  const wanted = indices(2).flatMap((row) => realPoints(points, part(row, 0), part(row, 1)));
+  const given = [x, length === undefined ? undefined : ints([length], []), ints([1], [])];
+  expect(difference((await outputsOf('DFT', 20, given, { inverse: 1, onesided: 1 }, [[2, points, 1]]))[0]!, wanted)).toBeLessThan(NEAR);
+});
+
+it('BatchNormalization by the statistics of the batch', async () => {
+  const [x, scale, bias, mean, variance] = [sample([3, 4, 5]), sample([4]), sample([4]), sample([4]), sample([4])] as const;
+  const channel = (c: number): number[] => toNumbers(x).filter((_, at) => Math.floor(at / 5) % 4 === c);
+  const means = indices(4).map((c) => channel(c).reduce((sum, number) => sum + number, 0) / 15);
+  const variances = indices(4).map((c) => channel(c).reduce((sum, number) => sum + (number - means[c]!) ** 2, 0) / 15);
+  const y = toNumbers(x).map((number, at) => {
+    const c = Math.floor(at / 5) % 4;
+    return ((number - means[c]!) / Math.sqrt(variances[c]! + 0.01)) * toNumbers(scale)[c]! + toNumbers(bias)[c]!;
+  });
+  const moved = (old: Tensor, own: readonly number[]): number[] => toNumbers(old).map((number, c) => 0.7 * number + 0.3 * own[c]!);
+  const attributes = { training_mode: 1, epsilon: { float: 0.01 }, momentum: { float: 0.7 } };
+  const found = await outputsOf('BatchNormalization', 15, [x, scale, bias, mean, variance], attributes, [[3, 4, 5], [4], [4]]);
+  for (const [index, wanted] of [y, moved(mean, means), moved(variance, variances)].entries()) expect(difference(found[index]!, wanted)).toBeLessThan(NEAR);
 });
 
 const rules = ['linear', 'gated', 'delta', 'gated_delta'] as const;
