@@ -1,4 +1,4 @@
-/** Ops of opsets, and forms of ops, that onnxruntime does not have, against their definitions in float64; it runs what they were imported as. */
+/** Ops of recent opsets, and forms of ops, of which onnxruntime lacks some, against their definitions in float64; it runs what they were imported as. */
 import { describe, expect, it } from 'vitest';
 import { type DType, elementCount, fromNumbers, type Tensor, toNumbers } from '../../../src/ir/tensor.ts';
 import { exportGraph } from '../../../src/onnx/export.ts';
