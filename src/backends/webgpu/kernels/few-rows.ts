@@ -16,6 +16,11 @@ import { Epilogue, epilogueOperands } from './epilogue.ts';
 import { columnGroups, type FewBitColumns, FewBitLoader, packedVectors, rightTensors, wordDepth } from './few-bits/weights.ts';
 import { foldWorkgroups, repeatedWorkgroup } from './grid.ts';
 import type { MatmulSpec } from './matmul.ts';
+import { type FewRowsNormalization, normalizationTensors, RowScales } from './row-scales.ts';
+
+export interface FewRowsSpec extends MatmulSpec {
+  readonly normalization?: FewRowsNormalization | undefined;
+}
 
 /** Four columns of the right matrix by vectors of depths. */
 interface Columns {
@@ -35,7 +40,7 @@ interface Columns {
 }
 
 /** Of one matrix: the batch axes hold one element. */
-export function fewRowsKernel(spec: MatmulSpec, tactic: FewRowsTactic, profile: DeviceProfile): KernelCall {
+export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile: DeviceProfile): KernelCall {
   const { lanes, slices, rows } = tactic;
   const module = new ModuleBuilder(`${spec.label} ${fewRowsName(tactic)}`);
   const [allRows, groups] = [elementCount(spec.rows), columnGroups(spec)];
@@ -44,8 +49,9 @@ export function fewRowsKernel(spec: MatmulSpec, tactic: FewRowsTactic, profile: 
   const grid = foldWorkgroups(count, profile);
   spec.a.bind(module);
   const columns = spec.b.kind === 'few-bits' ? fewBits(module, spec.b) : asTheyLie(spec, new ColumnLoader(module, spec, spec.b));
+  const scales = spec.normalization && new RowScales(module, spec.normalization, tactic, spec.depth);
   const epilogue = new Epilogue(module, spec);
-  const atOnce = rowsAtOnce(tactic, profile);
+  const atOnce = rowsAtOnce(tactic, profile, scales !== undefined);
   module.workgroup('parts', 'f32', 4, atOnce * slices * lanes);
   module.main(fewRowsInvocations(tactic), (block) => {
     block.let('place', repeatedWorkgroup(grid, count));
@@ -56,19 +62,22 @@ export function fewRowsKernel(spec: MatmulSpec, tactic: FewRowsTactic, profile: 
     block.let('lane', `lid % ${lanes}u`);
     block.let('slice', `lid / ${lanes}u`);
     block.let('group', `min(first_group + lane, ${groups - 1}u)`);
-    sums(block, spec, tactic, columns);
+    sums(block, spec, tactic, columns, scales);
+    scales?.share(block);
     for (let first = 0; first < rows; first += atOnce) {
       if (first > 0) block.line('workgroupBarrier()');
       const some = Math.min(atOnce, rows - first);
       for (let i = 0; i < some; i++) block.line(`parts[${i * slices * lanes}u + lid] = sum${first + i}`);
       block.line('workgroupBarrier()');
+      if (first === 0) scales?.gather(block);
       const left = addSlices(block, tactic, some);
       block.if(`lid < ${some * lanes}u`, (inside) => {
         inside.let('row', `first_row + ${first}u + slice`);
         inside.let('column', '(first_group + lane) * 4u');
         inside.if(`row < ${allRows}u && column < ${spec.columns}u`, (end) => {
           end.let('origin', `slice * ${slices * lanes}u + lane`);
-          end.let('total', addends('origin', lanes, left));
+          const sum = addends('origin', lanes, left);
+          end.let('total', scales ? scales.applied(end, sum, `${first}u + slice`, 'first_group + lane') : sum);
           epilogue.emit(end, 'batch', 'row', 'column', 'total');
         });
       });
@@ -76,7 +85,7 @@ export function fewRowsKernel(spec: MatmulSpec, tactic: FewRowsTactic, profile: 
   });
   return {
     source: module.finish(),
-    operands: [spec.a.tensor, ...rightTensors(spec.b), ...epilogueOperands(spec).map(({ tensor }) => tensor)],
+    operands: [spec.a.tensor, ...rightTensors(spec.b), ...(spec.normalization ? normalizationTensors(spec.normalization) : []), ...epilogueOperands(spec).map(({ tensor }) => tensor)],
     workgroups: grid,
     tactic: fewRowsName(tactic),
     // f32 holds the products of halves and integers exactly, as the kernels of halves sum theirs.
@@ -136,13 +145,14 @@ export function addSlices(block: Block, { lanes, slices }: Pick<FewRowsTactic, '
 export const addends = (origin: string, step: number, count: number): string => Array.from({ length: count }, (_, i) => `parts[${origin} + ${i * step}u]`).join(' + ');
 
 /** Emits `sum0`, `sum1` …: what this invocation's slice gives of each row. */
-function sums(block: Block, { a, depth, rows: extents }: MatmulSpec, { slices, rows, run }: FewRowsTactic, columns: Columns): void {
+function sums(block: Block, { a, depth, rows: extents }: MatmulSpec, { slices, rows, run }: FewRowsTactic, columns: Columns, scales: RowScales | undefined): void {
   const each = Array.from({ length: rows }, (_, row) => row);
   const last = elementCount(extents) - 1;
   for (const row of each) {
     a.row(block, `ar${row}`, `min(first_row + ${row}u, ${last}u)`);
     block.var(`sum${row}`, 'vec4<f32>()');
   }
+  scales?.begin(block);
   columns.begin(block, 'group');
   const { depths } = columns;
   const tail = depth % (run * depths) !== 0;
@@ -155,11 +165,13 @@ function sums(block: Block, { a, depth, rows: extents }: MatmulSpec, { slices, r
       for (let lane = 0; lane < depths; lane += 4) {
         const at = loop.let(`k${i}_${lane}`, `vector * ${depths}u + ${i * depths + lane}u`);
         a.depth(loop, `d${i}_${lane}`, at, tail);
+        scales?.load(loop, `g${i}_${lane}`, at, tail);
       }
       for (const row of each) {
         const terms: string[] = [];
         for (let lane = 0; lane < depths; lane += 4) {
-          const four = loop.let(`a${row}_${i}_${lane}`, a.load(loop, `ar${row}`, `d${i}_${lane}`));
+          const loaded = loop.let(`a${row}_${i}_${lane}`, a.load(loop, `ar${row}`, `d${i}_${lane}`));
+          const four = scales ? scales.watch(loop, row, loaded, `g${i}_${lane}`) : loaded;
           for (const [offset, component] of ['x', 'y', 'z', 'w'].entries()) terms.push(`${four}.${component} * w${i}_${lane + offset}`);
         }
         loop.line(`sum${row} += ${columns.sum(terms.join(' + '))}`);

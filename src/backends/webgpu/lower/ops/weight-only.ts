@@ -1,6 +1,6 @@
 /** Products whose weights alone are quantized: they stay packed in memory. */
 import type { Node } from '../../../../ir/graph.ts';
-import { HALF_MAX, type Tensor } from '../../../../ir/tensor.ts';
+import { float16ToNumber, HALF_MAX, numberToFloat16, type Tensor } from '../../../../ir/tensor.ts';
 import { valuesOf } from '../../../../ops/block-scales.ts';
 import { unsignedShift } from '../../../../passes/few-bit-weights.ts';
 import { columnGroups, type FewBitColumns, packedVectors, packWords } from '../../kernels/few-bits/weights.ts';
@@ -9,8 +9,9 @@ import { matrixRows } from '../../kernels/row-loader.ts';
 import { FEW_ROWS } from '../../tactics/few-rows.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { FEW_BESIDE_MATRICES, fewRowsCandidates, hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
-import { asStored, fitHalves } from '../constants.ts';
-import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { asStored, constantArray, fitHalves } from '../constants.ts';
+import type { LeftNormalization, LowerContext, Lowering, LoweringTable } from '../context.ts';
+import { fewRowsNormalization, type WeightSums } from '../normalizations.ts';
 import { floatReason, mustBeConstant } from '../support.ts';
 import type { DeviceTensor, View } from '../tensor.ts';
 import { endOf, frameOf, halfRows, matrixOperand, packedMatrix, type ProductEnd, shapeOf, splitProduct, VECTOR } from './matmul.ts';
@@ -69,6 +70,30 @@ function fewBitColumns(key: string, host: HostWeights, context: LowerContext): F
   };
 }
 
+/** Sums of the columns as the kernel multiplies them: what their scales lost to rounding must cancel too. */
+function weightSums({ depth, columns, block, integer, scale, zero, zeroPoint }: HostWeights, b: FewBitColumns): WeightSums {
+  const rounded = b.scales.storage === 'f16' ? (value: number): number => float16ToNumber(numberToFloat16(value)) : Math.fround;
+  const stored = columnGroups({ columns }) * 4;
+  return {
+    stored,
+    of(factors) {
+      const sums = new Float64Array(stored);
+      for (let k = 0; k < depth; k++) {
+        const own = Math.floor(k / block);
+        for (let column = 0; column < columns; column++) sums[column]! += factors[k]! * (integer(k, column) - (zero?.(own, column) ?? zeroPoint)) * rounded(scale(own, column));
+      }
+      return Float32Array.from(sums);
+    },
+  };
+}
+
+/** What a product adds with what its rows' normalization does: c + alpha · bias · w. */
+function normalizedBias(key: string, c: string, alpha: number, { node, bias }: LeftNormalization, sums: WeightSums, context: LowerContext): DeviceTensor {
+  const added = c === '' ? undefined : (constantArray(context.constant(c)!) as Float32Array);
+  const values = (): Float32Array => sums.of(constantArray(bias!)).map((sum, column) => alpha * sum + (added?.[column] ?? 0));
+  return context.pack(`${node.outputs[0]}:bias ${key} ${c} ${alpha}`, { dtype: 'float32', dims: [sums.stored], storage: 'f32' }, values);
+}
+
 /** The kernels of halves, which dequantize as they stage: where operands lie in whole vectors, and halves hold the weights. */
 function stagedCandidates(end: ProductEnd, a: DeviceTensor, left: View, b: FewBitColumns, host: HostWeights, context: LowerContext): Candidate[] {
   const rows = halfRows(a, left, b.depth);
@@ -101,16 +126,23 @@ const weightOnlyMatMul: Lowering<'WeightOnlyMatMul'> = {
     const [aId, weightsId, , , c = '', ...extras] = node.inputs as [string, string, string, string?, string?, ...string[]];
     const { alpha, transB, bits } = node.attrs;
     const output = context.target(node.outputs[0]!, 'linear', 'narrow');
-    const a = matrixOperand(aId, context);
-    const addend: DeviceTensor | undefined = c === '' ? undefined : context.sourceIn(c, 'linear');
-    const product = { ...endOf(node.attrs.epilogue, extras, context), a, c: addend, alpha, beta: 1, transA: false, transB: transB === 1, output };
-    const shape = shapeOf(a.dims, context.type(weightsId).dims, false, product.transB);
-    const { end, axes, problem, left } = frameOf(product, shape, true);
+    const normalization = context.normalization(aId);
+    const a = normalization?.source ?? matrixOperand(aId, context);
     const host = hostWeights(node, context);
     const key = `${node.inputs.slice(1, 4).join(':')}:${host.block}${transB ? ' transposed' : ''}`;
     const b = fewBitColumns(key, host, context);
+    const sums = weightSums(host, b);
+    const addend = normalization?.bias ? normalizedBias(key, c, alpha, normalization, sums, context) : c === '' ? undefined : context.sourceIn(c, 'linear');
+    const product = { ...endOf(node.attrs.epilogue, extras, context), a, c: addend, alpha, beta: 1, transA: false, transB: transB === 1, output };
+    const shape = shapeOf(a.dims, context.type(weightsId).dims, false, product.transB);
+    const { end, axes, problem, left } = frameOf(product, shape, true);
     const spec = { ...end, depth: shape.depth, a: matrixRows({ tensor: a, ...axes, depth: shape.depth, view: left }), b };
     const form = `${end.label} w${bits}${host.blocks > 1 ? `/${host.block}` : ''}`;
+    if (normalization) {
+      const normalized = { ...spec, normalization: fewRowsNormalization(normalization, key, sums, context) };
+      context.choose(productProblem(`${form} normalized`, context.half ? 'f16' : 'f32', problem), fewRowsCandidates(normalized, problem, context));
+      return;
+    }
     const tiled = tiledCandidates(spec, problem, context);
     const few = fewRowsCandidates(spec, problem, context);
     const staged = stagedCandidates(end, a, left, b, host, context);
