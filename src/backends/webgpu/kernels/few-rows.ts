@@ -20,6 +20,11 @@ import { type FewRowsNormalization, normalizationTensors, RowScales } from './ro
 
 export interface FewRowsSpec extends MatmulSpec {
   readonly normalization?: FewRowsNormalization | undefined;
+  /**
+   * Two products of the same rows: groups of four columns of the one and of the other lie in turn in the right matrix, which has twice the columns
+   * of the output in whole groups. The end reads the second sum behind its extras.
+   */
+  readonly paired?: boolean;
 }
 
 /** Four columns of the right matrix by vectors of depths. */
@@ -43,7 +48,7 @@ interface Columns {
 export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile: DeviceProfile): KernelCall {
   const { lanes, slices, rows } = tactic;
   const module = new ModuleBuilder(`${spec.label} ${fewRowsName(tactic)}`);
-  const [allRows, groups] = [elementCount(spec.rows), columnGroups(spec)];
+  const [allRows, groups] = [elementCount(spec.rows), columnGroups(spec) * (spec.paired ? 2 : 1)];
   const tiles = Math.ceil(groups / lanes);
   const count = tiles * Math.ceil(allRows / rows);
   const grid = foldWorkgroups(count, profile);
@@ -71,16 +76,7 @@ export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile:
       block.line('workgroupBarrier()');
       if (first === 0) scales?.gather(block);
       const left = addSlices(block, tactic, some);
-      block.if(`lid < ${some * lanes}u`, (inside) => {
-        inside.let('row', `first_row + ${first}u + slice`);
-        inside.let('column', '(first_group + lane) * 4u');
-        inside.if(`row < ${allRows}u && column < ${spec.columns}u`, (end) => {
-          end.let('origin', `slice * ${slices * lanes}u + lane`);
-          const sum = addends('origin', lanes, left);
-          end.let('total', scales ? scales.applied(end, sum, `${first}u + slice`, 'first_group + lane') : sum);
-          epilogue.emit(end, 'batch', 'row', 'column', 'total');
-        });
-      });
+      writeSums(block, spec, tactic, { first, some, left, allRows }, epilogue, scales);
     }
   });
   return {
@@ -91,6 +87,35 @@ export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile:
     // f32 holds the products of halves and integers exactly, as the kernels of halves sum theirs.
     ...(spec.a.tensor.storage === 'f16' && { precision: 'float16' }),
   };
+}
+
+/** Rows whose slices were added, from `first` on of the workgroup's, and how many parts of each sum are left. */
+interface Added {
+  readonly first: number;
+  readonly some: number;
+  readonly left: number;
+  readonly allRows: number;
+}
+
+/** Emits the end of the sums: an invocation for each row and four columns of the output. */
+function writeSums(block: Block, spec: FewRowsSpec, { lanes, slices }: FewRowsTactic, { first, some, left, allRows }: Added, epilogue: Epilogue, scales: RowScales | undefined): void {
+  const each = spec.paired ? 2 : 1;
+  const own = lanes / each;
+  block.if(`lid < ${some * own}u`, (inside) => {
+    inside.let('own_row', `lid / ${own}u`);
+    inside.let('own_group', `(lid % ${own}u) * ${each}u`);
+    inside.let('row', `first_row + ${first}u + own_row`);
+    inside.let('column', `((first_group + own_group) / ${each}u) * 4u`);
+    inside.if(`row < ${allRows}u && column < ${spec.columns}u`, (end) => {
+      end.let('origin', `own_row * ${slices * lanes}u + own_group`);
+      scales?.find(end, `${first}u + own_row`);
+      const totals = Array.from({ length: each }, (_, i) => {
+        const sum = addends(i === 0 ? 'origin' : `origin + ${i}u`, lanes, left);
+        return end.let(i === 0 ? 'total' : `total_${i}`, scales ? scales.applied(sum, `first_group + own_group + ${i}u`) : sum);
+      });
+      epilogue.emit(end, 'batch', 'row', 'column', totals[0]!, totals.slice(1));
+    });
+  });
 }
 
 function fewBits(module: ModuleBuilder, b: FewBitColumns): Columns {

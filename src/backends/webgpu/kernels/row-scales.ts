@@ -94,14 +94,17 @@ export class RowScales {
     block.line('workgroupBarrier()');
   }
 
-  /** The sum of products of a row of the workgroup, normalized, for a group of four columns. */
-  applied(block: Block, sum: string, row: string, group: string): string {
-    const { epsilon } = this.#normalization;
+  /** Emits what a row of the workgroup is scaled by, for {@link applied}. */
+  find(block: Block, row: string): void {
     block.let('own_moments', `(${row}) * ${this.#tactic.slices}u`);
     const parts = Array.from({ length: this.#left }, (_, i) => `moments[own_moments + ${i}u]`).join(' + ');
-    const mean = block.let('moment', `(${parts}) / ${this.#depth}f`);
-    const rounded = `${Math.fround(epsilon)}f`;
-    if (!this.#sums) return `(${sum}) * inverseSqrt(${mean} + ${rounded})`;
-    return `(${sum} - ${mean}.x * ${this.#sums.load(group)}) * inverseSqrt(max(0f, ${mean}.y - ${mean}.x * ${mean}.x) + ${rounded})`;
+    block.let('moment', `(${parts}) / ${this.#depth}f`);
+    const square = this.#sums ? 'max(0f, moment.y - moment.x * moment.x)' : 'moment';
+    block.let('row_scale', `inverseSqrt(${square} + ${Math.fround(this.#normalization.epsilon)}f)`);
+  }
+
+  /** The sum of products of that row, normalized, for a group of four columns. */
+  applied(sum: string, group: string): string {
+    return this.#sums ? `(${sum} - moment.x * ${this.#sums.load(group)}) * row_scale` : `(${sum}) * row_scale`;
   }
 }
