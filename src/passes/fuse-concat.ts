@@ -8,71 +8,20 @@
  * fusion.
  */
 import { unionOrigins, GraphEditor } from '../ir/edit.ts';
-import { type Expr, type ExprPart, type PartPlace, replaceInputs } from '../ir/expr.ts';
+import { type ExprPart, type PartPlace, replaceInputs } from '../ir/expr.ts';
 import { type AnyNode, type Graph, type Node, producers, type ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
-import { type Dims, elementCount, sameDims } from '../ir/tensor.ts';
-import { joinedType } from '../ops/internal.ts';
-import { sliceAxis } from '../ops/slice.ts';
-import { exprSize } from './expr-of.ts';
+import { sameDims } from '../ir/tensor.ts';
+import { computedBy, isSayable, type Joining, MAX_INPUTS, operandAt, Operands, operandValue } from './joining.ts';
 import { applyRules, type Pass } from './pass.ts';
-import { isFusable, MAX_EXPR_SIZE, operandExpr, regionOf } from './region.ts';
-import { addInts, constantInts, positiveAxis } from './tensors.ts';
-
-/** With the output, the eight storage bindings that every WebGPU device has, should no two inputs lie in one tensor. */
-const MAX_INPUTS = 7;
+import { operandExpr } from './region.ts';
+import { positiveAxis } from './tensors.ts';
 
 /** Stacked values that share a vector of four elements. */
 const STACKED: ReadonlySet<number> = new Set([2, 4]);
 
 /** Ops whose results are parts of other tensors or lie in them: a concatenation copies them in any case. What other kernels make is written into place. */
 const VIEWS: ReadonlySet<OpKind> = new Set<OpKind>(['Flatten', 'Gather', 'Identity', 'Reshape', 'Slice', 'Split', 'Squeeze', 'Transpose', 'Unsqueeze']);
-
-/** A value, or the elements of it along the concatenation's axis that belong to a part. */
-interface Operand {
-  readonly id: ValueId;
-  readonly place?: PartPlace;
-}
-
-/** A concatenation on its way to one kernel. */
-interface Joining {
-  /** Of the concatenation; counted from the front. */
-  readonly axis: number;
-  readonly dims: Dims;
-  readonly parts: readonly ExprPart[];
-  /** Input i of the expressions is entry i. */
-  readonly operands: readonly Operand[];
-  /** The node whose output this is, and all whose work is done. */
-  readonly root: AnyNode;
-  readonly nodes: readonly AnyNode[];
-}
-
-/** Operands that are numbered as they are asked for. */
-class Operands {
-  readonly list: Operand[];
-
-  constructor(known: readonly Operand[] = []) {
-    this.list = [...known];
-  }
-
-  number({ id, place }: Operand): number {
-    const same = (other: Operand): boolean => other.id === id && other.place?.start === place?.start && other.place?.step === place?.step && other.place?.extent === place?.extent;
-    const known = this.list.findIndex(same);
-    return known >= 0 ? known : this.list.push({ id, ...(place && { place }) }) - 1;
-  }
-
-  /** The expression over these operands, where it was over `inputs`. */
-  renumbered(expr: Expr, inputs: readonly ValueId[]): Expr {
-    return replaceInputs(expr, (index, dtype) => ({ kind: 'input', index: this.number({ id: inputs[index]! }), dtype }));
-  }
-}
-
-/** An elementwise node as an expression; undefined for others. */
-function computedBy(node: AnyNode | undefined, edit: GraphEditor): { readonly inputs: readonly ValueId[]; readonly expr: Expr } | undefined {
-  if (node?.op === 'FusedElementwise') return node.outputs.length === 1 ? { inputs: node.inputs, expr: node.attrs.exprs[0]! } : undefined;
-  const region = node && isFusable(node, edit) ? regionOf([node], edit) : undefined;
-  return region && { inputs: region.inputs, expr: region.exprs.get(node!.outputs[0]!)! };
-}
 
 /** A concatenation, or a stack of values that a reshape lays side by side: its parts before anything is taken in. */
 interface Layout {
@@ -155,51 +104,16 @@ function withReader(joining: Joining, edit: GraphEditor): Joining | undefined {
   return { ...joining, parts, operands: operands.list, root: reader, nodes: [...joining.nodes, reader] };
 }
 
-/** What a part reads of a value that broadcasts to the whole; `axis` is counted from the end. */
-function operandAt(id: ValueId, { start, step, extent }: PartPlace, axis: number, edit: GraphEditor): Operand {
-  const { dims } = edit.type(id);
-  if ((dims.at(axis) ?? 1) === 1) return { id };
-  const known = edit.consumers(id).find((reader) => reader.op === 'Slice' && isPart(reader, { start, step, extent }, axis + dims.length, edit));
-  return known ? { id: known.outputs[0]! } : { id, place: { start, step, extent } };
-}
-
-/** Whether a slice takes these elements of one axis, and all of every other. */
-function isPart(slice: AnyNode, { start, step, extent }: PartPlace, axis: number, edit: GraphEditor): boolean {
-  const { dims } = edit.type(slice.inputs[0]!);
-  const [starts, ends, axes, steps] = [1, 2, 3, 4].map((index) => constantInts(slice, index, edit));
-  if (starts?.length !== 1 || ends?.length !== 1 || !axes || !steps || positiveAxis(axes[0] ?? 0, dims.length) !== axis) return false;
-  const taken = sliceAxis(dims[axis]!, starts[0]!, ends[0]!, steps[0] ?? 1);
-  return taken.start === start && taken.step === step && taken.count === extent;
-}
-
-/** Whether one kernel can bind the operands and be compiled quickly, and the shape is known from the operands. */
-function isSayable({ axis, dims, parts, operands }: Joining, edit: GraphEditor): boolean {
-  const size = parts.reduce((sum, { expr }) => sum + exprSize(expr), 0);
-  if (elementCount(dims) === 0 || parts.some(({ extent }) => extent === 0) || operands.length === 0 || operands.length > MAX_INPUTS || size > MAX_EXPR_SIZE) return false;
-  const types = operands.map(({ id, place }) => {
-    const type = edit.type(id);
-    return place ? { ...type, dims: type.dims.map((dim, a) => (a === axis - dims.length + type.dims.length ? place.extent : dim)) } : type;
-  });
-  return sameDims(joinedType({ axis, parts }, types).dims, dims);
-}
-
 function put({ axis, dims, parts, operands, root, nodes }: Joining, edit: GraphEditor): void {
-  const inputs = operands.map(({ id, place }) => (place ? slice(id, place, axis - dims.length, edit) : id));
+  const inputs = operands.map((operand) => operandValue(operand, axis - dims.length, edit));
   edit.replaceNode(root, { op: 'FusedConcat', inputs, attrs: { joined: [{ axis, parts }] }, origins: unionOrigins(...nodes) });
-}
-
-function slice(id: ValueId, { start, step, extent }: PartPlace, axis: number, edit: GraphEditor): ValueId {
-  const type = edit.type(id);
-  const at = axis + type.dims.length;
-  const bounds = [start, start + (extent - 1) * step + 1, at, step].map((value) => addInts(edit, [value], `${id}_at`));
-  return edit.add({ op: 'Slice', inputs: [id, ...bounds], attrs: {}, origins: [], name: `${id}_part`, type: { ...type, dims: type.dims.map((dim, a) => (a === at ? extent : dim)) } });
 }
 
 function fuse(node: AnyNode, edit: GraphEditor): boolean {
   if (node.op !== 'Concat') return false;
   const joining = joiningOf(node, edit);
   const forms = joining ? [withReader(joining, edit), joining.computed > 0 && joining.parts.length > 1 ? joining : undefined] : [];
-  const taken = forms.find((form) => form && isSayable(form, edit));
+  const taken = forms.find((form) => form && form.operands.length <= MAX_INPUTS && isSayable(form, edit));
   if (taken) put(taken, edit);
   return taken !== undefined;
 }

@@ -12,6 +12,7 @@ import type { AnyNode, ValueId } from '../ir/graph.ts';
 import type { OpAttrs } from '../ir/ops.ts';
 import { sameDims } from '../ir/tensor.ts';
 import { sameType } from '../ir/verify.ts';
+import { dependsOn } from './depends.ts';
 import { rulePass, type Pass } from './pass.ts';
 import { isFusable, takeIn, type Region } from './region.ts';
 import { FLOATS, isIdentityPerm } from './tensors.ts';
@@ -70,19 +71,6 @@ function closeOver(entry: ValueId, from: Region, edit: GraphEditor): { region: R
 function isClosed(id: ValueId, region: Region, edit: GraphEditor): boolean {
   const readers = edit.consumers(id);
   return !edit.isOutput(id) && readers.length > 0 && readers.every((node) => region.nodes.includes(node));
-}
-
-/** Whether a value is computed from any of the open ones. */
-function dependsOn(id: ValueId, open: ReadonlySet<ValueId>, edit: GraphEditor): boolean {
-  const seen = new Set<ValueId>();
-  const pending = [id];
-  for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    if (open.has(next)) return true;
-    if (seen.has(next)) continue;
-    seen.add(next);
-    pending.push(...(edit.producer(next)?.inputs.filter(Boolean) ?? []));
-  }
-  return false;
 }
 
 // conv(x, w) + b |> elementwise tree = fusedconv(x, w, b, extras)

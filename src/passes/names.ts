@@ -43,6 +43,7 @@ export const PASS_NAMES = [
   'weight-only',
   'fold-dequantized',
   'fuse-concat',
+  'fuse-cache-writes',
   'fuse-shortcuts',
   'fuse-siblings',
   WINDOWS,

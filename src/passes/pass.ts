@@ -43,6 +43,8 @@ export interface Pass {
   readonly targets?: readonly Target[];
   /** Needed for correctness or for plain kernels, so that it runs with fusion off too. */
   readonly basic?: true;
+  /** Left out where this is: without it, what the pass makes has no kernel. */
+  readonly needs?: PassName;
   /** Only where a calibration is to quantize the result. */
   readonly forInt8?: true;
   run(graph: Graph, context: PassContext): PassResult | Promise<PassResult>;

@@ -21,6 +21,7 @@ import { foldPads } from './fold-pads.ts';
 import { integerChains } from './integer-chains.ts';
 import { foldDequantized, integerProducts } from './integer-products.ts';
 import { fuseAttention } from './fuse-attention.ts';
+import { fuseCacheWrites } from './fuse-cache-writes.ts';
 import { fuseConcat } from './fuse-concat.ts';
 import { fuseElementwise } from './fuse-elementwise.ts';
 import { fuseConvEpilogues, fuseMatMulEpilogues } from './fuse-epilogue.ts';
@@ -77,6 +78,7 @@ export const PASSES: readonly Pass[] = [
   weightOnly,
   foldDequantized,
   fuseConcat,
+  fuseCacheWrites,
   fuseShortcuts,
   fuseSiblings,
 ];
@@ -108,9 +110,8 @@ export interface PipelineResult {
 
 /** The passes that these options choose, in order. */
 export function selectPasses({ target, fusion, disabled, forInt8 = false }: Pick<PipelineOptions, 'target' | 'fusion' | 'disabled' | 'forInt8'>): readonly Pass[] {
-  return PASSES.filter(
-    (pass) => (fusion === 'on' || pass.basic) && (forInt8 || !pass.forInt8) && (pass.targets?.includes(target) ?? true) && !disabled.includes(pass.name),
-  );
+  const isLeftOut = ({ name, needs }: Pass): boolean => disabled.includes(name) || (needs !== undefined && disabled.includes(needs));
+  return PASSES.filter((pass) => (fusion === 'on' || pass.basic) && (forInt8 || !pass.forInt8) && (pass.targets?.includes(target) ?? true) && !isLeftOut(pass));
 }
 
 /** Runs the chosen passes over an imported graph. Rejects with the signal's reason when it aborts. */

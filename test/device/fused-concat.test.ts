@@ -1,21 +1,21 @@
 /** Concatenations of expressions in one kernel, on SwiftShader against onnxruntime on the graph as it was. */
 import { describe, expect, it } from 'vitest';
 import { lowerGraph } from '../../src/backends/webgpu/lower/lower.ts';
-import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { type DeviceProfile, PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import type { Graph } from '../../src/ir/graph.ts';
 import { toNumbers } from '../../src/ir/tensor.ts';
 import { randomInputs, runGraph as runReference } from '../helpers/ort.ts';
 import { countOps, optimize } from '../helpers/passes.ts';
-import { FORMS, rotations } from '../helpers/rotations.ts';
+import { cacheWrites, FORMS, rotations } from '../helpers/rotations.ts';
 import { CONV, sketch, type Sketch } from '../helpers/rules.ts';
 import { distance, noDevice, runGraph } from './helpers.ts';
 
 /** How far the device's outputs are from onnxruntime's, in tolerances of their scale. Throws where nothing was fused. */
-async function errorOf(graph: Graph, { half = false, windows = true, tolerance = 1e-6 } = {}): Promise<number> {
+async function errorOf(graph: Graph, { half = false, windows = true, tolerance = 1e-6, profile = PORTABLE_PROFILE as DeviceProfile } = {}): Promise<number> {
   const inputs = randomInputs(graph, 3);
   const { graph: optimized } = await optimize(graph, 'webgpu');
   if (countOps(optimized).FusedConcat !== 1) throw new Error(`not one kernel: ${JSON.stringify(countOps(optimized))}`);
-  const found = await runGraph(optimized, Object.fromEntries(inputs), PORTABLE_PROFILE, { half, windows });
+  const found = await runGraph(optimized, Object.fromEntries(inputs), profile, { half, windows });
   const errors = [...(await runReference(graph, inputs))].map(([name, wanted]) => {
     const values = toNumbers(wanted);
     return distance(found[name]!, values, { absolute: tolerance * Math.max(1, ...values.map(Math.abs)), relative: 0 });
@@ -70,5 +70,26 @@ describe.skipIf(noDevice)('concatenations of expressions (skipped without SwiftS
   it('are one kernel', async () => {
     const { graph } = await optimize(rotations('a part of each head in pairs'), 'webgpu');
     expect(lowerGraph(graph, PORTABLE_PROFILE).steps.map(({ call }) => call.source.label)).toEqual(['FusedConcat']);
+  });
+});
+
+describe.skipIf(noDevice)('a token on its way into caches (skipped without SwiftShader)', () => {
+  it.each(FORMS)('is one kernel where enough can be bound, and as many as need be elsewhere: %s', async (form) => {
+    for (const [profile, options] of [[PORTABLE_PROFILE, {}], [{ ...PORTABLE_PROFILE, maxStorageBuffers: 11 }, {}], [PORTABLE_PROFILE, { half: true, tolerance: 2e-3 }]] as const) {
+      expect(await errorOf(cacheWrites(form, 2), { ...options, profile })).toBeLessThan(1);
+    }
+  });
+
+  it('is divided by parts where these are no windows', async () => {
+    expect(await errorOf(cacheWrites('a part of each head', 2), { windows: false })).toBeLessThan(1);
+  });
+
+  it('binds no more than the device does', async () => {
+    const { graph } = await optimize(cacheWrites('halves'), 'webgpu');
+    for (const [maxStorageBuffers, kernels] of [[11, 1], [10, 2], [8, 2]] as const) {
+      const { steps } = lowerGraph(graph, { ...PORTABLE_PROFILE, maxStorageBuffers });
+      expect(steps.map(({ call }) => call.operands.length).every((count) => count <= maxStorageBuffers)).toBe(true);
+      expect(steps).toHaveLength(kernels);
+    }
   });
 });

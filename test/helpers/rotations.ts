@@ -31,24 +31,43 @@ function written(s: Sketch, [first, second]: readonly [ValueId, ValueId], cos: V
 
 export const FORMS = ['halves', 'pairs', 'halves written out', 'pairs written out', 'a part of each head', 'a part of each head in pairs'] as const;
 
+type Form = (typeof FORMS)[number];
+
+/** Of heads of 16 elements, with the same angles for all. */
+function rotator(s: Sketch, form: Form, batch: number, rows: number): (heads: number) => ValueId {
+  const size = form.startsWith('a part') ? 8 : 16;
+  const [cos, sin] = [0, 1].map(() => s.x(batch, 1, rows, form.endsWith('out') ? 8 : size)) as [ValueId, ValueId];
+  return (heads) => {
+    const x = s.x(batch, heads, rows, 16);
+    const dims = [batch, heads, rows, size];
+    switch (form) {
+      case 'halves': return halves(s, x, 16, cos, sin);
+      case 'pairs': return pairs(s, x, dims, cos, sin);
+      case 'halves written out': return join(s, ...written(s, [part(s, x, 0, 8), part(s, x, 8, 16)], cos, sin));
+      case 'pairs written out': return inTurn(s, dims, written(s, [part(s, x, 0, 16, 2), part(s, x, 1, 16, 2)], cos, sin));
+      case 'a part of each head': return join(s, halves(s, part(s, x, 0, 8), 8, cos, sin), part(s, x, 8, 16));
+      case 'a part of each head in pairs': return join(s, pairs(s, part(s, x, 0, 8), dims, cos, sin), part(s, x, 8, 16));
+      default: return form satisfies never;
+    }
+  };
+}
+
 /** Rotations of 4 heads and of 2, of 16 elements, over 3 rows; both results are scaled by constants. */
-export function rotations(form: (typeof FORMS)[number], batch = 1): Graph {
+export function rotations(form: Form, batch = 1): Graph {
   return sketch((s) => {
-    const size = form.startsWith('a part') ? 8 : 16;
-    const [cos, sin] = [0, 1].map(() => s.x(batch, 1, 3, form.endsWith('out') ? 8 : size)) as [ValueId, ValueId];
-    const turn = (heads: number): ValueId => {
-      const x = s.x(batch, heads, 3, 16);
-      const dims = [batch, heads, 3, size];
-      switch (form) {
-        case 'halves': return halves(s, x, 16, cos, sin);
-        case 'pairs': return pairs(s, x, dims, cos, sin);
-        case 'halves written out': return join(s, ...written(s, [part(s, x, 0, 8), part(s, x, 8, 16)], cos, sin));
-        case 'pairs written out': return inTurn(s, dims, written(s, [part(s, x, 0, 16, 2), part(s, x, 1, 16, 2)], cos, sin));
-        case 'a part of each head': return join(s, halves(s, part(s, x, 0, 8), 8, cos, sin), part(s, x, 8, 16));
-        case 'a part of each head in pairs': return join(s, pairs(s, part(s, x, 0, 8), dims, cos, sin), part(s, x, 8, 16));
-        default: return form satisfies never;
-      }
-    };
+    const turn = rotator(s, form, batch, 3);
     return [4, 2].map((heads) => mul(s, turn(heads), s.n(0.5)));
+  });
+}
+
+/** A token's rotations, and its keys and values selected into caches of 8 rows, each sample's at a row of its own, with zeros behind. */
+export function cacheWrites(form: Form, batch = 1): Graph {
+  return sketch((s) => {
+    const turn = rotator(s, form, batch, 1);
+    const heads = s.b.node('Reshape', [turn(2), s.ints(batch, 2, 1, 16)], { allowzero: 0 });
+    const place = s.x(batch, 1, 8, 1);
+    const [isBefore, isNow] = [s.b.node('Less', [place, s.n(-0.2)], {}), s.b.node('Less', [place, s.n(0.2)], {})];
+    const write = (row: ValueId): ValueId => s.b.node('Where', [isBefore, s.x(batch, 2, 8, 16), s.b.node('Where', [isNow, row, s.n(0)], {})], {});
+    return [mul(s, turn(4), s.n(0.5)), write(heads), write(s.x(batch, 2, 1, 16))];
   });
 }

@@ -58,6 +58,7 @@ describe('pipeline', () => {
         "weight-only: products and gathers of rows read weights of few bits packed",
         "fold-dequantized: weights that no integer kernel reads are dequantized at build",
         "fuse-concat: concatenations of elementwise expressions, and what reads them elementwise, as one kernel",
+        "fuse-cache-writes: joined expressions computed where a wider one reads them, with those that read the same: keys and values on their way into a cache",
         "fuse-shortcuts: a convolution and the one whose result it adds as one product",
         "fuse-siblings: convolutions of one image that differ in their weights alone as one",
       ]
@@ -73,6 +74,7 @@ describe('pipeline', () => {
     expect(names('webgpu', 'off')).toEqual(['decompose-custom', 'dead-code', 'shape-constants', 'split-variadic', 'bfloat16-as-float32', 'dequantize-blocks', 'narrow-types', 'qlinear-products', 'integer-products', 'fold-dequantized']);
     expect(names('onnx', 'on')).not.toContain('integer-products');
     expect(names('onnx', 'on', ['transposes'])).not.toContain('transposes');
+    expect(names('webgpu', 'on', ['windows'])).not.toContain('fuse-cache-writes');
   });
 
   it('fuses with fusion on, keeps a kernel per op with fusion off', async () => {

@@ -80,8 +80,11 @@ export class Epilogue {
     this.#extras = placed.slice(spec.bias ? 1 : 0, -1);
   }
 
-  /** Emits the work on `accumulator` (a vec4<f32>) at names of u32 values; `column` is a multiple of 4 and within bounds. */
-  emit(block: Block, batch: string, row: string, column: string, accumulator: string): void {
+  /**
+   * Emits the work on `accumulator` (a vec4<f32>) at names of u32 values; `column` is a multiple of 4 and within bounds. `beside`: values of the same
+   * elements that the kernel has in registers, which the expression reads behind the extras.
+   */
+  emit(block: Block, batch: string, row: string, column: string, accumulator: string, beside: readonly string[] = []): void {
     const id = this.#count++;
     const { scale, biasScale, epilogue } = this.#spec;
     const at = {
@@ -95,7 +98,7 @@ export class Epilogue {
       value = `${value} + ${biasScale === 1 ? bias : `${bias} * ${biasScale}f`}`;
     }
     const sum = block.let(`sum${id}`, value);
-    const inputs = [sum, ...this.#extras.map((extra, i) => block.let(`x${id}_${i}`, this.#load(extra, at)))];
+    const inputs = [sum, ...this.#extras.map((extra, i) => block.let(`x${id}_${i}`, this.#load(extra, at))), ...beside];
     const result = epilogue ? new ExprEmitter(this.#module, block, 4, inputs, { prefix: `t${id}_`, precision: precisionOf(this.#spec.output.tensor) }).emit(epilogue) : sum;
     this.#store(block, at, result);
   }

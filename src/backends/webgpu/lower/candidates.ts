@@ -2,7 +2,7 @@
 import type { DType } from '../../../ir/tensor.ts';
 import { matmulKernels, type MatmulSpec } from '../kernels/matmul.ts';
 import { RUN, wordDepth } from '../kernels/few-bits/weights.ts';
-import { fewRowsKernel } from '../kernels/few-rows.ts';
+import { fewRowsKernel, type FewRowsSpec } from '../kernels/few-rows.ts';
 import { packedKernels } from '../kernels/packed/kernel.ts';
 import { overlapOf } from '../kernels/packed/slide.ts';
 import { product, type PackedSpec } from '../kernels/packed/spec.ts';
@@ -34,13 +34,13 @@ export function tiledCandidates(spec: MatmulSpec, shape: MatmulShape, context: K
 export const FEW_BESIDE_MATRICES = 4;
 
 /** Kernels for few rows, which are bound by the bytes of the right matrix; none where there are many rows or several matrices, or where neighbouring columns do not lie side by side. */
-export function fewRowsCandidates(spec: MatmulSpec, shape: MatmulShape, context: Pick<LowerContext, 'profile'>): Candidate[] {
+export function fewRowsCandidates(spec: FewRowsSpec, shape: MatmulShape, context: Pick<LowerContext, 'profile'>): Candidate[] {
   const { b } = spec;
   if (shape.batch !== 1 || (b.kind !== 'few-bits' && b.view.strides.at(-1) !== 1)) return [];
   const form = b.kind === 'few-bits'
     ? { vectors: Math.ceil(b.depth / wordDepth(b)), blockVectors: b.block === b.depth ? RUN : b.block / wordDepth(b), vectorRegisters: 4, unpacking: 6 }
     : { vectors: Math.ceil(spec.depth / 4), blockVectors: RUN, vectorRegisters: b.tensor.storage === 'f16' ? 8 : 16, unpacking: b.tensor.storage === 'f16' ? 2 : 1 };
-  return fewRowsTactics({ ...form, rows: shape.rows, columns: shape.columns }, context.profile).map((tactic) => ({ name: fewRowsName(tactic), scratchBytes: 0, kernels: () => [fewRowsKernel(spec, tactic, context.profile)] }));
+  return fewRowsTactics({ ...form, rows: shape.rows, columns: shape.columns, normalizes: spec.normalization !== undefined }, context.profile).map((tactic) => ({ name: fewRowsName(tactic), scratchBytes: 0, kernels: () => [fewRowsKernel(spec, tactic, context.profile)] }));
 }
 
 /** Products of halves or bytes, read 16 bytes at a time: on subgroup matrices where the device has them. */

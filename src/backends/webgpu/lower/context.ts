@@ -34,7 +34,9 @@ export interface LeftToReader {
 /** A normalization of rows without a kernel: the products that read it do its work (normalizations.ts). */
 export interface LeftNormalization {
   readonly node: AnyNode;
-  /** What is normalized: halves, row by row. */
+  /** Which kernels do: packed ones of halves, or those of few rows. */
+  readonly by: 'packed' | 'few-rows';
+  /** What is normalized, row by row; halves for packed kernels. */
   readonly source: DeviceTensor;
   /** Elements of a row. */
   readonly count: number;

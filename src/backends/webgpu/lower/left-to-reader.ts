@@ -5,6 +5,7 @@ import { ELEMENTWISE_OPS } from '../../../passes/expr-of.ts';
 import type { Computed, LeftToReader, LowerContext } from './context.ts';
 import { isSqueeze } from './excitation.ts';
 import { readsRuns } from './few-channels.ts';
+import { isPaired } from './paired.ts';
 import { soleReader } from './readers.ts';
 
 const COMPUTED: ReadonlySet<string> = new Set([...ELEMENTWISE_OPS, 'FusedElementwise', 'QuantizeLinear']);
@@ -14,6 +15,7 @@ export function leftToReader(node: AnyNode, context: LowerContext, compute: () =
   const [output] = node.outputs;
   if (!context.windows || node.outputs.length !== 1 || node.inputs.some((id) => context.left(id))) return undefined;
   const reader = soleReader(context.graph, output!);
+  if (reader && isPaired(node, reader, context)) return { node, computed: undefined };
   if (!reader || reader.inputs.indexOf(output!) !== 0 || reader.inputs.lastIndexOf(output!) !== 0) return undefined;
   // The picture's quantization or normalization, in front of a convolution that lays it out anew.
   if (COMPUTED.has(node.op)) {

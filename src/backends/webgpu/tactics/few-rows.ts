@@ -27,6 +27,8 @@ export interface FewRowsShape {
   readonly vectorRegisters: number;
   /** Multiply-adds that a weight's way from memory's form to a float takes as long as. */
   readonly unpacking: number;
+  /** Whether the rows are normalized on their way. */
+  readonly normalizes: boolean;
 }
 
 /** The most rows for these kernels: beyond, weights are read for so many workgroups of rows that tiles in workgroup memory pay. */
@@ -42,9 +44,13 @@ export function fewRowsInvocations({ lanes, slices }: FewRowsTactic): number {
   return lanes * slices;
 }
 
+/** Bytes of the moments of a slice of a row, where rows are normalized. */
+const MOMENT_BYTES = 8;
+
 /** Rows whose slices are added at once, as many as workgroup memory takes; 0 where it takes none. */
-export function rowsAtOnce({ lanes, slices, rows }: FewRowsTactic, { maxWorkgroupBytes }: Pick<DeviceProfile, 'maxWorkgroupBytes'>): number {
-  return Math.min(rows, ROWS_AT_ONCE, slices, Math.floor(maxWorkgroupBytes / (lanes * slices * 16)));
+export function rowsAtOnce({ lanes, slices, rows }: FewRowsTactic, { maxWorkgroupBytes }: Pick<DeviceProfile, 'maxWorkgroupBytes'>, normalizes: boolean): number {
+  const left = maxWorkgroupBytes - (normalizes ? rows * slices * MOMENT_BYTES : 0);
+  return Math.max(0, Math.min(rows, ROWS_AT_ONCE, slices, Math.floor(left / (lanes * slices * 16))));
 }
 
 const LANES = [4, 8, 16, 32, 64] as const;
@@ -66,7 +72,7 @@ export function fewRowsTactics(shape: FewRowsShape, profile: DeviceProfile): Few
         }),
       ),
     )
-    .filter((tactic) => rowsAtOnce(tactic, profile) > 0);
+    .filter((tactic) => rowsAtOnce(tactic, profile, shape.normalizes) > 0);
   const ranked = tactics.map((tactic) => ({ tactic, cost: costOf(shape, tactic, profile) }));
   return ranked.sort((a, b) => a.cost - b.cost).map(({ tactic }) => tactic);
 }

@@ -9,6 +9,7 @@ import { normalizeAxis } from '../../../../ops/shapes.ts';
 import { STORAGE_BYTES } from '../../../../engine/plan.ts';
 import { isJoinable, type Join, joinedTensors, joinKernel, type JoinPart } from '../../kernels/join.ts';
 import { inputExpr, mapKernel } from '../../kernels/map.ts';
+import type { DeviceProfile } from '../../profile.ts';
 import type { Computed, LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { move } from '../elements.ts';
 import { readAsImage } from '../placement.ts';
@@ -123,16 +124,29 @@ function clearLanes(target: DeviceTensor, lanes: number, context: LowerContext):
 }
 
 /**
- * Every part computed as it is written. Where several concatenations read more tensors than a kernel binds (parts of a tensor that are no
- * windows of it), each gets a kernel of its own.
+ * Every part computed as it is written, by as few kernels as bind all tensors: on devices that bind few, or where parts of a tensor are no windows
+ * of it, concatenations get kernels of their own, and at last parts do.
  */
 const fused: Lowering<'FusedConcat'> = {
   lower(node, context) {
     const joins = node.attrs.joined.map((joined, i) => computedJoin(node, joined, node.outputs[i]!, context));
-    const together = joinedTensors(joins).length + joins.length <= context.profile.maxStorageBuffers;
-    for (const some of together ? [joins] : joins.map((join) => [join])) context.dispatch(joinKernel({ label: 'FusedConcat', joins: some }, context.profile));
+    for (const some of groupsOf(joins, context.profile)) context.dispatch(joinKernel({ label: 'FusedConcat', joins: some }, context.profile));
   },
 };
+
+/** Concatenations in order, as many to a group as one kernel binds; one that is too large for a kernel of its own is several of the same target. */
+function groupsOf(joins: readonly Join[], { maxStorageBuffers }: Pick<DeviceProfile, 'maxStorageBuffers'>): readonly (readonly Join[])[] {
+  const isBindable = (some: readonly Join[]): boolean => joinedTensors(some).length + some.length <= maxStorageBuffers;
+  const units = joins.flatMap((join) => (isBindable([join]) ? [join] : runsOf(join.parts).map((parts): Join => ({ ...join, parts }))));
+  const groups: Join[][] = [];
+  for (const unit of units) {
+    const last = groups.at(-1);
+    const isOther = last?.every(({ target }) => target.id !== unit.target.id) ?? false;
+    if (last && isOther && isBindable([...last, unit])) last.push(unit);
+    else groups.push([unit]);
+  }
+  return groups;
+}
 
 function computedJoin(node: Node<'FusedConcat'>, { axis, parts }: JoinedExprs, output: ValueId, context: LowerContext): Join {
   const { dims } = context.type(output);

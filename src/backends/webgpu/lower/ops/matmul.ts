@@ -8,11 +8,12 @@ import type { ColumnOperand } from '../../kernels/column-loader.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedLeft, type PackedRight, type RowNormalization } from '../../kernels/packed/spec.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
+import type { FewRowsNormalization } from '../../kernels/row-scales.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { FEW_BESIDE_MATRICES, fewRowsCandidates, hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LeftNormalization, LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { normalizedElements, type Operand, withOperands } from '../normalizations.ts';
+import { fewRowsNormalization, normalizedElements, type Operand, withOperands } from '../normalizations.ts';
 import { inUnits } from '../space.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
@@ -40,13 +41,14 @@ function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta'
   const linear = (id: ValueId): DeviceTensor => context.sourceIn(id, 'linear');
   const ends = endOf(options.epilogue, extras, context);
   const normalization = context.normalization(a);
-  if (normalization) return normalizedProduct(node, { ...options, ...ends, output }, normalization, context);
-  const product = { ...options, ...ends, a: matrixOperand(a, context), c: c === '' ? undefined : linear(c), output };
+  if (normalization?.by === 'packed') return normalizedProduct(node, { ...options, ...ends, output }, normalization, context);
+  const product = { ...options, ...ends, a: normalization?.source ?? matrixOperand(a, context), c: c === '' ? undefined : linear(c), output };
+  const few = normalization && fewRowsNormalization(normalization, b, undefined, context);
   const packed = paddedColumns(b, options.transB, context);
-  if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context);
+  if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context, few);
   const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
   const columns = { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } };
-  multiply(product, shape, { columns, weights: context.half || context.split ? packedWeights(b, options.transB, context) : undefined }, context);
+  multiply(product, shape, { columns, weights: context.half || context.split ? packedWeights(b, options.transB, context) : undefined, few }, context);
 }
 
 /** The expression and its operands; what is a normalization without a kernel is computed by the expression. */
@@ -154,9 +156,9 @@ function matrixView(tensor: DeviceTensor, dims: Dims, batch: Dims, transposed: b
 /** What a product asks of a lowering's context. */
 export type ProductContext = Pick<LowerContext, 'half' | 'split' | 'halfSums' | 'profile' | 'pack' | 'scratch' | 'choose'>;
 
-export function lowerProduct(product: Product, context: ProductContext): void {
+export function lowerProduct(product: Product, context: ProductContext, few?: FewRowsNormalization): void {
   const shape = shapeOf(product.a.dims, product.b.dims, product.transA, product.transB);
-  multiply(product, shape, { columns: { tensor: product.b, view: matrixView(product.b, shape.b, shape.batch, product.transB) } }, context);
+  multiply(product, shape, { columns: { tensor: product.b, view: matrixView(product.b, shape.b, shape.batch, product.transB) }, few }, context);
 }
 
 /** The right matrix: as it lies, and in the form that the packed kernel reads where it is constant. In that form alone where the left one is normalized. */
@@ -164,6 +166,8 @@ interface Right {
   readonly columns?: ColumnOperand;
   readonly weights?: PackedRight | undefined;
   readonly normalization?: { readonly epsilon: number; readonly count: number; readonly sums: DeviceTensor | undefined; readonly moments: DeviceTensor | undefined };
+  /** Of a left matrix that kernels of few rows normalize. */
+  readonly few?: FewRowsNormalization | undefined;
 }
 
 /** What a product's kernels have in common; `lead` is a view over its axes, of one over [batch…, row, column] or [batch…, row, k]. */
@@ -194,18 +198,22 @@ export function frameOf(product: Omit<Product, 'b'>, shape: Shape, isShared: boo
 /** Kernels of few rows to try beside others. */
 const MOST_FEW = 6;
 
-function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization }: Right, context: ProductContext): void {
+function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization, few: normalized }: Right, context: ProductContext): void {
   const isShared = !columns || columns.view.strides.slice(0, -2).every((stride) => stride === 0);
   const { end, axes, problem, left, operand, isTall } = frameOf(product, shape, isShared);
   const { depth } = shape;
   if (!columns) {
     const { epsilon, count, sums, moments } = normalization!;
-    const normalized = { ...end, normalization: { epsilon, count, sums: sums && operand(sums), moments } };
-    context.choose(productProblem(`${end.label} normalized`, 'f16', problem), halfProduct(normalized, product.a, left, weights, depth, context));
+    const packed = { ...end, normalization: { epsilon, count, sums: sums && operand(sums), moments } };
+    context.choose(productProblem(`${end.label} normalized`, 'f16', problem), halfProduct(packed, product.a, left, weights, depth, context));
     return;
   }
   const b = isTall ? { ...columns, view: { offset: columns.view.offset, strides: [0, ...columns.view.strides.slice(-2)] } } : columns;
   const spec = { ...end, depth, a: matrixRows({ tensor: product.a, ...axes, depth, view: left }), b };
+  if (normalized) {
+    context.choose(productProblem(`${end.label} normalized by row`, context.half ? 'f16' : 'f32', problem), fewRowsCandidates({ ...spec, normalization: normalized }, problem, context));
+    return;
+  }
   const tiled = tiledCandidates(spec, problem, context);
   const halves = context.split ? splitProduct(end, product.a, left, weights, depth, context) : halfProduct(end, product.a, left, weights ?? halfColumns(b, depth), depth, context);
   const few = problem.rows <= FEW_BESIDE_MATRICES ? fewRowsCandidates(spec, problem, context).slice(0, MOST_FEW) : [];
