@@ -52,7 +52,7 @@ function specOf(batch, heads, rows, depth, length) {
   const mask = { id: 2, dtype: 'float32', dims: [batch, 1, 1, length], storage: 'f32', layout: 'linear' };
   const part = (at) => ({ tensor: joined, view: { offset: at * width, strides: [length * 3 * width, depth, 3 * width, 1] } });
   return {
-    batch, heads, rows, length, depth, depthV: depth, scale: 1 / Math.sqrt(depth), zeroEmptyRows: false, element: 'f16', q: part(0), k: part(1), v: part(2),
+    batch, heads, sharing: 1, rows, length, depth, depthV: depth, scale: 1 / Math.sqrt(depth), softcap: 0, zeroEmptyRows: false, element: 'f16', q: part(0), k: part(1), v: part(2),
     mask: flags.masked ? { tensor: mask, view: { offset: 0, strides: [length, 0, 0, 1] } } : undefined,
     output: { tensor: output, view: { offset: 0, strides: [rows * width, depth, width, 1] } },
   };

@@ -245,10 +245,16 @@ def attention(b, node):
     if node.attrs["transposedK"]:
         key = b.call_method("transpose", key, -2, -1)
     mask = b.tensor(node.inputs[3]) if node.has(3) else None
-    # From 2.5 on, a query that sees no key gives zeros.
-    if TORCH >= ((2, 5) if node.attrs["zeroEmptyRows"] else (2, 1)):
-        return b.call(F.scaled_dot_product_attention, query, key, value, attn_mask=mask, scale=node.attrs["scale"])
+    cap = node.attrs["softcap"]
+    sharing = b.dims(node.inputs[0])[1] // b.dims(node.inputs[2])[1]
+    # From 2.5 on, a query that sees no key gives zeros, and heads of queries may share keys and values.
+    if cap == 0 and TORCH >= ((2, 5) if node.attrs["zeroEmptyRows"] or sharing > 1 else (2, 1)):
+        grouped = {"enable_gqa": True} if sharing > 1 else {}
+        return b.call(F.scaled_dot_product_attention, query, key, value, attn_mask=mask, scale=node.attrs["scale"], **grouped)
+    if sharing > 1:
+        key, value = (b.call(torch.repeat_interleave, operand, sharing, 1) for operand in (key, value))
     scores = b.call(torch.mul, b.call(torch.matmul, query, b.call_method("transpose", key, -2, -1)), node.attrs["scale"])
+    scores = scores if cap == 0 else b.call(torch.mul, b.call(torch.tanh, b.call(torch.div, scores, cap)), cap)
     scores = scores if mask is None else b.call(torch.add, scores, mask)
     weights = b.call(F.softmax, scores, -1)
     weights = b.call(torch.nan_to_num, weights, 0.0) if node.attrs["zeroEmptyRows"] else weights

@@ -304,11 +304,12 @@ export interface OpAttrs {
    */
   WeightOnlyGather: { readonly bits: 2 | 4 | 8; readonly block_size: number; readonly zeroPoint: number };
   /**
-   * Scaled dot-product attention: softmax(scale · Q Kᵀ + mask) V over q [B,H,S,D], k [B,H,L,D] (or [B,H,D,L] where
-   * `transposedK`), v [B,H,L,E]; mask, where given, broadcasts to [B,H,S,L]. A row without a softmax (every score −∞, or one that is NaN or +∞)
-   * is NaN, or zeros where `zeroEmptyRows`.
+   * Scaled dot-product attention: softmax(scale · Q Kᵀ + mask) V over q [B,H,S,D], k [B,G,L,D] (or [B,G,D,L] where
+   * `transposedK`), v [B,G,L,E]; mask, where given, broadcasts to [B,H,S,L]. H is a multiple of G: as many heads of queries in a row share a head of
+   * keys and values (head h reads head ⌊h·G/H⌋). Scores c = scale · Q Kᵀ are bent to softcap · tanh(c / softcap) before the mask where `softcap` is
+   * not 0. A row without a softmax (every score −∞, or one that is NaN or +∞) is NaN, or zeros where `zeroEmptyRows`.
    */
-  FusedAttention: { readonly scale: number; readonly transposedK: 0 | 1; readonly zeroEmptyRows: 0 | 1 };
+  FusedAttention: { readonly scale: number; readonly softcap: number; readonly transposedK: 0 | 1; readonly zeroEmptyRows: 0 | 1 };
 }
 
 /** Every op kind of the IR: ONNX's names, and internal ones. */

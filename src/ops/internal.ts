@@ -106,22 +106,30 @@ function sumDims(attrs: ConvAttrs & { readonly shortcut: ConvAttrs }, context: I
   return dims;
 }
 
-/** Scores and weighted sum as multiply-adds, five operations per score for the softmax. */
-function attentionCost(_attrs: unknown, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
+/** Scores and weighted sum as multiply-adds, five operations per score for the softmax, three for a cap. */
+function attentionCost(attrs: { readonly softcap: number }, inputs: InputTypes, outputs: readonly TensorType[]): OpCost {
   const q = inputs[0]?.dims ?? [];
   const v = inputs[2]?.dims ?? [];
   const scores = elementCount(q.slice(0, -1)) * (v.at(-2) ?? 0);
-  return { flops: scores * (2 * (q.at(-1) ?? 0) + 2 * (v.at(-1) ?? 0) + 5), bytes: bytesMoved(inputs, outputs) };
+  return { flops: scores * (2 * (q.at(-1) ?? 0) + 2 * (v.at(-1) ?? 0) + 5 + (attrs.softcap === 0 ? 0 : 3)), bytes: bytesMoved(inputs, outputs) };
 }
 
 function inferAttention(attrs: { readonly transposedK: 0 | 1 }, context: InferContext): readonly TensorType[] {
   const q = input(context, 0, 'q', { dtypes: FLOAT, rank: 4 });
   const k = input(context, 1, 'k', { dtype: q.dtype, rank: 4 });
   const v = input(context, 2, 'v', { dtype: q.dtype, rank: 4 });
-  const scores = matMulDims(q.dims, k.dims, false, attrs.transposedK === 0);
+  const [batch, heads, rows, depth] = q.dims as [number, number, number, number];
+  const own = k.dims[1]!;
+  if (own < 1 || heads % own !== 0) rejectInput(context, 1, 'k', `must have heads for ${heads} heads of queries to share, found ${own}`);
+  for (const [index, name, dims] of [[1, 'k', k.dims], [2, 'v', v.dims]] as const) {
+    if (!sameDims(dims.slice(0, 2), [batch, own])) rejectInput(context, index, name, `must be of ${batch} × ${own} heads, found [${dims.join(',')}]`);
+  }
+  // As if each head of keys had one head of queries, with all rows of those that share it.
+  const products = matMulDims([batch, own, (heads / own) * rows, depth], k.dims, false, attrs.transposedK === 0);
+  const scores = [batch, heads, rows, products[3]!];
   const mask = optionalInput(context, 3, 'mask');
   if (mask && !broadcastsTo(mask.dims, scores)) rejectInput(context, 3, 'mask', `must broadcast to the scores [${scores.join(',')}]`);
-  return [{ dtype: q.dtype, dims: matMulDims(scores, v.dims) }];
+  return [{ dtype: q.dtype, dims: [batch, heads, rows, matMulDims(products, v.dims)[3]!] }];
 }
 
 export const INTERNAL: Pick<OpTable, InternalOp> = {
@@ -145,7 +153,7 @@ export const INTERNAL: Pick<OpTable, InternalOp> = {
     domain: 'internal',
     inputs: { min: 3, max: 4 },
     outputs: ONE,
-    attrs: { scale: internal, transposedK: internal, zeroEmptyRows: internal },
+    attrs: { scale: internal, softcap: internal, transposedK: internal, zeroEmptyRows: internal },
     infer: inferAttention,
     cost: attentionCost,
   },

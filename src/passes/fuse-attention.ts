@@ -7,8 +7,11 @@
  * PyTorch's scaled_dot_product_attention gives zeros for a query that sees no key, which has no softmax. Its exporters write that as
  * Where(IsNaN(weights), 0, weights) behind the softmax; the kernel does it at its end.
  *
- * Where heads of queries share keys and values (grouped queries, Ainslie et al. 2023, arXiv:2305.13245) and there is one row, as for a token behind a cache,
- * the heads that share become rows: keys and values are read once for all of them, and no copy for each is made.
+ * Where heads of queries share keys and values, the kernel reads these as they were before a model repeated or broadcast them (shared-heads.ts).
+ *
+ * Models in halves may have the softmax in floats, between two casts: the kernel has scores and weights in floats anyway.
+ *
+ * Scores may be bent by a cap before the mask: cap·tanh(s·QKᵀ / cap) (Gemma 2, arXiv:2408.00118).
  */
 import { unionOrigins, type GraphEditor } from '../ir/edit.ts';
 import type { AnyNode, Node, ValueId } from '../ir/graph.ts';
@@ -17,8 +20,9 @@ import { sameType } from '../ir/verify.ts';
 import { broadcastsTo } from '../ops/shapes.ts';
 import { rulePass } from './pass.ts';
 import { matchPattern, named, number, op, uniformValue, value } from './pattern.ts';
-import { becomeReshape } from './reshapes.ts';
-import { addInts, FLOATS, positiveAxis } from './tensors.ts';
+import { becomeReshape, viewAs } from './reshapes.ts';
+import { addUnrepeated, repeatedHeads } from './shared-heads.ts';
+import { FLOATS, positiveAxis } from './tensors.ts';
 
 /** A value with the factors taken off it, and the nodes that applied them. */
 interface Scaled {
@@ -33,6 +37,8 @@ interface Scores {
   readonly transposedKey: 0 | 1;
   readonly mask: ValueId | undefined;
   readonly scale: number;
+  /** 0 where scores have none. */
+  readonly softcap: number;
   readonly nodes: readonly AnyNode[];
 }
 
@@ -44,10 +50,13 @@ function fuse(node: AnyNode, edit: GraphEditor): boolean {
   const rank = dims.length;
   if ((rank !== 3 && rank !== 4) || !FLOATS.has(dtype) || positiveAxis(softmax.attrs.axis, rank) !== rank - 1) return false;
   const scores = findScores(softmax, edit);
-  const values = node.inputs[1]!;
-  if (!scores || !sameBatch([scores.query, scores.key, values], dims.slice(0, -2), edit)) return false;
+  if (!scores || !sameDims(edit.type(scores.query).dims.slice(0, -2), dims.slice(0, -2))) return false;
   if (scores.mask && !broadcastsTo(edit.type(scores.mask).dims, dims)) return false;
-  replace(node, { ...scores, zeroEmptyRows: weights.zeroEmptyRows, nodes: [...scores.nodes, ...weights.nodes, node] }, values, edit);
+  // Casts between the products may have hidden that these are of two types.
+  if (edit.type(scores.query).dtype !== edit.type(node.outputs[0]!).dtype) return false;
+  const shared = sharedOperands(scores.key, node.inputs[1]!, dims.slice(0, -2), edit);
+  if (!shared) return false;
+  replace(node, { ...scores, zeroEmptyRows: weights.zeroEmptyRows, nodes: [...scores.nodes, ...weights.nodes, node] }, shared, edit);
   return true;
 }
 
@@ -61,13 +70,27 @@ const ZERO_WHERE_NAN = op('Where', op('IsNaN', named('weights', 'Softmax', value
 
 /** The softmax that `product` alone reads, as it is or with zeros in place of NaN. */
 function findWeights(product: AnyNode, edit: GraphEditor): Weights | undefined {
-  const last = soleProducer(product.inputs[0]!, product, edit);
-  if (last?.op === 'Softmax') return { softmax: last, zeroEmptyRows: 0, nodes: [last] };
+  const cast = uncast(product.inputs[0]!, product, edit);
+  const last = soleProducer(cast.id, cast.nodes[0] ?? product, edit);
+  if (last?.op === 'Softmax') return { softmax: last, zeroEmptyRows: 0, nodes: [last, ...cast.nodes] };
   const match = last && matchPattern(ZERO_WHERE_NAN, last, edit);
   const softmax = match?.node('weights');
   // A zero of more axes would give the weights these.
   if (softmax?.op !== 'Softmax' || !sameType(edit.type(softmax.outputs[0]!), edit.type(last!.outputs[0]!))) return undefined;
-  return { softmax, zeroEmptyRows: 1, nodes: match!.nodes.toReversed() };
+  return { softmax, zeroEmptyRows: 1, nodes: [...match!.nodes.toReversed(), ...cast.nodes] };
+}
+
+/** Takes casts between halves and floats off a value that only `reader` reads. */
+function uncast(id: ValueId, reader: AnyNode, edit: GraphEditor): Pick<Scaled, 'id' | 'nodes'> {
+  const node = soleProducer(id, reader, edit);
+  if (!isFloatCast(node, edit)) return { id, nodes: [] };
+  const { id: source, nodes } = uncast(node.inputs[0]!, node, edit);
+  return { id: source, nodes: [...nodes, node] };
+}
+
+function isFloatCast(node: AnyNode | undefined, edit: GraphEditor): node is Node<'Cast'> {
+  const isFloat = (id: ValueId): boolean => edit.type(id).dtype === 'float16' || edit.type(id).dtype === 'float32';
+  return node?.op === 'Cast' && isFloat(node.inputs[0]!) && isFloat(node.outputs[0]!);
 }
 
 /** The node that gives `id`, where only `reader` reads it. */
@@ -77,19 +100,31 @@ function soleProducer(id: ValueId, reader: AnyNode, edit: GraphEditor): AnyNode 
 
 /** s·QKᵀ + mask, with the mask on either side. */
 function findScores(softmax: AnyNode, edit: GraphEditor): Scores | undefined {
-  const sum = soleProducer(softmax.inputs[0]!, softmax, edit);
-  const direct = findProduct(softmax.inputs[0]!, softmax, edit);
+  const direct = findCapped(softmax.inputs[0]!, softmax, edit);
+  const cast = uncast(softmax.inputs[0]!, softmax, edit);
+  const sum = soleProducer(cast.id, cast.nodes[0] ?? softmax, edit);
   if (direct || sum?.op !== 'Add') return direct;
   for (const side of [0, 1]) {
-    const product = findProduct(sum.inputs[side]!, sum, edit);
-    if (product) return { ...product, mask: sum.inputs[1 - side]!, nodes: [...product.nodes, sum] };
+    const product = findCapped(sum.inputs[side]!, sum, edit);
+    if (product) return { ...product, mask: sum.inputs[1 - side]!, nodes: [...product.nodes, sum, ...cast.nodes] };
   }
   return undefined;
 }
 
-function findProduct(id: ValueId, reader: AnyNode, edit: GraphEditor): Scores | undefined {
-  const outer = unscale({ id, scale: 1, nodes: [] }, reader, edit);
-  const product = soleProducer(outer.id, outer.nodes[0] ?? reader, edit);
+/** s·QKᵀ, or c·tanh(s·QKᵀ / c). */
+function findCapped(id: ValueId, reader: AnyNode, edit: GraphEditor): Scores | undefined {
+  const outer = unscale({ id, scale: 1, nodes: [] }, reader, edit, 'scores');
+  const below = outer.nodes[0] ?? reader;
+  const bent = soleProducer(outer.id, below, edit);
+  if (bent?.op !== 'Tanh') return findProduct(outer, below, edit);
+  const inner = unscale({ id: bent.inputs[0]!, scale: 1, nodes: [bent] }, bent, edit, 'scores');
+  const product = findProduct(inner, inner.nodes[0]!, edit);
+  return product && { ...product, scale: product.scale * outer.scale, softcap: Math.abs(outer.scale), nodes: [...product.nodes, ...outer.nodes] };
+}
+
+/** The product under the factors of `outer`, which end at `reader` where there are none. */
+function findProduct(outer: Scaled, reader: AnyNode, edit: GraphEditor): Scores | undefined {
+  const product = soleProducer(outer.id, reader, edit);
   if (product?.op !== 'MatMul') return undefined;
   const query = unscale({ id: product.inputs[0]!, scale: 1, nodes: [] }, product, edit);
   const key = unscale({ id: product.inputs[1]!, scale: 1, nodes: [] }, product, edit);
@@ -102,6 +137,7 @@ function findProduct(id: ValueId, reader: AnyNode, edit: GraphEditor): Scores | 
     transposedKey: isSwap ? 0 : 1,
     mask: undefined,
     scale: outer.scale * query.scale * inner.scale,
+    softcap: 0,
     nodes: [...query.nodes, ...inner.nodes, product, ...outer.nodes],
   };
 }
@@ -111,12 +147,13 @@ function swapsLastTwo(perm: readonly number[]): boolean {
   return perm.every((axis, index) => axis === (index === last ? last - 1 : index === last - 1 ? last : index));
 }
 
-/** Takes multiplications and divisions by a number off a value that only `reader` reads. */
-function unscale(value: Scaled, reader: AnyNode, edit: GraphEditor): Scaled {
+/** Takes multiplications and divisions by a number off a value that only `reader` reads, and casts off scores. */
+function unscale(value: Scaled, reader: AnyNode, edit: GraphEditor, of: 'operand' | 'scores' = 'operand'): Scaled {
   const taken: AnyNode[] = [];
   let { id, scale } = value;
   for (let below = reader; ; below = taken.at(-1)!) {
-    const factor = factorOf(soleProducer(id, below, edit), edit);
+    const node = soleProducer(id, below, edit);
+    const factor = of === 'scores' && isFloatCast(node, edit) ? { node, of: node.inputs[0]!, by: 1 } : factorOf(node, edit);
     if (!factor) return { id, scale, nodes: [...taken.toReversed(), ...value.nodes] };
     id = factor.of;
     scale *= factor.by;
@@ -134,65 +171,39 @@ function factorOf(node: AnyNode | undefined, edit: GraphEditor): { node: AnyNode
   return { node, of, by: node.op === 'Mul' ? number : 1 / number };
 }
 
-/** The kernel takes every head from every operand: none of them is broadcast. */
-function sameBatch(ids: readonly ValueId[], batch: readonly number[], edit: GraphEditor): boolean {
-  return ids.every((id) => edit.type(id).dims.slice(0, -2).join() === batch.join() && edit.type(id).dims.length === batch.length + 2);
+/**
+ * Keys and values with as few heads as both have before they are repeated or broadcast to the `batch` (batch and heads, or both in one axis) of the
+ * scores; undefined where the kernel can't share them so.
+ */
+function sharedOperands(key: ValueId, values: ValueId, batch: Dims, edit: GraphEditor): readonly [key: ValueId, values: ValueId] | undefined {
+  const heads = batch.at(-1)!;
+  const fits = (id: ValueId): boolean => {
+    const own = edit.type(id).dims.slice(0, -2);
+    return sameDims(own.slice(0, -1), batch.slice(0, -1)) && (own.at(-1) === heads || own.at(-1) === 1);
+  };
+  if (![key, values].every(fits)) return undefined;
+  const count = (id: ValueId): number => edit.type(id).dims.at(-3)!;
+  const [repeatedKey, repeatedValues] = [repeatedHeads(key, edit), repeatedHeads(values, edit)];
+  if (count(key) / (repeatedKey?.times ?? 1) === count(values) / (repeatedValues?.times ?? 1)) {
+    return [repeatedKey ? addUnrepeated(repeatedKey, edit) : key, repeatedValues ? addUnrepeated(repeatedValues, edit) : values];
+  }
+  return count(key) === count(values) ? [key, values] : undefined;
 }
 
-function replace(node: AnyNode, scores: Scores & Pick<Weights, 'zeroEmptyRows'>, values: ValueId, edit: GraphEditor): void {
+function replace(node: AnyNode, scores: Scores & Pick<Weights, 'zeroEmptyRows'>, [key, values]: readonly [ValueId, ValueId], edit: GraphEditor): void {
+  const { query, mask = '', scale, softcap, transposedKey, zeroEmptyRows } = scores;
   const output = edit.type(node.outputs[0]!);
-  const attrs = { scale: scores.scale, transposedK: scores.transposedKey, zeroEmptyRows: scores.zeroEmptyRows };
+  const attrs = { scale, softcap, transposedK: transposedKey, zeroEmptyRows };
   const origins = unionOrigins(...scores.nodes);
-  const operands = [scores.query, scores.key, values];
   if (output.dims.length === 4) {
-    const shared = sharedHeads(scores, values, output.dims, edit);
-    if (shared) {
-      const inputs = [shared.query, shared.key, shared.value, scores.mask ?? ''];
-      const attention = edit.add({ op: 'FusedAttention', inputs, attrs, origins, name: node.name, type: { dtype: output.dtype, dims: shared.dims } });
-      becomeReshape(node, attention, node.origins, edit);
-      return;
-    }
-    edit.replaceNode(node, { op: 'FusedAttention', inputs: [...operands, scores.mask ?? ''], attrs, origins });
+    edit.replaceNode(node, { op: 'FusedAttention', inputs: [query, key, values, mask], attrs, origins });
     return;
   }
-  const batched = operands.map((id) => viewAs(id, [1, ...edit.type(id).dims], node.origins, edit));
+  const batched = [query, key, values].map((id) => viewAs(id, [1, ...edit.type(id).dims], node.origins, edit));
   const type = { dtype: output.dtype, dims: [1, ...output.dims] };
   // A mask of rank 3 or less broadcasts to [1, B, S, L] as it stands.
-  const inputs = [...batched, scores.mask ?? ''];
-  const attention = edit.add({ op: 'FusedAttention', inputs, attrs, origins, name: node.name, type });
+  const attention = edit.add({ op: 'FusedAttention', inputs: [...batched, mask], attrs, origins, name: node.name, type });
   becomeReshape(node, attention, node.origins, edit);
-}
-
-interface SharedHeads extends Record<'query' | 'key' | 'value', ValueId> {
-  /** Of the attention: [batch, heads of keys, heads of queries that share one, size]. */
-  readonly dims: Dims;
-}
-
-/** The operands with the heads that share as rows; undefined where none share, where there are more rows, and where the mask tells heads apart. */
-function sharedHeads({ query, key, mask }: Scores, values: ValueId, [batch, heads, rows, size]: Dims, edit: GraphEditor): SharedHeads | undefined {
-  const columns = [key, values].map((id) => beforeRepeated(id, edit));
-  const [own, other] = columns.map((id) => (id === undefined ? undefined : edit.type(id).dims[1]));
-  if (rows !== 1 || own === undefined || own !== other || (mask && (edit.type(mask).dims.at(-3) ?? 1) !== 1)) return undefined;
-  const view = (id: ValueId, dims: Dims): ValueId => viewAs(id, dims, edit.producer(id)?.origins ?? [], edit);
-  const unrepeated = columns.map((id) => view(id!, edit.type(id!).dims.toSpliced(2, 1))) as [ValueId, ValueId];
-  return { query: view(query, [batch!, own, heads! / own, edit.type(query).dims[3]!]), key: unrepeated[0], value: unrepeated[1], dims: [batch!, own, heads! / own, size!] };
-}
-
-/** [batch, heads, 1, …], where `id` is every head of it several times. */
-function beforeRepeated(id: ValueId, edit: GraphEditor): ValueId | undefined {
-  const joined = edit.producer(id);
-  const repeated = joined?.op === 'Reshape' ? edit.producer(joined.inputs[0]!) : undefined;
-  if (repeated?.op !== 'Expand') return undefined;
-  const [batch, heads, ...rest] = edit.type(id).dims;
-  const [from, to] = [edit.type(repeated.inputs[0]!).dims, edit.type(repeated.outputs[0]!).dims];
-  const isByHead = sameDims(to.toSpliced(2, 1, 1), from) && sameDims(to.toSpliced(1, 2, heads!), [batch!, heads!, ...rest]);
-  return isByHead ? repeated.inputs[0] : undefined;
-}
-
-function viewAs(id: ValueId, dims: Dims, origins: readonly string[], edit: GraphEditor): ValueId {
-  const inputs = [id, addInts(edit, dims, `${id}_shape`)];
-  const attrs = { allowzero: dims.includes(0) ? (1 as const) : (0 as const) };
-  return edit.add({ op: 'Reshape', inputs, attrs, origins, name: `${id}_viewed`, type: { dtype: edit.type(id).dtype, dims } });
 }
 
 // softmax(s·QKᵀ + mask)·V = attention(Q, K, V, mask)

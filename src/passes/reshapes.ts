@@ -3,8 +3,9 @@
  */
 import type { GraphEditor } from '../ir/edit.ts';
 import { unionOrigins } from '../ir/edit.ts';
-import type { AnyNode } from '../ir/graph.ts';
+import type { AnyNode, ValueId } from '../ir/graph.ts';
 import type { OpKind } from '../ir/ops.ts';
+import { type Dims, sameDims } from '../ir/tensor.ts';
 import { rulePass, type Rule } from './pass.ts';
 import { addInts, movesNothing } from './tensors.ts';
 
@@ -32,6 +33,14 @@ const RULES: readonly Rule[] = [
     },
   },
 ];
+
+/** `id` with these dims: itself where it has them, else a Reshape of it. */
+export function viewAs(id: ValueId, dims: Dims, origins: readonly string[], edit: GraphEditor): ValueId {
+  const { dtype, dims: own } = edit.type(id);
+  if (sameDims(own, dims)) return id;
+  const inputs = [id, addInts(edit, dims, `${id}_shape`)];
+  return edit.add({ op: 'Reshape', inputs, attrs: { allowzero: dims.includes(0) ? 1 : 0 }, origins, name: `${id}_viewed`, type: { dtype, dims } });
+}
 
 /** Lets `node` be a Reshape of `source` to the shape that it has. */
 export function becomeReshape(node: AnyNode, source: string, origins: readonly string[], edit: GraphEditor): boolean {

@@ -33,6 +33,10 @@ const CASES: Readonly<Record<string, AttentionCase>> = {
   'rows masked by −∞ are NaN': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? Number.NEGATIVE_INFINITY : 0) } },
   'rows masked by −∞ are zeros': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, zeroEmptyRows: true, mask: { dims: [3, 20], value: (i) => (i < 20 ? Number.NEGATIVE_INFINITY : 0) } },
   'rows with a score of NaN or ∞ are zeros': { element: 'f16', heads: 1, rows: 4, length: 20, depth: 8, zeroEmptyRows: true, mask: { dims: [4, 20], value: (i) => (i === 3 ? Number.NaN : i === 59 ? Number.POSITIVE_INFINITY : 0) } },
+  'heads that share keys, a token': { element: 'f16', batch: 2, heads: 2, sharing: 3, rows: 1, length: 20, depth: 16, mask: { dims: [2, 6, 1, 20], value: (i) => ((i * 7) % 11) / 4 - 1 } },
+  'heads that share keys, several positions': { element: 'f16', batch: 2, heads: 2, sharing: 3, rows: 5, length: 20, depth: 16, depthV: 24, mask: { dims: [2, 6, 5, 20], value: (i) => ((i * 7) % 11) / 4 - 1 } },
+  'one head of keys for all, a mask of all': { element: 'f16', batch: 2, heads: 1, sharing: 5, rows: 7, length: 21, depth: 16, output: 'f32', mask: { dims: [7, 21], value: (i) => (i % 21 > Math.floor(i / 21) ? Number.NEGATIVE_INFINITY : 0) } },
+  'scores bent by a cap, a mask behind it': { element: 'f16', heads: 2, rows: 9, length: 37, depth: 16, gain: 60, softcap: 5, mask: { dims: [37], value: (i) => i / 8 } },
   'rows masked by the lowest float are averages': { element: 'f16', heads: 1, rows: 3, length: 20, depth: 8, mask: { dims: [3, 20], value: (i) => (i < 20 ? -3.4028234663852886e38 : 0) } },
 };
 
@@ -139,7 +143,7 @@ describe.skipIf(noDevice)('attention (skipped without SwiftShader)', () => {
       graph.input(name, { dtype: 'float32', dims });
       return [name, fromNumbers('float32', dims, readHeld(held[i]!.tensor, held[i]!.bytes).values)];
     }));
-    const y = graph.node('FusedAttention', ['q', 'k', 'v'], { scale: 1 / 4, transposedK: 0, zeroEmptyRows: 0 }, { outputs: ['y'] });
+    const y = graph.node('FusedAttention', ['q', 'k', 'v'], { scale: 1 / 4, softcap: 0, transposedK: 0, zeroEmptyRows: 0 }, { outputs: ['y'] });
     const outputs = await runGraph(graph.finish([y]), inputs, PORTABLE_PROFILE, { half: true });
     expect(distance(outputs['y']!, expected, { absolute: 2e-3, relative: 0 })).toBeLessThan(1);
   });

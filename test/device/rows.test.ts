@@ -289,7 +289,7 @@ describe.skipIf(noDevice)('softmax and normalizations (skipped without SwiftShad
     graph.input('k', { dtype: 'float32', dims: kDims });
     graph.input('v', { dtype: 'float32', dims: [1, heads, length, width] });
     graph.input('mask', { dtype: 'float32', dims: [1, 1, 1, length] });
-    const y = graph.node('FusedAttention', ['q', 'k', 'v', 'mask'], { scale: 0.5, transposedK, zeroEmptyRows: 0 }, { outputs: ['y'] });
+    const y = graph.node('FusedAttention', ['q', 'k', 'v', 'mask'], { scale: 0.5, softcap: 0, transposedK, zeroEmptyRows: 0 }, { outputs: ['y'] });
     const [q, k, v] = [noise(heads * rows * depth, 1), noise(heads * length * depth, 2), noise(heads * length * width, 3)];
     const mask = [0, 0, -1e4, 0, 0, -1e4, 0];
     const outputs = await runGraph(graph.finish([y]), {

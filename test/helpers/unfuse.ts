@@ -143,14 +143,27 @@ function writeMatMul(node: Node<'FusedMatMul'>, graph: Graph, writer: Writer): v
 }
 
 function writeAttention(node: Node<'FusedAttention'>, graph: Graph, { builder, output }: Writer): void {
-  const [q, k, v, mask] = [node.inputs[0]!, node.inputs[1]!, node.inputs[2]!, node.inputs[3]];
-  const product = emit(builder, 'MatMul', [q, swap(k, node.attrs.transposedK ? 0 : 1, graph, builder)], {});
-  const scaled = emit(builder, 'Mul', [product, number(builder, builder.type(product).dtype, node.attrs.scale)], {});
+  const [q, mask] = [node.inputs[0]!, node.inputs[3]];
+  const heads = typeOf(graph, q).dims[1]!;
+  const [k, v] = node.inputs.slice(1, 3).map((id) => repeatHeads(id, heads, graph, builder)) as [ValueId, ValueId];
+  const keys = node.attrs.transposedK ? k : emit(builder, 'Transpose', [k], { perm: [0, 1, 3, 2] });
+  const product = emit(builder, 'MatMul', [q, keys], {});
+  const { dtype } = builder.type(product);
+  const plain = emit(builder, 'Mul', [product, number(builder, dtype, node.attrs.scale)], {});
+  const cap = number(builder, dtype, node.attrs.softcap);
+  const scaled = node.attrs.softcap === 0 ? plain : emit(builder, 'Mul', [emit(builder, 'Tanh', [emit(builder, 'Div', [plain, cap], {})], {}), cap], {});
   const masked = mask ? emit(builder, 'Add', [scaled, mask], {}) : scaled;
   const softmax = emit(builder, 'Softmax', [masked], { axis: -1 });
   const isNaN = (): ValueId => emit(builder, 'IsNaN', [softmax], {});
   const weights = node.attrs.zeroEmptyRows ? emit(builder, 'Where', [isNaN(), number(builder, builder.type(softmax).dtype, 0), softmax], {}) : softmax;
   emit(builder, 'MatMul', [weights, v], {}, output);
+}
+
+/** Each head as often as heads of queries share it. */
+function repeatHeads(id: ValueId, heads: number, graph: Graph, builder: GraphBuilder): ValueId {
+  const own = typeOf(graph, id).dims[1]!;
+  const order = Array.from({ length: heads }, (_, head) => Math.floor((head * own) / heads));
+  return own === heads ? id : emit(builder, 'Gather', [id, ints(builder, order)], { axis: 1 });
 }
 
 /** The last two axes exchanged where `flag` says so. */

@@ -153,7 +153,7 @@ describe('cost', () => {
   });
 
   it('of attention is two products and a softmax', () => {
-    const attrs = { scale: 1, transposedK: 0, zeroEmptyRows: 0 } as const;
+    const attrs = { scale: 1, softcap: 0, transposedK: 0, zeroEmptyRows: 0 } as const;
     const types = [tensor(1, 2, 5, 8), tensor(1, 2, 7, 8), tensor(1, 2, 7, 9)].map((info) => info.type);
     const context = inferContext(types.map((type) => ({ type })), 1);
     const outputs = inferNode('FusedAttention', attrs, context);

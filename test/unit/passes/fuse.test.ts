@@ -169,7 +169,7 @@ describe('attention', () => {
       const q = s.b.node('Mul', [s.x(1, 2, 3, 4), s.n(3)], {});
       return s.b.node('MatMul', [weights(s, s.b.node('Div', [s.b.node('MatMul', [q, s.x(1, 2, 4, 5)], {}), s.n(12)], {})), s.x(1, 2, 5, 6)], {});
     });
-    expect((await applyPass(fuseAttention, graph)).graph.nodes[0]!.attrs).toEqual({ scale: 0.25, transposedK: 1, zeroEmptyRows: 0 });
+    expect((await applyPass(fuseAttention, graph)).graph.nodes[0]!.attrs).toEqual({ scale: 0.25, softcap: 0, transposedK: 1, zeroEmptyRows: 0 });
   });
 });
 

@@ -29,6 +29,9 @@ const CASES: readonly AttentionCase[] = [
   { element: 'f16', heads: 2, rows: 7, length: 1000, depth: 64, zeroEmptyRows: true, mask: { dims: [1000], value: () => 0 } },
   { element: 'f16', storage: 'f32', heads: 2, rows: 7, length: 1000, depth: 64 },
   { element: 'f32', heads: 2, rows: 1, length: 1024, depth: 64 },
+  { element: 'f16', heads: 2, sharing: 7, rows: 1, length: 1024, depth: 64, mask: { dims: [1024], value: () => 0 } },
+  { element: 'f16', batch: 2, heads: 2, sharing: 4, rows: 40, length: 150, depth: 64, softcap: 50, mask: { dims: [2, 8, 40, 150], value: () => 0 } },
+  { element: 'f32', heads: 1, sharing: 71, rows: 3, length: 50, depth: 64, zeroEmptyRows: true, mask: { dims: [3, 50], value: () => 0 } },
 ];
 
 describe('attention kernels', () => {
@@ -116,7 +119,7 @@ describe('attention kernels', () => {
       for (const [name, count] of [['x', rows], ['k', 512], ['v', 512]] as const) graph.input(name, { dtype: 'float32', dims: [1, 2, count, 64] });
       const q = graph.node('Relu', ['x'], {});
       if (keys === 'given') graph.node('Abs', ['k'], {}, { outputs: ['given'] });
-      const y = graph.node('FusedAttention', [q, keys, 'v'], { scale: 0.125, transposedK: 0, zeroEmptyRows: 0 }, { outputs: ['y'] });
+      const y = graph.node('FusedAttention', [q, keys, 'v'], { scale: 0.125, softcap: 0, transposedK: 0, zeroEmptyRows: 0 }, { outputs: ['y'] });
       const { steps, layers } = lowerGraph(graph.finish(keys === 'given' ? [y, keys] : [y]), PROFILES['NVIDIA']!, { half: true, keepFloat: new Set(keepFloat) });
       return steps.map(({ layer, call }) => (layers[layer]!.kind === 'FusedAttention' ? call.source.label.split(' ').slice(0, 3).join(' ') : layers[layer]!.kind));
     };

@@ -88,7 +88,7 @@ describe('buildPlan', () => {
     expect(buildPlan(tower(1, 256), PORTABLE_PROFILE, { workspaceBytes: 0 }).memory.workspaceBytes).toBe(0);
     const graph = newGraphBuilder('attention');
     for (const name of ['q', 'k', 'v']) graph.input(name, { dtype: 'float32', dims: [1, 2, 16, 7] });
-    const y = graph.node('FusedAttention', ['q', 'k', 'v'], { scale: 1, transposedK: 0, zeroEmptyRows: 0 });
+    const y = graph.node('FusedAttention', ['q', 'k', 'v'], { scale: 1, softcap: 0, transposedK: 0, zeroEmptyRows: 0 });
     // Heads of no whole vectors take three kernels. Scores and their softmax: two tensors of [1, 2, 16, 16].
     expect(() => buildPlan(graph.finish([y]), PORTABLE_PROFILE, { workspaceBytes: 100 })).toThrow(/needs 4096 bytes of workspace/);
   });

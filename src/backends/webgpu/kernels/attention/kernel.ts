@@ -34,7 +34,7 @@ import { lanesAttention } from './lanes.ts';
 import { bindMask } from './mask.ts';
 import { matrixAttention } from './matrix.ts';
 import { AttentionResults, hasSoftmax } from './results.ts';
-import { type AttentionOperand, attentionProblemOf, type AttentionSpec } from './spec.ts';
+import { type AttentionOperand, attentionProblemOf, type AttentionSpec, queryPlace } from './spec.ts';
 
 /** By how much (as a logarithm) a score may exceed what its row's weights are relative to: e^8 is far within f16. */
 const SLACK = 8;
@@ -71,6 +71,7 @@ function walkingKernel(spec: AttentionSpec, problem: AttentionProblem, tactic: A
     module.storage(label, operand.tensor.storage === 'f16' ? 'u32' : 'f32', 4, storedBytes(operand.tensor) / 16, 'read');
     if (narrows(operand, element)) module.helper('f32_to_halves');
   }
+  if (spec.softcap !== 0) module.helper('tanh14');
   const mask = spec.mask && bindMask(module, spec.mask, spec);
   const results = partials ? undefined : new AttentionResults(module, spec);
   if (partials) module.storage('partials', 'f32', 4, storedBytes(partials) / 16, 'read_write');
@@ -178,7 +179,7 @@ class Emitter {
       loop.let('vector', `x % ${keyVectors}u`);
       loop.var('value', 'vec4<u32>()');
       const inside = [`first + at < ${rows}u`, ...(depth === keyVectors * lanes ? [] : [`vector < ${depth / lanes}u`])];
-      const value = this.#staged(q, this.#read('q', q, '(first + at)', 'vector'));
+      const value = this.#staged(q, this.#read('q', q, queryPlace(this.#spec, 'head', '(first + at)'), 'vector'));
       loop.if(inside.map((condition) => `(${condition})`).join(' & '), (then) => then.line(`value = ${value}`));
       loop.line(`tile[${queryBegin}u + at * ${keyPitch}u + vector] = value`);
     });
@@ -186,12 +187,12 @@ class Emitter {
   }
 
   /** What a staged vector is loaded from, as bits: a vector, or two of floats that become one of halves. */
-  #read(name: string, operand: AttentionOperand, row: string, vector: string): string[] {
+  #read(name: string, operand: AttentionOperand, [head, position]: readonly [string, string], vector: string): string[] {
     const { element } = this.#geometry;
     const loads = narrows(operand, element) ? 2 : 1;
     const from = (part: number): string => (loads === 1 ? vector : `(${vector} * 2u + ${part}u)`);
     return range(loads).map((part) => {
-      const code = `${name}[${address(inUnits(operand.view, ATTENTION_LANES[element] / loads, 3), ['batch', 'head', row, from(part)])}]`;
+      const code = `${name}[${address(inUnits(operand.view, ATTENTION_LANES[element] / loads, 3), ['batch', head, position, from(part)])}]`;
       return operand.tensor.storage === 'f16' ? code : `bitcast<vec4<u32>>(${code})`;
     });
   }
@@ -228,7 +229,7 @@ class Emitter {
       const x = `(lid + ${i * threads}u)`;
       const [at, vector] = [`(${begin} + ${x} / ${stored}u)`, `(${x} % ${stored}u)`];
       const registers = this.#registers(name, i);
-      const loads = this.#read(name, this.#spec[name], at, vector).map((value, part) => `${registers[part]} = ${value}`);
+      const loads = this.#read(name, this.#spec[name], ['head', at], vector).map((value, part) => `${registers[part]} = ${value}`);
       const inside = [
         ...(length % tactic.bk === 0 && (tactic.bk * stored) % threads === 0 ? [] : [`${at} < ${length}u`]),
         ...(extent === stored ? [] : [`${vector} < ${extent}u`]),
@@ -300,17 +301,18 @@ class Emitter {
   #fetchMask(block: Block, begin: string): void {
     for (const j of range(this.#shares)) {
       const column = block.let(`column${j}`, `${begin} + (${this.#share(j)}) * 4u`);
-      if (this.#mask) block.let(`added${j}`, this.#mask(['batch', 'head', 'query', column]));
+      if (this.#mask) block.let(`added${j}`, this.#mask(['batch', ...queryPlace(this.#spec, 'head', 'query'), column]));
     }
   }
 
   /** Reads the invocation's scores, `share0` …, and their maximum `most`. */
   #largestOfShare(block: Block): void {
     const { memory, tactic } = this.#geometry;
-    const { scale, length } = this.#spec;
+    const { scale, softcap, length } = this.#spec;
     const tail = length % tactic.bk !== 0;
     for (const j of range(this.#shares)) {
-      const raw = `bitcast<vec4<f32>>(tile[row * ${memory.scorePitch}u + ${this.#share(j)}]) * ${Math.fround(scale)}f`;
+      const scaled = `bitcast<vec4<f32>>(tile[row * ${memory.scorePitch}u + ${this.#share(j)}]) * ${Math.fround(softcap === 0 ? scale : scale / softcap)}f`;
+      const raw = softcap === 0 ? scaled : `tanh14(${scaled}) * ${Math.fround(softcap)}f`;
       const value = this.#mask ? `${raw} + added${j}` : raw;
       if (tail) block.let(`inside${j}`, `vec4<u32>(column${j}) + vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(${length}u)`);
       block.let(`share${j}`, tail ? `select(vec4<f32>(${LOWEST}), ${value}, inside${j})` : value);

@@ -25,17 +25,27 @@ import { softmaxRows } from './rows.ts';
 
 const scores: Expr = { kind: 'input', index: 0, dtype: 'float32' };
 const mask: Expr = { kind: 'input', index: 1, dtype: 'float32' };
-const masked: Expr = { kind: 'binary', fn: 'add', a: scores, b: mask };
 
-/** The operands as [batch, head, row, d], k not transposed. */
+/** What becomes of a scaled score; undefined where it stays. */
+function scoreEnd(softcap: number, isMasked: boolean): Expr | undefined {
+  const cap: Expr = { kind: 'const', value: softcap, dtype: 'float32' };
+  const bent: Expr = softcap === 0 ? scores : { kind: 'binary', fn: 'mul', a: { kind: 'unary', fn: 'tanh', x: { kind: 'binary', fn: 'div', a: scores, b: cap } }, b: cap };
+  const end: Expr = isMasked ? { kind: 'binary', fn: 'add', a: bent, b: mask } : bent;
+  return end === scores ? undefined : end;
+}
+
+/** The operands as [batch, head, row, d], k not transposed; q and the mask have as many heads as share one of k and v, times theirs. */
 interface Heads {
   readonly q: DeviceTensor;
   readonly k: DeviceTensor;
   readonly v: DeviceTensor;
   readonly mask: DeviceTensor | undefined;
   readonly scale: number;
+  readonly softcap: number;
   readonly zeroEmptyRows: boolean;
 }
+
+type Shape = [batch: number, heads: number, rows: number, extent: number];
 
 /** Operands as they lie, each with rows that one kernel can read, and what it multiplies. */
 interface ReadableHeads extends Heads {
@@ -65,7 +75,7 @@ const attention: Lowering<'FusedAttention'> = {
     const { element, heads: batch, rows, length, depth, depthV } = problem;
     const flops = 2 * batch * rows * length * (depth + depthV);
     const narrowing = [heads.k, heads.v].some(({ storage }) => storage !== element) ? ' from f32' : '';
-    const key = `Attention ${element}${narrowing} ${batch}x${rows}x${length}x${depth}x${depthV}${heads.mask ? ' masked' : ''}${taken ? ' to bytes' : ''}`;
+    const key = `Attention ${element}${narrowing} ${batch}x${rows}x${length}x${depth}x${depthV}${heads.mask ? ' masked' : ''}${heads.softcap === 0 ? '' : ' capped'}${taken ? ' to bytes' : ''}`;
     context.choose({ key, flops }, [...fused, apart(heads, output, spec.end, problem, context)]);
   },
 };
@@ -75,10 +85,10 @@ const attention: Lowering<'FusedAttention'> = {
  * that came from outside, or leave as outputs, it narrows as it reads them where it does so few times, as a decoder's token its cache.
  */
 function readableHeads(node: Node<'FusedAttention'>, context: LowerContext): ReadableHeads | undefined {
-  const { scale, transposedK, zeroEmptyRows } = node.attrs;
+  const { scale, softcap, transposedK, zeroEmptyRows } = node.attrs;
   const ids = node.inputs.slice(0, 3) as [ValueId, ValueId, ValueId];
-  const [rows, length] = [context.type(ids[0]).dims.at(-2)!, context.type(ids[2]).dims.at(-2)!];
-  const wish = readsKeysFewTimes({ rows, length }) ? undefined : 'narrow';
+  const [[, heads, positions], [, own, length]] = [ids[0], ids[2]].map((id) => context.type(id).dims) as [Shape, Shape];
+  const wish = readsKeysFewTimes({ rows: (heads / own) * positions, length }) ? undefined : 'narrow';
   const operand = (id: ValueId, transposed: boolean): DeviceTensor | undefined => {
     const { dims } = context.type(id);
     if (elementCount(dims) === 0) return undefined;
@@ -94,7 +104,7 @@ function readableHeads(node: Node<'FusedAttention'>, context: LowerContext): Rea
   const isWhole = [q, v].every(({ dims }) => dims.at(-1)! % ATTENTION_LANES.f16 === 0);
   const element = context.half && isWhole && ids.every((id) => context.fitsHalves(id)) ? 'f16' : 'f32';
   if (element === 'f32' && [q, k, v].some(({ storage }) => storage !== 'f32')) return undefined;
-  return { q, k, v, mask: node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined, scale, zeroEmptyRows: zeroEmptyRows === 1, element };
+  return { q, k, v, mask: node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined, scale, softcap, zeroEmptyRows: zeroEmptyRows === 1, element };
 }
 
 /** Where results go: in the order in which the transpose that alone reads them wants them, or row-major. */
@@ -110,12 +120,13 @@ function resultPlace(output: ValueId, context: LowerContext): { readonly tensor:
   return { tensor, view };
 }
 
-function operandsOf({ q, k, v, mask: added, scale, zeroEmptyRows, element }: ReadableHeads): Omit<AttentionSpec, 'output' | 'end'> {
-  const [batch, heads, rows, depth] = q.dims as [number, number, number, number];
-  const [length, depthV] = v.dims.slice(2) as [number, number];
+function operandsOf({ q, k, v, mask: added, scale, softcap, zeroEmptyRows, element }: ReadableHeads): Omit<AttentionSpec, 'output' | 'end'> {
+  const [batch, queryHeads, positions, depth] = q.dims as Shape;
+  const [, heads, length, depthV] = v.dims as Shape;
+  const sharing = queryHeads / heads;
   const operand = (tensor: DeviceTensor): AttentionSpec['q'] => ({ tensor, view: viewOf(tensor) });
-  const mask = added && { tensor: added, view: broadcastView(added, [batch, heads, rows, length]) };
-  return { batch, heads, rows, length, depth, depthV, scale, zeroEmptyRows, element, q: operand(q), k: operand(k), v: operand(v), mask };
+  const mask = added && { tensor: added, view: broadcastView(added, [batch, queryHeads, positions, length]) };
+  return { batch, heads, sharing, rows: sharing * positions, length, depth, depthV, scale, softcap, zeroEmptyRows, element, q: operand(q), k: operand(k), v: operand(v), mask };
 }
 
 /** What the three kernels ask of a lowering's context. */
@@ -146,27 +157,41 @@ function apart(heads: Heads, output: DeviceTensor, end: AttentionSpec['end'], { 
   };
 }
 
-function emitApart({ q, k, v, mask: added, scale, zeroEmptyRows, transB }: Heads & { readonly transB: boolean }, output: DeviceTensor, end: AttentionSpec['end'], context: ApartContext): void {
-  const [batch, heads, rows] = q.dims as [number, number, number];
-  const length = v.dims[2]!;
+function emitApart(heads: Heads & { readonly transB: boolean }, output: DeviceTensor, end: AttentionSpec['end'], context: ApartContext): void {
+  const { scale, softcap, zeroEmptyRows, transB } = heads;
+  const own = heads.k.dims[1]!;
+  const split = (tensor: DeviceTensor): DeviceTensor => (heads.q.dims[1] === own ? tensor : byOwnHead(tensor, own));
+  const [q, k, v, out] = [heads.q, heads.k, heads.v, output].map(split) as [DeviceTensor, DeviceTensor, DeviceTensor, DeviceTensor];
+  const added = heads.mask && split(heads.mask);
   const plain = { c: undefined, beta: 1, transA: false, epilogue: undefined };
-  const raw = context.scratch('float32', [batch, heads, rows, length]);
+  const raw = context.scratch('float32', [...q.dims.slice(0, -1), v.dims.at(-2)!]);
   const product = { ...plain, a: q, b: k, extras: added ? [added] : [], alpha: scale, transB };
-  lowerProduct({ ...product, epilogue: added && masked, output: raw }, context);
+  lowerProduct({ ...product, epilogue: scoreEnd(softcap, added !== undefined), output: raw }, context);
   // Weights lie between 0 and 1, which halves hold well; scores stay f32.
   const storage = context.half ? narrowStorage('float32', raw.dims, 'linear') : undefined;
   const weights = context.scratch('float32', raw.dims, storage);
-  softmaxRows(zeroEmptyRows ? 'SafeSoftmax' : 'Softmax', raw, weights, 3, context);
-  lowerProduct({ ...plain, a: weights, b: v, extras: end?.inputs ?? [], epilogue: end?.expr, alpha: 1, transB: false, output }, context);
+  softmaxRows(zeroEmptyRows ? 'SafeSoftmax' : 'Softmax', raw, weights, raw.dims.length - 1, context);
+  lowerProduct({ ...plain, a: weights, b: v, extras: end?.inputs ?? [], epilogue: end?.expr, alpha: 1, transB: false, output: out }, context);
+}
+
+/** [batch, heads, …, …] as [batch, head of keys, head of those that share it, …, …], where the products then broadcast. */
+function byOwnHead(tensor: DeviceTensor, own: number): DeviceTensor {
+  const { dims } = tensor;
+  if (dims.length < 4) return tensor;
+  const [batch, heads, ...rest] = dims as Shape;
+  const { offset, strides } = viewOf(tensor);
+  const sharing = Math.max(1, heads / own);
+  const view = { offset, strides: strides.toSpliced(1, 1, strides[1]! * sharing, strides[1]!) };
+  return { ...tensor, dims: [batch, heads / sharing, sharing, ...rest], layout: 'linear', window: { ...view, boundBytes: storedBytes(tensor) } };
 }
 
 /** The three kernels, with whatever copies they need. */
 function lowerApart(node: Node<'FusedAttention'>, context: LowerContext): void {
   const [q, k, v] = node.inputs.slice(0, 3).map((id) => matrixOperand(id, context)) as [DeviceTensor, DeviceTensor, DeviceTensor];
   const added = node.inputs[3] ? context.sourceIn(node.inputs[3], 'linear') : undefined;
-  const { scale, transposedK, zeroEmptyRows } = node.attrs;
+  const { scale, softcap, transposedK, zeroEmptyRows } = node.attrs;
   const output = context.define(node.outputs[0]!, 'linear', 'narrow');
-  emitApart({ q, k, v, mask: added, scale, zeroEmptyRows: zeroEmptyRows === 1, transB: transposedK === 0 }, output, undefined, context);
+  emitApart({ q, k, v, mask: added, scale, softcap, zeroEmptyRows: zeroEmptyRows === 1, transB: transposedK === 0 }, output, undefined, context);
 }
 
 export const ATTENTION_LOWERINGS: LoweringTable = { FusedAttention: attention };

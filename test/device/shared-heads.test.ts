@@ -1,0 +1,30 @@
+/** Attention of heads that share keys and values, as exporters write it, on SwiftShader against onnxruntime on the graph as exported. */
+import { describe, expect, it } from 'vitest';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { ONE_FOR_ALL, REPEATING, sharedAttention, type SharedShape } from '../helpers/decoder.ts';
+import { randomInputs, runGraph as runReference } from '../helpers/ort.ts';
+import { expectClose, optimize } from '../helpers/passes.ts';
+import { noDevice, runGraph } from './helpers.ts';
+
+const SHAPE: SharedShape = { batch: 2, heads: 6, own: 2, rows: 3, past: 4, size: 8 };
+
+const CASES = [
+  ...Object.entries(REPEATING).map(([name, form]) => [name, form, SHAPE] as const),
+  ...['broadcast by the products', 'expanded, and nothing else'].map((name) => [`one head for all, ${name}`, ONE_FOR_ALL[name]!, { ...SHAPE, own: 1 }] as const),
+  ['a token', REPEATING['scaled_dot_product_attention of graphs']!, { ...SHAPE, rows: 1 }] as const,
+  ['heads of no whole vectors', REPEATING['scores bent by a cap']!, { ...SHAPE, size: 6 }] as const,
+  ['heads of no whole vectors, one for all', ONE_FOR_ALL['broadcast by the products']!, { ...SHAPE, own: 1, size: 6 }] as const,
+];
+
+describe.skipIf(noDevice)('heads that share keys and values (skipped without SwiftShader)', () => {
+  for (const [name, form, shape] of CASES) {
+    it.each([['f32', false, 1e-5], ['halves', true, 5e-3]] as const)(`${name}, in %s`, { timeout: 120_000 }, async (_, half, tolerance) => {
+      const graph = sharedAttention(form, shape);
+      const { graph: optimized } = await optimize(graph, 'webgpu');
+      const inputs = randomInputs(graph, 3);
+      const outputs = await runGraph(optimized, Object.fromEntries(inputs), PORTABLE_PROFILE, { half });
+      expectClose(new Map(Object.entries(outputs)), await runReference(graph, inputs), tolerance);
+      expect(Object.keys(outputs)).toEqual(graph.outputs);
+    });
+  }
+});
