@@ -1,7 +1,8 @@
 /** Attention of heads that share keys and values, as exporters write it, on SwiftShader against onnxruntime on the graph as exported. */
 import { describe, expect, it } from 'vitest';
+import { lowerGraph } from '../../src/backends/webgpu/lower/lower.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
-import { ONE_FOR_ALL, REPEATING, sharedAttention, type SharedShape } from '../helpers/decoder.ts';
+import { falconAttention, ONE_FOR_ALL, REPEATING, sharedAttention, type SharedShape } from '../helpers/decoder.ts';
 import { randomInputs, runGraph as runReference } from '../helpers/ort.ts';
 import { expectClose, optimize } from '../helpers/passes.ts';
 import { noDevice, runGraph } from './helpers.ts';
@@ -27,4 +28,25 @@ describe.skipIf(noDevice)('heads that share keys and values (skipped without Swi
       expect(Object.keys(outputs)).toEqual(graph.outputs);
     });
   }
+
+  it.each([[2, 1], [2, 3], [1, 1]])("Falcon's attention moves nothing but its cache: %i × %i positions", { timeout: 120_000 }, async (batch, rows) => {
+    const graph = falconAttention({ batch, heads: 5, rows, past: 4, size: 8 });
+    const { graph: optimized } = await optimize(graph, 'webgpu');
+    const inputs = randomInputs(graph, 3);
+    const wanted = await runReference(graph, inputs);
+    for (const [half, tolerance] of [[false, 1e-5], [true, 5e-3]] as const) {
+      const { steps, layers } = lowerGraph(optimized, PORTABLE_PROFILE, { half });
+      expect(steps.map(({ layer }) => layers[layer]!.kind).filter((kind) => kind !== 'Reformat')).toEqual(['MatMul', 'FusedConcat', 'Concat', 'Concat', 'FusedAttention', 'Relu']);
+      const outputs = await runGraph(optimized, Object.fromEntries(inputs), PORTABLE_PROFILE, { half });
+      expectClose(new Map(Object.entries(outputs)), wanted, tolerance);
+    }
+  });
+
+  it.each([false, true])('copy neither heads nor rows beside the cache, in halves: %s', async (half) => {
+    for (const [name, form, shape] of CASES.filter(([name, , { size }]) => size === 8 && name !== 'batch and heads in one axis')) {
+      const { graph } = await optimize(sharedAttention(form, { ...shape, rows: 2 }), 'webgpu');
+      const { steps, layers } = lowerGraph(graph, PORTABLE_PROFILE, { half });
+      expect([name, ...steps.map(({ layer }) => layers[layer]!.kind)]).toEqual([name, 'Concat', 'Concat', 'FusedAttention', 'Relu']);
+    }
+  });
 });

@@ -103,3 +103,29 @@ export function sharedAttention(form: Form, shape: SharedShape, dtype: DType = '
     return past === 0 ? y : [y, k, v];
   });
 }
+
+/** x·cos + [−x₂, x₁]·sin, over [batch, heads, rows, size]. */
+function rotated(s: Sketch, id: ValueId, cos: ValueId, sin: ValueId): ValueId {
+  const size = s.b.type(id).dims.at(-1)!;
+  const half = (from: number, to: number): ValueId => s.b.node('Slice', [id, s.ints(from), s.ints(to), s.ints(3)], {});
+  const turned = s.b.node('Concat', [s.b.node('Neg', [half(size / 2, size)], {}), half(0, size / 2)], { axis: -1 });
+  return node(s, 'Add', node(s, 'Mul', id, cos), node(s, 'Mul', turned, sin));
+}
+
+/** Falcon's attention of a layer: heads of queries, one of keys and one of values are parts of one projection; heads come to the front before they are rotated. */
+export function falconAttention({ batch, heads, rows, past, size }: Omit<SharedShape, 'own'>): Graph {
+  return sketch((s) => {
+    const width = (heads + 2) * size;
+    const projected = node(s, 'MatMul', s.x(batch, rows, 16), s.w(16, width));
+    const parts = reshape(s, projected, batch, rows, heads + 2, size);
+    const picked = (index: number): ValueId => s.b.node('Gather', [parts, s.ints(index)], { axis: 2 });
+    const toFront = (id: ValueId): ValueId => transpose(s, id, 0, 2, 1, 3);
+    const [q, k, v] = [s.b.node('Slice', [parts, s.ints(0), s.ints(-2), s.ints(2)], {}), picked(-2), picked(-1)].map(toFront) as [ValueId, ValueId, ValueId];
+    const [cos, sin] = [s.x(batch, 1, rows, size), s.x(batch, 1, rows, size)];
+    const behind = (id: ValueId): ValueId => s.b.node('Concat', [s.x(batch, 1, past, size), id], { axis: 2 });
+    const [keys, values] = [behind(rotated(s, k, cos, sin)), behind(v)];
+    const mixed = eager(s, rotated(s, q, cos, sin), transpose(s, keys, 0, 1, 3, 2), values, s.x(batch, 1, rows, past + rows), size);
+    const y = s.b.node('Relu', [reshape(s, transpose(s, mixed, 0, 2, 1, 3), batch, rows, heads * size)], {});
+    return [y, keys, values];
+  });
+}

@@ -2,8 +2,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type DeviceTensor, type Layout, paddedChannels, storedBytes, storedElements, stridesOf, viewOf } from '../../../src/backends/webgpu/lower/tensor.ts';
-import { alongAxis, isAt, joined, reshaped, reshapedStrides, viewedAs, windowOf } from '../../../src/backends/webgpu/lower/windows.ts';
-import { type Dims, elementCount } from '../../../src/ir/tensor.ts';
+import { alongAxis, isAt, joined, pickedRange, reshaped, reshapedStrides, viewedAs, windowOf } from '../../../src/backends/webgpu/lower/windows.ts';
+import { type Dims, elementCount, fromNumbers } from '../../../src/ir/tensor.ts';
 import { eachCoordinate } from '../../device/references.ts';
 
 function tensor(dims: Dims, layout: Layout = 'linear', storage: DeviceTensor['storage'] = 'f32'): DeviceTensor {
@@ -17,6 +17,23 @@ function walk(of: DeviceTensor): number[] {
 }
 
 const shapes = fc.array(fc.integer({ min: 1, max: 6 }), { minLength: 1, maxLength: 4 });
+
+describe('pickedRange', () => {
+  it.each([
+    [[], [2], { start: 2, step: 1, extent: 1 }],
+    [[], [-1], { start: 4, step: 1, extent: 1 }],
+    [[], [9], { start: 4, step: 1, extent: 1 }],
+    [[1], [-2], { start: 3, step: 1, extent: 1 }],
+    [[3], [1, 2, 3], { start: 1, step: 1, extent: 3 }],
+    [[2], [-2, 4], { start: 3, step: 1, extent: 2 }],
+    [[2], [2, 1], undefined],
+    [[2], [1, 3], undefined],
+    [[0], [], undefined],
+    [[1, 2], [1, 2], undefined],
+  ] as const)('of indices %j %j among five', (dims, indices, range) => {
+    expect(pickedRange(fromNumbers('int64', dims, indices), 5)).toEqual(range);
+  });
+});
 
 describe('windowOf', () => {
   it('is where the elements of the slice lie', () => {

@@ -1,5 +1,6 @@
 /** Who reads a value, for lowerings that leave it as its readers can take it. */
-import { type AnyNode, consumers, type Graph, type ValueId } from '../../../ir/graph.ts';
+import { type AnyNode, consumers, type Graph, typeOf, type ValueId } from '../../../ir/graph.ts';
+import { pickedRange } from './windows.ts';
 
 const KNOWN = new WeakMap<Graph, Map<ValueId, AnyNode[]>>();
 
@@ -23,15 +24,21 @@ const VIEWS: ReadonlySet<string> = new Set(['Identity', 'Reshape', 'Slice', 'Spl
 function endsIn(graph: Graph, id: ValueId, isEnd: (node: AnyNode, id: ValueId) => boolean): boolean {
   if (graph.outputs.includes(id)) return false;
   const readers = readersOf(graph, id);
-  return readers.length > 0 && readers.every((node) => {
+  return readers.length > 0 && readers.every((node): boolean => {
     if (isEnd(node, id)) return true;
     if (VIEWS.has(node.op)) return node.inputs[0] === id && node.outputs.every((output) => output === '' || endsIn(graph, output, isEnd));
-    return node.op === 'Gather' && node.inputs[0] === id && graph.constants.get(node.inputs[1]!)?.dims.length === 0 && endsIn(graph, node.outputs[0]!, isEnd);
+    const isPicked = node.op === 'Gather' && node.inputs[0] === id && pickedRange(graph.constants.get(node.inputs[1]!), typeOf(graph, id).dims.at(node.attrs.axis)!) !== undefined;
+    return isPicked && endsIn(graph, node.outputs[0]!, isEnd);
   });
 }
 
+const isOperand = (node: AnyNode, id: ValueId): boolean => node.op === 'FusedAttention' && node.inputs[3] !== id;
+
 /** Whether a value becomes queries, keys and values of attention. */
-export const isForAttention = (graph: Graph, id: ValueId): boolean => endsIn(graph, id, (node, value) => node.op === 'FusedAttention' && node.inputs[3] !== value);
+export const isForAttention = (graph: Graph, id: ValueId): boolean => endsIn(graph, id, isOperand);
+
+/** Whether a value becomes those, or parts of concatenations: whole rows of it are read, wherever they lie. */
+export const isReadByRow = (graph: Graph, id: ValueId): boolean => endsIn(graph, id, (node, value) => isOperand(node, value) || node.op === 'Concat' || node.op === 'FusedConcat');
 
 /** Whether integers become rows of products. */
 export const isForRows = (graph: Graph, id: ValueId): boolean => endsIn(graph, id, (node, value) => node.op === 'QuantizedMatMul' && node.inputs.lastIndexOf(value) === 0);

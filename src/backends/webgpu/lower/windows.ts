@@ -6,7 +6,7 @@
  * still share their shaders where they lie alike. A channels-last window keeps what the layout promises (whole vectors of
  * channels, zeros in padding lanes); a linear one promises nothing but its strides. Prior art: NumPy's and PyTorch's views.
  */
-import { type Dims, elementCount } from '../../../ir/tensor.ts';
+import { type Dims, elementCount, type Tensor, toNumbers } from '../../../ir/tensor.ts';
 import { collapse } from './space.ts';
 import { channelAlignment, type DeviceTensor, type Layout, storedBytes, stridesOf, type View, viewOf } from './tensor.ts';
 
@@ -15,6 +15,14 @@ export interface AxisRange {
   readonly start: number;
   readonly step: number;
   readonly extent: number;
+}
+
+/** The elements of an axis that a Gather picks, where its indices are constant and follow one another. Indices beyond the axis pick its nearest element. */
+export function pickedRange(indices: Tensor | undefined, extent: number): AxisRange | undefined {
+  if (!indices || indices.dims.length > 1 || elementCount(indices.dims) === 0 || extent === 0) return undefined;
+  const places = toNumbers(indices).map((index) => Math.min(Math.max(index < 0 ? index + extent : index, 0), extent - 1));
+  const [start] = places as [number, ...number[]];
+  return places.every((place, at) => place === start + at) ? { start, step: 1, extent: places.length } : undefined;
 }
 
 /** All of every axis but one. */

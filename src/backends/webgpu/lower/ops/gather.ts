@@ -12,7 +12,7 @@ import { asStored, constantArray } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { lowerElements } from '../elements.ts';
 import { type DeviceTensor, viewOf } from '../tensor.ts';
-import { viewedAs } from '../windows.ts';
+import { pickedRange, viewedAs } from '../windows.ts';
 
 const gather: Lowering<'Gather'> = {
   lower(node, context) {
@@ -43,17 +43,19 @@ const gather: Lowering<'Gather'> = {
   },
 };
 
-/** One element of an axis, chosen at build, is a window. */
+/** One element of an axis, or several that follow one another, chosen at build, are a window. */
 function takeWindow(node: Node<'Gather'>, context: LowerContext): boolean {
   const [data, picked] = node.inputs as [string, string];
-  const index = context.ints(picked)?.[0];
   const { dims } = context.type(node.outputs[0]!);
-  if (!context.windows || index === undefined || context.type(picked).dims.length > 0 || context.constant(data) || elementCount(dims) === 0) return false;
+  if (!context.windows || context.constant(data) || elementCount(dims) === 0) return false;
   const source = context.source(data);
   const axis = normalizeAxis(node.attrs.axis, source.dims.length);
+  const range = pickedRange(context.constant(picked), source.dims[axis]!);
+  if (!range) return false;
   const { offset, strides } = viewOf(source);
-  const at = Math.min(Math.max(index < 0 ? index + source.dims[axis]! : index, 0), source.dims[axis]! - 1);
-  const window = viewedAs(source, dims, { offset: offset + at * strides[axis]!, strides: strides.filter((_, a) => a !== axis) });
+  const keepsAxis = context.type(picked).dims.length > 0;
+  const view = { offset: offset + range.start * strides[axis]!, strides: keepsAxis ? strides : strides.filter((_, a) => a !== axis) };
+  const window = viewedAs(source, dims, view);
   context.alias(node.outputs[0]!, window, window.layout);
   return true;
 }

@@ -5,7 +5,7 @@ import { type Dims, elementCount } from '../../../../ir/tensor.ts';
 import { inputExpr, mapKernel, type MapInput } from '../../kernels/map.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { rowMajorStrides, type View, viewOf } from '../tensor.ts';
-import { isForAttention } from '../readers.ts';
+import { isForAttention, isReadByRow } from '../readers.ts';
 import { reshaped, viewedAs } from '../windows.ts';
 
 const rename: Lowering<OpKind> = {
@@ -65,8 +65,9 @@ const transpose: Lowering<'Transpose'> = {
     const { offset, strides } = viewOf(source);
     const from = { offset, strides: node.attrs.perm.map((axis) => strides[axis]!) };
     const moved = viewedAs(source, dims, from);
-    // Attention reads its operands through any strides.
-    if (context.windows && elementCount(dims) > 0 && isForAttention(context.graph, output)) return context.alias(output, moved, moved.layout);
+    // Attention reads its operands through any strides, and concatenations read rows as well from elsewhere, which rotations of queries and keys do.
+    const isRead = node.attrs.perm.at(-1) === dims.length - 1 ? isReadByRow : isForAttention;
+    if (context.windows && elementCount(dims) > 0 && isRead(context.graph, output)) return context.alias(output, moved, moved.layout);
     // The elements lie in the wanted order already: no kernel.
     if (!moved.window && (context.windows || moved.layout === 'linear')) return context.alias(output, moved, moved.layout);
     // A picture as bytes: what normalizes it walks any strides, and a quarter of a word is gathered at no loss.
