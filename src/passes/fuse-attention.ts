@@ -195,15 +195,24 @@ function replace(node: AnyNode, scores: Scores & Pick<Weights, 'zeroEmptyRows'>,
   const output = edit.type(node.outputs[0]!);
   const attrs = { scale, softcap, transposedK: transposedKey, zeroEmptyRows };
   const origins = unionOrigins(...scores.nodes);
+  const [ownKey, ownValues] = [key, values].map((id) => asItWas(id, edit)) as [ValueId, ValueId];
   if (output.dims.length === 4) {
-    edit.replaceNode(node, { op: 'FusedAttention', inputs: [query, key, values, mask], attrs, origins });
+    edit.replaceNode(node, { op: 'FusedAttention', inputs: [query, ownKey, ownValues, mask], attrs, origins });
     return;
   }
-  const batched = [query, key, values].map((id) => viewAs(id, [1, ...edit.type(id).dims], node.origins, edit));
+  const batched = [query, ownKey, ownValues].map((id) => viewAs(id, [1, ...edit.type(id).dims], node.origins, edit));
   const type = { dtype: output.dtype, dims: [1, ...output.dims] };
   // A mask of rank 3 or less broadcasts to [1, B, S, L] as it stands.
   const attention = edit.add({ op: 'FusedAttention', inputs: [...batched, mask], attrs, origins, name: node.name, type });
   becomeReshape(node, attention, node.origins, edit);
+}
+
+/** A transpose of attention's own, for one that the graph gives out too: what is given out has a place and a type of its own, and attention reads any order. */
+function asItWas(id: ValueId, edit: GraphEditor): ValueId {
+  const node = edit.producer(id);
+  if (node?.op !== 'Transpose' || !edit.isOutput(id)) return id;
+  const { inputs, attrs, origins, name } = node;
+  return edit.add({ op: 'Transpose', inputs, attrs, origins, name, type: edit.type(id) });
 }
 
 // softmax(s·QKᵀ + mask)·V = attention(Q, K, V, mask)

@@ -7,7 +7,7 @@
  */
 import type { GraphEditor } from '../ir/edit.ts';
 import type { Node, ValueId } from '../ir/graph.ts';
-import { type Dims, elementCount } from '../ir/tensor.ts';
+import { type Dims, elementCount, sameDims } from '../ir/tensor.ts';
 import { VIEWS, viewAs } from './reshapes.ts';
 
 /** A value of which every head stands there several times in a row. */
@@ -53,9 +53,20 @@ function repeatedAlong(value: ValueId, axis: number, edit: GraphEditor): Omit<Re
 
 /** Adds the value with each head once, in the order of the repeated one. */
 export function addUnrepeated({ source, dims, transposes }: RepeatedHeads, edit: GraphEditor): ValueId {
-  const view = viewAs(source, dims, edit.producer(source)?.origins ?? [], edit);
+  const view = viewAs(viewedBy(source, dims, edit), dims, edit.producer(source)?.origins ?? [], edit);
   return transposes.reduce((input, { attrs, origins, name }) => {
     const { dtype, dims: before } = edit.type(input);
     return edit.add({ op: 'Transpose', inputs: [input], attrs, origins, name, type: { dtype, dims: attrs.perm.map((from) => before[from]!) } });
   }, view);
+}
+
+/** The value that has these dims and that `id` only views; else `id`. */
+function viewedBy(id: ValueId, dims: Dims, edit: GraphEditor): ValueId {
+  let value = id;
+  while (!sameDims(edit.type(value).dims, dims)) {
+    const view = edit.producer(value);
+    if (!view || !VIEWS.has(view.op)) return id;
+    value = view.inputs[0]!;
+  }
+  return value;
 }

@@ -49,4 +49,17 @@ describe.skipIf(noDevice)('heads that share keys and values (skipped without Swi
       expect([name, ...steps.map(({ layer }) => layers[layer]!.kind)]).toEqual([name, 'Concat', 'Concat', 'FusedAttention', 'Relu']);
     }
   });
+
+  it('are read where the projection left them, though they are given out too, in halves', async () => {
+    const graph = sharedAttention(REPEATING['matmul, softmax, matmul']!, { ...SHAPE, rows: 9, past: 0 });
+    const { graph: optimized } = await optimize(graph, 'webgpu');
+    const { steps, layers } = lowerGraph(optimized, PORTABLE_PROFILE, { half: true });
+    const reader = optimized.nodes.find(({ op }) => op === 'FusedAttention')!;
+    expect(reader.inputs.filter((id) => graph.outputs.includes(id))).toEqual([]);
+    // One for each of the two that are given out; inputs of the network become halves.
+    expect(steps.map(({ layer }) => layers[layer]!.kind).filter((kind) => kind !== 'Reformat')).toEqual(['Transpose', 'Transpose', 'FusedAttention', 'Relu']);
+    const inputs = randomInputs(graph, 3);
+    const outputs = await runGraph(optimized, Object.fromEntries(inputs), PORTABLE_PROFILE, { half: true });
+    expectClose(new Map(Object.entries(outputs)), await runReference(graph, inputs), 5e-3);
+  });
 });
