@@ -299,6 +299,40 @@ export function stemProblem({ images, inputs, height, width, outputs, kernel, st
   return { spec, held: [x, w, ...end.held], expected };
 }
 
+/** A product whose left rows have factors by image, y = half(x · s) · B: one product saturates. */
+export function scaledProblem(images: number, pixels: number, n: number, k: number): Problem {
+  const half = (value: number): number => float16ToNumber(numberToFloat16(Math.max(-65504, Math.min(65504, value))));
+  const [values, factors, weights] = [elements('f16', images * pixels * k, 1), elements('f16', images * k, 3), elements('f16', n * k, 2)];
+  [values[k - 1], factors[k - 1]] = [-300, 300];
+  const [a, s, b, out] = [hold([images, pixels, k], 'f16', 'linear', values), hold([images, k], 'f16', 'linear', factors), hold([n, k], 'f16', 'linear', weights), hold([images * pixels, n], 'f32', 'linear')];
+  const vectors = k / 8;
+  const spec: PackedSpec = {
+    label: 'scaled',
+    element: 'f16',
+    batch: [1],
+    rows: [images, pixels],
+    columns: n,
+    storedColumns: n,
+    depth: vectors,
+    scale: 1,
+    biasScale: 1,
+    a: { kind: 'matrix', tensor: a.tensor, view: { offset: 0, strides: [0, pixels * vectors, vectors] } },
+    scaleOfA: { kind: 'matrix', tensor: s.tensor, view: { offset: 0, strides: [0, vectors, 0] } },
+    b: { kind: 'rows-k-contiguous', tensor: b.tensor, view: { offset: 0, strides: [0, vectors] } },
+    bias: undefined,
+    extras: [],
+    epilogue: undefined,
+    output: { tensor: out.tensor, view: { offset: 0, strides: [0, pixels * n, n, 1] } },
+  };
+  const expected = Array.from({ length: images * pixels * n }, (_, i) => {
+    const [row, column] = [Math.floor(i / n), i % n];
+    let sum = 0;
+    for (let d = 0; d < k; d++) sum += half(values[row * k + d]! * factors[Math.floor(row / pixels) * k + d]!) * weights[column * k + d]!;
+    return sum;
+  });
+  return { spec, held: [a, s, b, out], expected };
+}
+
 /**
  * A product whose left rows are normalized, y = x̂ · B: rows have means far from 0 and deviations of their own. The moments are an operand that
  * is written.

@@ -6,7 +6,7 @@ import { packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { noDevice, testDevice } from './helpers.ts';
 import { driftOf, fault, tactic } from './packed-checks.ts';
-import { convProblem, fewBitsProblem, kernelsOf, matmulProblem, normalizedProblem, pointwiseProblem, type ProblemOptions, readHeld, runCalls, runKernels, stemProblem } from './packed-problem.ts';
+import { convProblem, fewBitsProblem, kernelsOf, matmulProblem, normalizedProblem, pointwiseProblem, type ProblemOptions, readHeld, runCalls, runKernels, scaledProblem, stemProblem } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
@@ -177,6 +177,21 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
         expect(Math.max(...problem.pairs.map((wanted, i) => Math.abs(written[i]! - wanted) / Math.max(1, Math.abs(wanted))))).toBeLessThan(1e-5);
       }
     }
+  });
+
+  it.each([
+    ['lanes', {}],
+    ['lanes', { splitK: 2, slices: 2 }],
+    ['emulated', {}],
+    ['emulated', { ahead: 2, slices: 2, bk: 4 }],
+    ['emulated', { ahead: 4, bk: 2 }],
+    ['emulated', { buffers: 2 }],
+    ['emulated', { walk: 2, buffers: 2 }],
+    ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16, bk: 3, splitK: 2 }],
+    ['emulated', { bm: 32, sm: 16, bn: 16, bk: 8, walk: 2 }],
+  ] as const)('rows scaled on their way: %s %o', async (engine, options) => {
+    // Tiles within an image and across several, tails of rows, columns and depth.
+    for (const [images, pixels, n, k] of [[1, 19, 24, 72], [3, 16, 16, 64], [5, 7, 20, 40]] as const) expect(await fault(scaledProblem(images, pixels, n, k), tactic(engine, 'f16', options))).toBeUndefined();
   });
 
   it.each([

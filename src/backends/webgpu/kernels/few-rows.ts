@@ -81,11 +81,11 @@ export function fewRowsKernel(spec: FewRowsSpec, tactic: FewRowsTactic, profile:
   });
   return {
     source: module.finish(),
-    operands: [spec.a.tensor, ...rightTensors(spec.b), ...(spec.normalization ? normalizationTensors(spec.normalization) : []), ...epilogueOperands(spec).map(({ tensor }) => tensor)],
+    operands: [...spec.a.tensors, ...rightTensors(spec.b), ...(spec.normalization ? normalizationTensors(spec.normalization) : []), ...epilogueOperands(spec).map(({ tensor }) => tensor)],
     workgroups: grid,
     tactic: fewRowsName(tactic),
     // f32 holds the products of halves and integers exactly, as the kernels of halves sum theirs.
-    ...(spec.a.tensor.storage === 'f16' && { precision: 'float16' }),
+    ...(spec.a.tensors[0].storage === 'f16' && { precision: 'float16' }),
   };
 }
 

@@ -81,7 +81,7 @@ function tiledKernel(spec: MatmulSpec, tactic: MatmulTactic, profile: DeviceProf
   const ends = parts ? [parts] : epilogueOperands(spec).map((operand) => operand.tensor);
   return {
     source: module.finish(),
-    operands: [spec.a.tensor, ...rightTensors(spec.b), ...ends],
+    operands: [...spec.a.tensors, ...rightTensors(spec.b), ...ends],
     workgroups: isFlat ? grid : [grid[0], grid[1], batches * tactic.splitK],
     tactic: tacticName(tactic),
   };

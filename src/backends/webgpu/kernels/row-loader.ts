@@ -11,7 +11,8 @@ import type { Block, ModuleBuilder } from '../wgsl/module.ts';
 import { canLeave, type WindowWalk } from './window.ts';
 
 export interface RowLoader {
-  readonly tensor: DeviceTensor;
+  /** In the order of their bindings. */
+  readonly tensors: readonly [DeviceTensor, ...DeviceTensor[]];
   bind(module: ModuleBuilder): void;
   /** Emits what depends on the row alone, under a name. The batch index is `batch`. */
   row(block: Block, name: string, row: string): void;
@@ -21,9 +22,9 @@ export interface RowLoader {
   load(block: Block, row: string, depth: string): string;
 }
 
-/** Binds a tensor as vec4s or scalars under the name `a`. */
-function bindA(module: ModuleBuilder, tensor: DeviceTensor, vector: boolean): ElementAccess {
-  return bindElements(module, 'a', tensor, storedBytes(tensor), vector ? 4 : 1, 'read');
+/** Binds a tensor as vec4s or scalars. */
+function bindRows(module: ModuleBuilder, name: string, tensor: DeviceTensor, vector: boolean): ElementAccess {
+  return bindElements(module, name, tensor, storedBytes(tensor), vector ? 4 : 1, 'read');
 }
 
 const LANES = [0, 1, 2, 3] as const;
@@ -35,9 +36,11 @@ export interface MatrixRows {
   readonly depth: number;
   /** Over [batch axes…, row axes…, k]. */
   readonly view: View;
+  /** The binding's. */
+  readonly name?: string | undefined;
 }
 
-export function matrixRows({ tensor, batch, rows, depth, view }: MatrixRows): RowLoader {
+export function matrixRows({ tensor, batch, rows, depth, view, name: binding = 'a' }: MatrixRows): RowLoader {
   const part = (from: number, extents: readonly number[], offset: number) =>
     collapse({ extents, views: [{ offset, strides: view.strides.slice(from, from + extents.length) }] });
   const batchSpace = part(0, batch, view.offset);
@@ -47,9 +50,9 @@ export function matrixRows({ tensor, batch, rows, depth, view }: MatrixRows): Ro
   const vector = depthStride === 1 && depth % 4 === 0 && strides.every((stride) => stride % 4 === 0);
   let a: ElementAccess;
   return {
-    tensor,
+    tensors: [tensor],
     bind(module) {
-      a = bindA(module, tensor, vector);
+      a = bindRows(module, binding, tensor, vector);
     },
     row(block, name, row) {
       const at = block.let(`${name}_m`, row);
@@ -72,6 +75,27 @@ export function matrixRows({ tensor, batch, rows, depth, view }: MatrixRows): Ro
       const lanes = LANES.map((lane) => a.load(`${row} + ${at}_${lane}`));
       return `select(vec4<f32>(), vec4<f32>(${lanes.join(', ')}), ${at}_ok)`;
     },
+  };
+}
+
+/** The products of two loaders' elements, such as an image and its factors by channel. */
+export function scaledRows(rows: RowLoader, factors: RowLoader): RowLoader {
+  const of = (name: string): string => `${name}_factor`;
+  return {
+    tensors: [...rows.tensors, ...factors.tensors],
+    bind(module) {
+      rows.bind(module);
+      factors.bind(module);
+    },
+    row(block, name, row) {
+      rows.row(block, name, row);
+      factors.row(block, of(name), row);
+    },
+    depth(block, name, k, tail) {
+      rows.depth(block, name, k, tail);
+      factors.depth(block, of(name), k, tail);
+    },
+    load: (block, row, at) => `(${rows.load(block, row, at)} * ${factors.load(block, of(row), of(at))})`,
   };
 }
 
@@ -98,9 +122,9 @@ export function windowRows(spec: WindowRows): RowLoader {
   const tap = (block: Block, name: string, k: string, tail: boolean): void => emitTap(block, spec, name, k, tail, depth);
   let a: ElementAccess;
   return {
-    tensor,
+    tensors: [tensor],
     bind(module) {
-      a = bindA(module, tensor, vector);
+      a = bindRows(module, 'a', tensor, vector);
     },
     row: (block, name, row) => emitPixel(block, spec, imageStride, channelStride, name, row),
     depth(block, name, k, tail) {

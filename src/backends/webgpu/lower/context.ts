@@ -27,7 +27,7 @@ export interface Computed {
 /** A node without a kernel: the one that reads its output does its work. */
 export interface LeftToReader {
   readonly node: AnyNode;
-  /** Its output by element; undefined for a reduction, which its reader ends. */
+  /** Its output by element; undefined where its reader knows the node. */
   readonly computed: Computed | undefined;
 }
 

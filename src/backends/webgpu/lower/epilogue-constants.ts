@@ -10,7 +10,7 @@ import type { LowerContext } from './context.ts';
 
 /** The specification with the numbers of its expression in a buffer; as it is where there are none, or the device has no binding left. */
 export function withConstants(spec: PackedSpec, context: Pick<LowerContext, 'profile' | 'pack'>): PackedSpec {
-  const bound = 1 + rightTensors(spec.b).length + wideTensors(spec).length + (spec.normalization?.moments ? 1 : 0);
+  const bound = 1 + (spec.scaleOfA ? 1 : 0) + rightTensors(spec.b).length + wideTensors(spec).length + (spec.normalization?.moments ? 1 : 0);
   if (!spec.epilogue || spec.constants || bound >= context.profile.maxStorageBuffers) return spec;
   const values: number[] = [];
   const epilogue = lift(spec.epilogue, spec.extras.length + 1, values);

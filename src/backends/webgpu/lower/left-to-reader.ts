@@ -2,6 +2,7 @@
 import type { AnyNode } from '../../../ir/graph.ts';
 import { elementCount } from '../../../ir/tensor.ts';
 import { ELEMENTWISE_OPS } from '../../../passes/expr-of.ts';
+import { isChannelScale } from './channel-scale.ts';
 import type { Computed, LeftToReader, LowerContext } from './context.ts';
 import { isSqueeze } from './excitation.ts';
 import { readsRuns } from './few-channels.ts';
@@ -17,6 +18,7 @@ export function leftToReader(node: AnyNode, context: LowerContext, compute: () =
   const reader = soleReader(context.graph, output!);
   if (reader && isPaired(node, reader, context)) return { node, computed: undefined };
   if (!reader || reader.inputs.indexOf(output!) !== 0 || reader.inputs.lastIndexOf(output!) !== 0) return undefined;
+  if (isChannelScale(node, reader, context)) return { node, computed: undefined };
   // The picture's quantization or normalization, in front of a convolution that lays it out anew.
   if (COMPUTED.has(node.op)) {
     const computed = hasSingleScale(node, context) && readsRuns(reader, context) ? compute() : undefined;

@@ -50,8 +50,9 @@ export interface PackedModel {
   readonly operand: Readonly<Record<PackedElement, number>>;
   readonly nextOperand: number;
   readonly lateOperands: number;
-  /** Halves of a vector from few bits. */
+  /** Halves of a vector from few bits, and halves that are multiplied by their factors. */
   readonly unpack: number;
+  readonly scale: number;
   readonly dispatch: number;
   /** Of all units. */
   readonly partialBytes: number;
@@ -81,6 +82,7 @@ export const H200: PackedModel = {
   nextOperand: 0.4,
   lateOperands: 300,
   unpack: 0.08,
+  scale: 0.3,
   dispatch: 3500,
   partialBytes: 5000,
 };
@@ -158,7 +160,7 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   const copies = slide ? leftLoads(tactic) * (slideCopies(slide) - 1) : 0;
   const staging = ((readers * (stationary ? sn : sm + sn) * bk + staged + copies) * 16) / model.tileBytes;
   const loads = (leftLoads(tactic) * (stationary ? 1 / walk : 1) * 16 + bn * bk * rightBytes(problem)) / model.unitL2Bytes;
-  const unpacking = problem.weightBits === undefined ? 0 : bn * bk * model.unpack;
+  const unpacking = (problem.weightBits === undefined ? 0 : bn * bk * model.unpack) + (problem.scales ? bm * bk * model.scale : 0);
   const longest = Math.max(products, staging, loads, unpacking);
   const busyBlock = longest + 0.3 * (products + staging + loads + unpacking - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;

@@ -93,6 +93,8 @@ export interface PackedProblem extends MatmulShape {
   readonly halfSums?: boolean;
   /** Rows of the left matrix are normalized: a workgroup has to see them whole, and keeps a pair of f32 for each. */
   readonly normalizes?: boolean;
+  /** Rows of the left matrix are multiplied by factors before they are staged. */
+  readonly scales?: boolean;
   /** Bits of a weight, where those of the right matrix become halves as they are staged. */
   readonly weightBits?: number;
   /** Depths in vectors of the left matrix's parts, where its rows can stay in registers (kernels/packed/stationary.ts). */

@@ -21,6 +21,7 @@ import { WideEpilogue, wideTensors } from './epilogue.ts';
 import { RowMoments } from './moments.ts';
 import { EpilogueSink, PartialSink, Results } from './results.ts';
 import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
+import { scaledStage } from './scaled.ts';
 import { slideStage } from './slide.ts';
 import { stationaryKernel } from './stationary.ts';
 import { type PackedSource, type PackedSpec, product } from './spec.ts';
@@ -99,7 +100,8 @@ function stagesOf(spec: PackedSpec, geometry: Geometry, engine: Engine): [Stage,
   const left = leftShape(spec, geometry);
   const right: StageShape = { ...shared, name: 'b', rows: tactic.bn, origin: 'tile_column', count: spec.columns, begin: bBegin, slot: engine.columnSlot };
   const { b } = spec;
-  const aStage = tactic.slide ? slideStage(left, spec.a, tactic) : rowStage(left, ...leftParts(spec, tactic.bk));
+  const rows = tactic.slide ? slideStage(left, spec.a, tactic) : rowStage(left, ...leftParts(spec, tactic.bk));
+  const aStage = spec.scaleOfA ? scaledStage(rows, left, factorStage(spec, left)) : rows;
   switch (b.kind) {
     case 'packed':
       return [aStage, weightStage(b, right)];
@@ -112,6 +114,12 @@ function stagesOf(spec: PackedSpec, geometry: Geometry, engine: Engine): [Stage,
     default:
       return b satisfies never;
   }
+}
+
+/** The factors of the left matrix, loaded like its rows. */
+function factorStage({ scaleOfA, batch, rows, depth }: PackedSpec, left: StageShape): Stage {
+  const { bk } = left;
+  return rowStage({ ...left, name: 'scale' }, { begin: 0, source: matrixSource(scaleOfA!, { batch, rows }, { name: 'scale', bk, tail: depth % bk !== 0, aligned: true }) });
 }
 
 function leftParts({ a: left, depth, batch, rows }: PackedSpec, bk: number): readonly [RowPart, ...RowPart[]] {

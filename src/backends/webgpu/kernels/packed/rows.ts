@@ -30,7 +30,7 @@ export interface Stage {
 /** The tile that a stage fills. */
 export interface StageShape {
   /** Prefix of registers, and the binding's name. */
-  readonly name: 'a' | 'b';
+  readonly name: 'a' | 'b' | 'scale';
   /** Rows of the tile, and the name of the first one's number. */
   readonly rows: number;
   readonly origin: string;

@@ -110,12 +110,16 @@ export interface RowNormalization {
   readonly moments: DeviceTensor | undefined;
 }
 
+/** Factors of a left matrix of halves, element by element: rounded to halves, the products are what is multiplied. Legal where rows are staged, and do not slide. */
+export type LeftScale = Omit<PackedMatrix, 'split'>;
+
 export interface PackedSpec extends EpilogueSpec {
   readonly label: string;
   readonly element: PackedElement;
   /** Depth in vectors. */
   readonly depth: number;
   readonly a: PackedLeft;
+  readonly scaleOfA?: LeftScale | undefined;
   readonly b: PackedRight;
   /** f32 factors by column, on top of `scale`: y = epilogue(scale · columnScale · accumulator + biasScale · bias, extras…). */
   readonly columnScale?: EpilogueOperand | undefined;
@@ -127,7 +131,7 @@ export interface PackedSpec extends EpilogueSpec {
 }
 
 /** What the end of a kernel needs to know: all but the two matrices. */
-export type WideSpec = Omit<PackedSpec, 'element' | 'depth' | 'a' | 'b'>;
+export type WideSpec = Omit<PackedSpec, 'element' | 'depth' | 'a' | 'scaleOfA' | 'b'>;
 
 /** Packed weights have a multiple of this many columns. */
 const COLUMN_ALIGNMENT = 16;

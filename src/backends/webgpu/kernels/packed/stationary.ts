@@ -37,12 +37,12 @@ function stridedPart(a: PackedMatrix, depth: number, { batch, rows }: PackedSpec
 }
 
 /**
- * The parts of a left matrix whose rows can stay in registers; undefined where rows are no plain strides, or where the kernel would bind a
+ * The parts of a left matrix whose rows can stay in registers; undefined where rows are no plain strides or change on their way, or where the kernel would bind a
  * tensor twice: ranges that are bound as if they were written must not overlap.
  */
 export function stridedParts(spec: PackedSpec): readonly StridedPart[] | undefined {
-  const { a, b, depth, normalization } = spec;
-  if (b.kind !== 'packed' || normalization || product(spec.batch) !== 1) return undefined;
+  const { a, b, depth, normalization, scaleOfA } = spec;
+  if (b.kind !== 'packed' || normalization || scaleOfA || product(spec.batch) !== 1) return undefined;
   const parts = a.kind === 'joined' ? a.parts : [{ a, depth }];
   const strided = parts.map((part) => (part.a.kind === 'matrix' && !part.a.split ? stridedPart(part.a, part.depth, spec) : undefined));
   const whole = strided.filter((part) => part !== undefined);

@@ -5,9 +5,10 @@ import { depthwiseCandidates } from '../../kernels/depthwise.ts';
 import type { EpilogueSpec } from '../../kernels/epilogue.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt, type WeightShape } from '../../kernels/packed/pack.ts';
 import { packedColumns, type PackedRight, type PackedSource } from '../../kernels/packed/spec.ts';
-import { matrixRows, type RowLoader, windowRows } from '../../kernels/row-loader.ts';
+import { matrixRows, type RowLoader, scaledRows, windowRows } from '../../kernels/row-loader.ts';
 import { type Candidate, productProblem, type TacticProblem } from '../../tactics/tactic.ts';
 import { hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
+import { scaledImage } from '../channel-scale.ts';
 import { asStored, constantArray, once } from '../constants.ts';
 import type { LowerContext, Lowering, LoweringTable } from '../context.ts';
 import { biasOf, convNode, type ConvNode, type ConvWindow, epilogueOf, fillsPadding, isDepthwise, isPointwise, outputLayout, vectorImage, windowOf } from '../conv-problem.ts';
@@ -15,8 +16,9 @@ import { columnWeights } from '../conv-weights.ts';
 import { isConvolution, lowerExcitation } from '../excitation.ts';
 import { fewChannels, runStorage } from '../few-channels.ts';
 import type { RunStorage } from '../../kernels/few-channels.ts';
+import { inUnits } from '../space.ts';
 import { floatReason } from '../support.ts';
-import { type DeviceTensor, paddedChannels, viewOf } from '../tensor.ts';
+import { broadcastView, channelAlignment, type DeviceTensor, paddedChannels, type View, viewOf } from '../tensor.ts';
 
 const conv: Lowering<'Conv'> = {
   unsupported: weightsMustBeKnown,
@@ -42,18 +44,23 @@ export function weightsMustBeKnown(node: Node<'Conv' | 'FusedConv' | 'FusedShort
 const DIRECT_CHANNELS = 3;
 
 function lowerConv(node: ConvNode, context: LowerContext): void {
-  const before = context.left(node.x)?.node;
+  const left = context.left(node.x);
+  const before = left?.computed ? undefined : left?.node;
   if (before && isConvolution(before)) return lowerExcitation(node, before, context);
   const window = windowOf(node, context);
   const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
+  const multiply = (image: Image): void => {
+    const { problem, candidates } = gemmCandidates(node, window, image, epilogueOf(node, window, biasOf(node, context), output(), context), context);
+    context.choose(problem, candidates);
+  };
+  if (before?.op === 'Mul') return multiply(scaledImage(before, context));
   const runs = runStorage(node, window, context);
   if (runs) return lowerFewChannels(node, window, runs, output(), context);
   const lies = context.source(node.x);
   const direct = !context.split && !(context.half && hasMatrices(context.profile, 'f16')) && lies.layout === 'linear' && window.groups === 1 && window.inputs <= DIRECT_CHANNELS;
   const x = direct ? lies : context.sourceIn(node.x, 'channels-last', 'narrow');
   if (isDepthwise(node, window)) return lowerDepthwise(node, window, x, context);
-  const { problem, candidates } = gemmCandidates(node, window, x, epilogueOf(node, window, biasOf(node, context), output(), context), context);
-  context.choose(problem, candidates);
+  multiply({ x });
 }
 
 /** Few channels in halves, or in f32 that becomes halves: the image is laid out in runs of pixels first. */
@@ -87,41 +94,60 @@ function halfOperands(
   return { left: a.kind === 'image' ? { ...a, split, channels: a.channels * 2 } : { ...a, split }, depth: depth * 2, right };
 }
 
+/** What a convolution reads; with factors of its channels ([N or 1, C, 1…]) where it is one of single pixels that multiplies by them. */
+interface Image {
+  readonly x: DeviceTensor;
+  readonly scale?: DeviceTensor;
+}
+
 /** A convolution as an implicit matrix product that ends in `epilogue`. */
 export function gemmCandidates(
   node: ConvNode,
   window: ConvWindow,
-  x: DeviceTensor,
+  image: Image,
   epilogue: EpilogueSpec,
   context: LowerContext,
 ): { readonly problem: TacticProblem; readonly candidates: Candidate[] } {
+  const { x, scale } = image;
   const channels = window.groups === 1 && x.layout === 'channels-last' ? paddedChannels(x.dims, x.storage) : window.inputs;
   const { tensor: weights, depth, columns } = columnWeights(node, window, channels, context);
   const shape = { batch: window.groups, rows: window.images * elementCount(window.outputSpatial), columns: window.outputs, depth };
   const spec = {
     ...epilogue,
-    label: 'Conv',
+    label: scale ? 'Conv scaled' : 'Conv',
     depth,
-    a: imageRows(node, window, x, channels),
+    a: scale ? scaledRows(imageRows(node, window, x, channels), factorRows(scale, window, channels)) : imageRows(node, window, x, channels),
     b: { tensor: weights, view: { offset: 0, strides: [depth * columns, columns, 1] } },
   };
   const tiled = tiledCandidates(spec, shape, context);
-  const halves = (context.half && x.storage === 'f16') || (context.split && x.storage === 'f32') ? halfCandidates(node, window, x, epilogue, context) : [];
+  const halves = (context.half && x.storage === 'f16') || (context.split && x.storage === 'f32') ? halfCandidates(node, window, image, epilogue, context) : [];
   const first = hasMatrices(context.profile, 'f16') ? [...halves, ...tiled] : [...tiled, ...halves];
   return { problem: productProblem(spec.label, context.half && halves.length > 0 ? 'f16' : 'f32', shape), candidates: first };
 }
 
 /** The packed kernel on halves, or on f32 split into them, where the image's channels are whole vectors. */
-function halfCandidates(node: ConvNode, window: ConvWindow, x: DeviceTensor, epilogue: EpilogueSpec, context: LowerContext): Candidate[] {
+function halfCandidates(node: ConvNode, window: ConvWindow, { x, scale }: Image, epilogue: EpilogueSpec, context: LowerContext): Candidate[] {
   const image = vectorImage(node, window, x, 0);
   if (!image) return [];
+  const scaleOfA = scale && { kind: 'matrix', tensor: scale, view: inUnits(factorView(scale, window), channelAlignment(x.storage)) } as const;
   const { groups, outputs, inputs } = window;
   const taps = elementCount(window.kernel);
   const shape = { groups, taps, channels: inputs, columns: outputs };
   const w = once(() => constantArray(context.constant(node.w)!) as Float32Array);
   const at: WeightAt = (group, tap, channel, column) => w()[((group * outputs + column) * inputs + channel) * taps + tap]!;
   const { left, depth, right } = halfOperands(`${node.w}:packed`, { a: image.a, depth: taps * image.channels }, shape, at, context.split, context);
-  return packedCandidates({ ...epilogue, label: 'Conv', element: 'f16', depth, a: left, b: right }, context, context.split ? 'float32' : 'float16');
+  return packedCandidates({ ...epilogue, label: scale ? 'Conv scaled' : 'Conv', element: 'f16', depth, a: left, scaleOfA, b: right }, context, context.split ? 'float32' : 'float16');
+}
+
+/** Factors of the channels over the axes of a left matrix, [batch, image, pixel…], of which those by channel lie side by side. */
+function factorView(scale: DeviceTensor, { images, outputSpatial }: ConvWindow): View {
+  const { offset, strides } = broadcastView(scale, [images, scale.dims[1]!, ...outputSpatial]);
+  return { offset, strides: [0, strides[0]!, ...outputSpatial.map(() => 0)] };
+}
+
+function factorRows(scale: DeviceTensor, window: ConvWindow, channels: number): RowLoader {
+  const { offset, strides } = factorView(scale, window);
+  return matrixRows({ tensor: scale, batch: [1], rows: [window.images, ...window.outputSpatial], depth: channels, view: { offset, strides: [...strides, 1] }, name: 'scale' });
 }
 
 /** The image as the left matrix. A convolution of single pixels reads it as the matrix that it is. */

@@ -72,9 +72,9 @@ function partsOf(node: Node<'FusedShortcut'>, context: LowerContext): [Part, Par
 function apart(main: Part, shortcut: Part, end: EpilogueSpec, context: LowerContext) {
   const { tensor } = end.output;
   const sum = context.intermediate(tensor.dtype, tensor.dims, tensor.layout, tensor.storage);
-  const first = gemmCandidates(shortcut.node, shortcut.window, shortcut.x, epilogueOf(shortcut.node, shortcut.window, undefined, sum, context), context);
+  const first = gemmCandidates(shortcut.node, shortcut.window, shortcut, epilogueOf(shortcut.node, shortcut.window, undefined, sum, context), context);
   const extras = [...end.extras, { tensor: sum, view: groupedView(viewOf(sum), main.window) }];
-  const second = gemmCandidates(main.node, main.window, main.x, { ...end, extras, epilogue: withSum(end.epilogue!, extras.length) }, context);
+  const second = gemmCandidates(main.node, main.window, main, { ...end, extras, epilogue: withSum(end.epilogue!, extras.length) }, context);
   return [first, second] as const;
 }
 
