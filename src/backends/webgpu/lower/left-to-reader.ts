@@ -4,7 +4,7 @@ import { elementCount } from '../../../ir/tensor.ts';
 import { ELEMENTWISE_OPS } from '../../../passes/expr-of.ts';
 import { isChannelScale } from './channel-scale.ts';
 import type { Computed, LeftToReader, LowerContext } from './context.ts';
-import { isSqueeze } from './excitation.ts';
+import { isMean, isSqueeze, isSqueezedMean } from './excitation.ts';
 import { readsRuns } from './few-channels.ts';
 import { isPaired } from './paired.ts';
 import { soleReader } from './readers.ts';
@@ -14,17 +14,20 @@ const COMPUTED: ReadonlySet<string> = new Set([...ELEMENTWISE_OPS, 'FusedElement
 /** The node as its reader takes it, where it does. Without windows every node keeps its kernel, as where nothing is fused. */
 export function leftToReader(node: AnyNode, context: LowerContext, compute: () => Computed | undefined): LeftToReader | undefined {
   const [output] = node.outputs;
-  if (!context.windows || node.outputs.length !== 1 || node.inputs.some((id) => context.left(id))) return undefined;
+  if (!context.windows || node.outputs.length !== 1) return undefined;
   const reader = soleReader(context.graph, output!);
   if (reader && isPaired(node, reader, context)) return { node, computed: undefined };
   if (!reader || reader.inputs.indexOf(output!) !== 0 || reader.inputs.lastIndexOf(output!) !== 0) return undefined;
-  if (isChannelScale(node, reader, context)) return { node, computed: undefined };
+  const before = node.inputs.flatMap((id) => context.left(id)?.node ?? []);
+  // A mean is left for a squeeze that is left, too.
+  if (before.every(isMean) && isSqueeze(node, reader, context)) return { node, computed: undefined };
+  if (before.length > 0) return undefined;
+  if (isChannelScale(node, reader, context) || isSqueezedMean(node, reader, context)) return { node, computed: undefined };
   // The picture's quantization or normalization, in front of a convolution that lays it out anew.
   if (COMPUTED.has(node.op)) {
     const computed = hasSingleScale(node, context) && readsRuns(reader, context) ? compute() : undefined;
     return computed && { node, computed };
   }
-  if (isSqueeze(node, reader, context)) return { node, computed: undefined };
   // A mean over the pixels, quantized for the classifier.
   const isEnd = node.op === 'GlobalAveragePool' && reader.op === 'QuantizeLinear' && hasSingleScale(reader, context);
   return isEnd ? { node, computed: undefined } : undefined;

@@ -272,10 +272,15 @@ class ProgramBuilder implements LowerContext {
     this.#taken.set(reader, this.#node!);
   }
 
+  /** The nodes before this one whose work it does, in order. */
+  #leftBefore(node: AnyNode): AnyNode[] {
+    const before = node.inputs.flatMap((id) => (this.#left.get(id) ?? this.#normalizations.get(id))?.node ?? []);
+    return before.flatMap((left) => [...this.#leftBefore(left), left]);
+  }
+
   /** The node whose kernels are made, among those whose work it does, in order. */
   #doneBy(node: AnyNode): AnyNode[] {
-    const before = node.inputs.flatMap((id) => (this.#left.get(id) ?? this.#normalizations.get(id))?.node ?? []);
-    return [...before, node, ...[...this.#taken].flatMap(([reader, writer]) => (writer === node ? [reader] : []))];
+    return [...this.#leftBefore(node), node, ...[...this.#taken].flatMap(([reader, writer]) => (writer === node ? [reader] : []))];
   }
 
   length(id: ValueId): DeviceTensor {
@@ -360,14 +365,14 @@ class ProgramBuilder implements LowerContext {
   #addLayer(call: KernelCall): number {
     const node = this.#node!;
     const cost = nodeCost(this.graph, node);
-    const before = node.inputs.flatMap((id) => this.#left.get(id)?.node ?? []).filter(({ op }) => FLOAT_PRODUCTS.has(op));
+    const before = this.#leftBefore(node).filter(({ outputs }) => this.#left.get(outputs[0]!)?.computed === undefined && this.#left.has(outputs[0]!));
     return this.#layers.push({
       name: node.name,
       kind: opName(node),
       precision: call.precision ?? this.#storedPrecision(node),
       // Of several products that normalize the same rows the first one answers for it.
       origins: unionOrigins(...this.#doneBy(node).filter(({ outputs }) => (this.#normalizations.get(outputs[0]!)?.first ?? node) === node)),
-      flops: before.reduce((sum, product) => sum + nodeCost(this.graph, product).flops, cost.flops),
+      flops: before.reduce((sum, left) => sum + nodeCost(this.graph, left).flops, cost.flops),
       bytes: cost.bytes,
       ...(call.tactic !== undefined && { tactic: call.tactic }),
     }) - 1;
