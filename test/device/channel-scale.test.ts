@@ -21,6 +21,8 @@ interface Block {
   readonly swapped?: boolean;
   /** The block's input is added at the end. */
   readonly residual?: boolean;
+  /** Groups of the convolution that makes the image; as many as channels by default. */
+  readonly before?: number;
   /** Of the convolution that reads the product. */
   readonly filter?: number;
   readonly group?: number;
@@ -30,11 +32,11 @@ interface Block {
   readonly factors?: 'images' | 'pixels';
 }
 
-/** Depthwise convolution, squeeze and excitation, projection. */
-function block({ images, channels, outputs, pixels = [5, 6], swapped = false, residual = false, filter = 1, group = 1, shows, factors }: Block): Graph {
+/** Convolution in groups, squeeze and excitation, projection. */
+function block({ images, channels, outputs, pixels = [5, 6], swapped = false, residual = false, before = channels, filter = 1, group = 1, shows, factors }: Block): Graph {
   const { b, conv } = net(3);
   const x = b.input('x', { dtype: 'float32', dims: [images, channels, ...pixels] });
-  const wide = b.node('HardSwish', [conv(x, channels, 3, { group: channels })], {});
+  const wide = b.node('HardSwish', [conv(x, channels, 3, { group: before })], {});
   const whole = factors === 'pixels' ? wide : b.node('GlobalAveragePool', [wide], {});
   const hidden = b.node('Relu', [conv(whole, 6, 1)], {});
   const gate = b.node('Sigmoid', [conv(hidden, factors === undefined ? channels : 1, 1)], {});
@@ -48,6 +50,8 @@ const BLOCKS: Readonly<Record<string, Block>> = {
   'whole vectors': { images: 1, channels: 32, outputs: 16 },
   'odd channels, two images, the factors first': { images: 2, channels: 13, outputs: 10, swapped: true },
   'five images, a residual, tiles across images': { images: 5, channels: 24, outputs: 24, residual: true },
+  'behind groups whose channels are whole vectors of halves, not of bytes': { images: 2, channels: 24, outputs: 16, before: 3 },
+  'behind a convolution': { images: 1, channels: 16, outputs: 20, before: 1 },
   'more channels than a block, one line of pixels': { images: 2, channels: 100, outputs: 21, pixels: [1, 7] },
 };
 
@@ -59,9 +63,9 @@ async function labels(given: Block, options: LowerOptions = {}, profile: DeviceP
 const whole = BLOCKS['whole vectors']!;
 
 describe('factors of channels', () => {
-  it.each([[{ half: false }], [{ half: true }]])('have no kernel of their own: %o', async (options) => {
-    for (const [profile, projection] of [[PORTABLE_PROFILE, /^Conv scaled \d/], [PROFILES['NVIDIA']!, options.half ? /^Conv scaled matrix/ : /^Conv scaled \d/]] as const) {
-      const found = await labels(whole, options, profile);
+  it.each(Object.entries(BLOCKS))('have no kernel of their own: %s', async (_, given) => {
+    for (const [options, profile, projection] of [[{}, PORTABLE_PROFILE, /^Conv scaled \d/], [{ half: true }, PORTABLE_PROFILE, /^Conv scaled \d/], [{}, PROFILES['NVIDIA']!, /^Conv scaled \d/], [{ half: true }, PROFILES['NVIDIA']!, /^Conv scaled matrix/]] as const) {
+      const found = await labels(given, options, profile);
       expect(found.filter((label) => label.startsWith('Mul'))).toEqual([]);
       expect(found.filter((label) => projection.test(label))).toHaveLength(1);
     }

@@ -85,7 +85,7 @@ describe.skipIf(noDevice)('beside halves, values beyond their range are what the
 });
 
 describe.skipIf(noDevice)('grouped convolutions of halves (skipped without SwiftShader)', () => {
-  it.each([[8, 1, 2], [8, 2, 2], [4, 3, 4], [16, 2, 3]])('of %i groups, %i channels to %i each', async (group, from, to) => {
+  it.each([[8, 1, 2], [8, 2, 2], [4, 3, 4], [16, 2, 3], [3, 8, 8], [3, 4, 4]])('of %i groups, %i channels to %i each', async (group, from, to) => {
     const test = { x: [1, group * from, 8, 8], w: [group * to, from, 3, 3], strides: [1, 1], pads: [1, 1, 1, 1], dilations: [1, 1], group };
     const [x, w] = [noise(elementCount(test.x), 5), noise(elementCount(test.w), 6)];
     const builder = newGraphBuilder('groups');

@@ -2,7 +2,7 @@
 import type { Expr } from '../../../ir/expr.ts';
 import type { Node } from '../../../ir/graph.ts';
 import type { ConvAttrs } from '../../../ir/ops.ts';
-import { elementCount } from '../../../ir/tensor.ts';
+import { type DType, elementCount } from '../../../ir/tensor.ts';
 import type { EpilogueOperand, EpilogueSpec } from '../kernels/epilogue.ts';
 import type { PackedSource } from '../kernels/packed/spec.ts';
 import type { LowerContext } from './context.ts';
@@ -66,9 +66,10 @@ export function outputLayout(node: ConvNode, window: ConvWindow): Layout {
   return window.groups === 1 || isDepthwise(node, window) || window.outputs % 4 === 0 ? 'channels-last' : 'linear';
 }
 
-/** Whether groups are whole vectors, the last of which ends where the padded channels of the narrowest storage end: only then are all lanes written, four at a time. */
-export function fillsPadding({ groups, outputs }: ConvWindow): boolean {
-  return groups === 1 || (outputs % 4 === 0 && (groups * outputs) % channelAlignment('i8') === 0);
+/** Whether groups are whole vectors, the last of which ends where the padded channels of the type's narrowest storage end: only then are all lanes written, four at a time. */
+export function fillsPadding({ groups, outputs }: ConvWindow, dtype: DType): boolean {
+  const narrowest = dtype === 'int8' || dtype === 'uint8' ? 'i8' : 'f16';
+  return groups === 1 || (outputs % 4 === 0 && (groups * outputs) % channelAlignment(narrowest) === 0);
 }
 
 /** Single pixels, all of them, where they are. */

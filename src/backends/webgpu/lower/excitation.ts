@@ -84,7 +84,7 @@ export function lowerExcitation(node: ConvNode, before: Convolution, context: Lo
     values.set(constantArray(context.constant(squeeze.b)!) as Float32Array);
     return values;
   });
-  const output = context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
+  const output = context.target(node.output, outputLayout(node, window), fillsPadding(window, context.type(node.output).dtype) ? 'narrow' : 'canonical');
   context.dispatch(excitationKernel({
     ...epilogueOf(node, window, biasOf(node, context), output, context),
     label: 'Excitation', images: window.images, x, channels, pixels: elementCount(x.dims.slice(2)),

@@ -48,7 +48,7 @@ function lowerConv(node: ConvNode, context: LowerContext): void {
   const before = left?.computed ? undefined : left?.node;
   if (before && isConvolution(before)) return lowerExcitation(node, before, context);
   const window = windowOf(node, context);
-  const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window) ? 'narrow' : 'canonical');
+  const output = (): DeviceTensor => context.target(node.output, outputLayout(node, window), fillsPadding(window, context.type(node.output).dtype) ? 'narrow' : 'canonical');
   const multiply = (image: Image): void => {
     const { problem, candidates } = gemmCandidates(node, window, image, epilogueOf(node, window, biasOf(node, context), output(), context), context);
     context.choose(problem, candidates);

@@ -65,7 +65,7 @@ const quantizedConv: Lowering<'QuantizedConv'> = {
 };
 
 function lowerGemm(node: Node<'QuantizedConv'>, conv: ConvNode, window: ConvWindow, context: LowerContext): void {
-  const output = context.target(conv.output, outputLayout(conv, window), fillsPadding(window) ? 'narrow' : 'canonical');
+  const output = context.target(conv.output, outputLayout(conv, window), fillsPadding(window, context.type(conv.output).dtype) ? 'narrow' : 'canonical');
   const zero = storedZero(node, context);
   const { groups, inputs, outputs } = window;
   const taps = elementCount(window.kernel);
