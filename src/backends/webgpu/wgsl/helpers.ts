@@ -15,7 +15,7 @@ interface Helper {
 export type HelperName =
   | FewBitsHelper
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'erf_byte' | 'erf_byte4' | 'exp_half' | 'exp_half4' | 'tanh1' | 'tanh14'
-  | 'pow1' | 'pow14' | 'irem' | 'irem4' | 'imod' | 'imod4' | 'residual14' | 'quotient1' | 'quotient14' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
+  | 'pow1' | 'pow14' | 'irem' | 'irem4' | 'imod' | 'imod4' | 'quotient1' | 'quotient14' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
   | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'round_bfloat16' | 'round_bfloat164' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'scale_halves' | 'half_moments';
 
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
@@ -273,53 +273,54 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   // Mod with fmod = 0: the result has the divisor's sign.
   imod: { code: 'fn imod(x: i32, y: i32) -> i32 { let r = irem(x, y); return select(r, r + y, r != 0 && ((r < 0) != (y < 0))); }\n', needs: ['irem'] },
   imod4: { code: lanes('imod', ['x', 'y'], 'i32', 'i32'), needs: ['imod'] },
-  // a − b·c without rounding between: the upper and lower halves of significands have exact products (Dekker 1971), however b and c were rounded.
-  // Exact where the result is a float.
-  residual14: {
-    code: `fn residual14(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>) -> vec4<f32> {
-  let high_b = bitcast<vec4<f32>>(bitcast<vec4<u32>>(b) & vec4<u32>(0xfffff000u));
-  let high_c = bitcast<vec4<f32>>(bitcast<vec4<u32>>(c) & vec4<u32>(0xfffff000u));
-  let low_b = b - high_b;
-  let low_c = c - high_c;
-  return ((a - high_b * high_c) - high_b * low_c - low_b * high_c) - low_b * low_c;
+  // WGSL lets a quotient be 2.5 ULP off, and drivers use it: 49 · (1/49) is below 1, and what is rounded next becomes 0. What the quotient leaves of
+  // the dividend corrects it to the nearest float, where all three are normal numbers. That rest is counted in integers, of which 32 bits hold what is
+  // so small: NVIDIA's compiler takes differences of products of floats for what they are in algebra.
+  quotient14: {
+    code: `fn quotient14(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
+  let q = a / b;
+  let exponents = vec4<u32>(255u);
+  let exponent_a = (bitcast<vec4<u32>>(a) >> vec4<u32>(23u)) & exponents;
+  let exponent_b = (bitcast<vec4<u32>>(b) >> vec4<u32>(23u)) & exponents;
+  let exponent_q = (bitcast<vec4<u32>>(q) >> vec4<u32>(23u)) & exponents;
+  let whole_a = (bitcast<vec4<u32>>(a) & vec4<u32>(0x7fffffu)) | vec4<u32>(0x800000u);
+  let whole_b = (bitcast<vec4<u32>>(b) & vec4<u32>(0x7fffffu)) | vec4<u32>(0x800000u);
+  let whole_q = (bitcast<vec4<u32>>(q) & vec4<u32>(0x7fffffu)) | vec4<u32>(0x800000u);
+  let places = (exponent_a + vec4<u32>(150u) - exponent_b - exponent_q) & vec4<u32>(31u);
+  let rest = bitcast<vec4<i32>>((whole_a << places) - whole_q * whole_b);
+  let unit = bitcast<vec4<f32>>((bitcast<vec4<u32>>(q) & vec4<u32>(0x80000000u)) | ((exponent_q - vec4<u32>(23u)) << vec4<u32>(23u)));
+  let normal = ((exponent_a - vec4<u32>(1u)) < vec4<u32>(254u)) & ((exponent_b - vec4<u32>(1u)) < vec4<u32>(254u)) & ((exponent_q - vec4<u32>(24u)) < vec4<u32>(231u));
+  return select(q, q + vec4<f32>(rest) / vec4<f32>(whole_b) * unit, normal);
 }
 `,
     needs: [],
   },
-  // WGSL lets a quotient be 2.5 ULP off, and drivers use it: 49 · (1/49) is below 1, and what is rounded next becomes 0. What the quotient leaves of
-  // the dividend corrects it to the nearest float, wherever no part of that leaves a float's range (magnitudes from 2⁻⁶³ to 2⁶⁴).
-  quotient14: {
-    code: `fn quotient14(a: vec4<f32>, b: vec4<f32>) -> vec4<f32> {
-  let q = a / b;
-  let lowest = vec4<u32>(64u);
-  let among = vec4<u32>(127u);
-  let exponents = vec4<u32>(255u);
-  let plain = ((((bitcast<vec4<u32>>(a) >> vec4<u32>(23u)) & exponents) - lowest) < among)
-    & ((((bitcast<vec4<u32>>(b) >> vec4<u32>(23u)) & exponents) - lowest) < among)
-    & ((((bitcast<vec4<u32>>(q) >> vec4<u32>(23u)) & exponents) - lowest) < among);
-  return select(q, q + residual14(a, q, b) / b, plain);
-}
-`,
-    needs: ['residual14'],
-  },
   quotient1: { code: 'fn quotient1(a: f32, b: f32) -> f32 { return quotient14(vec4<f32>(a), vec4<f32>(b)).x; }\n', needs: ['quotient14'] },
-  // C's fmod: exact, and with the dividend's sign. WGSL's % comes from a quotient that may be off by one. Each turn takes off whole divisors, as
-  // many as 16 bits can say: so the rest is a float, and at most 2⁻¹⁵ of what it was.
+  // C's fmod: exact, and with the dividend's sign, by long division in integers of 15 places a turn. WGSL's % comes from a quotient that may be off by
+  // one. Of a divisor that is no normal number nothing is left.
   cfmod: {
     code: `fn cfmod(x: f32, y: f32) -> f32 {
   let divisor = abs(y);
   var rest = abs(x);
-  for (var turn = 0u; turn < 16u && rest >= divisor; turn++) {
-    let q = quotient1(rest, divisor);
-    let times = floor(bitcast<f32>(bitcast<u32>(select(q, q * 0.99999976, q >= 65536.0)) & 0xffffff00u));
-    let left = residual14(vec4<f32>(rest), vec4<f32>(times), vec4<f32>(divisor)).x;
-    rest = select(left, left + divisor, left < 0.0);
+  let exponent_y = bitcast<u32>(divisor) >> 23u;
+  let whole_y = (bitcast<u32>(divisor) & 0x7fffffu) | 0x800000u;
+  let defined = exponent_y > 0u && !is_nan(y) && !is_nan(x) && !is_posinf(rest);
+  for (var turn = 0u; turn < 18u && defined && rest >= divisor; turn++) {
+    let exponent = bitcast<u32>(rest) >> 23u;
+    let more = max(exponent, exponent_y + 15u) - exponent_y - 15u;
+    let scaled = bitcast<f32>(bitcast<u32>(divisor) + (more << 23u));
+    let q = rest / scaled;
+    let whole = (bitcast<u32>(rest) & 0x7fffffu) | 0x800000u;
+    var left = bitcast<i32>((whole << (exponent - exponent_y - more)) - u32(q) * whole_y);
+    left = select(left, left + i32(whole_y), left < 0);
+    left = select(left, left - i32(whole_y), left >= i32(whole_y));
+    rest = f32(left) * 1.1920928955078125e-7 * bitcast<f32>((exponent_y + more) << 23u);
   }
   let signed = bitcast<f32>(bitcast<u32>(rest) | (bitcast<u32>(x) & 0x80000000u));
-  return select(nan(), signed, divisor > 0.0 && !is_nan(y) && !is_nan(x) && !is_posinf(abs(x)));
+  return select(nan(), signed, defined);
 }
 `,
-    needs: ['quotient1', 'is_nan', 'is_posinf', 'nan'],
+    needs: ['is_nan', 'is_posinf', 'nan'],
   },
   cfmod4: { code: lanes('cfmod', ['x', 'y'], 'f32', 'f32'), needs: ['cfmod'] },
   // NumPy's mod: the remainder has the divisor's sign.
