@@ -7,8 +7,8 @@ import { FEW_ROWS, fewRowsInvocations, fewRowsName, type FewRowsShape, fewRowsTa
 import type { Graph } from '../../../src/ir/graph.ts';
 import { fromNumbers } from '../../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../../src/ops/builder.ts';
-import { validatingDevice } from '../../device/helpers.ts';
 import { PROFILES } from '../../helpers/profiles.ts';
+import { expectValidKernels } from '../../helpers/valid-kernels.ts';
 
 const NVIDIA = PROFILES['NVIDIA']!;
 /** 4 bits in blocks of 32. */
@@ -57,7 +57,6 @@ describe('tactics of few rows', () => {
 
 describe('kernels of few rows', () => {
   it.each(Object.entries(PROFILES))('are valid WGSL for %s', { timeout: 60_000 }, async (_, profile) => {
-    const open = await validatingDevice();
     const calls: KernelCall[] = [];
     for (const bits of [4, undefined] as const) {
       for (const half of [false, true]) {
@@ -71,13 +70,6 @@ describe('kernels of few rows', () => {
       }
     }
     expect(calls).toHaveLength(16);
-    for (const { source } of calls) {
-      const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
-      expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`)).toEqual([]);
-      expect(source.invocations).toBeLessThanOrEqual(profile.maxInvocations);
-      expect(source.workgroupBytes).toBeLessThanOrEqual(profile.maxWorkgroupBytes);
-    }
-    open.check();
-    open.destroy();
+    await expectValidKernels(calls, profile);
   });
 });

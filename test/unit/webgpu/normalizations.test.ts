@@ -5,9 +5,9 @@ import type { LowerOptions } from '../../../src/backends/webgpu/lower/context.ts
 import { lowerGraph } from '../../../src/backends/webgpu/lower/lower.ts';
 import { elementCount, type Tensor } from '../../../src/ir/tensor.ts';
 import { newGraphBuilder } from '../../../src/ops/builder.ts';
-import { validatingDevice } from '../../device/helpers.ts';
 import { type NormalizedRows, normalizedRows } from '../../helpers/normalized-rows.ts';
 import { PROFILES } from '../../helpers/profiles.ts';
+import { expectValidKernels } from '../../helpers/valid-kernels.ts';
 
 const ROW: NormalizedRows = { op: 'RMSNormalization', rows: 1, depth: 256, columns: [64, 40], bits: 4, block: 32 };
 const NVIDIA = PROFILES['NVIDIA']!;
@@ -55,7 +55,6 @@ describe('normalizations of few rows', () => {
   });
 
   it.each(Object.entries(PROFILES))('are valid WGSL for %s', { timeout: 60_000 }, async (_, profile) => {
-    const open = await validatingDevice();
     const calls: KernelCall[] = [];
     for (const op of ['RMSNormalization', 'LayerNormalization'] as const) {
       const { graph } = normalizedRows({ ...ROW, op, rows: 3, columns: [40], biased: true });
@@ -68,13 +67,6 @@ describe('normalizations of few rows', () => {
       });
     }
     expect(calls).toHaveLength(8);
-    for (const { source, operands } of calls) {
-      const { messages } = await open.device.createShaderModule({ code: source.wgsl }).getCompilationInfo();
-      expect(messages.map(({ message, lineNum }) => `${lineNum}: ${message}`)).toEqual([]);
-      expect(operands.length).toBeLessThanOrEqual(profile.maxStorageBuffers);
-      expect(source.workgroupBytes).toBeLessThanOrEqual(profile.maxWorkgroupBytes);
-    }
-    open.check();
-    open.destroy();
+    await expectValidKernels(calls, profile);
   });
 });
