@@ -18,6 +18,8 @@
  * gets one line per result (bench/packed-fit.mjs fits the model to them), --against FILE compares with the best of an earlier such file, --wgsl FILE the shaders. --memory KB,KB,… times the
  * model's first tactic of every shape with more workgroup memory than it needs: where the time jumps, a workgroup less fits on a unit.
  * --halves stores results of bytes as halves (and reads a residual of halves), as a product before a normalization does.
+ * --normalized known or summed normalizes the rows of a matrix of halves, by sums of --sum-columns neighbours that are given or by what the kernel sees of them;
+ * --row-sums leaves such sums of the results.
  * --half-sums sums products of halves in halves, where what is right takes the rounding of as many sums as matrices are deep.
  * --cold-code runs a kernel before each that leaves nothing in the units' instruction caches, as a network does (its own time is taken off).
  * --copies N reads the weights from N places in turn, as a network does whose weights no cache holds.
@@ -61,6 +63,9 @@ const { values: flags } = parseArgs({
     halves: { type: 'boolean', default: false },
     end: { type: 'string', default: 'relu' },
     'half-sums': { type: 'boolean', default: false },
+    normalized: { type: 'string' },
+    'row-sums': { type: 'boolean', default: false },
+    'sum-columns': { type: 'string', default: '32' },
     'warm-ms': { type: 'string', default: '500' },
     'batch-ms': { type: 'string', default: '6' },
     repeats: { type: 'string', default: '20' },
@@ -163,6 +168,43 @@ function runsOf({ images, height, width, channels, kernel, stride, pad }, elemen
   };
 }
 
+/** The normalization of a matrix' rows, with the contents of what it reads: by column the sums of the weights, and by row those that are given. */
+function normalization(contents, x, w, rows, outputs, columns) {
+  const [values, weights] = [contents.get(x.id), contents.get(w.id)];
+  const depth = values.length / rows;
+  const across = packedColumns(outputs);
+  const weightSums = Float32Array.from({ length: outputs }, (_, column) => {
+    let total = 0;
+    for (let k = 0; k < depth; k++) total += float16ToNumber(weights[(Math.floor(k / 8) * across + column) * 8 + (k % 8)]);
+    return total;
+  });
+  const groups = depth / columns;
+  const given = new Float32Array(groups * rows * 2);
+  for (let at = 0; at < rows * depth; at++) {
+    const [row, group] = [Math.floor(at / depth), Math.floor((at % depth) / columns)];
+    const value = float16ToNumber(values[at]);
+    given[(group * rows + row) * 2] += value;
+    given[(group * rows + row) * 2 + 1] += value * value;
+  }
+  const [sums, pairs] = [tensor([outputs], 'f32'), tensor([groups, rows, 2], 'f32')];
+  contents.set(sums.id, weightSums);
+  contents.set(pairs.id, given);
+  const epsilon = 1e-5;
+  const total = (row, part) => {
+    let sum = 0;
+    for (let group = 0; group < groups; group++) sum += given[(group * rows + row) * 2 + part];
+    return sum / depth;
+  };
+  return {
+    spec: { epsilon, count: depth, sums: { tensor: sums, view: { offset: 0, strides: [0, 0, 0, 0, 1] } }, rowSums: flags.normalized === 'known' ? { tensor: pairs, columns } : undefined, moments: undefined },
+    tensors: [sums, pairs],
+    of(dot, row, column) {
+      const mean = total(row, 0);
+      return (dot - mean * weightSums[column]) / Math.sqrt(total(row, 1) - mean * mean + epsilon);
+    },
+  };
+}
+
 /** The specification of a shape, the contents of its tensors, and one output element in float64. */
 function problemOf(shape, element) {
   const lanes = VECTOR_ELEMENTS[element];
@@ -193,6 +235,10 @@ function problemOf(shape, element) {
     [factors.id, Float32Array.from({ length: stored }, (_, i) => scale * (1 + (i % 5) * 0.1))],
     ...(residual ? [[residual.id, noisy(stores, storedBytes(residual))]] : []),
   ]);
+  const size = images * outHeight * outWidth;
+  const summed = Number(flags['sum-columns']);
+  const normal = flags.normalized && normalization(contents, x, w, size, outputs, summed);
+  const rowSums = flags['row-sums'] ? { tensor: tensor([outputs / summed, size, 2], 'f32'), columns: summed } : undefined;
   const input = (index, dtype = 'float32') => ({ kind: 'input', index, dtype });
   const other = grid ? dequantizedExpr(input(1, grid.dtype), grid) : input(1);
   const sum = residual ? binary('add', input(0), other) : input(0);
@@ -220,6 +266,8 @@ function problemOf(shape, element) {
     extras: residual ? [{ tensor: residual, view: dense }] : [],
     epilogue: grid ? quantizedExpr(ended, grid) : ended,
     output: { tensor: out, view: dense },
+    ...(normal && { normalization: normal.spec }),
+    ...(rowSums && { rowSums }),
   };
   const number = (array, i) => (array instanceof Uint16Array ? float16ToNumber(array[i]) : array[i]);
   const sumOfRuns = (image, y, xAt, column) => {
@@ -247,7 +295,8 @@ function problemOf(shape, element) {
   };
   const expected = (row, column) => {
     const [image, y, xAt] = [Math.floor(row / (outHeight * outWidth)), Math.floor(row / outWidth) % outHeight, row % outWidth];
-    const total = (runs ? sumOfRuns : sumOfTaps)(image, y, xAt, column);
+    const taps = (runs ? sumOfRuns : sumOfTaps)(image, y, xAt, column);
+    const total = normal ? normal.of(taps, row, column) : taps;
     let value = total * (element === 'i8' ? contents.get(factors.id)[column] : scale) + contents.get(bias.id)[column];
     if (residual) {
       const raw = number(contents.get(residual.id), row * stored + column);
@@ -256,11 +305,10 @@ function problemOf(shape, element) {
     value = end.of(value);
     return grid ? Math.min(255, Math.max(0, Math.round(value / grid.scale) + grid.zero)) - 128 : value;
   };
-  const tensors = [x, w, bias, out, ...(element === 'i8' ? [factors] : []), ...(residual ? [residual] : [])];
-  const size = images * outHeight * outWidth;
+  const tensors = [x, w, bias, out, ...(element === 'i8' ? [factors] : []), ...(residual ? [residual] : []), ...(normal ? normal.tensors : []), ...(rowSums ? [rowSums.tensor] : [])];
   return {
     spec, tensors, contents, expected, stored,
-    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual, halfSums: flags['half-sums'], overlap: overlapOf(spec.a), stationary: stridedParts(spec)?.map((part) => part.depth) },
+    shape: { element, batch: 1, rows: size, columns: outputs, depth, readsRows: flags.residual, halfSums: flags['half-sums'], overlap: overlapOf(spec.a), ...(flags.normalized && { normalizes: flags.normalized }), ...(rowSums && { rowSums: summed }), stationary: stridedParts(spec)?.map((part) => part.depth) },
     flops: 2 * size * outputs * kernel * kernel * channels,
   };
 }

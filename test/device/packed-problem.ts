@@ -333,11 +333,26 @@ export function scaledProblem(images: number, pixels: number, n: number, k: numb
   return { spec, held: [a, s, b, out], expected };
 }
 
+/** Sums over whole columns of rows, and of squares, as kernels leave them: [groups, rows, 2]. */
+export function rowSumsOf(values: readonly number[], count: number, columns: number): number[] {
+  const rows = values.length / count;
+  return Array.from({ length: count / columns }, (_, group) => group).flatMap((group) =>
+    Array.from({ length: rows }, (_, row) => values.slice(row * count + group * columns, row * count + (group + 1) * columns))
+      .flatMap((own) => [own.reduce((sum, value) => sum + value, 0), own.reduce((sum, value) => sum + value * value, 0)]));
+}
+
+/** A problem whose results, which are halves, leave with sums of so many columns of their rows. */
+export function summedProblem(problem: Problem, columns: number): Problem & { readonly rowSums: Held } {
+  const { spec } = problem;
+  const rowSums = hold([spec.columns / columns, product(spec.rows), 2], 'f32', 'linear');
+  return { ...problem, spec: { ...spec, rowSums: { tensor: rowSums.tensor, columns } }, held: [...problem.held, rowSums], rowSums };
+}
+
 /**
  * A product whose left rows are normalized, y = x̂ · B: rows have means far from 0 and deviations of their own. The moments are an operand that
- * is written.
+ * is written. With `columns`, the sums of so many columns of the rows are known.
  */
-export function normalizedProblem(m: number, n: number, k: number, centers: boolean): Problem & { readonly moments: Held; readonly pairs: readonly number[] } {
+export function normalizedProblem(m: number, n: number, k: number, centers: boolean, columns?: number): Problem & { readonly moments: Held; readonly pairs: readonly number[] } {
   const values = elements('f16', m * k, 1).map((value, i) => float16ToNumber(numberToFloat16(value * (1 + (Math.floor(i / k) % 3)) + 1.5 * ((Math.floor(i / k) % 4) - 1))));
   const weights = elements('f16', n * k, 2);
   const sums = Array.from({ length: n }, (_, column) => weights.slice(column * k, (column + 1) * k).reduce((sum, value) => sum + value, 0));
@@ -351,6 +366,7 @@ export function normalizedProblem(m: number, n: number, k: number, centers: bool
   });
   const [a, b, c, s] = [hold([m, k], 'f16', 'linear', values), hold([n, k], 'f16', 'linear', weights), hold([n], 'f32', 'linear', bias), hold([n], 'f32', 'linear', sums)];
   const [moments, out] = [hold([m, 2], 'f32', 'linear'), hold([m, n], 'f16', 'linear')];
+  const rowSums = columns && hold([k / columns, m, 2], 'f32', 'linear', rowSumsOf(values, k, columns));
   const byColumn: View = { offset: 0, strides: [0, 0, 1] };
   const spec: PackedSpec = {
     label: 'normalized',
@@ -365,7 +381,7 @@ export function normalizedProblem(m: number, n: number, k: number, centers: bool
     a: { kind: 'matrix', tensor: a.tensor, view: { offset: 0, strides: [0, k / 8] } },
     b: { kind: 'rows-k-contiguous', tensor: b.tensor, view: { offset: 0, strides: [0, k / 8] } },
     bias: { tensor: c.tensor, view: byColumn },
-    normalization: { epsilon, count: k, sums: centers ? { tensor: s.tensor, view: byColumn } : undefined, moments: moments.tensor },
+    normalization: { epsilon, count: k, sums: centers ? { tensor: s.tensor, view: byColumn } : undefined, rowSums: rowSums ? { tensor: rowSums.tensor, columns: columns! } : undefined, moments: moments.tensor },
     extras: [],
     epilogue: undefined,
     output: { tensor: out.tensor, view: { offset: 0, strides: [0, n, 1] } },
@@ -377,7 +393,7 @@ export function normalizedProblem(m: number, n: number, k: number, centers: bool
     for (let d = 0; d < k; d++) sum += (values[row * k + d]! - (centers ? mean : 0)) * factor * weights[column * k + d]!;
     return 0.5 * sum + Math.fround(bias[column]!);
   });
-  return { spec, held: [a, b, c, s, moments, out], expected, moments, pairs: pairs.flat() };
+  return { spec, held: [a, b, c, s, ...(rowSums ? [rowSums] : []), moments, out], expected, moments, pairs: pairs.flat() };
 }
 
 /** A batched product of activations: B is [n, k] or [k, n]. */

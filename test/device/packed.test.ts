@@ -2,11 +2,11 @@
 import { describe, expect, it } from 'vitest';
 import type { PackedImage } from '../../src/backends/webgpu/kernels/packed/spec.ts';
 import type { PackedEngine, PackedTactic } from '../../src/backends/webgpu/tactics/packed.ts';
-import { packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
+import { leavesRowSums, packedTacticName } from '../../src/backends/webgpu/tactics/packed.ts';
 import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { noDevice, testDevice } from './helpers.ts';
 import { driftOf, fault, tactic } from './packed-checks.ts';
-import { convProblem, fewBitsProblem, kernelsOf, matmulProblem, normalizedProblem, pointwiseProblem, type ProblemOptions, readHeld, runCalls, runKernels, scaledProblem, stemProblem } from './packed-problem.ts';
+import { convProblem, fewBitsProblem, kernelsOf, matmulProblem, normalizedProblem, pointwiseProblem, type ProblemOptions, readHeld, rowSumsOf, runCalls, runKernels, scaledProblem, stemProblem, summedProblem } from './packed-problem.ts';
 import type { ConvCase } from './references.ts';
 
 const base = { strides: [1, 1], pads: [0, 0, 0, 0], dilations: [1, 1], group: 1 };
@@ -167,15 +167,51 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
     ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16, bk: 3 }],
     ['emulated', { bm: 32, sm: 16, bn: 16, bk: 8 }],
   ] as const)('rows normalized on their way: %s %o', async (engine, options) => {
-    for (const [m, n, k] of [[19, 24, 64], [48, 40, 72]] as const) {
+    for (const [m, n, k, columns] of [[19, 24, 64], [48, 40, 72], [19, 24, 64, 32], [48, 40, 72, 8], [20, 16, 960, 8]] as const) {
       for (const centers of [true, false]) {
-        const problem = normalizedProblem(m, n, k, centers);
+        const problem = normalizedProblem(m, n, k, centers, columns);
         const chosen = tactic(engine, 'f16', options);
         expect(await fault(problem, chosen)).toBeUndefined();
         const { calls } = kernelsOf(problem, chosen, PORTABLE_PROFILE);
         const written = new Float32Array((await runCalls((await testDevice()).device, calls, problem.held, problem.moments.tensor)).buffer);
         expect(Math.max(...problem.pairs.map((wanted, i) => Math.abs(written[i]! - wanted) / Math.max(1, Math.abs(wanted))))).toBeLessThan(1e-5);
       }
+    }
+  });
+
+  it.each([
+    ['lanes', {}],
+    ['lanes', { bm: 32, bn: 16, sm: 4, sn: 8, bk: 1, rounds: 2 }],
+    ['lanes', { splitK: 2, slices: 2 }],
+    ['lanes', { walk: 2 }],
+    ['emulated', { splitK: 3, bk: 1 }],
+    ['emulated', { slices: 2, bk: 4, bn: 32, sn: 16 }],
+    ['emulated', { bm: 48, sm: 16, bn: 32, sn: 16, bk: 3 }],
+    ['emulated', { bm: 32, sm: 16, bn: 32, rounds: 2, walk: 2 }],
+    ['emulated', { halfSums: true, wide: 8, slices: 2, sm: 16, bk: 4 }],
+  ] as const)('results leave with sums over their rows: %s %o', async (engine, options) => {
+    const chosen = tactic(engine, 'f16', options);
+    const { device } = await testDevice();
+    // Tails of rows and columns, operands that differ by row, and rows that are normalized themselves.
+    const problems = [
+      convProblem({ ...base, x: [3, 32, 3, 3], w: [48, 32, 1, 1] }, { element: 'f16', output: 'f16', residual: 'f16' }),
+      convProblem({ ...base, x: [2, 16, 4, 4], w: [16, 16, 3, 3], pads: [1, 1, 1, 1] }, { element: 'f16', output: 'f16' }),
+      ...(chosen.splitK > 1 || chosen.walk > 1 || chosen.halfSums ? [] : [normalizedProblem(37, 32, 64, true, 16)]),
+    ];
+    for (const problem of problems.map((given) => summedProblem(given, 16))) {
+      expect(leavesRowSums(chosen, 16)).toBe(true);
+      expect(await fault(problem, chosen)).toBeUndefined();
+      const { calls, held } = kernelsOf(problem, chosen, PORTABLE_PROFILE);
+      const { values } = readHeld(problem.spec.output.tensor, await runCalls(device, calls, held, problem.spec.output.tensor));
+      // A convolution's test tells its answers by channel, as they lie in memory last.
+      const { columns, output } = problem.spec;
+      const pixels = output.tensor.layout === 'linear' ? 1 : output.tensor.dims.slice(2).reduce((all, extent) => all * extent, 1);
+      const rows = Array.from({ length: values.length }, (_, i) => {
+        const [row, column] = [Math.floor(i / columns), i % columns];
+        return values[pixels === 1 ? i : (Math.floor(row / pixels) * columns + column) * pixels + (row % pixels)]!;
+      });
+      const sums = new Float32Array((await runCalls(device, calls, held, problem.rowSums.tensor)).buffer);
+      for (const [i, wanted] of rowSumsOf(rows, columns, 16).entries()) expect(Math.abs(sums[i]! - wanted)).toBeLessThan(1e-5 * Math.max(1, Math.abs(wanted)));
     }
   });
 

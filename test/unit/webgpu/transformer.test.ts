@@ -1,12 +1,15 @@
 /** What an encoder layer becomes for a device with matrices: seven kernels, none of which only moves data. */
 import { describe, expect, it } from 'vitest';
 import { buildPlan } from '../../../src/backends/webgpu/build.ts';
+import type { KernelCall } from '../../../src/backends/webgpu/lower/call.ts';
 import { lowerGraph } from '../../../src/backends/webgpu/lower/lower.ts';
 import { type DeviceProfile, PORTABLE_PROFILE } from '../../../src/backends/webgpu/profile.ts';
 import type { Graph } from '../../../src/ir/graph.ts';
 import { optimize } from '../../helpers/passes.ts';
+import { PROFILES } from '../../helpers/profiles.ts';
 import { sketch } from '../../helpers/rules.ts';
 import { bertLayer, vitBlock } from '../../helpers/transformer.ts';
+import { expectValidKernels } from '../../helpers/valid-kernels.ts';
 
 const NVIDIA: DeviceProfile = {
   ...PORTABLE_PROFILE,
@@ -36,12 +39,53 @@ describe('an encoder layer', () => {
     expect((await kinds(bertLayer(SHAPE), true)).filter((kind) => kind !== 'Reformat')).toEqual(BERT.filter((_, i) => i !== 3));
   });
 
-  it.each([[64, false], [8000, true]] as const)('of %i rows and many columns: a kernel of its own where it costs less than sums in every workgroup', async (rows, own) => {
-    const graph = sketch(({ b, x, w }) => {
-      const h = b.node('Add', [b.node('MatMul', [x(rows, 16), w(16, 128)], {}), w(128)], {});
-      return b.node('MatMul', [b.node('LayerNormalization', [h, w(128)], { axis: -1, epsilon: 1e-5, stash_type: 1 }), w(128, 4096)], {});
+  describe('normalizes rows before many columns', () => {
+    const graphOf = (rows: number, isProduct: boolean, depth = 16, columns = 4096): Graph =>
+      sketch(({ b, x, w }) => {
+        const h = isProduct ? b.node('Add', [b.node('MatMul', [x(rows, depth), w(depth, 128)], {}), w(128)], {}) : b.node('Neg', [x(rows, 128)], {});
+        return b.node('MatMul', [b.node('LayerNormalization', [h, w(128)], { axis: -1, epsilon: 1e-5, stash_type: 1 }), w(128, columns)], {});
+      });
+    const HALVES: DeviceProfile = { ...NVIDIA, matrixConfigs: [...NVIDIA.matrixConfigs, { element: 'f16', result: 'f16', m: 16, n: 16, k: 16 }] };
+
+    it.each([[64, false], [8000, true]] as const)('that no product made, %i of them: in a kernel of its own where it costs less than sums in every workgroup', async (rows, own) => {
+      expect((await kinds(graphOf(rows, false), true)).includes('LayerNormalization')).toBe(own);
     });
-    expect((await kinds(graph, true)).includes('LayerNormalization')).toBe(own);
+
+    it.each([[64, 4096], [8000, 256]] as const)('that a product made, %i of them before %i columns: it leaves their sums', async (rows, columns) => {
+      const { graph } = await optimize(graphOf(rows, true, 16, columns), 'webgpu');
+      const { steps } = lowerGraph(graph, NVIDIA, { half: true });
+      const products = steps.filter(({ call }) => call.source.label.startsWith('MatMul'));
+      expect(products.map(({ call }) => ['row_sums', 'given_sums'].filter((name) => call.source.wgsl.includes(`> ${name}: `)))).toEqual([['row_sums'], ['given_sums']]);
+      const sums = products[0]!.call.operands.at(-1)!;
+      expect(sums.dims).toEqual([rows < 1024 ? 4 : 2, rows, 2]);
+      expect(products[1]!.call.operands.map(({ id }) => id)).toContain(sums.id);
+    });
+
+    it.each(Object.entries(PROFILES))('and their sums, that leave with a product and with parts of a deep one are valid WGSL for %s', { timeout: 120_000 }, async (_, given) => {
+      const profile = { ...given, maxStorageBuffers: 16 };
+      const { graph } = await optimize(graphOf(24, true, 3072), 'webgpu');
+      const calls: KernelCall[] = [];
+      lowerGraph(graph, profile, {
+        half: true,
+        choose: ({ key }, candidates) => {
+          if (/by row|by sums/.test(key)) calls.push(...[...candidates.slice(0, 3), ...candidates.filter(({ name }) => name.includes('/')).slice(0, 1)].flatMap((candidate) => candidate.kernels()));
+          return candidates[0]!;
+        },
+      });
+      expect(calls.some(({ source }) => source.wgsl.includes('given_sums'))).toBe(true);
+      expect(calls.some(({ source }) => source.wgsl.includes('own_sums'))).toBe(true);
+      await expectValidKernels(calls, profile);
+    });
+
+    it('that a product made, 8000 of them before so many columns that each is normalized too often: in a kernel of its own', async () => {
+      expect(await kinds(graphOf(8000, true), true)).toContain('LayerNormalization');
+    });
+
+    it('that a product made, 8000 of them: in a kernel of its own where products could then be summed in halves', async () => {
+      const { graph } = await optimize(graphOf(8000, true, 16, 1104), 'webgpu');
+      const found = [false, true].map((halfSums) => lowerGraph(graph, HALVES, { half: true, halfSums }).layers.some(({ kind }) => kind === 'LayerNormalization'));
+      expect(found).toEqual([false, true]);
+    });
   });
 
   it('of BERT has its normalization among the nodes of the first product that reads it, and of no other', async () => {

@@ -29,12 +29,23 @@ function flatInvocations(threads: number, profile: DeviceProfile): number {
   return Math.min(wanted, profile.maxInvocations);
 }
 
-/** The entry point of `threads` threads that know nothing of each other; `body` finds its thread's number in `i`. Gives the grid. */
-export function independentThreads(module: ModuleBuilder, threads: number, profile: DeviceProfile, body: (block: Block) => void): [number, number, number] {
+/**
+ * The entry point of `threads` threads that know nothing of each other; `body` finds its thread's number in `i`. Gives the grid. `meet` is emitted
+ * behind it, where all threads of a workgroup are, those beyond the last one among them.
+ */
+export function independentThreads(
+  module: ModuleBuilder, threads: number, profile: DeviceProfile,
+  body: (block: Block) => void, meet?: (block: Block, invocations: number) => void,
+): [number, number, number] {
   const invocations = flatInvocations(threads, profile);
   const grid = foldWorkgroups(Math.ceil(threads / invocations), profile);
   module.main(invocations, (block) => {
     block.let('i', `${flatWorkgroup(grid)} * ${invocations}u + lid`);
+    if (meet) {
+      block.if(`i < ${threads}u`, body);
+      meet(block, invocations);
+      return;
+    }
     block.if(`i >= ${threads}u`, (inside) => inside.line('return'));
     body(block);
   });

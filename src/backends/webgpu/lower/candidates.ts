@@ -48,7 +48,7 @@ export function packedCandidates(given: PackedSpec, context: KernelContext, prec
   const spec = withConstants(given, context);
   const overlap = overlapOf(spec.a);
   const parts = stridedParts(spec);
-  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), normalizes: spec.normalization !== undefined, scales: spec.scaleOfA !== undefined, ...(spec.b.kind === 'few-bits' && { weightBits: spec.b.bits }), ...(overlap && { overlap }), ...(parts && { stationary: parts.map((part) => part.depth) }) };
+  const shape = { batch: product(spec.batch), rows: product(spec.rows), columns: spec.columns, depth: spec.depth, readsRows: readsRows(spec), ...(spec.normalization && { normalizes: spec.normalization.rowSums ? 'known' as const : 'summed' as const }), ...(spec.rowSums && { rowSums: spec.rowSums.columns }), scales: spec.scaleOfA !== undefined, ...(spec.b.kind === 'few-bits' && { weightBits: spec.b.bits }), ...(overlap && { overlap }), ...(parts && { stationary: parts.map((part) => part.depth) }) };
   return packedTactics({ ...shape, element: spec.element, halfSums: context.halfSums && precision === 'float16' && !spec.normalization }, context.profile).map((tactic) => ({
     name: packedTacticName(tactic, spec.element),
     scratchBytes: packedScratchBytes(shape, tactic),

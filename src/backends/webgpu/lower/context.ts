@@ -9,6 +9,7 @@ import type { EngineLayer } from '../../../engine/engine.ts';
 import type { Storage } from '../../../engine/plan.ts';
 import type { DeviceProfile } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
+import type { RowSums } from '../kernels/packed/spec.ts';
 import type { KernelCall } from './call.ts';
 import type { DeviceTensor, Layout, View } from './tensor.ts';
 
@@ -49,6 +50,8 @@ export interface LeftNormalization {
   /** The product that comes first, and the pairs (mean, 1 / deviation) by row that it writes where somebody wants them. */
   readonly first: AnyNode;
   readonly moments: DeviceTensor | undefined;
+  /** Of what is normalized, where whoever stored it left them. */
+  readonly rowSums: RowSums | undefined;
 }
 
 export interface LowerContext {
@@ -108,6 +111,10 @@ export interface LowerContext {
   take(reader: AnyNode): void;
   /** What this node has to do itself, where no kernel has written the value: it is the only reader. */
   left(id: ValueId): LeftToReader | undefined;
+  /** Sums of a value's rows, where the kernel that stored it left them. */
+  rowSums(id: ValueId): RowSums | undefined;
+  /** Tells that a kernel of this node leaves the sums of its output's rows. */
+  giveRowSums(id: ValueId, sums: RowSums): void;
   /** The normalization that this value is, where no kernel has written it: its readers do its work. */
   normalization(id: ValueId): LeftNormalization | undefined;
   /** One i32: how much there is along the bounded axis of an output (ops/bounded.ts), to be written by a kernel of this node. */

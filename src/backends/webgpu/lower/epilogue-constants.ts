@@ -6,11 +6,12 @@ import type { Expr } from '../../../ir/expr.ts';
 import { rightTensors } from '../kernels/few-bits/weights.ts';
 import type { PackedSpec } from '../kernels/packed/spec.ts';
 import { wideTensors } from '../kernels/packed/epilogue.ts';
+import { momentTensors } from '../kernels/packed/moments.ts';
 import type { LowerContext } from './context.ts';
 
 /** The specification with the numbers of its expression in a buffer; as it is where there are none, or the device has no binding left. */
 export function withConstants(spec: PackedSpec, context: Pick<LowerContext, 'profile' | 'pack'>): PackedSpec {
-  const bound = 1 + (spec.scaleOfA ? 1 : 0) + rightTensors(spec.b).length + wideTensors(spec).length + (spec.normalization?.moments ? 1 : 0);
+  const bound = 1 + (spec.scaleOfA ? 1 : 0) + rightTensors(spec.b).length + wideTensors(spec).length + (spec.normalization ? momentTensors(spec.normalization).length : 0);
   if (!spec.epilogue || spec.constants || bound >= context.profile.maxStorageBuffers) return spec;
   const values: number[] = [];
   const epilogue = lift(spec.epilogue, spec.extras.length + 1, values);

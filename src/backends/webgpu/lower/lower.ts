@@ -15,6 +15,7 @@ import { nodeCost } from '../../../ops/infer.ts';
 import { paddedBytes, type Storage, STORAGE_BYTES } from '../../../engine/plan.ts';
 import type { Unsupported } from '../../backend.ts';
 import { inputExpr, mapKernel } from '../kernels/map.ts';
+import type { RowSums } from '../kernels/packed/spec.ts';
 import { type DeviceProfile, matricesOf } from '../profile.ts';
 import type { Candidate, TacticProblem } from '../tactics/tactic.ts';
 import type { KernelCall } from './call.ts';
@@ -97,6 +98,7 @@ class ProgramBuilder implements LowerContext {
   /** Nodes whose work their one reader does, by the value that no kernel writes. */
   readonly #left = new Map<ValueId, LeftToReader>();
   readonly #normalizations = new Map<ValueId, LeftNormalization>();
+  readonly #rowSums = new Map<ValueId, RowSums>();
   /** Nodes whose work was done with one before them, by that one. */
   readonly #taken = new Map<AnyNode, AnyNode>();
   readonly #lengths = new Map<ValueId, DeviceTensor>();
@@ -266,6 +268,14 @@ class ProgramBuilder implements LowerContext {
 
   normalization(id: ValueId): LeftNormalization | undefined {
     return this.#normalizations.get(id);
+  }
+
+  rowSums(id: ValueId): RowSums | undefined {
+    return this.#rowSums.get(id);
+  }
+
+  giveRowSums(id: ValueId, sums: RowSums): void {
+    this.#rowSums.set(id, sums);
   }
 
   take(reader: AnyNode): void {

@@ -2,6 +2,7 @@
 import { type DeviceProfile, matricesOf } from '../profile.ts';
 import {
   fewestRounds,
+  leavesRowSums,
   matrixSubgroup,
   type MatrixShape,
   momentsBytes,
@@ -200,6 +201,7 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
       // Wide ends were measured to help bytes and sums of halves.
       (tactic.wide === 4 || tactic.halfSums || problem.element === 'i8') &&
       (!problem.normalizes || normalizable(tactic, profile)) &&
+      (!problem.rowSums || leavesRowSums(tactic, problem.rowSums)) &&
       problem.batch * tactic.splitK <= profile.maxWorkgroupsPerDimension &&
       (tactic.splitK === 1 || problem.depth >= tactic.splitK * tactic.bk * 2) &&
       // What is loaded far ahead waits in registers, or not at all.

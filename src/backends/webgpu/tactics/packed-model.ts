@@ -53,6 +53,8 @@ export interface PackedModel {
   /** Halves of a vector from few bits, and halves that are multiplied by their factors. */
   readonly unpack: number;
   readonly scale: number;
+  /** Sums over a vector of halves, of its elements and of their squares. */
+  readonly sum: number;
   readonly dispatch: number;
   /** Of all units. */
   readonly partialBytes: number;
@@ -83,6 +85,7 @@ export const H200: PackedModel = {
   lateOperands: 300,
   unpack: 0.08,
   scale: 0.3,
+  sum: 0.3,
   dispatch: 3500,
   partialBytes: 5000,
 };
@@ -160,7 +163,7 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   const copies = slide ? leftLoads(tactic) * (slideCopies(slide) - 1) : 0;
   const staging = ((readers * (stationary ? sn : sm + sn) * bk + staged + copies) * 16) / model.tileBytes;
   const loads = (leftLoads(tactic) * (stationary ? 1 / walk : 1) * 16 + bn * bk * rightBytes(problem)) / model.unitL2Bytes;
-  const unpacking = (problem.weightBits === undefined ? 0 : bn * bk * model.unpack) + (problem.scales ? bm * bk * model.scale : 0);
+  const unpacking = (problem.weightBits === undefined ? 0 : bn * bk * model.unpack) + (problem.scales ? bm * bk * model.scale : 0) + (problem.normalizes === 'summed' ? bm * bk * model.sum : 0);
   const longest = Math.max(products, staging, loads, unpacking);
   const busyBlock = longest + 0.3 * (products + staging + loads + unpacking - longest);
   const barriers = blocks === 1 ? 1 : 3 - buffers;
@@ -176,7 +179,7 @@ function workgroupNs(problem: PackedProblem, tactic: PackedTactic, model: Packed
   const banks = (halfSums ? 2 * slices : 4 * (slices + wide / 4 - 1)) / model.tileBytes;
   const results = bm * bn * (model.result[element] * (halfSums ? model.halfResult : wide > 4 ? model.wideResult : 1) + banks + (problem.readsRows ? model.operand[element] * (stationary ? model.nextOperand : 1) : 0));
   const late = problem.readsRows && ((bm * bn) / packedInvocations(tactic)) * (16 / VECTOR_ELEMENTS[element]) > EARLY_BYTES;
-  const waits = late ? rounds * model.lateOperands : 0;
+  const waits = (late ? rounds * model.lateOperands : 0) + (problem.rowSums ? rounds * 2 * model.barrier : 0);
   const tile = blocks * block + rounds * model.round + waits + results * idle;
   return { alone: model.beginning + (walk - 1) * model.restart + walk * tile, busy: walk * (blocks * busyBlock + results + waits) };
 }

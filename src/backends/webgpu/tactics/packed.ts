@@ -91,8 +91,10 @@ export interface PackedProblem extends MatmulShape {
   readonly readsRows?: boolean;
   /** Sums may be halves, see {@link PackedTactic.halfSums}. */
   readonly halfSums?: boolean;
-  /** Rows of the left matrix are normalized: a workgroup has to see them whole, and keeps a pair of f32 for each. */
-  readonly normalizes?: boolean;
+  /** Rows of the left matrix are normalized: a workgroup keeps a pair of f32 for each, which it knows before, or sums up from what it loads. */
+  readonly normalizes?: 'known' | 'summed';
+  /** Columns of which the sums over rows leave with the results, see {@link leavesRowSums}. */
+  readonly rowSums?: number;
   /** Rows of the left matrix are multiplied by factors before they are staged. */
   readonly scales?: boolean;
   /** Bits of a weight, where those of the right matrix become halves as they are staged. */
@@ -239,6 +241,11 @@ export function packedWorkgroupBytes(tactic: PackedTactic): number {
 /** Workgroup memory of a tile whose rows are normalized, beside {@link packedWorkgroupBytes}: a pair of f32 for each. */
 export function momentsBytes({ bm }: Pick<PackedTactic, 'bm'>): number {
   return bm * 8;
+}
+
+/** Whether a tile's results can leave with sums of so many columns of a row: each point has a place in the slab, and no tile has a part of them. */
+export function leavesRowSums({ bn, wide, stationary, halfSums }: PackedTactic, columns: number): boolean {
+  return bn % columns === 0 && !stationary && (!halfSums || wide === 8);
 }
 
 /** Columns of partial results as stored between the two kernels of a split product. */

@@ -16,7 +16,7 @@ export type HelperName =
   | FewBitsHelper
   | 'inf' | 'nan' | 'is_nan' | 'is_nan4' | 'is_posinf' | 'is_posinf4' | 'is_neginf' | 'is_neginf4' | 'erf1' | 'erf14' | 'erf_half' | 'erf_half4' | 'erf_byte' | 'erf_byte4' | 'exp_half' | 'exp_half4' | 'tanh1' | 'tanh14'
   | 'pow1' | 'pow14' | 'irem' | 'irem4' | 'imod' | 'imod4' | 'quotient1' | 'quotient14' | 'cfmod' | 'cfmod4' | 'fmodf' | 'fmodf4' | 'ipow' | 'ipow4' | 'asinh1' | 'asinh14' | 'acosh1' | 'acosh14' | 'atanh1' | 'atanh14'
-  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'round_bfloat16' | 'round_bfloat164' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'scale_halves' | 'half_moments';
+  | 'exp1' | 'exp14' | 'log1' | 'log14' | 'finite1' | 'finite14' | 'softmax_sum' | 'softmax_sum4' | 'quarters4' | 'sin1' | 'sin14' | 'cos1' | 'cos14' | 'tan1' | 'tan14' | 'round_bfloat16' | 'round_bfloat164' | 'half_at' | 'halves_to_f32' | 'f32_to_halves' | 'split_halves' | 'scale_halves' | 'half_moments' | 'stored_moments';
 
 export const HELPERS: { readonly [K in HelperName]: Helper } = {
   ...FEW_BITS_HELPERS,
@@ -59,6 +59,17 @@ export const HELPERS: { readonly [K in HelperName]: Helper } = {
   let d = unpack2x16float(words.w);
   let sum = (a + b) + (c + d);
   return vec2<f32>(sum.x + sum.y, (dot(a, a) + dot(b, b)) + (dot(c, c) + dot(d, d)));
+}
+`,
+    needs: [],
+  },
+  // The same of four floats as halves hold them.
+  stored_moments: {
+    code: `fn stored_moments(values: vec4<f32>) -> vec2<f32> {
+  let a = unpack2x16float(pack2x16float(values.xy));
+  let b = unpack2x16float(pack2x16float(values.zw));
+  let sum = a + b;
+  return vec2<f32>(sum.x + sum.y, dot(a, a) + dot(b, b));
 }
 `,
     needs: [],

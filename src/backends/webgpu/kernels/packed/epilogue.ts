@@ -19,7 +19,7 @@ function wideOperands(spec: WideSpec): PackedOperand[] {
 
 /** The tensors in the order in which {@link WideEpilogue} binds them. */
 export function wideTensors(spec: WideSpec): DeviceTensor[] {
-  return [...wideOperands(spec).map(({ tensor }) => tensor), ...(spec.constants ? [spec.constants] : [])];
+  return [...wideOperands(spec).map(({ tensor }) => tensor), ...(spec.constants ? [spec.constants] : []), ...(spec.rowSums ? [spec.rowSums.tensor] : [])];
 }
 
 /**
@@ -56,7 +56,7 @@ export class WideEpilogue {
   readonly #hoisted = new Map<WideOperand, readonly string[]>();
   #constants: readonly string[] | undefined;
 
-  /** Binds bias, column scale, extras, output and constants, in this order, after whatever the module has bound. */
+  /** Binds bias, column scale, extras, output, constants and sums of rows, in this order, after whatever the module has bound. */
   constructor(module: ModuleBuilder, spec: WideSpec, most?: ColumnWidth) {
     this.#spec = spec;
     this.#module = module;
@@ -69,6 +69,9 @@ export class WideEpilogue {
     this.#range = rangeOf(spec.epilogue);
     for (const [i, operand] of placed.entries()) bindOperand(module, operand, i === placed.length - 1 ? 'read_write' : 'read');
     if (spec.constants) module.storage('constants', 'f32', 4, storedBytes(spec.constants) / 16, 'read');
+    if (!spec.rowSums) return;
+    module.helper('stored_moments');
+    module.storage('row_sums', 'f32', 2, storedBytes(spec.rowSums.tensor) / 8, 'read_write');
   }
 
   /** Emits the loads of the expression's numbers, and gives a register for each. */
@@ -119,9 +122,9 @@ export class WideEpilogue {
     return decodeIndex(batch, this.#batchExtents).map((code, axis) => block.let(`${prefix}${axis}`, code));
   }
 
-  /** Emits the work on the accumulators (vec4<f32>, four columns each) and the store. */
-  finish(block: Block, name: string, loaded: Fetched, batch: string, row: string, column: string, accumulators: readonly string[]): void {
-    const { normalization, epilogue, columns, storedColumns, output } = this.#spec;
+  /** Emits the work on the accumulators (vec4<f32>, four columns each) and the store. Gives what the point adds to its row's sums, where these are wanted. */
+  finish(block: Block, name: string, loaded: Fetched, batch: string, row: string, column: string, accumulators: readonly string[]): string | undefined {
+    const { normalization, epilogue, columns, storedColumns, output, rowSums } = this.#spec;
     const point = this.#pointOf(block, `${name}_p`, batch, row, column);
     const inputs = loaded.map((convert) => convert(block));
     const constants = this.#constants ?? this.#loadConstants(block, `${name}_k`);
@@ -137,6 +140,7 @@ export class WideEpilogue {
       return encode(block, `${name}_y${group}`, result, this.#tail, this.#range, output, inside);
     });
     storeOperand(block, this.#placed.at(-1)!, point, results, storedColumns, this.width);
+    return rowSums && results.map((result) => `stored_moments(${result})`).join(' + ');
   }
 
   /** The place of a normalization's sums among the operands: behind bias and column scale. */

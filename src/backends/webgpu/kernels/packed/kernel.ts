@@ -18,7 +18,7 @@ import { type Engine, type Geometry, geometryOf } from './engine.ts';
 import { fewBitStage } from './few-bits.ts';
 import { engineOf } from './engines.ts';
 import { WideEpilogue, wideTensors } from './epilogue.ts';
-import { RowMoments } from './moments.ts';
+import { momentTensors, rowMoments } from './moments.ts';
 import { EpilogueSink, PartialSink, Results } from './results.ts';
 import { imageSource, matrixSource, type RowPart, rowStage, type SourceBlocks, type Stage, type StageShape } from './rows.ts';
 import { scaledStage } from './scaled.ts';
@@ -52,7 +52,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   const engine = engineOf(geometry);
   const [a, b] = stagesOf(spec, geometry, engine);
   for (const stage of [a, b]) stage.bind(module);
-  const sums = spec.normalization && new RowMoments(module, spec.normalization, leftShape(spec, geometry), product(spec.rows));
+  const moments = spec.normalization && rowMoments(module, spec.normalization, leftShape(spec, geometry));
   const sink = parts ? new PartialSink(module, spec, parts) : new EpilogueSink(module, spec, tactic);
   engine.declare(module);
   module.workgroup('tile', 'u32', 4, packedWorkgroupBytes(tactic) / 16);
@@ -67,15 +67,16 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
     block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
     if (tactic.splitK > 1) block.let('part', `wid.z % ${tactic.splitK}u`);
-    const product = new Product(block, spec, geometry, engine, [sums ? sums.watch(a) : a, b], `${flat} / ${columnTiles}u`);
+    const product = new Product(block, spec, geometry, engine, [moments ? moments.watch(a) : a, b], `${flat} / ${columnTiles}u`);
     const results = new Results(spec, geometry, engine, sink);
     engine.begin(block);
     product.load(block);
     results.load(block, tactic.walk === 1 ? 'let' : 'var');
+    moments?.begin(block);
     if (tactic.walk > 1) emitWalk(block, tactic, rowTiles, engine, product, results);
     else {
       product.multiply(block);
-      sums?.finish(block);
+      moments?.finish(block);
       results.hoist(block);
       results.emit(block);
     }
@@ -84,7 +85,7 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
   const ends = parts ? [parts] : wideTensors(spec);
   return {
     source: module.finish(),
-    operands: [...a.tensors, ...b.tensors, ...(spec.normalization?.moments ? [spec.normalization.moments] : []), ...ends],
+    operands: [...a.tensors, ...b.tensors, ...(spec.normalization ? momentTensors(spec.normalization) : []), ...ends],
     workgroups: [grid[0], grid[1], product(spec.batch) * tactic.splitK],
     tactic: name,
   };
@@ -302,11 +303,24 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
   const [stored, vectors] = [Math.ceil(spec.storedColumns / width), partialColumns(spec.columns) / 4];
   const [rows, batches] = [product(spec.rows), product(spec.batch)];
   const threads = batches * rows * stored;
-  const workgroups = independentThreads(module, threads, profile, (block) => {
+  const place = (block: Block): void => {
     block.let('column', `(i % ${stored}u) * ${width}u`);
     block.let('line', `i / ${stored}u`);
     block.let('row', `line % ${rows}u`);
     block.let('batch', `line / ${rows}u`);
+  };
+  const { rowSums } = spec;
+  const meet = (block: Block, invocations: number): void => {
+    const together = rowSums!.columns / width;
+    module.workgroup('own_sums', 'f32', 2, invocations);
+    block.line('workgroupBarrier()');
+    block.if(`(i < ${threads}u) & (lid % ${together}u == 0u)`, (inside) => {
+      place(inside);
+      inside.line(`row_sums[column / ${rowSums!.columns}u * ${rows}u + row] = ${Array.from({ length: together }, (_, n) => `own_sums[lid + ${n}u]`).join(' + ')}`);
+    });
+  };
+  const add = (block: Block): void => {
+    place(block);
     const fetched = epilogue.fetch(block, 'end', 'batch', 'row', 'column');
     const sums = Array.from({ length: width / 4 }, (_, group) => {
       // Padding columns beyond the partial results' own repeat the last ones; the epilogue masks them.
@@ -314,7 +328,9 @@ function reduceKernel(spec: PackedSpec, { splitK }: PackedTactic, profile: Devic
       const terms = Array.from({ length: splitK }, (_unused, part) => `parts[${vector} + ${part * batches * rows * vectors}u]`);
       return block.let(`s${group}`, type === 'i32' ? `vec4<f32>(${terms.join(' + ')})` : terms.join(' + '));
     });
-    epilogue.finish(block, 'end', fetched, 'batch', 'row', 'column', sums);
-  });
+    const part = epilogue.finish(block, 'end', fetched, 'batch', 'row', 'column', sums);
+    if (part !== undefined) block.line(`own_sums[lid] = ${part}`);
+  };
+  const workgroups = independentThreads(module, threads, profile, add, rowSums && meet);
   return { source: module.finish(), operands: [parts, ...wideTensors(spec)], workgroups };
 }

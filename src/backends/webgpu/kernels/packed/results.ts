@@ -1,6 +1,7 @@
 /**
  * How a tile's results leave: from accumulators to a slab in workgroup memory, and from there, several neighbouring columns at a
- * time, to the fused end or to the partial results of a split depth.
+ * time, to the fused end or to the partial results of a split depth. Sums over rows of what the fused end stores are gathered in the slab, where
+ * each point's part takes the place of its own results.
  *
  * Where the tile's width allows it, an invocation stays in its columns: what belongs to a column (bias, scale) is loaded once per
  * tile. Neighbouring invocations have neighbouring columns, so that a subgroup writes whole lines of memory.
@@ -20,23 +21,28 @@ interface Sink {
   readonly columns: number;
   /** Bytes that one result needs of operands that differ from row to row. */
   readonly rowBytes: number;
+  /** Whether points give parts of their rows' sums. */
+  readonly sumsRows: boolean;
   /** Emits the loads of what belongs to a column. */
   hoist(block: Block, column: string): void;
   /** Emits the loads of a point's operands; `name` begins what is named for it. */
   fetch(block: Block, name: string, row: string, column: string, how: Assignment): Fetched;
-  finish(block: Block, name: string, fetched: Fetched, row: string, column: string, accumulators: readonly string[]): void;
+  /** Gives what the point adds to its row's sums, where these are wanted. */
+  finish(block: Block, name: string, fetched: Fetched, row: string, column: string, accumulators: readonly string[]): string | undefined;
 }
 
 /** The fused end. */
 export class EpilogueSink implements Sink {
   readonly width: number;
   readonly columns: number;
+  readonly sumsRows: boolean;
   readonly #epilogue: WideEpilogue;
 
   constructor(module: ModuleBuilder, spec: PackedSpec, { wide }: PackedTactic) {
     this.#epilogue = new WideEpilogue(module, spec, wide);
     this.width = this.#epilogue.width;
     this.columns = Math.max(spec.columns, spec.storedColumns);
+    this.sumsRows = spec.rowSums !== undefined;
   }
 
   hoist(block: Block, column: string): void {
@@ -51,8 +57,8 @@ export class EpilogueSink implements Sink {
     return this.#epilogue.fetch(block, name, 'batch', row, column, how);
   }
 
-  finish(block: Block, name: string, fetched: Fetched, row: string, column: string, accumulators: readonly string[]): void {
-    this.#epilogue.finish(block, name, fetched, 'batch', row, column, accumulators);
+  finish(block: Block, name: string, fetched: Fetched, row: string, column: string, accumulators: readonly string[]): string | undefined {
+    return this.#epilogue.finish(block, name, fetched, 'batch', row, column, accumulators);
   }
 }
 
@@ -60,6 +66,7 @@ export class EpilogueSink implements Sink {
 export class PartialSink implements Sink {
   readonly width = 4;
   readonly rowBytes = 0;
+  readonly sumsRows = false;
   readonly columns: number;
   readonly #rows: number;
   readonly #batches: number;
@@ -79,7 +86,7 @@ export class PartialSink implements Sink {
     return [];
   }
 
-  finish(block: Block, _name: string, _fetched: Fetched, row: string, column: string, accumulators: readonly string[]): void {
+  finish(block: Block, _name: string, _fetched: Fetched, row: string, column: string, accumulators: readonly string[]): undefined {
     const line = `((part * ${this.#batches}u + batch) * ${this.#rows}u + ${row}) * ${this.columns / 4}u`;
     block.line(`parts[${line} + ${column} / 4u] = bitcast<vec4<u32>>(${accumulators[0]})`);
   }
@@ -169,6 +176,7 @@ export class Results {
         if (!loaded) this.#emitRound(block, `${round}u`, `r${round}_`);
         else {
           this.#finish(block, this.#placesOf(block, 'tile_row', `${round}u`, `s${round}_`), loaded[round]!);
+          this.#gatherRows(block, `${round}u`);
           if (next) block.if(next.exists, (inside) => this.#fetchNext(inside, next, round));
         }
       }
@@ -193,6 +201,34 @@ export class Results {
 
   /** Emits one round's way from the slab to the sink. */
   #emitRound(block: Block, round: string, prefix: string): void {
+    this.#emitPoints(block, round, prefix);
+    this.#gatherRows(block, round);
+  }
+
+  /** Emits the sums over whole groups of columns of what a round's points left in the slab, and their stores. Ends with the slab still read. */
+  #gatherRows(block: Block, round: string): void {
+    const { rowSums, columns } = this.#spec;
+    if (!rowSums || !this.#sink.sumsRows) return;
+    const { tactic: { bn }, slab, threads } = this.#geometry;
+    const { run } = this.#engine;
+    const rows = product(this.#spec.rows);
+    const across = bn / rowSums.columns;
+    block.line('workgroupBarrier()');
+    block.for('sum', 'lid', `${slab.rows * across}u`, `${threads}u`, (loop) => {
+      // Neighbouring invocations have neighbouring rows, as whoever reads the sums has.
+      loop.let('sum_row', `sum % ${slab.rows}u`);
+      loop.let('sum_group', `sum / ${slab.rows}u`);
+      loop.let('row', `tile_row + (sum_row / ${run.rows}u) * ${run.step}u + sum_row % ${run.rows}u + ${round} * ${run.rows}u`);
+      loop.let('group', `tile_column / ${rowSums.columns}u + sum_group`);
+      loop.let('first', `sum_row * ${slab.pitch}u + sum_group * ${rowSums.columns / slab.columns}u`);
+      loop.if(`(row < ${rows}u) & (group < ${columns / rowSums.columns}u)`, (inside) => {
+        const parts = Array.from({ length: rowSums.columns / this.#sink.width }, (_, i) => `bitcast<vec2<f32>>(tile[first + ${(i * this.#sink.width) / slab.columns}u].xy)`);
+        inside.line(`row_sums[group * ${rows}u + row] = ${parts.join(' + ')}`);
+      });
+    });
+  }
+
+  #emitPoints(block: Block, round: string, prefix: string): void {
     const { threads, slab } = this.#geometry;
     const { rowStep, points, together } = this.#share;
     const both = (inside: Block, places: readonly Place[]): void => this.#finish(inside, places, this.#fetch(inside, places, 'let'));
@@ -250,7 +286,10 @@ export class Results {
         ...(guards ? [`(${row} < ${rows}u)`] : []),
         ...(covers(this.#sink, tactic) ? [] : [`(${column} < ${this.#sink.columns}u)`]),
       ].join(' & ');
-      const finish = (then: Block): void => this.#sink.finish(then, name, fetched[i]!, row, column, sums[i] ?? sumsOf(then, place));
+      const finish = (then: Block): void => {
+        const part = this.#sink.finish(then, name, fetched[i]!, row, column, sums[i] ?? sumsOf(then, place));
+        if (part !== undefined) then.line(`tile[${place.vector}] = vec4<u32>(bitcast<vec2<u32>>(${part}), 0u, 0u)`);
+      };
       if (inside === '') finish(block);
       else block.if(inside, finish);
     }

@@ -96,9 +96,19 @@ export interface PackedOperand extends EpilogueOperand {
 }
 
 /**
+ * Sums over rows of halves, by whole `columns` neighbours: pairs (Σ x, Σ x²) as [columns of the matrix / `columns`, rows], f32. The product that
+ * stores the rows leaves them, for products that normalize these rows. Of one matrix, whose columns are whole multiples.
+ */
+export interface RowSums {
+  readonly tensor: DeviceTensor;
+  readonly columns: number;
+}
+
+/**
  * The rows of a left matrix of halves are normalized: what is multiplied is (row − mean) / √(variance + ε), or row / √(mean of squares + ε)
- * where there are no sums. The kernel multiplies rows as they are and corrects the sums by what it saw of the rows on their way; a factor by
- * depth belongs into B, a summand's product into the bias. Legal without split depth, walks and slides.
+ * where there are no sums. The kernel multiplies rows as they are and corrects the sums by the rows' moments, which it takes from `rowSums`, or
+ * from what it sees of the rows on their way; a factor by depth belongs into B, a summand's product into the bias. Legal without split depth,
+ * walks and slides.
  */
 export interface RowNormalization {
   readonly epsilon: number;
@@ -106,6 +116,7 @@ export interface RowNormalization {
   readonly count: number;
   /** Σ_k B[k, column], f32. */
   readonly sums: EpilogueOperand | undefined;
+  readonly rowSums: RowSums | undefined;
   /** Where pairs (mean, 1 / √(variance + ε)) of all rows are written, f32. */
   readonly moments: DeviceTensor | undefined;
 }
@@ -128,6 +139,8 @@ export interface PackedSpec extends EpilogueSpec {
   /** Numbers (f32) that the expression has as inputs after the extras, so that layers which differ in nothing else share their code. */
   readonly constants?: DeviceTensor | undefined;
   readonly output: PackedOperand;
+  /** Of the results as they are stored, which are halves. Legal where {@link leavesRowSums} says so. */
+  readonly rowSums?: RowSums | undefined;
 }
 
 /** What the end of a kernel needs to know: all but the two matrices. */

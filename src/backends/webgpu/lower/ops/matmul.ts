@@ -6,14 +6,15 @@ import { type Dims, elementCount, float16ToNumber, numberToFloat16 } from '../..
 import type { EpilogueOperand, EpilogueSpec } from '../../kernels/epilogue.ts';
 import type { ColumnOperand } from '../../kernels/column-loader.ts';
 import { packedBytes, packHalf, packSplit, splitShape, type WeightAt } from '../../kernels/packed/pack.ts';
-import { packedColumns, type PackedLeft, type PackedRight, type RowNormalization } from '../../kernels/packed/spec.ts';
+import { packedColumns, type PackedLeft, type PackedRight, type RowNormalization, type RowSums } from '../../kernels/packed/spec.ts';
 import { matrixRows } from '../../kernels/row-loader.ts';
 import type { FewRowsNormalization } from '../../kernels/row-scales.ts';
+import type { MatmulShape } from '../../tactics/matmul.ts';
 import { type Candidate, productProblem } from '../../tactics/tactic.ts';
 import { FEW_BESIDE_MATRICES, fewRowsCandidates, hasMatrices, packedCandidates, tiledCandidates } from '../candidates.ts';
 import { asStored, constantArray } from '../constants.ts';
 import type { LeftNormalization, LowerContext, Lowering, LoweringTable } from '../context.ts';
-import { fewRowsNormalization, normalizedElements, type Operand, withOperands } from '../normalizations.ts';
+import { fewRowsNormalization, normalizedElements, type Operand, wantedRowSums, withOperands } from '../normalizations.ts';
 import { inUnits } from '../space.ts';
 import { floatReason } from '../support.ts';
 import { broadcastView, channelAlignment, type DeviceTensor, rowMajorStrides, type View, viewOf } from '../tensor.ts';
@@ -30,6 +31,8 @@ export interface Product {
   readonly transB: boolean;
   readonly epilogue: Expr | undefined;
   readonly output: DeviceTensor;
+  /** To be left by the product's kernels, if they can. */
+  readonly rowSums?: RowSums | undefined;
 }
 
 /** A product of a node's own inputs. */
@@ -48,7 +51,9 @@ function nodeProduct(node: Node<OpKind>, options: Pick<Product, 'alpha' | 'beta'
   if (!packed) return lowerProduct({ ...product, b: matrixOperand(b, context) }, context, few);
   const shape = shapeOf(product.a.dims, context.type(b).dims, options.transA, options.transB);
   const columns = { tensor: packed, view: { offset: 0, strides: [...shape.batch.map(() => 0), packed.dims[1]!, 1] } };
-  multiply(product, shape, { columns, weights: context.half || context.split ? packedWeights(b, options.transB, context) : undefined, few }, context);
+  const rowSums = wantedRowSums(node, output, context);
+  const leaves = multiply({ ...product, rowSums }, shape, { columns, weights: context.half || context.split ? packedWeights(b, options.transB, context) : undefined, few }, context);
+  if (leaves) context.giveRowSums(node.outputs[0]!, rowSums!);
 }
 
 /** The expression and its operands; what is a normalization without a kernel is computed by the expression. */
@@ -64,7 +69,7 @@ export function endOf(epilogue: Expr | undefined, extras: readonly ValueId[], co
 
 /** (x̂ · scale + bias) · w = x̂ · (scale · w) + bias · w, where the kernel normalizes x. */
 function normalizedProduct(node: Node<OpKind>, given: Omit<Product, 'a' | 'b' | 'c'>, normalization: LeftNormalization, context: LowerContext): void {
-  const { source, count, epsilon, centers, first, moments } = normalization;
+  const { source, count, epsilon, centers, first, moments, rowSums } = normalization;
   const [weightsId, c = ''] = node.inputs.slice(1) as [string, string?];
   const matrix = context.constant(weightsId)!;
   const shape = shapeOf(source.dims, matrix.dims, false, given.transB);
@@ -88,10 +93,12 @@ function normalizedProduct(node: Node<OpKind>, given: Omit<Product, 'a' | 'b' | 
   const product = {
     ...given,
     a: source,
+    rowSums: wantedRowSums(node, given.output, context),
     beta: 1,
     c: added || bias ? byColumn(`bias ${c} ${alpha} ${beta}`, (column) => (added ? beta * added[column]! : 0) + (bias ? alpha * overDepth((k) => bias[k]! * at(k, column)) : 0)) : undefined,
   };
-  multiply(product, shape, { weights, normalization: { epsilon, count, sums, moments: first === node ? moments : undefined } }, context);
+  const leaves = multiply(product, shape, { weights, normalization: { epsilon, count, sums, rowSums, moments: first === node ? moments : undefined } }, context);
+  if (leaves) context.giveRowSums(node.outputs[0]!, product.rowSums!);
 }
 
 /** An operand as it lies, where its rows are contiguous; a copy elsewhere: every element is read many times. Inputs of the network become halves where the build has them. */
@@ -165,7 +172,7 @@ export function lowerProduct(product: Product, context: ProductContext, few?: Fe
 interface Right {
   readonly columns?: ColumnOperand;
   readonly weights?: PackedRight | undefined;
-  readonly normalization?: { readonly epsilon: number; readonly count: number; readonly sums: DeviceTensor | undefined; readonly moments: DeviceTensor | undefined };
+  readonly normalization?: Omit<RowNormalization, 'sums'> & { readonly sums: DeviceTensor | undefined };
   /** Of a left matrix that kernels of few rows normalize. */
   readonly few?: FewRowsNormalization | undefined;
 }
@@ -198,30 +205,47 @@ export function frameOf(product: Omit<Product, 'b'>, shape: Shape, isShared: boo
 /** Kernels of few rows to try beside others. */
 const MOST_FEW = 6;
 
-function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization, few: normalized }: Right, context: ProductContext): void {
+/** Gives whether the product's kernels leave the sums of its rows that are wanted. */
+function multiply(product: Omit<Product, 'b'>, shape: Shape, { columns, weights, normalization, few: normalized }: Right, context: ProductContext): boolean {
   const isShared = !columns || columns.view.strides.slice(0, -2).every((stride) => stride === 0);
   const { end, axes, problem, left, operand, isTall } = frameOf(product, shape, isShared);
   const { depth } = shape;
   if (!columns) {
-    const { epsilon, count, sums, moments } = normalization!;
-    const packed = { ...end, normalization: { epsilon, count, sums: sums && operand(sums), moments } };
-    context.choose(productProblem(`${end.label} normalized`, 'f16', problem), halfProduct(packed, product.a, left, weights, depth, context));
-    return;
+    const { sums } = normalization!;
+    const packed = { ...end, normalization: { ...normalization!, sums: sums && operand(sums) } };
+    const label = `${end.label} normalized${normalization!.rowSums ? ' by sums' : ''}`;
+    const candidates = (whole: ProductEnd): Candidate[] => halfProduct(whole, product.a, left, weights, depth, context);
+    if (chooseSumming(label, packed, problem, candidates, product.rowSums, context)) return true;
+    context.choose(productProblem(label, 'f16', problem), candidates(packed));
+    return false;
   }
   const b = isTall ? { ...columns, view: { offset: columns.view.offset, strides: [0, ...columns.view.strides.slice(-2)] } } : columns;
   const spec = { ...end, depth, a: matrixRows({ tensor: product.a, ...axes, depth, view: left }), b };
   if (normalized) {
     context.choose(productProblem(`${end.label} normalized by row`, context.half ? 'f16' : 'f32', problem), fewRowsCandidates({ ...spec, normalization: normalized }, problem, context));
-    return;
+    return false;
   }
+  const half = (whole: ProductEnd): Candidate[] => halfProduct(whole, product.a, left, weights ?? halfColumns(b, depth), depth, context);
+  if (chooseSumming(end.label, end, problem, half, product.rowSums, context)) return true;
   const tiled = tiledCandidates(spec, problem, context);
-  const halves = context.split ? splitProduct(end, product.a, left, weights, depth, context) : halfProduct(end, product.a, left, weights ?? halfColumns(b, depth), depth, context);
+  const halves = context.split ? splitProduct(end, product.a, left, weights, depth, context) : half(end);
   const few = problem.rows <= FEW_BESIDE_MATRICES ? fewRowsCandidates(spec, problem, context).slice(0, MOST_FEW) : [];
   const candidates = hasMatrices(context.profile, 'f16') ? [...halves.slice(0, 1), ...few, ...halves.slice(1), ...tiled] : [...few, ...tiled, ...halves];
   context.choose(productProblem(end.label, context.half && halves.length > 0 ? 'f16' : 'f32', problem), candidates);
+  return false;
 }
 
-export type ProductEnd = EpilogueSpec & { readonly label: string; readonly normalization?: RowNormalization };
+/** Chooses among the kernels that leave the wanted sums of rows; gives whether there are such. */
+function chooseSumming(
+  label: string, end: ProductEnd, problem: MatmulShape,
+  candidates: (end: ProductEnd) => Candidate[], rowSums: RowSums | undefined, context: ProductContext,
+): boolean {
+  const summing = rowSums && problem.batch === 1 ? candidates({ ...end, rowSums }) : [];
+  if (summing.length > 0) context.choose(productProblem(`${label} summed by row`, 'f16', problem), summing);
+  return summing.length > 0;
+}
+
+export type ProductEnd = EpilogueSpec & { readonly label: string; readonly normalization?: RowNormalization; readonly rowSums?: RowSums };
 
 /** On halves, where both operands lie in whole vectors. */
 function halfProduct(end: ProductEnd, tensor: DeviceTensor, view: View, b: PackedRight | undefined, depth: number, context: ProductContext): Candidate[] {
