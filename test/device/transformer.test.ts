@@ -72,6 +72,18 @@ describe.skipIf(noDevice)('encoder layers (skipped without SwiftShader)', () => 
     expect(normalizing).toBeGreaterThan(10);
   });
 
+  it('random networks of rows whose widths are whole groups of columns, in halves: sums of rows come from the products that store them', { timeout: 240_000 }, async () => {
+    let summed = 0;
+    for (let seed = 0; seed < 16; seed++) {
+      const graph = randomRowGraph(seed, 14, [32, 64, 32, 24]);
+      const { found, wanted } = await answers(graph, true, true);
+      expectClose(found, wanted, 2e-2);
+      const { graph: optimized } = await optimize(graph, 'webgpu');
+      summed += lowerGraph(optimized, PROFILE, { half: true }).steps.filter(({ call }) => call.source.wgsl.includes('> given_sums: ')).length;
+    }
+    expect(summed).toBeGreaterThan(10);
+  });
+
   it('a Gemm behind a normalization keeps its factors, its bias and its transposed weights', { timeout: 60_000 }, async () => {
     const graph = sketch(({ b, x, w }) => {
       const h = b.node('Gemm', [x(7, 16), w(16, 32), w(32)], { alpha: 1, beta: 1, transA: 0, transB: 0 });

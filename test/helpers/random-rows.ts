@@ -11,8 +11,8 @@ interface Value {
 
 const WIDTHS = [8, 12, 16, 16, 24];
 
-/** A graph of `size` steps that the seed alone decides; its outputs are the values that nobody reads, and one that is read. */
-export function randomRowGraph(seed: number, size: number): Graph {
+/** A graph of `size` steps that the seed and the widths decide; its outputs are the values that nobody reads, and one that is read. */
+export function randomRowGraph(seed: number, size: number, widths: readonly number[] = WIDTHS): Graph {
   const random = seededRandom(Math.imul(seed + 1, 0x9e3779b1));
   for (let i = 0; i < 8; i++) random();
   const below = (limit: number): number => Math.floor(random() * limit);
@@ -22,7 +22,7 @@ export function randomRowGraph(seed: number, size: number): Graph {
   const constant = (dims: Dims, scale: number, shift = 0): ValueId =>
     builder.constant(fromNumbers('float32', dims, Array.from({ length: elementCount(dims) }, () => (random() * 2 - 1) * scale + shift)));
   const rank = 2 + below(2);
-  const first = [...(rank === 3 ? [1 + below(3)] : []), 3 + below(8), pick(WIDTHS)];
+  const first = [...(rank === 3 ? [1 + below(3)] : []), 3 + below(8), pick(widths)];
   const values: Value[] = [{ id: builder.input('x', { dtype: 'float32', dims: first }), dims: first }];
   const node = (op: Parameters<typeof builder.node>[0], inputs: readonly (Value | ValueId)[], attrs: object, dims: Dims): Value => {
     const ids = inputs.map((input) => (typeof input === 'string' ? input : input.id));
@@ -33,14 +33,14 @@ export function randomRowGraph(seed: number, size: number): Graph {
   };
   const steps: readonly ((x: Value) => void)[] = [
     (x) => {
-      const [from, to] = [x.dims.at(-1)!, pick(WIDTHS)];
+      const [from, to] = [x.dims.at(-1)!, pick(widths)];
       const dims = [...x.dims.slice(0, -1), to];
       const product = node('MatMul', [x, constant([from, to], 1 / Math.sqrt(from))], {}, dims);
       if (below(3) > 0) node('Add', [product, constant([to], 1)], {}, dims);
     },
     (x) => {
       if (x.dims.length !== 2) return;
-      const [from, to] = [x.dims[1]!, pick(WIDTHS)];
+      const [from, to] = [x.dims[1]!, pick(widths)];
       node('Gemm', [x, constant([to, from], 1 / Math.sqrt(from)), ...(below(2) ? [constant([to], 1)] : [])], { alpha: pick([1, 0.5]), beta: pick([1, 2]), transA: 0, transB: 1 }, [x.dims[0]!, to]);
     },
     (x) => {
