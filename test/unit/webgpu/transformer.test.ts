@@ -77,6 +77,13 @@ describe('an encoder layer', () => {
       await expectValidKernels(calls, profile);
     });
 
+    it.each(Object.entries(PROFILES))('that a deep product made, on %s without scratch memory: nothing is split', async (_, profile) => {
+      const { graph } = await optimize(graphOf(24, true, 16_384, 64), 'webgpu');
+      const { steps, scratch } = lowerGraph(graph, profile, { half: true, workspaceBytes: 0 });
+      expect(steps.filter(({ call }) => call.source.label.startsWith('MatMul')).map(({ call }) => call.source.wgsl.includes('> row_sums: '))).toEqual([true, false]);
+      expect(scratch.size).toBe(0);
+    });
+
     it('that a product made, 8000 of them before so many columns that each is normalized too often: in a kernel of its own', async () => {
       expect(await kinds(graphOf(8000, true), true)).toContain('LayerNormalization');
     });

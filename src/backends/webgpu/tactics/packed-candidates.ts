@@ -220,5 +220,9 @@ function rank(all: readonly PackedTactic[], problem: PackedProblem, profile: Dev
     const tile = `${bm}x${bn} ${sm}x${sn} ${stationary ? 'stationary' : walk}${slide ? ' slide' : ''}`;
     return take(`${tile} ${bk} ${slices} ${splitK}${stationary ? ` ${walk}` : ''}`, perBlock) && take(tile, walk > 1 && !stationary ? 1 : perTile);
   });
-  return chosen.slice(0, count).map(({ tactic }) => tactic);
+  const likeliest = chosen.slice(0, count).map(({ tactic }) => tactic);
+  // A build that may take no scratch memory needs one that does without.
+  const whole = predicted.find(({ tactic }) => tactic.splitK === 1)?.tactic;
+  const isDivided = likeliest.length > 0 && likeliest.every(({ splitK }) => splitK > 1);
+  return whole && isDivided ? [...likeliest.slice(0, -1), whole] : likeliest;
 }
