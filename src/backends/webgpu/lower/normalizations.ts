@@ -20,8 +20,8 @@ import { channelAlignment, type DeviceTensor, rowMajorStrides, storedBytes, view
  * What it costs and what it saves, in nanoseconds on an H200 (docs/performance.md). In a packed product's kernel: an element that is summed, by as many
  * workgroups as stand side by side; or a result whose row's sums are known, and an element that is stored with its row's sums. In a kernel of few
  * rows: an element for each four columns (three operations, of 33,000 a nanosecond: arithmetic, not measured). An element that somebody adds to
- * another result; an operation of a product that would be summed in halves were it not for this (it takes sums in f32); a kernel by itself, and a
- * byte that it reads or writes.
+ * another result; an operation of a product that would be summed in halves were it not for this (245 TFLOP/s beside 305: arithmetic, not measured);
+ * a kernel by itself, and a byte that it reads or writes.
  */
 const COST = { summed: 1.4e-3, known: 0.5e-3, left: 0.4e-3, few: 0.09e-3, added: 1.8e-3, wideSum: 0.8e-6, kernel: 4000, byte: 0.5e-3 } as const;
 
@@ -60,11 +60,12 @@ function inPacked(node: AnyNode, described: Described, context: LowerContext): L
   return { ...described, by: 'packed', node, first: readers.first, moments, rowSums };
 }
 
+const MANY_ROWS = 1024;
+
 /** Columns whose sums over a row a product leaves. More of them are fewer sums to read, and fewer tiles to choose from: many rows have wide ones. */
 function summedColumns(rows: number, { compact }: DeviceProfile): number {
   return compact ? 16 : rows < MANY_ROWS ? 32 : 64;
 }
-const MANY_ROWS = 1024;
 
 /**
  * The sums of rows that a product of these halves should leave: for a normalization behind it that then has no kernel, and whose readers do not sum up the
