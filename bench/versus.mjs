@@ -53,7 +53,8 @@ const read = hasClock ? device.createBuffer({ size: 16, usage: USAGE.mapRead | U
 /** Milliseconds of one request. */
 async function time({ steps, buffers }) {
   const encoder = device.createCommandEncoder();
-  const passes = passesOf(steps) * together;
+  // A pass goes on into the next request.
+  const passes = passesOf(Array.from({ length: together }, () => steps).flat());
   let begun = 0;
   const begin = () => {
     begun++;
@@ -97,7 +98,8 @@ for (const engine of engines) {
   const medians = engine.loaded.map(({ times }) => median(times));
   const apart = Math.max(...medians) / Math.min(...medians) - 1;
   const { point, low, high } = quantileInterval(sortSamples(own.map((ms, round) => ms / first[round])), 0.5);
-  const ratio = engine === engines[0] ? '' : `, ${point.toFixed(4)} of the first (${low.toFixed(4)} to ${high.toFixed(4)})`;
+  const interval = Number.isFinite(low + high) ? `${low.toFixed(4)} to ${high.toFixed(4)}` : 'too few rounds for an interval';
+  const ratio = engine === engines[0] ? '' : `, ${point.toFixed(4)} of the first (${interval})`;
   process.stdout.write(`${median(own).toFixed(4)} ms${ratio}; copies ${(100 * apart).toFixed(1)} % apart; ${engine.loaded[0].steps.length} steps  ${engine.file}\n`);
 }
 open.destroy();

@@ -103,6 +103,13 @@ describe.skipIf(noDevice)('packed kernel (skipped without SwiftShader)', () => {
     });
   }
 
+  it.each([{ bk: 1 }, { bk: 1, walk: 2 }] as const)('so many rows of halves that workgroups with the same rows begin at different blocks: %o', async (options) => {
+    const problem = convProblem({ ...base, x: [1, 64, 64, 64], w: [24, 64, 1, 1] }, { element: 'f16' });
+    const large = tactic('emulated', 'f16', { bm: 64, sm: 32, bn: 16, rounds: 2, ...options });
+    expect(kernelsOf(problem, large, PORTABLE_PROFILE).calls[0]!.source.wgsl).toMatch(/let k_shift = .*\+ place % 2u/);
+    expect(await fault(problem, large)).toBeUndefined();
+  });
+
   describe('sums of halves', () => {
     const test: ConvCase = { ...base, x: [1, 32, 5, 5], w: [21, 32, 3, 3], pads: [1, 1, 1, 1] };
     const halves = (options: Partial<PackedTactic>): PackedTactic => tactic('emulated', 'f16', { halfSums: true, wide: 8, ...options });

@@ -31,7 +31,7 @@ function encoded(device: GPUDevice, steps: readonly ReadyStep[], buffers: readon
   return encoder.finish();
 }
 
-/** Executions in a row; `begin` opens each of the passes that {@link passesOf} counts. */
+/** Executions in a row; `begin` opens each of the passes that {@link passesOf} counts in the steps of all of them: a pass goes on into the next execution. */
 export function encodeSteps(encoder: GPUCommandEncoder, steps: readonly ReadyStep[], buffers: readonly GPUBuffer[], count: number, begin = () => encoder.beginComputePass()): void {
   let pass: GPUComputePassEncoder | undefined;
   const leavePass = (): void => {

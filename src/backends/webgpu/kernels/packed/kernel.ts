@@ -67,15 +67,18 @@ function tiledKernel(spec: PackedSpec, tactic: PackedTactic, profile: DeviceProf
     block.let('tile_column', `(${flat} % ${columnTiles}u) * ${tactic.bn}u`);
     block.let('batch', tactic.splitK === 1 ? 'wid.z' : `wid.z / ${tactic.splitK}u`);
     if (tactic.splitK > 1) block.let('part', `wid.z % ${tactic.splitK}u`);
-    const product = new Product(block, spec, geometry, engine, [moments ? moments.watch(a) : a, b], `${flat} / ${columnTiles}u`);
+    const line = `${flat} / ${columnTiles}u`;
+    const apart = spec.element === 'f16' && !tactic.halfSums && product(spec.rows) >= MANY_ROWS;
+    const turn = apart ? `(${line} + ${flat} % ${columnTiles}u)` : line;
+    const products = new Product(block, spec, geometry, engine, [moments ? moments.watch(a) : a, b], turn);
     const results = new Results(spec, geometry, engine, sink);
     engine.begin(block);
-    product.load(block);
+    products.load(block);
     results.load(block, tactic.walk === 1 ? 'let' : 'var');
     moments?.begin(block);
-    if (tactic.walk > 1) emitWalk(block, tactic, rowTiles, engine, product, results);
+    if (tactic.walk > 1) emitWalk(block, tactic, rowTiles, engine, products, results);
     else {
-      product.multiply(block);
+      products.multiply(block);
       moments?.finish(block);
       results.hoist(block);
       results.emit(block);
@@ -156,6 +159,12 @@ function emitWalk(block: Block, { walk, bm }: PackedTactic, rowTiles: number, en
 /** Fewer blocks are loaded before they could be missed. */
 const FEWEST_STAGGERED = 4;
 
+/**
+ * From so many rows of halves on, workgroups with the same rows begin at different blocks as well, if sums are in f32. Otherwise they had better
+ * read a block of the rows together: by the networks in docs/performance.md, "Where workgroups begin".
+ */
+const MANY_ROWS = 4096;
+
 /** Of fewer blocks than this for each that is ahead, too much would be loaded again. */
 const FEWEST_AGAIN = 8;
 
@@ -169,8 +178,8 @@ class Product {
   /** Vectors of depth that every part has, where workgroups begin at different blocks of it. */
   readonly #span: number | undefined;
 
-  /** Emits the range of the depth. `line`: which of the workgroups with the same columns this is. */
-  constructor(block: Block, { depth }: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly [Stage, Stage], line: string) {
+  /** Emits the range of the depth. `turn`: workgroups whose turns differ begin at different blocks of it. */
+  constructor(block: Block, { depth }: PackedSpec, { tactic }: Geometry, engine: Engine, stages: readonly [Stage, Stage], turn: string) {
     const { splitK, bk } = tactic;
     const perPart = partDepth(depth, tactic);
     block.let('k_begin', splitK === 1 ? '0u' : `part * ${perPart}u`);
@@ -181,7 +190,7 @@ class Product {
     this.#single = perPart <= bk;
     this.#span = depth % perPart === 0 && perPart >= FEWEST_STAGGERED * bk ? perPart : undefined;
     // Weights come from memory at the pace of the first workgroup that reads them: all that begin at once would wait for every block.
-    if (this.#span !== undefined) block.let('k_shift', `((${line}) % ${this.#span / bk}u) * ${bk}u`);
+    if (this.#span !== undefined) block.let('k_shift', `((${turn}) % ${this.#span / bk}u) * ${bk}u`);
   }
 
   prepare(block: Block): void {
