@@ -12,7 +12,7 @@ import { expectValidKernels } from '../../helpers/valid-kernels.ts';
 
 const NVIDIA = PROFILES['NVIDIA']!;
 /** 4 bits in blocks of 32. */
-const fourBits = (rows: number, columns: number, depth: number): FewRowsShape => ({ rows, columns, vectors: depth / 8, blockVectors: 4, vectorRegisters: 4, unpacking: 6, normalizes: false });
+const fourBits = (rows: number, columns: number, depth: number): FewRowsShape => ({ rows, columns, vectors: depth / 8, blockVectors: 4, vectorRegisters: 4, vectorWeights: 32, unpacking: 6, normalizes: false });
 
 function product(rows: number, bits: 4 | undefined): Graph {
   const [depth, columns] = [256, 72];
@@ -26,7 +26,7 @@ function product(rows: number, bits: 4 | undefined): Graph {
 
 describe('tactics of few rows', () => {
   it('fit the limits of a device, have names of their own, and leave no row out', () => {
-    const shape = fc.record({ rows: fc.integer({ min: 1, max: 2 * FEW_ROWS }), columns: fc.integer({ min: 1, max: 20_000 }), vectors: fc.integer({ min: 1, max: 3000 }), blockVectors: fc.constantFrom(1, 2, 3, 4, 16), vectorRegisters: fc.constantFrom(4, 8, 16), unpacking: fc.constantFrom(1, 2, 6), normalizes: fc.boolean() });
+    const shape = fc.record({ rows: fc.integer({ min: 1, max: 2 * FEW_ROWS }), columns: fc.integer({ min: 1, max: 20_000 }), vectors: fc.integer({ min: 1, max: 3000 }), blockVectors: fc.constantFrom(1, 2, 3, 4, 16), vectorRegisters: fc.constantFrom(4, 8, 16), vectorWeights: fc.constantFrom(16, 32), unpacking: fc.constantFrom(1, 2, 6), normalizes: fc.boolean() });
     fc.assert(
       fc.property(shape, fc.constantFrom(...Object.values(PROFILES)), fc.integer({ min: 128, max: 1024 }), (given, profile, maxInvocations) => {
         const device = { ...profile, maxInvocations };
@@ -50,6 +50,12 @@ describe('tactics of few rows', () => {
     [4, 4096, 4096, 'rows 4 8x64 /2'],
     [1, 11_008, 4096, 'rows 1 8x64 /4'],
     [1, 4096, 11_008, 'rows 1 8x128 /4'],
+    // Those of a decoder of 896 columns.
+    [1, 1152, 896, 'rows 1 4x128 /1'],
+    [1, 896, 896, 'rows 1 4x128 /1'],
+    [1, 9728, 896, 'rows 1 4x64 /1'],
+    [1, 896, 4864, 'rows 1 4x256 /2'],
+    [1, 32_000, 896, 'rows 1 64x16 /4'],
   ] as const)('put the fastest first: %i × %i × %i', (rows, columns, depth, name) => {
     expect(fewRowsName(fewRowsTactics(fourBits(rows, columns, depth), NVIDIA)[0]!)).toBe(name);
   });

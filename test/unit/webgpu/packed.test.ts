@@ -55,6 +55,17 @@ describe('packed tactics', () => {
     expect(packedTactics(shape, PROFILES['no matrices']!)[0]!.engine).toBe('lanes');
   });
 
+  // Within 3 % of the fastest that were measured on an H200 (docs/performance.md); columns and depths of BERT-base and ViT-B/16 at batch 4, depths in vectors.
+  it.each([
+    [788, 2304, 96, { normalizes: 'known' }, 'matrix 128x128x64 64x64 16x16x16 2 rounds'],
+    [788, 768, 96, { readsRows: true, rowSums: 32 }, 'matrix 96x64x64 48x32 16x16x16 2 buffers'],
+    [788, 768, 384, { readsRows: true, rowSums: 32 }, 'matrix 128x128x64 64x64 16x16x16 2 rounds /3'],
+    [512, 3072, 96, { normalizes: 'known' }, 'matrix 128x128x64 64x64 16x16x16 2 rounds'],
+    [512, 768, 384, { readsRows: true, rowSums: 32 }, 'matrix 64x64x128 32x32 16x16x16 2 slices'],
+  ] as const)('of rows that are normalized or summed have deep blocks first: %i × %i × %i', (rows, columns, depth, form, name) => {
+    expect(packedTacticName(packedTactics({ element: 'f16', batch: 1, rows, columns, depth, ...form }, PROFILES['NVIDIA']!)[0]!, 'f16')).toBe(name);
+  });
+
   it.each(Object.entries(PROFILES))('sum in halves where they may and %s can', (name, profile) => {
     for (const halfSums of [false, true]) {
       const tactics = packedTactics({ element: 'f16', batch: 1, rows: 25088, columns: 256, depth: 288, halfSums }, profile, { perBlock: 1, perTile: 2, matrix: 60, lanes: 2 });

@@ -38,8 +38,8 @@ export function fewRowsCandidates(spec: FewRowsSpec, shape: MatmulShape, context
   const { b } = spec;
   if (shape.batch !== 1 || (b.kind !== 'few-bits' && b.view.strides.at(-1) !== 1)) return [];
   const form = b.kind === 'few-bits'
-    ? { vectors: Math.ceil(b.depth / wordDepth(b)), blockVectors: b.block === b.depth ? RUN : b.block / wordDepth(b), vectorRegisters: 4, unpacking: 6 }
-    : { vectors: Math.ceil(spec.depth / 4), blockVectors: RUN, vectorRegisters: b.tensor.storage === 'f16' ? 8 : 16, unpacking: b.tensor.storage === 'f16' ? 2 : 1 };
+    ? { vectors: Math.ceil(b.depth / wordDepth(b)), blockVectors: b.block === b.depth ? RUN : b.block / wordDepth(b), vectorRegisters: 4, vectorWeights: 4 * wordDepth(b), unpacking: 6 }
+    : { vectors: Math.ceil(spec.depth / 4), blockVectors: RUN, vectorRegisters: b.tensor.storage === 'f16' ? 8 : 16, vectorWeights: 16, unpacking: b.tensor.storage === 'f16' ? 2 : 1 };
   return fewRowsTactics({ ...form, rows: shape.rows, columns: shape.columns, normalizes: spec.normalization !== undefined }, context.profile).map((tactic) => ({ name: fewRowsName(tactic), scratchBytes: 0, kernels: () => [fewRowsKernel(spec, tactic, context.profile)] }));
 }
 

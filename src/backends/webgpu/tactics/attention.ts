@@ -264,6 +264,9 @@ const UNIT_REGISTERS = 65_536;
 const MOST_REGISTERS = 255;
 const SPILLING = 3;
 
+/** Of a workgroup whose loads of wider keys are all under way at once; one of fewer invocations loads in turns. */
+const WIDE_INVOCATIONS = 32;
+
 /** What a key with its value has in bytes, by what it would have as the element that is multiplied. */
 function widening({ depth, depthV, element, keyBytes }: AttentionProblem): number {
   return (keyBytes * ATTENTION_LANES[element]) / (16 * (depth + depthV));
@@ -291,6 +294,7 @@ export function predictAttentionNs(problem: AttentionProblem, tactic: AttentionT
   const waves = Math.ceil(groups / (UNITS * resident));
   const busy = Math.min(1, (resident * attentionInvocations(tactic)) / 128);
   const work = ((2 * bq * bk * (problem.depth + problem.depthV)) / (RATE[engine] * busy)) * (registers > MOST_REGISTERS ? SPILLING : 1);
+  const wider = 1 + (widening(problem) - 1) * Math.min(1, WIDE_INVOCATIONS / attentionInvocations(tactic));
   const combination = splits === 1 ? 0 : H200.dispatch + H200.beginning + SPAN_NS * splits + (2 * attentionScratchBytes(problem, tactic)) / H200.partialBytes;
-  return waves * (attentionSpan(problem, tactic) / bk) * (BLOCK_NS + widening(problem) * KEY_NS * bk + resident * work) + combination;
+  return waves * (attentionSpan(problem, tactic) / bk) * (BLOCK_NS + wider * KEY_NS * bk + resident * work) + combination;
 }

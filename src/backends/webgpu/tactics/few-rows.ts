@@ -2,7 +2,7 @@
  * Shapes of workgroups for products of few rows, the likeliest first.
  *
  * Such a product takes as long as its weights take to come, so that all that counts is loads under way: workgroups for every core of the device, and no
- * slice of the depth without work. Measured tuning replaces the ranking where it is asked for.
+ * slice of the depth without work. A model of an NVIDIA H200 ranks them; measured tuning replaces the ranking where it is asked for.
  */
 import type { DeviceProfile } from '../profile.ts';
 
@@ -23,8 +23,9 @@ export interface FewRowsShape {
   /** Vectors of depths, and how many of them share a scale. */
   readonly vectors: number;
   readonly blockVectors: number;
-  /** Registers of a vector as it is loaded. */
+  /** Registers of a vector as it is loaded, and the weights that it holds. */
   readonly vectorRegisters: number;
+  readonly vectorWeights: number;
   /** Multiply-adds that a weight's way from memory's form to a float takes as long as. */
   readonly unpacking: number;
   /** Whether the rows are normalized on their way. */
@@ -73,8 +74,8 @@ export function fewRowsTactics(shape: FewRowsShape, profile: DeviceProfile): Few
       ),
     )
     .filter((tactic) => rowsAtOnce(tactic, profile, shape.normalizes) > 0);
-  const ranked = tactics.map((tactic) => ({ tactic, cost: costOf(shape, tactic, profile) }));
-  return ranked.sort((a, b) => a.cost - b.cost).map(({ tactic }) => tactic);
+  const ranked = tactics.map((tactic) => ({ tactic, ns: predictFewRowsNs(shape, tactic) }));
+  return ranked.sort((a, b) => a.ns - b.ns).map(({ tactic }) => tactic);
 }
 
 /** Registers for loads under way. */
@@ -86,28 +87,46 @@ function runOf(rows: number, slices: number, { vectors, blockVectors, vectorRegi
   return wanted.find((run) => blockVectors % run === 0 && run * vectorRegisters <= LOADED_REGISTERS && run * slices <= vectors) ?? 1;
 }
 
+const UNITS = 132;
+const UNIT_INVOCATIONS = 2048;
+const UNIT_REGISTERS = 65_536;
 /** Registers beside those of a row. */
-const OTHER_REGISTERS = 36;
+const OTHER_REGISTERS = 34;
 const ROW_REGISTERS = 8;
 /** What an invocation takes longer whose registers do not fit. */
 const CRAMPED = 2;
-/** Neighbours that read a whole stretch of memory at once, and what fewer take longer. */
+/** Nanoseconds of a kernel that does nothing, of the way of a vector of 4 bits through one row, and of an invocation on its unit. */
+const BEGINNING_NS = 3000;
+const VECTOR_NS = 325;
+const INVOCATION_NS = 0.49;
+/** Nanoseconds of a unit for a vector, whichever invocation has it, and for a workgroup. */
+const SHARE_NS = 0.4;
+const GROUP_NS = 50;
+/** Nanoseconds of a byte of the right matrix, neighbours that read a whole stretch of memory at once, and what fewer take longer. */
+const BYTE_NS = 1.13e-4;
 const LONG_STRETCH = 8;
-const SHORT = 1.45;
-/** Of a busy workgroup. */
-const BUSY_INVOCATIONS = 512;
-const UNIT_REGISTERS = 65_536;
+const SHORT = 1.1;
+/** Weights of a vector of 4 bits, and multiply-adds that one of them takes as long as, with one row. */
+const VECTOR_WEIGHTS = 32;
+const WEIGHT_WORK = 7;
 
 /**
- * Work by how often weights are read, a device without enough invocations to have all loads under way, slices without work, registers that do not
- * fit. Only its order means anything, which is that of the kernels measured on an H200 (docs/performance.md).
+ * What a tactic is expected to take on an NVIDIA H200, in nanoseconds: an invocation's vectors one after another, in as many waves as there are; a unit's
+ * share of the vectors; its invocations and workgroups; and the bytes. Fitted to 80 kernels for weights of 4 bits and one row, and a few for more rows
+ * (docs/performance.md, "Weights of few bits").
  */
-function costOf({ rows: allRows, columns, vectors, unpacking }: FewRowsShape, { lanes, slices, rows, run }: FewRowsTactic, profile: DeviceProfile): number {
+export function predictFewRowsNs({ rows: allRows, columns, vectors, vectorWeights, vectorRegisters, unpacking }: FewRowsShape, { lanes, slices, rows, run }: FewRowsTactic): number {
   const readings = Math.ceil(allRows / rows);
+  const groups = Math.ceil(columns / 4);
   const invocations = lanes * slices;
-  const workgroups = Math.ceil(columns / 4 / lanes) * readings;
-  const idle = Math.sqrt(Math.max(1, (profile.busyWorkgroups * BUSY_INVOCATIONS) / (workgroups * invocations)));
-  const idleSlices = Math.max(1, (slices * run) / vectors);
-  const isCramped = OTHER_REGISTERS + ROW_REGISTERS * rows > UNIT_REGISTERS / invocations;
-  return readings * (unpacking + rows) * idle * idleSlices * (isCramped ? CRAMPED : 1) * (lanes < LONG_STRETCH ? SHORT : 1);
+  const workgroups = Math.ceil(groups / lanes) * readings;
+  const registers = (OTHER_REGISTERS + ROW_REGISTERS * rows) * invocations;
+  const resident = Math.max(1, Math.min(Math.floor(UNIT_INVOCATIONS / invocations), Math.floor(UNIT_REGISTERS / registers)));
+  const waves = Math.ceil(workgroups / (UNITS * resident));
+  const perUnit = Math.ceil(workgroups / UNITS);
+  const work = ((unpacking + rows) / WEIGHT_WORK) * (vectorWeights / VECTOR_WEIGHTS);
+  const inTurn = waves * Math.ceil(vectors / (slices * run)) * run;
+  const bytes = groups * vectors * vectorRegisters * 4 * (lanes < LONG_STRETCH ? SHORT : 1);
+  const ns = work * (inTurn * VECTOR_NS + perUnit * lanes * vectors * SHARE_NS) + perUnit * (invocations * INVOCATION_NS * rows + GROUP_NS) + bytes * BYTE_NS;
+  return BEGINNING_NS + ns * (registers > UNIT_REGISTERS ? CRAMPED : 1);
 }

@@ -97,11 +97,30 @@ export const H200: PackedModel = {
  */
 const CORRECTIONS = { large: 0.9, sliced: 0.92, short: 1.1, five: 1.1, walkingBytes: 0.97 } as const;
 
-function corrected({ element }: PackedProblem, tactic: PackedTactic, isAlone: boolean): number {
+/**
+ * And 450 of rows that are normalized, or whose sums leave, up to 1,576 of them: blocks of 64 halves and more take less than their parts; loads far
+ * ahead bring less, and two subgroups cover less, where the depth is not divided.
+ */
+const ROW_CORRECTIONS = { rows: 1600, deep: 0.92, ahead: 1.06, two: 1.1 } as const;
+
+function correctedRows({ element, rows, normalizes, rowSums }: PackedProblem, tactic: PackedTactic): number {
+  const { bk, ahead, slices, splitK, halfSums } = tactic;
+  if (element !== 'f16' || halfSums || rows > ROW_CORRECTIONS.rows || !(normalizes || rowSums)) return 1;
+  const isWhole = splitK === 1;
+  return (
+    (bk >= 8 ? ROW_CORRECTIONS.deep : 1) *
+    (ahead > 1 && isWhole ? ROW_CORRECTIONS.ahead : 1) *
+    (packedInvocations(tactic) <= 64 && slices === 1 && isWhole ? ROW_CORRECTIONS.two : 1)
+  );
+}
+
+function corrected(problem: PackedProblem, tactic: PackedTactic, isAlone: boolean): number {
+  const { element } = problem;
   const { engine, bm, bn, bk, sm, slices, splitK, walk, stationary, halfSums, matrix } = tactic;
   if (engine !== 'matrix') return 1;
   const isLarge = packedInvocations(tactic) >= 256 && slices === 1 && splitK === 1 && bm * bn >= 128 * 192;
   return (
+    correctedRows(problem, tactic) *
     (isLarge && (halfSums || element === 'i8') ? CORRECTIONS.large : 1) *
     (isAlone && slices === 8 ? CORRECTIONS.sliced : 1) *
     (bk === 2 ? CORRECTIONS.short : 1) *
