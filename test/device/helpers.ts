@@ -31,7 +31,33 @@ export function testDevice(): Promise<WebgpuDevice> {
 async function open(): Promise<WebgpuDevice> {
   const adapter = await requestAdapter({ swiftshader, unchecked: true });
   if (!adapter) throw new Error('SwiftShader is installed and gives no adapter');
-  return openDevice(adapter);
+  const opened = await openDevice(adapter);
+  keepPipelines(opened.device);
+  return opened;
+}
+
+/** Tests run many a kernel more than once, and compiling one takes SwiftShader longer than running it. */
+const MOST_KEPT = 256;
+
+/** Has the latest pipelines compiled once, by their code: it names the bindings, of which the layout is made. */
+function keepPipelines(device: GPUDevice): void {
+  const codes = new WeakMap<GPUShaderModule, string>();
+  const kept = new Map<string, Promise<GPUComputePipeline>>();
+  const [createModule, createPipeline] = [device.createShaderModule.bind(device), device.createComputePipelineAsync.bind(device)];
+  device.createShaderModule = (descriptor) => {
+    const module = createModule(descriptor);
+    codes.set(module, descriptor.code);
+    return module;
+  };
+  device.createComputePipelineAsync = (descriptor) => {
+    const code = codes.get(descriptor.compute.module);
+    if (code === undefined) return createPipeline(descriptor);
+    const made = kept.get(code) ?? createPipeline(descriptor);
+    kept.delete(code);
+    kept.set(code, made);
+    if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value!);
+    return made;
+  };
 }
 
 /** Lines that take a remainder by anything but a number without a sign. Vulkan leaves that of a negative number undefined (SwiftShader does not). */

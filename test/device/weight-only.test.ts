@@ -122,13 +122,15 @@ describe.skipIf(noDevice)('products with weights of few bits (skipped without Sw
   });
 
   const SHAPES = {
-    'two rows': { rows: 2, bits: 4, block: 32 }, 'workgroups of 224': { rows: 2, bits: 4, block: 32, maxInvocations: 224 },
+    'two rows': { rows: 2, bits: 4, block: 32 }, 'a row': { rows: 1, bits: 4, block: 16 }, 'workgroups of 224': { rows: 2, bits: 4, block: 32, maxInvocations: 224 },
     'sixteen rows': { rows: 16, bits: 8, block: 16 }, tiles: { rows: 40, bits: 2, block: 48 },
   } as const;
   it.each<readonly [keyof typeof SHAPES, RegExp, 'half' | 'single']>([
     ['two rows', /^rows 2 8x32 \/1$/, 'single'],
     ['two rows', /^rows 1 64x4 \/4$/, 'half'],
     ['workgroups of 224', /^rows 2 8x28 \/1$/, 'single'],
+    ['a row', /^rows 1 4x64 \/1$/, 'single'],
+    ['a row', /^rows 1 4x64 \/1$/, 'half'],
     ['two rows', /^lanes 64x128x/, 'half'],
     ['sixteen rows', /^rows 16 16x16 \/1$/, 'single'],
     ['sixteen rows', /^rows 8 32x8 \/2$/, 'half'],
