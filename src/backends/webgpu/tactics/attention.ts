@@ -264,7 +264,7 @@ const UNIT_REGISTERS = 65_536;
 const MOST_REGISTERS = 255;
 const SPILLING = 3;
 
-/** Of a workgroup whose loads of wider keys are all under way at once; one of fewer invocations loads in turns. */
+/** Invocations of a workgroup for which wider keys take as much longer as they are wider. More of them share the loads. */
 const WIDE_INVOCATIONS = 32;
 
 /** What a key with its value has in bytes, by what it would have as the element that is multiplied. */

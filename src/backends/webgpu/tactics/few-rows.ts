@@ -115,7 +115,7 @@ const WEIGHT_WORK = 7;
  * share of the vectors; its invocations and workgroups; and the bytes. Fitted to 80 kernels for weights of 4 bits and one row, and a few for more rows
  * (docs/performance.md, "Weights of few bits").
  */
-export function predictFewRowsNs({ rows: allRows, columns, vectors, vectorWeights, vectorRegisters, unpacking }: FewRowsShape, { lanes, slices, rows, run }: FewRowsTactic): number {
+function predictFewRowsNs({ rows: allRows, columns, vectors, vectorWeights, vectorRegisters, unpacking }: FewRowsShape, { lanes, slices, rows, run }: FewRowsTactic): number {
   const readings = Math.ceil(allRows / rows);
   const groups = Math.ceil(columns / 4);
   const invocations = lanes * slices;
