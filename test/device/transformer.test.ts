@@ -8,7 +8,7 @@ import { newGraphBuilder } from '../../src/ops/builder.ts';
 import { bertLayer, vitBlock } from '../helpers/transformer.ts';
 import { buildPlan } from '../../src/backends/webgpu/build.ts';
 import { lowerGraph } from '../../src/backends/webgpu/lower/lower.ts';
-import { type DeviceProfile, PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
+import { PORTABLE_PROFILE } from '../../src/backends/webgpu/profile.ts';
 import { randomRowGraph } from '../helpers/random-rows.ts';
 import { sketch } from '../helpers/rules.ts';
 import { noDevice, noise, runGraph } from './helpers.ts';
@@ -18,14 +18,11 @@ const SHAPE = { batch: 2, tokens: 10, hidden: 32, heads: 2 };
 /** SwiftShader binds as many: sums with what a product normalizes need more than WebGPU guarantees. */
 const PROFILE = { ...PORTABLE_PROFILE, maxStorageBuffers: 10 };
 
-/** Of random networks, every other one takes a software adapter's kernels, which are compiled in a fraction of the time. */
-const profileOf = (seed: number): DeviceProfile => (seed % 2 === 0 ? PROFILE : { ...PROFILE, compact: true });
-
 /** Outputs of the optimized graph on the device, and of the graph as it was. */
-async function answers(graph: Graph, half: boolean, windows: boolean, profile: DeviceProfile = PROFILE) {
+async function answers(graph: Graph, half: boolean, windows: boolean) {
   const inputs = randomInputs(graph, 3);
   const { graph: optimized } = await optimize(graph, 'webgpu');
-  const outputs = await runGraph(optimized, Object.fromEntries(inputs), profile, { half, windows });
+  const outputs = await runGraph(optimized, Object.fromEntries(inputs), PROFILE, { half, windows });
   return { found: new Map(Object.entries(outputs)), wanted: await runReference(graph, inputs) };
 }
 
@@ -62,7 +59,7 @@ describe.skipIf(noDevice)('encoder layers (skipped without SwiftShader)', () => 
     let normalizing = 0;
     for (let seed = 0; seed < 24; seed++) {
       const graph = randomRowGraph(seed, 14);
-      const { found, wanted } = await answers(graph, true, true, profileOf(seed));
+      const { found, wanted } = await answers(graph, true, true);
       expectClose(found, wanted, 2e-2);
       const { graph: optimized } = await optimize(graph, 'webgpu');
       for (const profile of [PROFILE, PORTABLE_PROFILE]) {
@@ -79,7 +76,7 @@ describe.skipIf(noDevice)('encoder layers (skipped without SwiftShader)', () => 
     let summed = 0;
     for (let seed = 0; seed < 16; seed++) {
       const graph = randomRowGraph(seed, 14, [32, 64, 32, 24]);
-      const { found, wanted } = await answers(graph, true, true, profileOf(seed));
+      const { found, wanted } = await answers(graph, true, true);
       expectClose(found, wanted, 2e-2);
       const { graph: optimized } = await optimize(graph, 'webgpu');
       summed += lowerGraph(optimized, PROFILE, { half: true }).steps.filter(({ call }) => call.source.wgsl.includes('> given_sums: ')).length;
